@@ -1,0 +1,248 @@
+//! What has happened: node memories, mailboxes and recent neighbours, with two verbs.
+
+use std::sync::Arc;
+
+use tempograph_kernels::Rows;
+
+use crate::adjacency::{Adjacency, Link};
+use crate::mailbox::{Mail, Mailbox};
+use crate::needs::{Lookup, Sampler};
+use crate::pairs::PairIndex;
+use crate::present::Present;
+use crate::{Batch, Event, Needs, NodeId, Timestamp, Update};
+
+/// The state of the world a model has seen.
+///
+/// [`view`](History::view) reads the past and changes nothing; [`observe`](History::observe) lets a batch happen and is the only
+/// thing that writes. A view always comes first: what it shows is the memory of the batch's start, and neighbours strictly before
+/// each root's time.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub(crate) needs: Needs,
+    pub(crate) origin: Timestamp,
+    /// `[N, D]`.
+    pub(crate) memory: Vec<f32>,
+    /// `[N]` time of the last mail read into each memory.
+    pub(crate) updated: Vec<Timestamp>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) adjacency: Adjacency,
+    pub(crate) pairs: PairIndex,
+    /// Events of the newest tick: not before any query at that tick, so not settled yet.
+    pub(crate) pending: Vec<Event>,
+    /// `[N]` newest event of each node, settled or not.
+    pub(crate) touched: Vec<Timestamp>,
+    pub(crate) seen: u64,
+    pub(crate) version: u64,
+    pub(crate) features: Features,
+}
+
+/// Constant features a history shows beside what has happened.
+#[derive(Clone, Debug, Default)]
+pub struct Features {
+    /// `E` columns by event id.
+    pub edges: Option<Arc<dyn Rows>>,
+    /// `F` columns by node.
+    pub nodes: Option<Arc<dyn Rows>>,
+}
+
+/// Why a batch could not happen.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ObserveError {
+    /// Time went backwards.
+    #[error("event {event} at t={time} arrived after t={newest}")]
+    Late {
+        /// The late event.
+        event: u64,
+        /// Its time.
+        time: i64,
+        /// The newest time already observed.
+        newest: i64,
+    },
+    /// A node the history has no room for.
+    #[error("event {event} names node {node}, but the history holds {nodes} nodes")]
+    UnknownNode {
+        /// The event.
+        event: u64,
+        /// The node.
+        node: u32,
+        /// Nodes held.
+        nodes: usize,
+    },
+    /// An update that leaves out a node the batch touches.
+    #[error("the update has no memory row for node {node}")]
+    MissingRow {
+        /// The node.
+        node: u32,
+    },
+}
+
+impl History {
+    /// An empty history of `nodes` nodes. `origin` is the time memories count from: the log's first event.
+    pub fn new(nodes: usize, needs: Needs, origin: Timestamp, features: Features) -> History {
+        let adjacency = match needs.sampler {
+            Sampler::Recent => Adjacency::last(0, needs.neighbours),
+            Sampler::Uniform => Adjacency::all(0),
+        };
+        let mut history = History {
+            origin,
+            memory: Vec::new(),
+            updated: Vec::new(),
+            mailbox: Mailbox::new(0, needs.mail, needs.memory),
+            adjacency,
+            pairs: PairIndex::default(),
+            pending: Vec::new(),
+            touched: Vec::new(),
+            seen: 0,
+            version: 0,
+            features,
+            needs,
+        };
+        history.grow(nodes);
+        history
+    }
+
+    /// Makes room for node numbers below `nodes`; what is held stays.
+    pub fn grow(&mut self, nodes: usize) {
+        let nodes = nodes.max(self.nodes());
+        self.memory.resize(nodes * self.needs.memory, 0.0);
+        self.updated.resize(nodes, self.origin);
+        self.touched.resize(nodes, self.origin);
+        self.mailbox.grow(nodes);
+        self.adjacency.grow(nodes);
+    }
+
+    /// Forgets everything that happened.
+    pub fn reset(&mut self) {
+        *self = History::new(self.nodes(), self.needs.clone(), self.origin, self.features.clone());
+    }
+
+    /// Nodes there is room for.
+    pub fn nodes(&self) -> usize {
+        self.updated.len()
+    }
+
+    /// Batches observed.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Events observed: the position in the log.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// What this history keeps.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// All stored memories, `[N, D]`, as written by the last observe of each node (waiting mail not read).
+    pub fn memory(&self) -> &[f32] {
+        &self.memory
+    }
+
+    /// Time of the newest mail read into each memory, `[N]`.
+    pub fn updated(&self) -> &[Timestamp] {
+        &self.updated
+    }
+
+    /// Bytes this history holds, features not counted.
+    pub fn bytes(&self) -> usize {
+        let nodes = self.nodes();
+        let mail = nodes * (size_of::<Mail>() + if self.mailbox.carries_memory() { 4 * self.needs.memory } else { 0 });
+        let links = (0..nodes as u32).map(|n| self.adjacency.len(NodeId(n))).sum::<usize>() * size_of::<Link>();
+        4 * self.memory.len() + 16 * nodes + mail + links + 24 * self.pairs.sorted().len()
+    }
+
+    /// Replaces the edge features events are looked up in: a log that grows brings a new table.
+    pub fn set_edge_features(&mut self, edges: Option<Arc<dyn Rows>>) {
+        self.features.edges = edges;
+    }
+
+    /// Lets `batch` happen: the touched nodes' memories are written, their mail is replaced by that of this batch, and the events
+    /// join the neighbourhood.
+    ///
+    /// # Errors
+    /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, or an update without
+    /// a row for a touched node.
+    pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.check(batch, update)?;
+        if self.needs.memory > 0 {
+            self.write_memories(batch, update);
+            self.deliver(batch);
+        }
+        for event in batch.events() {
+            self.settle_before(event.time);
+            self.touched[event.src.index()] = event.time;
+            self.touched[event.dst.index()] = event.time;
+            self.pending.push(event);
+        }
+        self.seen += batch.len() as u64;
+        self.version += 1;
+        Ok(())
+    }
+
+    fn check(&self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        let mut newest = self.pending.last().map(|event| event.time);
+        for event in batch.events() {
+            if let Some(newest) = newest.filter(|&newest| event.time < newest) {
+                return Err(ObserveError::Late { event: event.id.0, time: event.time.0, newest: newest.0 });
+            }
+            newest = Some(event.time);
+            for node in [event.src, event.dst] {
+                if node.index() >= self.nodes() {
+                    return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
+                }
+                if self.needs.memory > 0 && update.row(node, self.needs.memory).is_none() {
+                    return Err(ObserveError::MissingRow { node: node.0 });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_memories(&mut self, batch: &Batch<'_>, update: &Update) {
+        let width = self.needs.memory;
+        for &node in batch.src.iter().chain(batch.dst) {
+            if let Some(row) = update.row(node, width) {
+                self.memory[node.index() * width..][..width].copy_from_slice(row);
+            }
+            if let Some(mail) = self.mailbox.waiting(node).last() {
+                self.updated[node.index()] = mail.time;
+            }
+            self.mailbox.clear(node);
+        }
+    }
+
+    fn deliver(&mut self, batch: &Batch<'_>) {
+        let width = self.needs.memory;
+        for event in batch.events() {
+            for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
+                let mail = Mail { event: event.id, other: link.node, time: event.time, since: self.updated[node.index()] };
+                self.mailbox.deliver(node, mail, &self.memory[link.node.index() * width..][..width]);
+            }
+        }
+    }
+
+    /// Moves the pending events into the settled past if they are strictly before `time`.
+    fn settle_before(&mut self, time: Timestamp) {
+        if self.pending.last().is_none_or(|event| event.time >= time) {
+            return;
+        }
+        for event in std::mem::take(&mut self.pending) {
+            for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
+                self.adjacency.insert(node, link);
+            }
+            if self.needs.pairs {
+                self.pairs.insert(event.src, event.dst, event.time);
+            }
+        }
+    }
+
+    /// The unsettled events a query may see beside the settled ones.
+    pub(crate) fn present(&self, during: Option<&Batch<'_>>) -> Present {
+        let own = during.filter(|_| self.needs.lookup == Lookup::Exact);
+        let events = self.pending.iter().copied().chain(own.into_iter().flat_map(|batch| batch.events()));
+        Present::group(events.flat_map(|event| Link::ends(event.id, event.src, event.dst, event.time)))
+    }
+}

@@ -1,0 +1,53 @@
+//! What was learned: the contract every model keeps, heuristics included.
+
+use tempograph_kernels::{Backend, Tensor};
+
+use crate::{Needs, NodeId, Queries, View};
+
+/// A model answers queries from a view of the past and says what the batch will have changed.
+///
+/// Both methods are pure: same weights, queries, view and draw give the same answer, and a pair's score does not depend on the
+/// other pairs asked with it.
+pub trait Model<B: Backend> {
+    /// What the model must be told of the past.
+    fn needs(&self) -> Needs;
+
+    /// Scores the pairs of `queries`. `dropout` is the seed a training step drops out under; without it nothing is dropped.
+    fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B>;
+
+    /// The memories after the waiting mail is read, for every node of the view: what ingestion needs when nothing is asked.
+    fn advance(&self, view: &View) -> Update;
+}
+
+/// What a forward pass gives.
+#[derive(Debug)]
+pub struct Forward<B: Backend> {
+    /// Logits of the asked pairs, `[P]`.
+    pub scores: Tensor<B, 1>,
+    /// Embeddings of the roots, `[R, O]`, of models that embed.
+    pub embeddings: Option<Tensor<B, 2>>,
+    /// What observing the batch will write.
+    pub update: Update,
+}
+
+/// New memories, to be written by [`History::observe`](crate::History::observe) for the nodes a batch touches.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Update {
+    /// Nodes the rows belong to, ascending.
+    pub nodes: Vec<NodeId>,
+    /// `[nodes, D]`.
+    pub memory: Vec<f32>,
+}
+
+impl Update {
+    /// Nothing changes but the neighbourhood: for models without memory.
+    pub fn none() -> Update {
+        Update::default()
+    }
+
+    /// The row of `node`, `[D]`.
+    pub(crate) fn row(&self, node: NodeId, width: usize) -> Option<&[f32]> {
+        let at = self.nodes.binary_search(&node).ok()?;
+        self.memory.get(at * width..(at + 1) * width)
+    }
+}

@@ -1,0 +1,116 @@
+//! What is asked: which pairs, of which nodes, at which times.
+
+use crate::{Batch, NodeId, Timestamp};
+
+/// Pairs to be scored and the roots, (node, time), whose past has to be seen for it.
+///
+/// A pair names its two ends by position in the roots, so a source asked about with many candidates is one root.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Queries {
+    nodes: Vec<NodeId>,
+    times: Vec<Timestamp>,
+    pairs: Vec<Pair>,
+    positives: usize,
+}
+
+/// "Will `src` turn to `dst`?", both as positions in the roots, which share one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Root of the source.
+    pub src: u32,
+    /// Root of the candidate destination.
+    pub dst: u32,
+}
+
+impl Queries {
+    /// Asks nothing.
+    pub fn none() -> Queries {
+        Queries::default()
+    }
+
+    /// Every event of `batch` as a positive, then its negatives, event by event, all at the event's own time.
+    ///
+    /// `offsets`, `[B + 1]`, cut `negatives` into a group for each event. The first `B` pairs are the positives; pair `B + n` is
+    /// `negatives[n]`.
+    ///
+    /// # Panics
+    /// If `offsets` does not have `B + 1` entries that end at `negatives.len()`.
+    pub fn of_batch(batch: &Batch<'_>, negatives: &[NodeId], offsets: &[usize]) -> Queries {
+        let events = batch.len();
+        assert_eq!((offsets.len(), offsets[events]), (events + 1, negatives.len()), "offsets of {events} events' negatives");
+        let mut queries = Queries::with_capacity(2 * events + negatives.len(), events + negatives.len());
+        for i in 0..events {
+            queries.push_pair(batch.src[i], batch.dst[i], batch.time[i]);
+        }
+        for i in 0..events {
+            for &node in &negatives[offsets[i]..offsets[i + 1]] {
+                let dst = queries.root(node, batch.time[i]);
+                queries.pairs.push(Pair { src: 2 * i as u32, dst });
+            }
+        }
+        queries.positives = events;
+        queries
+    }
+
+    /// One source against `candidates` at one time: a ranking request.
+    pub fn of_candidates(src: NodeId, candidates: &[NodeId], time: Timestamp) -> Queries {
+        let mut queries = Queries::with_capacity(1 + candidates.len(), candidates.len());
+        let src = queries.root(src, time);
+        for &node in candidates {
+            let dst = queries.root(node, time);
+            queries.pairs.push(Pair { src, dst });
+        }
+        queries
+    }
+
+    /// Asks about nodes without pairing them: an embedding request.
+    pub fn of_nodes(nodes: &[NodeId], time: Timestamp) -> Queries {
+        Queries { nodes: nodes.to_vec(), times: vec![time; nodes.len()], ..Queries::default() }
+    }
+
+    /// Appends the pair (src, dst) at `time`.
+    pub fn push_pair(&mut self, src: NodeId, dst: NodeId, time: Timestamp) {
+        let (src, dst) = (self.root(src, time), self.root(dst, time));
+        self.pairs.push(Pair { src, dst });
+    }
+
+    /// The roots' nodes, `[R]`.
+    pub fn nodes(&self) -> &[NodeId] {
+        &self.nodes
+    }
+
+    /// The roots' times, `[R]`.
+    pub fn times(&self) -> &[Timestamp] {
+        &self.times
+    }
+
+    /// The pairs to score, `[P]`.
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// How many of the first pairs are positives.
+    pub fn positives(&self) -> usize {
+        self.positives
+    }
+
+    /// Number of roots `R`.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    fn with_capacity(roots: usize, pairs: usize) -> Queries {
+        Queries { nodes: Vec::with_capacity(roots), times: Vec::with_capacity(roots), pairs: Vec::with_capacity(pairs), positives: 0 }
+    }
+
+    fn root(&mut self, node: NodeId, time: Timestamp) -> u32 {
+        self.nodes.push(node);
+        self.times.push(time);
+        self.nodes.len() as u32 - 1
+    }
+}

@@ -1,0 +1,162 @@
+//! A history as named arrays: what checkpoints and artifacts hold of it.
+
+use crate::adjacency::Link;
+use crate::mailbox::Mail;
+use crate::{Event, EventId, Features, History, Needs, NodeId, Store, StoreError, Timestamp};
+
+/// The form of the arrays; a reader refuses another.
+const FORMAT: u64 = 1;
+
+impl History {
+    /// Everything the history holds, waiting mail included, as arrays. Features are not part of it.
+    ///
+    /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`, `touched [N]`,
+    /// `degree [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]`, `link.owner|event|node|outgoing|time [L]`,
+    /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`.
+    pub fn to_store(&self) -> Store {
+        let mut store = Store::default();
+        let nodes = self.nodes();
+        store.put("memory", [nodes, self.needs.memory], self.memory.clone());
+        store.put("updated", [nodes], times(self.updated.iter().copied()));
+        store.put("touched", [nodes], times(self.touched.iter().copied()));
+        store.put("position", [4], vec![FORMAT, self.seen, self.version, self.origin.0 as u64]);
+        self.store_mail(&mut store);
+        self.store_links(&mut store);
+        let pairs = self.pairs.sorted();
+        store.put("pair.src", [pairs.len()], pairs.iter().map(|((src, _), _)| src.0).collect());
+        store.put("pair.dst", [pairs.len()], pairs.iter().map(|((_, dst), _)| dst.0).collect());
+        store.put("pair.count", [pairs.len()], pairs.iter().map(|(_, (count, _))| *count).collect());
+        store.put("pair.last", [pairs.len()], times(pairs.iter().map(|(_, (_, last))| *last)));
+        let pending = &self.pending;
+        store.put("pending.id", [pending.len()], pending.iter().map(|event| event.id.0).collect());
+        store.put("pending.src", [pending.len()], pending.iter().map(|event| event.src.0).collect());
+        store.put("pending.dst", [pending.len()], pending.iter().map(|event| event.dst.0).collect());
+        store.put("pending.time", [pending.len()], times(pending.iter().map(|event| event.time)));
+        store.put("pending.label", [pending.len()], pending.iter().map(|event| event.label).collect());
+        store
+    }
+
+    fn store_mail(&self, store: &mut Store) {
+        let mut rows = Vec::new();
+        let mut mails = Vec::new();
+        for node in (0..self.nodes() as u32).map(NodeId) {
+            mails.extend(self.mailbox.waiting(node).iter().map(|mail| (node, *mail)));
+            rows.extend_from_slice(self.mailbox.other_rows(node));
+        }
+        let count = mails.len();
+        let width = if self.mailbox.carries_memory() { self.needs.memory } else { 0 };
+        store.put("mail.node", [count], mails.iter().map(|(node, _)| node.0).collect());
+        store.put("mail.event", [count], mails.iter().map(|(_, mail)| mail.event.0).collect());
+        store.put("mail.other", [count], mails.iter().map(|(_, mail)| mail.other.0).collect());
+        store.put("mail.time", [count], times(mails.iter().map(|(_, mail)| mail.time)));
+        store.put("mail.since", [count], times(mails.iter().map(|(_, mail)| mail.since)));
+        store.put("mail.rows", [count, width], rows);
+    }
+
+    fn store_links(&self, store: &mut Store) {
+        let links: Vec<(NodeId, Link)> = self.adjacency.links().collect();
+        let count = links.len();
+        store.put("degree", [self.nodes()], self.adjacency.degrees().to_vec());
+        store.put("link.owner", [count], links.iter().map(|(owner, _)| owner.0).collect());
+        store.put("link.event", [count], links.iter().map(|(_, link)| link.event.0).collect());
+        store.put("link.node", [count], links.iter().map(|(_, link)| link.node.0).collect());
+        store.put("link.outgoing", [count], links.iter().map(|(_, link)| link.outgoing).collect());
+        store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
+    }
+
+    /// The history that [`to_store`](History::to_store) told, for a model with the same needs.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] naming the array that is missing, of the wrong kind, or names a node that is not there.
+    pub fn from_store(mut store: Store, needs: Needs, features: Features) -> Result<History, StoreError> {
+        let position = store.take_len::<u64>("position", 4)?;
+        if position[0] != FORMAT {
+            return Err(wrong("position", format!("says format {}, this program reads format {FORMAT}", position[0])));
+        }
+        let (_, updated) = store.take::<i64>("updated")?;
+        let nodes = updated.len();
+        let mut history = History::new(nodes, needs, Timestamp(position[3] as i64), features);
+        (history.seen, history.version) = (position[1], position[2]);
+        history.updated = updated.into_iter().map(Timestamp).collect();
+        history.touched = store.take_len::<i64>("touched", nodes)?.into_iter().map(Timestamp).collect();
+        history.memory = store.take_len::<f32>("memory", nodes * history.needs.memory)?;
+        history.restore_mail(&mut store)?;
+        history.restore_links(&mut store)?;
+        history.restore_pairs(&mut store)?;
+        history.restore_pending(&mut store)?;
+        Ok(history)
+    }
+
+    fn restore_mail(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let owners = self.nodes_in("mail.node", store)?;
+        let count = owners.len();
+        let others = self.nodes_in("mail.other", store)?;
+        let event = store.take_len::<u64>("mail.event", count)?;
+        let time = store.take_len::<i64>("mail.time", count)?;
+        let since = store.take_len::<i64>("mail.since", count)?;
+        let width = if self.mailbox.carries_memory() { self.needs.memory } else { 0 };
+        let rows = store.take_len::<f32>("mail.rows", count * width)?;
+        if others.len() != count {
+            return Err(wrong("mail.other", format!("has {} values where {count} are expected", others.len())));
+        }
+        for i in 0..count {
+            let mail = Mail { event: EventId(event[i]), other: others[i], time: Timestamp(time[i]), since: Timestamp(since[i]) };
+            self.mailbox.deliver(owners[i], mail, &rows[i * width..(i + 1) * width]);
+        }
+        Ok(())
+    }
+
+    fn restore_links(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let degrees = store.take_len::<u64>("degree", self.nodes())?;
+        let owners = self.nodes_in("link.owner", store)?;
+        let count = owners.len();
+        let ends = self.nodes_in("link.node", store)?;
+        let event = store.take_len::<u64>("link.event", count)?;
+        let outgoing = store.take_len::<u32>("link.outgoing", count)?;
+        let time = store.take_len::<i64>("link.time", count)?;
+        if ends.len() != count {
+            return Err(wrong("link.node", format!("has {} values where {count} are expected", ends.len())));
+        }
+        let link = |i: usize| Link { time: Timestamp(time[i]), event: EventId(event[i]), node: ends[i], outgoing: outgoing[i] };
+        self.adjacency.restore(&degrees, (0..count).map(|i| (owners[i], link(i))));
+        Ok(())
+    }
+
+    fn restore_pairs(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let (src, dst) = (self.nodes_in("pair.src", store)?, self.nodes_in("pair.dst", store)?);
+        let count = store.take_len::<u32>("pair.count", src.len())?;
+        let last = store.take_len::<i64>("pair.last", src.len())?;
+        self.pairs.restore(src.into_iter().zip(dst).zip(count.into_iter().zip(last.into_iter().map(Timestamp))));
+        Ok(())
+    }
+
+    fn restore_pending(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let (src, dst) = (self.nodes_in("pending.src", store)?, self.nodes_in("pending.dst", store)?);
+        let id = store.take_len::<u64>("pending.id", src.len())?;
+        let time = store.take_len::<i64>("pending.time", src.len())?;
+        let label = store.take_len::<f32>("pending.label", src.len())?;
+        if dst.len() != src.len() {
+            return Err(wrong("pending.dst", format!("has {} values where {} are expected", dst.len(), src.len())));
+        }
+        let event = |i: usize| Event { id: EventId(id[i]), src: src[i], dst: dst[i], time: Timestamp(time[i]), label: label[i] };
+        self.pending = (0..src.len()).map(event).collect();
+        Ok(())
+    }
+
+    /// An array of node numbers, each of which must be held.
+    fn nodes_in(&self, name: &str, store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
+        let (_, numbers) = store.take::<u32>(name)?;
+        match numbers.iter().find(|&&number| number as usize >= self.nodes()) {
+            Some(number) => Err(wrong(name, format!("names node {number}, but there are {} nodes", self.nodes()))),
+            None => Ok(numbers.into_iter().map(NodeId).collect()),
+        }
+    }
+}
+
+fn times(times: impl Iterator<Item = Timestamp>) -> Vec<i64> {
+    times.map(|time| time.0).collect()
+}
+
+fn wrong(name: &str, problem: String) -> StoreError {
+    StoreError::Array { name: name.into(), problem }
+}

@@ -1,0 +1,228 @@
+//! Named arrays in one safetensors file, written whole or not at all.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+/// Arrays by name, and notes (text by name) that go into the file's header.
+///
+/// ```
+/// # use tempograph_framework::{Array, Store};
+/// let path = std::env::temp_dir().join("tempograph-store-example.safetensors");
+/// let mut store = Store::default();
+/// store.put("memory", [2, 2], vec![1.0f32, 2.0, 3.0, 4.0]);
+/// store.write(&path)?;
+/// assert_eq!(Store::read(&path)?.take::<f32>("memory")?, (vec![2, 2], vec![1.0, 2.0, 3.0, 4.0]));
+/// # Ok::<(), tempograph_framework::StoreError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Store {
+    arrays: BTreeMap<String, (Vec<usize>, Array)>,
+    notes: BTreeMap<String, String>,
+}
+
+/// Values of one of the kinds a store holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Array {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// Unsigned 32-bit integers.
+    U32(Vec<u32>),
+    /// Unsigned 64-bit integers.
+    U64(Vec<u64>),
+    /// Signed 64-bit integers.
+    I64(Vec<i64>),
+}
+
+/// A kind of value a store holds.
+pub trait Element: bytemuck::Pod {
+    /// Its safetensors name.
+    const DTYPE: Dtype;
+    /// Wraps values.
+    fn wrap(values: Vec<Self>) -> Array;
+    /// Unwraps them, if they are of this kind.
+    fn unwrap(array: Array) -> Option<Vec<Self>>;
+}
+
+macro_rules! element {
+    ($($type:ty => $variant:ident),*) => { $(
+        impl Element for $type {
+            const DTYPE: Dtype = Dtype::$variant;
+            fn wrap(values: Vec<Self>) -> Array { Array::$variant(values) }
+            fn unwrap(array: Array) -> Option<Vec<Self>> { if let Array::$variant(values) = array { Some(values) } else { None } }
+        }
+    )* };
+}
+element!(f32 => F32, u32 => U32, u64 => U64, i64 => I64);
+
+/// What is wrong with a stored file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its answer.
+        source: std::io::Error,
+    },
+    /// Not a whole safetensors file.
+    #[error("{} is not a readable safetensors file: {source}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the reader says.
+        source: safetensors::SafeTensorError,
+    },
+    /// An array of a kind no store writes.
+    #[error("{}: array `{name}` has type {dtype}, which is not used here", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        name: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// An array that should be there is not, or is of another kind or size.
+    #[error("array `{name}` {problem}")]
+    Array {
+        /// The array.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Store {
+    /// Adds an array, replacing one of that name.
+    ///
+    /// # Panics
+    /// If `values` does not fill `shape`.
+    pub fn put<T: Element>(&mut self, name: impl Into<String>, shape: impl Into<Vec<usize>>, values: Vec<T>) {
+        let (name, shape) = (name.into(), shape.into());
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "values of `{name}` for shape {shape:?}");
+        self.arrays.insert(name, (shape, T::wrap(values)));
+    }
+
+    /// Takes an array out.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] if there is none of that name and kind.
+    pub fn take<T: Element>(&mut self, name: &str) -> Result<(Vec<usize>, Vec<T>), StoreError> {
+        let wrong = |problem: &str| StoreError::Array { name: name.into(), problem: problem.into() };
+        let (shape, array) = self.arrays.remove(name).ok_or_else(|| wrong("is missing"))?;
+        let values = T::unwrap(array).ok_or_else(|| wrong(&format!("is not of type {:?}", T::DTYPE)))?;
+        Ok((shape, values))
+    }
+
+    /// Takes an array that must have `len` values.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] as in [`take`](Store::take), or if the length differs.
+    pub fn take_len<T: Element>(&mut self, name: &str, len: usize) -> Result<Vec<T>, StoreError> {
+        let (_, values) = self.take::<T>(name)?;
+        if values.len() != len {
+            let problem = format!("has {} values where {len} are expected", values.len());
+            return Err(StoreError::Array { name: name.into(), problem });
+        }
+        Ok(values)
+    }
+
+    /// Moves the arrays under `prefix` out into a store of their own, their names shortened by it.
+    pub fn split_off(&mut self, prefix: &str) -> Store {
+        let (under, rest) = std::mem::take(&mut self.arrays).into_iter().partition(|(name, _)| name.starts_with(prefix));
+        self.arrays = rest;
+        let under: BTreeMap<String, _> = under;
+        Store { arrays: under.into_iter().map(|(name, array)| (name[prefix.len()..].to_string(), array)).collect(), notes: BTreeMap::new() }
+    }
+
+    /// Moves all arrays of `other` in, their names lengthened by `prefix`.
+    pub fn join(&mut self, prefix: &str, other: Store) {
+        self.arrays.extend(other.arrays.into_iter().map(|(name, array)| (format!("{prefix}{name}"), array)));
+    }
+
+    /// Names of the arrays, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.arrays.keys().map(String::as_str)
+    }
+
+    /// Writes a note.
+    pub fn note(&mut self, name: &str, text: String) {
+        self.notes.insert(name.into(), text);
+    }
+
+    /// Reads a note.
+    pub fn noted(&self, name: &str) -> Option<&str> {
+        self.notes.get(name).map(String::as_str)
+    }
+
+    /// Writes the file beside its place, flushes it to the disk and moves it there: a reader sees the old file or the new one.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; what stood at `path` still stands.
+    pub fn write(&self, path: &Path) -> Result<(), StoreError> {
+        let views = self.arrays.iter().map(|(name, (shape, array))| {
+            let (dtype, bytes): (_, &[u8]) = match array {
+                Array::F32(values) => (Dtype::F32, bytemuck::cast_slice(values)),
+                Array::U32(values) => (Dtype::U32, bytemuck::cast_slice(values)),
+                Array::U64(values) => (Dtype::U64, bytemuck::cast_slice(values)),
+                Array::I64(values) => (Dtype::I64, bytemuck::cast_slice(values)),
+            };
+            TensorView::new(dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+        });
+        let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|source| StoreError::Format { path: path.into(), source })?;
+        let notes = (!self.notes.is_empty()).then(|| self.notes.clone().into_iter().collect());
+        let bytes = safetensors::serialize(views, notes).map_err(|source| StoreError::Format { path: path.into(), source })?;
+        write_whole(path, &bytes).map_err(|source| StoreError::Io { path: path.into(), source })
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the file and what is wrong with it.
+    pub fn read(path: &Path) -> Result<Store, StoreError> {
+        let bytes = std::fs::read(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
+        let format = |source| StoreError::Format { path: path.into(), source };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(format)?;
+        let mut store = Store { notes: header.metadata().clone().unwrap_or_default().into_iter().collect(), ..Store::default() };
+        for (name, view) in file.iter() {
+            let data = view.data();
+            let array = match view.dtype() {
+                Dtype::F32 => Array::F32(bytemuck::pod_collect_to_vec(data)),
+                Dtype::U32 => Array::U32(bytemuck::pod_collect_to_vec(data)),
+                Dtype::U64 => Array::U64(bytemuck::pod_collect_to_vec(data)),
+                Dtype::I64 => Array::I64(bytemuck::pod_collect_to_vec(data)),
+                other => return Err(StoreError::Kind { path: path.into(), name: name.into(), dtype: format!("{other:?}") }),
+            };
+            store.arrays.insert(name.into(), (view.shape().to_vec(), array));
+        }
+        Ok(store)
+    }
+}
+
+/// Writes `bytes` to a neighbour of `path`, flushes it to the disk, and renames it to `path`.
+///
+/// # Errors
+/// What the file system says; `path` is then as it was.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let written = std::fs::File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| std::fs::rename(&partial, path)) {
+        // Nothing half-written stays; the first error is the one worth telling.
+        let _ = std::fs::remove_file(&partial);
+        return Err(error);
+    }
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => std::fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,79 @@
+//! What a model is shown of the past.
+
+use std::sync::Arc;
+
+use tempograph_kernels::{MailPlan, Neighbours, Rows};
+
+use crate::{NodeId, PairFact};
+
+/// The past of some roots, strictly before each root's time. Reading it changes nothing.
+///
+/// `U` distinct nodes are named by the roots and their neighbours; each is read once and referred to by row afterwards.
+#[derive(Debug)]
+pub struct View {
+    /// Observes the history had seen: `history.version() - view.version` is the view's staleness.
+    pub version: u64,
+    /// The distinct nodes, `[U]`, ascending.
+    pub nodes: Vec<NodeId>,
+    /// Stored memory and waiting mail of the distinct nodes.
+    pub mail: MailView,
+    /// One for each layer, the roots' own first. The last hop's rows refer to `nodes`; an earlier one's to the centres of the hop after it.
+    pub hops: Vec<Hop>,
+    /// Rows of `nodes` the roots stand for, `[R]`.
+    pub roots: Vec<u32>,
+    /// Facts about each asked pair, `[P]`, if the model needs them.
+    pub pairs: Vec<PairFact>,
+    /// Edge features by event id, where the log has any.
+    pub edge_features: Option<Arc<dyn Rows>>,
+    /// Node features by node, where the set has any.
+    pub node_features: Option<Arc<dyn Rows>>,
+}
+
+/// Memory of `U` nodes and the mail that waits for them.
+#[derive(Debug)]
+pub enum MailView {
+    /// At most one mail a node: what the fused updater reads.
+    Last(Arc<MailPlan>),
+    /// Any number of mails a node.
+    Many(Arc<ManyMails>),
+}
+
+impl MailView {
+    /// Stored memory, `[U, D]`.
+    pub fn memory(&self) -> &[f32] {
+        match self {
+            MailView::Last(plan) => &plan.memory,
+            MailView::Many(mails) => &mails.memory,
+        }
+    }
+}
+
+/// Every waiting mail of the updated nodes, grouped by receiver.
+#[derive(Debug, Default)]
+pub struct ManyMails {
+    /// Distinct nodes `U`.
+    pub unique: usize,
+    /// Stored memory, `[U, D]`.
+    pub memory: Vec<f32>,
+    /// Rows updated, ascending, `[M]`.
+    pub rows: Vec<u32>,
+    /// Offsets of each receiver's mails, `[M + 1]`; an empty group is a zero message.
+    pub starts: Vec<u32>,
+    /// Memory of the other ends, `[mails, D]`.
+    pub other: Vec<f32>,
+    /// Event of each mail, `[mails]`.
+    pub event: Vec<u64>,
+    /// Ticks from the receiver's last update to the mail, `[mails]`.
+    pub dt: Vec<f32>,
+}
+
+/// The neighbours of some centres.
+#[derive(Debug)]
+pub struct Hop {
+    /// Rows of the table below that the centres stand for, `[C]`.
+    pub centres: Vec<u32>,
+    /// Their neighbours: rows of the table below, events and time differences, newest first.
+    pub neighbours: Neighbours,
+    /// Ticks from each centre's last memory update to its query, `[C]`.
+    pub idle: Vec<f32>,
+}
