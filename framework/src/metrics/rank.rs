@@ -1,0 +1,84 @@
+//! The rank of one positive among its negatives, and what is averaged from ranks.
+use serde::{Deserialize, Serialize};
+
+/// What a negative with exactly the positive's score does to the positive's rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ties {
+    /// Half of them stand before the positive: the mean of the two rules below. The rule of the Temporal Graph Benchmark's evaluator.
+    #[default]
+    Mean,
+    /// None stands before the positive. A constant model ranks first everywhere: flattering, for comparison only.
+    Optimistic,
+    /// All of them stand before the positive.
+    Pessimistic,
+}
+
+/// The rank of a positive among `negatives`, from 1; a multiple of one half under [`Ties::Mean`].
+pub fn rank(positive: f32, negatives: &[f32], ties: Ties) -> f64 {
+    let above = negatives.iter().filter(|&&negative| negative > positive).count() as f64;
+    let equal = negatives.iter().filter(|&&negative| negative == positive).count() as f64;
+    let share = match ties {
+        Ties::Mean => 0.5,
+        Ties::Optimistic => 0.0,
+        Ties::Pessimistic => 1.0,
+    };
+    above + share * equal + 1.0
+}
+
+/// Mean reciprocal rank; `None` of no ranks.
+pub fn mrr(ranks: &[f64]) -> Option<f64> {
+    mean(ranks.iter().map(|rank| 1.0 / rank))
+}
+
+/// The share of ranks that are `k` or better; `None` of no ranks.
+pub fn hits_at(k: u32, ranks: &[f64]) -> Option<f64> {
+    mean(ranks.iter().map(|&rank| if rank <= f64::from(k) { 1.0 } else { 0.0 }))
+}
+
+/// The mean of some numbers; `None` of none.
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (mut count, mut sum) = (0u64, 0.0);
+    for value in values {
+        count += 1;
+        sum += value;
+    }
+    (count > 0).then(|| sum / count as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_tie_rule_is_a_place_in_some_sorted_order(positive in -3i8..3, negatives in prop::collection::vec(-3i8..3, 0..30)) {
+            let scores: Vec<f32> = negatives.iter().map(|&n| f32::from(n)).collect();
+            // Sort with the positive put before, then behind, the negatives that equal it.
+            let place = |positive_first: bool| {
+                let mut all: Vec<(i8, bool)> = negatives.iter().map(|&n| (-n, positive_first)).chain([(-positive, !positive_first)]).collect();
+                all.sort();
+                1.0 + all.iter().position(|&entry| entry == (-positive, !positive_first)).unwrap() as f64
+            };
+            let (best, worst) = (place(true), place(false));
+            prop_assert_eq!(rank(f32::from(positive), &scores, Ties::Optimistic), best);
+            prop_assert_eq!(rank(f32::from(positive), &scores, Ties::Pessimistic), worst);
+            prop_assert_eq!(rank(f32::from(positive), &scores, Ties::Mean), 0.5 * (best + worst));
+        }
+    }
+
+    #[test]
+    fn a_constant_model_is_not_rewarded_by_the_mean_rule() {
+        assert_eq!(rank(0.0, &[0.0; 49], Ties::Mean), 25.5);
+        assert_eq!(rank(0.0, &[0.0; 49], Ties::Optimistic), 1.0);
+    }
+
+    #[test]
+    fn means_of_ranks_are_counted_by_hand() {
+        assert_eq!(mrr(&[1.0, 2.0, 4.0]), Some((1.0 + 0.5 + 0.25) / 3.0));
+        assert_eq!(hits_at(1, &[1.0, 1.5, 4.0]), Some(1.0 / 3.0));
+        assert_eq!(hits_at(3, &[1.0, 1.5, 4.0]), Some(2.0 / 3.0));
+        assert_eq!((mrr(&[]), hits_at(1, &[])), (None, None));
+    }
+}
