@@ -23,7 +23,7 @@ mod spec;
 pub use spec::{Attention, Embedding, Message, TgnSpec, TimeInit, Updater};
 
 use burn::module::Module;
-use tempograph_framework::{Forward, Model, Needs, Queries, Update, View};
+use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values};
 use tempograph_kernels::{Backend, Rows, TemporalOps, Tensor, TensorData};
 
 use crate::layers::{Init, Linear};
@@ -103,12 +103,7 @@ impl<B: TemporalOps> Model<B> for Tgn<B> {
 }
 
 fn update<B: Backend>(view: &View, memory: Tensor<B, 2>) -> Update {
-    Update { nodes: view.nodes.clone(), memory: host(memory) }
-}
-
-/// The tensor's values on the host.
-fn host<B: Backend, const R: usize>(tensor: Tensor<B, R>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().into_vec().unwrap_or_else(|error| unreachable!("f32 data was asked for: {error:?}"))
+    Update { nodes: view.nodes.clone(), memory: values(memory) }
 }
 
 /// Constant feature rows gathered into a tensor, `[ids, width]`.

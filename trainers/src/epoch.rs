@@ -1,0 +1,101 @@
+//! The loop: ask, view, answer, observe. Training, evaluation and warming up are three ways to answer.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tempograph_framework::{Batch, EventLog, History, PurposeDraw, Queries, Update, View};
+
+use crate::TrainError;
+
+/// Takes part in a walk over the log.
+pub(crate) trait Walker {
+    /// What is asked before `batch` happens.
+    fn ask(&mut self, batch: &Batch<'_>) -> Result<Queries, TrainError>;
+
+    /// Answers from the view and says what the batch will have changed.
+    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<Update, TrainError>;
+
+    /// A batch has happened; `next` is the first event of the one to come. `false` stops the walk here.
+    fn passed(&mut self, _history: &History, _next: usize, _times: &Stages) -> Result<bool, TrainError> {
+        Ok(true)
+    }
+}
+
+/// Time spent in each stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Stages {
+    /// Drawing negatives and forming queries, seconds.
+    pub ask: f64,
+    /// Reading the past: neighbours, memory rows, mail.
+    pub view: f64,
+    /// The forward pass and the loss.
+    pub forward: f64,
+    /// The backward pass.
+    pub backward: f64,
+    /// The optimiser's step.
+    pub step: f64,
+    /// Writing memories, mail and neighbours.
+    pub observe: f64,
+}
+
+impl Stages {
+    /// All stages together, seconds.
+    pub fn total(&self) -> f64 {
+        self.ask + self.view + self.forward + self.backward + self.step + self.observe
+    }
+}
+
+/// Walks over `range` of the log in batches of `size`. Gives the first event not walked over: `range.end`, unless stopped.
+pub(crate) fn walk(
+    history: &mut History,
+    log: &EventLog,
+    range: Range<usize>,
+    size: usize,
+    chance: PurposeDraw,
+    stop: &AtomicBool,
+    walker: &mut impl Walker,
+) -> Result<usize, TrainError> {
+    let mut next = range.start;
+    while next < range.end {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(next);
+        }
+        let end = (next + size).min(range.end);
+        let batch = log.batch(next..end);
+        let mut times = Stages::default();
+        let mut clock = Clock::start();
+
+        let queries = walker.ask(&batch)?;
+        times.ask = clock.lap();
+        let view = history.view(&queries, Some(&batch), chance);
+        times.view = clock.lap();
+        let update = walker.answer(&batch, &queries, &view)?;
+        clock.lap();
+        history.observe(&batch, &update)?;
+        times.observe = clock.lap();
+
+        next = end;
+        if !walker.passed(history, next, &times)? {
+            return Ok(next);
+        }
+    }
+    Ok(next)
+}
+
+/// A stop watch read in laps.
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    /// Seconds since the last lap.
+    pub fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let lap: Duration = now - self.0;
+        self.0 = now;
+        lap.as_secs_f64()
+    }
+}

@@ -1,0 +1,176 @@
+//! Walking to be examined: scores against negatives, nothing learned.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+use tempograph_framework::{
+    Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, Model, NegativeSet, NewNodes, Purpose, PurposeDraw, Queries, Scored,
+    Ties, Update, View, values,
+};
+use tempograph_kernels::Backend;
+
+use crate::TrainError;
+use crate::epoch::{Stages, Walker, walk};
+
+/// What an examination found.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Evaluation {
+    /// Over all events; MRR and Hits@k over the ranked ones.
+    #[serde(flatten)]
+    pub all: LinkMetrics,
+    /// Events whose positive was ranked among all its negatives.
+    pub ranked: u64,
+    /// Over events that touch a node unseen in training (inductive), where there are any.
+    pub new_nodes: Option<LinkMetrics>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// What an examination asks.
+#[derive(Debug)]
+pub struct Examination<'a> {
+    /// The events asked about.
+    pub range: Range<usize>,
+    /// Events a batch.
+    pub batch: usize,
+    /// Whom each positive is set against.
+    pub negatives: &'a NegativeSet,
+    /// Rank every n-th event among all its negatives, the others against the first only.
+    pub rank_every: usize,
+    /// Nodes unseen in training, for the inductive numbers.
+    pub new_nodes: Option<&'a NewNodes>,
+}
+
+/// Scores of one examined batch, as handed to a listener.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    /// First event of the batch.
+    pub first: EventId,
+    /// What was asked.
+    pub queries: &'a Queries,
+    /// Logits, `[P]`.
+    pub scores: &'a [f32],
+}
+
+/// Examines `model` on consecutive events, letting each batch happen after it was asked about.
+///
+/// `history` is warm: it has seen everything before the range. `heard` is told every batch's scores.
+///
+/// # Errors
+/// A score that is not finite, a negative that cannot be drawn, or an event that cannot happen. `Ok(None)` if stopped.
+pub fn evaluate<B: Backend, M: Model<B>>(
+    model: &M,
+    history: &mut History,
+    log: &EventLog,
+    asked: &Examination<'_>,
+    stop: &AtomicBool,
+    heard: &mut dyn FnMut(&Answers<'_>),
+) -> Result<Option<Evaluation>, TrainError> {
+    let start = std::time::Instant::now();
+    let mut examiner = Examiner {
+        model,
+        asked,
+        all: LinkAccumulator::new(Ties::Mean),
+        ranked: LinkAccumulator::new(Ties::Mean),
+        new_nodes: LinkAccumulator::new(Ties::Mean),
+        heard,
+        backend: PhantomData::<B>,
+    };
+    let end = walk(history, log, asked.range.clone(), asked.batch, sampling(), stop, &mut examiner)?;
+    if end < asked.range.end {
+        return Ok(None);
+    }
+    let (Some(mut all), Some(ranked)) = (examiner.all.finish(), examiner.ranked.finish()) else {
+        return Err(TrainError::EmptySplit { range: asked.range.clone() });
+    };
+    (all.mrr, all.hits1, all.hits3, all.hits10) = (ranked.mrr, ranked.hits1, ranked.hits3, ranked.hits10);
+    let new_nodes = asked.new_nodes.and_then(|_| examiner.new_nodes.finish());
+    Ok(Some(Evaluation { all, ranked: ranked.count, new_nodes, seconds: start.elapsed().as_secs_f64() }))
+}
+
+/// Lets `range` happen without asking anything: the memory goes on, nothing is scored.
+///
+/// # Errors
+/// An event that cannot happen. `Ok(false)` if stopped.
+pub fn warm<B: Backend, M: Model<B>>(
+    model: &M,
+    history: &mut History,
+    log: &EventLog,
+    range: Range<usize>,
+    batch: usize,
+    stop: &AtomicBool,
+) -> Result<bool, TrainError> {
+    let end = range.end;
+    Ok(walk(history, log, range, batch, sampling(), stop, &mut Warmer(model, PhantomData::<B>))? == end)
+}
+
+/// Uniform neighbours outside training are drawn the same way every time.
+fn sampling() -> PurposeDraw {
+    Draw::new(0).of(Purpose::Sampling)
+}
+
+struct Examiner<'a, B, M> {
+    model: &'a M,
+    asked: &'a Examination<'a>,
+    all: LinkAccumulator,
+    ranked: LinkAccumulator,
+    new_nodes: LinkAccumulator,
+    heard: &'a mut dyn FnMut(&Answers<'_>),
+    backend: PhantomData<B>,
+}
+
+impl<B, M> Examiner<'_, B, M> {
+    fn is_ranked(&self, event: EventId) -> bool {
+        (event.index() - self.asked.range.start) % self.asked.rank_every == 0
+    }
+}
+
+impl<B: Backend, M: Model<B>> Walker for Examiner<'_, B, M> {
+    fn ask(&mut self, batch: &Batch<'_>) -> Result<Queries, TrainError> {
+        let (mut nodes, mut offsets) = (Vec::new(), vec![0]);
+        for event in batch.events() {
+            let drawn = self.asked.negatives.of([event.id])?;
+            let kept = if self.is_ranked(event.id) { drawn.nodes.len() } else { drawn.nodes.len().min(1) };
+            nodes.extend_from_slice(&drawn.nodes[..kept]);
+            offsets.push(nodes.len());
+        }
+        Ok(Queries::of_batch(batch, &nodes, &offsets))
+    }
+
+    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<Update, TrainError> {
+        let forward = self.model.forward(queries, view, None);
+        let scores = values(forward.scores);
+        (self.heard)(&Answers { first: batch.first, queries, scores: &scores });
+        let events: Vec<EventId> = batch.events().map(|event| event.id).collect();
+        let (positive, negative) = scores.split_at(events.len());
+        let mut offsets = vec![0; events.len() + 1];
+        queries.pairs()[events.len()..].iter().for_each(|pair| offsets[pair.src as usize / 2 + 1] += 1);
+        (0..events.len()).for_each(|i| offsets[i + 1] += offsets[i]);
+        let scored = Scored::ragged(&events, positive, negative, &offsets)?;
+        self.all.push(scored)?;
+        let every = self.asked.rank_every;
+        let start = self.asked.range.start;
+        self.ranked.push_where(scored, |event| (event.index() - start) % every == 0)?;
+        if let Some(new) = self.asked.new_nodes {
+            self.new_nodes.push_where(scored, |event| new.touches(event))?;
+        }
+        Ok(forward.update)
+    }
+}
+
+struct Warmer<'a, M, B>(&'a M, PhantomData<B>);
+
+impl<B: Backend, M: Model<B>> Walker for Warmer<'_, M, B> {
+    fn ask(&mut self, _: &Batch<'_>) -> Result<Queries, TrainError> {
+        Ok(Queries::none())
+    }
+
+    fn answer(&mut self, _: &Batch<'_>, _: &Queries, view: &View) -> Result<Update, TrainError> {
+        Ok(self.0.advance(view))
+    }
+
+    fn passed(&mut self, _: &History, _: usize, _: &Stages) -> Result<bool, TrainError> {
+        Ok(true)
+    }
+}
