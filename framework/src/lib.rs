@@ -1,4 +1,13 @@
 //! The vocabulary and the contracts of temporal graph networks with memory.
+mod column;
+mod dataset;
+mod events;
 mod ids;
+mod nearest;
+mod synthetic;
 
+pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
+pub use events::{Batch, Event, EventLog, LogError};
 pub use ids::{EventId, NodeId, Timestamp};
+pub use nearest::nearest;
+pub use synthetic::{SyntheticError, SyntheticSpec};
