@@ -1,14 +1,50 @@
 //! The vocabulary and the contracts of temporal graph networks with memory.
+//!
+//! Two nouns, two verbs. A [`Model`] is what was learned; a [`History`] is what has happened. [`History::view`] reads the past of
+//! some nodes, strictly before each query's time; [`History::observe`] lets a batch happen. `view` comes first, always.
+//!
+//! Legend: `B` events of a batch, `R` roots, `P` pairs, `K` neighbours, `U` distinct nodes of a view, `N` nodes, `D` memory,
+//! `E` edge features, `F` node features, `T` time features, `O` embedding.
+mod adjacency;
+mod column;
+mod dataset;
 mod draw;
+mod events;
+mod history;
 mod ids;
 mod inductive;
+mod look;
+mod mailbox;
 mod metrics;
+mod model;
+mod nearest;
+mod needs;
 mod negatives;
+mod pairs;
+mod present;
+mod queries;
+mod snapshot;
+mod store;
+mod synthetic;
+mod view;
+mod weights;
 
+pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
 pub use draw::{Draw, Generator, Purpose, PurposeDraw};
+pub use events::{Batch, Event, EventLog, LogError};
+pub use history::{Features, History, ObserveError};
 pub use ids::{EventId, NodeId, Timestamp};
 pub use inductive::{HeldOut, NewNodes, hold_out_nodes};
 pub use metrics::{LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc};
+pub use model::{Forward, Model, Update};
+pub use nearest::nearest;
+pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
 pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, PickleError, TgbNegatives,
 };
+pub use pairs::{PairFact, Recency};
+pub use queries::{Pair, Queries};
+pub use store::{Array, Element, Store, StoreError, write_whole};
+pub use synthetic::{SyntheticError, SyntheticSpec};
+pub use view::{Hop, MailView, ManyMails, View};
+pub use weights::{Path, values, weights, with_weights};

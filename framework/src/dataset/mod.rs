@@ -1,0 +1,221 @@
+//! A dataset: an event log with what is known about its nodes, its times and where it came from.
+
+mod files;
+mod idmap;
+mod split;
+mod table;
+mod units;
+
+use std::path::{Path, PathBuf};
+
+use tempograph_kernels::Rows;
+
+pub use idmap::{IdMap, UnknownId};
+pub use split::{Split, SplitError};
+pub use table::{Table, TableError};
+pub use units::{Side, Sides, TimeUnit};
+
+use crate::synthetic::{SyntheticError, SyntheticSpec};
+use crate::{EventLog, NodeId};
+
+/// An event log, its nodes, and what the numbers mean.
+///
+/// In memory after [`prepare`](crate::prepare) or generation, memory-mapped after [`open`](Dataset::open); a clone shares the columns.
+/// The files are described in [`write`](Dataset::write).
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// What the set is called in reports.
+    pub name: String,
+    /// The events.
+    pub log: EventLog,
+    /// Nodes, `N`: every node number is below it.
+    pub nodes: usize,
+    /// One set of nodes, or sources and destinations.
+    pub sides: Sides,
+    /// What a tick is.
+    pub time_unit: TimeUnit,
+    /// Constant features of the nodes, `[N, F]`, where there are any.
+    pub node_features: Option<Table>,
+    /// The user's own ids.
+    pub ids: IdMap,
+    /// Where it was read from, as it was given.
+    pub source: String,
+    /// What had to be decided or changed while reading, in sentences.
+    pub notices: Vec<String>,
+    /// SHA-256 of the columns file in hex; equal for equal content wherever it came from.
+    pub checksum: String,
+}
+
+/// What a [`Dataset`] is made of, before its checksum is known.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// What the set is called in reports.
+    pub name: String,
+    /// The events.
+    pub log: EventLog,
+    /// What a tick is.
+    pub time_unit: TimeUnit,
+    /// Constant features of the nodes, `[N, F]`.
+    pub node_features: Option<Table>,
+    /// The user's own ids, which also say how many nodes there are and on which sides.
+    pub ids: IdMap,
+    /// Where it was read from.
+    pub source: String,
+    /// What had to be decided or changed while reading.
+    pub notices: Vec<String>,
+}
+
+/// A dataset that cannot be opened, checked or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// The system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The folder holds something else.
+    #[error(
+        "{} is not a prepared dataset (it has no {}): run `tempograph prepare {} --out DIR` and give DIR",
+        path.display(), files::MANIFEST, path.display()
+    )]
+    NotPrepared {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Written in a later format.
+    #[error("{}: format version {found} is not the version {} this program reads; prepare the set again", path.display(), files::VERSION)]
+    Version {
+        /// The manifest.
+        path: PathBuf,
+        /// The version it names.
+        found: u64,
+    },
+    /// A file does not hold what it should.
+    #[error("{}: {fact}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with its values.
+        fact: String,
+    },
+    /// The content is not what the checksum was taken of.
+    #[error("dataset `{name}`: the columns have the SHA-256 {found}, but the manifest says {stated}; prepare the set again")]
+    Checksum {
+        /// The dataset.
+        name: String,
+        /// Checksum of what is there.
+        found: String,
+        /// Checksum in the manifest.
+        stated: String,
+    },
+    /// Content that contradicts itself.
+    #[error("dataset `{name}`: {fact}")]
+    Inconsistent {
+        /// The dataset.
+        name: String,
+        /// The contradiction, with its values.
+        fact: String,
+    },
+    /// Something other than a prepared dataset is in the way.
+    #[error("{} is there already and is not a prepared dataset; it is left alone", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A description of a generated stream that cannot be followed.
+    #[error(transparent)]
+    Synthetic(#[from] SyntheticError),
+}
+
+impl Dataset {
+    /// Puts a dataset together: checks that every event's nodes exist and takes the checksum.
+    pub fn new(content: Content) -> Result<Self, DatasetError> {
+        let Content { name, log, time_unit, node_features, ids, source, notices } = content;
+        let (nodes, sides) = (ids.len(), ids.sides());
+        let mut set = Self { name, log, nodes, sides, time_unit, node_features, ids, source, notices, checksum: String::new() };
+        set.check_nodes().map_err(|fact| DatasetError::Inconsistent { name: set.name.clone(), fact })?;
+        set.checksum = files::checksum(&set);
+        Ok(set)
+    }
+
+    /// Maps a prepared dataset. Versions, sizes, the order of the times and the range of the node numbers are checked;
+    /// [`verify`](Self::verify) checks every byte.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, DatasetError> {
+        files::open(dir.as_ref())
+    }
+
+    /// The dataset a spec names: `synthetic:…` is generated, anything else is the folder of a prepared set.
+    pub fn from_spec(path: &str) -> Result<Self, DatasetError> {
+        match path.strip_prefix("synthetic:") {
+            Some(options) => Ok(options.parse::<SyntheticSpec>()?.generate()),
+            None => Self::open(path),
+        }
+    }
+
+    /// Writes the prepared form to the folder `dir`, which appears whole or not at all. A prepared dataset that is there already is replaced.
+    ///
+    /// The folder holds two files.
+    ///
+    /// `columns.safetensors` is in the [safetensors](https://github.com/huggingface/safetensors) format: eight bytes with the length of a
+    /// JSON header, the header (padded with spaces to a multiple of eight), then these little-endian arrays back to back in this order:
+    ///
+    /// | name | type | shape | |
+    /// |---|---|---|---|
+    /// | `time` | I64 | `[events]` | ticks, never decreasing; equal times keep the order of their events |
+    /// | `node_ids` | U64 | `[N]` | the user's own id of each node, ascending within each side |
+    /// | `src` | U32 | `[events]` | node numbers; in a bipartite set below the number of sources |
+    /// | `dst` | U32 | `[events]` | node numbers; in a bipartite set the others |
+    /// | `label` | F32 | `[events]` | 0 where the source has no labels |
+    /// | `edge_features` | F32 | `[events, E]` | absent when there are none |
+    /// | `node_features` | F32 | `[N, F]` | absent when there are none |
+    ///
+    /// `dataset.json` is the manifest: `format` (always `tempograph-dataset`), `version` (1), `name`, `events`, `nodes`,
+    /// `sides` (`"one-mode"` or `{"bipartite": {"sources": n}}`), `time_unit` (`description`, and `scale`: ticks in one of the source's units),
+    /// `sha256` of the columns file, `source` and `notices`.
+    pub fn write(&self, dir: impl AsRef<Path>) -> Result<(), DatasetError> {
+        files::write(self, dir.as_ref())
+    }
+
+    /// Reads every byte of the content and compares its SHA-256 with the stated one.
+    pub fn verify(&self) -> Result<(), DatasetError> {
+        let found = files::checksum(self);
+        if found == self.checksum {
+            return Ok(());
+        }
+        Err(DatasetError::Checksum { name: self.name.clone(), found, stated: self.checksum.clone() })
+    }
+
+    /// Width of the events' features, `E`; 0 when there are none.
+    pub fn edge_width(&self) -> usize {
+        self.log.features().map_or(0, |rows| rows.width())
+    }
+
+    /// Width of the nodes' features, `F`; 0 when there are none.
+    pub fn node_width(&self) -> usize {
+        self.node_features.as_ref().map_or(0, Rows::width)
+    }
+
+    /// The first contradiction between the events and the nodes.
+    fn check_nodes(&self) -> Result<(), String> {
+        let (sources, first_destination) = match self.sides {
+            Sides::OneMode => (self.nodes, 0),
+            Sides::Bipartite { sources } => (sources, sources),
+        };
+        let node_rows = self.node_features.as_ref().map_or(self.nodes, Table::rows);
+        if node_rows != self.nodes || sources > self.nodes {
+            return Err(format!("{} nodes, of them {sources} sources, but {node_rows} rows of node features", self.nodes));
+        }
+        let outside = |column: &[NodeId], range: std::ops::Range<usize>| column.iter().position(|node| !range.contains(&node.index()));
+        if let Some(event) = outside(self.log.src(), 0..sources) {
+            return Err(format!("event {event} has the source {}, but there are {sources} sources", self.log.src()[event]));
+        }
+        if let Some(event) = outside(self.log.dst(), first_destination..self.nodes) {
+            let dst = self.log.dst()[event];
+            return Err(format!("event {event} has the destination {dst}, which is not in {first_destination}..{}", self.nodes));
+        }
+        Ok(())
+    }
+}
