@@ -1,6 +1,6 @@
 //! What was learned: the contract every model keeps, heuristics included.
 
-use tempograph_kernels::{Backend, Tensor};
+use tempograph_kernels::tensor::{Backend, Tensor};
 
 use crate::{Needs, NodeId, Queries, View};
 

@@ -1,7 +1,7 @@
 //! A model's weights by name.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use tempograph_kernels::{Backend, Tensor, TensorData};
+use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 
 use crate::{Store, StoreError};
 

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Forward, Lookup, Model, Needs, PairFact, Queries, Update, View};
-use tempograph_kernels::{Backend, Tensor, TensorData};
+use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 
 /// A rule on the facts of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

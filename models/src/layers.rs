@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use tempograph_framework::{Draw, Purpose, PurposeDraw};
-use tempograph_kernels::{Backend, Tensor};
+use tempograph_kernels::tensor::{Backend, Tensor};
 
 /// `y = x W^T + b`, `W` `[out, in]` as in PyTorch.
 #[derive(Module, Debug)]

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
 use tempograph_framework::{Path, Store, StoreError, values};
-use tempograph_kernels::{AdamStep, AutodiffBackend, TemporalOps, Tensor, TensorData, adam_step};
+use tempograph_kernels::tensor::{AutodiffBackend, Tensor, TensorData};
+use tempograph_kernels::{AdamStep, TemporalOps, adam_step};
 
 /// The optimiser and its two moments for each weight.
 #[derive(Debug)]

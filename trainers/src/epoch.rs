@@ -40,6 +40,16 @@ pub struct Stages {
 }
 
 impl Stages {
+    /// Adds another's times to these.
+    pub(crate) fn add(&mut self, other: &Stages) {
+        self.ask += other.ask;
+        self.view += other.view;
+        self.forward += other.forward;
+        self.backward += other.backward;
+        self.step += other.step;
+        self.observe += other.observe;
+    }
+
     /// All stages together, seconds.
     pub fn total(&self) -> f64 {
         self.ask + self.view + self.forward + self.backward + self.step + self.observe

@@ -8,7 +8,7 @@ use tempograph_framework::{
     Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, Model, NegativeSet, NewNodes, Purpose, PurposeDraw, Queries, Scored,
     Ties, Update, View, values,
 };
-use tempograph_kernels::Backend;
+use tempograph_kernels::tensor::Backend;
 
 use crate::TrainError;
 use crate::epoch::{Stages, Walker, walk};

@@ -2,7 +2,8 @@
 
 use burn::module::AutodiffModule;
 use tempograph_framework::{Batch, EventId, History, Model, NegativeSampler, NodeId, PurposeDraw, Queries, Update, View, values};
-use tempograph_kernels::{AutodiffBackend, TemporalOps, Tensor};
+use tempograph_kernels::TemporalOps;
+use tempograph_kernels::tensor::{AutodiffBackend, Backend, Tensor, activation::softplus};
 
 use crate::adam::Adam;
 use crate::epoch::{Clock, Stages, Walker};
@@ -89,12 +90,12 @@ where
 }
 
 /// Binary cross-entropy of logits, the positives' mean plus the negatives' mean: `[1]`.
-pub fn link_loss<B: tempograph_kernels::Backend>(scores: Tensor<B, 1>, positives: usize) -> Tensor<B, 1> {
+pub fn link_loss<B: Backend>(scores: Tensor<B, 1>, positives: usize) -> Tensor<B, 1> {
     let pairs = scores.dims()[0];
     // -ln sigmoid(x) = softplus(-x), and -ln(1 - sigmoid(x)) = softplus(x).
-    let positive = burn::tensor::activation::softplus(-scores.clone().narrow(0, 0, positives), 1.0).mean();
+    let positive = softplus(-scores.clone().narrow(0, 0, positives), 1.0).mean();
     if pairs == positives {
         return positive;
     }
-    positive + burn::tensor::activation::softplus(scores.narrow(0, positives, pairs - positives), 1.0).mean()
+    positive + softplus(scores.narrow(0, positives, pairs - positives), 1.0).mean()
 }

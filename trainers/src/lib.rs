@@ -1,1 +1,21 @@
+//! The loop, evaluation, checkpoints and reports. Nothing here names a model.
+mod adam;
+mod board;
+mod checkpoint;
+mod epoch;
+mod error;
+mod evaluate;
+mod fit;
+mod learn;
+mod report;
+mod spec;
 
+pub use board::Board;
+pub use checkpoint::{Kept, Mark, RunFiles, kept};
+pub use epoch::Stages;
+pub use error::TrainError;
+pub use evaluate::{Answers, Evaluation, Examination, evaluate, warm};
+pub use fit::{Course, Fit, Fitted, Outcome, Watch};
+pub use learn::{StepRecord, link_loss};
+pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
+pub use spec::{EvalSpec, Schedule, SelectBy, TrainSpec};

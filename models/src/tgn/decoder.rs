@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use tempograph_framework::{PairFact, Queries, View};
-use tempograph_kernels::{Backend, TemporalOps, Tensor, TensorData, gather_rows};
+use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
+use tempograph_kernels::{TemporalOps, gather_rows};
 
 use super::spec::TgnSpec;
 use crate::layers::{Init, Linear};

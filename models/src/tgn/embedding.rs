@@ -5,9 +5,8 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
 use tempograph_framework::{Hop, View};
-use tempograph_kernels::{
-    AttentionPlan, Backend, Dropout, ScoreActivation, TemporalOps, Tensor, TensorData, gather_rows, temporal_attention, time_encode,
-};
+use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
+use tempograph_kernels::{AttentionPlan, Dropout, ScoreActivation, TemporalOps, gather_rows, temporal_attention, time_encode};
 
 use super::memory::TimeEncoder;
 use super::spec::{Attention, Embedding, TgnSpec};
@@ -94,7 +93,12 @@ impl<B: TemporalOps> Reading<'_, B> {
 
     /// The fused kernel: `query` `[H, C, X]` against `x = [row | e | phi(dt) | 1]` of each neighbour, giving `sum a x`, `[H, C, X]`.
     fn attend(&self, table: Tensor<B, 2>, query: Tensor<B, 3>, activation: ScoreActivation) -> Tensor<B, 3> {
-        let plan = AttentionPlan::new(self.hop.neighbours.clone(), self.view.edge_features.clone(), activation, self.dropout);
+        let plan = AttentionPlan {
+            neighbours: self.hop.neighbours.clone(),
+            features: self.view.edge_features.clone(),
+            activation,
+            dropout: self.dropout,
+        };
         temporal_attention(Arc::new(plan), table, query, self.time.freq.val(), self.time.phase.val())
     }
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::activation::{relu, sigmoid};
 use tempograph_framework::{MailView, ManyMails, View};
-use tempograph_kernels::{
-    Backend, MailPlan, Rows, TemporalOps, Tensor, TensorData, gather_rows, memory_update_gru, memory_update_rnn, time_encode,
-};
+use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
+use tempograph_kernels::{MailPlan, Rows, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, time_encode};
 
 use super::spec::{Message, TgnSpec, TimeInit, Updater};
 use crate::layers::{Init, Linear};

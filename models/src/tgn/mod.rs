@@ -24,7 +24,8 @@ pub use spec::{Attention, Embedding, Message, TgnSpec, TimeInit, Updater};
 
 use burn::module::Module;
 use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values};
-use tempograph_kernels::{Backend, Rows, TemporalOps, Tensor, TensorData};
+use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
+use tempograph_kernels::{Rows, TemporalOps};
 
 use crate::layers::{Init, Linear};
 use decoder::LinkDecoder;

@@ -1,0 +1,68 @@
+//! TensorBoard: the one file that knows how its event files are written.
+
+use std::path::Path;
+
+use tensorboard_rs::summary_writer::SummaryWriter;
+
+use crate::{EpochReport, Evaluation, StepRecord, Watch};
+
+/// Writes scalars for TensorBoard: per step loss, learning rate, gradient norm and events/s; per epoch metrics, stage times and
+/// memory norms, under the number of steps taken.
+pub struct Board {
+    writer: SummaryWriter,
+    steps: usize,
+    every: usize,
+}
+
+impl Board {
+    /// Writes into `folder`, one point every `every` steps.
+    pub fn new(folder: &Path, every: usize) -> Board {
+        Board { writer: SummaryWriter::new(folder), steps: 0, every: every.max(1) }
+    }
+
+    fn scalar(&mut self, tag: &str, value: f64) {
+        self.writer.add_scalar(tag, value as f32, self.steps);
+    }
+
+    /// Metrics of a split.
+    pub fn evaluation(&mut self, split: &str, evaluation: &Evaluation) {
+        let metrics = &evaluation.all;
+        let named = [("ap", metrics.ap), ("auc", metrics.auc), ("mrr", metrics.mrr), ("hits10", metrics.hits10), ("seconds", evaluation.seconds)];
+        named.iter().for_each(|(name, value)| self.scalar(&format!("{split}/{name}"), *value));
+        if let Some(new) = &evaluation.new_nodes {
+            self.scalar(&format!("{split}/new_nodes/ap"), new.ap);
+            self.scalar(&format!("{split}/new_nodes/mrr"), new.mrr);
+        }
+        self.writer.flush();
+    }
+}
+
+impl Watch for Board {
+    fn step(&mut self, _: usize, _: usize, _: usize, record: &StepRecord) {
+        self.steps = record.step as usize + 1;
+        if !self.steps.is_multiple_of(self.every) {
+            return;
+        }
+        self.scalar("train/loss", record.loss);
+        self.scalar("train/lr", record.lr);
+        self.scalar("train/gradient_norm", record.gradient_norm);
+        self.scalar("train/events_per_second", record.events as f64 / record.stages.total().max(f64::MIN_POSITIVE));
+    }
+
+    fn epoch(&mut self, report: &EpochReport, _: bool) {
+        self.scalar("epoch/loss", report.train.loss);
+        self.scalar("epoch/events_per_second", report.train.events_per_second);
+        self.scalar("epoch/memory_norm", report.memory_norm);
+        let stages = &report.train.stages;
+        let named = [
+            ("ask", stages.ask),
+            ("view", stages.view),
+            ("forward", stages.forward),
+            ("backward", stages.backward),
+            ("step", stages.step),
+            ("observe", stages.observe),
+        ];
+        named.iter().for_each(|(name, seconds)| self.scalar(&format!("stages/{name}"), *seconds));
+        self.evaluation("val", &report.val);
+    }
+}

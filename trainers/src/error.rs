@@ -1,0 +1,47 @@
+//! Why a run could not go on.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use tempograph_framework::{EventId, MetricError, NegativesError, ObserveError, StoreError};
+
+/// Why training or evaluation could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The loss is no longer a number.
+    #[error("the loss of step {step} (batch from event {event}) is {loss}: try a smaller train.lr or a train.clip")]
+    Diverged {
+        /// Steps taken before.
+        step: u64,
+        /// First event of the batch.
+        event: EventId,
+        /// The loss.
+        loss: f32,
+    },
+    /// Nothing to examine.
+    #[error("the split of events {}..{} has nothing to examine", range.start, range.end)]
+    EmptySplit {
+        /// The events.
+        range: Range<usize>,
+    },
+    /// An event could not happen.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// A negative could not be drawn.
+    #[error(transparent)]
+    Negatives(#[from] NegativesError),
+    /// A score could not be counted.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A checkpoint's notes are not what they should be.
+    #[error("{}: its notes cannot be read or written: {error}", path.display())]
+    Note {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
+}

@@ -1,0 +1,153 @@
+//! What a run measured, as `report.json`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{LinkMetrics, write_whole};
+
+use crate::{Evaluation, Stages};
+
+/// Version of the report's form. It rises when a field changes its meaning or goes; new fields leave it.
+pub const REPORT_SCHEMA: u32 = 1;
+
+/// Everything a run measured. Times are seconds, sizes bytes, rates per second; metrics lie in `0..=1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of this form ([`REPORT_SCHEMA`]).
+    pub schema: u32,
+    /// Name of the run, from the spec.
+    pub name: String,
+    /// `running`, `stopped` or `finished`.
+    pub status: Status,
+    /// Seed of weights, negatives and dropout.
+    pub seed: u64,
+    /// Threads that computed.
+    pub threads: usize,
+    /// Where the tensors lived.
+    pub device: String,
+    /// Version of the program.
+    pub version: String,
+    /// Commit it was built from, if known.
+    pub commit: Option<String>,
+    /// The spec with every default filled in.
+    pub spec: serde_json::Value,
+    /// The data.
+    pub data: DataReport,
+    /// Learned numbers.
+    pub parameters: usize,
+    /// One for each epoch done.
+    pub epochs: Vec<EpochReport>,
+    /// The epoch, counted from 1, whose weights were kept.
+    pub best_epoch: Option<usize>,
+    /// The kept weights on the test split, under the first of the spec's rules.
+    pub test: Option<Evaluation>,
+    /// The same under every rule, by its name.
+    pub test_by_rule: BTreeMap<String, Evaluation>,
+    /// Models without weights on the same questions.
+    pub floors: Vec<Floor>,
+    /// Largest resident memory of the process so far.
+    pub peak_memory_bytes: u64,
+    /// Bytes of the history: memory, mail, neighbours.
+    pub history_bytes: u64,
+    /// Wall-clock time of all sittings.
+    pub seconds: f64,
+}
+
+/// How far a run got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It is under way, or was killed.
+    Running,
+    /// It was asked to stop and can be resumed.
+    Stopped,
+    /// It is complete.
+    Finished,
+}
+
+/// What a run was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataReport {
+    /// Name of the set.
+    pub name: String,
+    /// SHA-256 of its content.
+    pub checksum: String,
+    /// Events.
+    pub events: usize,
+    /// Nodes.
+    pub nodes: usize,
+    /// Columns of edge features.
+    pub edge_features: usize,
+    /// Columns of node features.
+    pub node_features: usize,
+    /// First events of validation and of test.
+    pub split: [usize; 2],
+    /// Validation and test events that touch a node unseen in training.
+    pub new_node_events: [usize; 2],
+}
+
+/// One epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Training.
+    pub train: TrainReport,
+    /// Validation afterwards.
+    pub val: Evaluation,
+    /// Mean Euclidean norm of the memories of nodes that have one, after training.
+    pub memory_norm: f64,
+}
+
+/// The training part of an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainReport {
+    /// Mean loss of its steps.
+    pub loss: f64,
+    /// Events trained on each second.
+    pub events_per_second: f64,
+    /// Time it took.
+    pub seconds: f64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Where the time went.
+    pub stages: Stages,
+}
+
+/// A heuristic on the test split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Floor {
+    /// Its name.
+    pub name: String,
+    /// What a query saw of its own batch.
+    pub history: String,
+    /// How it did.
+    pub test: LinkMetrics,
+}
+
+impl Report {
+    /// Writes the report, whole or not at all.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        write_whole(path, &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// What the file system says, or that it is no report, naming the field.
+    pub fn read(path: &Path) -> std::io::Result<Report> {
+        Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    }
+}
+
+/// Largest resident memory of this process so far, bytes; 0 where the system does not tell.
+pub fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
