@@ -11,7 +11,7 @@ use tempograph_framework::{
 use tempograph_kernels::tensor::Backend;
 
 use crate::TrainError;
-use crate::epoch::{Stages, Walker, walk};
+use crate::epoch::{Walker, walk};
 
 /// What an examination found.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -122,7 +122,7 @@ struct Examiner<'a, B, M> {
 
 impl<B, M> Examiner<'_, B, M> {
     fn is_ranked(&self, event: EventId) -> bool {
-        (event.index() - self.asked.range.start) % self.asked.rank_every == 0
+        (event.index() - self.asked.range.start).is_multiple_of(self.asked.rank_every)
     }
 }
 
@@ -149,11 +149,11 @@ impl<B: Backend, M: Model<B>> Walker for Examiner<'_, B, M> {
         (0..events.len()).for_each(|i| offsets[i + 1] += offsets[i]);
         let scored = Scored::ragged(&events, positive, negative, &offsets)?;
         self.all.push(scored)?;
-        let every = self.asked.rank_every;
-        let start = self.asked.range.start;
-        self.ranked.push_where(scored, |event| (event.index() - start) % every == 0)?;
+        let (start, every) = (self.asked.range.start, self.asked.rank_every);
+        self.ranked.push_where(scored, |event| (event.index() - start).is_multiple_of(every))?;
         if let Some(new) = self.asked.new_nodes {
-            self.new_nodes.push_where(scored, |event| new.touches(event))?;
+            let at = |event: EventId| event.index() - batch.first.index();
+            self.new_nodes.push_where(scored, |event| new.touched_by(batch.src[at(event)], batch.dst[at(event)]))?;
         }
         Ok(forward.update)
     }
@@ -168,9 +168,5 @@ impl<B: Backend, M: Model<B>> Walker for Warmer<'_, M, B> {
 
     fn answer(&mut self, _: &Batch<'_>, _: &Queries, view: &View) -> Result<Update, TrainError> {
         Ok(self.0.advance(view))
-    }
-
-    fn passed(&mut self, _: &History, _: usize, _: &Stages) -> Result<bool, TrainError> {
-        Ok(true)
     }
 }
