@@ -1,0 +1,62 @@
+//! Rows padded with zeros to whole vectors, so that inner loops have no remainder.
+use super::simd::{Isa, vectorised};
+
+/// Numbers in a block: one AVX-512 register, two AVX2 ones.
+pub(super) const BLOCK: usize = 16;
+/// One block of a padded row.
+pub(super) type Block = [f32; BLOCK];
+
+/// Blocks of a row of `width` numbers.
+pub(super) fn blocks(width: usize) -> usize {
+    width.div_ceil(BLOCK)
+}
+
+#[inline(always)]
+fn dot<I: Isa>(a: &[Block], b: &[Block]) -> f32 {
+    let mut sums = [[0.0f32; BLOCK]; 2];
+    for (a, b) in a.chunks(2).zip(b.chunks(2)) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            for i in 0..BLOCK {
+                sum[i] = I::mul_add(a[i], b[i], sum[i]);
+            }
+        }
+    }
+    let mut total = [0.0f32; BLOCK];
+    for i in 0..BLOCK {
+        total[i] = sums[0][i] + sums[1][i];
+    }
+    let mut half = BLOCK / 2;
+    while half > 0 {
+        for i in 0..half {
+            total[i] += total[i + half];
+        }
+        half /= 2;
+    }
+    total[0]
+}
+
+vectorised! {
+    /// `out[k] = query . rows[k]`.
+    pub(super) fn dots<I>(out: &mut [f32], query: &[Block], rows: &[Block]) {
+        for (out, row) in out.iter_mut().zip(rows.chunks_exact(query.len())) {
+            *out = dot::<I>(query, row);
+        }
+    }
+}
+
+vectorised! {
+    /// `out = sum over k of weights[k] * rows[k]`.
+    pub(super) fn mix<I>(out: &mut [Block], weights: &[f32], rows: &[Block]) {
+        let width = out.len();
+        for (column, out) in out.iter_mut().enumerate() {
+            let mut sum = [0.0f32; BLOCK];
+            for (&weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
+                let row = &row[column];
+                for i in 0..BLOCK {
+                    sum[i] = I::mul_add(weight, row[i], sum[i]);
+                }
+            }
+            *out = sum;
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a backend brings along to have fused operations: forward and backward passes on its own primitives.
+use crate::{AdamStep, AttentionPlan, Cell, MailPlan};
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
+
+/// Forward and hand-written backward passes. Implemented by backends that compute, never by the tape.
+pub trait Kernels: Backend {
+    /// New memory `[U, D]` and whatever [`Kernels::memory_backward`] needs of it. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.
+    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[FloatTensor<Self>; 6]) -> [FloatTensor<Self>; 2];
+
+    /// Gradients of the six weights.
+    fn memory_backward(
+        plan: &MailPlan,
+        cell: Cell,
+        weights: &[FloatTensor<Self>; 6],
+        kept: &FloatTensor<Self>,
+        grad: &FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 6];
+
+    /// Output `[H, R, X]`, attention weights `[H, R, K]` and slopes of the activation `[H, R, K]`. Inputs: `hidden`, `query`, `freq`, `phase`.
+    fn attention_forward(plan: &AttentionPlan, inputs: &[FloatTensor<Self>; 4]) -> [FloatTensor<Self>; 3];
+
+    /// Gradients of the four inputs.
+    fn attention_backward(
+        plan: &AttentionPlan,
+        inputs: &[FloatTensor<Self>; 4],
+        kept: &[FloatTensor<Self>; 2],
+        grad: &FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4];
+
+    /// `[n, T]`. Inputs: `freq`, `phase`.
+    fn time_forward(dt: &[f32], inputs: &[FloatTensor<Self>; 2]) -> FloatTensor<Self>;
+
+    /// Gradients of both inputs.
+    fn time_backward(dt: &[f32], inputs: &[FloatTensor<Self>; 2], grad: &FloatTensor<Self>) -> [FloatTensor<Self>; 2];
+
+    /// `hidden[rows]`.
+    fn gather_forward(hidden: &FloatTensor<Self>, rows: &[u32]) -> FloatTensor<Self>;
+
+    /// Gradient of `hidden`, which has `count` rows.
+    fn gather_backward(grad: &FloatTensor<Self>, rows: &[u32], count: usize) -> FloatTensor<Self>;
+
+    /// Parameter and both moments after the step. Tensors: parameter, first moment, second moment.
+    fn adam(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3];
+}

@@ -1,0 +1,148 @@
+//! The slow twin of every operation, composed of the tensor library's own ones. Nobody optimises it: it is what the kernels are checked
+//! against, its gradients come from the tape, and it runs wherever the tensor library does.
+use crate::{AdamStep, AttentionPlan, Cell, MailPlan, Rows, ScoreActivation};
+use burn::tensor::activation::{leaky_relu, sigmoid, softmax};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// Weights of a memory update: `w_ih` and `w_hh`, then `b_ih`, `b_hh`, `freq` and `phase`.
+pub type CellWeights<B> = ([Tensor<B, 2>; 2], [Tensor<B, 1>; 4]);
+
+/// See [`memory_update_gru`](crate::memory_update_gru) and [`memory_update_rnn`](crate::memory_update_rnn).
+pub fn memory_update<B: Backend>(plan: &MailPlan, cell: Cell, weights: CellWeights<B>) -> Tensor<B, 2> {
+    let ([w_ih, w_hh], [b_ih, b_hh, freq, phase]) = weights;
+    let (device, width, mails) = (w_ih.device(), w_hh.dims()[1], plan.rows.len());
+    let memory = matrix::<B>(plan.memory.clone(), plan.unique, width, &device);
+    if mails == 0 {
+        return memory;
+    }
+    let own = memory.clone().select(0, indices(plan.rows.iter().copied(), &device));
+    let mut message = vec![own.clone(), matrix(plan.other.clone(), mails, width, &device)];
+    if let Some(features) = &plan.features {
+        let events = plan.event.iter().zip(&plan.empty).map(|(&event, &empty)| (!empty).then_some(event));
+        message.push(feature_rows(features.as_ref(), events, &device));
+    }
+    message.push(time_encode(&plan.dt, freq, phase));
+    let full = plan.empty.iter().map(|&empty| if empty { 0.0 } else { 1.0 }).collect();
+    // where a message is empty whatever stands in the plan is ignored
+    let absent = matrix::<B>(full, mails, 1, &device).equal_elem(0.0);
+    let message = Tensor::cat(message, 1);
+    let message = message.clone().mask_fill(absent.expand(message.dims()), 0.0);
+
+    let input = message.matmul(w_ih.transpose()) + b_ih.unsqueeze();
+    let recurrent = own.clone().matmul(w_hh.transpose()) + b_hh.unsqueeze();
+    let new = match cell {
+        Cell::Gru => gru(input, recurrent, own),
+        Cell::Rnn => (input + recurrent).tanh(),
+    };
+    let mut source: Vec<u32> = (0..plan.unique as u32).map(|row| row + mails as u32).collect();
+    for (mail, &row) in plan.rows.iter().enumerate() {
+        source[row as usize] = mail as u32;
+    }
+    Tensor::cat(vec![new, memory], 0).select(0, indices(source, &device))
+}
+
+fn gru<B: Backend>(input: Tensor<B, 2>, recurrent: Tensor<B, 2>, memory: Tensor<B, 2>) -> Tensor<B, 2> {
+    let width = memory.dims()[1];
+    let gate = |from: &Tensor<B, 2>, gate: usize| from.clone().narrow(1, gate * width, width);
+    let r = sigmoid(gate(&input, 0) + gate(&recurrent, 0));
+    let z = sigmoid(gate(&input, 1) + gate(&recurrent, 1));
+    let n = (gate(&input, 2) + r * gate(&recurrent, 2)).tanh();
+    n.clone() + z * (memory - n)
+}
+
+/// See [`temporal_attention`](crate::temporal_attention).
+pub fn temporal_attention<B: Backend>(
+    plan: &AttentionPlan,
+    hidden: Tensor<B, 2>,
+    query: Tensor<B, 3>,
+    freq: Tensor<B, 1>,
+    phase: Tensor<B, 1>,
+) -> Tensor<B, 3> {
+    let [heads, roots, x] = query.dims();
+    let (device, k) = (query.device(), plan.neighbours.k);
+    if roots * k == 0 {
+        return query.zeros_like();
+    }
+    let rows = neighbour_rows(plan, hidden, freq, phase).reshape([roots, k, x]);
+    let scores = query.swap_dims(0, 1).matmul(rows.clone().transpose());
+    let scores = match plan.activation {
+        ScoreActivation::Scaled(scale) => scores * scale,
+        ScoreActivation::LeakyRelu(slope) => leaky_relu(scores, f64::from(slope)),
+    };
+    let valid = slots(plan, |root, slot| if slot < plan.neighbours.count[root] as usize { 1.0 } else { 0.0 });
+    let valid = Tensor::<B, 3>::from_data(TensorData::new(valid, [roots, 1, k]), &device);
+    let scores = scores.mask_fill(valid.clone().equal_elem(0.0).expand([roots, heads, k]), -1e30);
+    // a root without neighbours has a softmax all the same: it is multiplied away
+    let weights = softmax(scores, 2) * valid;
+    let kept = (0..roots).flat_map(|root| (0..heads).flat_map(move |head| (0..k).map(move |slot| plan.keep(root, head, heads, slot))));
+    let kept = Tensor::<B, 3>::from_data(TensorData::new(kept.collect::<Vec<_>>(), [roots, heads, k]), &device);
+    (weights * kept).matmul(rows).swap_dims(0, 1)
+}
+
+/// `[R * K, X]`, with row 0 of everything where a slot is not valid.
+fn neighbour_rows<B: Backend>(plan: &AttentionPlan, hidden: Tensor<B, 2>, freq: Tensor<B, 1>, phase: Tensor<B, 1>) -> Tensor<B, 2> {
+    let (device, neighbours) = (hidden.device(), &plan.neighbours);
+    let is_valid = |at: usize| at % neighbours.k < neighbours.count[at / neighbours.k] as usize;
+    let row = neighbours.row.iter().enumerate().map(|(at, &row)| if is_valid(at) { row } else { 0 });
+    let mut columns = vec![hidden.select(0, indices(row, &device))];
+    if let Some(features) = &plan.features {
+        let events = neighbours.event.iter().enumerate().map(|(at, &event)| is_valid(at).then_some(event));
+        columns.push(feature_rows(features.as_ref(), events, &device));
+    }
+    columns.push(time_encode(&neighbours.dt, freq, phase));
+    columns.push(Tensor::ones([neighbours.row.len(), 1], &device));
+    Tensor::cat(columns, 1)
+}
+
+fn slots(plan: &AttentionPlan, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let k = plan.neighbours.k;
+    (0..plan.neighbours.roots * k).map(|at| value(at / k, at % k)).collect()
+}
+
+/// See [`time_encode`](crate::time_encode).
+pub fn time_encode<B: Backend>(dt: &[f32], freq: Tensor<B, 1>, phase: Tensor<B, 1>) -> Tensor<B, 2> {
+    let dt = matrix::<B>(dt.to_vec(), dt.len(), 1, &freq.device());
+    (dt * freq.unsqueeze() + phase.unsqueeze()).cos()
+}
+
+/// See [`gather_rows`](crate::gather_rows).
+pub fn gather_rows<B: Backend>(hidden: Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {
+    let device = hidden.device();
+    hidden.select(0, indices(rows.iter().copied(), &device))
+}
+
+/// See [`adam_step`](crate::adam_step). Tensors: parameter, first moment, second moment.
+pub fn adam_step<B: Backend, const D: usize>(tensors: [Tensor<B, D>; 3], grad: Tensor<B, D>, step: &AdamStep) -> [Tensor<B, D>; 3] {
+    let [param, first, second] = tensors;
+    let first = first * step.beta1 + grad.clone() * (1.0 - step.beta1);
+    let second = second * step.beta2 + grad.clone() * grad * (1.0 - step.beta2);
+    let root = second.clone().sqrt() / step.root_correction() + step.eps;
+    let param = param * (1.0 - step.lr * step.weight_decay) - first.clone() * step.step_size() / root;
+    [param, first, second]
+}
+
+fn matrix<B: Backend>(numbers: Vec<f32>, rows: usize, columns: usize, device: &B::Device) -> Tensor<B, 2> {
+    Tensor::from_data(TensorData::new(numbers, [rows, columns]), device)
+}
+
+fn indices<B: Backend>(rows: impl IntoIterator<Item = u32>, device: &B::Device) -> Tensor<B, 1, Int> {
+    let rows: Vec<i32> = rows.into_iter().map(|row| row as i32).collect();
+    let count = rows.len();
+    Tensor::from_data(TensorData::new(rows, [count]), device)
+}
+
+/// The rows of the events named, zeros where none is.
+fn feature_rows<B: Backend>(features: &dyn Rows, events: impl Iterator<Item = Option<u64>>, device: &B::Device) -> Tensor<B, 2> {
+    let width = features.width();
+    let mut numbers = Vec::new();
+    let mut rows = 0;
+    for event in events {
+        rows += 1;
+        match event {
+            Some(event) => numbers.extend_from_slice(features.row(event)),
+            None => numbers.resize(rows * width, 0.0),
+        }
+    }
+    matrix(numbers, rows, width, device)
+}

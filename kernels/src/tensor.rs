@@ -1,0 +1,17 @@
+//! The tensor library, seen from the other crates: a change of library starts here.
+
+pub use burn::backend::Autodiff;
+pub use burn::tensor::backend::{AutodiffBackend, Backend};
+pub use burn::tensor::{Bool, ElementConversion, Int, Shape, Tensor, TensorData, TensorPrimitive, activation};
+
+/// Tensors in host memory.
+pub type Cpu = burn_flex::Flex;
+/// [`Cpu`] with a tape for gradients.
+pub type CpuTape = Autodiff<Cpu>;
+
+/// Tensors on an NVIDIA GPU.
+#[cfg(feature = "cuda")]
+pub type Cuda = burn_cuda::Cuda<f32, i32>;
+/// [`Cuda`] with a tape for gradients.
+#[cfg(feature = "cuda")]
+pub type CudaTape = Autodiff<Cuda>;
