@@ -1,4 +1,52 @@
 //! Numeric routines of memory-based temporal graph networks, each with its hand-written backward pass.
+//!
+//! A model calls functions on tensors of any backend that has [`TemporalOps`]: the CPU, a GPU, and either of them with a tape.
+//! What is constant in a step (stored memories, mails, who neighbours whom) travels in a plan; what is learned travels in tensors.
+//! Results are the same for any number of threads.
+//!
+//! Legend: `U` unique nodes, `M` mails, `R` roots, `K` neighbours a root, `N` rows of hidden state, `W` their width, `D` memory,
+//! `E` edge features, `T` time features, `H` heads.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tempograph_kernels::tensor::{CpuTape, Tensor};
+//! use tempograph_kernels::{AttentionPlan, Neighbours, ScoreActivation, temporal_attention};
+//!
+//! // one root with two neighbours, both of them row 0 of `hidden`, 1 and 5 seconds ago
+//! let neighbours = Neighbours { roots: 1, k: 2, count: vec![2], row: vec![0, 0], event: vec![0, 0], dt: vec![1.0, 5.0] };
+//! let plan = AttentionPlan { neighbours, features: None, activation: ScoreActivation::Scaled(1.0), dropout: None };
+//!
+//! let device = Default::default();
+//! let hidden = Tensor::<CpuTape, 2>::ones([1, 3], &device).require_grad();
+//! let (freq, phase) = (Tensor::ones([2], &device), Tensor::zeros([2], &device));
+//! let query = Tensor::ones([1, 1, 6], &device);
+//!
+//! let attended = temporal_attention(Arc::new(plan), hidden.clone(), query, freq, phase);
+//! assert_eq!(attended.dims(), [1, 1, 6]);
+//! let gradients = attended.sum().backward();
+//! assert_eq!(hidden.grad(&gradients).map(|gradient| gradient.dims()), Some([1, 3]));
+//! ```
+mod adam;
+mod autodiff;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod dropout;
+mod flex;
+mod kernels;
+mod mail;
+mod neighbours;
+mod ops;
+pub mod reference;
 mod rows;
+pub mod tensor;
 
+pub use adam::AdamStep;
+pub use dropout::Dropout;
+pub use kernels::Kernels;
+pub use mail::{Cell, MailPlan};
+pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
+pub use ops::{
+    TemporalOps, adam_step, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, temporal_attention, time_encode,
+};
 pub use rows::Rows;

@@ -22,7 +22,8 @@ pub fn memory_update<B: Backend>(plan: &MailPlan, cell: Cell, weights: CellWeigh
         let events = plan.event.iter().zip(&plan.empty).map(|(&event, &empty)| (!empty).then_some(event));
         message.push(feature_rows(features.as_ref(), events, &device));
     }
-    message.push(time_encode(&plan.dt, freq, phase));
+    let dt: Vec<f32> = plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }).collect();
+    message.push(time_encode(&dt, freq, phase));
     let full = plan.empty.iter().map(|&empty| if empty { 0.0 } else { 1.0 }).collect();
     // where a message is empty whatever stands in the plan is ignored
     let absent = matrix::<B>(full, mails, 1, &device).equal_elem(0.0);
@@ -80,7 +81,7 @@ pub fn temporal_attention<B: Backend>(
     (weights * kept).matmul(rows).swap_dims(0, 1)
 }
 
-/// `[R * K, X]`, with row 0 of everything where a slot is not valid.
+/// `[R * K, X]`, with a stand-in where a slot is not valid.
 fn neighbour_rows<B: Backend>(plan: &AttentionPlan, hidden: Tensor<B, 2>, freq: Tensor<B, 1>, phase: Tensor<B, 1>) -> Tensor<B, 2> {
     let (device, neighbours) = (hidden.device(), &plan.neighbours);
     let is_valid = |at: usize| at % neighbours.k < neighbours.count[at / neighbours.k] as usize;
@@ -90,7 +91,8 @@ fn neighbour_rows<B: Backend>(plan: &AttentionPlan, hidden: Tensor<B, 2>, freq: 
         let events = neighbours.event.iter().enumerate().map(|(at, &event)| is_valid(at).then_some(event));
         columns.push(feature_rows(features.as_ref(), events, &device));
     }
-    columns.push(time_encode(&neighbours.dt, freq, phase));
+    let dt: Vec<f32> = neighbours.dt.iter().enumerate().map(|(at, &dt)| if is_valid(at) { dt } else { 0.0 }).collect();
+    columns.push(time_encode(&dt, freq, phase));
     columns.push(Tensor::ones([neighbours.row.len(), 1], &device));
     Tensor::cat(columns, 1)
 }

@@ -54,17 +54,20 @@ pub(crate) fn forward(plan: &AttentionPlan, inputs: &Inputs<'_>) -> Attended {
             .zip(by_chunk(&mut weights, roots, k))
             .zip(by_chunk(&mut slopes, roots, k))
             .enumerate()
-            .for_each_init(|| RootTile::new(plan, inputs), |tile, (chunk, ((mut output, mut weights), mut slopes))| {
-                for root in chunk * CHUNK..roots.min((chunk + 1) * CHUNK) {
-                    let i = root % CHUNK;
-                    tile.load(plan, inputs, root);
-                    for head in 0..heads {
-                        let weights = &mut weights[head][i * k..][..tile.count];
-                        let slopes = &mut slopes[head][i * k..][..tile.count];
-                        tile.attend(plan, inputs, [root, head], weights, slopes, &mut output[head][i * x..][..x]);
+            .for_each_init(
+                || RootTile::new(plan, inputs),
+                |tile, (chunk, ((mut output, mut weights), mut slopes))| {
+                    for root in chunk * CHUNK..roots.min((chunk + 1) * CHUNK) {
+                        let i = root % CHUNK;
+                        tile.load(plan, inputs, root);
+                        for head in 0..heads {
+                            let weights = &mut weights[head][i * k..][..tile.count];
+                            let slopes = &mut slopes[head][i * k..][..tile.count];
+                            tile.attend(plan, inputs, [root, head], weights, slopes, &mut output[head][i * x..][..x]);
+                        }
                     }
-                }
-            });
+                },
+            );
     }
     Attended { output, weights, slopes }
 }

@@ -28,10 +28,11 @@ pub(crate) fn backward(plan: &AttentionPlan, inputs: &Inputs<'_>, weights: &[f32
         return [zeros(inputs.hidden), query, zeros(inputs.freq), zeros(inputs.phase)];
     }
     let mut shares = Shares { dropped: vec![0.0; heads * roots * k], score: vec![0.0; heads * roots * k] };
-    let parts = by_chunk(&mut query, roots, x)
-        .into_par_iter()
-        .zip(by_chunk(&mut shares.dropped, roots, k))
-        .zip(by_chunk(&mut shares.score, roots, k));
+    let parts = by_chunk(&mut query, roots, x).into_par_iter().zip(by_chunk(&mut shares.dropped, roots, k)).zip(by_chunk(
+        &mut shares.score,
+        roots,
+        k,
+    ));
     let times: Vec<TimeGradient> = parts
         .enumerate()
         .map_init(
@@ -51,7 +52,14 @@ pub(crate) fn backward(plan: &AttentionPlan, inputs: &Inputs<'_>, weights: &[f32
                         scratch.tile.mix(score, &mut query[head][i * x..][..x]);
                     }
                     let slots = |shares: &[&mut [f32]], head: usize, slot: usize| shares[head][i * k + slot];
-                    scratch.time(plan, inputs, root, grad, |head, slot| (slots(&dropped, head, slot), slots(&score, head, slot)), &mut time);
+                    scratch.time(
+                        plan,
+                        inputs,
+                        root,
+                        grad,
+                        |head, slot| (slots(&dropped, head, slot), slots(&score, head, slot)),
+                        &mut time,
+                    );
                 }
                 time
             },

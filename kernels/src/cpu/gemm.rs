@@ -19,13 +19,7 @@ impl<'a> Matrix<'a> {
 
     /// The transpose.
     pub(super) fn t(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
+        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 }
 
@@ -60,11 +54,7 @@ pub(super) enum Into {
 
 /// `out = lhs rhs` or `out += lhs rhs`, on this thread.
 pub(super) fn multiply(out: MatrixMut<'_>, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>) {
-    assert_eq!(
-        (out.rows, out.columns, lhs.columns),
-        (lhs.rows, rhs.columns, rhs.rows),
-        "a matrix product with unequal sides"
-    );
+    assert_eq!((out.rows, out.columns, lhs.columns), (lhs.rows, rhs.columns, rhs.rows), "a matrix product with unequal sides");
     if out.rows == 0 || out.columns == 0 {
         return;
     }
@@ -109,7 +99,13 @@ mod tests {
         for (i, row) in out.chunks(8).enumerate() {
             for (j, &value) in row.iter().enumerate() {
                 let dot: f32 = (0..k).map(|x| a[i * 11 + x] * b[(j % n) * 10 + x]).sum();
-                let expected = if j == 7 { 1.0 } else if i == 0 { 0.0 } else { 1.0 + dot };
+                let expected = if j == 7 {
+                    1.0
+                } else if i == 0 {
+                    0.0
+                } else {
+                    1.0 + dot
+                };
                 assert_eq!(value, expected, "[{i}, {j}]");
             }
         }

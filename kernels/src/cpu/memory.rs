@@ -71,16 +71,15 @@ pub(crate) fn forward(plan: &MailPlan, shape: &Shape, weights: &Weights<'_>) -> 
     let merged = merged_weights(shape, weights);
     let mut updated = pick_rows(&mut memory, shape.d, &plan.rows);
     let mut kept_rows: Vec<&mut [f32]> = kept.chunks_exact_mut(shape.kept()).collect();
-    updated
-        .par_chunks_mut(TILE)
-        .zip(kept_rows.par_chunks_mut(TILE))
-        .enumerate()
-        .for_each_init(Scratch::new, |scratch, (task, (out, kept))| {
+    updated.par_chunks_mut(TILE).zip(kept_rows.par_chunks_mut(TILE)).enumerate().for_each_init(
+        Scratch::new,
+        |scratch, (task, (out, kept))| {
             let first = task * TILE;
             scratch.tile.load(plan, shape, weights, first..first + out.len());
             scratch.multiply(shape, weights, &merged);
             scratch.apply_cell(shape, weights, first, out, kept);
-        });
+        },
+    );
     (memory, kept)
 }
 

@@ -1,0 +1,184 @@
+//! Every fused operation computes what its slow twin computes, and so does its backward pass.
+mod common;
+
+use common::*;
+use tempograph_kernels::tensor::{Cpu, CpuTape, Tensor, TensorData};
+use tempograph_kernels::{AdamStep, Cell, ScoreActivation, adam_step, attention_weights, gather_rows, reference, time_encode};
+
+const WEIGHTS: [&str; 7] = ["output", "w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
+const INPUTS: [&str; 5] = ["output", "hidden", "query", "freq", "phase"];
+
+fn mail_cases() -> Vec<MailSizes> {
+    let mut cases = Vec::new();
+    for unique in [0, 1, 7, 9, 64, 300] {
+        for (e, silent, empty) in [(Some(5), 3, 4), (None, 2, 99), (Some(17), 7, 1), (None, 1, 2)] {
+            cases.push(MailSizes { unique, d: 6, e, t: 7, silent, empty });
+        }
+    }
+    cases.push(MailSizes { unique: 70, d: 33, e: Some(18), t: 1, silent: 9, empty: 5 });
+    cases.push(MailSizes { unique: 20, d: 4, e: Some(3), t: 0, silent: 9, empty: 5 });
+    cases
+}
+
+#[test]
+fn memory_update_and_its_gradients_are_those_of_the_reference() {
+    for sizes in mail_cases() {
+        for cell in [Cell::Gru, Cell::Rnn] {
+            let (ours, expected) = (fused_update(sizes, cell), reference_update(sizes, cell));
+            for ((ours, expected), name) in ours.iter().zip(&expected).zip(WEIGHTS) {
+                assert_close(ours, expected, 2e-5, &format!("{name} of {cell:?} {sizes:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn nodes_without_mail_keep_their_memory() {
+    let sizes = MailSizes { unique: 30, d: 5, e: Some(2), t: 3, silent: 4, empty: 3 };
+    let (plan, output) = (sizes.plan(), &fused_update(sizes, Cell::Gru)[0]);
+    for row in 0..sizes.unique {
+        let at = row * sizes.d..(row + 1) * sizes.d;
+        let listed = plan.rows.contains(&(row as u32));
+        assert_eq!(output[at.clone()] == plan.memory[at], !listed, "row {row}");
+    }
+}
+
+fn attention_cases() -> Vec<AttentionSizes> {
+    let mut cases = Vec::new();
+    let base = AttentionSizes {
+        roots: 9,
+        k: 10,
+        n: 5,
+        w: 6,
+        e: Some(7),
+        t: 8,
+        heads: 2,
+        activation: ScoreActivation::Scaled(0.3),
+        rate: None,
+        lonely: false,
+    };
+    for roots in [0, 1, 7, 9, 64] {
+        for k in [1, 10] {
+            for (heads, e) in [(1, None), (2, Some(7)), (3, Some(16))] {
+                for (activation, rate) in [(ScoreActivation::Scaled(0.3), None), (ScoreActivation::LeakyRelu(0.2), Some(0.4))] {
+                    cases.push(AttentionSizes { roots, k, heads, e, activation, rate, ..base });
+                }
+            }
+        }
+    }
+    cases.push(AttentionSizes { lonely: true, ..base });
+    cases.push(AttentionSizes { w: 31, t: 33, n: 100, ..base });
+    cases.push(AttentionSizes { t: 0, n: 1, ..base });
+    cases
+}
+
+#[test]
+fn attention_and_its_gradients_are_those_of_the_reference() {
+    for sizes in attention_cases() {
+        let (ours, expected) = (fused_attention(sizes), reference_attention(sizes));
+        for ((ours, expected), name) in ours.iter().zip(&expected).zip(INPUTS) {
+            assert_close(ours, expected, 2e-5, &format!("{name} of {sizes:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_root_without_neighbours_attends_to_nothing() {
+    for sizes in attention_cases() {
+        let (plan, output) = (sizes.plan(), &fused_attention(sizes)[0]);
+        for (i, row) in output.chunks(sizes.x()).enumerate() {
+            let alone = plan.neighbours.count[i % sizes.roots] == 0;
+            assert!(!alone || row.iter().all(|&x| x == 0.0), "{sizes:?} row {i}");
+        }
+    }
+}
+
+#[test]
+fn attention_weights_of_a_root_add_up_to_one() {
+    for sizes in attention_cases() {
+        let (inputs, plan, device) = (sizes.inputs(), sizes.plan(), Default::default());
+        let hidden = Tensor::<Cpu, 2>::from_data(TensorData::new(inputs[0].clone(), [sizes.n, sizes.w]), &device);
+        let query = Tensor::<Cpu, 3>::from_data(TensorData::new(inputs[1].clone(), [sizes.heads, sizes.roots, sizes.x()]), &device);
+        let time = [2, 3].map(|i| Tensor::<Cpu, 1>::from_data(TensorData::new(inputs[i].clone(), [sizes.t]), &device));
+        let [freq, phase] = time;
+        let weights = values(attention_weights(&plan, hidden, query, freq, phase));
+        for (i, weights) in weights.chunks(sizes.k).enumerate() {
+            let count = plan.neighbours.count[i % sizes.roots] as usize;
+            let expected = if count == 0 { 0.0 } else { 1.0 };
+            assert!((weights.iter().sum::<f32>() - expected).abs() < 1e-5, "{sizes:?} row {i}");
+            assert!(weights[count..].iter().all(|&weight| weight == 0.0), "{sizes:?} row {i}");
+        }
+    }
+}
+
+#[test]
+fn time_encoding_and_its_gradients_are_those_of_the_reference() {
+    for (rows, width) in [(0, 4), (1, 1), (65, 19), (200, 100)] {
+        let dt: Vec<f32> = numbers(1, rows).iter().map(|x| 5.0 + 5.0 * x).collect();
+        let run = |fused: bool| {
+            let (freq, phase) = (leaf::<1>(&numbers(2, width), &[width]), leaf::<1>(&numbers(3, width), &[width]));
+            let encoded = if fused {
+                time_encode(&dt, freq.clone(), phase.clone())
+            } else {
+                reference::time_encode(&dt, freq.clone(), phase.clone())
+            };
+            let loss = Tensor::<CpuTape, 2>::from_data(TensorData::new(loss_weights(rows * width), [rows, width]), &Default::default());
+            let gradients = (encoded.clone() * loss).sum().backward();
+            [Some(encoded.inner()), None, None]
+                .into_iter()
+                .flatten()
+                .map(values)
+                .chain([freq, phase].iter().map(|leaf| values(leaf.grad(&gradients).expect("tracked"))))
+                .collect::<Vec<_>>()
+        };
+        for (ours, expected) in run(true).iter().zip(run(false)) {
+            assert_close(ours, &expected, 1e-5, &format!("[{rows}, {width}]"));
+        }
+    }
+}
+
+#[test]
+fn gathered_rows_hand_their_gradients_back() {
+    for count in [1, 7, 64, 500] {
+        let (n, width) = (6, 5);
+        let rows: Vec<u32> = (0..count).map(|i| (i * i % 5) as u32).collect();
+        let run = |fused: bool| {
+            let hidden = leaf::<2>(&numbers(1, n * width), &[n, width]);
+            let gathered = if fused { gather_rows(hidden.clone(), rows.clone()) } else { reference::gather_rows(hidden.clone(), &rows) };
+            let loss = TensorData::new(loss_weights(rows.len() * width), [rows.len(), width]);
+            let gradients = (gathered.clone() * Tensor::from_data(loss, &Default::default())).sum().backward();
+            [values(gathered), values(hidden.grad(&gradients).expect("tracked"))]
+        };
+        for (ours, expected) in run(true).iter().zip(run(false)) {
+            assert_close(ours, &expected, 1e-5, &format!("{count} rows"));
+        }
+    }
+}
+
+#[test]
+fn adam_steps_are_those_of_the_reference() {
+    let shape = [7, 5];
+    let start = |seed| Tensor::<Cpu, 2>::from_data(TensorData::new(numbers(seed, 35), shape), &Default::default());
+    let (mut ours, mut expected) = ([start(1), start(0) * 0.0, start(0) * 0.0], [start(1), start(0) * 0.0, start(0) * 0.0]);
+    for step in 1..=5 {
+        let constants = AdamStep { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step };
+        let [param, first, second] = ours;
+        ours = adam_step(param, start(step + 1), first, second, &constants).into();
+        expected = reference::adam_step(expected, start(step + 1), &constants);
+        for (ours, expected) in ours.iter().zip(&expected) {
+            assert_close(&values(ours.clone()), &values(expected.clone()), 1e-6, &format!("step {step}"));
+        }
+    }
+}
+
+#[test]
+fn a_parameter_held_elsewhere_is_not_changed_by_a_step() {
+    let device = Default::default();
+    let param = Tensor::<CpuTape, 1>::ones([3], &device);
+    let held = param.clone();
+    let constants = AdamStep { lr: 0.5, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step: 1 };
+    let zeros = Tensor::zeros([3], &device);
+    let (param, ..) = adam_step(param, Tensor::ones([3], &device), zeros.clone(), zeros, &constants);
+    assert_eq!(values(held), [1.0; 3]);
+    assert_close(&values(param), &[0.5; 3], 1e-6, "the first step is as long as the learning rate");
+}
