@@ -5,7 +5,7 @@ mod inductive;
 mod metrics;
 mod negatives;
 
-pub use draw::{Draw, Generator, Purpose, PurposeDraw};
+pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use ids::{EventId, NodeId, Timestamp};
 pub use inductive::{HeldOut, NewNodes, hold_out_nodes};
 pub use metrics::{LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc};

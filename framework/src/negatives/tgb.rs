@@ -74,6 +74,7 @@ impl TgbNegatives {
 mod tests {
     use super::*;
     use crate::{Draw, Purpose};
+    use proptest::prelude::*;
 
     /// One pickle for each protocol from numpy 1 and numpy 2, all of the same table; `make_fixtures.py` beside them made them.
     const FIXTURES: [&[u8]; 8] = [
@@ -149,6 +150,19 @@ mod tests {
         assert!(parse(b"\x80\x02}.").unwrap().is_empty());
         let deep: Vec<u8> = [&b"\x80\x02)"[..], &vec![0x85; 1_000_000]].concat();
         assert_eq!(parse(&deep).unwrap_err(), "at byte 4: tuples nested three deep");
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_of_allowed_operations_makes_the_reader_panic(places in prop::collection::vec(0usize..1000, 0..60)) {
+            let operations: [&[u8]; 26] = [
+                b"(", b"}", b"N", b"\x88", b"K\x01", b"M\x02\x00", b"J\xff\xff\xff\xff", b"\x8a\x01\x05", b"\x8c\x02i8", b"\x8c\x01<", b"C\x08\0\0\0\0\0\0\0\0",
+                b")", b"\x85", b"\x86", b"\x87", b"t", b"\x94", b"h\x00", b"h\x01", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n",
+                b"cnumpy.core.multiarray\n_reconstruct\n", b"R", b"b", b"s", b"u",
+            ];
+            let program: Vec<u8> = places.iter().flat_map(|place| operations[place % operations.len()].iter().copied()).chain(*b".").collect();
+            let _ = parse(&program);
+        }
     }
 
     #[test]
