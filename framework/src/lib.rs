@@ -9,6 +9,4 @@ pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use ids::{EventId, NodeId, Timestamp};
 pub use inductive::{HeldOut, NewNodes, hold_out_nodes};
 pub use metrics::{LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc};
-pub use negatives::{
-    BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, PickleError, TgbNegatives,
-};
+pub use negatives::{BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, TgbNegatives};

@@ -22,14 +22,14 @@ impl TgbNegatives {
     /// When the file cannot be read, is no such table, or names a node that `node_of` does not know.
     pub fn read(path: &Path, node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, NegativesError> {
         let bytes = std::fs::read(path).map_err(|source| NegativesError::File { path: path.into(), source })?;
-        let entries = pickle::read(&bytes).map_err(|source| NegativesError::Pickle { path: path.into(), source })?;
-        Self::collect(entries, node_of).map_err(|reason| NegativesError::Form { path: path.into(), reason })
+        Self::parse(&bytes, node_of).map_err(|reason| NegativesError::Form { path: path.into(), reason })
     }
 
-    fn collect(entries: Vec<Entry>, node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, String> {
+    fn parse(bytes: &[u8], node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, String> {
         let node = |number: Number| number.whole().and_then(&node_of).ok_or_else(|| format!("node {number} is not a node of the log"));
-        let mut table = Self { rows: HashMap::with_capacity(entries.len()), nodes: Vec::new() };
-        for (place, Entry { key, values }) in entries.into_iter().enumerate() {
+        let mut table = Self { rows: HashMap::new(), nodes: Vec::new() };
+        for (place, entry) in pickle::read(bytes).map_err(|e| e.to_string())?.enumerate() {
+            let Entry { key, values } = entry.map_err(|e| e.to_string())?;
             let [src, dst, time] = key[..] else { return Err(format!("entry {place}: a key of {} numbers, not three", key.len())) };
             let ticks = time.whole().ok_or_else(|| format!("entry {place}: time {time} is not a whole number"))?;
             let start = table.nodes.len();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn parse(bytes: &[u8]) -> Result<TgbNegatives, String> {
-        TgbNegatives::collect(pickle::read(bytes).map_err(|e| e.to_string())?, dense)
+        TgbNegatives::parse(bytes, dense)
     }
 
     #[test]
@@ -120,8 +120,7 @@ mod tests {
 
     #[test]
     fn a_node_the_log_does_not_have_is_named() {
-        let entries = pickle::read(FIXTURES[0]).unwrap();
-        let refused = TgbNegatives::collect(entries, |id| dense(id).filter(|_| id < 1000)).unwrap_err();
+        let refused = TgbNegatives::parse(FIXTURES[0], |id| dense(id).filter(|_| id < 1000)).unwrap_err();
         assert_eq!(refused, "entry 1: node 70000 is not a node of the log");
     }
 

@@ -12,7 +12,7 @@ pub(super) use value::{Entry, Number};
 
 /// Why a pickle is not a table of negatives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PickleError {
+pub(super) enum PickleError {
     /// The file ends inside the pickle.
     #[error("the file ends inside the operation at byte {offset}")]
     Truncated {
@@ -45,11 +45,11 @@ pub enum PickleError {
     },
 }
 
-/// Reads a pickle's dict entries in the file's order.
-pub(super) fn read(input: &[u8]) -> Result<Vec<Entry>, PickleError> {
+/// Reads a pickle and gives its dict's entries in the file's order, decoding one at a time.
+pub(super) fn read(input: &[u8]) -> Result<impl Iterator<Item = Result<Entry, PickleError>>, PickleError> {
     let mut machine = Machine { input, ..Machine::default() };
     while !machine.step()? {}
-    machine.entries()
+    machine.finish()
 }
 
 #[derive(Debug, Default)]
@@ -331,13 +331,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The finished dict.
-    fn entries(&self) -> Result<Vec<Entry>, PickleError> {
+    /// The entries of the finished dict.
+    fn finish(mut self) -> Result<impl Iterator<Item = Result<Entry, PickleError>>, PickleError> {
         if !matches!(self.stack[..], [Value::Dict]) {
             return Err(self.wrong("what is stored is not one dict"));
         }
         let mut budget = self.input.len();
-        self.items.iter().map(|(key, value)| self.entry(key, value, &mut budget)).collect()
+        let items = std::mem::take(&mut self.items);
+        Ok(items.into_iter().map(move |(key, value)| self.entry(&key, &value, &mut budget)))
     }
 
     fn entry(&self, key: &Value<'a>, value: &Value<'a>, budget: &mut usize) -> Result<Entry, PickleError> {
