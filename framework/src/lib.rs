@@ -30,7 +30,7 @@ mod view;
 mod weights;
 
 pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
-pub use draw::{Draw, Generator, Purpose, PurposeDraw};
+pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use events::{Batch, Event, EventLog, LogError};
 pub use history::{Features, History, ObserveError};
 pub use ids::{EventId, NodeId, Timestamp};
