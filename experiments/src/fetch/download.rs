@@ -42,7 +42,11 @@ impl Download<'_> {
             // Only new ground counts: a server that always starts over and always breaks off must not be asked forever.
             fruitless = if part.len() > furthest { 1 } else { fruitless + 1 };
             furthest = furthest.max(part.len());
-            if !error.is_transient() || fruitless >= self.options.attempts {
+            if !error.is_transient() {
+                return Err(error);
+            }
+            if fruitless >= self.options.attempts {
+                self.tell_what_is_kept(&part);
                 return Err(error);
             }
             self.pause(fruitless, &error, &part)?;
@@ -56,14 +60,14 @@ impl Download<'_> {
             Some(reply) => reply,
             None => self.start_over(client, part)?,
         };
+        let total = reply.length.map(|length| reply.from + length);
         if reply.from == 0 {
             if part.len() > 0 {
                 self.progress.note("the server does not go on from where the last download stopped: starting from the first byte");
             }
             part.restart(reply.version.take())?;
+            self.compare_with_table(total);
         }
-        let total = reply.length.map(|length| part.len() + length);
-        self.compare_with_table(total);
         self.progress.begin(self.name(), part.len(), total);
         let received = self.receive(&mut *reply.body, total, part);
         self.progress.end();
@@ -113,6 +117,13 @@ impl Download<'_> {
             return Err(FetchError::Interrupted { part: part.path().to_path_buf(), kept: part.len() });
         }
         Ok(())
+    }
+
+    fn tell_what_is_kept(&self, part: &Part) {
+        if let Some(resume) = part.resume() {
+            let kept = HumanBytes(resume.from);
+            self.progress.note(&format!("{kept} are kept in {}: the same command goes on from there", part.path().display()));
+        }
     }
 
     fn compare_with_table(&self, total: Option<u64>) {

@@ -32,7 +32,7 @@ pub enum FetchError {
         dir: PathBuf,
     },
     /// The server could not be reached, or went silent.
-    #[error("cannot reach {url}: {reason}; is there a network? What was fetched so far is kept")]
+    #[error("cannot reach {url}: {reason} (is there a network?)")]
     Unreachable {
         /// The address.
         url: String,
@@ -64,7 +64,7 @@ pub enum FetchError {
         reason: String,
     },
     /// The body ended early.
-    #[error("{url}: the body ended after {received} of {} bytes{}; what was fetched so far is kept", announced(*expected), because(reason))]
+    #[error("{url}: the body ended after {received} of {} bytes{}", announced(*expected), because(reason))]
     Truncated {
         /// The address.
         url: String,

@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::FetchError;
 use super::http::Resume;
+use super::sums;
 
 /// A file on its way: `FILE.part`, locked while this value lives, and `FILE.part.version` beside it.
 #[derive(Debug)]
@@ -24,7 +25,8 @@ impl Part {
     pub fn open(target: &Path) -> Result<Self, FetchError> {
         let path = with_suffix(target, ".part");
         let version_path = with_suffix(target, ".part.version");
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|source| FetchError::writing(&path, source))?;
+        let file =
+            OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(|source| FetchError::writing(&path, source))?;
         // A file system without locks is no reason to refuse: the lock only guards against a second fetch.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Err(FetchError::Busy { part: path });
@@ -75,6 +77,12 @@ impl Part {
         self.file.write_all(bytes).map_err(|source| FetchError::writing(&self.path, source))?;
         self.len += bytes.len() as u64;
         Ok(())
+    }
+
+    /// The SHA-256 of the bytes. Read through the handle that holds the lock: elsewhere than on Unix no other may read.
+    pub fn digest(&mut self) -> Result<String, FetchError> {
+        self.file.seek(SeekFrom::Start(0)).map_err(|source| FetchError::reading(&self.path, source))?;
+        sums::digest_of(&self.file, &self.path)
     }
 
     /// Gives the file its name.

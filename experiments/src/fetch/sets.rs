@@ -96,8 +96,7 @@ pub(super) fn table() -> String {
 }
 
 const JODIE_TERMS: &str = "SNAP states no licence for this file; see http://snap.stanford.edu/jodie";
-const JODIE: &str =
-    "Kumar, Zhang, Leskovec: Predicting Dynamic Embedding Trajectory in Temporal Interaction Networks. KDD 2019.";
+const JODIE: &str = "Kumar, Zhang, Leskovec: Predicting Dynamic Embedding Trajectory in Temporal Interaction Networks. KDD 2019.";
 const TGB_TERMS: &str = "terms differ by set; see https://tgb.complexdatalab.com";
 const TGB: &str = "Huang et al.: Temporal Graph Benchmark for Machine Learning on Temporal Graphs. NeurIPS 2023 Datasets and Benchmarks.";
 const DGB: &str = "Poursafaei et al.: Towards Better Evaluation for Dynamic Link Prediction. NeurIPS 2022 Datasets and Benchmarks.";

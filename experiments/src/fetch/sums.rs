@@ -51,9 +51,7 @@ impl Sums {
     pub fn check_or_record(&mut self, file: &str, digest: &str) -> Result<Verdict, FetchError> {
         match self.digests.get(file) {
             Some(recorded) if recorded == digest => Ok(Verdict::Same),
-            Some(recorded) => {
-                Err(FetchError::Checksum { path: self.dir.join(file), recorded: recorded.clone(), found: digest.to_owned() })
-            }
+            Some(recorded) => Err(FetchError::Checksum { path: self.dir.join(file), recorded: recorded.clone(), found: digest.to_owned() }),
             None => {
                 self.digests.insert(file.to_owned(), digest.to_owned());
                 Ok(Verdict::FirstUse)
@@ -84,9 +82,14 @@ fn parse(line: &str) -> Option<(&str, &str)> {
     (is_sha256 && !file.is_empty()).then_some((digest, file))
 }
 
-/// The SHA-256 of a file, in lower-case hexadecimal.
+/// The SHA-256 of the file at `path`, in lower-case hexadecimal.
 pub fn digest(path: &Path) -> Result<String, FetchError> {
-    let mut file = File::open(path).map_err(|source| FetchError::reading(path, source))?;
+    let file = File::open(path).map_err(|source| FetchError::reading(path, source))?;
+    digest_of(file, path)
+}
+
+/// The SHA-256 of what is left to read of `file`, which is the one at `path`.
+pub fn digest_of(mut file: impl Read, path: &Path) -> Result<String, FetchError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     loop {
