@@ -25,6 +25,22 @@ class FeaturelessMemory(TGNMemory):
         return msg_module(self.memory[src], self.memory[dst], self.memory.new_empty(len(src), 0), t_enc), t, src, dst
 
 
+class LatestMessage(nn.Module):
+    """`LastAggregator` as it is meant: the latest message (the last of equals), and zeros for a node that has none.
+
+    Without the torch_scatter package PyG 2.8's own gives a node that has no message the message number
+    `nodes - 1` of the batch, which is some other node's, wherever there are that many messages.
+    """
+
+    def forward(self, msg, index, t, dim_size):
+        latest = t.new_zeros(dim_size).scatter_reduce_(0, index, t, "amax", include_self=False)
+        candidates = (t == latest[index]).nonzero().view(-1)
+        chosen = t.new_full((dim_size,), -1).scatter_reduce_(0, index[candidates], candidates, "amax")
+        out = msg.new_zeros(dim_size, msg.size(-1))
+        out[chosen >= 0] = msg[chosen[chosen >= 0]]
+        return out
+
+
 class TemporalAttention(nn.Module):
     """Attention over recent events; the time of an event is encoded relative to its neighbour's last update."""
 
@@ -55,7 +71,7 @@ class LinkPredictor(nn.Module):
 class Tgn(nn.Module):
     """The three modules and the neighbour lists over one stream of events (`time` [M] int64, `features` [M, E])."""
 
-    def __init__(self, nodes, time, features, width, time_width, neighbours, heads=2, dropout=0.1):
+    def __init__(self, nodes, time, features, width, time_width, neighbours, heads=2, dropout=0.1, aggregator=None):
         super().__init__()
         message_width = features.size(-1)
         memory = TGNMemory if message_width else FeaturelessMemory
@@ -65,7 +81,7 @@ class Tgn(nn.Module):
             width,
             time_width,
             message_module=IdentityMessage(message_width, width, time_width),
-            aggregator_module=LastAggregator(),
+            aggregator_module=aggregator or LastAggregator(),
         )
         self.gnn = TemporalAttention(width, width, message_width, self.memory.time_enc, heads, dropout)
         self.link_pred = LinkPredictor(width)

@@ -34,6 +34,7 @@ def arguments():
     parser.add_argument("--width", type=int, default=100, help="of memory, time encoding and embedding")
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--aggregator", choices=["stock", "fixed"], default="stock", help="PyG's LastAggregator or what it is meant to be (pyg_model.py)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mrr-negatives", type=int, default=49, help="0 leaves MRR out")
@@ -58,7 +59,7 @@ class Stages:
 
 class Run:
     def __init__(self, options, torch):
-        from pyg_model import Tgn
+        from pyg_model import LatestMessage, Tgn
 
         self.options, self.torch = options, torch
         torch.manual_seed(options.seed)
@@ -66,7 +67,9 @@ class Run:
         self.destinations = events.destinations()
         self.src, self.dst, self.time = (torch.from_numpy(a) for a in (events.src, events.dst, events.time))
         self.features = torch.from_numpy(events.features)
-        self.model = Tgn(events.nodes, self.time, self.features, options.width, options.width, options.neighbours)
+        aggregator = LatestMessage() if options.aggregator == "fixed" else None
+        width = options.width
+        self.model = Tgn(events.nodes, self.time, self.features, width, width, options.neighbours, aggregator=aggregator)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=options.lr)
         self.criterion = torch.nn.BCEWithLogitsLoss()
         self.validation, self.test = events.split()
