@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 # One purpose per stream of random numbers, so that no two uses ever share a number.
-ONE_NEGATIVE, RANK_NEGATIVES, RANK_NEGATIVES_OTHERS = 1, 2, 3
+EVALUATION_SEED = 12345
+ONE, ONE_OTHER, RANK, RANK_OTHERS = 1, 2, 3, 4
 
 
 @dataclass
@@ -95,3 +96,20 @@ def draw_others(seed, purpose, events, columns, candidates, truth):
     picks = (uniform(seed, purpose, events, columns) % np.uint64(len(candidates) - 1)).astype(np.int64)
     place = np.searchsorted(candidates, truth)[:, None]
     return candidates[picks + (picks >= place)]
+
+
+def evaluation_draws(ids, truth, candidates, rank):
+    """What each event of `ids` is judged against, in columns, and the columns of each part.
+
+    `one` and `rank` are drawn from all destinations, as in PyG's example, so now and then they are the true one;
+    `one_other` and `rank_others` leave the true one out. `rank` is how many negatives an event is ranked among; may be 0.
+    """
+    every = {"one": draw(EVALUATION_SEED, ONE, ids, 1, candidates), "rank": draw(EVALUATION_SEED, RANK, ids, rank, candidates)}
+    others = {
+        "one_other": draw_others(EVALUATION_SEED, ONE_OTHER, ids, 1, candidates, truth),
+        "rank_others": draw_others(EVALUATION_SEED, RANK_OTHERS, ids, rank, candidates, truth),
+    }
+    parts = {"truth": truth[:, None]} | every | others
+    ends = np.cumsum([part.shape[1] for part in parts.values()])
+    columns = {name: slice(end - part.shape[1], end) for (name, part), end in zip(parts.items(), ends.tolist())}
+    return np.concatenate(list(parts.values()), 1), columns

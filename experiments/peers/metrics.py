@@ -24,3 +24,15 @@ def mean_over_batches(positive, negative, batch):
     parts = [ap_auc(positive[i : i + batch], negative[i : i + batch]) for i in range(0, len(positive), batch)]
     ap, auc = np.mean(parts, axis=0)
     return float(ap), float(auc)
+
+
+def judge(scores, columns):
+    """All metrics of scores laid out by `evaluation_draws`; MRR is left out where there are no negatives to rank among."""
+    part = {name: scores[:, where] for name, where in columns.items()}
+    truth = part["truth"][:, 0]
+    result = dict(zip(("ap", "auc"), ap_auc(truth, part["one"][:, 0])))
+    result |= dict(zip(("ap_others", "auc_others"), ap_auc(truth, part["one_other"][:, 0])))
+    if part["rank"].shape[1]:
+        result["mrr"] = float(reciprocal_ranks(truth, part["rank"]).mean())
+        result["mrr_others"] = float(reciprocal_ranks(truth, part["rank_others"]).mean())
+    return result

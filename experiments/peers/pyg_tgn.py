@@ -19,10 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from events import ONE_NEGATIVE, RANK_NEGATIVES, RANK_NEGATIVES_OTHERS, draw, draw_others, read_events
-from metrics import ap_auc, mean_over_batches, reciprocal_ranks
-
-EVALUATION_SEED = 12345
+from events import evaluation_draws, read_events
+from metrics import judge, mean_over_batches
 
 
 def arguments():
@@ -131,44 +129,24 @@ class Run:
 
     def evaluate(self, first, end, rank):
         """AP and AUC of events `first..end` and, with `rank`, MRR; the events are observed as they are scored."""
-        model = self.model
+        model, scores = self.model, []
         model.eval()
         begin = time.perf_counter()
-        positives, negatives, ranks, ranks_others = [], [], [], []
+        ids, truth = np.arange(first, end), self.events.dst[first:end]
+        asked, columns = evaluation_draws(ids, truth, self.destinations, self.options.mrr_negatives if rank else 0)
         with self.torch.no_grad():
             for batch in self.batches(first, end):
-                scores = self.score(batch, rank)
-                positives.append(scores[0])
-                negatives.append(scores[1])
-                if rank:
-                    ranks.append(reciprocal_ranks(scores[0], scores[2]))
-                    ranks_others.append(reciprocal_ranks(scores[0], scores[3]))
+                rows = slice(batch.start - first, batch.stop - first)
+                scores.append(self.logits(self.src[batch], self.torch.from_numpy(asked[rows])))
                 model.memory.update_state(self.src[batch], self.dst[batch], self.time[batch], self.features[batch])
                 model.neighbours.insert(self.src[batch], self.dst[batch])
-        positives, negatives = np.concatenate(positives), np.concatenate(negatives)
-        result = dict(zip(("ap", "auc"), ap_auc(positives, negatives)))
+        scores = np.concatenate(scores)
+        result = judge(scores, columns)
         # The example squashes before it ranks; in f32 that makes ties of all scores above 17.
-        squashed = (1.0 / (1.0 + np.exp(-s.astype(np.float32))) for s in (positives, negatives))
-        result["ap_batch_mean"], result["auc_batch_mean"] = mean_over_batches(*squashed, self.options.batch)
-        if rank:
-            result["mrr"] = float(np.concatenate(ranks).mean())
-            result["mrr_others"] = float(np.concatenate(ranks_others).mean())
-        result["events"] = len(positives)
-        result["seconds"] = time.perf_counter() - begin
-        return result
-
-    def score(self, batch, rank):
-        """Logits of the true destinations [B], of one negative each [B] and, with `rank`, of both kinds of rank negatives [B, C]."""
-        ids = np.arange(batch.start, batch.stop)
-        truth, count = self.events.dst[batch], self.options.mrr_negatives
-        asked = [truth[:, None], draw(EVALUATION_SEED, ONE_NEGATIVE, ids, 1, self.destinations)]
-        if rank:
-            asked.append(draw(EVALUATION_SEED, RANK_NEGATIVES, ids, count, self.destinations))
-            asked.append(draw_others(EVALUATION_SEED, RANK_NEGATIVES_OTHERS, ids, count, self.destinations, truth))
-        columns = np.cumsum([part.shape[1] for part in asked])
-        scores = self.logits(self.src[batch], self.torch.from_numpy(np.concatenate(asked, 1)))
-        one, two, *more = np.split(scores, columns[:-1], axis=1)
-        return one[:, 0], two[:, 0], *more
+        squashed = 1.0 / (1.0 + np.exp(-scores))
+        pair = (squashed[:, columns[part]][:, 0] for part in ("truth", "one"))
+        result["ap_batch_mean"], result["auc_batch_mean"] = mean_over_batches(*pair, self.options.batch)
+        return result | {"events": len(ids), "seconds": time.perf_counter() - begin}
 
     def logits(self, src, dst):
         """[B, C] logits of `src` [B] with `dst` [B, C]: each node is embedded and projected once."""
