@@ -23,7 +23,7 @@ pub fn memory_update<B: Backend>(plan: &MailPlan, cell: Cell, weights: CellWeigh
         message.push(feature_rows(features.as_ref(), events, &device));
     }
     let dt: Vec<f32> = plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }).collect();
-    message.push(time_encode(&dt, freq, phase));
+    push_time(&mut message, &dt, freq, phase);
     let full = plan.empty.iter().map(|&empty| if empty { 0.0 } else { 1.0 }).collect();
     // where a message is empty whatever stands in the plan is ignored
     let absent = matrix::<B>(full, mails, 1, &device).equal_elem(0.0);
@@ -92,7 +92,7 @@ fn neighbour_rows<B: Backend>(plan: &AttentionPlan, hidden: Tensor<B, 2>, freq: 
         columns.push(feature_rows(features.as_ref(), events, &device));
     }
     let dt: Vec<f32> = neighbours.dt.iter().enumerate().map(|(at, &dt)| if is_valid(at) { dt } else { 0.0 }).collect();
-    columns.push(time_encode(&dt, freq, phase));
+    push_time(&mut columns, &dt, freq, phase);
     columns.push(Tensor::ones([neighbours.row.len(), 1], &device));
     Tensor::cat(columns, 1)
 }
@@ -106,6 +106,13 @@ fn slots(plan: &AttentionPlan, value: impl Fn(usize, usize) -> f32) -> Vec<f32> 
 pub fn time_encode<B: Backend>(dt: &[f32], freq: Tensor<B, 1>, phase: Tensor<B, 1>) -> Tensor<B, 2> {
     let dt = matrix::<B>(dt.to_vec(), dt.len(), 1, &freq.device());
     (dt * freq.unsqueeze() + phase.unsqueeze()).cos()
+}
+
+/// Appends the time encoding where there is one: the tensor library has no empty columns.
+fn push_time<B: Backend>(columns: &mut Vec<Tensor<B, 2>>, dt: &[f32], freq: Tensor<B, 1>, phase: Tensor<B, 1>) {
+    if freq.dims()[0] > 0 {
+        columns.push(time_encode(dt, freq, phase));
+    }
 }
 
 /// See [`gather_rows`](crate::gather_rows).
