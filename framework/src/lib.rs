@@ -4,10 +4,12 @@ mod dataset;
 mod events;
 mod ids;
 mod nearest;
+mod prepare;
 mod synthetic;
 
 pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
 pub use events::{Batch, Event, EventLog, LogError};
 pub use ids::{EventId, NodeId, Timestamp};
 pub use nearest::nearest;
+pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use synthetic::{SyntheticError, SyntheticSpec};
