@@ -21,6 +21,7 @@ mod nearest;
 mod needs;
 mod negatives;
 mod pairs;
+mod prepare;
 mod present;
 mod queries;
 mod snapshot;
@@ -43,6 +44,7 @@ pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, PickleError, TgbNegatives,
 };
 pub use pairs::{PairFact, Recency};
+pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};

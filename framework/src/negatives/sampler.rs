@@ -14,7 +14,7 @@ use crate::{EventId, NodeId};
 /// Differs: there both ends of a negative edge are redrawn from a pool of edges; here, as in the Temporal Graph Benchmark, the source is kept, so that a
 /// negative answers "whom else might this source meet now".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum NegativeRule {
     /// Uniform with replacement over the log's destinations, the event's own destination excluded: scored as a positive and a negative at once, it could only
     /// blur the metric, and on a log of few destinations by much.
