@@ -8,10 +8,10 @@ use tempograph_framework::{
     Dataset, EventId, Features, FixedNegatives, NegativeSet, NodeId, Side, Split, TgbNegatives, Timestamp,
 };
 use tempograph_kernels::Rows;
-use tempograph_models::FeatureWidths;
+use tempograph_models::{Embedding, FeatureWidths};
 use tempograph_trainers::{Course, DataReport, Part};
 
-use crate::spec::DataSpec;
+use crate::spec::{DataSpec, ModelSpec, RunSpec};
 
 /// Opens the dataset a spec names and makes it ready for training.
 ///
@@ -34,6 +34,29 @@ pub fn open(spec: &DataSpec) -> Result<Course> {
     let mut course = Course::new(dataset, features, split)?;
     course.fixed = fixed;
     Ok(course)
+}
+
+/// Fills in what a spec leaves to the data: the time scale of JODIE's projection.
+pub fn resolve(spec: &mut RunSpec, course: &Course) {
+    let ModelSpec::Tgn(model) = &mut spec.model;
+    if model.embedding == Embedding::Time && model.time_scale.is_none() {
+        model.time_scale = Some(mean_gap(course));
+    }
+}
+
+/// Mean ticks between a source's consecutive events in the training split; 1 where no source has two.
+fn mean_gap(course: &Course) -> f64 {
+    let log = &course.dataset.log;
+    let mut last = vec![None; course.dataset.nodes];
+    let (mut sum, mut count) = (0.0, 0u64);
+    for event in course.split.train.clone() {
+        let (src, time) = (log.src()[event].index(), log.time()[event]);
+        if let Some(before) = last[src].replace(time) {
+            sum += f64::from(time.since(before));
+            count += 1;
+        }
+    }
+    if sum > 0.0 { sum / count as f64 } else { 1.0 }
 }
 
 /// Widths of the features a model reads in this course.

@@ -11,4 +11,10 @@
 //! # Ok::<(), tempograph_experiments::fetch::FetchError>(())
 //! ```
 
+mod data;
+pub mod device;
 pub mod fetch;
+pub mod prepare;
+mod progress;
+pub mod spec;
+pub mod train;

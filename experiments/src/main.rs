@@ -1,11 +1,22 @@
 //! The `tempograph` binary: reads the command line and hands over to the subcommand.
 
 use clap::{Parser, Subcommand};
-use tempograph_experiments::fetch;
+use tempograph_experiments::{device, fetch, prepare, train};
 
 /// Train temporal graph networks with node memory, and serve them.
 #[derive(Parser)]
-#[command(name = "tempograph", version)]
+#[command(
+    name = "tempograph",
+    version,
+    after_help = "From nothing to a served model:
+  tempograph train experiments/quickstart.toml
+  tempograph serve runs/quickstart/artifact
+
+On real data:
+  tempograph fetch wikipedia
+  tempograph prepare data/wikipedia/wikipedia.csv --out data/wikipedia/prepared
+  tempograph train experiments/wikipedia.toml --set data.path=data/wikipedia/prepared"
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -13,11 +24,17 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Prepare(prepare::PrepareArgs),
     Fetch(fetch::FetchArgs),
+    Train(train::TrainArgs),
+    Devices(device::DevicesArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match CommandLine::parse().command {
+        Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Devices(args) => device::run(&args),
     }
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use burn::module::{AutodiffModule, Module};
 use clap::Args;
 use tempograph_framework::{History, Lookup, Model, NegativeRule};
 use tempograph_kernels::TemporalOps;
-use tempograph_kernels::tensor::{AutodiffBackend, Cpu};
+use tempograph_kernels::tensor::{AutodiffBackend, AutodiffModule, Cpu, Module};
 use tempograph_models::{Heuristic, Tgn};
 use tempograph_trainers::{
     Board, Course, Evaluation, Examination, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status, Watch, evaluate, kept,
@@ -20,7 +19,7 @@ use tempograph_trainers::{
 use crate::device::{self, Device};
 use crate::progress::{All, Terminal};
 use crate::spec::RunSpec;
-use crate::{data, export};
+use crate::data;
 
 /// Train a model from a TOML experiment, evaluate it, and write a report.
 #[derive(Args, Debug)]
@@ -123,50 +122,192 @@ impl TrainRun<'_> {
         B::InnerBackend: TemporalOps,
     {
         let course = data::open(&spec.data)?;
-        resolve(&mut spec, &course);
+        data::resolve(&mut spec, &course);
         let model = Tgn::<B>::new(spec.tgn(), data::widths(&course), spec.seed, device);
+        let blank = model.valid();
         let mut report = self.blank_report(&spec, &course, model.num_params())?;
         self.say(&introduction(&report));
         report.write(&self.files.report())?;
 
         let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
         let mut board = Board::new(&self.files.board(), 10);
-        let blank = model.valid();
-        let fit = Fit {
-            course: &course,
-            train: &spec.train,
-            eval: &spec.eval,
-            seed: spec.seed,
-            files: self.files.clone(),
-            resume: self.args.resume,
-            stop: self.stop,
-        };
+        let (files, stop) = (self.files.clone(), self.stop);
+        let fit = Fit { course: &course, train: &spec.train, eval: &spec.eval, seed: spec.seed, files, resume: self.args.resume, stop };
         let outcome = fit.run(model, device, &mut All(vec![&mut terminal, &mut board]))?;
-        if let Outcome::Stopped(fitted) = outcome {
-            terminal.done();
-            return self.stopped(report, fitted);
-        }
-        let (Outcome::Finished(fitted) | Outcome::Stopped(fitted)) = outcome;
+        let (finished, fitted) = match outcome {
+            Outcome::Finished(fitted) => (true, fitted),
+            Outcome::Stopped(fitted) => (false, fitted),
+        };
         take(&mut report, fitted);
-        let best = kept::<B::InnerBackend, _>(&self.files.best(), blank, Model::<B::InnerBackend>::needs(&model_of(&spec, &course, device)), course.features.clone())?;
-        let Some(after) = self.test(&spec, &course, &best, &mut report, &mut terminal)? else {
-            terminal.done();
-            return self.stopped_report(report);
+        let after = match finished {
+            true => {
+                let best = kept::<B::InnerBackend, _>(&self.files.best(), blank, spec.tgn().needs(), course.features.clone())?;
+                self.test(&spec, &course, best, &mut report, &mut terminal)?
+            }
+            false => None,
         };
         terminal.done();
+        report.status = if after.is_some() { Status::Finished } else { Status::Stopped };
+        report.peak_memory_bytes = peak_memory_bytes();
+        report.write(&self.files.report())?;
         if let Some(test) = &report.test {
             board.evaluation("test", test);
         }
-        report.status = Status::Finished;
-        report.peak_memory_bytes = peak_memory_bytes();
-        report.write(&self.files.report())?;
-        self.say(&conclusion(&report, &self.files.folder));
-        if spec.export {
-            self.export(&spec, &course, &after)?;
+        match after {
+            Some(history) => self.conclude(&spec, &course, &report, &history),
+            None => {
+                self.say(&format!("stopped; go on with `tempograph train {} --resume`", self.command()));
+                Ok(())
+            }
         }
+    }
+
+    /// The kept model on the test split under every rule, and the floors beside it. Gives the history at the end of the log, or
+    /// nothing if stopped.
+    fn test<B: TemporalOps>(
+        &self,
+        spec: &RunSpec,
+        course: &Course,
+        best: Kept<Tgn<B>>,
+        report: &mut Report,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<History>> {
+        let range = course.range(Part::Test);
+        let mut after = None;
+        for &rule in &spec.eval.rules {
+            let negatives = course.negatives(Part::Test, rule, &spec.eval);
+            let asked =
+                Examination { range: range.clone(), batch: spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes: Some(&course.new_nodes) };
+            let mut history = best.history.clone();
+            let mut heard = |answers: &tempograph_trainers::Answers<'_>| watch.examined("test", answers.first.index() - range.start, range.len());
+            let Some(evaluation) = evaluate::<B, _>(&best.model, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)? else {
+                return Ok(None);
+            };
+            report.test.get_or_insert_with(|| evaluation.clone());
+            report.test_by_rule.insert(rule_name(rule), evaluation);
+            after.get_or_insert(history);
+        }
+        if spec.eval.floors {
+            report.floors = floors(spec, course, self.stop)?;
+        }
+        Ok(after)
+    }
+
+    fn conclude(&self, _spec: &RunSpec, _course: &Course, report: &Report, _history: &History) -> Result<()> {
+        self.say(&conclusion(report, &self.files.folder));
         if self.args.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            println!("{}", serde_json::to_string_pretty(report)?);
         }
         Ok(())
     }
+
+    fn blank_report(&self, spec: &RunSpec, course: &Course, parameters: usize) -> Result<Report> {
+        Ok(Report {
+            schema: REPORT_SCHEMA,
+            name: spec.name.clone(),
+            status: Status::Running,
+            seed: spec.seed,
+            threads: device::threads(),
+            device: spec.device.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: option_env!("TEMPOGRAPH_COMMIT").map(String::from),
+            spec: serde_json::to_value(spec)?,
+            data: data::report(course),
+            parameters,
+            epochs: Vec::new(),
+            best_epoch: None,
+            test: None,
+            test_by_rule: BTreeMap::new(),
+            floors: Vec::new(),
+            peak_memory_bytes: 0,
+            history_bytes: 0,
+            seconds: 0.0,
+        })
+    }
+
+    fn command(&self) -> String {
+        let sets: String = self.args.sets.iter().map(|set| format!(" --set {set}")).collect();
+        let out = self.args.out.as_ref().map_or_else(String::new, |out| format!(" --out {}", out.display()));
+        format!("{}{sets}{out}", self.args.spec.display())
+    }
+
+    fn say(&self, what: &str) {
+        if !self.args.json {
+            println!("{what}");
+        }
+    }
+}
+
+fn take(report: &mut Report, fitted: Fitted) {
+    report.best_epoch = fitted.best.map(|mark| mark.epoch);
+    report.epochs = fitted.epochs;
+    report.seconds = fitted.seconds;
+    report.history_bytes = fitted.history_bytes;
+}
+
+/// EdgeBank and last-10 on the test split, on the same questions and under the same lookup as the model.
+///
+/// # Errors
+/// As evaluation.
+pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<Floor>> {
+    let (time, test) = (course.dataset.log.time(), course.range(Part::Test));
+    let history = spec.tgn().history;
+    let window = time.last().map_or(0, |last| last.0 - time[test.start].0);
+    let rules = [
+        Heuristic::EdgeBank { window: None, history },
+        Heuristic::EdgeBank { window: Some(window), history },
+        Heuristic::LastK { k: 10, history },
+    ];
+    let negatives = course.negatives(Part::Test, spec.eval.rules[0], &spec.eval);
+    let mut floors = Vec::new();
+    for rule in rules {
+        let mut past = course.history(Model::<Cpu>::needs(&rule));
+        let log = &course.dataset.log;
+        let asked = Examination { range: test.clone(), batch: spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes: None };
+        let warmed = warm::<Cpu, _>(&rule, &mut past, log, 0..test.start, spec.train.batch, stop)?;
+        let found = if warmed { evaluate::<Cpu, _>(&rule, &mut past, log, &asked, stop, &mut |_| ())? } else { None };
+        if let Some(Evaluation { all, .. }) = found {
+            floors.push(Floor { name: rule.name(), history, test: all });
+        }
+    }
+    Ok(floors)
+}
+
+/// The rule's name as a spec has it.
+fn rule_name(rule: NegativeRule) -> String {
+    serde_json::to_value(rule).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+}
+
+fn introduction(report: &Report) -> String {
+    let data = &report.data;
+    format!(
+        "{}: {} events, {} nodes, {} edge and {} node features; trains on {}, validates on {}, tests on {}\n{} parameters, {} threads on {}",
+        data.name,
+        data.events,
+        data.nodes,
+        data.edge_features,
+        data.node_features,
+        data.split[0],
+        data.split[1] - data.split[0],
+        data.events - data.split[1],
+        report.parameters,
+        report.threads,
+        report.device
+    )
+}
+
+fn conclusion(report: &Report, folder: &Path) -> String {
+    let mut lines = vec![format!("{:<24} {:>7} {:>7} {:>7} {:>8}", "test", "AP", "AUC", "MRR", "Hits@10")];
+    let mut row = |name: &str, metrics: &tempograph_framework::LinkMetrics| {
+        lines.push(format!("{name:<24} {:>7.4} {:>7.4} {:>7.4} {:>8.4}", metrics.ap, metrics.auc, metrics.mrr, metrics.hits10));
+    };
+    for (rule, evaluation) in &report.test_by_rule {
+        row(&format!("{} ({rule})", report.name), &evaluation.all);
+        if let Some(new) = &evaluation.new_nodes {
+            row(&format!("  {} new-node events", new.count), new);
+        }
+    }
+    report.floors.iter().for_each(|floor| row(&floor.name, &floor.test));
+    lines.push(format!("best epoch {}, {:.0} s, {} MB; report in {}", report.best_epoch.unwrap_or(0), report.seconds, report.peak_memory_bytes >> 20, folder.join("report.json").display()));
+    lines.join("\n")
 }
