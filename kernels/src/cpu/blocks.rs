@@ -12,18 +12,27 @@ pub(super) fn blocks(width: usize) -> usize {
 }
 
 #[inline(always)]
+fn add_product<I: Isa>(sum: &mut Block, a: &Block, b: &Block) {
+    for i in 0..BLOCK {
+        sum[i] = I::mul_add(a[i], b[i], sum[i]);
+    }
+}
+
+#[inline(always)]
 fn dot<I: Isa>(a: &[Block], b: &[Block]) -> f32 {
-    let mut sums = [[0.0f32; BLOCK]; 2];
-    for (a, b) in a.chunks(2).zip(b.chunks(2)) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            for i in 0..BLOCK {
-                sum[i] = I::mul_add(a[i], b[i], sum[i]);
-            }
-        }
+    // two sums hide the latency of an addition
+    let (mut even, mut odd) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<2>(), b.as_chunks::<2>());
+    for ([a, c], [b, d]) in a.iter().zip(b) {
+        add_product::<I>(&mut even, a, b);
+        add_product::<I>(&mut odd, c, d);
+    }
+    if let ([a], [b]) = (a_rest, b_rest) {
+        add_product::<I>(&mut even, a, b);
     }
     let mut total = [0.0f32; BLOCK];
     for i in 0..BLOCK {
-        total[i] = sums[0][i] + sums[1][i];
+        total[i] = even[i] + odd[i];
     }
     let mut half = BLOCK / 2;
     while half > 0 {
