@@ -28,6 +28,12 @@ macro_rules! composed {
                 primitive(reference::temporal_attention::<Self>(&plan, tensor(hidden), tensor(query), tensor(freq), tensor(phase)))
             }
 
+            fn attention_weights(plan: &AttentionPlan, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self> {
+                let [hidden, query, freq, phase] = inputs;
+                let weights = reference::attention_weights::<Self>(plan, tensor(hidden), tensor(query), tensor(freq), tensor(phase));
+                primitive(weights.detach())
+            }
+
             fn time_encode(dt: &[f32], [freq, phase]: [FloatTensor<Self>; 2]) -> FloatTensor<Self> {
                 primitive(reference::time_encode::<Self>(dt, tensor(freq), tensor(phase)))
             }
