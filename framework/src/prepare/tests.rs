@@ -202,6 +202,20 @@ fn bad_parquet_is_refused_by_name() {
 }
 
 #[test]
+fn no_flipped_bit_makes_the_parquet_reader_panic() {
+    let folder = Folder::new(&[]);
+    let path = folder.path("e.parquet");
+    write_parquet(path.clone(), &[4, 4, 6], &[6, 5, 4], &[0.5, 1.0, 2.25], &[1.0, 2.0, 3.0], None);
+    let whole = fs::read(&path).unwrap();
+    for at in (0..whole.len()).step_by(5) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        let _ = folder.prepare(&PrepareOptions::default());
+    }
+}
+
+#[test]
 fn bad_text_is_refused_with_file_row_and_value() {
     let whole = "src,dst,ts,label\n1,2,3,0\n";
     let cases = [
