@@ -1,6 +1,7 @@
 //! Parquet with flat columns of numbers, named as those of the CSV.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::basic::ConvertedType;
@@ -16,6 +17,12 @@ use super::{PrepareError, PrepareOptions, Progress};
 use crate::dataset::Table;
 
 pub(super) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
+    // The parquet crate panics on some damaged files instead of saying so; nothing it was working on is used after that.
+    let read = catch_unwind(AssertUnwindSafe(|| read_file(path, options, progress)));
+    read.unwrap_or_else(|_| Err(PrepareError::file(path, "the file is damaged: its parts contradict each other")))
+}
+
+fn read_file(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
     let broken = |error: ParquetError| PrepareError::file(path, error.to_string());
     let file = File::open(path).map_err(|error| PrepareError::io(path, error))?;
     let total = file.metadata().map_err(|error| PrepareError::io(path, error))?.len();
@@ -103,7 +110,8 @@ fn read_column(group: &dyn RowGroupReader, at: usize, rows: usize) -> Result<Num
 }
 
 fn values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize, nullable: bool) -> Result<Vec<T::T>, Fault> {
-    let (mut values, mut present) = (Vec::with_capacity(rows), Vec::new());
+    // No capacity is taken on the word of a file that may be damaged.
+    let (mut values, mut present) = (Vec::new(), Vec::new());
     let mut read = 0;
     while read < rows {
         let levels = nullable.then_some(&mut present);
