@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use tempograph_framework::{History, Lookup, Model, NegativeRule};
+use tempograph_framework::{History, Model, NegativeRule};
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, AutodiffModule, Cpu, Module};
 use tempograph_models::{Heuristic, Tgn};
