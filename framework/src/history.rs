@@ -131,6 +131,11 @@ impl History {
         self.seen
     }
 
+    /// Time of the newest event observed.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.pending.last().map(|event| event.time)
+    }
+
     /// What this history keeps.
     pub fn needs(&self) -> &Needs {
         &self.needs

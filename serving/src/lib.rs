@@ -1,1 +1,62 @@
+//! Serving a memory that keeps changing.
+//!
+//! An [`Export`] writes a model and its history as an artifact; an [`Engine`] opens it, answers and goes on observing, by the same
+//! `view`, `forward`, `advance` and `observe` as training; [`serve`] puts it on HTTP.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/events` `{"events": [{"src", "dst", "time", "label"?, "features"?}], "granularity"?: "event" or "batch"}` | `applied` |
+//! | `POST /v1/score` `{"queries": [{"src", "dst", "time"?}], "during"?: [events]}` | `scores` (logits), `probabilities` |
+//! | `POST /v1/rank` `{"src", "candidates"?, "time"?, "k"?}` | `ranked`: `dst`, `score`, `probability`, best first |
+//! | `GET /v1/embedding?node=&side=&time=` | `embedding` |
+//! | `GET /v1/model` | `manifest`, `nodes` |
+//! | `GET /health/live`, `/health/ready` | `status` |
+//! | `GET /metrics` | Prometheus' text format |
+//!
+//! Every answer under `/v1` says which events (`log_seq`) and batches (`version`) it has seen, and by which weights (`model`) it was
+//! made. An error is `{"error": "…"}` with 400 (not the JSON that is wanted), 404 (unknown id or route), 405, 409 (a time before the
+//! newest event), 413 (too large) or 422 (a value that will not do). A refused `events` request has applied none of its events.
+//! Ids and times are the user's own; a time left out is one tick after the newest event.
+//!
+//! Events live in memory: a server that is started again stands where its artifact does.
+//!
+//! ```
+//! use tempograph_framework::{Dataset, Features, History, Model};
+//! use tempograph_kernels::tensor::Cpu;
+//! use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+//! use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
+//!
+//! let dataset = Dataset::from_spec("synthetic:events=100,users=10,items=8")?;
+//! let spec = TgnSpec { memory: 4, time: 4, width: 4, ..TgnSpec::default() };
+//! let widths = FeatureWidths::default();
+//! let model = Tgn::<Cpu>::new(&spec, widths, 1, &Default::default());
+//! let history = History::new(dataset.nodes, model.needs(), dataset.log.time()[0], Features::default());
+//!
+//! let folder = std::env::temp_dir().join("tempograph-serving-example");
+//! Export { model: &model, history: &history, dataset: &dataset, widths, batch: 50, replace: true }.write(&folder)?;
+//!
+//! let mut engine = Engine::open(&folder)?;
+//! engine.observe(&[NewEvent { src: 1, dst: 2, time: 30.into(), label: 0.0, features: None }], Granularity::Event)?;
+//! let scores = engine.score(&[PairQuery { src: 1, dst: 2, time: None }], &[])?;
+//! assert!(scores[0].is_finite());
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+mod engine;
+mod export;
+mod features;
+mod http;
+mod incoming;
+mod manifest;
+mod metrics;
+mod names;
+mod open;
+mod request;
+mod serve;
 
+pub use engine::Engine;
+pub use export::Export;
+pub use features::EdgeStore;
+pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
+pub use request::{Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use serve::{ServeError, run, serve};

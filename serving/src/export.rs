@@ -1,0 +1,196 @@
+//! Writing an artifact: everything a server needs, whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{Dataset, History, Store, weights, write_whole};
+use tempograph_kernels::Rows;
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+
+use crate::manifest::{
+    ArtifactError, DatasetFacts, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, TGN, VERSION, WEIGHTS, Widths,
+};
+use crate::names::Names;
+use crate::open;
+
+/// A model and the history it has made, to be written as an artifact.
+///
+/// The folder holds `manifest.json` ([`Manifest`]), `spec.toml` (the model's settings), `weights.safetensors` (dotted names),
+/// `history.safetensors` ([`History::to_store`]), `ids.safetensors` (the user's own ids: `own [N]`, `side [N]`, and `destinations`,
+/// the nodes acted on so far) and, where the model reads features, `features.safetensors`: `node [N, F]`, and of the edge features
+/// only the rows the history still refers to, `edge.event [M]` and `edge.row [M, E]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Export<'a> {
+    /// What was learned.
+    pub model: &'a Tgn<Cpu>,
+    /// What it has seen: the first events of the dataset's log, in order.
+    pub history: &'a History,
+    /// What was observed.
+    pub dataset: &'a Dataset,
+    /// Widths of the features the model was built for.
+    pub widths: FeatureWidths,
+    /// Events a batch in training.
+    pub batch: usize,
+    /// Whether an artifact that is there already is replaced.
+    pub replace: bool,
+}
+
+/// `spec.toml`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SpecFile {
+    pub model: TgnSpec,
+}
+
+impl Export<'_> {
+    /// Writes the folder `dir`, which appears whole or not at all, and only if it can be opened again.
+    ///
+    /// # Errors
+    /// [`ArtifactError`]; what stood at `dir` then still stands.
+    pub fn write(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
+        self.check()?;
+        let replaced = self.make_room(dir)?;
+        let fresh = sibling(dir, "partial");
+        let written = self.write_folder(&fresh).and_then(|manifest| {
+            open::open(&fresh)?;
+            put_in_place(&fresh, dir, replaced).map_err(ArtifactError::io(dir))?;
+            Ok(manifest)
+        });
+        if written.is_err() {
+            // The first error is the one to tell; what is left of the folder is only in the way.
+            let _ = fs::remove_dir_all(&fresh);
+        }
+        written
+    }
+
+    /// Refuses parts that do not belong together.
+    fn check(&self) -> Result<(), ArtifactError> {
+        let (history, set) = (self.history, self.dataset);
+        let fact = if history.nodes() != set.nodes {
+            format!("the history holds {} nodes, the dataset `{}` {}", history.nodes(), set.name, set.nodes)
+        } else if history.seen() > set.log.len() as u64 {
+            format!("the history has seen {} events, the dataset `{}` has {}", history.seen(), set.name, set.log.len())
+        } else if self.widths.edge > 0 && self.widths.edge != set.edge_width() {
+            format!("the model reads {} edge features, the dataset `{}` has {}", self.widths.edge, set.name, set.edge_width())
+        } else if self.widths.node > 0 && self.widths.node != set.node_width() {
+            format!("the model reads {} node features, the dataset `{}` has {}", self.widths.node, set.name, set.node_width())
+        } else if self.batch == 0 {
+            "the training batch size is 0".into()
+        } else {
+            return Ok(());
+        };
+        Err(ArtifactError::Inconsistent { fact })
+    }
+
+    /// Whether an artifact at `dir` is to step aside.
+    fn make_room(&self, dir: &Path) -> Result<bool, ArtifactError> {
+        if !dir.exists() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
+            return Ok(false);
+        }
+        let replaceable = open::is_artifact(dir);
+        if replaceable && self.replace { Ok(true) } else { Err(ArtifactError::Occupied { path: dir.to_owned(), replaceable }) }
+    }
+
+    fn write_folder(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
+        fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
+        let spec = toml::to_string_pretty(&SpecFile { model: self.model.spec().clone() })
+            .map_err(|error| ArtifactError::Damaged { path: dir.join(SPEC), fact: error.to_string() })?;
+        write_file(&dir.join(SPEC), spec.as_bytes())?;
+        weights::<Cpu, _>(self.model).write(&dir.join(WEIGHTS))?;
+        Names::of_dataset(self.dataset, self.history.seen() as usize).to_store().write(&dir.join(IDS))?;
+        let history = self.history.to_store();
+        history.write(&dir.join(HISTORY))?;
+        let mut files = vec![SPEC, WEIGHTS, IDS, HISTORY];
+        if let Some(features) = self.features(history)? {
+            features.write(&dir.join(FEATURES))?;
+            files.push(FEATURES);
+        }
+        let facts = |name: &str| {
+            let path = dir.join(name);
+            FileFacts::of(&path).map(|facts| (name.to_string(), facts)).map_err(ArtifactError::io(&path))
+        };
+        let manifest = self.manifest(files.into_iter().map(facts).collect::<Result<_, _>>()?);
+        let mut text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| ArtifactError::Damaged { path: dir.join(MANIFEST), fact: error.to_string() })?;
+        text.push(b'\n');
+        write_file(&dir.join(MANIFEST), &text)?;
+        Ok(manifest)
+    }
+
+    fn manifest(&self, files: BTreeMap<String, FileFacts>) -> Manifest {
+        let (set, spec) = (self.dataset, self.model.spec());
+        Manifest {
+            format: FORMAT.into(),
+            version: VERSION,
+            tempograph: env!("CARGO_PKG_VERSION").into(),
+            model: TGN.into(),
+            batch: self.batch,
+            log_position: self.history.seen(),
+            newest: self.history.newest().map(|time| time.0),
+            time_unit: set.time_unit.clone(),
+            dataset: DatasetFacts { name: set.name.clone(), sha256: set.checksum.clone() },
+            nodes: set.nodes,
+            sides: set.sides,
+            widths: Widths { memory: spec.memory, time: spec.time, embedding: spec.width, edge: self.widths.edge, node: self.widths.node },
+            files,
+        }
+    }
+
+    /// The features a server may be asked for: those of all nodes, and of the events the history still refers to.
+    fn features(&self, history: Store) -> Result<Option<Store>, ArtifactError> {
+        let mut store = Store::default();
+        if let (true, Some(rows)) = (self.widths.edge > 0, self.dataset.log.features()) {
+            let events = referred_to(history)?;
+            let values = events.iter().flat_map(|&event| rows.row(event)).copied().collect();
+            store.put("edge.row", [events.len(), rows.width()], values);
+            store.put("edge.event", [events.len()], events);
+        }
+        if let (true, Some(table)) = (self.widths.node > 0, &self.dataset.node_features) {
+            store.put("node", [table.rows(), table.width()], table.values().to_vec());
+        }
+        let any = store.names().next().is_some();
+        Ok(any.then_some(store))
+    }
+}
+
+/// Events that stand in kept links, waiting mail or the newest tick, ascending.
+fn referred_to(mut history: Store) -> Result<Vec<u64>, ArtifactError> {
+    let mut events = Vec::new();
+    for name in ["mail.event", "link.event", "pending.id"] {
+        events.extend(history.take::<u64>(name)?.1);
+    }
+    events.sort_unstable();
+    events.dedup();
+    Ok(events)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
+    write_whole(path, bytes).map_err(ArtifactError::io(path))
+}
+
+/// A hidden neighbour of `dir`, on the same file system and this process's own.
+fn sibling(dir: &Path, what: &str) -> PathBuf {
+    let name = dir.file_name().unwrap_or("artifact".as_ref()).to_string_lossy();
+    dir.with_file_name(format!(".{name}.{what}-{}", std::process::id()))
+}
+
+/// Moves `fresh` to `dir`. An artifact that is there steps aside first: a folder cannot be renamed onto a full one.
+fn put_in_place(fresh: &Path, dir: &Path, replaces: bool) -> io::Result<()> {
+    if replaces {
+        let old = sibling(dir, "replaced");
+        fs::rename(dir, &old)?;
+        if let Err(error) = fs::rename(fresh, dir) {
+            fs::rename(&old, dir)?;
+            return Err(error);
+        }
+        fs::remove_dir_all(&old)?;
+    } else {
+        fs::rename(fresh, dir)?;
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}

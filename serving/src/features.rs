@@ -1,0 +1,161 @@
+//! Constant features of events and nodes, in stores that grow while they are read.
+
+use std::sync::{Arc, OnceLock};
+
+use rustc_hash::FxHashMap;
+use tempograph_framework::Table;
+use tempograph_kernels::Rows;
+
+/// Rows of the first bucket; each further one holds twice as many.
+const FIRST_BUCKET: usize = 1024;
+/// Buckets enough for any number of events.
+const BUCKETS: usize = 48;
+
+/// Edge features by event id: the rows an artifact kept, and those of the events that arrived since.
+///
+/// A row never moves once it is stored, so rows are appended while others are read. Rows are not given up while the store
+/// lives: a server's memory grows with the events it is told of that have features.
+#[derive(Debug)]
+pub struct EdgeStore {
+    width: usize,
+    kept: FxHashMap<u64, u32>,
+    /// `[kept, E]`.
+    kept_rows: Vec<f32>,
+    /// Id of the first event that is not kept from an artifact.
+    first: u64,
+    buckets: [OnceLock<Bucket>; BUCKETS],
+}
+
+type Bucket = Box<[OnceLock<Box<[f32]>>]>;
+
+impl EdgeStore {
+    /// A store of rows of `width`: those of the events `kept`, and from the event `first` on whatever is appended.
+    ///
+    /// # Panics
+    /// If `rows` is not `[kept, width]`.
+    pub fn new(width: usize, kept: &[u64], rows: Vec<f32>, first: u64) -> EdgeStore {
+        assert_eq!(rows.len(), kept.len() * width, "values of {} rows of width {width}", kept.len());
+        EdgeStore {
+            width,
+            kept: kept.iter().enumerate().map(|(at, &event)| (event, at as u32)).collect(),
+            kept_rows: rows,
+            first,
+            buckets: [const { OnceLock::new() }; BUCKETS],
+        }
+    }
+
+    /// Stores the features of a new event.
+    ///
+    /// # Panics
+    /// If the event is older than the store's first, already stored, or the row has another width.
+    pub fn append(&self, event: u64, row: &[f32]) {
+        assert!(event >= self.first && row.len() == self.width, "a row of width {} for event {event}", row.len());
+        let (bucket, slot) = place((event - self.first) as usize);
+        let slots = self.buckets[bucket].get_or_init(|| (0..FIRST_BUCKET << bucket).map(|_| OnceLock::new()).collect());
+        assert!(slots[slot].set(row.into()).is_ok(), "the features of event {event} are stored already");
+    }
+
+    fn find(&self, event: u64) -> Option<&[f32]> {
+        match event.checked_sub(self.first) {
+            Some(offset) => {
+                let (bucket, slot) = place(offset as usize);
+                self.buckets[bucket].get()?[slot].get().map(AsRef::as_ref)
+            }
+            None => self.kept.get(&event).map(|&at| &self.kept_rows[at as usize * self.width..][..self.width]),
+        }
+    }
+}
+
+impl Rows for EdgeStore {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn row(&self, event: u64) -> &[f32] {
+        self.find(event).unwrap_or_else(|| panic!("no features are stored for event {event}"))
+    }
+}
+
+/// Bucket of a row and its place there.
+fn place(row: usize) -> (usize, usize) {
+    let bucket = (row / FIRST_BUCKET + 1).ilog2() as usize;
+    (bucket, row - FIRST_BUCKET * ((1 << bucket) - 1))
+}
+
+/// Edge features as a request sees them that brings events of its own, not observed yet.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub stored: Arc<EdgeStore>,
+    /// Id of the first event the request brings.
+    pub first: u64,
+    pub brought: Table,
+}
+
+impl Rows for Shown {
+    fn width(&self) -> usize {
+        self.stored.width
+    }
+
+    fn row(&self, event: u64) -> &[f32] {
+        match event.checked_sub(self.first) {
+            Some(offset) => self.brought.row(offset),
+            None => self.stored.row(event),
+        }
+    }
+}
+
+/// Node features of the nodes an artifact knew; a node that appeared since has zeros.
+#[derive(Debug)]
+pub(crate) struct NodeFeatures {
+    known: Table,
+    unknown: Vec<f32>,
+}
+
+impl NodeFeatures {
+    pub fn new(known: Table) -> NodeFeatures {
+        NodeFeatures { unknown: vec![0.0; known.width()], known }
+    }
+}
+
+impl Rows for NodeFeatures {
+    fn width(&self) -> usize {
+        self.known.width()
+    }
+
+    fn row(&self, node: u64) -> &[f32] {
+        if (node as usize) < self.known.rows() { self.known.row(node) } else { &self.unknown }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_place_of_its_own() {
+        let mut expected = (0, 0);
+        for row in 0..20 * FIRST_BUCKET {
+            assert_eq!(place(row), expected, "row {row}");
+            expected = if expected.1 + 1 == FIRST_BUCKET << expected.0 { (expected.0 + 1, 0) } else { (expected.0, expected.1 + 1) };
+        }
+    }
+
+    #[test]
+    fn rows_stay_where_they_are_while_others_arrive() {
+        let store = EdgeStore::new(2, &[3, 9], vec![3.0, 3.5, 9.0, 9.5], 10);
+        store.append(10, &[10.0, 10.5]);
+        let early = store.row(10);
+        let address = early.as_ptr();
+        for event in 11..5000u64 {
+            store.append(event, &[event as f32, 0.5]);
+        }
+        assert_eq!((early, store.row(10).as_ptr()), ([10.0, 10.5].as_slice(), address));
+        assert_eq!((store.row(3), store.row(9), store.row(4999)), ([3.0, 3.5].as_slice(), [9.0, 9.5].as_slice(), [4999.0, 0.5].as_slice()));
+    }
+
+    #[test]
+    #[should_panic(expected = "no features are stored for event 4")]
+    fn an_event_that_was_never_stored_is_named() {
+        EdgeStore::new(1, &[3], vec![0.0], 10).row(4);
+    }
+}

@@ -1,0 +1,91 @@
+//! Events as they are told, checked and put into columns.
+
+use std::ops::Range;
+
+use tempograph_framework::{Batch, EventId, NodeId, TimeUnit, Timestamp};
+
+use crate::request::{MOST, NewEvent, RequestError, ticks};
+
+/// Events with nodes found or made for them, numbered from `first`.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    pub first: u64,
+    pub src: Vec<NodeId>,
+    pub dst: Vec<NodeId>,
+    pub time: Vec<Timestamp>,
+    pub label: Vec<f32>,
+}
+
+impl Incoming {
+    /// The events of `range` as a batch.
+    pub fn batch(&self, range: Range<usize>) -> Batch<'_> {
+        Batch {
+            first: EventId(self.first + range.start as u64),
+            src: &self.src[range.clone()],
+            dst: &self.dst[range.clone()],
+            time: &self.time[range.clone()],
+            label: &self.label[range],
+        }
+    }
+
+    /// All of them as one batch.
+    pub fn whole(&self) -> Batch<'_> {
+        self.batch(0..self.time.len())
+    }
+}
+
+/// What events are held against.
+pub(crate) struct Rules<'a> {
+    pub unit: &'a TimeUnit,
+    /// Width `E` of the features every event brings; 0 for none.
+    pub edge_width: usize,
+    pub newest: Option<Timestamp>,
+}
+
+impl Rules<'_> {
+    /// Checks everything about `events` but their ids; `list` is what the request calls them. Gives their times in ticks.
+    pub fn check(&self, list: &str, events: &[NewEvent]) -> Result<Vec<Timestamp>, RequestError> {
+        if events.len() > MOST {
+            return Err(RequestError::TooMany { place: list.into(), count: events.len() });
+        }
+        let mut newest = self.newest;
+        let mut times = Vec::with_capacity(events.len());
+        for (i, event) in events.iter().enumerate() {
+            let place = |field: &str| format!("{list}[{i}].{field}");
+            let time = ticks(self.unit, &event.time, &place("time"))?;
+            not_before(self.unit, newest, time, &place("time"))?;
+            if !event.label.is_finite() {
+                return Err(RequestError::invalid(place("label"), "is not a finite 32-bit number"));
+            }
+            self.check_features(event.features.as_deref(), &place("features"))?;
+            newest = Some(time);
+            times.push(time);
+        }
+        Ok(times)
+    }
+
+    fn check_features(&self, features: Option<&[f32]>, place: &str) -> Result<(), RequestError> {
+        let expected = self.edge_width;
+        match features {
+            None if expected > 0 => {
+                Err(RequestError::invalid(place, format!("is missing: this model reads {expected} features of every event")))
+            }
+            Some(row) if row.len() != expected => {
+                Err(RequestError::invalid(place, format!("has {} values where this model reads {expected}", row.len())))
+            }
+            Some(row) => match row.iter().position(|value| !value.is_finite()) {
+                Some(at) => Err(RequestError::invalid(format!("{place}[{at}]"), "is not a finite 32-bit number")),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
+
+/// Refuses a time before the newest.
+pub(crate) fn not_before(unit: &TimeUnit, newest: Option<Timestamp>, time: Timestamp, place: &str) -> Result<(), RequestError> {
+    match newest.filter(|&newest| time < newest) {
+        Some(newest) => Err(RequestError::Late { place: place.into(), time: unit.from_ticks(time), newest: unit.from_ticks(newest) }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,182 @@
+//! What an artifact says about itself.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tempograph_framework::{Sides, StoreError, TimeUnit};
+
+/// Name of the manifest in its folder.
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const WEIGHTS: &str = "weights.safetensors";
+pub(crate) const HISTORY: &str = "history.safetensors";
+pub(crate) const FEATURES: &str = "features.safetensors";
+pub(crate) const IDS: &str = "ids.safetensors";
+pub(crate) const SPEC: &str = "spec.toml";
+
+/// What `format` always says.
+pub(crate) const FORMAT: &str = "tempograph-artifact";
+/// The version of the form that is written and read.
+pub(crate) const VERSION: u64 = 1;
+/// The one kind of model that is served.
+pub(crate) const TGN: &str = "tgn";
+
+/// `manifest.json`: what the artifact holds and of what it was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always `tempograph-artifact`.
+    pub format: String,
+    /// Version of the form; a reader refuses another.
+    pub version: u64,
+    /// Version of the program that wrote it.
+    pub tempograph: String,
+    /// Kind of model: `tgn`.
+    pub model: String,
+    /// Events a batch in training. Replayed in batches of this size, the server's state is that of training.
+    pub batch: usize,
+    /// Events the history has seen.
+    pub log_position: u64,
+    /// Time of the newest of them, in ticks.
+    pub newest: Option<i64>,
+    /// What a tick is.
+    pub time_unit: TimeUnit,
+    /// What it was trained on.
+    pub dataset: DatasetFacts,
+    /// Nodes the history has room for.
+    pub nodes: usize,
+    /// One set of nodes, or the sources and destinations of the dataset.
+    pub sides: Sides,
+    /// Widths of the model.
+    pub widths: Widths,
+    /// Size and checksum of every file beside the manifest.
+    pub files: BTreeMap<String, FileFacts>,
+}
+
+/// The dataset an artifact was made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetFacts {
+    /// What it is called.
+    pub name: String,
+    /// Its checksum.
+    pub sha256: String,
+}
+
+/// Widths of a model and of the features it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Widths {
+    /// Memory `D`.
+    pub memory: usize,
+    /// Time encoding `T`.
+    pub time: usize,
+    /// Embedding `O`.
+    pub embedding: usize,
+    /// Edge features `E`, 0 for none.
+    pub edge: usize,
+    /// Node features `F`, 0 for none.
+    pub node: usize,
+}
+
+/// What a file must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileFacts {
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256 in hex.
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// A name for the weights, which changes when they do.
+    pub fn model_version(&self) -> String {
+        let sha256 = self.files.get(WEIGHTS).map_or("", |file| file.sha256.as_str());
+        format!("{}-{}", self.model, sha256.get(..12).unwrap_or(sha256))
+    }
+}
+
+impl FileFacts {
+    /// Reads the whole file.
+    pub(crate) fn of(path: &Path) -> io::Result<FileFacts> {
+        let mut hasher = Sha256::new();
+        let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
+        Ok(FileFacts { bytes, sha256: hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect() })
+    }
+}
+
+/// An artifact that cannot be written or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Something is there already.
+    #[error("{} is there already{}", path.display(), if *replaceable { "; it is left alone unless it is to be replaced" } else { " and is not an artifact; it is left alone" })]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// Whether it is an artifact, which may be replaced on request.
+        replaceable: bool,
+    },
+    /// The folder holds something else.
+    #[error("{} is not an artifact: it has no {MANIFEST}", path.display())]
+    NotArtifact {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Written in another version of the form.
+    #[error("{}: format version {found} is not the version {VERSION} this program reads; export the run again", path.display())]
+    Version {
+        /// The manifest.
+        path: PathBuf,
+        /// The version it names.
+        found: u64,
+    },
+    /// A file does not hold what it should.
+    #[error("{}: {fact}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with its values.
+        fact: String,
+    },
+    /// A file of arrays cannot be written or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An array does not fit the model.
+    #[error("{}: {error}", path.display())]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// The array and what is wrong with it.
+        error: StoreError,
+    },
+    /// Model, history and dataset do not belong together.
+    #[error("the artifact cannot be made: {fact}")]
+    Inconsistent {
+        /// The contradiction, with its values.
+        fact: String,
+    },
+}
+
+impl ArtifactError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError {
+        let path = path.to_owned();
+        move |error| ArtifactError::Io { path, error }
+    }
+
+    pub(crate) fn array(path: &Path) -> impl Fn(StoreError) -> ArtifactError {
+        let path = path.to_owned();
+        move |error| ArtifactError::Array { path: path.clone(), error }
+    }
+}

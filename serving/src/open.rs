@@ -1,0 +1,152 @@
+//! Opening an artifact: verified whole, or what is wrong with it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tempograph_framework::{Features, History, Model, Sides, Store, Table, with_weights};
+use tempograph_kernels::Rows;
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+
+use crate::export::SpecFile;
+use crate::features::{EdgeStore, NodeFeatures};
+use crate::manifest::{ArtifactError, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, TGN, VERSION, WEIGHTS};
+use crate::names::Names;
+
+/// What an artifact holds, ready to be served.
+pub(crate) struct Opened {
+    pub manifest: Manifest,
+    pub model: Tgn<Cpu>,
+    pub history: History,
+    pub names: Names,
+    pub edges: Option<Arc<EdgeStore>>,
+}
+
+/// The part of the manifest that every version has.
+#[derive(Deserialize)]
+struct Stamp {
+    format: String,
+    version: u64,
+}
+
+/// Whether `dir` holds an artifact of any version.
+pub(crate) fn is_artifact(dir: &Path) -> bool {
+    let stamp = fs::read(dir.join(MANIFEST)).ok().and_then(|text| serde_json::from_slice::<Stamp>(&text).ok());
+    stamp.is_some_and(|stamp| stamp.format == FORMAT)
+}
+
+/// Checks every file against the manifest, then reads them.
+pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
+    let manifest = read_manifest(dir)?;
+    verify_files(dir, &manifest)?;
+    let model = read_model(dir, &manifest)?;
+    let (edges, nodes) = read_features(dir, &manifest)?;
+    let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes };
+    let path = dir.join(HISTORY);
+    let history = History::from_store(Store::read(&path)?, model.needs(), features).map_err(ArtifactError::array(&path))?;
+    if (history.seen(), history.nodes()) != (manifest.log_position, manifest.nodes) {
+        let found = format!("{} events seen and {} nodes", history.seen(), history.nodes());
+        return Err(damaged(&path, format!("{found}, but the manifest says {} and {}", manifest.log_position, manifest.nodes)));
+    }
+    let path = dir.join(IDS);
+    let names = Names::from_store(Store::read(&path)?, manifest.sides != Sides::OneMode).map_err(ArtifactError::array(&path))?;
+    if names.len() != manifest.nodes {
+        return Err(damaged(&path, format!("ids of {} nodes, but the manifest says {}", names.len(), manifest.nodes)));
+    }
+    Ok(Opened { manifest, model, history, names, edges })
+}
+
+fn damaged(path: &Path, fact: String) -> ArtifactError {
+    ArtifactError::Damaged { path: path.to_owned(), fact }
+}
+
+fn read_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
+    let path = dir.join(MANIFEST);
+    let text = fs::read(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if dir.exists() => ArtifactError::NotArtifact { path: dir.to_owned() },
+        io::ErrorKind::NotFound => ArtifactError::Io { path: dir.to_owned(), error },
+        _ => ArtifactError::Io { path: path.clone(), error },
+    })?;
+    let stamp: Stamp = serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
+    if stamp.format != FORMAT {
+        return Err(damaged(&path, format!("`format` is `{}`, not `{FORMAT}`", stamp.format)));
+    }
+    if stamp.version != VERSION {
+        return Err(ArtifactError::Version { path, found: stamp.version });
+    }
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
+    if manifest.model != TGN {
+        return Err(damaged(&path, format!("`model` is `{}`; this program serves `{TGN}`", manifest.model)));
+    }
+    Ok(manifest)
+}
+
+/// Every file the manifest must list is listed, has its size and its checksum.
+fn verify_files(dir: &Path, manifest: &Manifest) -> Result<(), ArtifactError> {
+    let mut names = vec![SPEC, WEIGHTS, HISTORY, IDS];
+    if manifest.widths.edge + manifest.widths.node > 0 {
+        names.push(FEATURES);
+    }
+    for name in names {
+        let path = dir.join(name);
+        let stated = manifest.files.get(name).ok_or_else(|| damaged(&dir.join(MANIFEST), format!("does not list {name}")))?;
+        let size = fs::metadata(&path).map_err(ArtifactError::io(&path))?.len();
+        if size != stated.bytes {
+            return Err(damaged(&path, format!("has {size} bytes, but the manifest says {}", stated.bytes)));
+        }
+        let found = FileFacts::of(&path).map_err(ArtifactError::io(&path))?;
+        if found.sha256 != stated.sha256 {
+            return Err(damaged(&path, format!("has the SHA-256 {}, but the manifest says {}", found.sha256, stated.sha256)));
+        }
+    }
+    Ok(())
+}
+
+fn read_model(dir: &Path, manifest: &Manifest) -> Result<Tgn<Cpu>, ArtifactError> {
+    let path = dir.join(SPEC);
+    let text = fs::read_to_string(&path).map_err(ArtifactError::io(&path))?;
+    let SpecFile { model: spec } = toml::from_str(&text).map_err(|error| damaged(&path, error.to_string()))?;
+    check_spec(&spec, manifest).map_err(|fact| damaged(&path, fact))?;
+    let widths = FeatureWidths { edge: manifest.widths.edge, node: manifest.widths.node };
+    let model = Tgn::<Cpu>::new(&spec, widths, 0, &Default::default());
+    let path = dir.join(WEIGHTS);
+    with_weights::<Cpu, _>(model, Store::read(&path)?).map_err(ArtifactError::array(&path))
+}
+
+fn check_spec(spec: &TgnSpec, manifest: &Manifest) -> Result<(), String> {
+    spec.check()?;
+    let stated = manifest.widths;
+    for (key, found, stated) in
+        [("memory", spec.memory, stated.memory), ("time", spec.time, stated.time), ("width", spec.width, stated.embedding)]
+    {
+        if found != stated {
+            return Err(format!("model.{key} = {found}, but the manifest says {stated}"));
+        }
+    }
+    Ok(())
+}
+
+/// Edge and node features, where the model reads any.
+#[allow(clippy::type_complexity)]
+fn read_features(dir: &Path, manifest: &Manifest) -> Result<(Option<Arc<EdgeStore>>, Option<Arc<dyn Rows>>), ArtifactError> {
+    let widths = manifest.widths;
+    let path = dir.join(FEATURES);
+    let mut store = if widths.edge + widths.node > 0 { Store::read(&path)? } else { Store::default() };
+    let array = ArtifactError::array(&path);
+    let mut edges = None;
+    if widths.edge > 0 {
+        let (_, events) = store.take::<u64>("edge.event").map_err(&array)?;
+        let rows = store.take_len::<f32>("edge.row", events.len() * widths.edge).map_err(&array)?;
+        edges = Some(Arc::new(EdgeStore::new(widths.edge, &events, rows, manifest.log_position)));
+    }
+    let mut nodes = None;
+    if widths.node > 0 {
+        let rows = store.take_len::<f32>("node", manifest.nodes * widths.node).map_err(&array)?;
+        let table = Table::new(rows, widths.node).map_err(|error| damaged(&path, error.to_string()))?;
+        nodes = Some(Arc::new(NodeFeatures::new(table)) as Arc<dyn Rows>);
+    }
+    Ok((edges, nodes))
+}

@@ -1,0 +1,224 @@
+//! A small TGN that has seen part of a generated stream, a server in the test's own process, and a client.
+#![allow(dead_code)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, View, values};
+use tempograph_kernels::Rows;
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_serving::{Engine, Export, NewEvent, PairQuery, run};
+
+pub const EVENTS: usize = 420;
+pub const SEEN: usize = 300;
+pub const BATCH: usize = 40;
+
+pub struct World {
+    pub set: Dataset,
+    pub model: Tgn<Cpu>,
+    pub history: History,
+    pub widths: FeatureWidths,
+    folder: tempfile::TempDir,
+}
+
+pub fn small() -> TgnSpec {
+    TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, ..TgnSpec::default() }
+}
+
+impl World {
+    /// A model with random weights that has seen the first [`SEEN`] events in batches of [`BATCH`].
+    pub fn new(spec: &TgnSpec, features: usize) -> World {
+        World::of(spec, Dataset::from_spec(&format!("synthetic:events={EVENTS},users=18,items=12,features={features}")).unwrap())
+    }
+
+    pub fn of(spec: &TgnSpec, set: Dataset) -> World {
+        let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
+        let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
+        let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
+        let features = Features { edges: set.log.features().cloned(), nodes };
+        let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
+        let mut world = World { set, model, history, widths, folder: tempfile::tempdir().unwrap() };
+        world.observe_all(0..SEEN, BATCH);
+        world
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join("artifact")
+    }
+
+    pub fn export(&self) -> Export<'_> {
+        Export { model: &self.model, history: &self.history, dataset: &self.set, widths: self.widths, batch: BATCH, replace: false }
+    }
+
+    pub fn engine(&self) -> Engine {
+        self.export().write(&self.folder()).unwrap();
+        Engine::open(&self.folder()).unwrap()
+    }
+
+    pub fn observe_all(&mut self, range: Range<usize>, size: usize) {
+        for start in range.clone().step_by(size) {
+            let batch = self.set.log.batch(start..(start + size).min(range.end));
+            let view = view(&self.history, &Queries::none(), &batch);
+            let update = self.model.advance(&view);
+            self.history.observe(&batch, &update).unwrap();
+        }
+    }
+
+    /// Scores a batch and two negatives for each of its events as evaluation does, then lets it happen.
+    pub fn examine(&mut self, range: Range<usize>) -> Vec<f32> {
+        let batch = self.set.log.batch(range.clone());
+        let offsets: Vec<usize> = (0..=batch.len()).map(|i| 2 * i).collect();
+        let queries = Queries::of_batch(&batch, &self.negatives(range), &offsets);
+        let forward = self.model.forward(&queries, &view(&self.history, &queries, &batch), None);
+        self.history.observe(&batch, &forward.update).unwrap();
+        values(forward.scores)
+    }
+
+    fn negatives(&self, range: Range<usize>) -> Vec<NodeId> {
+        let all = self.set.log.destinations();
+        range.flat_map(|event| [all[event * 7 % all.len()], all[(event * 5 + 3) % all.len()]]).collect()
+    }
+
+    /// What [`examine`](World::examine) asks, as a client asks it.
+    pub fn questions(&self, range: Range<usize>) -> Vec<PairQuery> {
+        let ids = &self.set.ids;
+        let batch = self.set.log.batch(range.clone());
+        let query =
+            |i: usize, dst: NodeId| PairQuery { src: ids.own(batch.src[i]), dst: ids.own(dst), time: Some(self.time(range.start + i)) };
+        let positives = (0..batch.len()).map(|i| query(i, batch.dst[i]));
+        let negatives = self.negatives(range.clone());
+        positives.chain(negatives.iter().enumerate().map(|(n, &dst)| query(n / 2, dst))).collect()
+    }
+
+    /// Events of the log as a client tells them.
+    pub fn told(&self, range: Range<usize>) -> Vec<NewEvent> {
+        let (log, ids) = (&self.set.log, &self.set.ids);
+        let tell = |i: usize| NewEvent {
+            src: ids.own(log.src()[i]),
+            dst: ids.own(log.dst()[i]),
+            time: self.time(i),
+            label: log.label()[i],
+            features: log.features().map(|rows| rows.row(i as u64).to_vec()),
+        };
+        range.map(tell).collect()
+    }
+
+    /// The time of an event in the set's own unit.
+    pub fn time(&self, event: usize) -> serde_json::Number {
+        let (unit, ticks) = (&self.set.time_unit, self.set.log.time()[event]);
+        if unit.scale == 1 { ticks.0.into() } else { serde_json::Number::from_f64(unit.from_ticks(ticks)).unwrap() }
+    }
+}
+
+fn view(history: &History, queries: &Queries, batch: &Batch<'_>) -> View {
+    history.view(queries, Some(batch), Draw::new(0).of(Purpose::Sampling))
+}
+
+pub fn batches(size: usize) -> impl Iterator<Item = Range<usize>> {
+    (SEEN..EVENTS).step_by(size).map(move |start| start..(start + size).min(EVENTS))
+}
+
+pub fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= 1e-5, "{what}: score {i} is {a}, not {b}");
+    }
+}
+
+/// A server in this process, stopped when dropped.
+pub struct Running {
+    pub address: SocketAddr,
+    pub engine: Arc<RwLock<Engine>>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Running {
+    pub fn start(engine: Engine) -> Running {
+        let engine = Arc::new(RwLock::new(engine));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let served = engine.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                run(listener, served, async { stopped.await.unwrap_or_default() }).await
+            })
+        });
+        Running { address, engine, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Asks it to stop, without waiting.
+    pub fn ask_to_stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits until it has stopped.
+    pub fn wait(&mut self) -> std::io::Result<()> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.send("POST", path, &body.to_string())
+    }
+
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.send("GET", path, "")
+    }
+
+    pub fn send(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let (status, text) = self.send_text(method, path, body);
+        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error} in `{text}`")))
+    }
+
+    pub fn send_text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        // A server that refuses a large body closes before all of it is written.
+        let _ = stream.write_all(request(method, path, body).as_bytes());
+        response(&mut stream)
+    }
+
+    pub fn scores(&self, queries: &[PairQuery], during: &[NewEvent]) -> Vec<f32> {
+        let (status, answer) = self.post("/v1/score", &json!({ "queries": queries, "during": during }));
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_value(answer["scores"].clone()).unwrap()
+    }
+
+    pub fn tell(&self, events: &[NewEvent], granularity: &str) -> Value {
+        let (status, answer) = self.post("/v1/events", &json!({ "events": events, "granularity": granularity }));
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub fn request(method: &str, path: &str, body: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+pub fn response(stream: &mut TcpStream) -> (u16, String) {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in `{text}`"));
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_string())
+}

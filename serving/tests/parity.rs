@@ -1,0 +1,124 @@
+//! What is served is what was trained.
+mod common;
+
+use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
+use tempograph_framework::{Combine, Content, Dataset, Delta, Lookup, OtherMemory, Sampler, Table, TimeUnit, Timestamp};
+use tempograph_models::{Attention, Embedding, Message, TgnSpec};
+use tempograph_serving::Granularity;
+
+/// Settings that take every way through view and observe.
+fn variants() -> Vec<TgnSpec> {
+    vec![
+        small(),
+        TgnSpec { history: Lookup::Batch, ..small() },
+        TgnSpec { layers: 2, pair_features: true, ..small() },
+        TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, message: Message::Mlp, ..small() },
+        TgnSpec {
+            history: Lookup::Batch,
+            mail_memory: OtherMemory::AtRead,
+            update_without_mail: true,
+            attention: Attention::TransformerConv,
+            time_delta: Delta::SinceUpdate,
+            ..small()
+        },
+        TgnSpec { embedding: Embedding::Time, time_scale: Some(3600.0), ..small() },
+        TgnSpec { embedding: Embedding::Identity, ..small() },
+    ]
+}
+
+#[test]
+fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() {
+    for features in [0, 3] {
+        for history in [Lookup::Exact, Lookup::Batch] {
+            let what = format!("{history:?}, {features} features");
+            let mut world = World::new(&TgnSpec { history, ..small() }, features);
+            let server = Running::start(world.engine());
+            for range in batches(BATCH) {
+                let told = world.told(range.clone());
+                let during = if history == Lookup::Exact { told.as_slice() } else { &[] };
+                let found = server.scores(&world.questions(range.clone()), during);
+                server.tell(&told, "batch");
+                assert_close(&found, &world.examine(range), &what);
+            }
+            assert!(server.engine.read().unwrap().history().to_store() == world.history.to_store(), "{what}: the states differ");
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_model_goes_on_from_its_artifact_as_it_would_have_without() {
+    for spec in variants() {
+        let mut world = World::new(&spec, 3);
+        let mut engine = world.engine();
+        assert!(engine.history().to_store() == world.history.to_store(), "{spec:?}");
+        for range in batches(BATCH) {
+            let told = world.told(range.clone());
+            let found = engine.score(&world.questions(range.clone()), &told).unwrap();
+            engine.observe(&told, Granularity::Batch).unwrap();
+            assert_close(&found, &world.examine(range), &format!("{spec:?}"));
+        }
+        assert!(engine.history().to_store() == world.history.to_store(), "{spec:?}");
+    }
+}
+
+#[test]
+fn how_events_are_grouped_into_requests_changes_nothing() {
+    let mut world = World::new(&small(), 3);
+    let engine = world.engine();
+    world.observe_all(SEEN..EVENTS, 1);
+    for size in [1, 7, EVENTS] {
+        let mut engine = tempograph_serving::Engine::open(&world.folder()).unwrap();
+        batches(size).for_each(|range| engine.observe(&world.told(range), Granularity::Event).unwrap());
+        assert!(engine.history().to_store() == world.history.to_store(), "requests of {size} events");
+    }
+    let server = Running::start(engine);
+    batches(11).for_each(|range| drop(server.tell(&world.told(range), "event")));
+    assert!(server.engine.read().unwrap().history().to_store() == world.history.to_store());
+}
+
+#[test]
+fn a_score_sees_events_shown_before_its_time_only() {
+    let world = World::new(&small(), 3);
+    let engine = world.engine();
+    let during = world.told(SEEN..SEEN + BATCH);
+    let queries = world.questions(SEEN..SEEN + BATCH);
+    let all = engine.score(&queries, &during).unwrap();
+    let blind = engine.score(&queries, &[]).unwrap();
+    let last = BATCH - 1;
+    assert_ne!(all[last], blind[last], "the last query sees the events before it");
+    let times = &world.set.log.time()[SEEN..SEEN + BATCH];
+    for query in 0..BATCH {
+        let earlier = times.partition_point(|&time| time < times[query]);
+        let alone = engine.score(&queries[query..=query], &during[..earlier]).unwrap();
+        assert_close(&alone, &all[query..=query], &format!("query {query}"));
+    }
+}
+
+#[test]
+fn fractional_times_and_node_features_survive_the_artifact() {
+    let plain = World::new(&small(), 0).set;
+    let log = tempograph_framework::EventLog::new(
+        plain.log.src().to_vec(),
+        plain.log.dst().to_vec(),
+        plain.log.time().iter().map(|time| Timestamp(time.0 * 10 + 3)).collect(),
+        plain.log.label().to_vec(),
+        None,
+    );
+    let set = Dataset::new(Content {
+        name: "fractions".into(),
+        log: log.unwrap(),
+        time_unit: TimeUnit { description: "s".into(), scale: 10 },
+        node_features: Some(Table::new((0..plain.nodes * 2).map(|i| (i as f32).sin()).collect(), 2).unwrap()),
+        ids: plain.ids.clone(),
+        source: "test".into(),
+        notices: vec![],
+    });
+    let mut world = World::of(&small(), set.unwrap());
+    let server = Running::start(world.engine());
+    for range in batches(BATCH) {
+        let told = world.told(range.clone());
+        let found = server.scores(&world.questions(range.clone()), &told);
+        server.tell(&told, "batch");
+        assert_close(&found, &world.examine(range), "fractions");
+    }
+}
