@@ -1,5 +1,6 @@
 //! Each node's settled events, newest last: a ring of the last `K`, or all of them.
 
+use crate::present::Moment;
 use crate::{EventId, NodeId, Timestamp};
 
 /// One event as seen from one of its ends.
@@ -89,15 +90,15 @@ impl Adjacency {
         }
     }
 
-    /// How many of the newest kept events are not strictly before `time`: none, unless the past itself is asked about.
-    pub fn not_before(&self, node: NodeId, time: Timestamp) -> usize {
+    /// How many of the newest kept events did not come before `moment`: none, unless the past itself is asked about.
+    pub fn not_before(&self, node: NodeId, moment: Moment) -> usize {
         let len = self.len(node);
-        if len == 0 || self.newest(node, 0).time < time {
+        if len == 0 || moment.sees(&self.newest(node, 0)) {
             return 0;
         }
         match &self.kept {
-            Kept::Last { .. } => (0..len).take_while(|&back| self.newest(node, back).time >= time).count(),
-            Kept::All(lists) => len - lists[node.index()].partition_point(|link| link.time < time),
+            Kept::Last { .. } => (0..len).take_while(|&back| !moment.sees(&self.newest(node, back))).count(),
+            Kept::All(lists) => len - lists[node.index()].partition_point(|link| moment.sees(link)),
         }
     }
 
