@@ -1,1 +1,50 @@
-fn main(){}
+//! The `tempograph` binary: reads the command line and hands over to the subcommand.
+
+use clap::{Parser, Subcommand};
+use tempograph_experiments::{bench, device, eval, export, fetch, new, prepare, serve, train};
+
+/// Train temporal graph networks with node memory, and serve them.
+#[derive(Parser)]
+#[command(
+    name = "tempograph",
+    version,
+    after_help = "From nothing to a served model:
+  tempograph train experiments/quickstart.toml
+  tempograph serve runs/quickstart/artifact
+
+On real data:
+  tempograph fetch wikipedia
+  tempograph prepare data/wikipedia/wikipedia.csv --out data/wikipedia/prepared
+  tempograph train experiments/wikipedia.toml --set data.path=data/wikipedia/prepared"
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Prepare(prepare::PrepareArgs),
+    Fetch(fetch::FetchArgs),
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Export(export::ExportArgs),
+    Serve(serve::ServeArgs),
+    Bench(bench::BenchArgs),
+    Devices(device::DevicesArgs),
+    New(new::NewArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    match CommandLine::parse().command {
+        Command::Prepare(args) => prepare::run(&args),
+        Command::Fetch(args) => fetch::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Devices(args) => device::run(&args),
+        Command::New(args) => new::run(&args),
+    }
+}

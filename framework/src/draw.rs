@@ -70,14 +70,14 @@ pub struct PurposeDraw {
 
 impl PurposeDraw {
     /// The generator at one place: usually an epoch and an event, or an epoch and a step.
-    pub fn at(self, epoch: u32, index: u64) -> Generator {
-        Generator { key: [low(self.key), high(self.key)], epoch, index, block: 0, words: [0; 4], left: 0 }
+    pub fn at(self, epoch: u32, index: u64) -> RandomNumbers {
+        RandomNumbers { key: [low(self.key), high(self.key)], epoch, index, block: 0, words: [0; 4], left: 0 }
     }
 }
 
 /// A small generator that starts at one place and counts up from there.
 #[derive(Clone, Debug)]
-pub struct Generator {
+pub struct RandomNumbers {
     key: [u32; 2],
     epoch: u32,
     index: u64,
@@ -86,7 +86,7 @@ pub struct Generator {
     left: usize,
 }
 
-impl Generator {
+impl RandomNumbers {
     /// The next 32 bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.left == 0 {
@@ -254,23 +254,23 @@ mod tests {
     #[test]
     fn below_is_even_where_taking_a_remainder_would_not_be() {
         let third = u32::MAX / 3 * 2;
-        let mut generator = Draw::new(4).of(Purpose::Sampling).at(0, 0);
+        let mut numbers = Draw::new(4).of(Purpose::Sampling).at(0, 0);
         let mut counts = [0u64; 2];
         for _ in 0..40_000 {
-            let drawn = generator.below(third);
+            let drawn = numbers.below(third);
             assert!(drawn < third);
             counts[usize::from(drawn >= third / 2)] += 1;
         }
         assert_even(&counts, "halves");
-        assert!((0..100).all(|_| generator.below(1) == 0));
+        assert!((0..100).all(|_| numbers.below(1) == 0));
     }
 
     #[test]
     fn uniform_numbers_stay_in_the_unit_interval_and_fill_it_evenly() {
-        let mut generator = Draw::new(5).of(Purpose::Generator).at(0, 0);
+        let mut numbers = Draw::new(5).of(Purpose::Generator).at(0, 0);
         let (mut single, mut double) = ([0u64; 50], [0u64; 50]);
         for _ in 0..50_000 {
-            let (x, y) = (generator.uniform(), generator.uniform_f64());
+            let (x, y) = (numbers.uniform(), numbers.uniform_f64());
             assert!((0.0..1.0).contains(&x) && (0.0..1.0).contains(&y));
             single[(x * 50.0) as usize] += 1;
             double[(y * 50.0) as usize] += 1;
@@ -281,11 +281,11 @@ mod tests {
 
     #[test]
     fn normal_numbers_have_the_moments_and_tails_of_the_normal_distribution() {
-        let mut generator = Draw::new(6).of(Purpose::Init).at(0, 0);
+        let mut numbers = Draw::new(6).of(Purpose::Init).at(0, 0);
         let n = 200_000;
         let (mut moments, mut beyond_two) = ([0.0f64; 4], 0);
         for _ in 0..n {
-            let x = generator.normal();
+            let x = numbers.normal();
             for (power, moment) in (1..).zip(&mut moments) {
                 *moment += x.powi(power) / f64::from(n);
             }
@@ -299,24 +299,24 @@ mod tests {
 
     #[test]
     fn the_portable_logarithm_agrees_with_the_platform() {
-        let mut generator = Draw::new(8).of(Purpose::Init).at(0, 0);
+        let mut numbers = Draw::new(8).of(Purpose::Init).at(0, 0);
         for _ in 0..10_000 {
-            let x = generator.uniform_f64().powi(4) + f64::MIN_POSITIVE;
+            let x = numbers.uniform_f64().powi(4) + f64::MIN_POSITIVE;
             assert!((ln(x) - x.ln()).abs() <= 4e-15 * x.ln().abs().max(1.0), "{x}");
         }
     }
 
     #[test]
     fn shuffle_makes_every_order_equally_often() {
-        let mut generator = Draw::new(9).of(Purpose::Sampling).at(0, 0);
+        let mut numbers = Draw::new(9).of(Purpose::Sampling).at(0, 0);
         let mut orders = std::collections::HashMap::new();
         for _ in 0..24_000 {
             let mut items = [0, 1, 2, 3];
-            generator.shuffle(&mut items);
+            numbers.shuffle(&mut items);
             *orders.entry(items).or_insert(0u64) += 1;
         }
         assert_eq!(orders.len(), 24);
         assert_even(&orders.into_values().collect::<Vec<_>>(), "orders");
-        generator.shuffle::<u8>(&mut []);
+        numbers.shuffle::<u8>(&mut []);
     }
 }

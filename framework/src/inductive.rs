@@ -1,7 +1,7 @@
 //! Nodes that training never saw, and the events that touch them.
 use std::collections::BTreeSet;
 
-use crate::draw::Generator;
+use crate::draw::RandomNumbers;
 use crate::{EventId, NodeId};
 
 /// The nodes that no training event touches. Metrics over the later events that touch one of them are called inductive, or new-node.
@@ -62,13 +62,13 @@ pub struct HeldOut {
 /// touched after training, `fraction` of *all* nodes touched anywhere, or as many as there are. The hidden events stay part of the history at validation and test.
 ///
 /// `fraction` is taken as 0 where it is below or NaN.
-pub fn hold_out_nodes(src: &[NodeId], dst: &[NodeId], train_end: EventId, fraction: f64, generator: &mut Generator) -> HeldOut {
+pub fn hold_out_nodes(src: &[NodeId], dst: &[NodeId], train_end: EventId, fraction: f64, numbers: &mut RandomNumbers) -> HeldOut {
     let later = train_end.index().min(src.len()).min(dst.len());
     let distinct = |start: usize| -> BTreeSet<NodeId> { src[start..].iter().chain(&dst[start..]).copied().collect() };
     let wanted = (fraction * distinct(0).len() as f64) as usize;
 
     let mut nodes: Vec<NodeId> = distinct(later).into_iter().collect();
-    generator.shuffle(&mut nodes);
+    numbers.shuffle(&mut nodes);
     nodes.truncate(wanted);
     nodes.sort_unstable();
 

@@ -21,6 +21,7 @@ mod nearest;
 mod needs;
 mod negatives;
 mod pairs;
+mod prepare;
 mod present;
 mod queries;
 mod snapshot;
@@ -30,7 +31,7 @@ mod view;
 mod weights;
 
 pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
-pub use draw::{Draw, Generator, Purpose, PurposeDraw};
+pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use events::{Batch, Event, EventLog, LogError};
 pub use history::{Features, History, ObserveError};
 pub use ids::{EventId, NodeId, Timestamp};
@@ -40,9 +41,10 @@ pub use model::{Forward, Model, Update};
 pub use nearest::nearest;
 pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
 pub use negatives::{
-    BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, PickleError, TgbNegatives,
+    BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, TgbNegatives,
 };
 pub use pairs::{PairFact, Recency};
+pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};

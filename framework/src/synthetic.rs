@@ -20,13 +20,15 @@ const PERIOD: i64 = 86_400;
 /// Events of the average user in a period.
 const EVENTS_PER_PERIOD: i64 = 8;
 /// Periods in which a fashion wanders once through all items.
-const PERIODS_PER_ROUND: i64 = 8;
+const PERIODS_PER_ROUND: i64 = 12;
+/// Of this many items one is in fashion at a time.
+const ITEMS_PER_FASHIONABLE: u64 = 40;
 /// Items in the shortest and the longest ring.
-const RING: (u64, u64) = (2, 4);
+const RING: (u64, u64) = (1, 3);
 /// Of a hundred events that do not explore, those that take the ring's next item; the others take any of the ring.
 const HABIT_PERCENT: u64 = 90;
 
-/// What to generate: `synthetic:events=20000,users=400,items=300,seed=1,features=0,tastes=4,explore=0.25`, each with that default.
+/// What to generate: `synthetic:events=20000,users=400,items=300,seed=1,features=0,tastes=2,explore=0.3`, each with that default.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyntheticSpec {
     /// Events in the stream.
@@ -80,7 +82,7 @@ fn hint(nearest: &Option<&str>) -> String {
 
 impl Default for SyntheticSpec {
     fn default() -> Self {
-        Self { events: 20_000, users: 400, items: 300, seed: 1, features: 0, tastes: 4, explore: 0.25 }
+        Self { events: 20_000, users: 400, items: 300, seed: 1, features: 0, tastes: 2, explore: 0.3 }
     }
 }
 
@@ -155,7 +157,7 @@ impl SyntheticSpec {
     /// An item in fashion at `now` in `taste`: fashion is a window that wanders through the items, each taste's at its own place.
     fn fashionable(&self, taste: u64, now: i64, draw: u64) -> u64 {
         let items = self.items as u64;
-        let window = (items / 20).max(1);
+        let window = (items / ITEMS_PER_FASHIONABLE).max(1);
         let start = taste * items / self.tastes as u64 + (now as u64).wrapping_mul(items) / (PERIOD * PERIODS_PER_ROUND) as u64;
         (start + below(draw, window)) % items
     }
@@ -185,7 +187,9 @@ impl User {
         let taste = draws.below(Purpose::Taste, spec.tastes as u64);
         let len = RING.0 + draws.below(Purpose::RingLength, RING.1 - RING.0 + 1);
         let ring = |half: u64| Ring {
-            items: (0..len).map(|place| below(mix(draws.get(Purpose::FirstItems) ^ (half * RING.1 + place)), spec.items as u64)).collect(),
+            items: (0..len)
+                .map(|place| spec.fashionable(taste, 0, mix(draws.get(Purpose::FirstItems) ^ (half * RING.1 + place))))
+                .collect(),
             next: 0,
         };
         Self { taste, rings: [ring(0), ring(1)] }

@@ -113,6 +113,10 @@ impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
         }
     }
 
+    fn attention_weights(plan: &AttentionPlan, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self> {
+        Self::from_inner(<B as TemporalOps>::attention_weights(plan, inputs.map(|input| input.primitive)))
+    }
+
     fn time_encode(dt: &[f32], inputs: [FloatTensor<Self>; 2]) -> FloatTensor<Self> {
         let primitives = inputs.each_ref().map(|input| input.primitive.clone());
         let output = B::time_forward(dt, &primitives);

@@ -2,8 +2,8 @@
 use crate::tensor::{Cuda, CudaTape};
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan, TemporalOps, reference};
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::ops::{FloatTensor, FloatTensorOps};
+use burn::tensor::{Tensor, TensorMetadata, TensorPrimitive};
 use std::sync::Arc;
 
 fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
@@ -28,6 +28,12 @@ macro_rules! composed {
                 primitive(reference::temporal_attention::<Self>(&plan, tensor(hidden), tensor(query), tensor(freq), tensor(phase)))
             }
 
+            fn attention_weights(plan: &AttentionPlan, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self> {
+                let [hidden, query, freq, phase] = inputs;
+                let weights = reference::attention_weights::<Self>(plan, tensor(hidden), tensor(query), tensor(freq), tensor(phase));
+                primitive(weights.detach())
+            }
+
             fn time_encode(dt: &[f32], [freq, phase]: [FloatTensor<Self>; 2]) -> FloatTensor<Self> {
                 primitive(reference::time_encode::<Self>(dt, tensor(freq), tensor(phase)))
             }
@@ -37,10 +43,10 @@ macro_rules! composed {
             }
 
             fn adam_step(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3] {
-                let shape = burn::tensor::TensorMetadata::shape(&grad);
+                let shape = grad.shape();
                 let flat = |primitive| tensor::<Self, 1>(Self::float_reshape(primitive, [shape.num_elements()].into()));
                 let result = reference::adam_step(tensors.map(flat), flat(grad), step);
-                result.map(|flat| Self::float_reshape(primitive(flat), shape.clone()))
+                result.map(|flat| Self::float_reshape(primitive(flat.detach()), shape.clone()))
             }
         }
     };

@@ -43,7 +43,6 @@ pub mod tensor;
 
 pub use adam::AdamStep;
 pub use dropout::Dropout;
-pub use kernels::Kernels;
 pub use mail::{Cell, MailPlan};
 pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
 pub use ops::{

@@ -16,6 +16,9 @@ pub trait TemporalOps: Backend {
     /// See [`temporal_attention`]. Inputs: `hidden`, `query`, `freq`, `phase`.
     fn temporal_attention(plan: Arc<AttentionPlan>, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self>;
 
+    /// See [`attention_weights`]. Inputs: `hidden`, `query`, `freq`, `phase`. The result is not tracked.
+    fn attention_weights(plan: &AttentionPlan, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self>;
+
     /// See [`time_encode`]. Inputs: `freq`, `phase`.
     fn time_encode(dt: &[f32], inputs: [FloatTensor<Self>; 2]) -> FloatTensor<Self>;
 
@@ -35,6 +38,11 @@ impl<B: Kernels> TemporalOps for B {
     fn temporal_attention(plan: Arc<AttentionPlan>, inputs: [FloatTensor<B>; 4]) -> FloatTensor<B> {
         let [output, ..] = B::attention_forward(&plan, &inputs);
         output
+    }
+
+    fn attention_weights(plan: &AttentionPlan, inputs: [FloatTensor<B>; 4]) -> FloatTensor<B> {
+        let [_, weights, _] = B::attention_forward(plan, &inputs);
+        weights
     }
 
     fn time_encode(dt: &[f32], inputs: [FloatTensor<B>; 2]) -> FloatTensor<B> {
@@ -152,17 +160,16 @@ pub fn adam_step<B: TemporalOps, const D: usize>(
     (param, first, second)
 }
 
-/// The attention weights `[H, R, K]` of [`temporal_attention`] before dropout: what a root looked at, to explain a score.
+/// The attention weights `[H, R, K]` of [`temporal_attention`] before dropout: what a root looked at, to explain a score. Not tracked.
 ///
 /// # Panics
 /// Where shapes do not fit together.
-pub fn attention_weights<B: Kernels>(
+pub fn attention_weights<B: TemporalOps>(
     plan: &AttentionPlan,
     hidden: Tensor<B, 2>,
     query: Tensor<B, 3>,
     freq: Tensor<B, 1>,
     phase: Tensor<B, 1>,
 ) -> Tensor<B, 3> {
-    let [_, weights, _] = B::attention_forward(plan, &[primitive(hidden), primitive(query), primitive(freq), primitive(phase)]);
-    wrap(weights)
+    wrap(B::attention_weights(plan, [primitive(hidden), primitive(query), primitive(freq), primitive(phase)]))
 }

@@ -23,7 +23,7 @@ pub fn memory_update<B: Backend>(plan: &MailPlan, cell: Cell, weights: CellWeigh
         message.push(feature_rows(features.as_ref(), events, &device));
     }
     let dt: Vec<f32> = plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }).collect();
-    message.push(time_encode(&dt, freq, phase));
+    push_time(&mut message, &dt, freq, phase);
     let full = plan.empty.iter().map(|&empty| if empty { 0.0 } else { 1.0 }).collect();
     // where a message is empty whatever stands in the plan is ignored
     let absent = matrix::<B>(full, mails, 1, &device).equal_elem(0.0);
@@ -66,19 +66,42 @@ pub fn temporal_attention<B: Backend>(
         return query.zeros_like();
     }
     let rows = neighbour_rows(plan, hidden, freq, phase).reshape([roots, k, x]);
+    let weights = softmax_of_scores(plan, query, &rows);
+    let kept = (0..roots).flat_map(|root| (0..heads).flat_map(move |head| (0..k).map(move |slot| plan.keep(root, head, heads, slot))));
+    let kept = Tensor::<B, 3>::from_data(TensorData::new(kept.collect::<Vec<_>>(), [roots, heads, k]), &device);
+    (weights * kept).matmul(rows).swap_dims(0, 1)
+}
+
+/// See [`attention_weights`](crate::attention_weights).
+pub fn attention_weights<B: Backend>(
+    plan: &AttentionPlan,
+    hidden: Tensor<B, 2>,
+    query: Tensor<B, 3>,
+    freq: Tensor<B, 1>,
+    phase: Tensor<B, 1>,
+) -> Tensor<B, 3> {
+    let [heads, roots, x] = query.dims();
+    let k = plan.neighbours.k;
+    if roots * k == 0 {
+        return Tensor::zeros([heads, roots, k], &query.device());
+    }
+    let rows = neighbour_rows(plan, hidden, freq, phase).reshape([roots, k, x]);
+    softmax_of_scores(plan, query, &rows).swap_dims(0, 1)
+}
+
+/// `[R, H, K]`, from `query` `[H, R, X]` and `rows` `[R, K, X]`.
+fn softmax_of_scores<B: Backend>(plan: &AttentionPlan, query: Tensor<B, 3>, rows: &Tensor<B, 3>) -> Tensor<B, 3> {
     let scores = query.swap_dims(0, 1).matmul(rows.clone().transpose());
     let scores = match plan.activation {
         ScoreActivation::Scaled(scale) => scores * scale,
         ScoreActivation::LeakyRelu(slope) => leaky_relu(scores, f64::from(slope)),
     };
-    let valid = slots(plan, |root, slot| if slot < plan.neighbours.count[root] as usize { 1.0 } else { 0.0 });
-    let valid = Tensor::<B, 3>::from_data(TensorData::new(valid, [roots, 1, k]), &device);
-    let scores = scores.mask_fill(valid.clone().equal_elem(0.0).expand([roots, heads, k]), -1e30);
+    let ([roots, _, k], shape) = (scores.dims(), scores.dims());
+    let valid = (0..roots * k).map(|at| if at % k < plan.neighbours.count[at / k] as usize { 1.0f32 } else { 0.0 });
+    let valid = Tensor::<B, 3>::from_data(TensorData::new(valid.collect::<Vec<_>>(), [roots, 1, k]), &rows.device());
+    let scores = scores.mask_fill(valid.clone().equal_elem(0.0).expand(shape), -1e30);
     // a root without neighbours has a softmax all the same: it is multiplied away
-    let weights = softmax(scores, 2) * valid;
-    let kept = (0..roots).flat_map(|root| (0..heads).flat_map(move |head| (0..k).map(move |slot| plan.keep(root, head, heads, slot))));
-    let kept = Tensor::<B, 3>::from_data(TensorData::new(kept.collect::<Vec<_>>(), [roots, heads, k]), &device);
-    (weights * kept).matmul(rows).swap_dims(0, 1)
+    softmax(scores, 2) * valid
 }
 
 /// `[R * K, X]`, with a stand-in where a slot is not valid.
@@ -92,20 +115,22 @@ fn neighbour_rows<B: Backend>(plan: &AttentionPlan, hidden: Tensor<B, 2>, freq: 
         columns.push(feature_rows(features.as_ref(), events, &device));
     }
     let dt: Vec<f32> = neighbours.dt.iter().enumerate().map(|(at, &dt)| if is_valid(at) { dt } else { 0.0 }).collect();
-    columns.push(time_encode(&dt, freq, phase));
+    push_time(&mut columns, &dt, freq, phase);
     columns.push(Tensor::ones([neighbours.row.len(), 1], &device));
     Tensor::cat(columns, 1)
-}
-
-fn slots(plan: &AttentionPlan, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
-    let k = plan.neighbours.k;
-    (0..plan.neighbours.roots * k).map(|at| value(at / k, at % k)).collect()
 }
 
 /// See [`time_encode`](crate::time_encode).
 pub fn time_encode<B: Backend>(dt: &[f32], freq: Tensor<B, 1>, phase: Tensor<B, 1>) -> Tensor<B, 2> {
     let dt = matrix::<B>(dt.to_vec(), dt.len(), 1, &freq.device());
     (dt * freq.unsqueeze() + phase.unsqueeze()).cos()
+}
+
+/// Appends the time encoding where there is one: the tensor library has no empty columns.
+fn push_time<B: Backend>(columns: &mut Vec<Tensor<B, 2>>, dt: &[f32], freq: Tensor<B, 1>, phase: Tensor<B, 1>) {
+    if freq.dims()[0] > 0 {
+        columns.push(time_encode(dt, freq, phase));
+    }
 }
 
 /// See [`gather_rows`](crate::gather_rows).

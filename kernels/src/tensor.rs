@@ -1,6 +1,7 @@
 //! The tensor library, seen from the other crates: a change of library starts here.
 
 pub use burn::backend::Autodiff;
+pub use burn::module::{AutodiffModule, Module};
 pub use burn::tensor::backend::{AutodiffBackend, Backend};
 pub use burn::tensor::{Bool, ElementConversion, Int, Shape, Tensor, TensorData, TensorPrimitive, activation};
 

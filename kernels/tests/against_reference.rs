@@ -94,14 +94,15 @@ fn a_root_without_neighbours_attends_to_nothing() {
 }
 
 #[test]
-fn attention_weights_of_a_root_add_up_to_one() {
+fn attention_weights_are_those_of_the_reference_and_add_up_to_one() {
     for sizes in attention_cases() {
         let (inputs, plan, device) = (sizes.inputs(), sizes.plan(), Default::default());
         let hidden = Tensor::<Cpu, 2>::from_data(TensorData::new(inputs[0].clone(), [sizes.n, sizes.w]), &device);
         let query = Tensor::<Cpu, 3>::from_data(TensorData::new(inputs[1].clone(), [sizes.heads, sizes.roots, sizes.x()]), &device);
         let time = [2, 3].map(|i| Tensor::<Cpu, 1>::from_data(TensorData::new(inputs[i].clone(), [sizes.t]), &device));
         let [freq, phase] = time;
-        let weights = values(attention_weights(&plan, hidden, query, freq, phase));
+        let weights = values(attention_weights(&plan, hidden.clone(), query.clone(), freq.clone(), phase.clone()));
+        assert_close(&weights, &values(reference::attention_weights(&plan, hidden, query, freq, phase)), 1e-5, &format!("{sizes:?}"));
         for (i, weights) in weights.chunks(sizes.k).enumerate() {
             let count = plan.neighbours.count[i % sizes.roots] as usize;
             let expected = if count == 0 { 0.0 } else { 1.0 };
@@ -124,16 +125,25 @@ fn time_encoding_and_its_gradients_are_those_of_the_reference() {
             };
             let loss = Tensor::<CpuTape, 2>::from_data(TensorData::new(loss_weights(rows * width), [rows, width]), &Default::default());
             let gradients = (encoded.clone() * loss).sum().backward();
-            [Some(encoded.inner()), None, None]
-                .into_iter()
-                .flatten()
-                .map(values)
-                .chain([freq, phase].iter().map(|leaf| values(leaf.grad(&gradients).expect("tracked"))))
-                .collect::<Vec<_>>()
+            let [freq, phase] = [freq, phase].map(|leaf| values(leaf.grad(&gradients).expect("tracked")));
+            [values(encoded), freq, phase]
         };
         for (ours, expected) in run(true).iter().zip(run(false)) {
             assert_close(ours, &expected, 1e-5, &format!("[{rows}, {width}]"));
         }
+    }
+}
+
+#[test]
+fn time_encoding_is_exact_for_long_times() {
+    let (dt, freq) = ([0.0, 1.5, 86_400.0, 2.678_4e6, 9.9e7f32], [1.0, 0.37, 1e-3, 1e-9f32]);
+    let phase = [0.0, -0.5, 2.0, 1.0f32];
+    let tensor = |numbers: [f32; 4]| Tensor::<Cpu, 1>::from_data(numbers, &Default::default());
+    let encoded = values(time_encode(&dt, tensor(freq), tensor(phase)));
+    for (i, &encoded) in encoded.iter().enumerate() {
+        // product and sum are rounded to f32, as PyTorch does
+        let argument = dt[i / 4] * freq[i % 4] + phase[i % 4];
+        assert!((f64::from(encoded) - f64::from(argument).cos()).abs() < 2e-7, "cos({argument}) is not {encoded}");
     }
 }
 

@@ -1,1 +1,1 @@
-
+//! Fixtures shared by the tests that no single crate can keep.

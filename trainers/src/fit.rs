@@ -1,12 +1,13 @@
 //! A run: epochs, validation, the best weights kept, checkpoints along the way.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use tempograph_framework::{
-    Candidates, Dataset, Draw, EventId, Features, History, Model, NegativeRule, NegativeSampler, NegativeSet, NewNodes, Purpose, Split, Timestamp,
+    Candidates, Dataset, Draw, EventId, Features, History, Model, Needs, NegativeRule, NegativeSampler, NegativeSet, NewNodes, Purpose, Split, Timestamp,
 };
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::AutodiffBackend;
@@ -21,14 +22,27 @@ use crate::{EpochReport, EvalSpec, SelectBy, TrainError, TrainSpec};
 /// The data of a run, cut and indexed.
 #[derive(Debug)]
 pub struct Course {
-    /// Events and features.
+    /// Events and nodes.
     pub dataset: Dataset,
+    /// The features a model reads: the dataset's own, fewer, or others in their place.
+    pub features: Features,
     /// Training, validation and test.
     pub split: Split,
     /// Whom negatives are drawn from.
     pub candidates: Arc<Candidates>,
     /// Nodes no training event touches.
     pub new_nodes: NewNodes,
+    /// Evaluation negatives of validation and test from a file, which then stand in for drawn ones.
+    pub fixed: Option<[NegativeSet; 2]>,
+}
+
+/// A part of the log that is examined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Validation.
+    Val,
+    /// Test.
+    Test,
 }
 
 impl Course {
@@ -36,29 +50,34 @@ impl Course {
     ///
     /// # Errors
     /// A log that is not sorted, or too long.
-    pub fn new(dataset: Dataset, split: Split) -> Result<Course, TrainError> {
+    pub fn new(dataset: Dataset, features: Features, split: Split) -> Result<Course, TrainError> {
         let log = &dataset.log;
         let train_end = EventId(split.train.end as u64);
         let candidates = Arc::new(Candidates::build(log.src(), log.dst(), log.time(), train_end)?);
         let new_nodes = NewNodes::after_training(log.src(), log.dst(), train_end);
-        Ok(Course { split, candidates, new_nodes, dataset })
-    }
-
-    /// The features a history of this data shows.
-    pub fn features(&self) -> Features {
-        let nodes = self.dataset.node_features.clone().map(|table| Arc::new(table) as _);
-        Features { edges: self.dataset.log.features().cloned(), nodes }
+        Ok(Course { split, features, candidates, new_nodes, dataset, fixed: None })
     }
 
     /// A history that has seen nothing, for a model with these needs.
-    pub fn history(&self, needs: tempograph_framework::Needs) -> History {
+    pub fn history(&self, needs: Needs) -> History {
         let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
-        History::new(self.dataset.nodes, needs, origin, self.features())
+        History::new(self.dataset.nodes, needs, origin, self.features.clone())
     }
 
-    /// Negatives for evaluation under `rule`.
-    pub fn negatives(&self, rule: NegativeRule, eval: &EvalSpec) -> NegativeSet {
-        NegativeSet::sampled(self.candidates.clone(), rule, eval.seed, eval.negatives)
+    /// The events of a part.
+    pub fn range(&self, part: Part) -> Range<usize> {
+        match part {
+            Part::Val => self.split.val.clone(),
+            Part::Test => self.split.test.clone(),
+        }
+    }
+
+    /// Whom the positives of a part are set against under `rule`.
+    pub fn negatives(&self, part: Part, rule: NegativeRule, eval: &EvalSpec) -> NegativeSet {
+        match &self.fixed {
+            Some(sets) => sets[part as usize].clone(),
+            None => NegativeSet::sampled(self.candidates.clone(), rule, eval.seed, eval.negatives),
+        }
     }
 }
 
@@ -137,6 +156,24 @@ impl Fit<'_> {
     }
 }
 
+impl Fit<'_> {
+    /// Trains one pass over the training split and nothing else: no validation, no files. For measuring.
+    ///
+    /// # Errors
+    /// As [`run`](Fit::run).
+    pub fn train_once<B, M>(&self, model: M, device: &B::Device, watch: &mut dyn Watch) -> Result<M, TrainError>
+    where
+        B: AutodiffBackend,
+        B::InnerBackend: TemporalOps,
+        M: Model<B> + AutodiffModule<B>,
+        M::InnerModule: Model<B::InnerBackend>,
+    {
+        let mut sitting = Sitting::start(self, model, device, watch)?;
+        sitting.train()?;
+        Ok(sitting.model)
+    }
+}
+
 /// A run from its start, or from a checkpoint, to its end or the next stop.
 struct Sitting<'a, B: AutodiffBackend, M> {
     fit: &'a Fit<'a>,
@@ -161,7 +198,7 @@ where
         let needs = model.needs();
         let path = fit.files.checkpoint();
         let (model, history, progress) = if fit.resume && path.exists() {
-            load(&path, model, &mut optimizer, needs, fit.course.features(), device)?
+            load(&path, model, &mut optimizer, needs, fit.course.features.clone(), device)?
         } else {
             (model, fit.course.history(needs), Progress { next: fit.course.split.train.start, ..Progress::default() })
         };
@@ -220,8 +257,8 @@ where
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let range = course.split.val.clone();
-        let negatives = course.negatives(eval.rules[0], eval);
+        let range = course.range(Part::Val);
+        let negatives = course.negatives(Part::Val, eval.rules[0], eval);
         let asked = Examination {
             range: range.clone(),
             batch: train.batch,

@@ -15,7 +15,7 @@ pub use checkpoint::{Kept, Mark, RunFiles, kept};
 pub use epoch::Stages;
 pub use error::TrainError;
 pub use evaluate::{Answers, Evaluation, Examination, evaluate, warm};
-pub use fit::{Course, Fit, Fitted, Outcome, Watch};
+pub use fit::{Course, Fit, Fitted, Outcome, Part, Watch};
 pub use learn::{StepRecord, link_loss};
 pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
 pub use spec::{EvalSpec, Schedule, SelectBy, TrainSpec};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{LinkMetrics, write_whole};
+use tempograph_framework::{LinkMetrics, Lookup, write_whole};
 
 use crate::{Evaluation, Stages};
 
@@ -121,7 +121,7 @@ pub struct Floor {
     /// Its name.
     pub name: String,
     /// What a query saw of its own batch.
-    pub history: String,
+    pub history: Lookup,
     /// How it did.
     pub test: LinkMetrics,
 }

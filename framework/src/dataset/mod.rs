@@ -219,3 +219,6 @@ impl Dataset {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,6 @@ use crate::{EventId, NodeId, Timestamp};
 
 pub use candidates::Candidates;
 pub use fixed::FixedNegatives;
-pub use pickle::PickleError;
 pub use sampler::{NegativeRule, NegativeSampler};
 pub use set::{BatchNegatives, NegativeSet};
 pub use tgb::TgbNegatives;
@@ -88,14 +87,6 @@ pub enum NegativesError {
         end: usize,
         /// Number of negatives.
         negatives: usize,
-    },
-    /// A file of the Temporal Graph Benchmark cannot be read.
-    #[error("{path}: {source}")]
-    Pickle {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where in the file.
-        source: PickleError,
     },
     /// A file of the Temporal Graph Benchmark has no entry for an event.
     #[error("event {event}: the file has no negatives for source {src}, destination {dst} at time {time}")]

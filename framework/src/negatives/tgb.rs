@@ -22,14 +22,14 @@ impl TgbNegatives {
     /// When the file cannot be read, is no such table, or names a node that `node_of` does not know.
     pub fn read(path: &Path, node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, NegativesError> {
         let bytes = std::fs::read(path).map_err(|source| NegativesError::File { path: path.into(), source })?;
-        let entries = pickle::read(&bytes).map_err(|source| NegativesError::Pickle { path: path.into(), source })?;
-        Self::collect(entries, node_of).map_err(|reason| NegativesError::Form { path: path.into(), reason })
+        Self::parse(&bytes, node_of).map_err(|reason| NegativesError::Form { path: path.into(), reason })
     }
 
-    fn collect(entries: Vec<Entry>, node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, String> {
+    fn parse(bytes: &[u8], node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, String> {
         let node = |number: Number| number.whole().and_then(&node_of).ok_or_else(|| format!("node {number} is not a node of the log"));
-        let mut table = Self { rows: HashMap::with_capacity(entries.len()), nodes: Vec::new() };
-        for (place, Entry { key, values }) in entries.into_iter().enumerate() {
+        let mut table = Self { rows: HashMap::new(), nodes: Vec::new() };
+        for (place, entry) in pickle::read(bytes).map_err(|e| e.to_string())?.enumerate() {
+            let Entry { key, values } = entry.map_err(|e| e.to_string())?;
             let [src, dst, time] = key[..] else { return Err(format!("entry {place}: a key of {} numbers, not three", key.len())) };
             let ticks = time.whole().ok_or_else(|| format!("entry {place}: time {time} is not a whole number"))?;
             let start = table.nodes.len();
@@ -74,6 +74,7 @@ impl TgbNegatives {
 mod tests {
     use super::*;
     use crate::{Draw, Purpose};
+    use proptest::prelude::*;
 
     /// One pickle for each protocol from numpy 1 and numpy 2, all of the same table; `make_fixtures.py` beside them made them.
     const FIXTURES: [&[u8]; 8] = [
@@ -92,7 +93,7 @@ mod tests {
     }
 
     fn parse(bytes: &[u8]) -> Result<TgbNegatives, String> {
-        TgbNegatives::collect(pickle::read(bytes).map_err(|e| e.to_string())?, dense)
+        TgbNegatives::parse(bytes, dense)
     }
 
     #[test]
@@ -119,8 +120,7 @@ mod tests {
 
     #[test]
     fn a_node_the_log_does_not_have_is_named() {
-        let entries = pickle::read(FIXTURES[0]).unwrap();
-        let refused = TgbNegatives::collect(entries, |id| dense(id).filter(|_| id < 1000)).unwrap_err();
+        let refused = TgbNegatives::parse(FIXTURES[0], |id| dense(id).filter(|_| id < 1000)).unwrap_err();
         assert_eq!(refused, "entry 1: node 70000 is not a node of the log");
     }
 
@@ -149,6 +149,19 @@ mod tests {
         assert!(parse(b"\x80\x02}.").unwrap().is_empty());
         let deep: Vec<u8> = [&b"\x80\x02)"[..], &vec![0x85; 1_000_000]].concat();
         assert_eq!(parse(&deep).unwrap_err(), "at byte 4: tuples nested three deep");
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_of_allowed_operations_makes_the_reader_panic(places in prop::collection::vec(0usize..1000, 0..60)) {
+            let operations: [&[u8]; 26] = [
+                b"(", b"}", b"N", b"\x88", b"K\x01", b"M\x02\x00", b"J\xff\xff\xff\xff", b"\x8a\x01\x05", b"\x8c\x02i8", b"\x8c\x01<", b"C\x08\0\0\0\0\0\0\0\0",
+                b")", b"\x85", b"\x86", b"\x87", b"t", b"\x94", b"h\x00", b"h\x01", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n",
+                b"cnumpy.core.multiarray\n_reconstruct\n", b"R", b"b", b"s", b"u",
+            ];
+            let program: Vec<u8> = places.iter().flat_map(|place| operations[place % operations.len()].iter().copied()).chain(*b".").collect();
+            let _ = parse(&program);
+        }
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(super) struct RootTile {
     /// A padded vector of the caller's.
     query: Vec<Block>,
     mixed: Vec<Block>,
+    /// `[K]`
+    lanes: Vec<Block>,
     dropped: Vec<f32>,
 }
 
@@ -106,6 +108,7 @@ impl RootTile {
             rows: vec![[0.0; BLOCK]; plan.neighbours.k * blocks],
             query: vec![[0.0; BLOCK]; blocks],
             mixed: vec![[0.0; BLOCK]; blocks],
+            lanes: vec![[0.0; BLOCK]; plan.neighbours.k],
             dropped: vec![0.0; plan.neighbours.k],
         }
     }
@@ -132,7 +135,7 @@ impl RootTile {
     /// `out[k] = vector . neighbour k`, for the valid neighbours.
     pub(super) fn dots(&mut self, vector: &[f32], out: &mut [f32]) {
         self.query.as_flattened_mut()[..vector.len()].copy_from_slice(vector);
-        dots(out, &self.query, &self.rows);
+        dots(out, &mut self.lanes[..self.count], &self.query, &self.rows);
     }
 
     /// `out = sum over k of weights[k] * neighbour k`.

@@ -12,34 +12,53 @@ pub(super) fn blocks(width: usize) -> usize {
 }
 
 #[inline(always)]
-fn dot<I: Isa>(a: &[Block], b: &[Block]) -> f32 {
-    let mut sums = [[0.0f32; BLOCK]; 2];
-    for (a, b) in a.chunks(2).zip(b.chunks(2)) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            for i in 0..BLOCK {
-                sum[i] = I::mul_add(a[i], b[i], sum[i]);
-            }
-        }
-    }
-    let mut total = [0.0f32; BLOCK];
+fn add_product<I: Isa>(sum: &mut Block, a: &Block, b: &Block) {
     for i in 0..BLOCK {
-        total[i] = sums[0][i] + sums[1][i];
+        sum[i] = I::mul_add(a[i], b[i], sum[i]);
     }
+}
+
+/// `a . b`, not yet added up over the lanes.
+#[inline(always)]
+fn dot_lanes<I: Isa>(out: &mut Block, a: &[Block], b: &[Block]) {
+    // two sums hide the latency of an addition
+    let (mut even, mut odd) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<2>(), b.as_chunks::<2>());
+    for ([a, c], [b, d]) in a.iter().zip(b) {
+        add_product::<I>(&mut even, a, b);
+        add_product::<I>(&mut odd, c, d);
+    }
+    if let ([a], [b]) = (a_rest, b_rest) {
+        add_product::<I>(&mut even, a, b);
+    }
+    for i in 0..BLOCK {
+        out[i] = even[i] + odd[i];
+    }
+}
+
+/// Sum over the lanes, in pairs.
+#[inline(always)]
+fn sum_lanes(lanes: &Block) -> f32 {
+    let mut sums = *lanes;
     let mut half = BLOCK / 2;
     while half > 0 {
         for i in 0..half {
-            total[i] += total[i + half];
+            sums[i] += sums[i + half];
         }
         half /= 2;
     }
-    total[0]
+    sums[0]
 }
 
 vectorised! {
-    /// `out[k] = query . rows[k]`.
-    pub(super) fn dots<I>(out: &mut [f32], query: &[Block], rows: &[Block]) {
-        for (out, row) in out.iter_mut().zip(rows.chunks_exact(query.len())) {
-            *out = dot::<I>(query, row);
+    /// `out[k] = query . rows[k]`. `lanes` is working memory for as many blocks as `out` has numbers: adding up over lanes in the
+    /// same loop makes the compiler split the registers of the products.
+    pub(super) fn dots<I>(out: &mut [f32], lanes: &mut [Block], query: &[Block], rows: &[Block]) {
+        for (lanes, row) in lanes.iter_mut().zip(rows.chunks_exact(query.len())) {
+            dot_lanes::<I>(lanes, query, row);
+        }
+        for (out, lanes) in out.iter_mut().zip(lanes) {
+            *out = sum_lanes(lanes);
         }
     }
 }

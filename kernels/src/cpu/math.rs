@@ -14,9 +14,9 @@ const ROUND_F32: f32 = 12_582_912.0;
 fn sin_reduced<I: Isa>(r: f32) -> f32 {
     let s = r * r;
     let p = I::mul_add(s, -2.388_903_8e-8, 2.752_584_8e-6);
-    let p = I::mul_add(s, p, -1.984_089_0e-4);
-    let p = I::mul_add(s, p, 8.333_331_4e-3);
-    let p = I::mul_add(s, p, -1.666_666_66e-1);
+    let p = I::mul_add(s, p, -1.984_089e-4);
+    let p = I::mul_add(s, p, 8.333_331e-3);
+    let p = I::mul_add(s, p, -1.666_666_7e-1);
     I::mul_add(r * s, p, r)
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn forward(plan: &MailPlan, shape: &Shape, weights: &Weights<'_>) -> 
     if plan.rows.is_empty() || shape.d == 0 {
         return (memory, kept);
     }
-    let merged = merged_weights(shape, weights);
+    let merged = (plan.rows.len() > TILE).then(|| Merged::new(shape, weights));
     let mut updated = pick_rows(&mut memory, shape.d, &plan.rows);
     let mut kept_rows: Vec<&mut [f32]> = kept.chunks_exact_mut(shape.kept()).collect();
     updated.par_chunks_mut(TILE).zip(kept_rows.par_chunks_mut(TILE)).enumerate().for_each_init(
@@ -76,7 +76,10 @@ pub(crate) fn forward(plan: &MailPlan, shape: &Shape, weights: &Weights<'_>) -> 
         |scratch, (task, (out, kept))| {
             let first = task * TILE;
             scratch.tile.load(plan, shape, weights, first..first + out.len());
-            scratch.multiply(shape, weights, &merged);
+            match &merged {
+                Some(merged) => scratch.multiply_merged(shape, weights, merged),
+                None => scratch.multiply(shape, weights),
+            }
             scratch.apply_cell(shape, weights, first, out, kept);
         },
     );
@@ -90,18 +93,35 @@ fn pick_rows<'a>(matrix: &'a mut [f32], width: usize, rows: &[u32]) -> Vec<&'a m
     all.filter_map(|(i, row)| wanted.next_if(|&&wanted| wanted as usize == i).map(|_| row)).collect()
 }
 
-/// `w_ih` transposed, `[X, G]`, with `w_hh` added where both meet the node's own memory and their products are only summed.
-fn merged_weights(shape: &Shape, weights: &Weights<'_>) -> Vec<f32> {
-    let mut merged = vec![0.0; shape.x * shape.g];
-    for gate in 0..shape.g {
-        let row = &weights.w_ih[gate * shape.x..][..shape.x];
-        let recurrent = &weights.w_hh[gate * shape.d..][..shape.d];
-        for (column, &weight) in row.iter().enumerate() {
-            let extra = if gate < shape.summed && column < shape.d { recurrent[column] } else { 0.0 };
-            merged[column * shape.g + gate] = weight + extra;
+/// Weights rearranged for many rows: transposed, so that products read them in order, and added where they can be.
+struct Merged {
+    /// `[X, G]`: `w_ih` transposed, with `w_hh` added where both meet the node's own memory and their products are only summed.
+    message: Vec<f32>,
+    /// `[D, G - summed]`: the rest of `w_hh` transposed.
+    apart: Vec<f32>,
+}
+
+impl Merged {
+    fn new(shape: &Shape, weights: &Weights<'_>) -> Self {
+        let Shape { d, x, g, summed, .. } = *shape;
+        let mut message = transposed(weights.w_ih, g, x);
+        for (column, row) in message.chunks_exact_mut(g).take(d).enumerate() {
+            for (gate, weight) in row[..summed].iter_mut().enumerate() {
+                *weight += weights.w_hh[gate * d + column];
+            }
+        }
+        Self { message, apart: transposed(&weights.w_hh[summed * d..], g - summed, d) }
+    }
+}
+
+fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = vec![0.0; rows * columns];
+    for (i, row) in matrix.chunks_exact(columns).enumerate() {
+        for (j, &x) in row.iter().enumerate() {
+            out[j * rows + i] = x;
         }
     }
-    merged
+    out
 }
 
 /// Working memory of one task.
@@ -118,24 +138,45 @@ impl Scratch {
         Self { tile: MailTile::new(), input: Vec::new(), recurrent: Vec::new() }
     }
 
-    fn multiply(&mut self, shape: &Shape, weights: &Weights<'_>, merged: &[f32]) {
+    /// Products for a few rows, from the weights as they are.
+    fn multiply(&mut self, shape: &Shape, weights: &Weights<'_>) {
         let Shape { d, x, g, summed, .. } = *shape;
-        let (mails, full) = (self.tile.mails.len(), self.tile.full);
-        let apart = g - summed;
-        self.input.clear();
-        self.input.resize(mails * g, 0.0);
-        self.recurrent.resize(mails * apart, 0.0);
+        let (mails, full, apart) = self.prepare(shape);
+        let message = Matrix::new(&self.tile.message, full, x, x);
+        let memory = Matrix::new(&self.tile.message, mails, d, x);
+        let w_ih = Matrix::new(weights.w_ih, g, x, x).t();
+        let w_summed = Matrix::new(weights.w_hh, summed, d, d).t();
+        let w_apart = Matrix::new(&weights.w_hh[summed * d..], apart, d, d).t();
+        multiply(MatrixMut::new(&mut self.input, full, g, g), Into::Replace, message, w_ih);
+        multiply(MatrixMut::new(&mut self.input, mails, summed, g), Into::Add, memory, w_summed);
+        multiply(MatrixMut::new(&mut self.recurrent, mails, apart, apart), Into::Replace, memory, w_apart);
+    }
 
+    /// The same for many rows: one product less.
+    fn multiply_merged(&mut self, shape: &Shape, weights: &Weights<'_>, merged: &Merged) {
+        let Shape { d, x, g, summed, .. } = *shape;
+        let (mails, full, apart) = self.prepare(shape);
         let (message, empties) = self.tile.message.split_at(full * x);
         let (into_full, into_empties) = self.input.split_at_mut(full * g);
-        multiply(MatrixMut::new(into_full, full, g, g), Into::Replace, Matrix::new(message, full, x, x), Matrix::new(merged, x, g, g));
+        let w_message = Matrix::new(&merged.message, x, g, g);
+        multiply(MatrixMut::new(into_full, full, g, g), Into::Replace, Matrix::new(message, full, x, x), w_message);
         let memory = Matrix::new(empties, mails - full, d, x);
         let w_summed = Matrix::new(weights.w_hh, summed, d, d).t();
         multiply(MatrixMut::new(into_empties, mails - full, summed, g), Into::Replace, memory, w_summed);
 
         let memory = Matrix::new(&self.tile.message, mails, d, x);
-        let w_apart = Matrix::new(&weights.w_hh[summed * d..], apart, d, d).t();
+        let w_apart = Matrix::new(&merged.apart, d, apart, apart);
         multiply(MatrixMut::new(&mut self.recurrent, mails, apart, apart), Into::Replace, memory, w_apart);
+    }
+
+    /// Makes room; the gates of empty messages start at zero. Returns mails, full mails, and gates whose products stand apart.
+    fn prepare(&mut self, shape: &Shape) -> (usize, usize, usize) {
+        let mails = self.tile.mails.len();
+        let apart = shape.g - shape.summed;
+        self.input.clear();
+        self.input.resize(mails * shape.g, 0.0);
+        self.recurrent.resize(mails * apart, 0.0);
+        (mails, self.tile.full, apart)
     }
 
     fn apply_cell(&self, shape: &Shape, weights: &Weights<'_>, first: usize, out: &mut [&mut [f32]], kept: &mut [&mut [f32]]) {

@@ -24,7 +24,7 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new(seed: u64, rows: usize, width: usize) -> Arc<dyn Rows> {
+    pub fn of(seed: u64, rows: usize, width: usize) -> Arc<dyn Rows> {
         Arc::new(Self { width, numbers: numbers(seed, rows * width) })
     }
 }
@@ -71,7 +71,7 @@ impl MailSizes {
             unique: self.unique,
             memory: numbers(1, self.unique * self.d),
             dt: numbers(3, mails).iter().zip(&empty).map(|(dt, &empty)| if empty { f32::NAN } else { 3.0 + 3.0 * dt }).collect(),
-            features: self.e.map(|e| Table::new(4, EVENTS, e)),
+            features: self.e.map(|e| Table::of(4, EVENTS, e)),
             rows,
             empty,
             other,
@@ -125,7 +125,7 @@ impl AttentionSizes {
         let dt = numbers(5, roots * k).iter().enumerate().map(|(at, dt)| if valid(at) { 3.0 + 3.0 * dt } else { f32::NAN }).collect();
         AttentionPlan {
             neighbours: Neighbours { roots, k, count, row, event, dt },
-            features: self.e.map(|e| Table::new(6, EVENTS, e)),
+            features: self.e.map(|e| Table::of(6, EVENTS, e)),
             activation: self.activation,
             dropout: self.rate.map(|rate| Dropout { rate, seed: 99 }),
         }

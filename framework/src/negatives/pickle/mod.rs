@@ -2,12 +2,17 @@
 //!
 //! A pickle is a program for a stack machine that may call anything. This machine knows the opcodes such a dict needs (protocols 2 to 5) and six names, which
 //! it takes as marks and never calls; anything else is refused with its place in the file. Work and memory stay linear in the size of the file.
+mod value;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use value::{Array, Bytes, Dtype, Name, Value};
+pub(super) use value::{Entry, Number};
+
 /// Why a pickle is not a table of negatives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PickleError {
+pub(super) enum PickleError {
     /// The file ends inside the pickle.
     #[error("the file ends inside the operation at byte {offset}")]
     Truncated {
@@ -40,138 +45,11 @@ pub enum PickleError {
     },
 }
 
-/// A dict entry: a tuple of numbers and an array of numbers.
-#[derive(Debug, PartialEq)]
-pub(super) struct Entry {
-    pub key: Vec<Number>,
-    pub values: Vec<Number>,
-}
-
-/// A whole number or a fraction, as Python had it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
-    Whole(i64),
-    Real(f64),
-}
-
-impl Number {
-    /// The number if it is whole, whatever its type was.
-    pub(super) fn whole(self) -> Option<i64> {
-        match self {
-            Number::Whole(value) => Some(value),
-            // 2^53: up to there a double counts in ones.
-            Number::Real(value) if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => Some(value as i64),
-            Number::Real(_) => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Number {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Number::Whole(value) => value.fmt(f),
-            Number::Real(value) => value.fmt(f),
-        }
-    }
-}
-
-/// Reads a pickle's dict entries in the file's order.
-pub(super) fn read(input: &[u8]) -> Result<Vec<Entry>, PickleError> {
+/// Reads a pickle and gives its dict's entries in the file's order, decoding one at a time.
+pub(super) fn read(input: &[u8]) -> Result<impl Iterator<Item = Result<Entry, PickleError>>, PickleError> {
     let mut machine = Machine { input, ..Machine::default() };
     while !machine.step()? {}
-    machine.entries()
-}
-
-#[derive(Clone, Debug)]
-enum Value<'a> {
-    None,
-    Flag,
-    Number(Number),
-    Text(&'a str),
-    Bytes(Bytes<'a>),
-    Tuple(Rc<[Value<'a>]>),
-    Name(Name),
-    /// Place among the machine's types; a later BUILD completes it.
-    Dtype(usize),
-    /// Place among the machine's arrays, likewise.
-    Array(usize),
-    /// The one dict.
-    Dict,
-}
-
-#[derive(Clone, Debug)]
-enum Bytes<'a> {
-    Borrowed(&'a [u8]),
-    Owned(Rc<[u8]>),
-}
-
-impl Bytes<'_> {
-    fn get(&self) -> &[u8] {
-        match self {
-            Bytes::Borrowed(bytes) => bytes,
-            Bytes::Owned(bytes) => bytes,
-        }
-    }
-}
-
-/// The names that may occur.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Name {
-    Ndarray,
-    Dtype,
-    Reconstruct,
-    FromBuffer,
-    Scalar,
-    Encode,
-}
-
-impl Name {
-    fn parse(module: &str, name: &str) -> Option<Self> {
-        // numpy 2 moved its `core` to `_core`.
-        match (module, name) {
-            ("numpy", "ndarray") => Some(Name::Ndarray),
-            ("numpy", "dtype") => Some(Name::Dtype),
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Some(Name::Reconstruct),
-            ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Some(Name::Scalar),
-            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Some(Name::FromBuffer),
-            ("_codecs", "encode") => Some(Name::Encode),
-            _ => None,
-        }
-    }
-}
-
-/// An element type: signed, unsigned or floating, and its bytes.
-#[derive(Clone, Copy, Debug)]
-struct Dtype {
-    kind: u8,
-    width: usize,
-}
-
-impl Dtype {
-    fn parse(code: &str) -> Option<Self> {
-        let (kind, width) = code.split_at_checked(1)?;
-        let (kind, width) = (kind.as_bytes()[0], width.parse().ok()?);
-        let known = matches!((kind, width), (b'i' | b'u', 1 | 2 | 4 | 8) | (b'f', 4 | 8));
-        known.then_some(Self { kind, width })
-    }
-
-    /// One little-endian element.
-    fn decode(self, bytes: &[u8]) -> Option<Number> {
-        let word = bytes.iter().rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
-        let unused = 64 - 8 * self.width as u32;
-        match (self.kind, self.width) {
-            (b'f', 4) => Some(Number::Real(f64::from(f32::from_bits(word as u32)))),
-            (b'f', _) => Some(Number::Real(f64::from_bits(word))),
-            (b'i', _) => Some(Number::Whole((word << unused) as i64 >> unused)),
-            _ => i64::try_from(word).ok().map(Number::Whole),
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Array<'a> {
-    dtype: Dtype,
-    bytes: Bytes<'a>,
+    machine.finish()
 }
 
 #[derive(Debug, Default)]
@@ -198,7 +76,9 @@ impl<'a> Machine<'a> {
         match opcode {
             b'.' => return Ok(true),
             0x80 => self.protocol()?,
-            0x95 => drop(self.take(8)?),
+            0x95 => {
+                self.take(8)?;
+            }
             b'(' => self.marks.push(self.stack.len()),
             b'}' => self.dict()?,
             b'N' => self.stack.push(Value::None),
@@ -247,11 +127,15 @@ impl<'a> Machine<'a> {
     }
 
     fn pop(&mut self) -> Result<Value<'a>, PickleError> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        if self.stack.len() <= floor {
-            return Err(self.wrong("nothing to take"));
-        }
+        self.last(1)?;
         self.stack.pop().ok_or_else(|| self.wrong("nothing to take"))
+    }
+
+    /// Where the last `count` values start. Values below the last mark are out of reach, so a mark never points past the stack's end.
+    fn last(&self, count: usize) -> Result<usize, PickleError> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        let start = self.stack.len().checked_sub(count).filter(|&start| start >= floor);
+        start.ok_or_else(|| self.wrong(format!("{count} values are needed and fewer are there")))
     }
 
     fn mark(&mut self) -> Result<usize, PickleError> {
@@ -316,9 +200,7 @@ impl<'a> Machine<'a> {
     }
 
     fn tuple(&mut self, count: usize) -> Result<(), PickleError> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        let start = self.stack.len().checked_sub(count).filter(|&start| start >= floor);
-        let start = start.ok_or_else(|| self.wrong("a tuple of more than there is"))?;
+        let start = self.last(count)?;
         let items: Rc<[Value<'a>]> = self.stack.split_off(start).into();
         // Arguments hold a shape and no table nests deeper; a tuple of any depth would be dropped by recursion of that depth.
         let too_deep = |item: &Value<'_>| matches!(item, Value::Tuple(inner) if inner.iter().any(|value| matches!(value, Value::Tuple(_))));
@@ -434,9 +316,12 @@ impl<'a> Machine<'a> {
     }
 
     fn set_items(&mut self, opcode: u8) -> Result<(), PickleError> {
-        let start = if opcode == b'u' { self.mark()? } else { self.stack.len().saturating_sub(2) };
+        let start = match opcode {
+            b'u' => self.mark()?,
+            _ => self.last(2)?,
+        };
         let items = self.stack.split_off(start);
-        if items.len() % 2 != 0 || !matches!(self.stack.last(), Some(Value::Dict)) {
+        if !items.len().is_multiple_of(2) || !matches!(self.stack.last(), Some(Value::Dict)) {
             return Err(self.wrong("entries without a dict, or a key without a value"));
         }
         let mut items = items.into_iter();
@@ -446,13 +331,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The finished dict.
-    fn entries(&self) -> Result<Vec<Entry>, PickleError> {
+    /// The entries of the finished dict.
+    fn finish(mut self) -> Result<impl Iterator<Item = Result<Entry, PickleError>>, PickleError> {
         if !matches!(self.stack[..], [Value::Dict]) {
             return Err(self.wrong("what is stored is not one dict"));
         }
         let mut budget = self.input.len();
-        self.items.iter().map(|(key, value)| self.entry(key, value, &mut budget)).collect()
+        let items = std::mem::take(&mut self.items);
+        Ok(items.into_iter().map(move |(key, value)| self.entry(&key, &value, &mut budget)))
     }
 
     fn entry(&self, key: &Value<'a>, value: &Value<'a>, budget: &mut usize) -> Result<Entry, PickleError> {

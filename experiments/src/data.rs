@@ -1,0 +1,139 @@
+//! The data a spec names, opened, cut and indexed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use tempograph_framework::{
+    Dataset, EventId, Features, FixedNegatives, NegativeSet, NodeId, Side, Split, TgbNegatives, Timestamp,
+};
+use tempograph_kernels::Rows;
+use tempograph_models::{Embedding, FeatureWidths};
+use tempograph_trainers::{Course, DataReport, Part};
+
+use crate::spec::{DataSpec, ModelSpec, RunSpec};
+
+/// Opens the dataset a spec names and makes it ready for training.
+///
+/// # Errors
+/// A folder that is not there or not prepared, a damaged set, a split with nothing in it.
+pub fn open(spec: &DataSpec) -> Result<Course> {
+    let path = Path::new(&spec.path);
+    if path.is_dir() && !path.join("dataset.json").exists() {
+        bail!("{0} is not a prepared dataset; make one with `tempograph prepare {0} --out DIR` and put DIR in data.path", spec.path);
+    }
+    let dataset = Dataset::from_spec(&spec.path).with_context(|| format!("data.path = \"{}\"", spec.path))?;
+    let split = Split::by_time(dataset.log.time(), spec.val, spec.test)?;
+    for (name, range) in [("training", &split.train), ("validation", &split.val), ("test", &split.test)] {
+        if range.is_empty() {
+            bail!("the {name} split of {} is empty: its {} events have too few distinct times for data.val and data.test", spec.path, dataset.log.len());
+        }
+    }
+    let features = features(spec, &dataset)?;
+    let fixed = spec.negatives.as_ref().map(|files| fixed_negatives(files, &dataset, &split)).transpose()?;
+    let mut course = Course::new(dataset, features, split)?;
+    course.fixed = fixed;
+    Ok(course)
+}
+
+/// Fills in what a spec leaves to the data: the time scale of JODIE's projection.
+pub fn resolve(spec: &mut RunSpec, course: &Course) {
+    let ModelSpec::Tgn(model) = &mut spec.model;
+    if model.embedding == Embedding::Time && model.time_scale.is_none() {
+        model.time_scale = Some(mean_gap(course));
+    }
+}
+
+/// Mean ticks between a source's consecutive events in the training split; 1 where no source has two.
+fn mean_gap(course: &Course) -> f64 {
+    let log = &course.dataset.log;
+    let mut last = vec![None; course.dataset.nodes];
+    let (mut sum, mut count) = (0.0, 0u64);
+    for event in course.split.train.clone() {
+        let (src, time) = (log.src()[event].index(), log.time()[event]);
+        if let Some(before) = last[src].replace(time) {
+            sum += f64::from(time.since(before));
+            count += 1;
+        }
+    }
+    if sum > 0.0 { sum / count as f64 } else { 1.0 }
+}
+
+/// Widths of the features a model reads in this course.
+pub fn widths(course: &Course) -> FeatureWidths {
+    let width = |rows: &Option<Arc<dyn Rows>>| rows.as_ref().map_or(0, |rows| rows.width());
+    FeatureWidths { edge: width(&course.features.edges), node: width(&course.features.nodes) }
+}
+
+/// What the report says of the data.
+pub fn report(course: &Course) -> DataReport {
+    let (dataset, split, widths) = (&course.dataset, &course.split, widths(course));
+    let new = |part| {
+        let touched = |&i: &usize| course.new_nodes.touched_by(dataset.log.src()[i], dataset.log.dst()[i]);
+        course.range(part).filter(touched).count()
+    };
+    DataReport {
+        name: dataset.name.clone(),
+        checksum: dataset.checksum.clone(),
+        events: dataset.log.len(),
+        nodes: dataset.nodes,
+        edge_features: widths.edge,
+        node_features: widths.node,
+        split: [split.val.start, split.test.start],
+        new_node_events: [new(Part::Val), new(Part::Test)],
+    }
+}
+
+fn features(spec: &DataSpec, dataset: &Dataset) -> Result<Features> {
+    let edges: Option<Arc<dyn Rows>> = match spec.edge_columns().map_err(anyhow::Error::msg)? {
+        None => dataset.log.features().cloned(),
+        Some(0) => None,
+        Some(columns) => Some(Arc::new(Zeros(vec![0.0; columns]))),
+    };
+    let nodes = dataset.node_features.clone().filter(|_| spec.node_features).map(|table| Arc::new(table) as Arc<dyn Rows>);
+    Ok(Features { edges, nodes })
+}
+
+/// Every row is zero: what peers that need features are run with.
+#[derive(Debug)]
+struct Zeros(Vec<f32>);
+
+impl Rows for Zeros {
+    fn width(&self) -> usize {
+        self.0.len()
+    }
+    fn row(&self, _: u64) -> &[f32] {
+        &self.0
+    }
+}
+
+fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &Split) -> Result<[NegativeSet; 2]> {
+    let read = |file: &Path, range: &std::ops::Range<usize>| -> Result<NegativeSet> {
+        let fixed = if file.extension().is_some_and(|extension| extension == "pkl") {
+            tgb_negatives(file, dataset, range)?
+        } else {
+            FixedNegatives::read(file)?
+        };
+        let (first, events) = (fixed.first().index(), fixed.events());
+        if first > range.start || first + events < range.end {
+            bail!("{} lists events {first}..{}, but events {}..{} are asked about", file.display(), first + events, range.start, range.end);
+        }
+        Ok(NegativeSet::Fixed(fixed))
+    };
+    let named = |file: &Path, range| read(file, range).with_context(|| format!("data.negatives: {}", file.display()));
+    Ok([named(&files[0], &split.val)?, named(&files[1], &split.test)?])
+}
+
+fn tgb_negatives(file: &Path, dataset: &Dataset, range: &std::ops::Range<usize>) -> Result<FixedNegatives> {
+    // A TGB file names nodes by one running number, destinations behind the sources, which is the dense number where ids are dense;
+    // in other sets it is the user's own id.
+    let node = |id: i64| {
+        let id = u64::try_from(id).ok()?;
+        let own = dataset.ids.node(Side::Destination, id).ok().or_else(|| dataset.ids.node(Side::Source, id).ok());
+        own.or_else(|| u32::try_from(id).ok().filter(|&id| (id as usize) < dataset.nodes).map(NodeId))
+    };
+    let list = TgbNegatives::read(file, node)?;
+    let log = &dataset.log;
+    let time: Vec<Timestamp> = log.time()[range.clone()].to_vec();
+    Ok(list.for_events(EventId(range.start as u64), &log.src()[range.clone()], &log.dst()[range.clone()], &time)?)
+}

@@ -1,0 +1,26 @@
+//! The command line of Tempograph: where models, trainers and the server meet.
+//!
+//! Each subcommand is a module with a clap `Args` struct and a `run` that takes it, so that the binary is only a
+//! dispatch and a test can run a subcommand without a process.
+//!
+//! ```
+//! use tempograph_experiments::fetch::Set;
+//!
+//! let wikipedia = Set::find("wikipedia")?;
+//! assert_eq!(wikipedia.url, "http://snap.stanford.edu/jodie/wikipedia.csv");
+//! # Ok::<(), tempograph_experiments::fetch::FetchError>(())
+//! ```
+
+mod data;
+pub mod bench;
+pub mod device;
+pub mod eval;
+pub mod export;
+pub mod fetch;
+pub mod new;
+pub mod prepare;
+mod progress;
+mod runs;
+pub mod serve;
+pub mod spec;
+pub mod train;

@@ -1,0 +1,243 @@
+//! A TOML experiment, read twice: [`RunSpec`] is what the file says, and what it leaves out.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use tempograph_framework::nearest;
+use tempograph_models::TgnSpec;
+use tempograph_trainers::{EvalSpec, TrainSpec};
+
+/// What a spec file says. Every key has a default but `data.path`; unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// Name of the run and of its folder (the file's own name).
+    #[serde(default)]
+    pub name: String,
+    /// Seed of weights, negatives and dropout (0).
+    #[serde(default)]
+    pub seed: u64,
+    /// Threads that compute; 0 takes all cores (0).
+    #[serde(default)]
+    pub threads: usize,
+    /// Where tensors live: `cpu` or `cuda:N` (`cpu`).
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// Write a servable artifact into the run's folder when it is finished (true).
+    #[serde(default = "yes")]
+    pub export: bool,
+    /// The events.
+    pub data: DataSpec,
+    /// The model.
+    #[serde(default)]
+    pub model: ModelSpec,
+    /// Training.
+    #[serde(default)]
+    pub train: TrainSpec,
+    /// Evaluation.
+    #[serde(default)]
+    pub eval: EvalSpec,
+}
+
+/// Which events, and how they are cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// A folder made by `tempograph prepare`, or `synthetic:key=value,…` for the built-in stream.
+    pub path: String,
+    /// Share of the time for validation (0.15).
+    #[serde(default = "share")]
+    pub val: f64,
+    /// Share of the time for the test (0.15).
+    #[serde(default = "share")]
+    pub test: f64,
+    /// Which edge features the model reads: `real` (those the set has, if any), `none`, or `zeros:N` for `N` columns of zeros (`real`).
+    #[serde(default = "real")]
+    pub edge_features: String,
+    /// Whether the model reads the set's node features (true).
+    #[serde(default = "yes")]
+    pub node_features: bool,
+    /// Fixed evaluation negatives, `[val, test]` files as TGB has them (`.pkl`) or as this program writes them (`.safetensors`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negatives: Option<[PathBuf; 2]>,
+}
+
+/// The model, by its kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ModelSpec {
+    /// Temporal graph network with memory.
+    Tgn(TgnSpec),
+}
+
+impl Default for ModelSpec {
+    fn default() -> ModelSpec {
+        ModelSpec::Tgn(TgnSpec::default())
+    }
+}
+
+fn cpu() -> String {
+    "cpu".into()
+}
+fn real() -> String {
+    "real".into()
+}
+fn yes() -> bool {
+    true
+}
+fn share() -> f64 {
+    0.15
+}
+
+impl RunSpec {
+    /// Reads a spec file and lays `sets`, `key=value` with dotted keys, over it.
+    ///
+    /// # Errors
+    /// Names the file, the place and the value, and for an unknown key the nearest known one.
+    pub fn read(path: &Path, sets: &[String]) -> Result<RunSpec> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the spec {}", path.display()))?;
+        let mut spec = RunSpec::parse(&text, sets).with_context(|| format!("in the spec {}", path.display()))?;
+        if spec.name.is_empty() {
+            spec.name = path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
+        }
+        Ok(spec)
+    }
+
+    /// Reads a spec's text and lays `sets` over it.
+    ///
+    /// # Errors
+    /// As [`read`](RunSpec::read), less the file.
+    pub fn parse(text: &str, sets: &[String]) -> Result<RunSpec> {
+        let spec: RunSpec = toml::from_str(text).map_err(explain)?;
+        if sets.is_empty() {
+            return spec.checked();
+        }
+        let mut table: toml::Table = toml::from_str(text).map_err(explain)?;
+        for set in sets {
+            lay_over(&mut table, set).with_context(|| format!("--set {set}"))?;
+        }
+        let laid: RunSpec = table.try_into().map_err(explain).with_context(|| format!("after --set {}", sets.join(" --set ")))?;
+        laid.checked()
+    }
+
+    /// The spec with every default filled in.
+    ///
+    /// # Errors
+    /// Never in practice: every value has a TOML form.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+
+    /// Settings of the TGN.
+    pub fn tgn(&self) -> &TgnSpec {
+        let ModelSpec::Tgn(spec) = &self.model;
+        spec
+    }
+
+    fn checked(self) -> Result<RunSpec> {
+        let wrong = [self.tgn().check(), self.train.check(), self.eval.check(), self.data.check()].into_iter().find_map(Result::err);
+        match wrong {
+            Some(wrong) => bail!(wrong),
+            None => Ok(self),
+        }
+    }
+}
+
+impl DataSpec {
+    fn check(&self) -> Result<(), String> {
+        if !(self.val > 0.0 && self.test > 0.0 && self.val + self.test < 1.0) {
+            return Err(format!("data.val = {} and data.test = {} must be positive and leave something to train on", self.val, self.test));
+        }
+        self.edge_columns().map(|_| ())
+    }
+
+    /// `Some(n)` for `n` columns of zeros, `Some(0)` for none, `None` for those of the set.
+    ///
+    /// # Errors
+    /// A sentence naming the value.
+    pub fn edge_columns(&self) -> Result<Option<usize>, String> {
+        match self.edge_features.as_str() {
+            "real" => Ok(None),
+            "none" => Ok(Some(0)),
+            other => {
+                let columns = other.strip_prefix("zeros:").and_then(|columns| columns.parse().ok());
+                columns.map(Some).ok_or_else(|| format!("data.edge_features = \"{other}\"; it is \"real\", \"none\" or \"zeros:N\""))
+            }
+        }
+    }
+}
+
+/// Sets one dotted key. The value is TOML; a bare word is a string.
+fn lay_over(table: &mut toml::Table, set: &str) -> Result<()> {
+    let (key, value) = set.split_once('=').context("a setting is key=value, for example train.lr=1e-3")?;
+    let value = value.trim();
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
+    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_string()));
+    let mut parts = key.trim().split('.').peekable();
+    let mut at = table;
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            at.insert(part.to_string(), value);
+            return Ok(());
+        }
+        let below = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = below.as_table_mut().with_context(|| format!("`{part}` is not a section"))?;
+    }
+    bail!("the key is empty")
+}
+
+/// The parser's message, with the nearest known key where a key is unknown.
+fn explain(error: toml::de::Error) -> anyhow::Error {
+    let message = error.to_string();
+    let names: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
+    let unknown = ["unknown field", "unknown variant"].iter().any(|what| error.message().starts_with(what));
+    match names.split_first() {
+        Some((wrong, known)) if unknown => match nearest(wrong, known.iter().copied()) {
+            Some(near) => anyhow::anyhow!("{}\ndid you mean `{near}`?", message.trim_end()),
+            None => anyhow::anyhow!(message),
+        },
+        _ => anyhow::anyhow!(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "[data]\npath = \"synthetic:events=100\"\n";
+
+    #[test]
+    fn what_is_left_out_has_its_default_and_a_resolved_spec_reads_back() {
+        let spec = RunSpec::parse(MINIMAL, &[]).unwrap();
+        assert_eq!((spec.train.batch, spec.tgn().memory, spec.eval.negatives), (200, 100, 49));
+        assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
+    }
+
+    #[test]
+    fn settings_lie_over_the_file() {
+        let sets = ["train.lr=1e-3", "model.updater=rnn", "seed=7", "model.kind=tgn"].map(String::from);
+        let spec = RunSpec::parse(MINIMAL, &sets).unwrap();
+        assert_eq!((spec.train.lr, spec.seed), (1e-3, 7));
+        assert_eq!(spec.tgn().updater, tempograph_models::Updater::Rnn);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_nearest_known_one() {
+        for (text, near) in [("[train]\nbtach = 1", "batch"), ("[model]\nkind = \"tgn\"\nneighbors = 3", "neighbours"), ("sed = 1\n", "seed")] {
+            let text = if text.starts_with('[') { format!("{MINIMAL}{text}") } else { format!("{text}{MINIMAL}") };
+            let error = RunSpec::parse(&text, &[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("did you mean `{near}`?")), "{error}");
+        }
+        let error = format!("{:#}", RunSpec::parse(MINIMAL, &["train.epoch=3".into()]).unwrap_err());
+        assert!(error.contains("did you mean `epochs`?"), "{error}");
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_named() {
+        for (set, says) in [("model.heads=3", "heads = 3"), ("train.lr=-1", "train.lr = -1"), ("data.edge_features=all", "\"all\""), ("data.val=0.9", "data.val")] {
+            let error = format!("{:#}", RunSpec::parse(MINIMAL, &[set.into()]).unwrap_err());
+            assert!(error.contains(says), "{set}: {error}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! `tempograph train`: from a spec to a report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tempograph_framework::{LinkMetrics, Model, NegativeRule};
+use tempograph_kernels::TemporalOps;
+use tempograph_kernels::tensor::{AutodiffBackend, AutodiffModule, Cpu, Module};
+use tempograph_models::{Heuristic, Tgn};
+use tempograph_trainers::{
+    Board, Course, Evaluation, Examination, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status, Watch, evaluate, kept,
+    peak_memory_bytes, warm,
+};
+
+use crate::device::{self, Device};
+use crate::progress::{All, Terminal};
+use crate::spec::RunSpec;
+use crate::export::{self, Until};
+use crate::runs::Run;
+use crate::data;
+
+/// Train a model from a TOML experiment, evaluate it, and write a report.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tempograph train experiments/quickstart.toml
+  tempograph train experiments/wikipedia.toml --set seed=1 --set train.lr=1e-3 --out runs/wiki-1
+  tempograph train experiments/wikipedia.toml --resume        go on after Ctrl-C or a crash
+
+Ctrl-C stops at the next batch and writes a checkpoint; a second Ctrl-C stops at once.
+A run's folder holds report.json, spec.toml, best.safetensors, checkpoint.safetensors, tensorboard/ and artifact/.")]
+pub struct TrainArgs {
+    /// The experiment; `tempograph new` writes one with every key explained.
+    spec: PathBuf,
+    /// Lay a setting over the spec, for example train.lr=1e-3.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// The run's folder [default: runs/NAME].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Go on from the folder's checkpoint.
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Replace a run that is there already.
+    #[arg(long)]
+    force: bool,
+    /// Print the report as JSON on standard output and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A spec, data or file problem, named; a loss that is not finite.
+pub fn run(args: &TrainArgs) -> Result<()> {
+    let spec = RunSpec::read(&args.spec, &args.sets)?;
+    let files = RunFiles { folder: args.out.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name)) };
+    make_folder(&files, &spec, args)?;
+    let stop = stop_on_ctrl_c()?;
+    device::use_threads(spec.threads)?;
+    let run = TrainRun { args, files: &files, stop: &stop };
+    match Device::parse(&spec.device)? {
+        Device::Cpu => run.on::<tempograph_kernels::tensor::CpuTape>(spec, &Default::default()),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => run.on::<tempograph_kernels::tensor::CudaTape>(spec, &device::cuda(index)?),
+    }
+}
+
+fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()> {
+    let folder = &files.folder;
+    if args.resume && !files.checkpoint().exists() {
+        bail!("{} has no checkpoint to resume from; leave --resume out to start", folder.display());
+    }
+    if args.resume {
+        let before = std::fs::read_to_string(files.spec()).with_context(|| format!("cannot read {}", files.spec().display()))?;
+        if before != spec.to_toml()? {
+            bail!("the spec differs from that of the run in {} ({}); resume with the same settings", folder.display(), files.spec().display());
+        }
+        return Ok(());
+    }
+    if files.report().exists() && !args.force {
+        let hint = "--resume goes on with it, --force replaces it, --out DIR puts the new one elsewhere";
+        bail!("{} holds a run already: {hint}", folder.display());
+    }
+    for old in [files.checkpoint(), files.best(), files.report()] {
+        if old.exists() {
+            std::fs::remove_file(&old).with_context(|| format!("cannot replace {}", old.display()))?;
+        }
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    std::fs::write(files.spec(), spec.to_toml()?).with_context(|| format!("cannot write {}", files.spec().display()))
+}
+
+/// A flag that Ctrl-C and SIGTERM set; the second time the process ends at once.
+///
+/// # Errors
+/// If no handler can be installed.
+pub fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping at the next batch; press Ctrl-C again to stop at once");
+    })?;
+    Ok(stop)
+}
+
+struct TrainRun<'a> {
+    args: &'a TrainArgs,
+    files: &'a RunFiles,
+    stop: &'a AtomicBool,
+}
+
+impl TrainRun<'_> {
+    fn on<B>(&self, mut spec: RunSpec, device: &B::Device) -> Result<()>
+    where
+        B: AutodiffBackend + TemporalOps,
+        B::InnerBackend: TemporalOps,
+    {
+        let course = data::open(&spec.data)?;
+        data::resolve(&mut spec, &course);
+        let model = Tgn::<B>::new(spec.tgn(), data::widths(&course), spec.seed, device);
+        let blank = model.valid();
+        let mut report = self.blank_report(&spec, &course, model.num_params())?;
+        self.say(&introduction(&report));
+        report.write(&self.files.report())?;
+
+        let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
+        let mut board = Board::new(&self.files.board(), 10);
+        let (files, stop) = (self.files.clone(), self.stop);
+        let fit = Fit { course: &course, train: &spec.train, eval: &spec.eval, seed: spec.seed, files, resume: self.args.resume, stop };
+        let outcome = fit.run(model, device, &mut All(vec![&mut terminal, &mut board]))?;
+        let (finished, fitted) = match outcome {
+            Outcome::Finished(fitted) => (true, fitted),
+            Outcome::Stopped(fitted) => (false, fitted),
+        };
+        take(&mut report, fitted);
+        let tested = finished && {
+            let best = kept::<B::InnerBackend, _>(&self.files.best(), blank, spec.tgn().needs(), course.features.clone())?;
+            self.test(&spec, &course, best, &mut report, &mut terminal)?
+        };
+        terminal.done();
+        report.status = if tested { Status::Finished } else { Status::Stopped };
+        report.peak_memory_bytes = peak_memory_bytes();
+        report.write(&self.files.report())?;
+        if let Some(test) = &report.test {
+            board.evaluation("test", test);
+        }
+        if tested {
+            return self.conclude(spec, course, &report);
+        }
+        self.say(&format!("stopped; go on with `tempograph train {} --resume`", self.command()));
+        Ok(())
+    }
+
+    /// The kept model on the test split under every rule, and the floors beside it. `false` if stopped.
+    fn test<B: TemporalOps>(
+        &self,
+        spec: &RunSpec,
+        course: &Course,
+        best: Kept<Tgn<B>>,
+        report: &mut Report,
+        watch: &mut dyn Watch,
+    ) -> Result<bool> {
+        let range = course.range(Part::Test);
+        for &rule in &spec.eval.rules {
+            let negatives = course.negatives(Part::Test, rule, &spec.eval);
+            let asked =
+                Examination { range: range.clone(), batch: spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes: Some(&course.new_nodes) };
+            let mut history = best.history.clone();
+            let mut heard = |answers: &tempograph_trainers::Answers<'_>| watch.examined("test", answers.first.index() - range.start, range.len());
+            let Some(evaluation) = evaluate::<B, _>(&best.model, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)? else {
+                return Ok(false);
+            };
+            report.test.get_or_insert_with(|| evaluation.clone());
+            report.test_by_rule.insert(rule_name(rule), evaluation);
+        }
+        if spec.eval.floors {
+            report.floors = floors(spec, course, self.stop)?;
+        }
+        Ok(true)
+    }
+
+    fn conclude(&self, spec: RunSpec, course: Course, report: &Report) -> Result<()> {
+        self.say(&conclusion(report, &self.files.folder));
+        if spec.export {
+            let artifact = self.files.folder.join("artifact");
+            let run = Run { spec, course, files: self.files.clone() };
+            match export::write(&run, Until::Test, &artifact, true, self.stop) {
+                Ok(_) => self.say(&format!("exported; serve it with\n  tempograph serve {}", artifact.display())),
+                Err(why) => eprintln!("not exported: {why:#}"),
+            }
+        }
+        if self.args.json {
+            println!("{}", serde_json::to_string_pretty(report)?);
+        }
+        Ok(())
+    }
+
+    fn blank_report(&self, spec: &RunSpec, course: &Course, parameters: usize) -> Result<Report> {
+        Ok(Report {
+            schema: REPORT_SCHEMA,
+            name: spec.name.clone(),
+            status: Status::Running,
+            seed: spec.seed,
+            threads: device::threads(),
+            device: spec.device.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: option_env!("TEMPOGRAPH_COMMIT").map(String::from),
+            spec: serde_json::to_value(spec)?,
+            data: data::report(course),
+            parameters,
+            epochs: Vec::new(),
+            best_epoch: None,
+            test: None,
+            test_by_rule: BTreeMap::new(),
+            floors: Vec::new(),
+            peak_memory_bytes: 0,
+            history_bytes: 0,
+            seconds: 0.0,
+        })
+    }
+
+    fn command(&self) -> String {
+        let sets: String = self.args.sets.iter().map(|set| format!(" --set {set}")).collect();
+        let out = self.args.out.as_ref().map_or_else(String::new, |out| format!(" --out {}", out.display()));
+        format!("{}{sets}{out}", self.args.spec.display())
+    }
+
+    fn say(&self, what: &str) {
+        if !self.args.json {
+            println!("{what}");
+        }
+    }
+}
+
+fn take(report: &mut Report, fitted: Fitted) {
+    report.best_epoch = fitted.best.map(|mark| mark.epoch);
+    report.epochs = fitted.epochs;
+    report.seconds = fitted.seconds;
+    report.history_bytes = fitted.history_bytes;
+}
+
+/// EdgeBank and last-10 on the test split, on the same questions and under the same lookup as the model.
+///
+/// # Errors
+/// As evaluation.
+pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<Floor>> {
+    let (time, test) = (course.dataset.log.time(), course.range(Part::Test));
+    let history = spec.tgn().history;
+    let window = time.last().map_or(0, |last| last.0 - time[test.start].0);
+    let rules = [
+        Heuristic::EdgeBank { window: None, history },
+        Heuristic::EdgeBank { window: Some(window), history },
+        Heuristic::LastK { k: 10, history },
+    ];
+    let negatives = course.negatives(Part::Test, spec.eval.rules[0], &spec.eval);
+    let mut floors = Vec::new();
+    for rule in rules {
+        let mut past = course.history(Model::<Cpu>::needs(&rule));
+        let log = &course.dataset.log;
+        let asked = Examination { range: test.clone(), batch: spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes: None };
+        let warmed = warm::<Cpu, _>(&rule, &mut past, log, 0..test.start, spec.train.batch, stop)?;
+        let found = if warmed { evaluate::<Cpu, _>(&rule, &mut past, log, &asked, stop, &mut |_| ())? } else { None };
+        if let Some(Evaluation { all, .. }) = found {
+            floors.push(Floor { name: rule.name(), history, test: all });
+        }
+    }
+    Ok(floors)
+}
+
+/// The rule's name as a spec has it.
+pub(crate) fn rule_name(rule: NegativeRule) -> String {
+    serde_json::to_value(rule).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+}
+
+fn introduction(report: &Report) -> String {
+    let data = &report.data;
+    format!(
+        "{}: {} events, {} nodes, {} edge and {} node features; trains on {}, validates on {}, tests on {}\n{} parameters, {} threads on {}",
+        data.name,
+        data.events,
+        data.nodes,
+        data.edge_features,
+        data.node_features,
+        data.split[0],
+        data.split[1] - data.split[0],
+        data.events - data.split[1],
+        report.parameters,
+        report.threads,
+        report.device
+    )
+}
+
+pub(crate) fn metric_title() -> String {
+    format!("{:<28} {:>7} {:>7} {:>7} {:>8}", "test", "AP", "AUC", "MRR", "Hits@10")
+}
+
+pub(crate) fn metric_row(name: &str, metrics: &LinkMetrics) -> String {
+    format!("{name:<28} {:>7.4} {:>7.4} {:>7.4} {:>8.4}", metrics.ap, metrics.auc, metrics.mrr, metrics.hits10)
+}
+
+fn conclusion(report: &Report, folder: &Path) -> String {
+    let mut lines = vec![metric_title()];
+    for (rule, evaluation) in &report.test_by_rule {
+        lines.push(metric_row(&format!("{} ({rule})", report.name), &evaluation.all));
+        lines.extend(evaluation.new_nodes.iter().map(|new| metric_row(&format!("  {} new-node events", new.count), new)));
+    }
+    lines.extend(report.floors.iter().map(|floor| metric_row(&floor.name, &floor.test)));
+    lines.push(format!(
+        "best epoch {}, {:.0} s, {} MB; report in {}",
+        report.best_epoch.unwrap_or(0),
+        report.seconds,
+        report.peak_memory_bytes >> 20,
+        folder.join("report.json").display()
+    ));
+    lines.join("\n")
+}
