@@ -41,8 +41,7 @@ fn the_template_names_and_explains_every_key() {
         for key in keys.iter().filter(|key| !SECTIONS.contains(&key.as_str())) {
             let sets = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
             let at = lines.iter().position(|line| sets(line)).unwrap_or_else(|| panic!("[{section}] leaves out `{key}`"));
-            let above = lines[..at].iter().rev().find(|line| line.starts_with('#') || line.is_empty());
-            assert!(above.is_some_and(|line| line.starts_with('#')), "[{section}] does not explain `{key}`");
+            assert!(at > 0 && lines[at - 1].starts_with('#'), "[{section}] does not explain `{key}` in the line above it");
         }
     }
 }
