@@ -39,7 +39,7 @@ pub struct TgnSpec {
     pub dropout: f32,
     /// Neighbour sampler: `recent` or `uniform`.
     pub sampler: Sampler,
-    /// What a query sees of its own batch: `exact` or `batch`.
+    /// What a query sees of its own batch: `exact`, `ordered` or `batch`.
     pub history: Lookup,
     /// Time shown with a neighbour: `since-event` (the paper) or `since-update` (PyG).
     pub time_delta: Delta,
