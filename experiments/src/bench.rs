@@ -151,7 +151,8 @@ fn show(args: &BenchArgs, spec: &RunSpec, ours: &[Measured], theirs: &[Measured]
     let rate = |runs: &[Measured]| median(runs.iter().map(|run| run.events_per_second));
     let ratio = median(ours.iter().zip(theirs).map(|(a, b)| a.events_per_second / b.events_per_second));
     if args.json {
-        let settings = serde_json::json!({ "data": spec.data.path, "batch": spec.train.batch, "steps": args.steps, "threads": spec.threads });
+        let settings =
+            serde_json::json!({ "data": spec.data.path, "batch": spec.train.batch, "steps": args.steps, "threads": spec.threads });
         let all = serde_json::json!({
             "settings": settings, "ratio": ratio, "tempograph": { "events_per_second": rate(ours), "runs": ours },
             "pyg": rate(theirs).map(|rate| serde_json::json!({ "events_per_second": rate, "runs": theirs })),

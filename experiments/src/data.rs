@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tempograph_framework::{
-    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split, TgbNegatives, Timestamp, hold_out_nodes,
+    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split, TgbNegatives, Timestamp,
+    hold_out_nodes,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{Embedding, FeatureWidths};
@@ -28,7 +29,11 @@ pub fn open(spec: &DataSpec) -> Result<Course> {
     let (dataset, split) = if spec.hold_out > 0.0 { without_held_out(dataset, split, spec.hold_out)? } else { (dataset, split) };
     for (name, range) in [("training", &split.train), ("validation", &split.val), ("test", &split.test)] {
         if range.is_empty() {
-            bail!("the {name} split of {} is empty: its {} events have too few distinct times for data.val and data.test", spec.path, dataset.log.len());
+            bail!(
+                "the {name} split of {} is empty: its {} events have too few distinct times for data.val and data.test",
+                spec.path,
+                dataset.log.len()
+            );
         }
     }
     let features = features(spec, &dataset)?;

@@ -58,11 +58,15 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 /// Writes the artifact of a run; gives the events it has seen.
 pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &AtomicBool) -> Result<u64> {
     if run.spec.data.edge_columns().map_err(anyhow::Error::msg)?.is_some_and(|columns| columns > 0) {
-        bail!("data.edge_features = \"{}\" is for comparisons; a model that reads made-up zeros is not exported", run.spec.data.edge_features);
+        bail!(
+            "data.edge_features = \"{}\" is for comparisons; a model that reads made-up zeros is not exported",
+            run.spec.data.edge_features
+        );
     }
     let mut best = run.best()?;
     let (course, batch) = (&run.course, run.spec.train.batch);
-    if until == Until::Test && !warm::<Cpu, _>(&best.model, &mut best.history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
+    if until == Until::Test && !warm::<Cpu, _>(&best.model, &mut best.history, &course.dataset.log, course.range(Part::Test), batch, stop)?
+    {
         bail!("stopped");
     }
     let (model, history) = (&best.model, &best.history);

@@ -46,7 +46,7 @@ pub struct FetchArgs {
     /// Which set; `--list` names them all
     #[arg(required_unless_present = "list")]
     pub name: Option<String>,
-    /// Folder the files go to [default: data/NAME]
+    /// Folder the files go to [default: downloads/NAME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Fetch the same file name from this address instead of the set's own
@@ -121,7 +121,7 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<()> {
         }
     };
     let set = Set::find(name)?;
-    let dir = args.out.clone().unwrap_or_else(|| Path::new("data").join(set.name));
+    let dir = args.out.clone().unwrap_or_else(|| Path::new("downloads").join(set.name));
     let options = Options {
         base_url: args.base_url.clone(),
         force: args.force,
@@ -234,7 +234,7 @@ fn farewell(set: &Set, dir: &Path, outcome: Outcome) -> String {
     if let Some(note) = set.before_prepare {
         text.push_str(&format!("Note:  {note}\n"));
     }
-    text.push_str(&format!("Next:  tempograph prepare {} --out {}\n", source.display(), dir.join("prepared").display()));
+    text.push_str(&format!("Next:  tempograph prepare {} --out {}\n", source.display(), Path::new("data").join(set.name).display()));
     text
 }
 
@@ -246,7 +246,7 @@ mod tests {
     fn farewell_names_the_file_that_prepare_reads() {
         for set in SETS {
             let text = farewell(set, Path::new("some/where"), Outcome::Downloaded);
-            let command = format!("tempograph prepare some/where/{} --out some/where/prepared", set.source());
+            let command = format!("tempograph prepare some/where/{} --out data/{}", set.source(), set.name);
             assert!(text.contains(&command), "{}: {text}", set.name);
             assert!(text.contains(set.citation));
         }

@@ -11,8 +11,8 @@
 //! # Ok::<(), tempograph_experiments::fetch::FetchError>(())
 //! ```
 
-mod data;
 pub mod bench;
+mod data;
 pub mod device;
 pub mod eval;
 pub mod export;

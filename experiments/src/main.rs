@@ -14,8 +14,8 @@ use tempograph_experiments::{bench, device, eval, export, fetch, new, prepare, s
 
 On real data:
   tempograph fetch wikipedia
-  tempograph prepare data/wikipedia/wikipedia.csv --out data/wikipedia/prepared
-  tempograph train experiments/wikipedia.toml --set data.path=data/wikipedia/prepared"
+  tempograph prepare downloads/wikipedia/wikipedia.csv --out data/wikipedia
+  tempograph train experiments/wikipedia.toml"
 )]
 struct CommandLine {
     #[command(subcommand)]

@@ -71,7 +71,10 @@ pub fn run(args: &PrepareArgs) -> Result<()> {
         name: args.name.clone(),
     };
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("{msg:>10} {wide_bar} {bytes}/{total_bytes} eta {eta}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(
+        ProgressStyle::with_template("{msg:>10} {wide_bar} {bytes}/{total_bytes} eta {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     bar.set_message("reading");
     let dataset = prepare(&args.source, &options, &mut |done, all| {
         bar.set_length(all);
@@ -81,7 +84,7 @@ pub fn run(args: &PrepareArgs) -> Result<()> {
     dataset.write(&args.out)?;
     bar.finish_and_clear();
     let sides = match dataset.sides {
-        Sides::Bipartite { sources } => format!("{sources} sources and {} destinations", dataset.nodes - sources as usize),
+        Sides::Bipartite { sources } => format!("{sources} sources and {} destinations", dataset.nodes - sources),
         Sides::OneMode => format!("{} nodes", dataset.nodes),
     };
     if args.json {

@@ -46,10 +46,10 @@ pub struct RunSpec {
 pub struct DataSpec {
     /// A folder made by `tempograph prepare`, or `synthetic:key=value,…` for the built-in stream.
     pub path: String,
-    /// Share of the time for validation (0.15).
+    /// Share of the events for validation (0.15), cut at a quantile of the times.
     #[serde(default = "share")]
     pub val: f64,
-    /// Share of the time for the test (0.15).
+    /// Share of the events for the test (0.15), the last ones.
     #[serde(default = "share")]
     pub test: f64,
     /// Which edge features the model reads: `real` (those the set has, if any), `none`, or `zeros:N` for `N` columns of zeros (`real`).
@@ -231,7 +231,9 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_with_the_nearest_known_one() {
-        for (text, near) in [("[train]\nbtach = 1", "batch"), ("[model]\nkind = \"tgn\"\nneighbors = 3", "neighbours"), ("sed = 1\n", "seed")] {
+        for (text, near) in
+            [("[train]\nbtach = 1", "batch"), ("[model]\nkind = \"tgn\"\nneighbors = 3", "neighbours"), ("sed = 1\n", "seed")]
+        {
             let text = if text.starts_with('[') { format!("{MINIMAL}{text}") } else { format!("{text}{MINIMAL}") };
             let error = RunSpec::parse(&text, &[]).unwrap_err().to_string();
             assert!(error.contains(&format!("did you mean `{near}`?")), "{error}");
@@ -242,7 +244,12 @@ mod tests {
 
     #[test]
     fn values_that_make_no_sense_are_named() {
-        for (set, says) in [("model.heads=3", "heads = 3"), ("train.lr=-1", "train.lr = -1"), ("data.edge_features=all", "\"all\""), ("data.val=0.9", "data.val")] {
+        for (set, says) in [
+            ("model.heads=3", "heads = 3"),
+            ("train.lr=-1", "train.lr = -1"),
+            ("data.edge_features=all", "\"all\""),
+            ("data.val=0.9", "data.val"),
+        ] {
             let error = format!("{:#}", RunSpec::parse(MINIMAL, &[set.into()]).unwrap_err());
             assert!(error.contains(says), "{set}: {error}");
         }

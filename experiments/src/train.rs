@@ -12,16 +12,16 @@ use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, AutodiffModule, Cpu, Module};
 use tempograph_models::{Heuristic, Tgn};
 use tempograph_trainers::{
-    Board, Course, Evaluation, Examination, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status, Watch, evaluate, kept,
-    peak_memory_bytes, warm,
+    Board, Course, Evaluation, Examination, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status, Watch,
+    evaluate, kept, peak_memory_bytes, warm,
 };
 
-use crate::device::{self, Device};
-use crate::progress::{All, Terminal};
-use crate::spec::RunSpec;
-use crate::export::{self, Until};
-use crate::runs::Run;
 use crate::data;
+use crate::device::{self, Device};
+use crate::export::{self, Until};
+use crate::progress::{All, Terminal};
+use crate::runs::Run;
+use crate::spec::RunSpec;
 
 /// Train a model from a TOML experiment, evaluate it, and write a report.
 #[derive(Args, Debug)]
@@ -78,7 +78,11 @@ fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()>
     if args.resume {
         let before = std::fs::read_to_string(files.spec()).with_context(|| format!("cannot read {}", files.spec().display()))?;
         if before != spec.to_toml()? {
-            bail!("the spec differs from that of the run in {} ({}); resume with the same settings", folder.display(), files.spec().display());
+            bail!(
+                "the spec differs from that of the run in {} ({}); resume with the same settings",
+                folder.display(),
+                files.spec().display()
+            );
         }
         return Ok(());
     }
@@ -171,10 +175,16 @@ impl TrainRun<'_> {
         let range = course.range(Part::Test);
         for &rule in &spec.eval.rules {
             let negatives = course.negatives(Part::Test, rule, &spec.eval);
-            let asked =
-                Examination { range: range.clone(), batch: spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes: Some(&course.new_nodes) };
+            let asked = Examination {
+                range: range.clone(),
+                batch: spec.train.batch,
+                negatives: &negatives,
+                rank_every: 1,
+                new_nodes: Some(&course.new_nodes),
+            };
             let mut history = best.history.clone();
-            let mut heard = |answers: &tempograph_trainers::Answers<'_>| watch.examined("test", answers.first.index() - range.start, range.len());
+            let mut heard =
+                |answers: &tempograph_trainers::Answers<'_>| watch.examined("test", answers.first.index() - range.start, range.len());
             let Some(evaluation) = evaluate::<B, _>(&best.model, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)? else {
                 return Ok(false);
             };

@@ -138,8 +138,14 @@ impl History {
     fn hop(&self, look: &Look, row: impl Fn(NodeId, Moment) -> u32) -> Hop {
         let k = self.needs.neighbours;
         let slots = look.centres.len() * k;
-        let mut neighbours =
-            Neighbours { roots: look.centres.len(), k, count: look.count.clone(), row: vec![0; slots], event: vec![0; slots], dt: vec![0.0; slots] };
+        let mut neighbours = Neighbours {
+            roots: look.centres.len(),
+            k,
+            count: look.count.clone(),
+            row: vec![0; slots],
+            event: vec![0; slots],
+            dt: vec![0.0; slots],
+        };
         for (c, &(_, moment)) in look.centres.iter().enumerate() {
             for (j, link) in look.of(c, k).iter().enumerate() {
                 let slot = c * k + j;
@@ -237,7 +243,8 @@ impl History {
 fn below(look: &Look, k: usize) -> Vec<(NodeId, Moment)> {
     let mut seen = FxHashMap::default();
     let mut centres = Vec::new();
-    let neighbours = look.centres.iter().enumerate().flat_map(|(c, &(_, moment))| look.of(c, k).iter().map(move |link| (link.node, moment)));
+    let neighbours =
+        look.centres.iter().enumerate().flat_map(|(c, &(_, moment))| look.of(c, k).iter().map(move |link| (link.node, moment)));
     for centre in look.centres.iter().copied().chain(neighbours) {
         seen.entry(centre).or_insert_with(|| centres.push(centre));
     }

@@ -1,18 +1,15 @@
-//! Real sets, where they are: `TEMPOGRAPH_DATA` or `../shared/data` beside the workspace names the folder with them.
+//! Real sets, where they are: `TEMPOGRAPH_DATA` names the folder with them.
 
 use std::path::PathBuf;
 
 use tempograph_framework::{Dataset, PrepareOptions, Sides, Split, prepare};
 
 fn real(name: &str) -> Option<PathBuf> {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let home = std::env::var_os("TEMPOGRAPH_DATA").map_or_else(beside, PathBuf::from);
-    let dir = home.join(name);
-    if dir.is_dir() {
-        return Some(dir);
+    let dir = std::env::var_os("TEMPOGRAPH_DATA").map(|home| PathBuf::from(home).join(name)).filter(|dir| dir.is_dir());
+    if dir.is_none() {
+        println!("skipped: TEMPOGRAPH_DATA names no folder with {name} in it");
     }
-    println!("skipped: no {}; set TEMPOGRAPH_DATA to a folder with real sets", dir.display());
-    None
+    dir
 }
 
 fn prepared(name: &str) -> Option<Dataset> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Number;
-use tempograph_framework::{Batch, Draw, Forward, History, Model, NodeId, Purpose, Queries, Side, Table, Timestamp, values};
+use tempograph_framework::{Batch, Draw, Forward, History, Lookup, Model, NodeId, Purpose, Queries, Side, Table, Timestamp, values};
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Tgn;
@@ -123,6 +123,10 @@ impl Engine {
     pub fn score(&self, queries: &[PairQuery], during: &[NewEvent]) -> Result<Vec<f32>, RequestError> {
         if queries.len() > MOST {
             return Err(RequestError::TooMany { place: "queries".into(), count: queries.len() });
+        }
+        if !during.is_empty() && self.history.needs().lookup == Lookup::Ordered {
+            // A query has no place among them, so it would see the very event it asks about.
+            return Err(RequestError::invalid("during", "cannot be told to a model with `history = \"ordered\"`"));
         }
         let during = self.during(during)?;
         let asked = queries.iter().enumerate().map(|(i, query)| {

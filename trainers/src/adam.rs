@@ -31,14 +31,8 @@ where
         let norm = norm::<B, M>(&model, &gradients);
         let scale = if self.clip > 0.0 && norm > self.clip { self.clip / norm } else { 1.0 };
         self.steps += 1;
-        let settings = AdamStep {
-            lr: lr as f32,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: self.weight_decay as f32,
-            step: self.steps,
-        };
+        let settings =
+            AdamStep { lr: lr as f32, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: self.weight_decay as f32, step: self.steps };
         let mut step = Step { path: Path::default(), gradients, scale: scale as f32, settings, moments: &mut self.moments };
         (model.map(&mut step), norm)
     }

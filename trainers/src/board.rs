@@ -27,7 +27,8 @@ impl Board {
     /// Metrics of a split.
     pub fn evaluation(&mut self, split: &str, evaluation: &Evaluation) {
         let metrics = &evaluation.all;
-        let named = [("ap", metrics.ap), ("auc", metrics.auc), ("mrr", metrics.mrr), ("hits10", metrics.hits10), ("seconds", evaluation.seconds)];
+        let named =
+            [("ap", metrics.ap), ("auc", metrics.auc), ("mrr", metrics.mrr), ("hits10", metrics.hits10), ("seconds", evaluation.seconds)];
         named.iter().for_each(|(name, value)| self.scalar(&format!("{split}/{name}"), *value));
         if let Some(new) = &evaluation.new_nodes {
             self.scalar(&format!("{split}/new_nodes/ap"), new.ap);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tempograph_framework::{Features, History, Needs, Store, StoreError, weights, with_weights};
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend};
@@ -129,7 +129,12 @@ pub struct Mark {
 }
 
 /// Writes a model, its history and its mark.
-pub(crate) fn keep<B: Backend, M: burn::module::Module<B>>(path: &Path, model: &M, history: &History, mark: Mark) -> Result<(), TrainError> {
+pub(crate) fn keep<B: Backend, M: burn::module::Module<B>>(
+    path: &Path,
+    model: &M,
+    history: &History,
+    mark: Mark,
+) -> Result<(), TrainError> {
     let mut store = Store::default();
     store.join("model.", weights::<B, M>(model));
     store.join("history.", history.to_store());
@@ -141,7 +146,12 @@ pub(crate) fn keep<B: Backend, M: burn::module::Module<B>>(path: &Path, model: &
 ///
 /// # Errors
 /// A file that is missing, damaged, or of another model.
-pub fn kept<B: Backend, M: burn::module::Module<B>>(path: &Path, model: M, needs: Needs, features: Features) -> Result<Kept<M>, TrainError> {
+pub fn kept<B: Backend, M: burn::module::Module<B>>(
+    path: &Path,
+    model: M,
+    needs: Needs,
+    features: Features,
+) -> Result<Kept<M>, TrainError> {
     let mut store = Store::read(path)?;
     let mark = note(&store, "mark", path)?;
     let model = with_weights::<B, M>(model, store.split_off("model."))?;

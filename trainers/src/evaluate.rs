@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
-    Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, Model, NegativeSet, NewNodes, Purpose, PurposeDraw, Queries, Scored,
-    Ties, Update, View, values,
+    Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, Model, NegativeSet, NewNodes, Purpose, PurposeDraw, Queries,
+    Scored, Ties, Update, View, values,
 };
 use tempograph_kernels::tensor::Backend;
 
@@ -21,7 +21,7 @@ pub struct Evaluation {
     pub all: LinkMetrics,
     /// Events whose positive was ranked among all its negatives.
     pub ranked: u64,
-    /// Over events that touch a node unseen in training (inductive), where there are any.
+    /// Over the ranked events that touch a node unseen in training (inductive), where there are any.
     pub new_nodes: Option<LinkMetrics>,
     /// Seconds it took.
     pub seconds: f64,
@@ -120,9 +120,9 @@ struct Examiner<'a, B, M> {
     backend: PhantomData<B>,
 }
 
-impl<B, M> Examiner<'_, B, M> {
+impl Examination<'_> {
     fn is_ranked(&self, event: EventId) -> bool {
-        (event.index() - self.asked.range.start).is_multiple_of(self.asked.rank_every)
+        (event.index() - self.range.start).is_multiple_of(self.rank_every)
     }
 }
 
@@ -131,7 +131,7 @@ impl<B: Backend, M: Model<B>> Walker for Examiner<'_, B, M> {
         let (mut nodes, mut offsets) = (Vec::new(), vec![0]);
         for event in batch.events() {
             let drawn = self.asked.negatives.of([event.id])?;
-            let kept = if self.is_ranked(event.id) { drawn.nodes.len() } else { drawn.nodes.len().min(1) };
+            let kept = if self.asked.is_ranked(event.id) { drawn.nodes.len() } else { drawn.nodes.len().min(1) };
             nodes.extend_from_slice(&drawn.nodes[..kept]);
             offsets.push(nodes.len());
         }
@@ -149,11 +149,11 @@ impl<B: Backend, M: Model<B>> Walker for Examiner<'_, B, M> {
         (0..events.len()).for_each(|i| offsets[i + 1] += offsets[i]);
         let scored = Scored::ragged(&events, positive, negative, &offsets)?;
         self.all.push(scored)?;
-        let (start, every) = (self.asked.range.start, self.asked.rank_every);
-        self.ranked.push_where(scored, |event| (event.index() - start).is_multiple_of(every))?;
+        self.ranked.push_where(scored, |event| self.asked.is_ranked(event))?;
         if let Some(new) = self.asked.new_nodes {
             let at = |event: EventId| event.index() - batch.first.index();
-            self.new_nodes.push_where(scored, |event| new.touched_by(batch.src[at(event)], batch.dst[at(event)]))?;
+            let touched = |event: EventId| new.touched_by(batch.src[at(event)], batch.dst[at(event)]);
+            self.new_nodes.push_where(scored, |event| self.asked.is_ranked(event) && touched(event))?;
         }
         Ok(forward.update)
     }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use tempograph_framework::{
-    Candidates, Dataset, Draw, EventId, Features, History, Model, Needs, NegativeRule, NegativeSampler, NegativeSet, NewNodes, Purpose, Split, Timestamp,
+    Candidates, Dataset, Draw, EventId, Features, History, Model, Needs, NegativeRule, NegativeSampler, NegativeSet, NewNodes, Purpose,
+    Split, Timestamp,
 };
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::AutodiffBackend;

@@ -34,7 +34,10 @@ impl PygPeer {
         if !needs.status.success() {
             let said = String::from_utf8_lossy(&needs.stderr);
             let last = said.lines().last().unwrap_or_default();
-            bail!("{} lacks what the peer needs ({last}); install it with\n  {0} -m pip install torch torch_geometric numpy pandas scikit-learn", python.display());
+            bail!(
+                "{} lacks what the peer needs ({last}); install it with\n  {0} -m pip install torch torch_geometric numpy pandas scikit-learn",
+                python.display()
+            );
         }
         let folder = std::env::temp_dir().join(format!("tempograph-peer-{}", std::process::id()));
         fs::create_dir_all(folder.join("events"))?;
@@ -75,7 +78,9 @@ impl Drop for PygPeer {
 fn arguments(spec: &RunSpec, steps: usize, folder: &Path) -> Result<Vec<String>> {
     let model = spec.tgn();
     if (model.memory, model.time) != (model.width, model.width) || (model.layers, model.heads) != (1, 2) {
-        bail!("the peer has one width, 1 layer and 2 heads; set model.memory, model.time and model.width alike, model.layers=1, model.heads=2");
+        bail!(
+            "the peer has one width, 1 layer and 2 heads; set model.memory, model.time and model.width alike, model.layers=1, model.heads=2"
+        );
     }
     let threads = if spec.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { spec.threads };
     let pairs = [

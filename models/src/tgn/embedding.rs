@@ -21,6 +21,7 @@ pub(crate) struct Embedder<B: Backend> {
 }
 
 /// One layer, from a table of rows to embeddings of a hop's centres.
+#[allow(clippy::large_enum_variant, reason = "a model has one or two of them, made once")]
 #[derive(Module, Debug)]
 pub(crate) enum Layer<B: Backend> {
     Paper(PaperLayer<B>),
@@ -32,7 +33,13 @@ pub(crate) enum Layer<B: Backend> {
 impl<B: Backend> Embedder<B> {
     pub fn new(spec: &TgnSpec, edge: usize, init: &mut Init<B>) -> Embedder<B> {
         let layer = |depth: usize, init: &mut Init<B>| {
-            let shape = Shape { input: if depth == 0 { spec.memory } else { spec.width }, edge, time: spec.time, width: spec.width, heads: spec.heads };
+            let shape = Shape {
+                input: if depth == 0 { spec.memory } else { spec.width },
+                edge,
+                time: spec.time,
+                width: spec.width,
+                heads: spec.heads,
+            };
             match (spec.embedding, spec.attention) {
                 (Embedding::Attention, Attention::Paper) => Layer::Paper(PaperLayer::new(shape, init)),
                 (Embedding::Attention, Attention::TransformerConv) => Layer::Conv(ConvLayer::new(shape, init)),
@@ -238,7 +245,10 @@ pub(crate) struct SumLayer<B: Backend> {
 impl<B: Backend> SumLayer<B> {
     pub fn new(shape: Shape, init: &mut Init<B>) -> SumLayer<B> {
         let Shape { input, edge, time, width, .. } = shape;
-        SumLayer { neighbour: Linear::new(init, input + edge + time, width, true), merge: Linear::new(init, width + input + time, width, true) }
+        SumLayer {
+            neighbour: Linear::new(init, input + edge + time, width, true),
+            merge: Linear::new(init, width + input + time, width, true),
+        }
     }
 }
 

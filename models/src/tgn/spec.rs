@@ -161,7 +161,7 @@ impl TgnSpec {
                 return Err(format!("model.{key} is 0; it must be at least 1"));
             }
         }
-        if self.width % self.heads != 0 {
+        if !self.width.is_multiple_of(self.heads) {
             return Err(format!("model.heads = {} does not divide model.width = {}", self.heads, self.width));
         }
         if !(1..=2).contains(&self.layers) {
