@@ -10,6 +10,7 @@
 //! assert_eq!(wikipedia.url, "http://snap.stanford.edu/jodie/wikipedia.csv");
 //! # Ok::<(), tempograph_experiments::fetch::FetchError>(())
 //! ```
+#![warn(clippy::unwrap_used)]
 
 pub mod bench;
 mod data;
