@@ -1,4 +1,5 @@
 //! Real sets, where they are: `TEMPOGRAPH_DATA` names the folder with them.
+#![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
 
