@@ -103,7 +103,9 @@ impl Adjacency {
 
     /// Every kept event as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
     pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> + '_ {
-        (0..self.degree.len() as u32).map(NodeId).flat_map(move |node| (0..self.len(node)).rev().map(move |back| (node, self.newest(node, back))))
+        (0..self.degree.len() as u32)
+            .map(NodeId)
+            .flat_map(move |node| (0..self.len(node)).rev().map(move |back| (node, self.newest(node, back))))
     }
 
     pub fn degrees(&self) -> &[u64] {

@@ -11,6 +11,8 @@ mod dataset;
 mod draw;
 mod events;
 mod history;
+#[cfg(test)]
+mod history_tests;
 mod ids;
 mod inductive;
 mod look;
@@ -40,9 +42,7 @@ pub use metrics::{LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, avera
 pub use model::{Forward, Model, Update};
 pub use nearest::nearest;
 pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
-pub use negatives::{
-    BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, TgbNegatives,
-};
+pub use negatives::{BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, TgbNegatives};
 pub use pairs::{PairFact, Recency};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};

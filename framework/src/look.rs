@@ -129,8 +129,14 @@ impl History {
     fn hop(&self, look: &Look, row: impl Fn(NodeId, Timestamp) -> u32) -> Hop {
         let k = self.needs.neighbours;
         let slots = look.centres.len() * k;
-        let mut neighbours =
-            Neighbours { roots: look.centres.len(), k, count: look.count.clone(), row: vec![0; slots], event: vec![0; slots], dt: vec![0.0; slots] };
+        let mut neighbours = Neighbours {
+            roots: look.centres.len(),
+            k,
+            count: look.count.clone(),
+            row: vec![0; slots],
+            event: vec![0; slots],
+            dt: vec![0.0; slots],
+        };
         for (c, &(_, time)) in look.centres.iter().enumerate() {
             for (j, link) in look.of(c, k).iter().enumerate() {
                 let slot = c * k + j;
