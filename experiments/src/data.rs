@@ -1,11 +1,12 @@
 //! The data a spec names, opened, cut and indexed.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tempograph_framework::{
-    Dataset, EventId, Features, FixedNegatives, NegativeSet, NodeId, Side, Split, TgbNegatives, Timestamp,
+    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split, TgbNegatives, Timestamp, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{Embedding, FeatureWidths};
@@ -24,6 +25,7 @@ pub fn open(spec: &DataSpec) -> Result<Course> {
     }
     let dataset = Dataset::from_spec(&spec.path).with_context(|| format!("data.path = \"{}\"", spec.path))?;
     let split = Split::by_time(dataset.log.time(), spec.val, spec.test)?;
+    let (dataset, split) = if spec.hold_out > 0.0 { without_held_out(dataset, split, spec.hold_out)? } else { (dataset, split) };
     for (name, range) in [("training", &split.train), ("validation", &split.val), ("test", &split.test)] {
         if range.is_empty() {
             bail!("the {name} split of {} is empty: its {} events have too few distinct times for data.val and data.test", spec.path, dataset.log.len());
@@ -84,6 +86,42 @@ pub fn report(course: &Course) -> DataReport {
     }
 }
 
+/// The log less the training events of held-out nodes (TGN's `get_data`). The draw is fixed, so that all runs hide the same nodes.
+///
+/// Differs: TGN's code shows the hidden events to the neighbour finder of validation and test; here they never happened.
+fn without_held_out(dataset: Dataset, split: Split, share: f64) -> Result<(Dataset, Split)> {
+    let log = &dataset.log;
+    let train_end = split.train.end;
+    let mut chance = Draw::new(2020).of(Purpose::Generator).at(0, 0);
+    let hidden = hold_out_nodes(log.src(), log.dst(), EventId(train_end as u64), share, &mut chance);
+    let kept: Vec<u64> = (0..log.len()).filter(|&i| i >= train_end || hidden.train[i]).map(|i| i as u64).collect();
+    let features = log.features().map(|rows| Arc::new(Picked { rows: rows.clone(), kept: kept.clone() }) as Arc<dyn Rows>);
+    fn pick<T: Copy>(column: &[T], kept: &[u64]) -> Vec<T> {
+        kept.iter().map(|&i| column[i as usize]).collect()
+    }
+    let log = EventLog::new(pick(log.src(), &kept), pick(log.dst(), &kept), pick(log.time(), &kept), pick(log.label(), &kept), features)?;
+    let gone = split.test.end - kept.len();
+    let earlier = |range: Range<usize>| range.start - gone..range.end - gone;
+    let split = Split { train: 0..train_end - gone, val: earlier(split.val), test: earlier(split.test) };
+    Ok((Dataset { log, ..dataset }, split))
+}
+
+/// Some rows of a table, renumbered.
+#[derive(Debug)]
+struct Picked {
+    rows: Arc<dyn Rows>,
+    kept: Vec<u64>,
+}
+
+impl Rows for Picked {
+    fn width(&self) -> usize {
+        self.rows.width()
+    }
+    fn row(&self, id: u64) -> &[f32] {
+        self.rows.row(self.kept[id as usize])
+    }
+}
+
 fn features(spec: &DataSpec, dataset: &Dataset) -> Result<Features> {
     let edges: Option<Arc<dyn Rows>> = match spec.edge_columns().map_err(anyhow::Error::msg)? {
         None => dataset.log.features().cloned(),
@@ -108,7 +146,7 @@ impl Rows for Zeros {
 }
 
 fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &Split) -> Result<[NegativeSet; 2]> {
-    let read = |file: &Path, range: &std::ops::Range<usize>| -> Result<NegativeSet> {
+    let read = |file: &Path, range: &Range<usize>| -> Result<NegativeSet> {
         let fixed = if file.extension().is_some_and(|extension| extension == "pkl") {
             tgb_negatives(file, dataset, range)?
         } else {
@@ -124,7 +162,7 @@ fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &S
     Ok([named(&files[0], &split.val)?, named(&files[1], &split.test)?])
 }
 
-fn tgb_negatives(file: &Path, dataset: &Dataset, range: &std::ops::Range<usize>) -> Result<FixedNegatives> {
+fn tgb_negatives(file: &Path, dataset: &Dataset, range: &Range<usize>) -> Result<FixedNegatives> {
     // A TGB file names nodes by one running number, destinations behind the sources, which is the dense number where ids are dense;
     // in other sets it is the user's own id.
     let node = |id: i64| {

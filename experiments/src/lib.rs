@@ -12,9 +12,15 @@
 //! ```
 
 mod data;
+pub mod bench;
 pub mod device;
+pub mod eval;
+pub mod export;
 pub mod fetch;
+pub mod new;
 pub mod prepare;
 mod progress;
+mod runs;
+pub mod serve;
 pub mod spec;
 pub mod train;

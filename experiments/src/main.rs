@@ -1,7 +1,7 @@
 //! The `tempograph` binary: reads the command line and hands over to the subcommand.
 
 use clap::{Parser, Subcommand};
-use tempograph_experiments::{device, fetch, prepare, train};
+use tempograph_experiments::{bench, device, eval, export, fetch, new, prepare, serve, train};
 
 /// Train temporal graph networks with node memory, and serve them.
 #[derive(Parser)]
@@ -27,7 +27,12 @@ enum Command {
     Prepare(prepare::PrepareArgs),
     Fetch(fetch::FetchArgs),
     Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Export(export::ExportArgs),
+    Serve(serve::ServeArgs),
+    Bench(bench::BenchArgs),
     Devices(device::DevicesArgs),
+    New(new::NewArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -35,6 +40,11 @@ fn main() -> anyhow::Result<()> {
         Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => device::run(&args),
+        Command::New(args) => new::run(&args),
     }
 }

@@ -58,6 +58,10 @@ pub struct DataSpec {
     /// Whether the model reads the set's node features (true).
     #[serde(default = "yes")]
     pub node_features: bool,
+    /// Share of the nodes hidden from training with all their training events, as TGN's inductive protocol does (0): the new-node
+    /// metrics are then about them, and about nodes that come up later anyway.
+    #[serde(default)]
+    pub hold_out: f64,
     /// Fixed evaluation negatives, `[val, test]` files as TGB has them (`.pkl`) or as this program writes them (`.safetensors`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negatives: Option<[PathBuf; 2]>,
@@ -148,6 +152,9 @@ impl DataSpec {
     fn check(&self) -> Result<(), String> {
         if !(self.val > 0.0 && self.test > 0.0 && self.val + self.test < 1.0) {
             return Err(format!("data.val = {} and data.test = {} must be positive and leave something to train on", self.val, self.test));
+        }
+        if !(0.0..1.0).contains(&self.hold_out) {
+            return Err(format!("data.hold_out = {}; it lies in 0 <= hold_out < 1", self.hold_out));
         }
         self.edge_columns().map(|_| ())
     }

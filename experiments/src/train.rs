@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use tempograph_framework::{History, Model, NegativeRule};
+use tempograph_framework::{LinkMetrics, Model, NegativeRule};
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, AutodiffModule, Cpu, Module};
 use tempograph_models::{Heuristic, Tgn};
@@ -19,6 +19,8 @@ use tempograph_trainers::{
 use crate::device::{self, Device};
 use crate::progress::{All, Terminal};
 use crate::spec::RunSpec;
+use crate::export::{self, Until};
+use crate::runs::Run;
 use crate::data;
 
 /// Train a model from a TOML experiment, evaluate it, and write a report.
@@ -139,31 +141,25 @@ impl TrainRun<'_> {
             Outcome::Stopped(fitted) => (false, fitted),
         };
         take(&mut report, fitted);
-        let after = match finished {
-            true => {
-                let best = kept::<B::InnerBackend, _>(&self.files.best(), blank, spec.tgn().needs(), course.features.clone())?;
-                self.test(&spec, &course, best, &mut report, &mut terminal)?
-            }
-            false => None,
+        let tested = finished && {
+            let best = kept::<B::InnerBackend, _>(&self.files.best(), blank, spec.tgn().needs(), course.features.clone())?;
+            self.test(&spec, &course, best, &mut report, &mut terminal)?
         };
         terminal.done();
-        report.status = if after.is_some() { Status::Finished } else { Status::Stopped };
+        report.status = if tested { Status::Finished } else { Status::Stopped };
         report.peak_memory_bytes = peak_memory_bytes();
         report.write(&self.files.report())?;
         if let Some(test) = &report.test {
             board.evaluation("test", test);
         }
-        match after {
-            Some(history) => self.conclude(&spec, &course, &report, &history),
-            None => {
-                self.say(&format!("stopped; go on with `tempograph train {} --resume`", self.command()));
-                Ok(())
-            }
+        if tested {
+            return self.conclude(spec, course, &report);
         }
+        self.say(&format!("stopped; go on with `tempograph train {} --resume`", self.command()));
+        Ok(())
     }
 
-    /// The kept model on the test split under every rule, and the floors beside it. Gives the history at the end of the log, or
-    /// nothing if stopped.
+    /// The kept model on the test split under every rule, and the floors beside it. `false` if stopped.
     fn test<B: TemporalOps>(
         &self,
         spec: &RunSpec,
@@ -171,9 +167,8 @@ impl TrainRun<'_> {
         best: Kept<Tgn<B>>,
         report: &mut Report,
         watch: &mut dyn Watch,
-    ) -> Result<Option<History>> {
+    ) -> Result<bool> {
         let range = course.range(Part::Test);
-        let mut after = None;
         for &rule in &spec.eval.rules {
             let negatives = course.negatives(Part::Test, rule, &spec.eval);
             let asked =
@@ -181,20 +176,27 @@ impl TrainRun<'_> {
             let mut history = best.history.clone();
             let mut heard = |answers: &tempograph_trainers::Answers<'_>| watch.examined("test", answers.first.index() - range.start, range.len());
             let Some(evaluation) = evaluate::<B, _>(&best.model, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)? else {
-                return Ok(None);
+                return Ok(false);
             };
             report.test.get_or_insert_with(|| evaluation.clone());
             report.test_by_rule.insert(rule_name(rule), evaluation);
-            after.get_or_insert(history);
         }
         if spec.eval.floors {
             report.floors = floors(spec, course, self.stop)?;
         }
-        Ok(after)
+        Ok(true)
     }
 
-    fn conclude(&self, _spec: &RunSpec, _course: &Course, report: &Report, _history: &History) -> Result<()> {
+    fn conclude(&self, spec: RunSpec, course: Course, report: &Report) -> Result<()> {
         self.say(&conclusion(report, &self.files.folder));
+        if spec.export {
+            let artifact = self.files.folder.join("artifact");
+            let run = Run { spec, course, files: self.files.clone() };
+            match export::write(&run, Until::Test, &artifact, true, self.stop) {
+                Ok(_) => self.say(&format!("exported; serve it with\n  tempograph serve {}", artifact.display())),
+                Err(why) => eprintln!("not exported: {why:#}"),
+            }
+        }
         if self.args.json {
             println!("{}", serde_json::to_string_pretty(report)?);
         }
@@ -274,7 +276,7 @@ pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<
 }
 
 /// The rule's name as a spec has it.
-fn rule_name(rule: NegativeRule) -> String {
+pub(crate) fn rule_name(rule: NegativeRule) -> String {
     serde_json::to_value(rule).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
 }
 
@@ -296,18 +298,27 @@ fn introduction(report: &Report) -> String {
     )
 }
 
+pub(crate) fn metric_title() -> String {
+    format!("{:<28} {:>7} {:>7} {:>7} {:>8}", "test", "AP", "AUC", "MRR", "Hits@10")
+}
+
+pub(crate) fn metric_row(name: &str, metrics: &LinkMetrics) -> String {
+    format!("{name:<28} {:>7.4} {:>7.4} {:>7.4} {:>8.4}", metrics.ap, metrics.auc, metrics.mrr, metrics.hits10)
+}
+
 fn conclusion(report: &Report, folder: &Path) -> String {
-    let mut lines = vec![format!("{:<24} {:>7} {:>7} {:>7} {:>8}", "test", "AP", "AUC", "MRR", "Hits@10")];
-    let mut row = |name: &str, metrics: &tempograph_framework::LinkMetrics| {
-        lines.push(format!("{name:<24} {:>7.4} {:>7.4} {:>7.4} {:>8.4}", metrics.ap, metrics.auc, metrics.mrr, metrics.hits10));
-    };
+    let mut lines = vec![metric_title()];
     for (rule, evaluation) in &report.test_by_rule {
-        row(&format!("{} ({rule})", report.name), &evaluation.all);
-        if let Some(new) = &evaluation.new_nodes {
-            row(&format!("  {} new-node events", new.count), new);
-        }
+        lines.push(metric_row(&format!("{} ({rule})", report.name), &evaluation.all));
+        lines.extend(evaluation.new_nodes.iter().map(|new| metric_row(&format!("  {} new-node events", new.count), new)));
     }
-    report.floors.iter().for_each(|floor| row(&floor.name, &floor.test));
-    lines.push(format!("best epoch {}, {:.0} s, {} MB; report in {}", report.best_epoch.unwrap_or(0), report.seconds, report.peak_memory_bytes >> 20, folder.join("report.json").display()));
+    lines.extend(report.floors.iter().map(|floor| metric_row(&floor.name, &floor.test)));
+    lines.push(format!(
+        "best epoch {}, {:.0} s, {} MB; report in {}",
+        report.best_epoch.unwrap_or(0),
+        report.seconds,
+        report.peak_memory_bytes >> 20,
+        folder.join("report.json").display()
+    ));
     lines.join("\n")
 }

@@ -1,5 +1,6 @@
 //! Each node's settled events, newest last: a ring of the last `K`, or all of them.
 
+use crate::present::Moment;
 use crate::{EventId, NodeId, Timestamp};
 
 /// One event as seen from one of its ends.
@@ -89,23 +90,21 @@ impl Adjacency {
         }
     }
 
-    /// How many of the newest kept events are not strictly before `time`: none, unless the past itself is asked about.
-    pub fn not_before(&self, node: NodeId, time: Timestamp) -> usize {
+    /// How many of the newest kept events did not come before `moment`: none, unless the past itself is asked about.
+    pub fn not_before(&self, node: NodeId, moment: Moment) -> usize {
         let len = self.len(node);
-        if len == 0 || self.newest(node, 0).time < time {
+        if len == 0 || moment.sees(&self.newest(node, 0)) {
             return 0;
         }
         match &self.kept {
-            Kept::Last { .. } => (0..len).take_while(|&back| self.newest(node, back).time >= time).count(),
-            Kept::All(lists) => len - lists[node.index()].partition_point(|link| link.time < time),
+            Kept::Last { .. } => (0..len).take_while(|&back| !moment.sees(&self.newest(node, back))).count(),
+            Kept::All(lists) => len - lists[node.index()].partition_point(|link| moment.sees(link)),
         }
     }
 
     /// Every kept event as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
     pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> + '_ {
-        (0..self.degree.len() as u32)
-            .map(NodeId)
-            .flat_map(move |node| (0..self.len(node)).rev().map(move |back| (node, self.newest(node, back))))
+        (0..self.degree.len() as u32).map(NodeId).flat_map(move |node| (0..self.len(node)).rev().map(move |back| (node, self.newest(node, back))))
     }
 
     pub fn degrees(&self) -> &[u64] {

@@ -246,7 +246,7 @@ impl History {
 
     /// The unsettled events a query may see beside the settled ones.
     pub(crate) fn present(&self, during: Option<&Batch<'_>>) -> Present {
-        let own = during.filter(|_| self.needs.lookup == Lookup::Exact);
+        let own = during.filter(|_| self.needs.lookup != Lookup::Batch);
         let events = self.pending.iter().copied().chain(own.into_iter().flat_map(|batch| batch.events()));
         Present::group(events.flat_map(|event| Link::ends(event.id, event.src, event.dst, event.time)))
     }

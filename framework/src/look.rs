@@ -6,16 +6,16 @@ use rustc_hash::FxHashMap;
 use tempograph_kernels::{MailPlan, Neighbours};
 
 use crate::adjacency::Link;
-use crate::needs::{Combine, Delta, OtherMemory, Sampler};
+use crate::needs::{Combine, Delta, Lookup, OtherMemory, Sampler};
 use crate::pairs::{PairFact, Recency};
-use crate::present::Present;
+use crate::present::{Moment, Present};
 use crate::view::{Hop, MailView, ManyMails, View};
 use crate::{Batch, History, NodeId, PurposeDraw, Queries, Timestamp};
 
 /// Nodes at times whose neighbours are asked, and the links found: `[C]` and `[C, K]`.
 #[derive(Default)]
 struct Look {
-    centres: Vec<(NodeId, Timestamp)>,
+    centres: Vec<(NodeId, Moment)>,
     count: Vec<u32>,
     links: Vec<Link>,
 }
@@ -38,7 +38,7 @@ impl History {
     /// If a root or the batch names a node the history has no room for: callers check ids where they enter.
     pub fn view(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw) -> View {
         let present = self.present(during);
-        let roots: Vec<_> = queries.nodes().iter().copied().zip(queries.times().iter().copied()).collect();
+        let roots: Vec<_> = (0..queries.len()).map(|root| (queries.nodes()[root], self.moment(queries, root))).collect();
         let mut looks = Vec::with_capacity(self.needs.layers);
         let mut centres = roots.clone();
         for layer in 0..self.needs.layers {
@@ -62,23 +62,32 @@ impl History {
         }
     }
 
-    fn look(&self, centres: Vec<(NodeId, Timestamp)>, present: &Present, chance: PurposeDraw) -> Look {
+    /// When a root is asked about, as the history's lookup means it.
+    fn moment(&self, queries: &Queries, root: usize) -> Moment {
+        let (time, place) = (queries.times()[root], queries.places()[root]);
+        match self.needs.lookup {
+            Lookup::Ordered => Moment::Place(time, place),
+            Lookup::Exact | Lookup::Batch => Moment::Time(time),
+        }
+    }
+
+    fn look(&self, centres: Vec<(NodeId, Moment)>, present: &Present, chance: PurposeDraw) -> Look {
         let k = self.needs.neighbours;
         let mut look = Look { count: vec![0; centres.len()], links: vec![Link::default(); centres.len() * k], centres };
         for (c, slots) in look.links.chunks_mut(k.max(1)).enumerate() {
-            let (node, time) = look.centres[c];
-            let fresh = present.before(node, time);
+            let (node, moment) = look.centres[c];
+            let fresh = present.before(node, moment);
             look.count[c] = match self.needs.sampler {
-                Sampler::Recent => self.last_before(node, time, fresh, slots),
-                Sampler::Uniform => self.uniform_before(node, time, fresh, slots, chance),
+                Sampler::Recent => self.last_before(node, moment, fresh, slots),
+                Sampler::Uniform => self.uniform_before(node, moment, fresh, slots, chance),
             };
         }
         look
     }
 
-    /// Fills `slots` with the newest links before `time`, newest first, and says how many there were.
-    fn last_before(&self, node: NodeId, time: Timestamp, fresh: &[Link], slots: &mut [Link]) -> u32 {
-        let skip = self.adjacency.not_before(node, time);
+    /// Fills `slots` with the newest links before `moment`, newest first, and says how many there were.
+    fn last_before(&self, node: NodeId, moment: Moment, fresh: &[Link], slots: &mut [Link]) -> u32 {
+        let skip = self.adjacency.not_before(node, moment);
         let settled = (skip..self.adjacency.len(node)).map(|back| self.adjacency.newest(node, back));
         let mut count = 0;
         for (slot, link) in slots.iter_mut().zip(fresh.iter().rev().copied().chain(settled)) {
@@ -88,15 +97,15 @@ impl History {
         count
     }
 
-    /// Fills `slots` with links before `time` drawn with replacement, newest first.
-    fn uniform_before(&self, node: NodeId, time: Timestamp, fresh: &[Link], slots: &mut [Link], chance: PurposeDraw) -> u32 {
-        let skip = self.adjacency.not_before(node, time);
+    /// Fills `slots` with links before `moment` drawn with replacement, newest first.
+    fn uniform_before(&self, node: NodeId, moment: Moment, fresh: &[Link], slots: &mut [Link], chance: PurposeDraw) -> u32 {
+        let skip = self.adjacency.not_before(node, moment);
         let settled = self.adjacency.len(node) - skip;
         let all = (settled + fresh.len()) as u32;
         if all == 0 {
             return 0;
         }
-        let mut draw = chance.at(node.0, time.0 as u64);
+        let mut draw = chance.at(node.0, moment.time().0 as u64);
         for slot in slots.iter_mut() {
             let back = draw.below(all) as usize;
             *slot = match fresh.len().checked_sub(back + 1) {
@@ -117,7 +126,7 @@ impl History {
                 None => self.hop(&look, |node, _| row_of[&node]),
                 Some(next) => {
                     let place: FxHashMap<_, _> = next.centres.iter().enumerate().map(|(i, &centre)| (centre, i as u32)).collect();
-                    self.hop(&look, |node, time| place[&(node, time)])
+                    self.hop(&look, |node, moment| place[&(node, moment)])
                 }
             };
             hops.push(hop);
@@ -125,31 +134,25 @@ impl History {
         hops
     }
 
-    /// One hop with its rows named by `row`, a function of (node, query time).
-    fn hop(&self, look: &Look, row: impl Fn(NodeId, Timestamp) -> u32) -> Hop {
+    /// One hop with its rows named by `row`, a function of (node, moment of the query).
+    fn hop(&self, look: &Look, row: impl Fn(NodeId, Moment) -> u32) -> Hop {
         let k = self.needs.neighbours;
         let slots = look.centres.len() * k;
-        let mut neighbours = Neighbours {
-            roots: look.centres.len(),
-            k,
-            count: look.count.clone(),
-            row: vec![0; slots],
-            event: vec![0; slots],
-            dt: vec![0.0; slots],
-        };
-        for (c, &(_, time)) in look.centres.iter().enumerate() {
+        let mut neighbours =
+            Neighbours { roots: look.centres.len(), k, count: look.count.clone(), row: vec![0; slots], event: vec![0; slots], dt: vec![0.0; slots] };
+        for (c, &(_, moment)) in look.centres.iter().enumerate() {
             for (j, link) in look.of(c, k).iter().enumerate() {
                 let slot = c * k + j;
-                neighbours.row[slot] = row(link.node, time);
+                neighbours.row[slot] = row(link.node, moment);
                 neighbours.event[slot] = link.event.0;
                 neighbours.dt[slot] = match self.needs.delta {
-                    Delta::SinceEvent => time.since(link.time),
+                    Delta::SinceEvent => moment.time().since(link.time),
                     Delta::SinceUpdate => self.updated_with_mail(link.node).since(link.time),
                 };
             }
         }
-        let centres = look.centres.iter().map(|&(node, time)| row(node, time)).collect();
-        let idle = look.centres.iter().map(|&(node, time)| time.since(self.updated_with_mail(node))).collect();
+        let centres = look.centres.iter().map(|&(node, moment)| row(node, moment)).collect();
+        let idle = look.centres.iter().map(|&(node, moment)| moment.time().since(self.updated_with_mail(node))).collect();
         Hop { centres, neighbours, idle }
     }
 
@@ -193,8 +196,9 @@ impl History {
         let links = |root: u32| look.map_or(&[][..], |look| look.of(root as usize, self.needs.neighbours));
         let fact = |pair: &crate::Pair| {
             let [src, dst] = [pair.src, pair.dst].map(|root| queries.nodes()[root as usize]);
-            let time = queries.times()[pair.src as usize];
-            let (count, last) = self.together(src, dst, time, present);
+            let moment = self.moment(queries, pair.src as usize);
+            let time = moment.time();
+            let (count, last) = self.together(src, dst, moment, present);
             let (of_src, of_dst) = (links(pair.src), links(pair.dst));
             PairFact {
                 count,
@@ -202,17 +206,17 @@ impl History {
                 in_src: Recency::of(dst, of_src.iter().map(|link| link.node)),
                 in_dst: Recency::of(src, of_dst.iter().map(|link| link.node)),
                 common: common(of_src, of_dst),
-                degrees: [src, dst].map(|node| self.adjacency.degree(node) + present.before(node, time).len() as u64),
-                idle: [src, dst].map(|node| self.newest_before(node, time, present).map(|newest| time.since(newest))),
+                degrees: [src, dst].map(|node| self.adjacency.degree(node) + present.before(node, moment).len() as u64),
+                idle: [src, dst].map(|node| self.newest_before(node, moment, present).map(|newest| time.since(newest))),
             }
         };
         queries.pairs().iter().map(fact).collect()
     }
 
-    /// How often `src` turned to `dst` before `time`, and when last.
-    fn together(&self, src: NodeId, dst: NodeId, time: Timestamp, present: &Present) -> (u32, Option<Timestamp>) {
-        let settled = self.pairs.get(src, dst).filter(|&(_, last)| last < time);
-        let fresh = present.before(src, time).iter().filter(|link| link.node == dst && link.outgoing == 1);
+    /// How often `src` turned to `dst` before `moment`, and when last.
+    fn together(&self, src: NodeId, dst: NodeId, moment: Moment, present: &Present) -> (u32, Option<Timestamp>) {
+        let settled = self.pairs.get(src, dst).filter(|&(_, last)| last < moment.time());
+        let fresh = present.before(src, moment).iter().filter(|link| link.node == dst && link.outgoing == 1);
         let (mut count, mut last) = settled.map_or((0, None), |(count, last)| (count, Some(last)));
         for link in fresh {
             count += 1;
@@ -221,19 +225,19 @@ impl History {
         (count, last)
     }
 
-    fn newest_before(&self, node: NodeId, time: Timestamp, present: &Present) -> Option<Timestamp> {
-        present.before(node, time).last().map(|link| link.time).or_else(|| {
-            let skip = self.adjacency.not_before(node, time);
+    fn newest_before(&self, node: NodeId, moment: Moment, present: &Present) -> Option<Timestamp> {
+        present.before(node, moment).last().map(|link| link.time).or_else(|| {
+            let skip = self.adjacency.not_before(node, moment);
             (skip < self.adjacency.len(node)).then(|| self.adjacency.newest(node, skip).time)
         })
     }
 }
 
 /// The centres the hop below `look` has to embed: its own and their neighbours, at the same query times, each once.
-fn below(look: &Look, k: usize) -> Vec<(NodeId, Timestamp)> {
+fn below(look: &Look, k: usize) -> Vec<(NodeId, Moment)> {
     let mut seen = FxHashMap::default();
     let mut centres = Vec::new();
-    let neighbours = look.centres.iter().enumerate().flat_map(|(c, &(_, time))| look.of(c, k).iter().map(move |link| (link.node, time)));
+    let neighbours = look.centres.iter().enumerate().flat_map(|(c, &(_, moment))| look.of(c, k).iter().map(move |link| (link.node, moment)));
     for centre in look.centres.iter().copied().chain(neighbours) {
         seen.entry(centre).or_insert_with(|| centres.push(centre));
     }

@@ -86,6 +86,10 @@ pub enum Sampler {
 pub enum Lookup {
     /// Every event strictly before the query's time, those of its own batch included.
     Exact,
+    /// Every event before the query's own in the log, by (time, event id): as `Exact`, but earlier events of the very same time are
+    /// seen too. Right where the order within a tick is real (messages sent one after the other, recorded by the second), a leak
+    /// where it is not (the recipients of one mail).
+    Ordered,
     /// Only events of earlier batches, strictly before the query's time: the protocol of PyG's example.
     Batch,
 }

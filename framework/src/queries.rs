@@ -1,6 +1,9 @@
 //! What is asked: which pairs, of which nodes, at which times.
 
-use crate::{Batch, NodeId, Timestamp};
+use crate::{Batch, EventId, NodeId, Timestamp};
+
+/// The place of a query that stands behind every event of the log.
+const NOW: EventId = EventId(u64::MAX);
 
 /// Pairs to be scored and the roots, (node, time), whose past has to be seen for it.
 ///
@@ -9,6 +12,7 @@ use crate::{Batch, NodeId, Timestamp};
 pub struct Queries {
     nodes: Vec<NodeId>,
     times: Vec<Timestamp>,
+    places: Vec<EventId>,
     pairs: Vec<Pair>,
     positives: usize,
 }
@@ -40,11 +44,13 @@ impl Queries {
         assert_eq!((offsets.len(), offsets[events]), (events + 1, negatives.len()), "offsets of {events} events' negatives");
         let mut queries = Queries::with_capacity(2 * events + negatives.len(), events + negatives.len());
         for i in 0..events {
-            queries.push_pair(batch.src[i], batch.dst[i], batch.time[i]);
+            let (src, dst) = (batch.src[i], batch.dst[i]);
+            let (src, dst) = (queries.root(src, batch.time[i], batch.id(i)), queries.root(dst, batch.time[i], batch.id(i)));
+            queries.pairs.push(Pair { src, dst });
         }
         for i in 0..events {
             for &node in &negatives[offsets[i]..offsets[i + 1]] {
-                let dst = queries.root(node, batch.time[i]);
+                let dst = queries.root(node, batch.time[i], batch.id(i));
                 queries.pairs.push(Pair { src: 2 * i as u32, dst });
             }
         }
@@ -55,9 +61,9 @@ impl Queries {
     /// One source against `candidates` at one time: a ranking request.
     pub fn of_candidates(src: NodeId, candidates: &[NodeId], time: Timestamp) -> Queries {
         let mut queries = Queries::with_capacity(1 + candidates.len(), candidates.len());
-        let src = queries.root(src, time);
+        let src = queries.root(src, time, NOW);
         for &node in candidates {
-            let dst = queries.root(node, time);
+            let dst = queries.root(node, time, NOW);
             queries.pairs.push(Pair { src, dst });
         }
         queries
@@ -65,12 +71,12 @@ impl Queries {
 
     /// Asks about nodes without pairing them: an embedding request.
     pub fn of_nodes(nodes: &[NodeId], time: Timestamp) -> Queries {
-        Queries { nodes: nodes.to_vec(), times: vec![time; nodes.len()], ..Queries::default() }
+        Queries { nodes: nodes.to_vec(), times: vec![time; nodes.len()], places: vec![NOW; nodes.len()], ..Queries::default() }
     }
 
     /// Appends the pair (src, dst) at `time`.
     pub fn push_pair(&mut self, src: NodeId, dst: NodeId, time: Timestamp) {
-        let (src, dst) = (self.root(src, time), self.root(dst, time));
+        let (src, dst) = (self.root(src, time, NOW), self.root(dst, time, NOW));
         self.pairs.push(Pair { src, dst });
     }
 
@@ -82,6 +88,11 @@ impl Queries {
     /// The roots' times, `[R]`.
     pub fn times(&self) -> &[Timestamp] {
         &self.times
+    }
+
+    /// The event each root is asked about at, `[R]`; behind all events where it is none of the log's.
+    pub fn places(&self) -> &[EventId] {
+        &self.places
     }
 
     /// The pairs to score, `[P]`.
@@ -105,12 +116,14 @@ impl Queries {
     }
 
     fn with_capacity(roots: usize, pairs: usize) -> Queries {
-        Queries { nodes: Vec::with_capacity(roots), times: Vec::with_capacity(roots), pairs: Vec::with_capacity(pairs), positives: 0 }
+        let (nodes, times, places) = (Vec::with_capacity(roots), Vec::with_capacity(roots), Vec::with_capacity(roots));
+        Queries { nodes, times, places, pairs: Vec::with_capacity(pairs), positives: 0 }
     }
 
-    fn root(&mut self, node: NodeId, time: Timestamp) -> u32 {
+    fn root(&mut self, node: NodeId, time: Timestamp, place: EventId) -> u32 {
         self.nodes.push(node);
         self.times.push(time);
+        self.places.push(place);
         self.nodes.len() as u32 - 1
     }
 }

@@ -33,6 +33,8 @@ mod cpu;
 mod cuda;
 mod dropout;
 mod flex;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod kernels;
 mod mail;
 mod neighbours;

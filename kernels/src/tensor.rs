@@ -13,6 +13,9 @@ pub type CpuTape = Autodiff<Cpu>;
 /// Tensors on an NVIDIA GPU.
 #[cfg(feature = "cuda")]
 pub type Cuda = burn_cuda::Cuda<f32, i32>;
+/// A GPU by its number.
+#[cfg(feature = "cuda")]
+pub use burn_cuda::CudaDevice;
 /// [`Cuda`] with a tape for gradients.
 #[cfg(feature = "cuda")]
 pub type CudaTape = Autodiff<Cuda>;

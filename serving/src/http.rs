@@ -1,5 +1,6 @@
 //! The engine over HTTP with JSON.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -7,14 +8,13 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Query, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, json};
-use std::sync::atomic::Ordering;
 use tempograph_framework::Side;
 
 use crate::metrics::Metrics;
@@ -62,6 +62,7 @@ pub(crate) fn router(server: Server) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn(refuse_large))
         .layer(from_fn_with_state(server.clone(), measure))
         .with_state(server)
 }
@@ -76,6 +77,10 @@ struct Refusal {
 impl Refusal {
     fn new(status: StatusCode, error: impl Into<String>) -> Refusal {
         Refusal { status, error: error.into() }
+    }
+
+    fn too_large() -> Refusal {
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {LARGEST_BODY} bytes"))
     }
 
     fn panicked() -> Refusal {
@@ -139,9 +144,7 @@ async fn compute<T: Serialize + Send + 'static>(
 /// Reads a body, or says at which field, line and column it is not what it should be.
 fn read<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
     let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {LARGEST_BODY} bytes"))
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(),
         status => Refusal::new(status, rejection.body_text()),
     })?;
     let json = &mut serde_json::Deserializer::from_slice(&body);
@@ -283,6 +286,12 @@ async fn no_such_route(uri: Uri) -> Refusal {
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+}
+
+/// Refuses a body that announces itself as too large before it is sent; one that does not is cut off while it is read.
+async fn refuse_large(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > LARGEST_BODY as u64) { Refusal::too_large().into_response() } else { next.run(request).await }
 }
 
 /// Counts every request by its route, so that a client cannot make up labels.

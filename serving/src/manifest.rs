@@ -175,8 +175,8 @@ impl ArtifactError {
         move |error| ArtifactError::Io { path, error }
     }
 
-    pub(crate) fn array(path: &Path) -> impl Fn(StoreError) -> ArtifactError {
+    pub(crate) fn array(path: &Path) -> impl FnOnce(StoreError) -> ArtifactError {
         let path = path.to_owned();
-        move |error| ArtifactError::Array { path: path.clone(), error }
+        move |error| ArtifactError::Array { path, error }
     }
 }

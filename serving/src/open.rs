@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tempograph_framework::{Features, History, Model, Sides, Store, Table, with_weights};
+use tempograph_framework::{Features, History, Model, Sides, Store, StoreError, Table, with_weights};
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
@@ -43,10 +43,17 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     let manifest = read_manifest(dir)?;
     verify_files(dir, &manifest)?;
     let model = read_model(dir, &manifest)?;
-    let (edges, nodes) = read_features(dir, &manifest)?;
+    let path = dir.join(FEATURES);
+    let mut features = if manifest.widths.edge + manifest.widths.node > 0 { Store::read(&path)? } else { Store::default() };
+    let edges = read_edges(&mut features, &manifest).map_err(ArtifactError::array(&path))?;
+    let nodes = read_nodes(&mut features, &manifest).map_err(ArtifactError::array(&path))?;
     let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes };
     let path = dir.join(HISTORY);
     let history = History::from_store(Store::read(&path)?, model.needs(), features).map_err(ArtifactError::array(&path))?;
+    let newest = history.newest().map(|time| time.0);
+    if newest != manifest.newest {
+        return Err(damaged(&path, format!("the newest event is at {newest:?}, but the manifest says {:?}", manifest.newest)));
+    }
     if (history.seen(), history.nodes()) != (manifest.log_position, manifest.nodes) {
         let found = format!("{} events seen and {} nodes", history.seen(), history.nodes());
         return Err(damaged(&path, format!("{found}, but the manifest says {} and {}", manifest.log_position, manifest.nodes)));
@@ -78,6 +85,9 @@ fn read_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
         return Err(ArtifactError::Version { path, found: stamp.version });
     }
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
+    if manifest.time_unit.scale == 0 {
+        return Err(damaged(&path, "`time_unit.scale` is 0; it must be at least 1".into()));
+    }
     if manifest.model != TGN {
         return Err(damaged(&path, format!("`model` is `{}`; this program serves `{TGN}`", manifest.model)));
     }
@@ -129,24 +139,24 @@ fn check_spec(spec: &TgnSpec, manifest: &Manifest) -> Result<(), String> {
     Ok(())
 }
 
-/// Edge and node features, where the model reads any.
-#[allow(clippy::type_complexity)]
-fn read_features(dir: &Path, manifest: &Manifest) -> Result<(Option<Arc<EdgeStore>>, Option<Arc<dyn Rows>>), ArtifactError> {
-    let widths = manifest.widths;
-    let path = dir.join(FEATURES);
-    let mut store = if widths.edge + widths.node > 0 { Store::read(&path)? } else { Store::default() };
-    let array = ArtifactError::array(&path);
-    let mut edges = None;
-    if widths.edge > 0 {
-        let (_, events) = store.take::<u64>("edge.event").map_err(&array)?;
-        let rows = store.take_len::<f32>("edge.row", events.len() * widths.edge).map_err(&array)?;
-        edges = Some(Arc::new(EdgeStore::new(widths.edge, &events, rows, manifest.log_position)));
+/// Edge features, where the model reads any.
+fn read_edges(store: &mut Store, manifest: &Manifest) -> Result<Option<Arc<EdgeStore>>, StoreError> {
+    let width = manifest.widths.edge;
+    if width == 0 {
+        return Ok(None);
     }
-    let mut nodes = None;
-    if widths.node > 0 {
-        let rows = store.take_len::<f32>("node", manifest.nodes * widths.node).map_err(&array)?;
-        let table = Table::new(rows, widths.node).map_err(|error| damaged(&path, error.to_string()))?;
-        nodes = Some(Arc::new(NodeFeatures::new(table)) as Arc<dyn Rows>);
+    let (_, events) = store.take::<u64>("edge.event")?;
+    let rows = store.take_len::<f32>("edge.row", events.len() * width)?;
+    Ok(Some(Arc::new(EdgeStore::new(width, &events, rows, manifest.log_position))))
+}
+
+/// Node features, where the model reads any.
+fn read_nodes(store: &mut Store, manifest: &Manifest) -> Result<Option<Arc<dyn Rows>>, StoreError> {
+    let width = manifest.widths.node;
+    if width == 0 {
+        return Ok(None);
     }
-    Ok((edges, nodes))
+    let rows = store.take_len::<f32>("node", manifest.nodes * width)?;
+    let table = Table::new(rows, width).map_err(|error| StoreError::Array { name: "node".into(), problem: error.to_string() })?;
+    Ok(Some(Arc::new(NodeFeatures::new(table))))
 }

@@ -10,11 +10,14 @@ use tempograph_framework::Store;
 use tempograph_models::FeatureWidths;
 use tempograph_serving::{ArtifactError, Engine, Export};
 
+type Edit = fn(&mut Value);
+
 fn why(folder: &Path) -> String {
     Engine::open(folder).expect_err("a damaged artifact was opened").to_string()
 }
 
-fn edit_manifest(folder: &Path, edit: impl FnOnce(&mut Value)) {
+#[allow(clippy::unwrap_used)]
+fn edit_manifest(folder: &Path, edit: Edit) {
     let path = folder.join("manifest.json");
     let mut manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     edit(&mut manifest);
@@ -80,11 +83,13 @@ fn each_file_that_is_cut_changed_or_gone_is_named() {
 
 #[test]
 fn a_manifest_that_says_something_else_is_refused_with_what_it_says() {
-    let cases: [(fn(&mut Value), &str); 7] = [
+    let cases: [(Edit, &str); 9] = [
         (|m| m["version"] = json!(9), "manifest.json: format version 9 is not the version 1 this program reads"),
         (|m| m["format"] = json!("else"), "manifest.json: `format` is `else`, not `tempograph-artifact`"),
         (|m| m["model"] = json!("gat"), "manifest.json: `model` is `gat`; this program serves `tgn`"),
         (|m| m["log_position"] = json!(7), "history.safetensors: 300 events seen and 30 nodes, but the manifest says 7 and 30"),
+        (|m| m["newest"] = json!(7), "but the manifest says Some(7)"),
+        (|m| m["time_unit"]["scale"] = json!(0), "manifest.json: `time_unit.scale` is 0; it must be at least 1"),
         (|m| m["widths"]["memory"] = json!(9), "spec.toml: model.memory = 8, but the manifest says 9"),
         (|m| drop(m["files"].as_object_mut().unwrap().remove("spec.toml")), "manifest.json: does not list spec.toml"),
         (|m| m["extra"] = json!(1), "unknown field `extra`"),

@@ -95,6 +95,17 @@ fn a_score_sees_events_shown_before_its_time_only() {
 }
 
 #[test]
+fn a_large_request_is_answered_in_parts_and_no_score_depends_on_what_is_asked_beside_it() {
+    let world = World::new(&TgnSpec { layers: 2, pair_features: true, ..small() }, 3);
+    let engine = world.engine();
+    let some = world.questions(SEEN..SEEN + BATCH);
+    let expected = engine.score(&some, &[]).unwrap();
+    let many: Vec<_> = some.iter().cycle().take(5000).cloned().collect();
+    let expected: Vec<_> = expected.into_iter().cycle().take(5000).collect();
+    assert_close(&engine.score(&many, &[]).unwrap(), &expected, "5000 queries");
+}
+
+#[test]
 fn fractional_times_and_node_features_survive_the_artifact() {
     let plain = World::new(&small(), 0).set;
     let log = tempograph_framework::EventLog::new(

@@ -41,7 +41,7 @@ pub struct Stages {
 
 impl Stages {
     /// Adds another's times to these.
-    pub(crate) fn add(&mut self, other: &Stages) {
+    pub fn add(&mut self, other: &Stages) {
         self.ask += other.ask;
         self.view += other.view;
         self.forward += other.forward;

@@ -156,6 +156,24 @@ impl Fit<'_> {
     }
 }
 
+impl Fit<'_> {
+    /// Trains one pass over the training split and nothing else: no validation, no files. For measuring.
+    ///
+    /// # Errors
+    /// As [`run`](Fit::run).
+    pub fn train_once<B, M>(&self, model: M, device: &B::Device, watch: &mut dyn Watch) -> Result<M, TrainError>
+    where
+        B: AutodiffBackend,
+        B::InnerBackend: TemporalOps,
+        M: Model<B> + AutodiffModule<B>,
+        M::InnerModule: Model<B::InnerBackend>,
+    {
+        let mut sitting = Sitting::start(self, model, device, watch)?;
+        sitting.train()?;
+        Ok(sitting.model)
+    }
+}
+
 /// A run from its start, or from a checkpoint, to its end or the next stop.
 struct Sitting<'a, B: AutodiffBackend, M> {
     fit: &'a Fit<'a>,

@@ -1,5 +1,5 @@
 //! A small TGN that has seen part of a generated stream, a server in the test's own process, and a client.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, View, values};
@@ -182,8 +183,7 @@ impl Running {
 
     pub fn send_text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        // A server that refuses a large body closes before all of it is written.
-        let _ = stream.write_all(request(method, path, body).as_bytes());
+        stream.write_all(request(method, path, body).as_bytes()).unwrap();
         response(&mut stream)
     }
 
@@ -217,6 +217,7 @@ pub fn request(method: &str, path: &str, body: &str) -> String {
 
 pub fn response(stream: &mut TcpStream) -> (u16, String) {
     let mut bytes = Vec::new();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in `{text}`"));

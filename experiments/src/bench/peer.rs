@@ -1,0 +1,121 @@
+//! PyG's TGN on the same events: its scripts travel in the program and run in the user's Python.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use tempograph_framework::EventLog;
+
+use super::Measured;
+use crate::data;
+use crate::spec::RunSpec;
+
+const SCRIPTS: [(&str, &str); 4] = [
+    ("pyg_tgn.py", include_str!("../../peers/pyg_tgn.py")),
+    ("pyg_model.py", include_str!("../../peers/pyg_model.py")),
+    ("events.py", include_str!("../../peers/events.py")),
+    ("metrics.py", include_str!("../../peers/metrics.py")),
+];
+
+/// A ready peer: scripts and events in a folder of their own, removed when it is dropped.
+pub(super) struct PygPeer {
+    folder: PathBuf,
+    python: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl PygPeer {
+    /// Writes scripts and events, and makes sure that the Python has what they need.
+    pub fn new(python: &Path, spec: &RunSpec, steps: usize) -> Result<PygPeer> {
+        let needs = Command::new(python).args(["-c", "import torch, torch_geometric, numpy, pandas, sklearn"]).output();
+        let needs = needs.with_context(|| format!("cannot run {}", python.display()))?;
+        if !needs.status.success() {
+            let said = String::from_utf8_lossy(&needs.stderr);
+            let last = said.lines().last().unwrap_or_default();
+            bail!("{} lacks what the peer needs ({last}); install it with\n  {0} -m pip install torch torch_geometric numpy pandas scikit-learn", python.display());
+        }
+        let folder = std::env::temp_dir().join(format!("tempograph-peer-{}", std::process::id()));
+        fs::create_dir_all(folder.join("events"))?;
+        let peer = PygPeer { arguments: arguments(spec, steps, &folder)?, folder, python: python.to_path_buf() };
+        for (name, text) in SCRIPTS {
+            fs::write(peer.folder.join(name), text)?;
+        }
+        let course = data::open(&spec.data)?;
+        write_events(&course.dataset.log, &peer.folder.join("events"))?;
+        Ok(peer)
+    }
+
+    /// One run.
+    pub fn measure(&self) -> Result<Measured> {
+        let output = Command::new(&self.python).arg(self.folder.join("pyg_tgn.py")).args(&self.arguments).output()?;
+        if !output.status.success() {
+            bail!("the peer failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let report: serde_json::Value = serde_json::from_slice(&fs::read(self.folder.join("out.json"))?)?;
+        let train = &report["epochs"][0]["train"];
+        let number = |value: &serde_json::Value, name: &str| value.as_f64().with_context(|| format!("the peer's report has no {name}"));
+        Ok(Measured {
+            events_per_second: number(&train["events_per_second"], "events_per_second")?,
+            seconds: number(&train["seconds"], "seconds")?,
+            peak_memory_bytes: number(&report["peak_memory_bytes"], "peak_memory_bytes")? as u64,
+            stages: train["stages"].as_object().cloned().unwrap_or_default(),
+        })
+    }
+}
+
+impl Drop for PygPeer {
+    fn drop(&mut self) {
+        // A folder that stays behind in the system's temporary files does no harm.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn arguments(spec: &RunSpec, steps: usize, folder: &Path) -> Result<Vec<String>> {
+    let model = spec.tgn();
+    if (model.memory, model.time) != (model.width, model.width) || (model.layers, model.heads) != (1, 2) {
+        bail!("the peer has one width, 1 layer and 2 heads; set model.memory, model.time and model.width alike, model.layers=1, model.heads=2");
+    }
+    let threads = if spec.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { spec.threads };
+    let pairs = [
+        ("--data", folder.join("events").display().to_string()),
+        ("--edge-features", spec.data.edge_features.clone()),
+        ("--batch", spec.train.batch.to_string()),
+        ("--neighbours", model.neighbours.to_string()),
+        ("--width", model.width.to_string()),
+        ("--lr", spec.train.lr.to_string()),
+        ("--epochs", "1".into()),
+        ("--seed", spec.seed.to_string()),
+        ("--threads", threads.to_string()),
+        ("--max-batches", steps.to_string()),
+        ("--out", folder.join("out.json").display().to_string()),
+    ];
+    Ok(pairs.into_iter().flat_map(|(key, value)| [key.to_string(), value]).collect())
+}
+
+/// The log as the peer's scripts read it: `edges.csv`, and `edge_feat.npy` where there are features.
+fn write_events(log: &EventLog, folder: &Path) -> Result<()> {
+    let mut csv = BufWriter::new(fs::File::create(folder.join("edges.csv"))?);
+    writeln!(csv, "src,dst,ts,label")?;
+    for event in log.batch(0..log.len()).events() {
+        writeln!(csv, "{},{},{},{}", event.src, event.dst, event.time, event.label)?;
+    }
+    csv.flush()?;
+    let Some(features) = log.features() else { return Ok(()) };
+    let mut npy = BufWriter::new(fs::File::create(folder.join("edge_feat.npy"))?);
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", log.len(), features.width());
+    // The format wants the data to begin at a multiple of 64 bytes; 10 bytes stand before the header.
+    let padding = 63 - (10 + header.len()) % 64;
+    header.push_str(&" ".repeat(padding));
+    header.push('\n');
+    npy.write_all(b"\x93NUMPY\x01\x00")?;
+    npy.write_all(&(header.len() as u16).to_le_bytes())?;
+    npy.write_all(header.as_bytes())?;
+    for event in 0..log.len() as u64 {
+        for value in features.row(event) {
+            npy.write_all(&value.to_le_bytes())?;
+        }
+    }
+    Ok(npy.flush()?)
+}

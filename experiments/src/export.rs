@@ -1,0 +1,71 @@
+//! `tempograph export`: a trained run as an artifact to serve.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use tempograph_kernels::tensor::Cpu;
+use tempograph_serving::Export;
+use tempograph_trainers::{Part, warm};
+
+use crate::runs::Run;
+use crate::train::stop_on_ctrl_c;
+use crate::{data, device};
+
+/// Export a trained run: the weights and the state of the world they have seen.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tempograph export runs/wikipedia --out wikipedia.artifact
+  tempograph export runs/wikipedia --out before-test --until val     as evaluation on the test split begins
+  tempograph serve wikipedia.artifact")]
+pub struct ExportArgs {
+    /// The run's folder.
+    run: PathBuf,
+    /// The artifact's folder.
+    #[arg(long)]
+    out: PathBuf,
+    /// The last split the exported history has seen.
+    #[arg(long, value_enum, default_value = "test")]
+    until: Until,
+    /// Replace an artifact that is there already.
+    #[arg(long)]
+    force: bool,
+}
+
+/// How much of the log an artifact has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Until {
+    /// All but the test split.
+    Val,
+    /// All of it.
+    Test,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A folder that holds no trained run, or an artifact that cannot be written.
+pub fn run(args: &ExportArgs) -> Result<()> {
+    let run = Run::open(&args.run, &[])?;
+    device::use_threads(run.spec.threads)?;
+    let stop = stop_on_ctrl_c()?;
+    let seen = write(&run, args.until, &args.out, args.force, &stop)?;
+    println!("exported {} with {seen} events seen\nserve it with\n  tempograph serve {0}", args.out.display());
+    Ok(())
+}
+
+/// Writes the artifact of a run; gives the events it has seen.
+pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &AtomicBool) -> Result<u64> {
+    if run.spec.data.edge_columns().map_err(anyhow::Error::msg)?.is_some_and(|columns| columns > 0) {
+        bail!("data.edge_features = \"{}\" is for comparisons; a model that reads made-up zeros is not exported", run.spec.data.edge_features);
+    }
+    let mut best = run.best()?;
+    let (course, batch) = (&run.course, run.spec.train.batch);
+    if until == Until::Test && !warm::<Cpu, _>(&best.model, &mut best.history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
+        bail!("stopped");
+    }
+    let (model, history) = (&best.model, &best.history);
+    Export { model, history, dataset: &course.dataset, widths: data::widths(course), batch, replace }.write(out)?;
+    Ok(best.history.seen())
+}

@@ -1,0 +1,74 @@
+//! What the specs in this folder and the template of `tempograph new` promise.
+
+use std::path::{Path, PathBuf};
+
+use tempograph_experiments::spec::RunSpec;
+
+const TEMPLATE: &str = include_str!("../src/new_template.toml");
+const MINIMAL: &str = "[data]\npath = \"synthetic:events=20000\"\n";
+const SECTIONS: [&str; 5] = ["", "data", "model", "train", "eval"];
+
+/// The keys a section has, from the parser's own complaint about one that it does not have.
+fn keys_of(section: &str) -> Vec<String> {
+    let wrong = if section.is_empty() { "no_such_key=1".to_string() } else { format!("{section}.no_such_key=1") };
+    let error = format!("{:#}", RunSpec::parse(MINIMAL, &["model.kind=tgn".into(), wrong]).unwrap_err());
+    let (_, listed) = error.split_once("expected one of ").expect("the complaint lists the keys");
+    let mut keys: Vec<String> = listed.lines().next().unwrap().split('`').skip(1).step_by(2).map(String::from).collect();
+    keys.extend((section == "model").then(|| "kind".to_string()));
+    keys
+}
+
+/// Lines of the template in `section`, its own keys only.
+fn lines_of(section: &str) -> Vec<&'static str> {
+    let header = |line: &str| line.starts_with('[').then(|| line.trim_matches(['[', ']']).to_string());
+    let mut at = String::new();
+    let mut lines = Vec::new();
+    for line in TEMPLATE.lines() {
+        match header(line) {
+            Some(name) => at = name,
+            None if at == section => lines.push(line),
+            None => {}
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_template_names_and_explains_every_key() {
+    for section in SECTIONS {
+        let (lines, keys) = (lines_of(section), keys_of(section));
+        assert!(keys.len() > 3, "[{section}] has only the keys {keys:?}");
+        for key in keys.iter().filter(|key| !SECTIONS.contains(&key.as_str())) {
+            let sets = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+            let at = lines.iter().position(|line| sets(line)).unwrap_or_else(|| panic!("[{section}] leaves out `{key}`"));
+            assert!(at > 0 && lines[at - 1].starts_with('#'), "[{section}] does not explain `{key}` in the line above it");
+        }
+    }
+}
+
+#[test]
+fn the_template_shows_the_defaults() {
+    assert_eq!(RunSpec::parse(TEMPLATE, &[]).unwrap(), RunSpec::parse(MINIMAL, &[]).unwrap());
+}
+
+#[test]
+fn what_the_template_leaves_commented_out_is_accepted() {
+    let optional = |line: &str| ["# name = ", "# negatives = ", "# time_scale = "].iter().any(|key| line.starts_with(key));
+    let text: Vec<&str> = TEMPLATE.lines().map(|line| if optional(line) { &line[2..] } else { line }).collect();
+    let spec = RunSpec::parse(&text.join("\n"), &[]).unwrap();
+    assert!(!spec.name.is_empty() && spec.data.negatives.is_some() && spec.tgn().time_scale.is_some());
+}
+
+#[test]
+fn every_spec_of_this_folder_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_spec = |path: &PathBuf| path.extension().is_some_and(|end| end == "toml") && !path.ends_with("Cargo.toml");
+    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_spec).collect();
+    for name in ["quickstart", "wikipedia", "uci", "enron", "mathoverflow"] {
+        assert!(files.contains(&folder.join(name).with_extension("toml")), "there is no spec for {name}");
+    }
+    for file in files {
+        let spec = RunSpec::read(&file, &[]).unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(spec.name, file.file_stem().unwrap().to_string_lossy(), "a spec goes by the name of its file");
+    }
+}

@@ -1,0 +1,16 @@
+//! Which GPUs the driver shows. The driver is loaded when asked: a build with the feature runs on a machine without one.
+use cudarc::driver::CudaContext;
+
+/// Names of the GPUs, by number.
+///
+/// # Errors
+/// A sentence that says why there is none: no driver, or what the driver says.
+pub fn gpus() -> Result<Vec<String>, String> {
+    // SAFETY: only looks for the library; the crate asks for `unsafe` because loading any library runs its initialisers.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return Err("no CUDA driver (libcuda) is installed".into());
+    }
+    let said = |error: cudarc::driver::DriverError| format!("the CUDA driver says: {error}");
+    let count = CudaContext::device_count().map_err(said)?;
+    (0..count as usize).map(|index| CudaContext::new(index).and_then(|context| context.name()).map_err(said)).collect()
+}
