@@ -13,8 +13,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::{
-    Batch, Combine, Delta, Draw, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, PurposeDraw, Queries,
-    Sampler, Table, Timestamp, Update,
+    Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, PurposeDraw,
+    Queries, Sampler, Table, Timestamp, Update,
 };
 
 /// Nodes of a story; few, so that they meet often.
@@ -63,15 +63,16 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
         other: if read { OtherMemory::AtRead } else { OtherMemory::AtEvent },
         update_without_mail: without,
     });
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let lookup = prop_oneof![Just(Lookup::Exact), Just(Lookup::Ordered), Just(Lookup::Batch)];
+    let flags = (lookup, any::<bool>(), any::<bool>());
     (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags).prop_map(
-        move |(memory, mail, neighbours, layers, (exact, since_event, pairs))| Needs {
+        move |(memory, mail, neighbours, layers, (lookup, since_event, pairs))| Needs {
             memory,
             mail,
             neighbours,
             layers,
             sampler,
-            lookup: if exact { Lookup::Exact } else { Lookup::Batch },
+            lookup,
             delta: if since_event { Delta::SinceEvent } else { Delta::SinceUpdate },
             pairs,
         },
@@ -113,7 +114,7 @@ fn replay(story: &Story, needs: &Needs, mut look: impl FnMut(&History, &Slow, &B
     let mut slow = Slow::new(needs);
     for range in &story.batches {
         let batch = story.log.batch(range.clone());
-        let visible = Visible { log: &story.log, until: if needs.lookup == Lookup::Exact { range.end } else { range.start } };
+        let visible = Visible::new(&story.log, needs.lookup, range);
         look(&history, &slow, &batch, &visible);
         let update = update_for(&batch, history.version(), needs.memory);
         history.observe(&batch, &update).unwrap();
@@ -130,31 +131,48 @@ struct Seen {
     time: Timestamp,
 }
 
+/// A node at a time, and the event it is asked about at.
+type Root = (NodeId, Timestamp, EventId);
+
+/// The roots of `queries`.
+fn roots(queries: &Queries) -> Vec<Root> {
+    (0..queries.len()).map(|root| (queries.nodes()[root], queries.times()[root], queries.places()[root])).collect()
+}
+
 /// The part of a log a query may look into.
 struct Visible<'a> {
     log: &'a EventLog,
     until: usize,
+    same_time: bool,
 }
 
 impl Visible<'_> {
-    /// Every event of `node` strictly before `time`, oldest first.
-    fn before(&self, node: NodeId, time: Timestamp) -> Vec<Seen> {
-        let events = self.log.batch(0..self.until).events().filter(|event| event.time < time);
-        let of_node = events.filter(|event| event.src == node || event.dst == node);
+    /// For queries about the events of `batch`.
+    fn new<'a>(log: &'a EventLog, lookup: Lookup, batch: &Range<usize>) -> Visible<'a> {
+        Visible { log, until: if lookup == Lookup::Batch { batch.start } else { batch.end }, same_time: lookup == Lookup::Ordered }
+    }
+
+    fn events(&self, time: Timestamp, place: EventId) -> impl Iterator<Item = crate::Event> {
+        let same_time = self.same_time;
+        self.log.batch(0..self.until).events().filter(move |event| event.time < time || same_time && event.time == time && event.id < place)
+    }
+
+    /// Every event of the root's node that came before it, oldest first.
+    fn before(&self, (node, time, place): Root) -> Vec<Seen> {
+        let of_node = self.events(time, place).filter(|event| event.src == node || event.dst == node);
         of_node
             .map(|event| Seen { event: event.id.0, other: if event.src == node { event.dst } else { event.src }, time: event.time })
             .collect()
     }
 
     /// The last `k` of them, newest first.
-    fn last(&self, node: NodeId, time: Timestamp, k: usize) -> Vec<Seen> {
-        self.before(node, time).into_iter().rev().take(k).collect()
+    fn last(&self, root: Root, k: usize) -> Vec<Seen> {
+        self.before(root).into_iter().rev().take(k).collect()
     }
 
-    /// Times at which `src` turned to `dst`, strictly before `time`.
-    fn together(&self, src: NodeId, dst: NodeId, time: Timestamp) -> Vec<Timestamp> {
-        let events = self.log.batch(0..self.until).events().filter(|event| event.time < time);
-        events.filter(|event| (event.src, event.dst) == (src, dst)).map(|event| event.time).collect()
+    /// Times at which the root's node turned to `dst` before it.
+    fn together(&self, (src, time, place): Root, dst: NodeId) -> Vec<Timestamp> {
+        self.events(time, place).filter(|event| (event.src, event.dst) == (src, dst)).map(|event| event.time).collect()
     }
 }
 

@@ -3,15 +3,15 @@ use super::*;
 use crate::View;
 
 /// Asserts that row `row` of layer `layer` stands for `node` at `time` and shows exactly its last neighbours, all the way down.
-fn assert_sees(view: &View, layer: usize, row: u32, (node, time): (NodeId, Timestamp), needs: &Needs, visible: &Visible<'_>, slow: &Slow) {
-    let row = row as usize;
+fn assert_sees(view: &View, layer: usize, row: u32, root: Root, needs: &Needs, visible: &Visible<'_>, slow: &Slow) {
+    let (row, (node, time, place)) = (row as usize, root);
     let Some(hop) = view.hops.get(layer) else {
         assert_eq!(view.nodes[row], node);
         return;
     };
-    assert_sees(view, layer + 1, hop.centres[row], (node, time), needs, visible, slow);
+    assert_sees(view, layer + 1, hop.centres[row], root, needs, visible, slow);
     assert_eq!(hop.idle[row], time.since(slow.updated_with_mail(node)), "idle of node {node}");
-    let expected = visible.last(node, time, needs.neighbours);
+    let expected = visible.last(root, needs.neighbours);
     let found = &hop.neighbours;
     assert_eq!((found.k, found.count[row] as usize), (needs.neighbours, expected.len()), "neighbours of {node} before {time}");
     for (j, seen) in expected.iter().enumerate() {
@@ -21,17 +21,16 @@ fn assert_sees(view: &View, layer: usize, row: u32, (node, time): (NodeId, Times
             Delta::SinceUpdate => slow.updated_with_mail(seen.other).since(seen.time),
         };
         assert_eq!((found.event[slot], found.dt[slot]), (seen.event, delta), "slot {j} of node {node} at {time}");
-        assert_sees(view, layer + 1, found.row[slot], (seen.other, time), needs, visible, slow);
+        assert_sees(view, layer + 1, found.row[slot], (seen.other, time, place), needs, visible, slow);
     }
 }
 
 fn assert_shows(view: &View, queries: &Queries, needs: &Needs, visible: &Visible<'_>, slow: &Slow) {
     assert_eq!(view.hops.len(), needs.layers);
-    for root in 0..queries.len() {
-        let asked = (queries.nodes()[root], queries.times()[root]);
-        assert_eq!(view.nodes[view.roots[root] as usize], asked.0);
-        let top = if needs.layers == 0 { view.roots[root] } else { root as u32 };
-        assert_sees(view, 0, top, asked, needs, visible, slow);
+    for (i, root) in roots(queries).into_iter().enumerate() {
+        assert_eq!(view.nodes[view.roots[i] as usize], root.0);
+        let top = if needs.layers == 0 { view.roots[i] } else { i as u32 };
+        assert_sees(view, 0, top, root, needs, visible, slow);
     }
 }
 
@@ -47,7 +46,8 @@ proptest! {
     #[test]
     fn without_a_batch_in_hand_a_query_sees_what_was_observed(story in stories(), needs in needs(Sampler::Recent), ahead in 0i64..3) {
         replay(&story, &needs, |history, slow, batch, _| {
-            let observed = Visible { log: &story.log, until: batch.first.index() };
+            let start = batch.first.index();
+            let observed = Visible::new(&story.log, needs.lookup, &(start..start));
             let candidates: Vec<NodeId> = (0..NODES).map(NodeId).collect();
             let now = history.newest().map_or(0, |newest| newest.0);
             let queries = Queries::of_candidates(NodeId(0), &candidates, Timestamp(now + ahead));
@@ -58,13 +58,14 @@ proptest! {
     #[test]
     fn a_view_names_each_node_once_and_none_it_has_no_use_for(story in stories(), needs in needs(Sampler::Recent)) {
         replay(&story, &needs, |history, _, batch, visible| {
-            let queries = Queries::of_candidates(batch.src[0], &[batch.dst[0]], batch.time[0]);
+            let first = story.log.batch(batch.first.index()..batch.first.index() + 1);
+            let queries = Queries::of_batch(&first, &[], &[0, 0]);
             let view = history.view(&queries, Some(batch), chance());
             let mut expected: Vec<NodeId> = batch.src.iter().chain(batch.dst).copied().collect();
             let mut reached = queries.nodes().to_vec();
             for _ in 0..needs.layers {
                 let beyond: Vec<NodeId> =
-                    reached.iter().flat_map(|&node| visible.last(node, batch.time[0], needs.neighbours)).map(|seen| seen.other).collect();
+                    reached.iter().flat_map(|&node| visible.last((node, batch.time[0], batch.first), needs.neighbours)).map(|seen| seen.other).collect();
                 reached.extend(beyond);
             }
             expected.extend(reached);

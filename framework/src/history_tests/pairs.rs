@@ -8,14 +8,15 @@ fn standing(node: NodeId, list: &[Seen]) -> Recency {
     Recency { count: places.len() as u32, first: places.first().copied() }
 }
 
-fn fact(src: NodeId, dst: NodeId, time: Timestamp, needs: &Needs, visible: &Visible<'_>) -> PairFact {
-    let together = visible.together(src, dst, time);
+fn fact(root: Root, dst: NodeId, needs: &Needs, visible: &Visible<'_>) -> PairFact {
+    let (src, time, place) = root;
+    let together = visible.together(root, dst);
     // A model without layers is shown no neighbours, so nobody stands in its lists.
     let shown = if needs.layers == 0 { 0 } else { needs.neighbours };
-    let (of_src, of_dst) = (visible.last(src, time, shown), visible.last(dst, time, shown));
+    let (of_src, of_dst) = (visible.last(root, shown), visible.last((dst, time, place), shown));
     let in_both = |&node: &u32| of_src.iter().any(|seen| seen.other.0 == node) && of_dst.iter().any(|seen| seen.other.0 == node);
-    let degree = |node| visible.before(node, time).len() as u64;
-    let idle = |node| visible.before(node, time).last().map(|seen| time.since(seen.time));
+    let degree = |node| visible.before((node, time, place)).len() as u64;
+    let idle = |node| visible.before((node, time, place)).last().map(|seen| time.since(seen.time));
     PairFact {
         count: together.len() as u32,
         since_last: together.last().map(|&last| time.since(last)),
@@ -36,9 +37,8 @@ proptest! {
             let view = history.view(&queries, Some(batch), chance());
             assert_eq!(view.pairs.len(), queries.pairs().len());
             for (pair, found) in queries.pairs().iter().zip(&view.pairs) {
-                let [src, dst] = [pair.src, pair.dst].map(|root| queries.nodes()[root as usize]);
-                let time = queries.times()[pair.src as usize];
-                assert_eq!(*found, fact(src, dst, time, &needs, visible), "{src} -> {dst} at {time}");
+                let (root, dst) = (roots(&queries)[pair.src as usize], queries.nodes()[pair.dst as usize]);
+                assert_eq!(*found, fact(root, dst, &needs, visible), "{root:?} -> {dst}");
             }
         });
     }
@@ -50,10 +50,10 @@ proptest! {
             let queries = everyone(batch);
             let view = history.view(&queries, Some(batch), chance());
             for (pair, found) in queries.pairs().iter().zip(&view.pairs) {
-                let [src, dst] = [pair.src, pair.dst].map(|root| queries.nodes()[root as usize]);
-                let expected = fact(src, dst, queries.times()[pair.src as usize], &needs, visible);
+                let (root, dst) = (roots(&queries)[pair.src as usize], queries.nodes()[pair.dst as usize]);
+                let expected = fact(root, dst, &needs, visible);
                 assert_eq!((found.count, found.since_last, found.degrees), (expected.count, expected.since_last, expected.degrees));
-                assert_eq!(found.idle, expected.idle, "{src} -> {dst}");
+                assert_eq!(found.idle, expected.idle, "{root:?} -> {dst}");
             }
         });
     }
