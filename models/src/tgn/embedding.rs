@@ -279,3 +279,7 @@ impl<B: TemporalOps> TimeProjection<B> {
         centres * growth
     }
 }
+
+#[cfg(test)]
+#[path = "paper_golden.rs"]
+mod paper_golden;
