@@ -114,17 +114,16 @@ impl Adjacency {
     }
 
     /// Rebuilds what [`links`](Adjacency::links) and [`degrees`](Adjacency::degrees) told; the receiver is empty.
-    pub fn restore(&mut self, degrees: &[u64], links: impl Iterator<Item = (NodeId, Link)>) {
-        let mut kept = vec![0u64; degrees.len()];
-        let links: Vec<_> = links.collect();
-        for (node, _) in &links {
-            kept[node.index()] += 1;
+    ///
+    /// # Errors
+    /// A node of lower degree than it has links.
+    pub fn restore(&mut self, degrees: &[u64], links: &[(NodeId, Link)]) -> Result<(), NodeId> {
+        self.degree.copy_from_slice(degrees);
+        for (node, _) in links {
+            let degree = &mut self.degree[node.index()];
+            *degree = degree.checked_sub(1).ok_or(*node)?;
         }
-        for (n, degree) in degrees.iter().enumerate() {
-            self.degree[n] = degree - kept[n];
-        }
-        for (node, link) in links {
-            self.insert(node, link);
-        }
+        links.iter().for_each(|&(node, link)| self.insert(node, link));
+        Ok(())
     }
 }

@@ -29,8 +29,6 @@ pub struct History {
     pub(crate) pairs: PairIndex,
     /// Events of the newest tick: not before any query at that tick, so not settled yet.
     pub(crate) pending: Vec<Event>,
-    /// `[N]` newest event of each node, settled or not.
-    pub(crate) touched: Vec<Timestamp>,
     pub(crate) seen: u64,
     pub(crate) version: u64,
     pub(crate) features: Features,
@@ -80,7 +78,8 @@ impl History {
     /// An empty history of `nodes` nodes. `origin` is the time memories count from: the log's first event.
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp, features: Features) -> History {
         let adjacency = match needs.sampler {
-            Sampler::Recent => Adjacency::last(0, needs.neighbours),
+            // Facts about pairs say how long a node has been idle: that takes its newest event even where no neighbours are shown.
+            Sampler::Recent => Adjacency::last(0, needs.neighbours.max(usize::from(needs.pairs))),
             Sampler::Uniform => Adjacency::all(0),
         };
         let mut history = History {
@@ -91,7 +90,6 @@ impl History {
             adjacency,
             pairs: PairIndex::default(),
             pending: Vec::new(),
-            touched: Vec::new(),
             seen: 0,
             version: 0,
             features,
@@ -106,7 +104,6 @@ impl History {
         let nodes = nodes.max(self.nodes());
         self.memory.resize(nodes * self.needs.memory, 0.0);
         self.updated.resize(nodes, self.origin);
-        self.touched.resize(nodes, self.origin);
         self.mailbox.grow(nodes);
         self.adjacency.grow(nodes);
     }
@@ -178,8 +175,6 @@ impl History {
         }
         for event in batch.events() {
             self.settle_before(event.time);
-            self.touched[event.src.index()] = event.time;
-            self.touched[event.dst.index()] = event.time;
             self.pending.push(event);
         }
         self.seen += batch.len() as u64;

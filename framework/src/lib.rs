@@ -11,6 +11,8 @@ mod dataset;
 mod draw;
 mod events;
 mod history;
+#[cfg(test)]
+mod history_tests;
 mod ids;
 mod inductive;
 mod look;

@@ -10,7 +10,7 @@ const FORMAT: u64 = 1;
 impl History {
     /// Everything the history holds, waiting mail included, as arrays. Features are not part of it.
     ///
-    /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`, `touched [N]`,
+    /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`,
     /// `degree [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]`, `link.owner|event|node|outgoing|time [L]`,
     /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`.
     pub fn to_store(&self) -> Store {
@@ -18,7 +18,6 @@ impl History {
         let nodes = self.nodes();
         store.put("memory", [nodes, self.needs.memory], self.memory.clone());
         store.put("updated", [nodes], times(self.updated.iter().copied()));
-        store.put("touched", [nodes], times(self.touched.iter().copied()));
         store.put("position", [4], vec![FORMAT, self.seen, self.version, self.origin.0 as u64]);
         self.store_mail(&mut store);
         self.store_links(&mut store);
@@ -78,7 +77,6 @@ impl History {
         let mut history = History::new(nodes, needs, Timestamp(position[3] as i64), features);
         (history.seen, history.version) = (position[1], position[2]);
         history.updated = updated.into_iter().map(Timestamp).collect();
-        history.touched = store.take_len::<i64>("touched", nodes)?.into_iter().map(Timestamp).collect();
         history.memory = store.take_len::<f32>("memory", nodes * history.needs.memory)?;
         history.restore_mail(&mut store)?;
         history.restore_links(&mut store)?;
@@ -90,15 +88,12 @@ impl History {
     fn restore_mail(&mut self, store: &mut Store) -> Result<(), StoreError> {
         let owners = self.nodes_in("mail.node", store)?;
         let count = owners.len();
-        let others = self.nodes_in("mail.other", store)?;
+        let others = self.nodes_of("mail.other", count, store)?;
         let event = store.take_len::<u64>("mail.event", count)?;
         let time = store.take_len::<i64>("mail.time", count)?;
         let since = store.take_len::<i64>("mail.since", count)?;
         let width = if self.mailbox.carries_memory() { self.needs.memory } else { 0 };
         let rows = store.take_len::<f32>("mail.rows", count * width)?;
-        if others.len() != count {
-            return Err(wrong("mail.other", format!("has {} values where {count} are expected", others.len())));
-        }
         for i in 0..count {
             let mail = Mail { event: EventId(event[i]), other: others[i], time: Timestamp(time[i]), since: Timestamp(since[i]) };
             self.mailbox.deliver(owners[i], mail, &rows[i * width..(i + 1) * width]);
@@ -110,20 +105,18 @@ impl History {
         let degrees = store.take_len::<u64>("degree", self.nodes())?;
         let owners = self.nodes_in("link.owner", store)?;
         let count = owners.len();
-        let ends = self.nodes_in("link.node", store)?;
+        let ends = self.nodes_of("link.node", count, store)?;
         let event = store.take_len::<u64>("link.event", count)?;
         let outgoing = store.take_len::<u32>("link.outgoing", count)?;
         let time = store.take_len::<i64>("link.time", count)?;
-        if ends.len() != count {
-            return Err(wrong("link.node", format!("has {} values where {count} are expected", ends.len())));
-        }
         let link = |i: usize| Link { time: Timestamp(time[i]), event: EventId(event[i]), node: ends[i], outgoing: outgoing[i] };
-        self.adjacency.restore(&degrees, (0..count).map(|i| (owners[i], link(i))));
-        Ok(())
+        let links: Vec<(NodeId, Link)> = (0..count).map(|i| (owners[i], link(i))).collect();
+        self.adjacency.restore(&degrees, &links).map_err(|node| wrong("degree", format!("of node {node} is below the number of its links")))
     }
 
     fn restore_pairs(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let (src, dst) = (self.nodes_in("pair.src", store)?, self.nodes_in("pair.dst", store)?);
+        let src = self.nodes_in("pair.src", store)?;
+        let dst = self.nodes_of("pair.dst", src.len(), store)?;
         let count = store.take_len::<u32>("pair.count", src.len())?;
         let last = store.take_len::<i64>("pair.last", src.len())?;
         self.pairs.restore(src.into_iter().zip(dst).zip(count.into_iter().zip(last.into_iter().map(Timestamp))));
@@ -131,13 +124,11 @@ impl History {
     }
 
     fn restore_pending(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let (src, dst) = (self.nodes_in("pending.src", store)?, self.nodes_in("pending.dst", store)?);
+        let src = self.nodes_in("pending.src", store)?;
+        let dst = self.nodes_of("pending.dst", src.len(), store)?;
         let id = store.take_len::<u64>("pending.id", src.len())?;
         let time = store.take_len::<i64>("pending.time", src.len())?;
         let label = store.take_len::<f32>("pending.label", src.len())?;
-        if dst.len() != src.len() {
-            return Err(wrong("pending.dst", format!("has {} values where {} are expected", dst.len(), src.len())));
-        }
         let event = |i: usize| Event { id: EventId(id[i]), src: src[i], dst: dst[i], time: Timestamp(time[i]), label: label[i] };
         self.pending = (0..src.len()).map(event).collect();
         Ok(())
@@ -149,6 +140,15 @@ impl History {
         match numbers.iter().find(|&&number| number as usize >= self.nodes()) {
             Some(number) => Err(wrong(name, format!("names node {number}, but there are {} nodes", self.nodes()))),
             None => Ok(numbers.into_iter().map(NodeId).collect()),
+        }
+    }
+
+    /// The same of `len` numbers.
+    fn nodes_of(&self, name: &str, len: usize, store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
+        let nodes = self.nodes_in(name, store)?;
+        match nodes.len() == len {
+            true => Ok(nodes),
+            false => Err(wrong(name, format!("has {} values where {len} are expected", nodes.len()))),
         }
     }
 }

@@ -1,1 +1,228 @@
-//! Fixtures shared by the tests that no single crate can keep.
+//! Fixtures shared by the tests that no single crate can keep: a small stream, small models, and runs of both.
+#![allow(clippy::unwrap_used, reason = "fixtures of tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tempograph_framework::{
+    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Sampler, Split, Store, Table, TimeUnit, Timestamp,
+};
+use tempograph_kernels::Rows;
+use tempograph_kernels::tensor::CpuTape;
+use tempograph_models::{Attention, Embedding, FeatureWidths, Message, Tgn, TgnSpec, Updater};
+use tempograph_trainers::{Course, EpochReport, EvalSpec, Fit, Fitted, Outcome, RunFiles, Stages, StepRecord, TrainSpec, Watch};
+
+/// Ticks of the built-in stream that are one tick here: about two events share each.
+const TICK: i64 = 1200;
+
+/// The built-in stream, small and with many equal times, with `edge` and `node` feature columns.
+pub fn stream(events: usize, edge: usize, node: usize) -> Dataset {
+    let plain = Dataset::from_spec(&format!("synthetic:events={events},users=14,items=10,features={edge}")).unwrap();
+    let log = &plain.log;
+    let time = log.time().iter().map(|time| Timestamp(time.0 / TICK)).collect();
+    let log = EventLog::new(log.src().to_vec(), log.dst().to_vec(), time, log.label().to_vec(), log.features().cloned()).unwrap();
+    let of_node = (0..plain.nodes * node).map(|i| (i as f32).sin()).collect();
+    Dataset::new(Content {
+        name: plain.name,
+        log,
+        time_unit: TimeUnit { description: "20 min".into(), scale: 1 },
+        node_features: (node > 0).then(|| Table::new(of_node, node).unwrap()),
+        ids: plain.ids,
+        source: plain.source,
+        notices: Vec::new(),
+    })
+    .unwrap()
+}
+
+/// A dataset's features as models read them.
+pub fn features(set: &Dataset) -> Features {
+    let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
+    Features { edges: set.log.features().cloned(), nodes }
+}
+
+/// A dataset cut into 70, 15 and 15 per cent.
+pub fn course(set: Dataset) -> Course {
+    let split = Split::by_time(set.log.time(), 0.15, 0.15).unwrap();
+    let features = features(&set);
+    Course::new(set, features, split).unwrap()
+}
+
+/// A fresh model for a dataset.
+pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> Tgn<CpuTape> {
+    let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
+    Tgn::new(spec, widths, seed, &Default::default())
+}
+
+/// A small TGN of the paper's form, dropout off.
+pub fn small() -> TgnSpec {
+    TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, dropout: 0.0, ..TgnSpec::default() }
+}
+
+/// Every option of a TGN, each with a name for messages.
+pub fn variants() -> Vec<(&'static str, TgnSpec)> {
+    let conv = TgnSpec { attention: Attention::TransformerConv, ..small() };
+    vec![
+        ("paper", small()),
+        ("paper, 2 layers", TgnSpec { layers: 2, ..small() }),
+        ("conv", conv.clone()),
+        ("conv, 2 layers", TgnSpec { layers: 2, ..conv.clone() }),
+        ("sum", TgnSpec { embedding: Embedding::Sum, ..small() }),
+        ("sum, 2 layers", TgnSpec { embedding: Embedding::Sum, layers: 2, ..small() }),
+        ("time", TgnSpec { embedding: Embedding::Time, time_scale: Some(10.0), ..small() }),
+        ("identity", TgnSpec { embedding: Embedding::Identity, ..small() }),
+        ("message mlp", TgnSpec { message: Message::Mlp, ..small() }),
+        ("mean mail", TgnSpec { mail: Combine::Mean, ..small() }),
+        ("mean mail, message mlp", TgnSpec { mail: Combine::Mean, message: Message::Mlp, ..small() }),
+        ("rnn", TgnSpec { updater: Updater::Rnn, ..small() }),
+        ("rnn, mean mail", TgnSpec { updater: Updater::Rnn, mail: Combine::Mean, ..small() }),
+        ("at read", TgnSpec { mail_memory: OtherMemory::AtRead, ..small() }),
+        ("update without mail", TgnSpec { update_without_mail: true, ..small() }),
+        ("update without mail, mean", TgnSpec { update_without_mail: true, mail: Combine::Mean, ..small() }),
+        ("uniform", TgnSpec { sampler: Sampler::Uniform, ..small() }),
+        ("uniform, 2 layers", TgnSpec { sampler: Sampler::Uniform, layers: 2, ..small() }),
+        ("pair features", TgnSpec { pair_features: true, ..small() }),
+        ("pair features, identity", TgnSpec { pair_features: true, embedding: Embedding::Identity, ..small() }),
+        (
+            "as PyG",
+            TgnSpec {
+                mail_memory: OtherMemory::AtRead,
+                update_without_mail: true,
+                time_delta: Delta::SinceUpdate,
+                history: Lookup::Batch,
+                ..conv
+            },
+        ),
+    ]
+}
+
+/// A run of a few steps with everything on that has a state.
+pub fn training() -> TrainSpec {
+    TrainSpec { batch: 24, epochs: 2, lr: 1e-2, weight_decay: 0.01, clip: 1.0, warmup: 2, ..TrainSpec::default() }
+}
+
+/// A short examination.
+pub fn examination() -> EvalSpec {
+    EvalSpec { negatives: 5, ..EvalSpec::default() }
+}
+
+/// What a run in a folder is made of.
+pub struct Runner<'a> {
+    /// The data.
+    pub course: &'a Course,
+    /// The model.
+    pub spec: &'a TgnSpec,
+    /// How it is trained.
+    pub train: &'a TrainSpec,
+    /// Where it is kept.
+    pub folder: &'a Path,
+}
+
+impl Runner<'_> {
+    /// Starts the run, or goes on with it, and sees `stopper` stop it.
+    pub fn sit(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
+        let stop = stopper.flag.clone();
+        let files = RunFiles { folder: self.folder.to_path_buf() };
+        let fit = Fit { course: self.course, train: self.train, eval: &examination(), seed: 3, files, resume, stop: &stop };
+        fit.run(model(self.spec, &self.course.dataset, 3), &Default::default(), stopper).unwrap()
+    }
+
+    /// Runs from the start to the end.
+    pub fn whole(&self) -> Traces {
+        match self.sit(false, &mut Stopper::never()) {
+            Outcome::Finished(fitted) => self.traces(fitted),
+            Outcome::Stopped(_) => unreachable!("nobody stopped it"),
+        }
+    }
+
+    /// What the run has left behind.
+    pub fn traces(&self, fitted: Fitted) -> Traces {
+        let files = RunFiles { folder: self.folder.to_path_buf() };
+        let arrays = |path: &Path| Store::read(path).unwrap().split_off("");
+        Traces { epochs: fitted.epochs.into_iter().map(timeless).collect(), checkpoint: arrays(&files.checkpoint()), best: arrays(&files.best()) }
+    }
+}
+
+/// All of a run that does not depend on the clock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// Losses and metrics.
+    pub epochs: Vec<EpochReport>,
+    /// Weights, moments and history.
+    pub checkpoint: Store,
+    /// Weights and history of the best epoch.
+    pub best: Store,
+}
+
+/// An epoch's report without its times.
+fn timeless(mut report: EpochReport) -> EpochReport {
+    (report.train.seconds, report.train.events_per_second, report.val.seconds) = (0.0, 0.0, 0.0);
+    report.train.stages = Stages::default();
+    report
+}
+
+/// Raises the flag that stops a run, at a moment of its choice.
+#[derive(Debug, Default)]
+pub struct Stopper {
+    /// The flag.
+    pub flag: Arc<AtomicBool>,
+    /// What was seen so far, in order: a training step or an examined batch.
+    pub seen: Vec<Moment>,
+    /// The moment, by its number.
+    at: Option<usize>,
+    /// Whether a training step stops the run.
+    at_every_step: bool,
+    /// The step that the process dies in.
+    crash: Option<usize>,
+}
+
+/// Something a run can be stopped at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A training step was taken; whether it was the epoch's last.
+    Step(bool),
+    /// A batch was examined.
+    Examined,
+}
+
+impl Stopper {
+    /// Lets the run go on.
+    pub fn never() -> Stopper {
+        Stopper::default()
+    }
+
+    /// Stops at the `moment`-th step or examined batch, counted from 0.
+    pub fn at(moment: usize) -> Stopper {
+        Stopper { at: Some(moment), ..Stopper::default() }
+    }
+
+    /// Stops at the next training step.
+    pub fn at_next_step() -> Stopper {
+        Stopper { at_every_step: true, ..Stopper::default() }
+    }
+
+    /// Unwinds out of the `step`-th training step, counted from 0, as if the process died there.
+    pub fn crash(step: usize) -> Stopper {
+        Stopper { crash: Some(step), ..Stopper::default() }
+    }
+
+    fn see(&mut self, moment: Moment) {
+        let step = matches!(moment, Moment::Step(_));
+        if self.at == Some(self.seen.len()) || self.at_every_step && step {
+            self.flag.store(true, Ordering::SeqCst);
+        }
+        if step && self.crash == Some(self.seen.len()) {
+            std::panic::resume_unwind(Box::new("the process dies"));
+        }
+        self.seen.push(moment);
+    }
+}
+
+impl Watch for Stopper {
+    fn step(&mut self, _: usize, events: usize, of: usize, _: &StepRecord) {
+        self.see(Moment::Step(events == of));
+    }
+    fn examined(&mut self, _: &str, _: usize, _: usize) {
+        self.see(Moment::Examined);
+    }
+}

@@ -289,3 +289,7 @@ impl<B: TemporalOps> TimeProjection<B> {
         centres * growth
     }
 }
+
+#[cfg(test)]
+#[path = "paper_golden.rs"]
+mod paper_golden;

@@ -1,0 +1,321 @@
+//! The program as its users run it: a process, its files, its exit code and what it says.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+const SPEC: &str = r#"
+name = "tiny"
+seed = 3
+threads = 1
+
+[data]
+path = "synthetic:events=900,users=20,items=15"
+
+[model]
+kind = "tgn"
+memory = 8
+time = 8
+width = 8
+neighbours = 4
+
+[train]
+batch = 50
+epochs = 3
+lr = 1e-2
+
+[eval]
+negatives = 9
+"#;
+
+/// A folder of its own for one test, with a spec in it.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
+        Place { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
+        command.args(args).current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs what must succeed; gives what it printed.
+    #[track_caller]
+    fn succeeds(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs what must fail; gives what it complained of.
+    #[track_caller]
+    fn fails(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(!output.status.success(), "{args:?} succeeded");
+        let said = stderr(&output);
+        assert!(!said.contains("panicked"), "{args:?}: {said}");
+        said
+    }
+
+    fn report(&self, run: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(run).join("report.json")).unwrap()).unwrap()
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A report without what depends on the clock and the machine's memory.
+fn timeless(mut report: Value) -> Value {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                ["seconds", "events_per_second", "stages", "peak_memory_bytes"].iter().for_each(|key| drop(fields.remove(*key)));
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    strip(&mut report);
+    report
+}
+
+#[track_caller]
+fn number(report: &Value, at: &str) -> f64 {
+    report.pointer(at).and_then(Value::as_f64).unwrap_or_else(|| panic!("the report has no number at {at}"))
+}
+
+#[test]
+fn training_writes_everything_measured_into_the_runs_folder() {
+    let place = Place::new();
+    let said = place.succeeds(&["train", "tiny.toml"]);
+    let report = place.report("runs/tiny");
+    assert_eq!((number(&report, "/schema"), report["status"].as_str(), number(&report, "/seed")), (1.0, Some("finished"), 3.0));
+    assert_eq!(report["epochs"].as_array().unwrap().len(), 3);
+    for epoch in 0..3 {
+        for field in ["train/loss", "train/events_per_second", "train/seconds", "train/lr", "train/stages/forward"] {
+            assert!(number(&report, &format!("/epochs/{epoch}/{field}")) > 0.0, "{field}");
+        }
+        for metric in ["ap", "auc", "mrr", "hits10"] {
+            assert!((0.0..=1.0).contains(&number(&report, &format!("/epochs/{epoch}/val/{metric}"))), "{metric}");
+        }
+    }
+    for metric in ["ap", "auc", "mrr", "hits1", "hits3", "hits10"] {
+        assert!((0.0..=1.0).contains(&number(&report, &format!("/test/{metric}"))), "{metric}");
+    }
+    assert_eq!(report["test"], report["test_by_rule"]["random"]);
+    assert!(number(&report, "/peak_memory_bytes") > 1e6 && number(&report, "/seconds") > 0.0 && number(&report, "/parameters") > 100.0);
+    assert_eq!((number(&report, "/spec/train/batch"), number(&report, "/spec/model/neighbours")), (50.0, 4.0));
+    assert_eq!(number(&report, "/spec/train/negatives"), 1.0, "defaults are filled in");
+    assert_eq!((number(&report, "/data/events"), report["data"]["checksum"].as_str().unwrap().len()), (900.0, 64));
+    assert!(report.as_object().unwrap().contains_key("commit"));
+    let floors: Vec<&str> = report["floors"].as_array().unwrap().iter().map(|floor| floor["name"].as_str().unwrap()).collect();
+    assert!(floors.contains(&"edgebank") && floors.contains(&"last-10") && floors.len() == 3, "{floors:?}");
+    for file in ["spec.toml", "best.safetensors", "checkpoint.safetensors", "tensorboard"] {
+        assert!(place.path("runs/tiny").join(file).exists(), "{file}");
+    }
+    assert!(said.contains("runs/tiny/report.json"), "{said}");
+    let losses: Vec<f64> = (0..3).map(|epoch| number(&report, &format!("/epochs/{epoch}/train/loss"))).collect();
+    assert!(losses[2] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn settings_lie_over_the_spec_and_json_is_all_that_is_printed() {
+    let place = Place::new();
+    let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--set", "model.updater=rnn", "--set", "seed=9", "--out", "elsewhere", "--json"];
+    let printed: Value = serde_json::from_str(&place.succeeds(&args)).unwrap();
+    assert_eq!(printed, place.report("elsewhere"));
+    assert_eq!((number(&printed, "/seed"), number(&printed, "/spec/train/epochs")), (9.0, 1.0));
+    assert_eq!(printed["spec"]["model"]["updater"], "rnn");
+    assert!(!place.path("runs").exists());
+    for json in [vec!["devices", "--json"]] {
+        serde_json::from_str::<Value>(&place.succeeds(&json)).unwrap();
+    }
+}
+
+#[test]
+fn the_same_command_gives_the_same_report() {
+    let place = Place::new();
+    place.succeeds(&["train", "tiny.toml", "--out", "a"]);
+    place.succeeds(&["train", "tiny.toml", "--out", "b"]);
+    assert_eq!(timeless(place.report("a")), timeless(place.report("b")));
+    place.succeeds(&["train", "tiny.toml", "--out", "c", "--set", "seed=4"]);
+    assert_ne!(place.report("a")["epochs"][0]["train"]["loss"], place.report("c")["epochs"][0]["train"]["loss"]);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_name_and_value() {
+    let place = Place::new();
+    fs::write(place.path("typo.toml"), SPEC.replace("batch", "btach")).unwrap();
+    fs::write(place.path("broken.toml"), "[data\npath = 1").unwrap();
+    fs::create_dir(place.path("raw")).unwrap();
+    fs::write(place.path("raw/edges.csv"), "src,dst,ts,label\n0,1,0,0\n").unwrap();
+    let cases: [(&[&str], &[&str]); 11] = [
+        (&["train", "typo.toml"], &["typo.toml", "btach", "did you mean `batch`?"]),
+        (&["train", "broken.toml"], &["broken.toml"]),
+        (&["train", "nowhere.toml"], &["nowhere.toml", "No such file"]),
+        (&["train", "tiny.toml", "--set", "train.epoch=1"], &["epoch", "did you mean `epochs`?"]),
+        (&["train", "tiny.toml", "--set", "train.lr=-1"], &["train.lr = -1"]),
+        (&["train", "tiny.toml", "--set", "lr"], &["--set lr", "key=value"]),
+        (&["train", "tiny.toml", "--set", "data.path=missing"], &["missing"]),
+        (&["train", "tiny.toml", "--set", "data.path=raw"], &["raw", "tempograph prepare"]),
+        (&["train", "tiny.toml", "--set", "data.path=synthetic:evnts=5"], &["evnts", "events"]),
+        (&["train", "tiny.toml", "--set", "device=tpu"], &["tpu", "cuda:N"]),
+        (&["train", "tiny.toml", "--resume"], &["runs/tiny", "resume"]),
+    ];
+    for (n, (args, names)) in cases.into_iter().enumerate() {
+        // Each in a run of its own: what one leaves behind must not be what the next complains of.
+        let out = format!("run{n}");
+        let args: Vec<&str> = if args.contains(&"--resume") { args.to_vec() } else { args.iter().copied().chain(["--out", &out]).collect() };
+        let said = place.fails(&args);
+        names.iter().for_each(|name| assert!(said.contains(name), "{args:?} does not name {name}: {said}"));
+    }
+}
+
+#[test]
+fn a_run_that_is_there_is_not_overwritten_unless_asked() {
+    let place = Place::new();
+    let quick = ["train", "tiny.toml", "--set", "train.epochs=1"];
+    place.succeeds(&quick);
+    let before = place.report("runs/tiny");
+    let said = place.fails(&quick);
+    assert!(said.contains("runs/tiny") && said.contains("--resume") && said.contains("--force"), "{said}");
+    assert_eq!(place.report("runs/tiny"), before);
+    let said = place.fails(&["train", "tiny.toml", "--set", "train.epochs=2", "--resume"]);
+    assert!(said.contains("differs"), "{said}");
+    place.succeeds(&[&quick[..], &["--force"]].concat());
+    assert_eq!(timeless(place.report("runs/tiny")), timeless(before));
+}
+
+/// A run long enough to be stopped inside: the epochs are short, but many.
+const LONG: [&str; 6] = ["--set", "train.epochs=12", "--set", "data.path=synthetic:events=2500,users=20,items=15", "--set", "train.checkpoint_minutes=0.0005"];
+
+/// Starts a long run and waits until its first epoch is complete.
+fn start_and_wait_for_an_epoch(place: &Place, out: &str) -> Child {
+    let mut child = place.command(&[&["train", "tiny.toml", "--out", out], &LONG[..]].concat()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("epoch")));
+    assert!(first.is_some(), "the run ended before its first epoch was complete");
+    // Whoever writes must find a reader.
+    std::thread::spawn(move || lines.for_each(drop));
+    child
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_was_interrupted_or_killed_resumes_to_the_report_of_one_that_was_not() {
+    let place = Place::new();
+    place.succeeds(&[&["train", "tiny.toml", "--out", "whole"], &LONG[..]].concat());
+    let whole = timeless(place.report("whole"));
+
+    let mut child = start_and_wait_for_an_epoch(&place, "interrupted");
+    signal(&child, "-INT");
+    assert!(child.wait().unwrap().success(), "an interrupted run ends cleanly");
+    let stopped = place.report("interrupted");
+    assert_eq!(stopped["status"], "stopped");
+    assert!((1..12).contains(&stopped["epochs"].as_array().unwrap().len()));
+    place.succeeds(&[&["train", "tiny.toml", "--out", "interrupted", "--resume"], &LONG[..]].concat());
+    assert_eq!(timeless(place.report("interrupted")), whole);
+
+    let mut child = start_and_wait_for_an_epoch(&place, "killed");
+    signal(&child, "-KILL");
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(place.report("killed")["status"], "running");
+    place.succeeds(&[&["train", "tiny.toml", "--out", "killed", "--resume"], &LONG[..]].concat());
+    assert_eq!(timeless(place.report("killed")), whole);
+}
+
+/// A csv in which everyone has habits.
+fn events_csv() -> String {
+    let row = |i: usize| format!("{},{},{},0,{}.5\n", 100 + i % 7, 900 + (i % 7 + i / 100) % 5, 10 * i, i % 3);
+    std::iter::once("src,dst,ts,label,weight\n".to_string()).chain((0..400).map(row)).collect()
+}
+
+#[test]
+fn a_csv_is_prepared_and_trained_on() {
+    let place = Place::new();
+    fs::write(place.path("events.csv"), events_csv()).unwrap();
+    let told: Value = serde_json::from_str(&place.succeeds(&["prepare", "events.csv", "--out", "prepared", "--json"])).unwrap();
+    assert_eq!((number(&told, "/events"), number(&told, "/nodes"), number(&told, "/edge_features")), (400.0, 12.0, 1.0));
+    place.succeeds(&["train", "tiny.toml", "--set", "data.path=prepared", "--set", "train.epochs=1"]);
+    let report = place.report("runs/tiny");
+    assert_eq!((number(&report, "/data/events"), number(&report, "/data/edge_features")), (400.0, 1.0));
+    assert_eq!(report["data"]["checksum"], told["checksum"]);
+    let said = place.fails(&["prepare", "events.csv", "--out", "prepared"]);
+    assert!(said.contains("prepared") && said.contains("--force"), "{said}");
+    fs::write(place.path("bad.csv"), events_csv().replace("\n101,", "\nx,")).unwrap();
+    let said = place.fails(&["prepare", "bad.csv", "--out", "bad"]);
+    assert!(said.contains("bad.csv") && said.contains("row") && said.contains('x'), "{said}");
+    assert!(!place.path("bad").exists());
+}
+
+/// A file system of a few kilobytes, where this process may mount one.
+#[cfg(target_os = "linux")]
+struct SmallDisk(PathBuf);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount(at: &Path, kilobytes: usize) -> Option<SmallDisk> {
+        fs::create_dir(at).unwrap();
+        let size = format!("size={kilobytes}k");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).stderr(Stdio::null()).status();
+        mounted.is_ok_and(|status| status.success()).then(|| SmallDisk(at.to_path_buf()))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error_that_names_the_file_and_leaves_whole_files_behind() {
+    let place = Place::new();
+    let Some(disk) = SmallDisk::mount(&place.path("disk"), 64) else {
+        return eprintln!("skipped: no small file system can be mounted here");
+    };
+    let said = place.fails(&["train", "tiny.toml", "--out", "disk/run", "--set", "model.memory=64"]);
+    assert!(said.contains("disk/run/") && said.contains("No space left"), "{said}");
+    let left: Vec<String> = fs::read_dir(disk.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(left.iter().all(|name| !name.ends_with(".partial")), "{left:?}");
+    assert_eq!(place.report("disk/run")["status"], "running");
+}
+
+#[test]
+fn every_command_teaches_by_example() {
+    let place = Place::new();
+    assert!(place.succeeds(&["--help"]).contains("tempograph train experiments/quickstart.toml"));
+    for command in ["prepare", "fetch", "train", "eval", "export", "serve", "bench", "devices", "new"] {
+        let help = place.succeeds(&[command, "--help"]);
+        assert!(help.contains(&format!("tempograph {command}")) && help.contains("Example"), "{command}: {help}");
+    }
+}

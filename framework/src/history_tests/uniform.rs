@@ -1,0 +1,67 @@
+//! Uniform neighbours.
+use super::*;
+use crate::View;
+
+/// The (event, time difference) drawn for root `root`.
+fn drawn(view: &View, root: usize) -> Vec<(u64, f32)> {
+    let found = &view.hops[0].neighbours;
+    (root * found.k..root * found.k + found.count[root] as usize).map(|slot| (found.event[slot], found.dt[slot])).collect()
+}
+
+fn uniform(needs: Needs) -> Needs {
+    Needs { neighbours: needs.neighbours.max(1), layers: needs.layers.max(1), delta: Delta::SinceEvent, ..needs }
+}
+
+proptest! {
+    #[test]
+    fn draws_are_events_strictly_before_the_query_newest_first(story in stories(), needs in needs(Sampler::Uniform)) {
+        let needs = uniform(needs);
+        replay(&story, &needs, |history, _, batch, visible| {
+            let queries = everyone(batch);
+            let view = history.view(&queries, Some(batch), chance());
+            for (i, root) in roots(&queries).into_iter().enumerate() {
+                let (past, found) = (visible.before(root), drawn(&view, i));
+                assert_eq!(found.len(), if past.is_empty() { 0 } else { needs.neighbours });
+                assert!(found.is_sorted_by(|a, b| a.0 >= b.0), "newest first: {found:?}");
+                for (event, dt) in found {
+                    assert!(past.iter().any(|seen| seen.event == event && root.1.since(seen.time) == dt), "event {event} for {root:?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_roots_draw_does_not_depend_on_what_else_is_asked(story in stories(), needs in needs(Sampler::Uniform)) {
+        let needs = uniform(needs);
+        replay(&story, &needs, |history, _, batch, _| {
+            let queries = everyone(batch);
+            let view = history.view(&queries, Some(batch), chance());
+            for i in 0..batch.len() {
+                let alone = Queries::of_batch(&story.log.batch(batch.first.index() + i..batch.first.index() + i + 1), &[], &[0, 0]);
+                let alone = history.view(&alone, Some(batch), chance());
+                assert_eq!([drawn(&alone, 0), drawn(&alone, 1)], [drawn(&view, 2 * i), drawn(&view, 2 * i + 1)]);
+            }
+        });
+    }
+}
+
+#[test]
+fn every_past_event_is_drawn_equally_often_wherever_it_is_kept() {
+    // Ten events of node 0: six settled, two of the newest tick, two of the batch in hand; one more at the query's own time.
+    let time = [0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8].map(Timestamp).to_vec();
+    let dst = (0..11).map(|i| NodeId(1 + i % 4)).collect();
+    let log = EventLog::new(vec![NodeId(0); 11], dst, time, vec![0.0; 11], None).unwrap();
+    let needs = Needs { neighbours: 3, layers: 1, sampler: Sampler::Uniform, ..Needs::nothing() };
+    let mut history = empty(NODES, &needs);
+    history.observe(&log.batch(0..8), &Update::none()).unwrap();
+    let queries = Queries::of_nodes(&[NodeId(0)], Timestamp(8));
+    let batch = log.batch(8..11);
+    let mut counts = [0u32; 11];
+    for seed in 0..3000 {
+        let view = history.view(&queries, Some(&batch), Draw::new(seed).of(Purpose::Sampling));
+        drawn(&view, 0).iter().for_each(|&(event, _)| counts[event as usize] += 1);
+    }
+    assert_eq!(counts[10], 0, "the event at the query's own time");
+    // 9000 draws over ten events: 900 each, give or take six standard deviations.
+    assert!(counts[..10].iter().all(|&count| count.abs_diff(900) < 6 * 29), "{counts:?}");
+}
