@@ -139,7 +139,11 @@ impl Runner<'_> {
     pub fn traces(&self, fitted: Fitted) -> Traces {
         let files = RunFiles { folder: self.folder.to_path_buf() };
         let arrays = |path: &Path| Store::read(path).unwrap().split_off("");
-        Traces { epochs: fitted.epochs.into_iter().map(timeless).collect(), checkpoint: arrays(&files.checkpoint()), best: arrays(&files.best()) }
+        Traces {
+            epochs: fitted.epochs.into_iter().map(timeless).collect(),
+            checkpoint: arrays(&files.checkpoint()),
+            best: arrays(&files.best()),
+        }
     }
 }
 
