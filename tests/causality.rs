@@ -61,7 +61,7 @@ impl World {
 
     /// The scores of every event from [`SEEN`] on as evaluation gives them: the positive, then its negatives.
     fn evaluated(&self) -> Vec<Vec<f32>> {
-        let nodes = (SEEN..EVENTS).flat_map(|event| stream_negatives(event)).collect();
+        let nodes = (SEEN..EVENTS).flat_map(stream_negatives).collect();
         let negatives = FixedNegatives::new(EventId(SEEN as u64), nodes, (0..=EVENTS - SEEN).map(|i| EACH * i).collect()).unwrap();
         let negatives = NegativeSet::Fixed(negatives);
         let asked = Examination { range: SEEN..EVENTS, batch: BATCH, negatives: &negatives, rank_every: 1, new_nodes: None };

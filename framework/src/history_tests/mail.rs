@@ -2,8 +2,11 @@
 use super::*;
 use crate::{MailView, View};
 
+/// Mails of a node as (event, time, other memory).
+type Mails = Vec<(u64, f32, Vec<f32>)>;
+
 /// The mails of a view by node, whichever form they have: `None` for a node that is not updated.
-fn mails_of(view: &View, width: usize) -> Vec<Option<Vec<(u64, f32, Vec<f32>)>>> {
+fn mails_of(view: &View, width: usize) -> Vec<Option<Mails>> {
     let mut found = vec![None; view.nodes.len()];
     match &view.mail {
         MailView::Last(plan) => {
