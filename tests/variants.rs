@@ -93,8 +93,11 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Gradients<'_, B> {
     }
 }
 
+/// Values by name.
+type Named = Vec<(String, Vec<f32>)>;
+
 /// Scores and gradients of every event of a log asked about alone, and the history at the end.
-fn event_by_event(spec: &TgnSpec, edge: usize) -> (Vec<Vec<f32>>, Vec<(String, Vec<f32>)>, Store) {
+fn event_by_event(spec: &TgnSpec, edge: usize) -> (Vec<Vec<f32>>, Named, Store) {
     let set = stream(60, edge, 0);
     let model = model(spec, &set, 4);
     let mut history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
