@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
-    Batch, Draw, EventId, EventLog, Features, FixedNegatives, History, Lookup, Model, NegativeSet, NodeId, Purpose, Queries, Table, Timestamp,
-    Update, values,
+    Batch, Draw, EventId, EventLog, Features, FixedNegatives, History, Lookup, Model, NegativeSet, NodeId, Purpose, Queries, Table,
+    Timestamp, Update, values,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffModule, Cpu};
@@ -127,7 +127,9 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
 
 /// Every kind of model under every lookup.
 fn everything() -> impl Iterator<Item = (String, TgnSpec)> {
-    let under = |(name, spec): (&'static str, TgnSpec)| LOOKUPS.map(|history| (format!("{name}, {history:?}"), TgnSpec { history, ..spec.clone() }));
+    let under = |(name, spec): (&'static str, TgnSpec)| {
+        LOOKUPS.map(|history| (format!("{name}, {history:?}"), TgnSpec { history, ..spec.clone() }))
+    };
     variants().into_iter().flat_map(under)
 }
 
@@ -199,7 +201,9 @@ struct Columns {
 impl Columns {
     /// `batch` with the sources of the events for which `which` holds turned into others, and their destinations likewise.
     fn altered(batch: &Batch<'_>, which: impl Fn(usize) -> bool) -> Columns {
-        let other = |node: &NodeId, i: usize| if which(i) { NodeId(if node.0 < 14 { (node.0 + 5) % 14 } else { 14 + (node.0 - 14 + 3) % 10 }) } else { *node };
+        let other = |node: &NodeId, i: usize| {
+            if which(i) { NodeId(if node.0 < 14 { (node.0 + 5) % 14 } else { 14 + (node.0 - 14 + 3) % 10 }) } else { *node }
+        };
         let turn = |nodes: &[NodeId]| nodes.iter().enumerate().map(|(i, node)| other(node, i)).collect();
         Columns { first: batch.first, src: turn(batch.src), dst: turn(batch.dst), time: batch.time.to_vec(), label: batch.label.to_vec() }
     }
@@ -233,7 +237,11 @@ fn a_score_sees_of_its_own_batch_the_earlier_events_its_lookup_allows_and_no_oth
                 let scores = |during: &Batch<'_>| world.answer(&history, &queries, during).0;
                 let expected = scores(&batch);
                 let unseen = Columns::altered(&batch, |j| !seen.contains(&j));
-                assert_close(&format!("{name}, {lookup:?}: event {i} and those it must not see altered"), &scores(&unseen.batch()), &expected);
+                assert_close(
+                    &format!("{name}, {lookup:?}: event {i} and those it must not see altered"),
+                    &scores(&unseen.batch()),
+                    &expected,
+                );
                 could_move += usize::from(!seen.is_empty());
                 moved += usize::from(scores(&Columns::altered(&batch, |j| seen.contains(&j)).batch()) != expected);
             }

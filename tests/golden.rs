@@ -116,7 +116,13 @@ fn ten_steps_agree_with_pyg() {
     for step in 0..10 {
         // The weights before each step are PyG's own, so that a step is compared without the drift of those before.
         let mut ours = tempograph_framework::weights::<CpuTape, _>(&model);
-        let shapes: Vec<(String, Vec<usize>)> = ours.names().map(String::from).collect::<Vec<_>>().into_iter().map(|name| (name.clone(), ours.take::<f32>(&name).unwrap().0)).collect();
+        let shapes: Vec<(String, Vec<usize>)> = ours
+            .names()
+            .map(String::from)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|name| (name.clone(), ours.take::<f32>(&name).unwrap().0))
+            .collect();
         let mut weights = Store::default();
         for (name, shape) in shapes {
             let theirs = names().find(|(ours, _)| *ours == name).unwrap_or_else(|| panic!("no golden weight for {name}")).1;

@@ -35,7 +35,17 @@ const DOORS: [(&str, &[&str]); 13] = [
 
 /// What lies at the top of the repository; documents, licences and settings of tools may be any of these.
 const PAPERS: [&str; 11] = [
-    "Cargo.lock", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "rustfmt.toml", "clippy.toml", "deny.toml", ".ci", ".gitignore",
+    "Cargo.lock",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "rustfmt.toml",
+    "clippy.toml",
+    "deny.toml",
+    ".ci",
+    ".gitignore",
 ];
 
 fn root() -> PathBuf {

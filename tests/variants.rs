@@ -2,9 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use burn::module::{Module, ModuleVisitor, Param};
-use tempograph_framework::{
-    Combine, Draw, History, Model, NodeId, OtherMemory, Path as ModulePath, Purpose, Queries, Store, values,
-};
+use tempograph_framework::{Combine, Draw, History, Model, NodeId, OtherMemory, Path as ModulePath, Purpose, Queries, Store, values};
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{TgnSpec, Updater};
 use tempograph_tests::{Runner, course, features, model, small, stream, training, variants};
@@ -30,7 +28,8 @@ fn assert_trains(name: &str, spec: &TgnSpec, edge: usize, node: usize) {
     let mut adam = traces.checkpoint.split_off("adam.");
     let weights: Vec<String> = traces.checkpoint.split_off("model.").names().map(String::from).collect();
     for weight in weights.iter().filter(|weight| matters(weight)) {
-        let (_, squares) = adam.take::<f32>(&format!("v.{weight}")).unwrap_or_else(|error| panic!("{what}: {weight} never had a gradient: {error}"));
+        let (_, squares) =
+            adam.take::<f32>(&format!("v.{weight}")).unwrap_or_else(|error| panic!("{what}: {weight} never had a gradient: {error}"));
         assert!(squares.iter().any(|&square| square > 0.0), "{what}: {weight} had gradients of zero only");
     }
 }
@@ -135,7 +134,8 @@ fn the_fused_memory_update_is_the_stepwise_one() {
                 let (scores, gradients, mut history) = event_by_event(&fused, edge);
                 let (expected_scores, expected_gradients, mut expected_history) = event_by_event(&stepwise, edge);
                 assert_close(&what, &scores.concat(), &expected_scores.concat());
-                let gradients: Vec<_> = gradients.iter().filter(|(name, _)| expected_gradients.iter().any(|(other, _)| other == name)).collect();
+                let gradients: Vec<_> =
+                    gradients.iter().filter(|(name, _)| expected_gradients.iter().any(|(other, _)| other == name)).collect();
                 assert!(gradients.len() * 10 > expected_gradients.len() * 9, "{what}: gradients of the same weights");
                 for (name, gradient) in gradients {
                     let (_, expected) = expected_gradients.iter().find(|(other, _)| other == name).unwrap();

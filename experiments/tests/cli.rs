@@ -143,7 +143,8 @@ fn training_writes_everything_measured_into_the_runs_folder() {
 #[test]
 fn settings_lie_over_the_spec_and_json_is_all_that_is_printed() {
     let place = Place::new();
-    let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--set", "model.updater=rnn", "--set", "seed=9", "--out", "elsewhere", "--json"];
+    let args =
+        ["train", "tiny.toml", "--set", "train.epochs=1", "--set", "model.updater=rnn", "--set", "seed=9", "--out", "elsewhere", "--json"];
     let printed: Value = serde_json::from_str(&place.succeeds(&args)).unwrap();
     assert_eq!(printed, place.report("elsewhere"));
     assert_eq!((number(&printed, "/seed"), number(&printed, "/spec/train/epochs")), (9.0, 1.0));
@@ -187,7 +188,8 @@ fn what_is_wrong_is_said_with_its_name_and_value() {
     for (n, (args, names)) in cases.into_iter().enumerate() {
         // Each in a run of its own: what one leaves behind must not be what the next complains of.
         let out = format!("run{n}");
-        let args: Vec<&str> = if args.contains(&"--resume") { args.to_vec() } else { args.iter().copied().chain(["--out", &out]).collect() };
+        let args: Vec<&str> =
+            if args.contains(&"--resume") { args.to_vec() } else { args.iter().copied().chain(["--out", &out]).collect() };
         let said = place.fails(&args);
         names.iter().for_each(|name| assert!(said.contains(name), "{args:?} does not name {name}: {said}"));
     }
@@ -209,7 +211,8 @@ fn a_run_that_is_there_is_not_overwritten_unless_asked() {
 }
 
 /// A run long enough to be stopped inside: the epochs are short, but many.
-const LONG: [&str; 6] = ["--set", "train.epochs=12", "--set", "data.path=synthetic:events=2500,users=20,items=15", "--set", "train.checkpoint_minutes=0.0005"];
+const LONG: [&str; 6] =
+    ["--set", "train.epochs=12", "--set", "data.path=synthetic:events=2500,users=20,items=15", "--set", "train.checkpoint_minutes=0.0005"];
 
 /// Starts a long run and waits until its first epoch is complete.
 fn start_and_wait_for_an_epoch(place: &Place, out: &str) -> Child {
@@ -305,7 +308,8 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_whole_files_behind() {
     };
     let said = place.fails(&["train", "tiny.toml", "--out", "disk/run", "--set", "model.memory=64"]);
     assert!(said.contains("disk/run/") && said.contains("No space left"), "{said}");
-    let left: Vec<String> = fs::read_dir(disk.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let left: Vec<String> =
+        fs::read_dir(disk.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(left.iter().all(|name| !name.ends_with(".partial")), "{left:?}");
     assert_eq!(place.report("disk/run")["status"], "running");
 }
