@@ -1,13 +1,14 @@
 //! Ten steps of TGN agree with PyG's, tensor by tensor, under the tolerances that `golden/make_golden.py` measured.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
-    Draw, EventLog, Features, History, Model, NodeId, Path as ModulePath, Purpose, Queries, Store, Table, Timestamp, values, with_weights,
+    Draw, EventLog, Features, History, Model, NodeId, Purpose, Queries, Store, Table, Timestamp, values, with_weights,
 };
-use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
+use tempograph_kernels::tensor::CpuTape;
 use tempograph_models::{Attention, FeatureWidths, Tgn, TgnSpec, TimeInit};
+use tempograph_tests::gradients;
 use tempograph_trainers::link_loss;
 
 const NODES: usize = 30;
@@ -71,25 +72,6 @@ fn spec() -> TgnSpec {
     }
 }
 
-/// Gradients by our names.
-struct Gradients<'a, B: AutodiffBackend> {
-    path: ModulePath,
-    gradients: &'a B::Gradients,
-    found: Vec<(String, Option<Vec<f32>>)>,
-}
-
-impl<B: AutodiffBackend> ModuleVisitor<B> for Gradients<'_, B> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.found.push((self.path.dotted(), param.val().grad(self.gradients).map(values)));
-    }
-}
-
 fn assert_close(what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
     assert_eq!(ours.len(), theirs.len(), "{what}: length");
     let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -143,14 +125,11 @@ fn ten_steps_agree_with_pyg() {
         let loss = link_loss(forward.scores, BATCH);
         assert_close(&at("loss"), &values(loss.clone()), &file.take::<f32>(&at("loss")).unwrap().1, tolerance("loss"));
 
-        let gradients = loss.backward();
-        let mut visit = Gradients::<CpuTape> { path: ModulePath::default(), gradients: &gradients, found: Vec::new() };
-        model.visit(&mut visit);
-        for (name, gradient) in visit.found {
-            let theirs = names().find(|(ours, _)| *ours == name).unwrap().1;
-            let expected = in_our_order(&name, file.take::<f32>(&at(&format!("grad.{theirs}"))).unwrap().1);
-            let gradient = gradient.unwrap_or_else(|| vec![0.0; expected.len()]);
-            assert_close(&at(&format!("grad.{name}")), &gradient, &expected, tolerance(&format!("grad.{theirs}")));
+        let found: BTreeMap<String, Vec<f32>> = gradients(&model, &loss.backward()).into_iter().collect();
+        for (ours, theirs) in NAMES {
+            let expected = in_our_order(ours, file.take::<f32>(&at(&format!("grad.{theirs}"))).unwrap().1);
+            let gradient = found.get(ours).cloned().unwrap_or_else(|| vec![0.0; expected.len()]);
+            assert_close(&at(&format!("grad.{ours}")), &gradient, &expected, tolerance(&format!("grad.{theirs}")));
         }
         history.observe(&batch, &forward.update).unwrap();
         assert_close(&at("after.memory"), history.memory(), &file.take::<f32>(&at("after.memory")).unwrap().1, tolerance("after.memory"));

@@ -1,11 +1,9 @@
 //! Every option of a TGN trains: its loss is finite and falls, and every weight of it is reached by a gradient.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use burn::module::{Module, ModuleVisitor, Param};
-use tempograph_framework::{Combine, Draw, History, Model, NodeId, OtherMemory, Path as ModulePath, Purpose, Queries, Store, values};
-use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
+use tempograph_framework::{Combine, Draw, History, Model, NodeId, OtherMemory, Purpose, Queries, Store, values};
 use tempograph_models::{TgnSpec, Updater};
-use tempograph_tests::{Runner, course, features, model, small, stream, training, variants};
+use tempograph_tests::{Runner, course, features, gradients as gradients_of, model, small, stream, training, variants};
 use tempograph_trainers::{TrainSpec, link_loss};
 
 /// Adding the same to all keys changes no softmax: the gradient of this bias is zero but for rounding.
@@ -72,27 +70,6 @@ fn dropout_acts_in_training_only() {
     assert_ne!(scores(Some(1)), scores(None));
 }
 
-/// Gradients by name.
-struct Gradients<'a, B: AutodiffBackend> {
-    path: ModulePath,
-    gradients: &'a B::Gradients,
-    found: Vec<(String, Vec<f32>)>,
-}
-
-impl<B: AutodiffBackend> ModuleVisitor<B> for Gradients<'_, B> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            self.found.push((self.path.dotted(), values(gradient)));
-        }
-    }
-}
-
 /// Values by name.
 type Named = Vec<(String, Vec<f32>)>;
 
@@ -109,9 +86,7 @@ fn event_by_event(spec: &TgnSpec, edge: usize) -> (Vec<Vec<f32>>, Named, Store) 
         let forward = model.forward(&queries, &view, None);
         scores.push(values(forward.scores.clone()));
         let tape = link_loss(forward.scores, 1).backward();
-        let mut visit = Gradients::<CpuTape> { path: ModulePath::default(), gradients: &tape, found: Vec::new() };
-        model.visit(&mut visit);
-        gradients.extend(visit.found.into_iter().map(|(name, gradient)| (format!("event {event}: {name}"), gradient)));
+        gradients.extend(gradients_of(&model, &tape).into_iter().map(|(name, gradient)| (format!("event {event}: {name}"), gradient)));
         history.observe(&batch, &forward.update).unwrap();
     }
     (scores, gradients, history.to_store())

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Sampler, Split, Store, Table, TimeUnit, Timestamp,
+    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler, Split, Store, Table, TimeUnit,
+    Timestamp, values,
 };
 use tempograph_kernels::Rows;
-use tempograph_kernels::tensor::CpuTape;
+use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{Attention, Embedding, FeatureWidths, Message, Tgn, TgnSpec, Updater};
 use tempograph_trainers::{Course, EpochReport, EvalSpec, Fit, Fitted, Outcome, RunFiles, Stages, StepRecord, TrainSpec, Watch};
 
@@ -233,5 +235,32 @@ impl Watch for Stopper {
     }
     fn examined(&mut self, _: &str, _: usize, _: usize) {
         self.see(Moment::Examined);
+    }
+}
+
+/// The gradients a backward pass left, by weight name: those that reached it.
+pub fn gradients(model: &Tgn<CpuTape>, tape: &<CpuTape as AutodiffBackend>::Gradients) -> Vec<(String, Vec<f32>)> {
+    let mut collect = Gradients { path: ModulePath::default(), tape, found: Vec::new() };
+    model.visit(&mut collect);
+    collect.found
+}
+
+struct Gradients<'a> {
+    path: ModulePath,
+    tape: &'a <CpuTape as AutodiffBackend>::Gradients,
+    found: Vec<(String, Vec<f32>)>,
+}
+
+impl ModuleVisitor<CpuTape> for Gradients<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<CpuTape, D>>) {
+        if let Some(gradient) = param.val().grad(self.tape) {
+            self.found.push((self.path.dotted(), values(gradient)));
+        }
     }
 }
