@@ -21,7 +21,7 @@ use crate::spec::{DataSpec, ModelSpec, RunSpec};
 /// A folder that is not there or not prepared, a damaged set, a split with nothing in it.
 pub fn open(spec: &DataSpec) -> Result<Course> {
     let path = Path::new(&spec.path);
-    if path.is_dir() && !path.join("dataset.json").exists() {
+    if path.exists() && !path.join("dataset.json").exists() {
         bail!("{0} is not a prepared dataset; make one with `tempograph prepare {0} --out DIR` and put DIR in data.path", spec.path);
     }
     let dataset = Dataset::from_spec(&spec.path).with_context(|| format!("data.path = \"{}\"", spec.path))?;

@@ -1,5 +1,7 @@
 //! The `tempograph` binary: reads the command line and hands over to the subcommand.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use tempograph_experiments::{bench, device, eval, export, fetch, new, prepare, serve, train};
 
@@ -35,8 +37,8 @@ enum Command {
     New(new::NewArgs),
 }
 
-fn main() -> anyhow::Result<()> {
-    match CommandLine::parse().command {
+fn main() -> ExitCode {
+    let done = match CommandLine::parse().command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Train(args) => train::run(&args),
@@ -46,5 +48,13 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => device::run(&args),
         Command::New(args) => new::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The whole chain on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
