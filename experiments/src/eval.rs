@@ -1,12 +1,13 @@
 //! `tempograph eval`: a trained model on other questions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use tempograph_framework::{IdMap, Store};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_trainers::{Evaluation, Examination, Part, evaluate};
+use tempograph_trainers::{Answers, Evaluation, Examination, Part, evaluate};
 
 use crate::device;
 use crate::runs::Run;
@@ -18,6 +19,7 @@ use crate::train::{floors, metric_row, metric_title, rule_name, stop_on_ctrl_c};
   tempograph eval runs/wikipedia
   tempograph eval runs/wikipedia --set 'eval.rules=[\"historical\", \"inductive\"]'
   tempograph eval runs/wikipedia --split val --set eval.negatives=99 --json
+  tempograph eval runs/wikipedia --scores scores.safetensors     every score of the first rule, to look into or to compare
 
 The memory at the start of the split is that of the run: everything before it has been observed.")]
 pub struct EvalArgs {
@@ -29,9 +31,51 @@ pub struct EvalArgs {
     /// Lay a setting over the run's spec, for example eval.negatives=99.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Write every pair asked under the first rule: `event`, `src`, `dst` (the user's own ids), `time` (ticks), `positive` (0 or 1)
+    /// and `score` (logit), `[P]` each, batch by batch.
+    #[arg(long, value_name = "FILE.safetensors")]
+    scores: Option<PathBuf>,
     /// Print the metrics as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// The pairs asked and their scores.
+#[derive(Default)]
+struct Scores {
+    event: Vec<u64>,
+    src: Vec<u64>,
+    dst: Vec<u64>,
+    time: Vec<i64>,
+    positive: Vec<u32>,
+    score: Vec<f32>,
+}
+
+impl Scores {
+    fn hear(&mut self, answers: &Answers<'_>, ids: &IdMap) {
+        let queries = answers.queries;
+        for (i, (pair, &score)) in queries.pairs().iter().zip(answers.scores).enumerate() {
+            let own = |root: u32| ids.own(queries.nodes()[root as usize]);
+            self.event.push(queries.places()[pair.src as usize].0);
+            self.src.push(own(pair.src));
+            self.dst.push(own(pair.dst));
+            self.time.push(queries.times()[pair.src as usize].0);
+            self.positive.push(u32::from(i < queries.positives()));
+            self.score.push(score);
+        }
+    }
+
+    fn write(self, path: &Path) -> Result<()> {
+        let pairs = [self.score.len()];
+        let mut store = Store::default();
+        store.put("event", pairs, self.event);
+        store.put("src", pairs, self.src);
+        store.put("dst", pairs, self.dst);
+        store.put("time", pairs, self.time);
+        store.put("positive", pairs, self.positive);
+        store.put("score", pairs, self.score);
+        Ok(store.write(path)?)
+    }
 }
 
 /// A split by name.
@@ -63,9 +107,18 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let asked = Examination { range: range.clone(), batch: run.spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes };
         let mut history = start.history.clone();
         let log = &run.course.dataset.log;
-        let mut heard = |answers: &tempograph_trainers::Answers<'_>| bar.set_position((answers.first.index() - range.start) as u64);
+        let mut scores = args.scores.as_ref().filter(|_| found.is_empty()).map(|path| (path, Scores::default()));
+        let mut heard = |answers: &Answers<'_>| {
+            bar.set_position((answers.first.index() - range.start) as u64);
+            if let Some((_, scores)) = &mut scores {
+                scores.hear(answers, &run.course.dataset.ids);
+            }
+        };
         let evaluation = evaluate::<Cpu, _>(&start.model, &mut history, log, &asked, &stop, &mut heard)?;
         bar.finish_and_clear();
+        if let Some((path, scores)) = scores {
+            scores.write(path)?;
+        }
         match evaluation {
             Some(evaluation) => found.push((rule_name(rule), evaluation)),
             None => bail!("stopped before the end"),
