@@ -9,7 +9,6 @@ use tempograph_framework::{IdMap, Store};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_trainers::{Answers, Evaluation, Examination, Part, evaluate};
 
-use crate::device;
 use crate::runs::Run;
 use crate::train::{floors, metric_row, metric_title, rule_name, stop_on_ctrl_c};
 
@@ -91,7 +90,6 @@ enum SplitName {
 /// A folder that holds no trained run, or data that is not the run's.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let run = Run::open(&args.run, &args.sets)?;
-    device::use_threads(run.spec.threads)?;
     let stop = stop_on_ctrl_c()?;
     let part = match args.split {
         SplitName::Val => Part::Val,

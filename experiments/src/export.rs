@@ -9,9 +9,9 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_serving::Export;
 use tempograph_trainers::{Part, warm};
 
+use crate::data;
 use crate::runs::Run;
 use crate::train::stop_on_ctrl_c;
-use crate::{data, device};
 
 /// Export a trained run: the weights and the state of the world they have seen.
 #[derive(Args, Debug)]
@@ -48,7 +48,6 @@ pub enum Until {
 /// A folder that holds no trained run, or an artifact that cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let run = Run::open(&args.run, &[])?;
-    device::use_threads(run.spec.threads)?;
     let stop = stop_on_ctrl_c()?;
     let seen = write(&run, args.until, &args.out, args.force, &stop)?;
     println!("exported {} with {seen} events seen\nserve it with\n  tempograph serve {0}", args.out.display());

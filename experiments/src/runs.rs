@@ -9,8 +9,8 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Tgn;
 use tempograph_trainers::{Course, Kept, Part, RunFiles, kept, warm};
 
-use crate::data;
 use crate::spec::RunSpec;
+use crate::{data, device};
 
 /// The spec a run was trained with, and its data.
 pub(crate) struct Run {
@@ -20,13 +20,15 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Opens the run in `folder`; `sets` lie over its spec.
+    /// Opens the run in `folder`, `sets` laid over its spec, and starts its threads.
     pub fn open(folder: &Path, sets: &[String]) -> Result<Run> {
         let files = RunFiles { folder: folder.to_path_buf() };
         if !files.best().exists() {
             bail!("{} holds no trained model ({} is missing)", folder.display(), files.best().display());
         }
         let mut spec = RunSpec::read(&files.spec(), sets)?;
+        // Before anything computes: the first parallel loop would start the threads by itself.
+        device::use_threads(spec.threads)?;
         let course = data::open(&spec.data)?;
         data::resolve(&mut spec, &course);
         Ok(Run { spec, course, files })
