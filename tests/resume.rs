@@ -136,6 +136,25 @@ fn a_finished_run_that_is_resumed_stays_as_it_is() {
 }
 
 #[test]
+fn runs_beside_each_other_in_one_process_do_not_touch_each_other() {
+    let (course, train) = (data(), training());
+    let kinds = kinds();
+    let alone: Vec<Traces> = kinds.iter().map(|(_, spec)| in_new_folder(&course, spec, &train, |runner| runner.whole())).collect();
+    std::thread::scope(|threads| {
+        for first in 0..6 {
+            let (course, train, kinds, alone) = (&course, &train, &kinds, &alone);
+            threads.spawn(move || {
+                for i in 0..12 {
+                    let (name, spec) = &kinds[(first + i) % kinds.len()];
+                    let beside = in_new_folder(course, spec, train, |runner| runner.whole());
+                    assert_same(&format!("{name} beside other runs"), &beside, &alone[(first + i) % kinds.len()]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn the_same_spec_and_seed_give_the_same_bits_on_any_number_of_threads() {
     let course = course(stream(600, 4, 0));
     let train = TrainSpec { batch: 150, ..training() };

@@ -41,7 +41,7 @@ pub struct TrainArgs {
     /// The run's folder [default: runs/NAME].
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Go on from the folder's checkpoint.
+    /// Go on from the folder's checkpoint, or from the start if there is none yet.
     #[arg(long, conflicts_with = "force")]
     resume: bool,
     /// Replace a run that is there already.
@@ -72,8 +72,8 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
 fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()> {
     let folder = &files.folder;
-    if args.resume && !files.checkpoint().exists() {
-        bail!("{} has no checkpoint to resume from; leave --resume out to start", folder.display());
+    if args.resume && !files.spec().exists() {
+        bail!("{} holds no run to resume; leave --resume out to start", folder.display());
     }
     if args.resume {
         let before = std::fs::read_to_string(files.spec()).with_context(|| format!("cannot read {}", files.spec().display()))?;
@@ -157,9 +157,13 @@ impl TrainRun<'_> {
             board.evaluation("test", test);
         }
         if tested {
-            return self.conclude(spec, course, &report);
+            self.conclude(spec, course, &report)?;
+        } else {
+            self.say(&format!("stopped; go on with `tempograph train {} --resume`", self.command()));
         }
-        self.say(&format!("stopped; go on with `tempograph train {} --resume`", self.command()));
+        if self.args.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        }
         Ok(())
     }
 
@@ -206,9 +210,6 @@ impl TrainRun<'_> {
                 Ok(_) => self.say(&format!("exported; serve it with\n  tempograph serve {}", artifact.display())),
                 Err(why) => eprintln!("not exported: {why:#}"),
             }
-        }
-        if self.args.json {
-            println!("{}", serde_json::to_string_pretty(report)?);
         }
         Ok(())
     }

@@ -252,6 +252,38 @@ fn a_run_that_was_interrupted_or_killed_resumes_to_the_report_of_one_that_was_no
     assert_eq!(timeless(place.report("killed")), whole);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_run_that_was_killed_before_its_first_checkpoint_resumes_from_the_start() {
+    let place = Place::new();
+    place.succeeds(&["train", "tiny.toml", "--out", "whole"]);
+    let mut child = place.command(&["train", "tiny.toml", "--out", "killed"]).stderr(Stdio::null()).spawn().unwrap();
+    while !place.path("killed/report.json").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended without a report");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    place.succeeds(&["train", "tiny.toml", "--out", "killed", "--resume"]);
+    assert_eq!(timeless(place.report("killed")), timeless(place.report("whole")));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_prints_its_report_where_a_program_reads() {
+    let place = Place::new();
+    let mut child = place.command(&[&["train", "tiny.toml", "--json"], &LONG[..]].concat()).spawn().unwrap();
+    while !place.path("runs/tiny/checkpoint.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed["status"], "stopped");
+    assert_eq!(printed, place.report("runs/tiny"));
+}
+
 /// A csv in which everyone has habits.
 fn events_csv() -> String {
     let row = |i: usize| format!("{},{},{},0,{}.5\n", 100 + i % 7, 900 + (i % 7 + i / 100) % 5, 10 * i, i % 3);

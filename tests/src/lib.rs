@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "fixtures of tests")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
@@ -108,10 +108,6 @@ pub fn examination() -> EvalSpec {
     EvalSpec { negatives: 5, ..EvalSpec::default() }
 }
 
-/// Held by the run that computes. Runs beside each other in one process share the tensor library's tape, and which of two equivalent
-/// ways an operation goes (in place or not) then depends on the other run: the last bits are no longer a run's own.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// What a run in a folder is made of.
 pub struct Runner<'a> {
     /// The data.
@@ -127,7 +123,6 @@ pub struct Runner<'a> {
 impl Runner<'_> {
     /// Starts the run, or goes on with it, and sees `stopper` stop it.
     pub fn sit(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
-        let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let stop = stopper.flag.clone();
         let files = RunFiles { folder: self.folder.to_path_buf() };
         let fit = Fit { course: self.course, train: self.train, eval: &examination(), seed: 3, files, resume, stop: &stop };

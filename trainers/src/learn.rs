@@ -1,5 +1,7 @@
 //! Walking to learn: forward, loss, backward, step.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::module::AutodiffModule;
 use tempograph_framework::{Batch, EventId, History, Model, NegativeSampler, NodeId, PurposeDraw, Queries, Update, View, values};
 use tempograph_kernels::TemporalOps;
@@ -8,6 +10,11 @@ use tempograph_kernels::tensor::{AutodiffBackend, Backend, Tensor, activation::s
 use crate::adam::Adam;
 use crate::epoch::{Clock, Stages, Walker};
 use crate::{TrainError, TrainSpec};
+
+/// Held from a step's forward pass to its optimiser step. The tensor library (burn-autodiff 0.21) keeps the tapes of all threads in one
+/// place, and tidying up after one thread's backward pass can remove a node that another thread is about to build on: its gradient
+/// would be missing without a word.
+static TAPE: Mutex<()> = Mutex::new(());
 
 /// A walker that trains a model on what it passes.
 pub(crate) struct Learner<'a, B: AutodiffBackend, M, F> {
@@ -62,6 +69,7 @@ where
     fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<Update, TrainError> {
         let model = self.model.take().unwrap_or_else(|| unreachable!("the model is put back after each step"));
         let seed = self.dropout.at(self.epoch, batch.first.0).next_u64();
+        let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut clock = Clock::start();
         let forward = model.forward(queries, view, Some(seed));
         let loss = link_loss(forward.scores, queries.positives());
