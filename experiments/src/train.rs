@@ -59,7 +59,6 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
     let files = RunFiles { folder: args.out.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name)) };
-    make_folder(&files, &spec, args)?;
     let stop = stop_on_ctrl_c()?;
     device::use_threads(spec.threads)?;
     let run = TrainRun { args, files: &files, stop: &stop };
@@ -128,6 +127,7 @@ impl TrainRun<'_> {
         B::InnerBackend: TemporalOps,
     {
         let course = data::open(&spec.data)?;
+        make_folder(self.files, &spec, self.args)?;
         data::resolve(&mut spec, &course);
         let model = Tgn::<B>::new(spec.tgn(), data::widths(&course), spec.seed, device);
         let blank = model.valid();
