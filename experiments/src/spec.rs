@@ -113,16 +113,21 @@ impl RunSpec {
     /// # Errors
     /// As [`read`](RunSpec::read), less the file.
     pub fn parse(text: &str, sets: &[String]) -> Result<RunSpec> {
-        let spec: RunSpec = toml::from_str(text).map_err(explain)?;
-        if sets.is_empty() {
-            return spec.checked();
-        }
+        // The text itself first: its errors know their line.
         let mut table: toml::Table = toml::from_str(text).map_err(explain)?;
+        if has_kind(&table) {
+            toml::from_str::<RunSpec>(text).map_err(explain)?;
+        }
         for set in sets {
             lay_over(&mut table, set).with_context(|| format!("--set {set}"))?;
         }
-        let laid: RunSpec = table.try_into().map_err(explain).with_context(|| format!("after --set {}", sets.join(" --set ")))?;
-        laid.checked()
+        if !has_kind(&table)
+            && let Some(model) = table.get_mut("model").and_then(toml::Value::as_table_mut)
+        {
+            model.insert("kind".into(), "tgn".into());
+        }
+        let laid: Result<RunSpec> = table.try_into().map_err(explain);
+        if sets.is_empty() { laid?.checked() } else { laid.with_context(|| format!("after --set {}", sets.join(" --set ")))?.checked() }
     }
 
     /// The spec with every default filled in.
@@ -173,6 +178,11 @@ impl DataSpec {
             }
         }
     }
+}
+
+/// Whether the model's kind is said, or its whole section left out.
+fn has_kind(table: &toml::Table) -> bool {
+    table.get("model").is_none_or(|model| model.get("kind").is_some())
 }
 
 /// Sets one dotted key. The value is TOML; a bare word is a string.
@@ -246,6 +256,7 @@ mod tests {
     fn values_that_make_no_sense_are_named() {
         for (set, says) in [
             ("model.heads=3", "heads = 3"),
+            ("model.kind=gpt", "gpt"),
             ("train.lr=-1", "train.lr = -1"),
             ("data.edge_features=all", "\"all\""),
             ("data.val=0.9", "data.val"),
