@@ -41,11 +41,13 @@ impl PygPeer {
         }
         let folder = std::env::temp_dir().join(format!("tempograph-peer-{}", std::process::id()));
         fs::create_dir_all(folder.join("events"))?;
-        let peer = PygPeer { arguments: arguments(spec, steps, &folder)?, folder, python: python.to_path_buf() };
+        let course = data::open(&spec.data)?;
+        let bare = spec.data.edge_features == "real" && course.dataset.log.features().is_none();
+        let features = if bare { "none" } else { &spec.data.edge_features };
+        let peer = PygPeer { arguments: arguments(spec, features, steps, &folder)?, folder, python: python.to_path_buf() };
         for (name, text) in SCRIPTS {
             fs::write(peer.folder.join(name), text)?;
         }
-        let course = data::open(&spec.data)?;
         write_events(&course.dataset.log, &peer.folder.join("events"))?;
         Ok(peer)
     }
@@ -54,7 +56,8 @@ impl PygPeer {
     pub fn measure(&self) -> Result<Measured> {
         let output = Command::new(&self.python).arg(self.folder.join("pyg_tgn.py")).args(&self.arguments).output()?;
         if !output.status.success() {
-            bail!("the peer failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("the peer failed: {}", said.trim().lines().last().unwrap_or("it says nothing"));
         }
         let report: serde_json::Value = serde_json::from_slice(&fs::read(self.folder.join("out.json"))?)?;
         let train = &report["epochs"][0]["train"];
@@ -75,7 +78,7 @@ impl Drop for PygPeer {
     }
 }
 
-fn arguments(spec: &RunSpec, steps: usize, folder: &Path) -> Result<Vec<String>> {
+fn arguments(spec: &RunSpec, features: &str, steps: usize, folder: &Path) -> Result<Vec<String>> {
     let model = spec.tgn();
     if (model.memory, model.time) != (model.width, model.width) || (model.layers, model.heads) != (1, 2) {
         bail!(
@@ -85,7 +88,7 @@ fn arguments(spec: &RunSpec, steps: usize, folder: &Path) -> Result<Vec<String>>
     let threads = if spec.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { spec.threads };
     let pairs = [
         ("--data", folder.join("events").display().to_string()),
-        ("--edge-features", spec.data.edge_features.clone()),
+        ("--edge-features", features.to_string()),
         ("--batch", spec.train.batch.to_string()),
         ("--neighbours", model.neighbours.to_string()),
         ("--width", model.width.to_string()),
