@@ -1,6 +1,7 @@
 //! `tempograph train`: from a spec to a report.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -246,7 +247,8 @@ impl TrainRun<'_> {
 
     fn say(&self, what: &str) {
         if !self.args.json {
-            println!("{what}");
+            // A run goes on when nobody reads what it says.
+            let _ = writeln!(std::io::stdout(), "{what}");
         }
     }
 }

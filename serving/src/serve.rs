@@ -1,7 +1,7 @@
 //! Listening, and stopping without breaking off.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
@@ -46,7 +46,8 @@ pub fn serve(artifact: &Path, listen: SocketAddr) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(2 * cores + 2).enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(listen).await.map_err(|error| ServeError::Listen { address: listen, error })?;
-        println!("{}", greeting(&engine, listener.local_addr()?));
+        // A server goes on when nobody reads what it says.
+        let _ = writeln!(io::stdout(), "{}", greeting(&engine, listener.local_addr()?));
         let stop = stop_signal()?;
         run(listener, Arc::new(RwLock::new(engine)), stop).await?;
         Ok(())
