@@ -1,7 +1,7 @@
 """The same data, settings and seeds through Tempograph and through PyG, as a table.
 
     python paired.py --binary target/release/tempograph --data-root DATA --work runs/paired --out paired.md \\
-        --pair uci experiments/peers/uci.toml real --pair wikipedia experiments/peers/wikipedia.toml zeros:172 --seeds 0 1 2
+        --pair uci experiments/paired/uci.toml real --pair wikipedia experiments/paired/wikipedia.toml zeros:172 --seeds 0 1 2
 
 A pair is the name of a folder under the data root, the spec that trains on it, and what PyG is given as edge features.
 Runs are kept under `--work` as `pyg/NAME-SEED.json` and `tempograph/NAME-SEED/report.json`; what is there already is not run
