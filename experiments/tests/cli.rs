@@ -308,6 +308,20 @@ fn a_csv_is_prepared_and_trained_on() {
     assert!(!place.path("bad").exists());
 }
 
+#[test]
+fn a_run_is_not_resumed_on_other_data_under_the_same_name() {
+    let place = Place::new();
+    fs::write(place.path("events.csv"), events_csv()).unwrap();
+    place.succeeds(&["prepare", "events.csv", "--out", "prepared"]);
+    let train = ["train", "tiny.toml", "--set", "data.path=prepared", "--set", "train.epochs=1"];
+    place.succeeds(&train);
+    place.succeeds(&[&train[..], &["--resume"]].concat());
+    fs::write(place.path("events.csv"), events_csv().replacen("\n101,", "\n102,", 1)).unwrap();
+    place.succeeds(&["prepare", "events.csv", "--out", "prepared", "--force"]);
+    let said = place.fails(&[&train[..], &["--resume"]].concat());
+    assert!(said.contains("checkpoint.safetensors") && said.contains("checksum"), "{said}");
+}
+
 /// A file system of a few kilobytes, where this process may mount one.
 #[cfg(target_os = "linux")]
 struct SmallDisk(PathBuf);

@@ -17,6 +17,8 @@ use crate::{EpochReport, Evaluation, Stages, StepRecord, TrainError, TrainReport
 /// Where a run stands. Sums are kept exactly, so that the reports of a resumed run are those of one that never stopped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
+    /// Checksum of the data.
+    pub data: String,
     /// Epoch under way, from 0.
     pub epoch: usize,
     /// First event not yet trained on in it.

@@ -18,6 +18,16 @@ pub enum TrainError {
         /// The loss.
         loss: f32,
     },
+    /// A checkpoint of a run on other data.
+    #[error("{}: the checkpoint is of a run on data with the checksum {found}, but the data now has {expected}", path.display())]
+    OtherData {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Checksum of the data it was trained on.
+        found: String,
+        /// Checksum of the data that is there.
+        expected: String,
+    },
     /// Nothing to examine.
     #[error("the split of events {}..{} has nothing to examine", range.start, range.end)]
     EmptySplit {

@@ -198,11 +198,16 @@ where
         let mut optimizer = Adam::new(fit.train.weight_decay, fit.train.clip);
         let needs = model.needs();
         let path = fit.files.checkpoint();
+        let data = fit.course.dataset.checksum.clone();
         let (model, history, progress) = if fit.resume && path.exists() {
             load(&path, model, &mut optimizer, needs, fit.course.features.clone(), device)?
         } else {
-            (model, fit.course.history(needs), Progress { next: fit.course.split.train.start, ..Progress::default() })
+            let next = fit.course.split.train.start;
+            (model, fit.course.history(needs), Progress { data: data.clone(), next, ..Progress::default() })
         };
+        if progress.data != data {
+            return Err(TrainError::OtherData { path, found: progress.data, expected: data });
+        }
         let earlier = progress.earlier_seconds;
         Ok(Sitting { fit, model, optimizer, history, progress, watch, begun: Instant::now(), earlier })
     }

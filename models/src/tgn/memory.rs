@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
+use burn::tensor::IndexingUpdateOp;
 use burn::tensor::activation::{relu, sigmoid};
 use tempograph_framework::{MailView, ManyMails, View};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
@@ -162,14 +163,17 @@ impl<B: TemporalOps> MemoryUpdater<B> {
 
 /// Means over consecutive groups of rows, `[groups, width]`; an empty group's mean is zero.
 fn mean_by_group<B: Backend>(rows: Tensor<B, 2>, starts: &[u32]) -> Tensor<B, 2> {
-    let (groups, count) = (starts.len() - 1, rows.dims()[0]);
-    let mut weights = vec![0.0; groups * count];
-    for g in 0..groups {
-        let members = starts[g] as usize..starts[g + 1] as usize;
-        let weight = 1.0 / members.len().max(1) as f32;
-        weights[g * count..][..count][members].fill(weight);
+    let [count, width] = rows.dims();
+    let (mut group, mut share) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for (g, ends) in starts.windows(2).enumerate() {
+        let members = (ends[1] - ends[0]) as usize;
+        group.extend(std::iter::repeat_n(g as i32, members));
+        share.extend(std::iter::repeat_n(1.0 / members.max(1) as f32, members));
     }
-    Tensor::<B, 2>::from_data(TensorData::new(weights, [groups, count]), &rows.device()).matmul(rows)
+    let device = rows.device();
+    let shares = Tensor::<B, 2>::from_data(TensorData::new(share, [count, 1]), &device);
+    let groups = Tensor::from_data(TensorData::new(group, [count]), &device);
+    Tensor::zeros([starts.len() - 1, width], &device).select_assign(0, groups, rows * shares, IndexingUpdateOp::Add)
 }
 
 fn single_mails(plan: &MailPlan) -> ManyMails {
