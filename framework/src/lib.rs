@@ -5,6 +5,25 @@
 //!
 //! Legend: `B` events of a batch, `R` roots, `P` pairs, `K` neighbours, `U` distinct nodes of a view, `N` nodes, `D` memory,
 //! `E` edge features, `F` node features, `T` time features, `O` embedding.
+//!
+//! ```
+//! use tempograph_framework::{Dataset, Draw, Features, History, Needs, Purpose, Queries, Update};
+//!
+//! let set = Dataset::from_spec("synthetic:events=100,users=8,items=5")?;
+//! let needs = Needs { neighbours: 4, layers: 1, pairs: true, ..Needs::nothing() };
+//! let mut history = History::new(set.nodes, needs, set.log.time()[0], Features::default());
+//!
+//! let chance = Draw::new(0).of(Purpose::Sampling);
+//! for start in (0..100).step_by(10) {
+//!     let batch = set.log.batch(start..start + 10);
+//!     let queries = Queries::of_batch(&batch, &[], &[0; 11]);
+//!     let view = history.view(&queries, Some(&batch), chance);
+//!     assert_eq!(view.pairs.len(), 10);
+//!     history.observe(&batch, &Update::none())?;
+//! }
+//! assert_eq!(history.seen(), 100);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 mod adjacency;
 mod column;
 mod dataset;

@@ -1,4 +1,12 @@
 //! The loop, evaluation, checkpoints and reports. Nothing here names a model.
+//!
+//! ```
+//! use tempograph_trainers::{Schedule, TrainSpec};
+//!
+//! let spec = TrainSpec { lr: 1e-3, schedule: Schedule::Linear, warmup: 10, ..TrainSpec::default() };
+//! assert_eq!(spec.lr_at(0, 100), 1e-4);
+//! assert_eq!(spec.lr_at(50, 100), 5e-4);
+//! ```
 mod adam;
 mod board;
 mod checkpoint;
