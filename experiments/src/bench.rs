@@ -172,7 +172,7 @@ fn show(args: &BenchArgs, spec: &RunSpec, ours: &[Measured], theirs: &[Measured]
     Ok(())
 }
 
-/// Median milliseconds a step of each stage.
+/// Median share of each stage.
 fn shares(runs: &[Measured]) -> String {
     let Some(first) = runs.first() else { return String::new() };
     let of = |name: &str| median(runs.iter().filter_map(|run| Some(run.stages.get(name)?.as_f64()? / run.seconds)));

@@ -153,7 +153,7 @@ impl History {
         let nodes = self.nodes();
         let mail = nodes * (size_of::<Mail>() + if self.mailbox.carries_memory() { 4 * self.needs.memory } else { 0 });
         let links = (0..nodes as u32).map(|n| self.adjacency.len(NodeId(n))).sum::<usize>() * size_of::<Link>();
-        4 * self.memory.len() + 16 * nodes + mail + links + 24 * self.pairs.sorted().len()
+        4 * self.memory.len() + 16 * nodes + mail + links + 24 * self.pairs.len()
     }
 
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.

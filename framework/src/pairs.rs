@@ -65,6 +65,11 @@ impl PairIndex {
         self.seen.get(&(src, dst)).copied()
     }
 
+    /// Distinct pairs.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
     /// All entries, ordered by pair: what a snapshot stores.
     pub fn sorted(&self) -> Vec<((NodeId, NodeId), (u32, Timestamp))> {
         let mut all: Vec<_> = self.seen.iter().map(|(&pair, &fact)| (pair, fact)).collect();
