@@ -16,9 +16,9 @@ pub(crate) trait Walker {
     /// Answers from the view and says what the batch will have changed.
     fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<Update, TrainError>;
 
-    /// A batch has happened; `next` is the first event of the one to come. `false` stops the walk here.
-    fn passed(&mut self, _history: &History, _next: usize, _times: &Stages) -> Result<bool, TrainError> {
-        Ok(true)
+    /// A batch has happened; `next` is the first event of the one to come.
+    fn passed(&mut self, _history: &History, _next: usize, _times: &Stages) -> Result<(), TrainError> {
+        Ok(())
     }
 }
 
@@ -86,9 +86,7 @@ pub(crate) fn walk(
         times.observe = clock.lap();
 
         next = end;
-        if !walker.passed(history, next, &times)? {
-            return Ok(next);
-        }
+        walker.passed(history, next, &times)?;
     }
     Ok(next)
 }

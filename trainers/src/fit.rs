@@ -247,7 +247,7 @@ where
                     progress.earlier_seconds = earlier + begun.elapsed().as_secs_f64();
                     save(&files.checkpoint(), model, optimizer, history, progress)?;
                 }
-                Ok(true)
+                Ok(())
             },
         };
         walk(&mut self.history, log, rest, train.batch, sampling, stop, &mut learner)?;

@@ -28,7 +28,7 @@ pub(crate) struct Learner<'a, B: AutodiffBackend, M, F> {
     pub step: u64,
     pub steps: u64,
     pub last: StepRecord,
-    /// Called after each batch; `false` stops.
+    /// Called after each batch.
     pub passed: F,
 }
 
@@ -54,7 +54,7 @@ where
     B: AutodiffBackend,
     B::InnerBackend: TemporalOps,
     M: Model<B> + AutodiffModule<B>,
-    F: FnMut(&M, &Adam<B>, &History, usize, &StepRecord) -> Result<bool, TrainError>,
+    F: FnMut(&M, &Adam<B>, &History, usize, &StepRecord) -> Result<(), TrainError>,
 {
     fn ask(&mut self, batch: &Batch<'_>) -> Result<Queries, TrainError> {
         let each = self.spec.negatives;
@@ -89,7 +89,7 @@ where
         Ok(forward.update)
     }
 
-    fn passed(&mut self, history: &History, next: usize, times: &Stages) -> Result<bool, TrainError> {
+    fn passed(&mut self, history: &History, next: usize, times: &Stages) -> Result<(), TrainError> {
         let own = self.last.stages;
         self.last.stages = Stages { ask: times.ask, view: times.view, observe: times.observe, ..own };
         let model = self.model.as_ref().unwrap_or_else(|| unreachable!("the model is put back after each step"));
