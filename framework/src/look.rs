@@ -54,7 +54,10 @@ impl History {
             version: self.version,
             mail: self.read_mail(&nodes),
             hops: self.hops(looks, &row_of),
-            roots: queries.nodes().iter().map(|node| row_of[node]).collect(),
+            roots: match self.needs.layers {
+                0 => queries.nodes().iter().map(|node| row_of[node]).collect(),
+                _ => (0..queries.len() as u32).collect(),
+            },
             nodes,
             pairs,
             edge_features: self.features.edges.clone(),

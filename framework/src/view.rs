@@ -19,7 +19,8 @@ pub struct View {
     pub mail: MailView,
     /// One for each layer, the roots' own first. The last hop's rows refer to `nodes`; an earlier one's to the centres of the hop after it.
     pub hops: Vec<Hop>,
-    /// Rows of `nodes` the roots stand for, `[R]`.
+    /// The row of the top table each root stands for, `[R]`: a centre of the first hop, or where there is none a row of `nodes`. Roots that
+    /// see the same past share a row.
     pub roots: Vec<u32>,
     /// Facts about each asked pair, `[P]`, if the model needs them.
     pub pairs: Vec<PairFact>,

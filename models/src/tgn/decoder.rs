@@ -37,10 +37,10 @@ impl<B: Backend> LinkDecoder<B> {
 }
 
 impl<B: TemporalOps> LinkDecoder<B> {
-    /// Logits of the asked pairs, `[P]`, from the embeddings of the roots, `[R, O]`.
+    /// Logits of the asked pairs, `[P]`, from the embeddings of the view's top table, `[C, O]`.
     pub fn forward(&self, embeddings: Tensor<B, 2>, queries: &Queries, view: &View) -> Tensor<B, 1> {
         let end = |lin: &Linear<B>, root: fn(&tempograph_framework::Pair) -> u32| {
-            let (distinct, place) = repeats(queries.pairs().iter().map(root));
+            let (distinct, place) = repeats(queries.pairs().iter().map(|pair| view.roots[root(pair) as usize]));
             gather_rows(lin.forward(gather_rows(embeddings.clone(), distinct)), place)
         };
         let mut hidden = end(&self.lin_src, |pair| pair.src) + end(&self.lin_dst, |pair| pair.dst);

@@ -57,10 +57,10 @@ impl<B: Backend> Embedder<B> {
 }
 
 impl<B: TemporalOps> Embedder<B> {
-    /// Embeddings of the roots, `[R, O]`, from the hidden rows of the view's nodes, `[U, D]`.
+    /// Embeddings of the view's top table, `[C, O]`, from the hidden rows of its nodes, `[U, D]`.
     pub fn forward(&self, hidden: Tensor<B, 2>, time: &TimeEncoder<B>, view: &View, dropout: Option<u64>) -> Tensor<B, 2> {
-        if self.layers.is_empty() {
-            return gather_rows(hidden, view.roots.clone());
+        if let ([], Some(hop)) = (&self.layers[..], view.hops.first()) {
+            return gather_rows(hidden, hop.centres.clone());
         }
         let hops = view.hops.iter().rev();
         self.layers.iter().zip(hops).enumerate().fold(hidden, |table, (depth, (layer, hop))| {

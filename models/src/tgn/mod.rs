@@ -25,7 +25,7 @@ pub use spec::{Attention, Embedding, Message, TgnSpec, TimeInit, Updater};
 use burn::module::Module;
 use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
-use tempograph_kernels::{Rows, TemporalOps};
+use tempograph_kernels::{Rows, TemporalOps, gather_rows};
 
 use crate::layers::{Init, Linear};
 use decoder::LinkDecoder;
@@ -95,7 +95,7 @@ impl<B: TemporalOps> Model<B> for Tgn<B> {
         let hidden = self.hidden(memory, view);
         let embeddings = self.embedding.forward(hidden, &self.memory.time, view, dropout);
         let scores = self.decoder.forward(embeddings.clone(), queries, view);
-        Forward { scores, embeddings: Some(embeddings), update }
+        Forward { scores, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
     }
 
     fn advance(&self, view: &View) -> Update {

@@ -1,0 +1,43 @@
+//! Models that compute on slices of host memory, without a tensor library.
+
+use crate::{Needs, Parameters, Queries, Update, View};
+
+/// A model whose forward and backward passes are written by hand on slices, with memory that is kept from call to call: what trains and
+/// serves on the CPU.
+///
+/// Both passes give the same bits for any number of threads, and neither asks for memory once the largest batch has been seen. A model
+/// that is also written for a tensor library ([`Model`](crate::Model)) agrees with itself to rounding.
+pub trait SliceModel: Clone + Send + Sync + 'static {
+    /// Working memory of one caller: the answer, and what the backward pass needs of the forward pass.
+    type Work: AsRef<Answer> + Default + Send;
+
+    /// What the model must be told of the past.
+    fn needs(&self) -> Needs;
+
+    /// The weights.
+    fn parameters(&self) -> &Parameters;
+
+    /// The weights, to be changed in place.
+    fn parameters_mut(&mut self) -> &mut Parameters;
+
+    /// Scores the pairs of `queries`. `dropout` is the seed a training step drops out under; without it nothing is dropped.
+    fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut Self::Work);
+
+    /// The memories after the waiting mail is read and nothing else: what ingestion needs when nothing is asked.
+    fn advance(&self, view: &View, work: &mut Self::Work);
+
+    /// Gradients of the weights, in their order, written over `gradients`, from the derivative of the loss in each score. `work` is as
+    /// [`forward`](SliceModel::forward) left it, called with the same queries, view and dropout.
+    fn backward(&self, queries: &Queries, view: &View, scores: &[f32], gradients: &mut [f32], work: &mut Self::Work);
+}
+
+/// What a forward pass gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// Logits of the asked pairs, `[P]`.
+    pub scores: Vec<f32>,
+    /// Rows of the view's top table embedded, `[C, O]`: root `r` is row `view.roots[r]`.
+    pub embeddings: Vec<f32>,
+    /// What observing the batch will write.
+    pub update: Update,
+}
