@@ -21,9 +21,9 @@ pub(crate) mod simd;
 pub(crate) mod time;
 
 pub use adam::step as adam_step;
-pub use attention::Attending;
+pub use attention::{Attending, Table};
 pub use linear::{Activation, InputGradient, Linear, PaddedRows, mask};
-pub use math::{add, add_two};
+pub use math::{add, add_two, cos_row, sin_row};
 pub use memory::{CellGradients, CellWeights, MemoryUpdate};
 pub use pairs::{PairGradients, PairInputs, PairScores};
 pub use projected::{ProjectedAttention, ProjectionGradients, ProjectionWeights, head_stride};
