@@ -44,6 +44,8 @@ mod rows;
 pub mod tensor;
 
 pub use adam::AdamStep;
+pub use cpu::adam::step as adam_step_on_slices;
+pub use cpu::norm::sum_of_squares;
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
 pub use gpu::gpus;

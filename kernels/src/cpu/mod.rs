@@ -14,5 +14,6 @@ mod mail_tile;
 pub(crate) mod math;
 pub(crate) mod memory;
 pub(crate) mod memory_backward;
+pub(crate) mod norm;
 pub(crate) mod simd;
 pub(crate) mod time;
