@@ -88,7 +88,8 @@ fn main() {
     for (name, set) in &sets {
         for (model, needs) in &models {
             for size in [200, 600] {
-                let ([ask, view, observe], [centres, nodes]) = walk(set, needs, size);
+                // Inside the pool, as training is.
+                let ([ask, view, observe], [centres, nodes]) = rayon::scope(|_| walk(set, needs, size));
                 println!("{model:<14}{size:>6}{ask:>8.1}{view:>8.1}{observe:>9.1}{centres:>9}{nodes:>7}  {name}");
             }
         }
