@@ -3,12 +3,13 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tempograph_framework::{Draw, NodeId, Purpose, Queries, View};
 use tempograph_tests::toy::Toy;
-use tempograph_tests::{course, stream};
-use tempograph_trainers::{Course, Direct, Examinee, StepSettings, Trainee};
+use tempograph_tests::{course, examination, stream, training};
+use tempograph_trainers::{Course, Direct, Examinee, Fit, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch};
 
 /// The system's allocator, counting what is asked of it on any thread.
 struct Counting;
@@ -33,6 +34,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Held by the test that counts.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Allocations while `work` is done.
 fn allocations(work: impl FnOnce()) -> usize {
     let before = ASKED.load(Ordering::Relaxed);
@@ -50,6 +54,7 @@ fn asked(course: &Course, model: &impl Examinee, range: Range<usize>) -> (Querie
 
 #[test]
 fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_seen() {
+    let _alone = ALONE.lock().unwrap();
     let course = course(stream(240, 2, 0));
     // Rows wide enough for several tasks of the optimiser.
     let mut direct = Direct::new(Toy::new(10_000));
@@ -68,4 +73,31 @@ fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_
         assert!(allocations(&mut round) > 0, "the allocator counts");
         assert_eq!(allocations(|| (0..50).for_each(|_| round())), 0);
     });
+}
+
+/// Notes how much was asked for until the end of each step.
+struct Notes(Vec<(usize, usize)>);
+
+impl Watch for Notes {
+    fn step(&mut self, epoch: usize, _: usize, _: usize, _: &StepRecord) {
+        self.0.push((epoch, ASKED.load(Ordering::Relaxed)));
+    }
+}
+
+#[test]
+fn a_run_asks_for_no_memory_between_the_steps_of_a_warm_epoch() {
+    let _alone = ALONE.lock().unwrap();
+    let course = course(stream(800, 2, 0));
+    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let train = TrainSpec { epochs: 3, checkpoint_minutes: 0.0, ..training() };
+    let files = RunFiles { folder: folder.path().into() };
+    let fit = Fit { course: &course, train: &train, eval: &examination(), seed: 3, files, resume: false, stop: &stop };
+    let mut notes = Notes(Vec::with_capacity(1000));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| fit.run(&mut Direct::new(Toy::new(10_000)), &mut notes)).unwrap();
+    let last: Vec<usize> = notes.0.iter().filter(|(epoch, _)| *epoch == train.epochs).map(|(_, asked)| *asked).collect();
+    let each: Vec<usize> = last.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // An epoch's walk fits its memory to its batches in its first steps.
+    let warm = &each[each.len() / 2..];
+    assert!(warm.len() > 5 && warm.iter().all(|&asked| asked == 0), "allocations from step to step: {each:?}");
 }

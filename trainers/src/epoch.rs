@@ -66,7 +66,8 @@ pub(crate) fn walk(
     stop: &AtomicBool,
     walker: &mut impl Walker,
 ) -> Result<usize, TrainError> {
-    let mut queries = Queries::none();
+    // Kept and filled again: a walk that is warm asks for no memory.
+    let (mut queries, mut view) = (Queries::none(), View::default());
     let mut next = range.start;
     while next < range.end {
         if stop.load(Ordering::Relaxed) {
@@ -79,7 +80,7 @@ pub(crate) fn walk(
 
         walker.ask(&batch, &mut queries)?;
         times.ask = clock.lap();
-        let view = history.view(&queries, Some(&batch), chance);
+        history.view_into(&queries, Some(&batch), chance, &mut view);
         times.view = clock.lap();
         let update = walker.answer(&batch, &queries, &view)?;
         clock.lap();

@@ -145,7 +145,7 @@ impl Walker for Examiner<'_> {
             self.events.push(event.id);
             offsets.push(nodes.len());
         }
-        *queries = Queries::of_batch(batch, nodes, offsets);
+        queries.ask_batch(batch, nodes, offsets);
         Ok(())
     }
 

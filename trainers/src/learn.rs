@@ -58,7 +58,7 @@ where
         }
         offsets.clear();
         offsets.extend((0..=batch.len()).map(|i| i * each));
-        *queries = Queries::of_batch(batch, nodes, offsets);
+        queries.ask_batch(batch, nodes, offsets);
         Ok(())
     }
 
