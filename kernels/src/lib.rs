@@ -28,7 +28,7 @@
 //! ```
 mod adam;
 mod autodiff;
-mod cpu;
+pub mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod dropout;
@@ -44,8 +44,6 @@ mod rows;
 pub mod tensor;
 
 pub use adam::AdamStep;
-pub use cpu::adam::step as adam_step_on_slices;
-pub use cpu::norm::sum_of_squares;
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
 pub use gpu::gpus;

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 use tempograph_framework::{Answer, Needs, Parameters, Queries, SliceModel, Store, StoreError, Update, View};
-use tempograph_kernels::{adam_step_on_slices, sum_of_squares};
+use tempograph_kernels::cpu::{adam_step, sum_of_squares};
 
 use crate::Stages;
 use crate::epoch::Clock;
@@ -116,7 +116,7 @@ impl FlatAdam {
             gradients.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|gradient| *gradient *= scale));
         }
         self.steps += 1;
-        adam_step_on_slices(weights, gradients, &mut self.first, &mut self.second, &settings.adam(self.steps));
+        adam_step(weights, gradients, &mut self.first, &mut self.second, &settings.adam(self.steps));
         norm
     }
 
