@@ -3,8 +3,8 @@
 use anyhow::Result;
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape};
-use tempograph_models::Tgn;
-use tempograph_trainers::{Course, Taped, Trainee};
+use tempograph_models::{SliceTgn, Tgn};
+use tempograph_trainers::{Course, Direct, Taped, Trainee};
 
 use crate::data;
 use crate::device::Device;
@@ -16,7 +16,10 @@ use crate::spec::RunSpec;
 /// A device that is not there.
 pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: Device) -> Result<Box<dyn Trainee>> {
     match device {
-        Device::Cpu => Ok(taped::<CpuTape>(spec, course, &Default::default())),
+        Device::Cpu => Ok(match SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
+            Some(model) => Box::new(Direct::new(model)),
+            None => taped::<CpuTape>(spec, course, &Default::default()),
+        }),
         #[cfg(feature = "cuda")]
         Device::Cuda(index) => Ok(taped::<tempograph_kernels::tensor::CudaTape>(spec, course, &crate::device::cuda(index)?)),
     }
