@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
-use crate::adjacency::Link;
+use crate::adjacency::{Link, since};
 use crate::needs::{Delta, Lookup, Sampler};
 use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
@@ -201,7 +201,11 @@ impl History {
             for ((&(node, moment), mut slots), count) in centres.iter().zip(slots).zip(count) {
                 let found = match self.needs.sampler {
                     Sampler::Recent => self.last_before(node, moment, present, &mut slots),
-                    Sampler::Uniform => self.drawn_before(node, moment, present, chance, &mut slots),
+                    Sampler::Uniform => self.drawn_before(node, moment, Timestamp(i64::MIN), present, chance, &mut slots),
+                    Sampler::Window(ticks) => {
+                        let from = Timestamp(moment.time().0.saturating_sub(ticks));
+                        self.drawn_before(node, moment, from, present, chance, &mut slots)
+                    }
                 };
                 slots.blank(found);
                 *count = found as u32;
@@ -220,9 +224,17 @@ impl History {
         count
     }
 
-    /// Fills the slots with links before `moment` drawn with replacement, newest first.
-    fn drawn_before(&self, node: NodeId, moment: Moment, present: &Present, chance: PurposeDraw, slots: &mut Slots<'_>) -> usize {
-        let (settled, fresh) = (self.adjacency.all_before(node, moment), present.before(node, moment));
+    /// Draws a link for each slot, with replacement, from those between `from` and `moment`; newest first.
+    fn drawn_before(
+        &self,
+        node: NodeId,
+        moment: Moment,
+        from: Timestamp,
+        present: &Present,
+        chance: PurposeDraw,
+        slots: &mut Slots<'_>,
+    ) -> usize {
+        let [settled, fresh] = [self.adjacency.all_before(node, moment), present.before(node, moment)].map(|links| since(links, from));
         let all = settled.len() + fresh.len();
         if all == 0 {
             return 0;
