@@ -3,6 +3,7 @@
 //! The library's own driver asks for memory on every call and packs operands anew each time. Here weights are packed once a step
 //! ([`Packed`]), activations are read where they lie, and nothing is asked for. What is computed in which order depends on the shapes
 //! alone, so that a product has the same bits for any number of threads.
+use super::bf16::{self, Precision};
 use super::parallel::{DisjointRows, in_chunks};
 use super::simd::{Level, level};
 use gemm_common::microkernel::MicroKernelFn;
@@ -85,12 +86,20 @@ pub(crate) enum Into {
 /// The right side of a product, `[k, n]`, rearranged in panels of as many columns as a micro-kernel writes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Packed {
+    precision: Precision,
     panels: Vec<f32>,
+    /// The same in pairs of bfloat16, instead.
+    pairs: Vec<u32>,
     depth: usize,
     columns: usize,
 }
 
 impl Packed {
+    /// Will hold numbers in this form.
+    pub(crate) fn new(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
+    }
+
     /// Packs the matrix whose element `[i, j]` is `of(i, j)`.
     fn pack(&mut self, depth: usize, columns: usize, row: impl Fn(usize, Range<usize>, &mut [f32])) {
         let panel = panel_width();
@@ -109,6 +118,10 @@ impl Packed {
     /// Packs `matrix`, `[k, n]`.
     pub(crate) fn rows(&mut self, matrix: Matrix<'_>) {
         let stride = matrix.stride;
+        if self.precision == Precision::Bf16 {
+            (self.depth, self.columns) = (matrix.rows, matrix.columns);
+            return bf16::pack(&mut self.pairs, matrix.rows, matrix.columns, |i, j| matrix.elements[i * stride + j]);
+        }
         self.pack(matrix.rows, matrix.columns, |i, columns, out| {
             out.copy_from_slice(&matrix.elements[i * stride + columns.start..][..columns.len()]);
         });
@@ -117,6 +130,10 @@ impl Packed {
     /// Packs the transpose of `matrix`, `[n, k]`.
     pub(crate) fn transpose(&mut self, matrix: Matrix<'_>) {
         let stride = matrix.stride;
+        if self.precision == Precision::Bf16 {
+            (self.depth, self.columns) = (matrix.columns, matrix.rows);
+            return bf16::pack(&mut self.pairs, matrix.columns, matrix.rows, |i, j| matrix.elements[j * stride + i]);
+        }
         self.pack(matrix.columns, matrix.rows, |i, columns, out| {
             for (out, j) in out.iter_mut().zip(columns) {
                 *out = matrix.elements[j * stride + i];
@@ -142,6 +159,9 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
     assert_eq!(lhs.columns, rhs.depth, "a matrix product with unequal sides");
     if rhs.depth == 0 && into == Into::Replace {
         out.chunks_mut(stride).take(lhs.rows).for_each(|row| row[..room].fill(0.0));
+    }
+    if rhs.precision == Precision::Bf16 {
+        return bf16::multiply(out, stride, into, lhs, &rhs.pairs, room);
     }
     for (p, numbers) in rhs.panels.chunks_exact((rhs.depth * panel).max(1)).enumerate() {
         let first = p * panel;
