@@ -36,7 +36,7 @@ fn assert_agrees(name: &str, spec: &TgnSpec, edge: usize, node: usize) {
         return;
     };
     let mut history = History::new(set.nodes, taped.needs(), set.log.time()[0], features(&set));
-    let (mut work, mut found) = (SliceWork::default(), vec![f32::NAN; slices.parameters().values.len()]);
+    let (mut work, mut found) = (SliceWork::default(), vec![f32::NAN; slices.parameters().values().len()]);
     // the last batch is smaller: what a larger one left behind must not show
     for (step, range) in [0..40, 40..80, 80..200, 200..260, 259..260].into_iter().enumerate() {
         let (batch, what) = (set.log.batch(range.clone()), format!("{what}, step {step}"));
@@ -81,5 +81,32 @@ fn slices_agree_with_the_tape_in_every_variant() {
             assert_agrees(name, &spec, edge, node);
         }
         assert_agrees(name, &TgnSpec { dropout: 0.3, ..spec }, 3, 0);
+    }
+}
+
+#[test]
+fn a_weight_that_has_changed_shows_in_the_next_pass_though_others_are_kept_packed() {
+    let set = stream(120, 3, 2);
+    for (name, spec) in variants() {
+        let Some(mut slices) = SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 2 }, 4) else { continue };
+        let mut history = History::new(set.nodes, slices.needs(), set.log.time()[0], features(&set));
+        let mut work = SliceWork::default();
+        let mut view_of = |range: std::ops::Range<usize>, work: &mut SliceWork, slices: &SliceTgn| {
+            let batch = set.log.batch(range);
+            let queries = Queries::of_batch(&batch, &[], &vec![0; batch.len() + 1]);
+            let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+            slices.forward(&queries, &view, None, work);
+            history.observe(&batch, &work.as_ref().update).unwrap();
+            (queries, view)
+        };
+        view_of(0..80, &mut work, &slices);
+        let (queries, view) = view_of(80..120, &mut work, &slices);
+        for part in slices.parameters().parts().to_vec() {
+            slices.parameters_mut().values_mut()[part.range].iter_mut().for_each(|weight| *weight += 0.1);
+            let mut fresh = SliceWork::default();
+            slices.forward(&queries, &view, None, &mut fresh);
+            slices.forward(&queries, &view, None, &mut work);
+            assert!(work.as_ref() == fresh.as_ref(), "{name}: {}", part.name);
+        }
     }
 }

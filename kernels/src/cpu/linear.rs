@@ -3,6 +3,7 @@ use super::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
 use super::math::add;
 use super::parallel::{DisjointRows, in_chunks};
 use super::simd::vectorised;
+use super::version::Version;
 
 /// Rows a task takes.
 const TILE: usize = 96;
@@ -84,11 +85,25 @@ pub enum Activation {
     Relu,
 }
 
-/// `y = x Wᵀ + b`, `W` `[out, in]`, perhaps rectified. Keeps its weights packed from the forward to the backward pass.
+/// `y = x Wᵀ + b`, `W` `[out, in]`, perhaps rectified. Keeps its weights packed for as long as they have the same version.
 #[derive(Clone, Debug, Default)]
 pub struct Linear {
+    /// For the forward pass, of the weights of `version`.
     weight_t: Packed,
+    version: Option<Version>,
+    /// For the backward pass.
     weight: Packed,
+}
+
+/// Weights of a [`Linear`].
+#[derive(Clone, Copy, Debug)]
+pub struct LinearWeights<'a> {
+    /// `[out, in]`
+    pub weight: &'a [f32],
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+    /// Of both.
+    pub version: Version,
 }
 
 impl Linear {
@@ -96,16 +111,20 @@ impl Linear {
     ///
     /// # Panics
     /// Where shapes do not fit together.
-    pub fn forward(&mut self, x: &PaddedRows, weight: &[f32], bias: Option<&[f32]>, activation: Activation, y: &mut PaddedRows) {
-        y.resize(x.rows, weight.len() / x.columns.max(1));
-        self.forward_apart(x, weight, bias, activation, y);
+    pub fn forward(&mut self, x: &PaddedRows, weights: LinearWeights<'_>, activation: Activation, y: &mut PaddedRows) {
+        y.resize(x.rows, weights.weight.len() / x.columns.max(1));
+        self.forward_apart(x, weights, activation, y);
     }
 
     /// As [`forward`](Self::forward) into rows that are laid out already.
-    pub fn forward_apart(&mut self, x: &PaddedRows, weight: &[f32], bias: Option<&[f32]>, activation: Activation, y: &mut PaddedRows) {
+    pub fn forward_apart(&mut self, x: &PaddedRows, weights: LinearWeights<'_>, activation: Activation, y: &mut PaddedRows) {
+        let LinearWeights { weight, bias, version } = weights;
         let (inputs, outputs, stride) = (x.columns, y.columns, y.stride);
         assert_eq!((weight.len(), y.rows), (outputs * inputs, x.rows), "the weight is not [{outputs}, {inputs}]");
-        self.weight_t.transpose(Matrix::new(weight, outputs, inputs, inputs));
+        if self.version != Some(version) {
+            self.weight_t.transpose(Matrix::new(weight, outputs, inputs, inputs));
+            self.version = Some(version);
+        }
         let (out, packed) = (DisjointRows::new(&mut y.values, stride), &self.weight_t);
         in_chunks(x.rows, TILE, |tile| {
             // SAFETY: tiles do not overlap.

@@ -5,6 +5,7 @@ use super::math::{add, cos_row, sin_row};
 use super::parallel::{DisjointRows, in_chunks};
 use super::scratch::with_scratch;
 use super::time::{TimeWeights, add_time_gradient, sum_rows};
+use super::version::Version;
 use crate::{Cell, MailPlan};
 
 /// Mails a task takes.
@@ -21,6 +22,8 @@ pub struct CellWeights<'a> {
     pub b_ih: &'a [f32],
     /// `[G]`
     pub b_hh: &'a [f32],
+    /// Of all of them.
+    pub version: Version,
 }
 
 /// Gradients of [`CellWeights`], written over.
@@ -97,6 +100,8 @@ pub struct MemoryUpdate {
     w_apart: Packed,
     /// `[G, T]`: the time columns of `w_ih`.
     w_time: Packed,
+    /// Version of the weights that are packed.
+    version: Option<Version>,
     /// Sums of each task: of the gates' gradients, of the recurrent ones, of frequency and phase.
     partial: Vec<f32>,
 }
@@ -117,7 +122,10 @@ impl MemoryUpdate {
         if self.mails.is_empty() || d == 0 {
             return;
         }
-        self.pack(weights);
+        if self.version != Some(weights.version) {
+            self.pack(weights);
+            self.version = Some(weights.version);
+        }
         let mails = self.mails.len();
         let strides = [x, g, self.shape.apart()].map(padded);
         for (array, stride) in [&mut self.message, &mut self.gates, &mut self.recurrent].into_iter().zip(strides) {
@@ -168,13 +176,10 @@ impl MemoryUpdate {
         let (w_summed, w_apart) = weights.w_hh.split_at(summed * d);
         let (sum, merged) = (&self.sum, &mut self.merged);
         let (w_empty, packed_apart, w_time) = (&mut self.w_empty, &mut self.w_apart, &mut self.w_time);
-        let any_empty = self.full < self.mails.len();
         rayon::join(
             || merged.transpose(Matrix::new(sum, g, x, x)),
             || {
-                if any_empty {
-                    w_empty.transpose(Matrix::new(w_summed, summed, d, d));
-                }
+                w_empty.transpose(Matrix::new(w_summed, summed, d, d));
                 packed_apart.transpose(Matrix::new(w_apart, g - summed, d, d));
                 w_time.rows(Matrix::new(&weights.w_ih[x - t..], g, t, x));
             },

@@ -4,6 +4,7 @@ use super::attention_backward::{ChunkGradient, SeenGradient, add_hidden_gradient
 use super::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
 use super::parallel::{DisjointRows, in_chunks};
 use super::time::sum_rows;
+use super::version::Version;
 
 /// Roots a task takes.
 const TILE: usize = 24;
@@ -22,6 +23,8 @@ pub struct ProjectedAttention {
     per_head: usize,
     /// Of each head: `K_h` `[p, X]` and `V_hᵀ` `[X, p]`, for the backward pass `V_h` `[p, X]` and `K_hᵀ` `[X, p]`.
     packed: Vec<[Packed; 4]>,
+    /// Version of the weights that are packed.
+    version: Option<Version>,
     kept: Seen,
     gradient: SeenGradient,
     /// `[tasks, 2T]`
@@ -37,6 +40,8 @@ pub struct ProjectionWeights<'a> {
     pub value: &'a [f32],
     /// `H`, which divides `O`.
     pub heads: usize,
+    /// Of key and value.
+    pub version: Version,
 }
 
 /// Gradients of a [`ProjectedAttention`].
@@ -66,7 +71,10 @@ impl ProjectedAttention {
         table.check(attending);
         let (roots, k, heads) = (attending.neighbours.roots, attending.neighbours.k, weights.heads);
         let columns = table.columns(attending);
-        self.pack(weights, columns);
+        if (self.version, self.columns) != (Some(weights.version), columns) {
+            self.pack(weights, columns);
+            self.version = Some(weights.version);
+        }
         let (stride, row, per_head) = (padded(columns), head_stride(weights.key.len() / columns, heads), self.per_head);
         assert_eq!([query.len(), out.len()], [roots * row; 2], "query or output is not [{roots}, {row}]");
         self.kept.resize(roots * heads, stride, k);
