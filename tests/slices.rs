@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tempograph_framework::{Answer, Draw, History, Model, NodeId, Purpose, Queries, SliceModel, values, weights, with_weights};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{Attention, FeatureWidths, SliceTgn, SliceWork, Tgn, TgnSpec};
+use tempograph_models::{Attention, FeatureWidths, Precision, SliceTgn, SliceWork, Tgn, TgnSpec};
 use tempograph_tests::{course, features, gradients, model, small, stream, taped, variants};
 use tempograph_trainers::{Course, Direct, StepSettings, Trainee, link_loss};
 
@@ -36,7 +36,7 @@ fn assert_agrees(name: &str, spec: &TgnSpec, edge: usize, node: usize) {
         return;
     };
     let mut history = History::new(set.nodes, taped.needs(), set.log.time()[0], features(&set));
-    let (mut work, mut found) = (SliceWork::default(), vec![f32::NAN; slices.parameters().values.len()]);
+    let (mut work, mut found) = (SliceWork::default(), vec![f32::NAN; slices.parameters().values().len()]);
     // the last batch is smaller: what a larger one left behind must not show
     for (step, range) in [0..40, 40..80, 80..200, 200..260, 259..260].into_iter().enumerate() {
         let (batch, what) = (set.log.batch(range.clone()), format!("{what}, step {step}"));
@@ -133,5 +133,50 @@ fn training_has_the_same_bits_for_any_number_of_threads() {
     let one = with(1);
     for threads in [2, 3, 5] {
         assert!(with(threads) == one, "{threads} threads train other weights than one");
+    }
+}
+
+#[test]
+fn a_weight_that_has_changed_shows_in_the_next_pass_though_others_are_kept_packed() {
+    let set = stream(120, 3, 2);
+    for (name, spec) in variants() {
+        let Some(mut slices) = SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 2 }, 4) else { continue };
+        let mut history = History::new(set.nodes, slices.needs(), set.log.time()[0], features(&set));
+        let mut work = SliceWork::default();
+        let mut view_of = |range: std::ops::Range<usize>, work: &mut SliceWork, slices: &SliceTgn| {
+            let batch = set.log.batch(range);
+            let queries = Queries::of_batch(&batch, &[], &vec![0; batch.len() + 1]);
+            let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+            slices.forward(&queries, &view, None, work);
+            history.observe(&batch, &work.as_ref().update).unwrap();
+            (queries, view)
+        };
+        view_of(0..80, &mut work, &slices);
+        let (queries, view) = view_of(80..120, &mut work, &slices);
+        for part in slices.parameters().parts().to_vec() {
+            slices.parameters_mut().values_mut()[part.range].iter_mut().for_each(|weight| *weight += 0.1);
+            let mut fresh = SliceWork::default();
+            slices.forward(&queries, &view, None, &mut fresh);
+            slices.forward(&queries, &view, None, &mut work);
+            assert!(work.as_ref() == fresh.as_ref(), "{name}: {}", part.name);
+        }
+    }
+}
+
+#[test]
+fn a_model_in_bfloat16_learns_what_one_in_single_precision_learns_but_for_rounding() {
+    let spec = TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, dropout: 0.1, ..small() };
+    let halved = TgnSpec { precision: Precision::Bf16, ..spec.clone() };
+    if let Err(why) = halved.check() {
+        return println!("skipped: {why}");
+    }
+    let course = course(stream(2000, 3, 0));
+    let [whole, halved] = [spec, halved].map(|spec| {
+        let mut direct = Direct::new(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
+        losses(&mut direct, &course, 100, 20).0
+    });
+    assert!(whole != halved, "precision makes no difference");
+    for (step, (ours, expected)) in halved.iter().zip(&whole).enumerate() {
+        assert!((ours - expected).abs() < 1e-2 * expected, "step {step}: {ours} is far from {expected}");
     }
 }

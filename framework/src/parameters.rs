@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 
+use tempograph_kernels::cpu::Version;
+
 use crate::{Store, StoreError};
 
 /// Weights by name, one after the other in one array, in the order of their names.
 ///
 /// Gradients and an optimiser's moments are arrays of the same length, so an optimiser's step, a sum over ranks or a hash is one pass.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Parameters {
-    /// The numbers of all weights, each row-major, matrices `[out, in]` as in PyTorch.
-    pub values: Vec<f32>,
+    values: Vec<f32>,
+    version: Version,
     parts: Vec<Parameter>,
 }
 
@@ -23,6 +25,13 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Where in the array it stands.
     pub range: Range<usize>,
+}
+
+impl PartialEq for Parameters {
+    /// Same names, shapes and numbers, whatever their versions.
+    fn eq(&self, other: &Parameters) -> bool {
+        (&self.values, &self.parts) == (&other.values, &other.parts)
+    }
 }
 
 impl Parameters {
@@ -41,6 +50,22 @@ impl Parameters {
             all.parts.push(Parameter { name, shape, range: start..all.values.len() });
         }
         Ok(all)
+    }
+
+    /// The numbers of all weights, each row-major, matrices `[out, in]` as in PyTorch.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The same, to be changed. They have a new [`version`](Self::version) from now on.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        self.version = Version::fresh();
+        &mut self.values
+    }
+
+    /// Which numbers these are: what was made of them under another version is out of date.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The weights as named arrays.

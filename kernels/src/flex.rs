@@ -1,7 +1,8 @@
 //! The kernels on burn's CPU backend: tensors are read in place and results are moved in, without copies.
 use crate::cpu::attention::{Attention, Table};
 use crate::cpu::{
-    CellGradients, CellWeights, MemoryUpdate, PaddedRows, PairGradients, PairInputs, PairScores, TimeWeights, adam, gather, time,
+    CellGradients, CellWeights, MemoryUpdate, PaddedRows, PairGradients, PairInputs, PairScores, Precision, TimeWeights, Version, adam,
+    gather, time,
 };
 use crate::kernels::Kernels;
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
@@ -30,7 +31,7 @@ fn like<const N: usize>(vectors: [Vec<f32>; N], tensors: &[FlexTensor; N]) -> [F
 
 fn cell_weights(tensors: &[FlexTensor; 6]) -> (CellWeights<'_>, TimeWeights<'_>) {
     let [w_ih, w_hh, b_ih, b_hh, freq, phase] = tensors.each_ref().map(numbers);
-    (CellWeights { w_ih, w_hh, b_ih, b_hh }, TimeWeights { freq, phase })
+    (CellWeights { w_ih, w_hh, b_ih, b_hh, version: Version::fresh(), precision: Precision::F32 }, TimeWeights { freq, phase })
 }
 
 fn table(tensors: &[FlexTensor; 4]) -> Table<'_> {

@@ -3,9 +3,10 @@ mod common;
 
 use common::*;
 use tempograph_kernels::ScoreActivation;
+use tempograph_kernels::cpu::Version;
 use tempograph_kernels::cpu::{
-    Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table,
-    TimeWeights, head_stride, mask,
+    Activation, Attending, InputGradient, Linear, LinearWeights, PaddedRows, Precision, ProjectedAttention, ProjectionGradients,
+    ProjectionWeights, Table, TimeWeights, head_stride, mask,
 };
 use tempograph_kernels::reference;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
@@ -30,7 +31,7 @@ fn on_slices(sizes: AttentionSizes, per_head: usize, workspace: &mut ProjectedAt
     let attending =
         Attending { neighbours: &plan.neighbours, features: plan.features.as_deref(), activation: plan.activation, dropout: plan.dropout };
     let table = Table { hidden: &hidden, width: sizes.w, stride, time: TimeWeights { freq: &freq, phase: &phase } };
-    let weights = ProjectionWeights { key: &key, value: &value, heads: sizes.heads };
+    let weights = ProjectionWeights { key: &key, value: &value, heads: sizes.heads, version: Version::fresh(), precision: Precision::F32 };
     let mut out = vec![f32::NAN; sizes.roots * row];
     workspace.forward(&attending, weights, table, &query, &mut out);
     let grad = spread(&loss_weights(sizes.roots * width), width, row, 0.0);
@@ -110,7 +111,8 @@ fn linear_maps_and_their_gradients_are_those_of_the_reference_at_odd_shapes() {
             x.zeros(rows, inputs);
             input.chunks(inputs).enumerate().for_each(|(row, numbers)| x.row_mut(row).copy_from_slice(numbers));
             let activation = if relu { Activation::Relu } else { Activation::None };
-            linear.forward(&x, &weight, Some(&bias), activation, &mut y);
+            let weights = LinearWeights { weight: &weight, bias: Some(&bias), version: Version::fresh(), precision: Precision::F32 };
+            linear.forward(&x, weights, activation, &mut y);
             let output: Vec<f32> = (0..rows).flat_map(|row| y.row(row)).copied().collect();
             let mut grad = y.clone();
             loss_weights(rows * outputs).chunks(outputs).enumerate().for_each(|(row, numbers)| grad.row_mut(row).copy_from_slice(numbers));

@@ -75,7 +75,7 @@ impl Toy {
     }
 
     fn weights(&self, name: &str) -> &[f32] {
-        &self.parameters.values[self.part(name)]
+        &self.parameters.values()[self.part(name)]
     }
 }
 

@@ -36,7 +36,7 @@ struct FlatAdam {
 impl<M: SliceModel> Direct<M> {
     /// A model that has not been trained yet.
     pub fn new(model: M) -> Direct<M> {
-        let size = model.parameters().values.len();
+        let size = model.parameters().values().len();
         Direct { model, work: M::Work::default(), slopes: Vec::new(), gradients: vec![0.0; size], adam: FlatAdam::new(size) }
     }
 
@@ -74,13 +74,13 @@ impl<M: SliceModel> Trainee for Direct<M> {
         }
         self.model.backward(queries, view, &self.slopes, &mut self.gradients, &mut self.work);
         stages.backward = clock.lap();
-        let gradient_norm = self.adam.step(&mut self.model.parameters_mut().values, &mut self.gradients, settings);
+        let gradient_norm = self.adam.step(self.model.parameters_mut().values_mut(), &mut self.gradients, settings);
         stages.step = clock.lap();
         Ok(Taken { loss, gradient_norm, update: &self.work.as_ref().update, stages })
     }
 
     fn size(&self) -> usize {
-        self.model.parameters().values.len()
+        self.model.parameters().values().len()
     }
 
     fn weights(&self) -> Store {
@@ -89,7 +89,7 @@ impl<M: SliceModel> Trainee for Direct<M> {
 
     fn restore_weights(&mut self, store: Store) -> Result<(), StoreError> {
         let values = self.model.parameters().read(store)?;
-        self.model.parameters_mut().values = values;
+        self.model.parameters_mut().values_mut().copy_from_slice(&values);
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl FlatAdam {
     }
 
     fn from_store(mut store: Store, beside: &Parameters) -> Result<FlatAdam, StoreError> {
-        let mut adam = FlatAdam::new(beside.values.len());
+        let mut adam = FlatAdam::new(beside.values().len());
         adam.steps = store.take_len::<u64>("steps", 1)?[0];
         for part in beside.parts() {
             let (first, second) = (format!("m.{}", part.name), format!("v.{}", part.name));

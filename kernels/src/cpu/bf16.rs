@@ -1,6 +1,7 @@
 //! Products of numbers rounded to bfloat16, summed in single precision: twice as many to an instruction.
 use super::gemm::{Into, Matrix};
 use super::scratch::with_words;
+use super::simd::vectorised;
 
 /// The form in which products read their numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +20,9 @@ impl Precision {
         match self {
             Self::F32 => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Bf16 => is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512f"),
+            Self::Bf16 => {
+                is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512f")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Bf16 => false,
         }
@@ -30,14 +33,31 @@ impl Precision {
 pub(super) const PANEL: usize = 64;
 
 /// `x` rounded to the nearest bfloat16, ties to even; the upper half of its bits.
+#[inline(always)]
 fn round(x: f32) -> u16 {
     let bits = x.to_bits();
-    if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { ((u64::from(bits) + 0x7fff + u64::from((bits >> 16) & 1)) >> 16) as u16 }
+    // what is not a number stays so: rounding up could make an infinity of it
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    (if x.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
 }
 
 /// Two numbers of one column, one below the other.
+#[inline(always)]
 fn pair(upper: f32, lower: f32) -> u32 {
     u32::from(round(upper)) | u32::from(round(lower)) << 16
+}
+
+vectorised! {
+    /// Numbers of a row, two to a word.
+    fn pairs_of<I>(words: &mut [u32], numbers: &[f32]) {
+        let (twos, rest) = numbers.as_chunks::<2>();
+        for (word, &[upper, lower]) in words.iter_mut().zip(twos) {
+            *word = pair(upper, lower);
+        }
+        if let (Some(word), [last]) = (words.last_mut(), rest) {
+            *word = pair(*last, 0.0);
+        }
+    }
 }
 
 /// Packs a matrix `[depth, columns]` in panels of pairs of rows; `of` gives a number by its row and column.
@@ -62,10 +82,7 @@ pub(super) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
     let pairs = lhs.columns.div_ceil(2);
     with_words(lhs.rows * pairs, |words| {
         for (row, words) in words.chunks_exact_mut(pairs.max(1)).enumerate() {
-            let numbers = &lhs.elements[row * lhs.stride..][..lhs.columns];
-            for (word, two) in words.iter_mut().zip(numbers.chunks(2)) {
-                *word = pair(two[0], two.get(1).copied().unwrap_or(0.0));
-            }
+            pairs_of(words, &lhs.elements[row * lhs.stride..][..lhs.columns]);
         }
         #[cfg(target_arch = "x86_64")]
         for (p, panel) in panels.chunks_exact((pairs * PANEL).max(1)).enumerate() {
@@ -103,6 +120,13 @@ mod x86 {
         [kernel::<6, 1>, kernel::<6, 2>, kernel::<6, 3>, kernel::<6, 4>],
     ];
 
+    /// The same bits, taken for pairs of bfloat16.
+    #[inline(always)]
+    fn halves(bits: __m512i) -> __m512bh {
+        // SAFETY: both have 512 bits, and any will do.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) }
+    }
+
     /// `R` rows of `V` vectors: the sum over `pairs` of two rows of `words` times two rows of the panel.
     ///
     /// # Safety
@@ -125,10 +149,9 @@ mod x86 {
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: within the words.
-                let two = _mm512_set1_epi32(unsafe { *words.add(r * pairs + i) } as i32);
+                let two = halves(_mm512_set1_epi32(unsafe { *words.add(r * pairs + i) } as i32));
                 for (sum, column) in sums.iter_mut().zip(columns) {
-                    // SAFETY: both are vectors of as many bits.
-                    *sum = unsafe { _mm512_dpbf16_ps(*sum, std::mem::transmute(two), std::mem::transmute(column)) };
+                    *sum = _mm512_dpbf16_ps(*sum, two, halves(column));
                 }
             }
         }
@@ -155,7 +178,7 @@ mod tests {
 
     #[test]
     fn rounding_goes_to_the_nearest_and_ties_to_even() {
-        for (x, expected) in [(1.0, 1.0), (1.003_906_3, 1.0), (1.011_718_8, 1.015_625), (-3.14159, -3.140_625), (f32::MAX, f32::INFINITY)] {
+        for (x, expected) in [(1.0, 1.0), (1.003_906_3, 1.0), (1.011_718_8, 1.015_625), (-2.567_8, -2.562_5), (f32::MAX, f32::INFINITY)] {
             assert_eq!(rounded(x), expected, "{x}");
         }
         assert!(rounded(f32::NAN).is_nan());
@@ -170,8 +193,8 @@ mod tests {
         let numbers = |count: usize, salt: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7 + salt * 13) % 23) as f32 - 11.0).collect() };
         for (m, n, k) in [(1, 1, 1), (5, 7, 9), (7, 16, 1), (13, 100, 33), (50, 65, 40), (3, 130, 7), (2, 20, 0)] {
             let (a, b, stride) = (numbers(m * k, 1), numbers(k * n, 2), padded(n));
-            let mut packed = Packed::new(Precision::Bf16);
-            packed.rows(Matrix::new(&b, k, n, n));
+            let mut packed = Packed::default();
+            packed.rows(Matrix::new(&b, k, n, n), Precision::Bf16);
             for (into, base) in [(Into::Replace, 0.0), (Into::Add, 1.0)] {
                 let mut out = vec![1.0; m * stride];
                 crate::cpu::gemm::multiply(&mut out, stride, into, Matrix::new(&a, m, k, k), &packed);

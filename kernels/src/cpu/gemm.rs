@@ -95,11 +95,6 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Will hold numbers in this form.
-    pub(crate) fn new(precision: Precision) -> Self {
-        Self { precision, ..Self::default() }
-    }
-
     /// Packs the matrix whose element `[i, j]` is `of(i, j)`.
     fn pack(&mut self, depth: usize, columns: usize, row: impl Fn(usize, Range<usize>, &mut [f32])) {
         let panel = panel_width();
@@ -116,9 +111,10 @@ impl Packed {
     }
 
     /// Packs `matrix`, `[k, n]`.
-    pub(crate) fn rows(&mut self, matrix: Matrix<'_>) {
+    pub(crate) fn rows(&mut self, matrix: Matrix<'_>, precision: Precision) {
         let stride = matrix.stride;
-        if self.precision == Precision::Bf16 {
+        self.precision = precision;
+        if precision == Precision::Bf16 {
             (self.depth, self.columns) = (matrix.rows, matrix.columns);
             return bf16::pack(&mut self.pairs, matrix.rows, matrix.columns, |i, j| matrix.elements[i * stride + j]);
         }
@@ -128,9 +124,10 @@ impl Packed {
     }
 
     /// Packs the transpose of `matrix`, `[n, k]`.
-    pub(crate) fn transpose(&mut self, matrix: Matrix<'_>) {
+    pub(crate) fn transpose(&mut self, matrix: Matrix<'_>, precision: Precision) {
         let stride = matrix.stride;
-        if self.precision == Precision::Bf16 {
+        self.precision = precision;
+        if precision == Precision::Bf16 {
             (self.depth, self.columns) = (matrix.columns, matrix.rows);
             return bf16::pack(&mut self.pairs, matrix.columns, matrix.rows, |i, j| matrix.elements[j * stride + i]);
         }
@@ -287,9 +284,9 @@ mod tests {
             let (a, b) = (numbers(m * (k + 3), 1), numbers(k * n, 2));
             let (stride, expected) = (padded(n) + 16, |i: usize, j: usize| (0..k).map(|x| a[i * (k + 3) + x] * b[x * n + j]).sum::<f32>());
             let (mut straight, mut transposed) = (Packed::default(), Packed::default());
-            straight.rows(Matrix::new(&b, k, n, n));
+            straight.rows(Matrix::new(&b, k, n, n), Precision::F32);
             let flipped: Vec<f32> = (0..n * k).map(|at| b[at % k * n + at / k]).collect();
-            transposed.transpose(Matrix::new(&flipped, n, k, k));
+            transposed.transpose(Matrix::new(&flipped, n, k, k), Precision::F32);
             for (packed, into, base) in [(&straight, Into::Replace, 0.0), (&transposed, Into::Add, 1.0)] {
                 let mut out = vec![1.0; m * stride];
                 multiply(&mut out, stride, into, Matrix::new(&a, m, k, k + 3), packed);

@@ -1,8 +1,10 @@
 //! Linear maps of rows.
+use super::bf16::Precision;
 use super::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
 use super::math::{add, column_sums};
 use super::parallel::{DisjointRows, in_chunks};
 use super::simd::vectorised;
+use super::version::Version;
 
 /// Rows a task takes.
 const TILE: usize = 96;
@@ -89,11 +91,27 @@ pub enum Activation {
     Relu,
 }
 
-/// `y = x Wᵀ + b`, `W` `[out, in]`, perhaps rectified. Keeps its weights packed from the forward to the backward pass.
+/// `y = x Wᵀ + b`, `W` `[out, in]`, perhaps rectified. Keeps its weights packed for as long as they have the same version.
 #[derive(Clone, Debug, Default)]
 pub struct Linear {
+    /// For the forward pass, of the weights of `version`.
     weight_t: Packed,
+    version: Option<(Version, Precision)>,
+    /// For the backward pass.
     weight: Packed,
+}
+
+/// Weights of a [`Linear`].
+#[derive(Clone, Copy, Debug)]
+pub struct LinearWeights<'a> {
+    /// `[out, in]`
+    pub weight: &'a [f32],
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+    /// Of both.
+    pub version: Version,
+    /// Of the products.
+    pub precision: Precision,
 }
 
 impl Linear {
@@ -101,16 +119,20 @@ impl Linear {
     ///
     /// # Panics
     /// Where shapes do not fit together.
-    pub fn forward(&mut self, x: &PaddedRows, weight: &[f32], bias: Option<&[f32]>, activation: Activation, y: &mut PaddedRows) {
-        y.resize(x.rows, weight.len() / x.columns.max(1));
-        self.forward_apart(x, weight, bias, activation, y);
+    pub fn forward(&mut self, x: &PaddedRows, weights: LinearWeights<'_>, activation: Activation, y: &mut PaddedRows) {
+        y.resize(x.rows, weights.weight.len() / x.columns.max(1));
+        self.forward_apart(x, weights, activation, y);
     }
 
     /// As [`forward`](Self::forward) into rows that are laid out already.
-    pub fn forward_apart(&mut self, x: &PaddedRows, weight: &[f32], bias: Option<&[f32]>, activation: Activation, y: &mut PaddedRows) {
+    pub fn forward_apart(&mut self, x: &PaddedRows, weights: LinearWeights<'_>, activation: Activation, y: &mut PaddedRows) {
+        let LinearWeights { weight, bias, version, precision } = weights;
         let (inputs, outputs, stride) = (x.columns, y.columns, y.stride);
         assert_eq!((weight.len(), y.rows), (outputs * inputs, x.rows), "the weight is not [{outputs}, {inputs}]");
-        self.weight_t.transpose(Matrix::new(weight, outputs, inputs, inputs));
+        if self.version != Some((version, precision)) {
+            self.weight_t.transpose(Matrix::new(weight, outputs, inputs, inputs), precision);
+            self.version = Some((version, precision));
+        }
         let (out, packed) = (DisjointRows::new(&mut y.values, stride), &self.weight_t);
         in_chunks(x.rows, TILE, |tile| {
             // SAFETY: tiles do not overlap.
@@ -155,7 +177,8 @@ impl Linear {
 
     fn input_gradient(&mut self, weight: &[f32], y: &PaddedRows, into: Into, out: &mut PaddedRows) {
         let (inputs, outputs, stride) = (out.columns, y.columns, out.stride);
-        self.weight.rows(Matrix::new(weight, outputs, inputs, inputs));
+        let precision = self.version.map_or(Precision::F32, |(_, precision)| precision);
+        self.weight.rows(Matrix::new(weight, outputs, inputs, inputs), precision);
         let (all, packed) = (DisjointRows::new(&mut out.values, stride), &self.weight);
         in_chunks(y.rows, TILE, |tile| {
             // SAFETY: tiles do not overlap.

@@ -1,10 +1,12 @@
 //! The memory update: messages, products, gates; and back to the gradients of its weights.
+use super::bf16::Precision;
 use super::cell::{gru, gru_backward, rnn, rnn_backward};
 use super::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
 use super::math::{add, cos_row, sin_row};
 use super::parallel::{DisjointRows, in_chunks};
 use super::scratch::with_scratch;
 use super::time::{TimeWeights, add_time_gradient, sum_rows};
+use super::version::Version;
 use crate::{Cell, MailPlan};
 
 /// Mails a task takes.
@@ -21,6 +23,10 @@ pub struct CellWeights<'a> {
     pub b_ih: &'a [f32],
     /// `[G]`
     pub b_hh: &'a [f32],
+    /// Of all of them.
+    pub version: Version,
+    /// Of the products.
+    pub precision: Precision,
 }
 
 /// Gradients of [`CellWeights`], written over.
@@ -97,6 +103,8 @@ pub struct MemoryUpdate {
     w_apart: Packed,
     /// `[G, T]`: the time columns of `w_ih`.
     w_time: Packed,
+    /// Version of the weights that are packed.
+    version: Option<(Version, Precision)>,
     /// Sums of each task: of the gates' gradients, of the recurrent ones, of frequency and phase.
     partial: Vec<f32>,
 }
@@ -117,7 +125,10 @@ impl MemoryUpdate {
         if self.mails.is_empty() || d == 0 {
             return;
         }
-        self.pack(weights);
+        if self.version != Some((weights.version, weights.precision)) {
+            self.pack(weights);
+            self.version = Some((weights.version, weights.precision));
+        }
         let mails = self.mails.len();
         let strides = [x, g, self.shape.apart()].map(padded);
         for (array, stride) in [&mut self.message, &mut self.gates, &mut self.recurrent].into_iter().zip(strides) {
@@ -160,6 +171,7 @@ impl MemoryUpdate {
 
     fn pack(&mut self, weights: CellWeights<'_>) {
         let Shape { d, x, g, summed, t, .. } = self.shape;
+        let precision = weights.precision;
         self.sum.clear();
         self.sum.extend_from_slice(weights.w_ih);
         for (sum, w_hh) in self.sum.chunks_exact_mut(x).zip(weights.w_hh.chunks_exact(d)).take(summed) {
@@ -168,15 +180,12 @@ impl MemoryUpdate {
         let (w_summed, w_apart) = weights.w_hh.split_at(summed * d);
         let (sum, merged) = (&self.sum, &mut self.merged);
         let (w_empty, packed_apart, w_time) = (&mut self.w_empty, &mut self.w_apart, &mut self.w_time);
-        let any_empty = self.full < self.mails.len();
         rayon::join(
-            || merged.transpose(Matrix::new(sum, g, x, x)),
+            || merged.transpose(Matrix::new(sum, g, x, x), precision),
             || {
-                if any_empty {
-                    w_empty.transpose(Matrix::new(w_summed, summed, d, d));
-                }
-                packed_apart.transpose(Matrix::new(w_apart, g - summed, d, d));
-                w_time.rows(Matrix::new(&weights.w_ih[x - t..], g, t, x));
+                w_empty.transpose(Matrix::new(w_summed, summed, d, d), precision);
+                packed_apart.transpose(Matrix::new(w_apart, g - summed, d, d), precision);
+                w_time.rows(Matrix::new(&weights.w_ih[x - t..], g, t, x), precision);
             },
         );
     }

@@ -21,14 +21,16 @@ mod projected;
 mod scratch;
 pub(crate) mod simd;
 pub(crate) mod time;
+mod version;
 
 pub use adam::step as adam_step;
 pub use attention::{Attending, Table};
 pub use bf16::Precision;
-pub use linear::{Activation, InputGradient, Linear, PaddedRows, mask};
+pub use linear::{Activation, InputGradient, Linear, LinearWeights, PaddedRows, mask};
 pub use math::{add, add_two, cos_row, sin_row};
 pub use memory::{CellGradients, CellWeights, MemoryUpdate};
 pub use norm::sum_of_squares;
 pub use pairs::{PairGradients, PairInputs, PairScores};
 pub use projected::{ProjectedAttention, ProjectionGradients, ProjectionWeights, head_stride};
 pub use time::TimeWeights;
+pub use version::Version;

@@ -1,9 +1,11 @@
 //! Attention from projected queries to projected values: key and value weights are moved to the query and behind the sum.
 use super::attention::{Attending, Seen, Table, attend_chunk};
 use super::attention_backward::{ChunkGradient, SeenGradient, attend_chunk_backward, hidden_gradient};
+use super::bf16::Precision;
 use super::gemm::{Into, Matrix, Packed, gradient_here, multiply, padded};
 use super::parallel::{DisjointRows, in_chunks};
 use super::time::sum_rows;
+use super::version::Version;
 
 /// Roots a task takes.
 const TILE: usize = 24;
@@ -22,6 +24,8 @@ pub struct ProjectedAttention {
     per_head: usize,
     /// Of each head: `K_h` `[p, X]` and `V_hᵀ` `[X, p]`, for the backward pass `V_h` `[p, X]` and `K_hᵀ` `[X, p]`.
     packed: Vec<[Packed; 4]>,
+    /// Version of the weights that are packed.
+    version: Option<(Version, Precision)>,
     kept: Seen,
     gradient: SeenGradient,
     /// `[tasks, 2T]`
@@ -37,6 +41,10 @@ pub struct ProjectionWeights<'a> {
     pub value: &'a [f32],
     /// `H`, which divides `O`.
     pub heads: usize,
+    /// Of key and value.
+    pub version: Version,
+    /// Of the products.
+    pub precision: Precision,
 }
 
 /// Gradients of a [`ProjectedAttention`].
@@ -66,7 +74,10 @@ impl ProjectedAttention {
         table.check(attending);
         let (roots, k, heads) = (attending.neighbours.roots, attending.neighbours.k, weights.heads);
         let columns = table.columns(attending);
-        self.pack(weights, columns);
+        if (self.version, self.columns) != (Some((weights.version, weights.precision)), columns) {
+            self.pack(weights, columns);
+            self.version = Some((weights.version, weights.precision));
+        }
         let (stride, row, per_head) = (padded(columns), head_stride(weights.key.len() / columns, heads), self.per_head);
         assert_eq!([query.len(), out.len()], [roots * row; 2], "query or output is not [{roots}, {row}]");
         self.kept.resize(roots * heads, stride, k);
@@ -93,6 +104,7 @@ impl ProjectedAttention {
     }
 
     fn pack(&mut self, weights: ProjectionWeights<'_>, columns: usize) {
+        let precision = weights.precision;
         let outputs = weights.key.len() / columns;
         assert_eq!([weights.key.len(), weights.value.len()], [outputs * columns; 2], "key or value is not [{outputs}, {columns}]");
         assert_eq!(outputs % weights.heads, 0, "{} heads do not divide {outputs} columns", weights.heads);
@@ -105,12 +117,12 @@ impl ProjectedAttention {
             let v = Matrix::new(&weights.value[part], per_head, columns, columns);
             rayon::join(
                 || {
-                    key.rows(k);
-                    key_t.transpose(k);
+                    key.rows(k, precision);
+                    key_t.transpose(k, precision);
                 },
                 || {
-                    value_t.transpose(v);
-                    value.rows(v);
+                    value_t.transpose(v, precision);
+                    value.rows(v, precision);
                 },
             );
         }

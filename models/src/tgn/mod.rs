@@ -22,7 +22,7 @@ mod slices;
 mod spec;
 
 pub use slices::{SliceTgn, SliceWork};
-pub use spec::{Attention, Embedding, Message, TgnSpec, TimeInit, Updater};
+pub use spec::{Attention, Embedding, Message, Precision, TgnSpec, TimeInit, Updater};
 
 use burn::module::Module;
 use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values};

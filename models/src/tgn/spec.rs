@@ -35,6 +35,8 @@ pub struct TgnSpec {
     pub heads: usize,
     /// Neighbours `K` a root sees (10).
     pub neighbours: usize,
+    /// Precision of the CPU's matrix products: `f32`, or `bf16` on processors with AVX-512 BF16 (`f32`).
+    pub precision: Precision,
     /// Dropout on attention weights (0.1).
     pub dropout: f32,
     /// Neighbour sampler: `recent`, `uniform`, or `{ window = TICKS }`, which draws from the last so many ticks.
@@ -66,12 +68,32 @@ impl Default for TgnSpec {
             width: 100,
             heads: 2,
             neighbours: 10,
+            precision: Precision::F32,
             dropout: 0.1,
             sampler: Sampler::Recent,
             history: Lookup::Exact,
             time_delta: Delta::SinceEvent,
             pair_features: false,
             time_scale: None,
+        }
+    }
+}
+
+/// Precision of the numbers matrix products read on the CPU; sums are in single precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// bfloat16 in forward products and gradients of inputs.
+    Bf16,
+}
+
+impl From<Precision> for tempograph_kernels::cpu::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
         }
     }
 }
@@ -152,6 +174,11 @@ impl TgnSpec {
         }
     }
 
+    /// Whether all of it can be computed on slices ([`SliceTgn`](crate::SliceTgn)).
+    pub(crate) fn on_slices(&self) -> bool {
+        self.message == Message::Identity && self.mail == Combine::Last && self.embedding != Embedding::Sum
+    }
+
     /// Says what cannot be built, naming the key and its value.
     ///
     /// # Errors
@@ -167,6 +194,12 @@ impl TgnSpec {
         }
         if !(1..=2).contains(&self.layers) {
             return Err(format!("model.layers = {}; it is 1 or 2", self.layers));
+        }
+        if !tempograph_kernels::cpu::Precision::from(self.precision).available() {
+            return Err("model.precision = \"bf16\"; this processor has no AVX-512 BF16 instructions".into());
+        }
+        if self.precision == Precision::Bf16 && !self.on_slices() {
+            return Err("model.precision = \"bf16\" does not go with message = \"mlp\", mail = \"mean\" or embedding = \"sum\"".into());
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(format!("model.dropout = {}; it lies in 0 <= dropout < 1", self.dropout));

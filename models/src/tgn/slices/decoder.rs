@@ -77,10 +77,6 @@ impl EndWork {
 }
 
 impl SliceTgn {
-    fn map(&self, linear: &mut Linear, map: &Map, x: &PaddedRows, activation: Activation, y: &mut PaddedRows) {
-        linear.forward(x, self.values(&map.weight), map.bias.as_ref().map(|bias| self.values(bias)), activation, y);
-    }
-
     /// Logits of the asked pairs, from the embeddings.
     pub(super) fn score(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
         let (places, DecoderWork { src, dst, pairs, facts }) = (&self.places.decoder, &mut work.decoder);
@@ -91,14 +87,14 @@ impl SliceTgn {
         }
         src.gather(queries, view, |pair| pair.src, &work.embeddings);
         dst.gather(queries, view, |pair| pair.dst, &work.embeddings);
-        self.map(&mut src.map, &places.src, &src.embedded, Activation::None, &mut src.mapped);
-        self.map(&mut dst.map, &places.dst, &dst.embedded, Activation::None, &mut dst.mapped);
+        src.map.forward(&src.embedded, self.weights(&places.src), Activation::None, &mut src.mapped);
+        dst.map.forward(&dst.embedded, self.weights(&places.dst), Activation::None, &mut dst.mapped);
         if let Some([first, second]) = &places.pair {
             facts.facts.zeros(view.pairs.len(), crate::tgn::decoder::PAIR_COLUMNS);
             view.pairs.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
             let [of_first, of_second] = &mut facts.maps;
-            self.map(of_first, first, &facts.facts, Activation::Relu, &mut facts.rectified);
-            self.map(of_second, second, &facts.rectified, Activation::None, &mut facts.mapped);
+            of_first.forward(&facts.facts, self.weights(first), Activation::Relu, &mut facts.rectified);
+            of_second.forward(&facts.rectified, self.weights(second), Activation::None, &mut facts.mapped);
         }
         let bias = places.last.bias.as_ref().map_or(0.0, |bias| self.values(bias)[0]);
         pairs.forward(self.pair_inputs(src, dst, facts), bias, scores);

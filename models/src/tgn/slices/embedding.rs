@@ -1,9 +1,11 @@
 //! The embedding module on slices.
 
+use std::ops::Range;
+
 use tempograph_framework::{Hop, View};
 use tempograph_kernels::cpu::{
-    Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, add,
-    cos_row, head_stride, mask, sin_row,
+    Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, Version,
+    add, cos_row, head_stride, mask, sin_row,
 };
 use tempograph_kernels::{Dropout, ScoreActivation};
 
@@ -22,6 +24,8 @@ pub(super) struct LayerWork {
     /// `[O, X]` key and value weights with their biases, and their gradients.
     key: Vec<f32>,
     value: Vec<f32>,
+    /// Version of the weights they are.
+    joined: Option<Version>,
     key_gradient: Vec<f32>,
     value_gradient: Vec<f32>,
     attention: ProjectedAttention,
@@ -96,25 +100,21 @@ impl SliceTgn {
         match &self.places.layers[layer] {
             LayerPlaces::Conv { query, key, value, edge, skip } => {
                 work.centres.gather(below.values, below.stride, below.columns, &hop.centres);
-                let parts = |map: &Map| [Some(map.weight.clone()), Some(edge.weight.clone()), map.bias.clone()];
-                self.join(&mut work.key, &parts(key));
-                self.join(&mut work.value, &parts(value));
+                self.join_projections(work, [key, value], |map| [Some(map.weight.clone()), Some(edge.weight.clone()), map.bias.clone()]);
                 self.attend(work, query, attending, below);
-                self.linear(&mut work.maps[1], skip, &work.centres, Activation::None, &mut work.beside);
+                work.maps[1].forward(&work.centres, self.weights(skip), Activation::None, &mut work.beside);
                 let LayerWork { attended, beside, out, .. } = work;
                 std::mem::swap(attended, out);
                 (0..out.rows()).for_each(|row| add(out.row_mut(row), beside.row(row)));
             }
             LayerPlaces::Paper { query, key, value, out, fc1, fc2 } => {
                 self.gather_with_now(&mut work.centres, below, hop);
-                let parts = |map: &Map| [Some(map.weight.clone()), map.bias.clone(), None];
-                self.join(&mut work.key, &parts(key));
-                self.join(&mut work.value, &parts(value));
+                self.join_projections(work, [key, value], |map| [Some(map.weight.clone()), map.bias.clone(), None]);
                 self.attend(work, query, attending, below);
-                self.linear(&mut work.maps[1], out, &work.attended, Activation::None, &mut work.projected);
+                work.maps[1].forward(&work.attended, self.weights(out), Activation::None, &mut work.projected);
                 merge(&mut work.beside, &work.projected, &work.centres, below.columns, hop);
-                self.linear(&mut work.maps[2], fc1, &work.beside, Activation::Relu, &mut work.rectified);
-                self.linear(&mut work.maps[3], fc2, &work.rectified, Activation::None, &mut work.out);
+                work.maps[2].forward(&work.beside, self.weights(fc1), Activation::Relu, &mut work.rectified);
+                work.maps[3].forward(&work.rectified, self.weights(fc2), Activation::None, &mut work.out);
             }
             LayerPlaces::Time { drift } => {
                 work.centres.gather(below.values, below.stride, below.columns, &hop.centres);
@@ -138,24 +138,30 @@ impl SliceTgn {
         Table { hidden: below.values, width: below.columns, stride: below.stride, time: self.time() }
     }
 
-    fn linear(&self, linear: &mut Linear, map: &Map, x: &PaddedRows, activation: Activation, y: &mut PaddedRows) {
-        linear.forward(x, self.values(&map.weight), map.bias.as_ref().map(|bias| self.values(bias)), activation, y);
-    }
-
     /// Queries of the centres, and what they attend to.
     fn attend(&self, work: &mut LayerWork, query: &Map, attending: Attending<'_>, below: Below<'_>) {
         let (width, heads) = (self.spec.width, self.spec.heads);
         let (rows, stride) = (work.centres.rows(), head_stride(width, heads));
         work.query.resize_apart(rows, width, stride);
         work.attended.resize_apart(rows, width, stride);
-        let bias = query.bias.as_ref().map(|bias| self.values(bias));
-        work.maps[0].forward_apart(&work.centres, self.values(&query.weight), bias, Activation::None, &mut work.query);
-        let weights = ProjectionWeights { key: &work.key, value: &work.value, heads };
+        work.maps[0].forward_apart(&work.centres, self.weights(query), Activation::None, &mut work.query);
+        let (version, precision) = (self.parameters.version(), self.spec.precision.into());
+        let weights = ProjectionWeights { key: &work.key, value: &work.value, heads, version, precision };
         work.attention.forward(&attending, weights, self.table(below), &work.query.values, &mut work.attended.values);
     }
 
+    /// Puts together key and value weights, unless it has those of this version.
+    fn join_projections(&self, work: &mut LayerWork, [key, value]: [&Map; 2], parts: impl Fn(&Map) -> [Option<Range<usize>>; 3]) {
+        let version = self.parameters.version();
+        if work.joined != Some(version) {
+            self.join(&mut work.key, &parts(key));
+            self.join(&mut work.value, &parts(value));
+            work.joined = Some(version);
+        }
+    }
+
     /// Puts matrices of `O` rows side by side, `[O, X]`.
-    fn join(&self, out: &mut Vec<f32>, parts: &[Option<std::ops::Range<usize>>; 3]) {
+    fn join(&self, out: &mut Vec<f32>, parts: &[Option<Range<usize>>; 3]) {
         let outputs = self.spec.width;
         out.clear();
         for row in 0..outputs {
@@ -340,7 +346,7 @@ impl SliceTgn {
     }
 
     /// Takes apart what [`join`](Self::join) put together, adding each part to the gradient of its weight.
-    fn part(&self, joined: &[f32], parts: &[Option<std::ops::Range<usize>>; 3], gradients: &mut [f32]) {
+    fn part(&self, joined: &[f32], parts: &[Option<Range<usize>>; 3], gradients: &mut [f32]) {
         let outputs = self.spec.width;
         for (row, numbers) in joined.chunks_exact(joined.len() / outputs).enumerate() {
             let mut start = 0;

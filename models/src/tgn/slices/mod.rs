@@ -6,11 +6,11 @@ mod embedding;
 mod places;
 
 use tempograph_framework::{Answer, MailView, Needs, Parameters, Queries, SliceModel, View, weights};
-use tempograph_kernels::cpu::{self, CellGradients, CellWeights, MemoryUpdate, PaddedRows, TimeWeights, add};
+use tempograph_kernels::cpu::{self, CellGradients, CellWeights, LinearWeights, MemoryUpdate, PaddedRows, TimeWeights, add};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_kernels::{Cell, MailPlan};
 
-use super::spec::{Embedding, Message, TgnSpec, Updater};
+use super::spec::{TgnSpec, Updater};
 use super::{FeatureWidths, Tgn};
 use decoder::DecoderWork;
 use embedding::LayerWork;
@@ -69,10 +69,7 @@ impl SliceTgn {
     /// The same model on slices, if it can be one.
     pub fn of(model: &Tgn<Cpu>) -> Option<SliceTgn> {
         let spec = model.spec();
-        let known = spec.message == Message::Identity
-            && spec.mail == tempograph_framework::Combine::Last
-            && matches!(spec.embedding, Embedding::Attention | Embedding::Time | Embedding::Identity);
-        if !known {
+        if !spec.on_slices() {
             return None;
         }
         let parameters = Parameters::from_store(weights(model)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
@@ -98,7 +95,12 @@ impl SliceTgn {
     }
 
     fn values(&self, range: &std::ops::Range<usize>) -> &[f32] {
-        &self.parameters.values[range.clone()]
+        &self.parameters.values()[range.clone()]
+    }
+
+    fn weights(&self, map: &Map) -> LinearWeights<'_> {
+        let bias = map.bias.as_ref().map(|bias| self.values(bias));
+        LinearWeights { weight: self.values(&map.weight), bias, version: self.parameters.version(), precision: self.spec.precision.into() }
     }
 
     /// Reads waiting mail into memory: the update of the answer.
@@ -108,19 +110,21 @@ impl SliceTgn {
         update.nodes.clear();
         update.nodes.extend_from_slice(&view.nodes);
         let plan = mail_plan(view);
+        let (version, precision) = (self.parameters.version(), self.spec.precision.into());
+        let weights = CellWeights { w_ih, w_hh, b_ih, b_hh, version, precision };
         update.memory.resize(plan.memory.len(), 0.0);
-        work.memory.forward(plan, self.cell(), CellWeights { w_ih, w_hh, b_ih, b_hh }, self.time(), &mut update.memory);
+        work.memory.forward(plan, self.cell(), weights, self.time(), &mut update.memory);
     }
 
     /// Adds mapped node features to the memory, where there are any.
     fn add_features(&self, view: &View, work: &mut SliceWork) {
-        let (Some(Map { weight, bias }), Some(rows)) = (&self.places.node_features, &view.node_features) else { return };
+        let (Some(places), Some(rows)) = (&self.places.node_features, &view.node_features) else { return };
         let FeatureWork { map, rows: gathered, mapped, hidden } = &mut work.features;
         gathered.zeros(view.nodes.len(), rows.width());
         for (i, node) in view.nodes.iter().enumerate() {
             gathered.row_mut(i).copy_from_slice(rows.row(u64::from(node.0)));
         }
-        map.forward(gathered, self.values(weight), bias.as_ref().map(|bias| self.values(bias)), cpu::Activation::None, mapped);
+        map.forward(gathered, self.weights(places), cpu::Activation::None, mapped);
         hidden.clear();
         hidden.extend_from_slice(&work.answer.update.memory);
         for (i, row) in hidden.chunks_exact_mut(self.spec.memory).enumerate() {
@@ -162,7 +166,7 @@ impl SliceModel for SliceTgn {
     }
 
     fn backward(&self, queries: &Queries, view: &View, scores: &[f32], gradients: &mut [f32], work: &mut SliceWork) {
-        assert_eq!(gradients.len(), self.parameters.values.len(), "a gradient for each weight");
+        assert_eq!(gradients.len(), self.parameters.values().len(), "a gradient for each weight");
         self.places.summed().for_each(|range| gradients[range.clone()].fill(0.0));
         assert_eq!(scores.len(), queries.pairs().len(), "a derivative for each score");
         self.score_backward(scores, gradients, work);
