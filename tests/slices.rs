@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use tempograph_framework::{Answer, Draw, History, Model, NodeId, Purpose, Queries, SliceModel, values, weights, with_weights};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, SliceTgn, SliceWork, Tgn, TgnSpec};
-use tempograph_tests::{features, gradients, model, stream, variants};
-use tempograph_trainers::link_loss;
+use tempograph_models::{Attention, FeatureWidths, SliceTgn, SliceWork, Tgn, TgnSpec};
+use tempograph_tests::{course, features, gradients, model, small, stream, taped, variants};
+use tempograph_trainers::{Course, Direct, StepSettings, Trainee, link_loss};
 
 /// The derivative of the link loss in each score.
 fn loss_gradient(scores: &[f32], positives: usize) -> Vec<f32> {
@@ -108,5 +108,57 @@ fn a_weight_that_has_changed_shows_in_the_next_pass_though_others_are_kept_packe
             slices.forward(&queries, &view, None, &mut work);
             assert!(work.as_ref() == fresh.as_ref(), "{name}: {}", part.name);
         }
+    }
+}
+
+/// Losses of the first steps of a training, and the weights after it.
+fn losses(trainee: &mut dyn Trainee, course: &Course, batch: usize, steps: usize) -> (Vec<f32>, Vec<f32>) {
+    let (log, mut history) = (&course.dataset.log, course.history(trainee.needs()));
+    let mut losses = Vec::new();
+    for step in 0..steps {
+        let batch = log.batch(step * batch..(step + 1) * batch);
+        let negatives: Vec<NodeId> = (0..batch.len()).map(|i| log.destinations()[(i * 7 + step) % log.destinations().len()]).collect();
+        let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
+        let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+        let settings = StepSettings { dropout: step as u64, lr: 1e-3, weight_decay: 0.0, clip: 0.0 };
+        let taken = trainee.step(&queries, &view, &settings).unwrap();
+        losses.push(taken.loss);
+        history.observe(&batch, taken.update).unwrap();
+    }
+    let mut weights = trainee.weights();
+    let names: Vec<String> = weights.names().map(String::from).collect();
+    (losses, names.iter().flat_map(|name| weights.take::<f32>(name).unwrap().1).collect())
+}
+
+#[test]
+fn a_hundred_steps_have_the_losses_of_the_tape() {
+    let dropped = TgnSpec { dropout: 0.1, ..small() };
+    let conv = TgnSpec { attention: Attention::TransformerConv, pair_features: true, ..dropped.clone() };
+    for spec in [dropped, conv] {
+        let course = course(stream(2000, 3, 0));
+        let mut taped = taped(&spec)(&course.dataset);
+        let plain = Tgn::<Cpu>::new(&spec, FeatureWidths { edge: 3, node: 0 }, 3, &Default::default());
+        let mut direct = Direct::new(SliceTgn::of(&plain).unwrap());
+        let ((ours, _), (expected, _)) = (losses(&mut direct, &course, 20, 100), losses(&mut *taped, &course, 20, 100));
+        assert!(expected[90..].iter().sum::<f32>() < expected[..10].iter().sum::<f32>() - 0.5, "it learns: {expected:?}");
+        for (step, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
+            assert!((ours - expected).abs() < 2e-4 * expected, "step {step}: {ours} is not {expected}");
+        }
+    }
+}
+
+#[test]
+fn training_has_the_same_bits_for_any_number_of_threads() {
+    let spec = TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: Attention::TransformerConv, ..small() };
+    let course = course(stream(2000, 3, 0));
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut direct = Direct::new(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
+        let (losses, weights) = pool.install(|| losses(&mut direct, &course, 400, 5));
+        losses.iter().chain(&weights).map(|x| x.to_bits()).collect::<Vec<u32>>()
+    };
+    let one = with(1);
+    for threads in [2, 3, 5] {
+        assert!(with(threads) == one, "{threads} threads train other weights than one");
     }
 }

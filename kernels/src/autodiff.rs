@@ -1,6 +1,6 @@
 //! The operations on the tape: each is one node with a hand-written backward pass.
 use crate::kernels::Kernels;
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan, TemporalOps};
+use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan, TemporalOps};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -94,6 +94,19 @@ impl<B: Kernels> Backward<B, 1> for GatherBackward {
     }
 }
 
+#[derive(Debug)]
+struct PairsBackward;
+
+impl<B: Kernels> Backward<B, 5> for PairsBackward {
+    type State = (Arc<PairPlan>, [FloatTensor<B>; 5]);
+
+    fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (grad, parents) = incoming!(ops, grads);
+        let (plan, inputs) = ops.state;
+        register::<B, 5>(parents, B::pairs_backward(&plan, &inputs, &grad), grads);
+    }
+}
+
 impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
     fn memory_update(plan: Arc<MailPlan>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self> {
         let primitives = weights.each_ref().map(|weight| weight.primitive.clone());
@@ -130,6 +143,15 @@ impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
         let output = B::gather_forward(&hidden.primitive, &rows);
         match GatherBackward.prepare::<C>([hidden.node.clone()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((rows, hidden.primitive.shape()[0]), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn pair_scores(plan: Arc<PairPlan>, inputs: [FloatTensor<Self>; 5]) -> FloatTensor<Self> {
+        let primitives = inputs.each_ref().map(|input| input.primitive.clone());
+        let output = B::pairs_forward(&plan, &primitives);
+        match PairsBackward.prepare::<C>(inputs.each_ref().map(|input| input.node.clone())).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((plan, primitives), output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }

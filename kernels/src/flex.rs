@@ -1,8 +1,10 @@
 //! The kernels on burn's CPU backend: tensors are read in place and results are moved in, without copies.
 use crate::cpu::attention::{Attention, Table};
-use crate::cpu::{CellGradients, CellWeights, MemoryUpdate, TimeWeights, Version, adam, gather, time};
+use crate::cpu::{
+    CellGradients, CellWeights, MemoryUpdate, PaddedRows, PairGradients, PairInputs, PairScores, TimeWeights, Version, adam, gather, time,
+};
 use crate::kernels::Kernels;
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan};
+use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
 use burn::tensor::{Bytes, DType, Shape, TensorMetadata};
 use burn_flex::{Flex, FlexTensor, Layout};
 
@@ -118,4 +120,44 @@ impl Kernels for Flex {
         adam::step(param, numbers(&grad), first, second, step);
         tensors
     }
+
+    fn pairs_forward(plan: &PairPlan, inputs: &[FlexTensor; 5]) -> FlexTensor {
+        let (tensors, [a, b, c]) = pair_tables(inputs);
+        let mut scores = vec![0.0; plan.i.len()];
+        PairScores::default().forward(pair_inputs(plan, [&a, &b, &c], &tensors), numbers(&tensors[4])[0], &mut scores);
+        tensor(scores, [plan.i.len()])
+    }
+
+    fn pairs_backward(plan: &PairPlan, inputs: &[FlexTensor; 5], grad: &FlexTensor) -> [FlexTensor; 5] {
+        let (tensors, [a, b, c]) = pair_tables(inputs);
+        let (mut of_a, mut of_b, mut of_weight, mut of_bias) =
+            (PaddedRows::default(), PaddedRows::default(), vec![0.0; a.columns()], [0.0]);
+        let gradients = PairGradients { a: &mut of_a, b: &mut of_b, weight: &mut of_weight, bias: &mut of_bias };
+        let mut pairs = PairScores::default();
+        pairs.backward(pair_inputs(plan, [&a, &b, &c], &tensors), numbers(&contiguous(grad)), gradients);
+        let of_c = if c.rows() == 0 { Vec::new() } else { unpadded(pairs.hidden()) };
+        like([unpadded(&of_a), unpadded(&of_b), of_c, of_weight, of_bias.into()], &tensors)
+    }
+}
+
+/// The inputs of pairs, and the three tables among them with padded rows.
+fn pair_tables(inputs: &[FlexTensor; 5]) -> ([FlexTensor; 5], [PaddedRows; 3]) {
+    let tensors = inputs.each_ref().map(contiguous);
+    let padded = |tensor: &FlexTensor| {
+        let (mut rows, shape) = (PaddedRows::default(), tensor.shape());
+        rows.zeros(shape[0], shape[1]);
+        numbers(tensor).chunks_exact(shape[1]).enumerate().for_each(|(row, numbers)| rows.row_mut(row).copy_from_slice(numbers));
+        rows
+    };
+    let tables = [0, 1, 2].map(|table| padded(&tensors[table]));
+    (tensors, tables)
+}
+
+fn pair_inputs<'a>(plan: &'a PairPlan, [a, b, c]: [&'a PaddedRows; 3], tensors: &'a [FlexTensor; 5]) -> PairInputs<'a> {
+    let c = (c.rows() > 0).then_some(c);
+    PairInputs { a, b, i: &plan.i, j: &plan.j, c, weight: numbers(&tensors[3]) }
+}
+
+fn unpadded(rows: &PaddedRows) -> Vec<f32> {
+    (0..rows.rows()).flat_map(|row| rows.row(row)).copied().collect()
 }

@@ -1,5 +1,5 @@
 //! What a backend brings along to have fused operations: forward and backward passes on its own primitives.
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan};
+use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan, reference};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use std::fmt::Debug;
@@ -52,4 +52,14 @@ pub trait Kernels: Backend {
 
     /// Parameter and both moments after the step. Tensors: parameter, first moment, second moment.
     fn adam(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3];
+
+    /// Scores `[P]`. Inputs: `a`, `b`, `c` (without rows where nothing is added), `weight` `[1, O]`, `bias` `[1]`.
+    fn pairs_forward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5]) -> FloatTensor<Self> {
+        reference::pairs_forward::<Self>(plan, inputs)
+    }
+
+    /// Gradients of the five inputs.
+    fn pairs_backward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5], grad: &FloatTensor<Self>) -> [FloatTensor<Self>; 5] {
+        reference::pairs_backward::<Self>(plan, inputs, grad)
+    }
 }

@@ -39,6 +39,7 @@ mod kernels;
 mod mail;
 mod neighbours;
 mod ops;
+mod pairs;
 pub mod reference;
 mod rows;
 pub mod tensor;
@@ -50,6 +51,8 @@ pub use gpu::gpus;
 pub use mail::{Cell, MailPlan};
 pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
 pub use ops::{
-    TemporalOps, adam_step, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, temporal_attention, time_encode,
+    TemporalOps, adam_step, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, temporal_attention,
+    time_encode,
 };
+pub use pairs::PairPlan;
 pub use rows::Rows;

@@ -1,6 +1,6 @@
 //! The operations on tensors.
 use crate::kernels::Kernels;
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan};
+use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
@@ -25,6 +25,9 @@ pub trait TemporalOps: Backend {
     /// See [`gather_rows`].
     fn gather_rows(hidden: FloatTensor<Self>, rows: Arc<[u32]>) -> FloatTensor<Self>;
 
+    /// See [`pair_scores`]. Inputs: `a`, `b`, `c` (without rows where nothing is added), `weight`, `bias`.
+    fn pair_scores(plan: Arc<PairPlan>, inputs: [FloatTensor<Self>; 5]) -> FloatTensor<Self>;
+
     /// See [`adam_step`]. Tensors: parameter, first moment, second moment. The results are not tracked.
     fn adam_step(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3];
 }
@@ -48,6 +51,10 @@ impl<B: Kernels> TemporalOps for B {
 
     fn gather_rows(hidden: FloatTensor<B>, rows: Arc<[u32]>) -> FloatTensor<B> {
         B::gather_forward(&hidden, &rows)
+    }
+
+    fn pair_scores(plan: Arc<PairPlan>, inputs: [FloatTensor<B>; 5]) -> FloatTensor<B> {
+        B::pairs_forward(&plan, &inputs)
     }
 
     fn adam_step(tensors: [FloatTensor<B>; 3], grad: FloatTensor<B>, step: &AdamStep) -> [FloatTensor<B>; 3] {
@@ -140,6 +147,29 @@ pub fn time_encode<B: TemporalOps>(dt: &[f32], freq: Tensor<B, 1>, phase: Tensor
 /// Where a row is not below `N`.
 pub fn gather_rows<B: TemporalOps>(hidden: Tensor<B, 2>, rows: impl Into<Arc<[u32]>>) -> Tensor<B, 2> {
     wrap(B::gather_rows(primitive(hidden), rows.into()))
+}
+
+/// Scores of pairs, the last step of a link decoder: `score_p = weight . relu(a[i_p] + b[j_p] + c_p) + bias`, `[P]`.
+///
+/// `a` `[A, O]`, `b` `[B, O]`, `c` `[P, O]` if anything is added, `weight` `[1, O]`, `bias` `[1]`, all differentiable.
+///
+/// # Panics
+/// Where shapes do not fit together, or a pair names a row that is not there.
+pub fn pair_scores<B: TemporalOps>(
+    plan: impl Into<Arc<PairPlan>>,
+    a: Tensor<B, 2>,
+    b: Tensor<B, 2>,
+    c: Option<Tensor<B, 2>>,
+    weight: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+) -> Tensor<B, 1> {
+    let plan = plan.into();
+    let ([rows_of_a, width], [rows_of_b, _]) = (a.dims(), b.dims());
+    plan.check(rows_of_a, rows_of_b);
+    let c = c.unwrap_or_else(|| Tensor::zeros([0, width], &a.device()));
+    assert!([0, plan.i.len()].contains(&c.dims()[0]), "c is not [{}, {width}]", plan.i.len());
+    let [a, b, c, weight] = [a, b, c, weight].map(primitive);
+    wrap(B::pair_scores(plan, [a, b, c, weight, primitive(bias)]))
 }
 
 /// One step of Adam or AdamW: the parameter and its first and second moment afterwards.

@@ -3,6 +3,7 @@
 //! The library's own driver asks for memory on every call and packs operands anew each time. Here weights are packed once a step
 //! ([`Packed`]), activations are read where they lie, and nothing is asked for. What is computed in which order depends on the shapes
 //! alone, so that a product has the same bits for any number of threads.
+use super::bf16::{self, Precision};
 use super::parallel::{DisjointRows, in_chunks};
 use super::simd::{Level, level};
 use gemm_common::microkernel::MicroKernelFn;
@@ -12,6 +13,8 @@ use std::ops::Range;
 pub(crate) const PAD: usize = 16;
 /// Summands of a gradient that are added before the sum is written out: what they are made of stays in the second cache.
 const DEPTH: usize = 256;
+/// Rows of a gradient a task takes: a multiple of what micro-kernels write below each other.
+const CHUNK: usize = 30;
 /// Fewer multiplications than these are not worth a second thread.
 const SMALL: usize = 1 << 18;
 
@@ -83,12 +86,20 @@ pub(crate) enum Into {
 /// The right side of a product, `[k, n]`, rearranged in panels of as many columns as a micro-kernel writes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Packed {
+    precision: Precision,
     panels: Vec<f32>,
+    /// The same in pairs of bfloat16, instead.
+    pairs: Vec<u32>,
     depth: usize,
     columns: usize,
 }
 
 impl Packed {
+    /// Will hold numbers in this form.
+    pub(crate) fn new(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
+    }
+
     /// Packs the matrix whose element `[i, j]` is `of(i, j)`.
     fn pack(&mut self, depth: usize, columns: usize, row: impl Fn(usize, Range<usize>, &mut [f32])) {
         let panel = panel_width();
@@ -107,6 +118,10 @@ impl Packed {
     /// Packs `matrix`, `[k, n]`.
     pub(crate) fn rows(&mut self, matrix: Matrix<'_>) {
         let stride = matrix.stride;
+        if self.precision == Precision::Bf16 {
+            (self.depth, self.columns) = (matrix.rows, matrix.columns);
+            return bf16::pack(&mut self.pairs, matrix.rows, matrix.columns, |i, j| matrix.elements[i * stride + j]);
+        }
         self.pack(matrix.rows, matrix.columns, |i, columns, out| {
             out.copy_from_slice(&matrix.elements[i * stride + columns.start..][..columns.len()]);
         });
@@ -115,6 +130,10 @@ impl Packed {
     /// Packs the transpose of `matrix`, `[n, k]`.
     pub(crate) fn transpose(&mut self, matrix: Matrix<'_>) {
         let stride = matrix.stride;
+        if self.precision == Precision::Bf16 {
+            (self.depth, self.columns) = (matrix.columns, matrix.rows);
+            return bf16::pack(&mut self.pairs, matrix.columns, matrix.rows, |i, j| matrix.elements[j * stride + i]);
+        }
         self.pack(matrix.columns, matrix.rows, |i, columns, out| {
             for (out, j) in out.iter_mut().zip(columns) {
                 *out = matrix.elements[j * stride + i];
@@ -138,6 +157,12 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
     let room = padded(rhs.columns);
     assert!(lhs.rows == 0 || (lhs.rows - 1) * stride + room <= out.len(), "no room for rows of {room}, {stride} apart");
     assert_eq!(lhs.columns, rhs.depth, "a matrix product with unequal sides");
+    if rhs.depth == 0 && into == Into::Replace {
+        out.chunks_mut(stride).take(lhs.rows).for_each(|row| row[..room].fill(0.0));
+    }
+    if rhs.precision == Precision::Bf16 {
+        return bf16::multiply(out, stride, into, lhs, &rhs.pairs, room);
+    }
     for (p, numbers) in rhs.panels.chunks_exact((rhs.depth * panel).max(1)).enumerate() {
         let first = p * panel;
         let columns = panel.min(room - first);
@@ -177,6 +202,16 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
 /// Rows of `out` are `stride` apart and nothing beside its `n` columns is written. The rows of `x` have room for `n` rounded up to
 /// [`PAD`].
 pub(crate) fn gradient(out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
+    let chunk = if grad.rows * grad.columns * x.columns < SMALL { grad.columns } else { CHUNK };
+    gradient_in_chunks(chunk, out, stride, into, grad, x);
+}
+
+/// As [`gradient`], on this thread.
+pub(crate) fn gradient_here(out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
+    gradient_in_chunks(grad.columns, out, stride, into, grad, x);
+}
+
+fn gradient_in_chunks(chunk: usize, out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
     let (rows, g, n) = (grad.rows, grad.columns, x.columns);
     if g == 0 || n == 0 {
         return;
@@ -184,7 +219,6 @@ pub(crate) fn gradient(out: &mut [f32], stride: usize, into: Into, grad: Matrix<
     assert_eq!(x.rows, rows, "a gradient with unequal sides");
     assert!(n <= stride && (g - 1) * stride + n <= out.len(), "no room for [{g}, {n}] with rows {stride} apart");
     assert!(rows == 0 || (rows - 1) * x.stride + padded(n) <= x.elements.len(), "rows of {n} have no padding");
-    let chunk = if rows * g * n < SMALL { g } else { g.div_ceil(8).next_multiple_of(6).max(24) };
     let length = out.len();
     let all = DisjointRows::new(out, stride);
     in_chunks(g, chunk, |range| {

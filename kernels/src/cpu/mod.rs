@@ -5,6 +5,7 @@
 pub(crate) mod adam;
 pub(crate) mod attention;
 mod attention_backward;
+mod bf16;
 mod blocks;
 mod cell;
 pub(crate) mod gather;
@@ -24,6 +25,7 @@ mod version;
 
 pub use adam::step as adam_step;
 pub use attention::{Attending, Table};
+pub use bf16::Precision;
 pub use linear::{Activation, InputGradient, Linear, LinearWeights, PaddedRows, mask};
 pub use math::{add, add_two, cos_row, sin_row};
 pub use memory::{CellGradients, CellWeights, MemoryUpdate};

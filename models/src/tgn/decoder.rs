@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::activation::relu;
 use tempograph_framework::{PairFact, Queries, View};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
-use tempograph_kernels::{TemporalOps, gather_rows};
+use tempograph_kernels::{PairPlan, TemporalOps, gather_rows, pair_scores};
 
 use super::spec::TgnSpec;
 use crate::layers::{Init, Linear};
@@ -41,16 +41,16 @@ impl<B: TemporalOps> LinkDecoder<B> {
     pub fn forward(&self, embeddings: Tensor<B, 2>, queries: &Queries, view: &View) -> Tensor<B, 1> {
         let end = |lin: &Linear<B>, root: fn(&tempograph_framework::Pair) -> u32| {
             let (distinct, place) = repeats(queries.pairs().iter().map(|pair| view.roots[root(pair) as usize]));
-            gather_rows(lin.forward(gather_rows(embeddings.clone(), distinct)), place)
+            (lin.forward(gather_rows(embeddings.clone(), distinct)), place)
         };
-        let mut hidden = end(&self.lin_src, |pair| pair.src) + end(&self.lin_dst, |pair| pair.dst);
-        if let Some([first, second]) = &self.lin_pair {
-            let facts = pair_columns(&view.pairs);
-            let rows = view.pairs.len();
-            let facts = Tensor::from_data(TensorData::new(facts, [rows, PAIR_COLUMNS]), &embeddings.device());
-            hidden = hidden + second.forward(relu(first.forward(facts)));
-        }
-        self.lin_final.forward(relu(hidden)).squeeze_dim(1)
+        let ((a, i), (b, j)) = (end(&self.lin_src, |pair| pair.src), end(&self.lin_dst, |pair| pair.dst));
+        let facts = self.lin_pair.as_ref().map(|[first, second]| {
+            let facts = TensorData::new(pair_columns(&view.pairs), [view.pairs.len(), PAIR_COLUMNS]);
+            second.forward(relu(first.forward(Tensor::from_data(facts, &embeddings.device()))))
+        });
+        let (weight, bias) = (self.lin_final.weight.val(), self.lin_final.bias.as_ref().map(|bias| bias.val()));
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([1], &weight.device()));
+        pair_scores(PairPlan { i, j }, a, b, facts, weight, bias)
     }
 }
 
