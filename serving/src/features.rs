@@ -1,5 +1,6 @@
 //! Constant features of events and nodes, in stores that grow while they are read.
 
+use std::cell::UnsafeCell;
 use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
@@ -14,7 +15,7 @@ const BUCKETS: usize = 48;
 /// Edge features by event id: the rows an artifact kept, and those of the events that arrived since.
 ///
 /// A row never moves once it is stored, so rows are appended while others are read. Rows are not given up while the store
-/// lives: a server's memory grows with the events it is told of that have features.
+/// lives: a server's memory grows with the events it is told of that have features, a bucket at a time.
 #[derive(Debug)]
 pub struct EdgeStore {
     width: usize,
@@ -26,7 +27,51 @@ pub struct EdgeStore {
     buckets: [OnceLock<Bucket>; BUCKETS],
 }
 
-type Bucket = Box<[OnceLock<Box<[f32]>>]>;
+/// Rows of which each is written once.
+#[derive(Debug)]
+struct Bucket {
+    width: usize,
+    /// `[rows, width]`
+    numbers: Box<[UnsafeCell<f32>]>,
+    /// Which rows are written.
+    written: Box<[OnceLock<()>]>,
+}
+
+// SAFETY: a row is written under its own `OnceLock`, by one thread and before anybody is shown it, and never again.
+unsafe impl Sync for Bucket {}
+
+impl Bucket {
+    fn new(rows: usize, width: usize) -> Bucket {
+        let zeros = vec![0.0f32; rows * width].into_boxed_slice();
+        // SAFETY: an `UnsafeCell<f32>` lies in memory as an `f32` does.
+        let numbers = unsafe { Box::from_raw(Box::into_raw(zeros) as *mut [UnsafeCell<f32>]) };
+        Bucket { width, numbers, written: (0..rows).map(|_| OnceLock::new()).collect() }
+    }
+
+    fn cells(&self, slot: usize) -> &[UnsafeCell<f32>] {
+        &self.numbers[slot * self.width..][..self.width]
+    }
+
+    /// Writes a row, or says that it is written already.
+    fn set(&self, slot: usize, row: &[f32]) -> Result<(), ()> {
+        let mut first = false;
+        self.written[slot].get_or_init(|| {
+            first = true;
+            for (cell, &number) in self.cells(slot).iter().zip(row) {
+                // SAFETY: the lock lets one thread in, once, and nobody reads the row before it is left.
+                unsafe { *cell.get() = number };
+            }
+        });
+        if first { Ok(()) } else { Err(()) }
+    }
+
+    fn get(&self, slot: usize) -> Option<&[f32]> {
+        self.written[slot].get()?;
+        let cells = self.cells(slot);
+        // SAFETY: the row has been written, which happens once: from now on it is only read.
+        Some(unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) })
+    }
+}
 
 impl EdgeStore {
     /// A store of rows of `width`: those of the events `kept`, and from the event `first` on whatever is appended.
@@ -51,15 +96,15 @@ impl EdgeStore {
     pub fn append(&self, event: u64, row: &[f32]) {
         assert!(event >= self.first && row.len() == self.width, "a row of width {} for event {event}", row.len());
         let (bucket, slot) = place((event - self.first) as usize);
-        let slots = self.buckets[bucket].get_or_init(|| (0..FIRST_BUCKET << bucket).map(|_| OnceLock::new()).collect());
-        assert!(slots[slot].set(row.into()).is_ok(), "the features of event {event} are stored already");
+        let rows = self.buckets[bucket].get_or_init(|| Bucket::new(FIRST_BUCKET << bucket, self.width));
+        assert!(rows.set(slot, row).is_ok(), "the features of event {event} are stored already");
     }
 
     fn find(&self, event: u64) -> Option<&[f32]> {
         match event.checked_sub(self.first) {
             Some(offset) => {
                 let (bucket, slot) = place(offset as usize);
-                self.buckets[bucket].get()?[slot].get().map(AsRef::as_ref)
+                self.buckets[bucket].get()?.get(slot)
             }
             None => self.kept.get(&event).map(|&at| &self.kept_rows[at as usize * self.width..][..self.width]),
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tempograph_framework::{Batch, EventId, NodeId, TimeUnit, Timestamp};
 
-use crate::request::{MOST, NewEvent, RequestError, ticks};
+use crate::request::{MOST, NewEvent, Place, RequestError, ticks};
 
 /// Events with nodes found or made for them, numbered from `first`.
 #[derive(Debug, Default)]
@@ -17,6 +17,15 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
+    /// Holds no events any more; the memory stays. Those to come are numbered from `first`.
+    pub fn clear(&mut self, first: u64) {
+        self.first = first;
+        self.src.clear();
+        self.dst.clear();
+        self.time.clear();
+        self.label.clear();
+    }
+
     /// The events of `range` as a batch.
     pub fn batch(&self, range: Range<usize>) -> Batch<'_> {
         Batch {
@@ -43,28 +52,27 @@ pub(crate) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Checks everything about `events` but their ids; `list` is what the request calls them. Gives their times in ticks.
-    pub fn check(&self, list: &str, events: &[NewEvent]) -> Result<Vec<Timestamp>, RequestError> {
+    /// Checks everything about `events` but their ids; `list` is what the request calls them. Adds their times in ticks to `times`.
+    pub fn check(&self, list: &str, events: &[NewEvent], times: &mut Vec<Timestamp>) -> Result<(), RequestError> {
         if events.len() > MOST {
             return Err(RequestError::TooMany { place: list.into(), count: events.len() });
         }
         let mut newest = self.newest;
-        let mut times = Vec::with_capacity(events.len());
         for (i, event) in events.iter().enumerate() {
-            let place = |field: &str| format!("{list}[{i}].{field}");
-            let time = ticks(self.unit, &event.time, &place("time"))?;
-            not_before(self.unit, newest, time, &place("time"))?;
+            let place = |field| Place::of(list, i, field);
+            let time = ticks(self.unit, &event.time, place("time"))?;
+            not_before(self.unit, newest, time, place("time"))?;
             if !event.label.is_finite() {
                 return Err(RequestError::invalid(place("label"), "is not a finite 32-bit number"));
             }
-            self.check_features(event.features.as_deref(), &place("features"))?;
+            self.check_features(event.features.as_deref(), place("features"))?;
             newest = Some(time);
             times.push(time);
         }
-        Ok(times)
+        Ok(())
     }
 
-    fn check_features(&self, features: Option<&[f32]>, place: &str) -> Result<(), RequestError> {
+    fn check_features(&self, features: Option<&[f32]>, place: Place<'_>) -> Result<(), RequestError> {
         let expected = self.edge_width;
         match features {
             None if expected > 0 => {
@@ -83,9 +91,9 @@ impl Rules<'_> {
 }
 
 /// Refuses a time before the newest.
-pub(crate) fn not_before(unit: &TimeUnit, newest: Option<Timestamp>, time: Timestamp, place: &str) -> Result<(), RequestError> {
+pub(crate) fn not_before(unit: &TimeUnit, newest: Option<Timestamp>, time: Timestamp, place: Place<'_>) -> Result<(), RequestError> {
     match newest.filter(|&newest| time < newest) {
-        Some(newest) => Err(RequestError::Late { place: place.into(), time: unit.from_ticks(time), newest: unit.from_ticks(newest) }),
+        Some(newest) => Err(RequestError::Late { place: place.to_string(), time: unit.from_ticks(time), newest: unit.from_ticks(newest) }),
         None => Ok(()),
     }
 }

@@ -49,10 +49,12 @@ mod http;
 mod incoming;
 mod manifest;
 mod metrics;
+mod model;
 mod names;
 mod open;
 mod request;
 mod serve;
+mod workspace;
 
 pub use engine::Engine;
 pub use export::Export;

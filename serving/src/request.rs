@@ -1,5 +1,7 @@
 //! What is asked of an engine, in the user's own ids and times.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use tempograph_framework::{TimeUnit, Timestamp};
@@ -135,13 +137,42 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    pub(crate) fn invalid(place: impl Into<String>, problem: impl Into<String>) -> RequestError {
-        RequestError::Invalid { place: place.into(), problem: problem.into() }
+    pub(crate) fn invalid(place: impl ToString, problem: impl Into<String>) -> RequestError {
+        RequestError::Invalid { place: place.to_string(), problem: problem.into() }
+    }
+}
+
+/// Where in a request something stands: `events[3].time`. Written out only where it will not do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    list: Option<(&'a str, usize)>,
+    field: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// A field of the request itself.
+    pub fn field(field: &'a str) -> Place<'a> {
+        Place { list: None, field }
+    }
+
+    /// Entry `at` of `list`, or where `field` is not empty that field of it.
+    pub fn of(list: &'a str, at: usize, field: &'a str) -> Place<'a> {
+        Place { list: Some((list, at)), field }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.list {
+            Some((list, at)) if self.field.is_empty() => write!(f, "{list}[{at}]"),
+            Some((list, at)) => write!(f, "{list}[{at}].{}", self.field),
+            None => f.write_str(self.field),
+        }
     }
 }
 
 /// The user's time in ticks. Whole numbers are scaled exactly; a fraction needs a set whose times have fractions.
-pub(crate) fn ticks(unit: &TimeUnit, time: &Number, place: &str) -> Result<Timestamp, RequestError> {
+pub(crate) fn ticks(unit: &TimeUnit, time: &Number, place: Place<'_>) -> Result<Timestamp, RequestError> {
     let whole = |time: i64| time.checked_mul(i64::try_from(unit.scale).ok()?).map(Timestamp);
     let ticks = match (time.as_i64(), time.as_f64()) {
         (Some(time), _) => whole(time),
@@ -165,7 +196,7 @@ mod tests {
 
     fn read(scale: u64, time: &str) -> Result<i64, String> {
         let unit = TimeUnit { description: String::new(), scale };
-        ticks(&unit, &serde_json::from_str(time).unwrap(), "time").map(|time| time.0).map_err(|error| error.to_string())
+        ticks(&unit, &serde_json::from_str(time).unwrap(), Place::field("time")).map(|time| time.0).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! The model as it is served: on slices of host memory where it can be, else on tensors.
+
+use tempograph_framework::{Answer, Forward, Model, Queries, SliceModel, Update, View, values};
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::{SliceTgn, SliceWork, Tgn};
+
+/// What computes answers and updates: the kernels that train, on slices, or for settings that have none the tensor library.
+#[derive(Debug)]
+pub(crate) enum Served {
+    Slices(Box<SliceTgn>),
+    Tensors(Box<Tgn<Cpu>>),
+}
+
+/// One pass at a time: what is asked, what is shown of the past, and what comes of it, in memory that is kept for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Pass {
+    pub queries: Queries,
+    pub view: View,
+    slices: SliceWork,
+    /// What a model on tensors gave, brought to the host.
+    tensors: Option<Answer>,
+}
+
+impl Served {
+    pub fn of(model: Tgn<Cpu>) -> Served {
+        match SliceTgn::of(&model) {
+            Some(slices) => Served::Slices(Box::new(slices)),
+            None => Served::Tensors(Box::new(model)),
+        }
+    }
+
+    /// Answers what the pass asks of what it is shown.
+    pub fn forward(&self, pass: &mut Pass) {
+        match self {
+            Served::Slices(model) => model.forward(&pass.queries, &pass.view, None, &mut pass.slices),
+            Served::Tensors(model) => {
+                let Forward { scores, embeddings, update } = model.forward(&pass.queries, &pass.view, None);
+                let embeddings = embeddings.map(values).unwrap_or_default();
+                pass.tensors = Some(Answer { scores: values(scores), embeddings, update });
+            }
+        }
+    }
+
+    /// The memories after the waiting mail is read.
+    pub fn advance(&self, pass: &mut Pass) {
+        match self {
+            Served::Slices(model) => model.advance(&pass.view, &mut pass.slices),
+            Served::Tensors(model) => pass.tensors = Some(Answer { update: model.advance(&pass.view), ..Answer::default() }),
+        }
+    }
+}
+
+impl Pass {
+    fn answer(&self) -> &Answer {
+        self.tensors.as_ref().unwrap_or(self.slices.as_ref())
+    }
+
+    /// Logits of the asked pairs.
+    pub fn scores(&self) -> &[f32] {
+        &self.answer().scores
+    }
+
+    /// The embedding of the only node asked about.
+    pub fn embedding(&self) -> &[f32] {
+        debug_assert_eq!(self.queries.len(), 1, "several roots may share a row");
+        &self.answer().embeddings
+    }
+
+    /// What observing writes.
+    pub fn update(&self) -> &Update {
+        &self.answer().update
+    }
+}

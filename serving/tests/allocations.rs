@@ -1,0 +1,84 @@
+//! Events are told and pairs are scored, one at a time, without asking for memory.
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{World, small};
+use tempograph_framework::Lookup;
+use tempograph_models::{Attention, TgnSpec};
+use tempograph_serving::{Engine, Granularity, NewEvent, PairQuery};
+
+/// The system's allocator, counting what is asked of it on any thread.
+struct Counting;
+
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(place, layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A stream of known nodes that goes on where `world` stands: each event with a question about it, a moment later.
+fn stream(world: &World, count: usize) -> Vec<(NewEvent, PairQuery)> {
+    let known = world.told(0..common::EVENTS);
+    let newest = known.last().unwrap().time.as_i64().unwrap();
+    let tell = |i: usize| {
+        // Two events share each tick.
+        let told = NewEvent { time: (newest + 1 + i as i64 / 2).into(), ..known[i * 7 % known.len()].clone() };
+        let asked = PairQuery { src: told.src, dst: known[i * 5 % known.len()].dst, time: None };
+        (told, asked)
+    };
+    (0..count).map(tell).collect()
+}
+
+/// How often memory is asked for while the stream is served.
+fn allocations(engine: &mut Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
+    let mut scores = Vec::with_capacity(1);
+    let before = ASKED.load(Ordering::Relaxed);
+    for (event, query) in stream {
+        engine.observe(std::slice::from_ref(event), Granularity::Event).unwrap();
+        engine.score_into(std::slice::from_ref(query), &[], &mut scores).unwrap();
+        assert!(scores[0].is_finite());
+    }
+    ASKED.load(Ordering::Relaxed) - before
+}
+
+/// The only test here: what another one asked for would be counted.
+#[test]
+fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
+    let variants = [
+        small(),
+        TgnSpec { layers: 2, ..small() },
+        TgnSpec { pair_features: true, ..small() },
+        TgnSpec { history: Lookup::Batch, attention: Attention::TransformerConv, update_without_mail: true, ..small() },
+    ];
+    for spec in variants {
+        for features in [0, 3] {
+            let world = World::new(&spec, features);
+            let mut engine = world.engine();
+            // Long enough to come behind the end of the first bucket of features, well before the next.
+            let stream = stream(&world, 2300);
+            let (first, rest) = stream.split_at(1300);
+            assert!(allocations(&mut engine, first) > 0, "the allocator counts");
+            assert_eq!(allocations(&mut engine, rest), 0, "{features} features, {spec:?}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The memory of a server is the memory of the trainer, to the last bit.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use tempograph_framework::{Dataset, Draw, History, NodeId, Purpose, Queries};
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::{FeatureWidths, SliceTgn, Tgn};
+use tempograph_serving::{Engine, Export, Granularity, NewEvent};
+use tempograph_tests::{features, stream, variants};
+use tempograph_trainers::{Direct, Examinee, StepSettings, Trainee, Untaped, warm};
+
+/// Events of the log, those of them an artifact has seen, and those of a batch.
+const EVENTS: usize = 260;
+const SEEN: usize = 96;
+const BATCH: usize = 24;
+
+const WIDTHS: FeatureWidths = FeatureWidths { edge: 3, node: 2 };
+
+fn fresh(set: &Dataset, model: &dyn Examinee) -> History {
+    History::new(set.nodes, model.needs(), set.log.time()[0], features(set))
+}
+
+fn walk(set: &Dataset, model: &mut dyn Examinee, history: &mut History, range: Range<usize>) {
+    assert!(warm(model, history, &set.log, range, BATCH, &AtomicBool::new(false)).unwrap());
+}
+
+/// Walks over the log as training does, with steps of no length.
+fn train(set: &Dataset, model: SliceTgn) -> History {
+    let mut trainee = Direct::new(model);
+    let mut history = fresh(set, &trainee);
+    for start in (0..EVENTS).step_by(BATCH) {
+        let batch = set.log.batch(start..(start + BATCH).min(EVENTS));
+        let negatives: Vec<NodeId> = batch.dst.iter().rev().copied().collect();
+        let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
+        let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+        let settings = StepSettings { dropout: start as u64, lr: 0.0, weight_decay: 0.0, clip: 1.0 };
+        let taken = trainee.step(&queries, &view, &settings).unwrap();
+        history.observe(&batch, taken.update).unwrap();
+    }
+    history
+}
+
+/// Tells the rest of the log to a server that stands where `history` does.
+fn serve(set: &Dataset, model: &Tgn<Cpu>, history: &History, folder: &Path) -> Engine {
+    Export { model, history, dataset: set, widths: WIDTHS, batch: BATCH, replace: false }.write(folder).unwrap();
+    let mut engine = Engine::open(folder).unwrap();
+    for start in (SEEN..EVENTS).step_by(BATCH) {
+        let events: Vec<NewEvent> = (start..(start + BATCH).min(EVENTS)).map(|event| tell(set, event)).collect();
+        engine.observe(&events, Granularity::Batch).unwrap();
+    }
+    engine
+}
+
+fn tell(set: &Dataset, event: usize) -> NewEvent {
+    let (log, ids) = (&set.log, &set.ids);
+    let features = log.features().map(|rows| rows.row(event as u64).to_vec());
+    let time = log.time()[event].0.into();
+    NewEvent { src: ids.own(log.src()[event]), dst: ids.own(log.dst()[event]), time, label: log.label()[event], features }
+}
+
+fn bits(history: &History) -> Vec<u32> {
+    history.memory().iter().map(|number| number.to_bits()).collect()
+}
+
+#[test]
+fn a_server_told_what_the_trainer_saw_has_the_same_memory_bit_for_bit() {
+    let set = stream(EVENTS, WIDTHS.edge, WIDTHS.node);
+    let mut on_slices = 0;
+    for (name, spec) in variants() {
+        let model = Tgn::<Cpu>::new(&spec, WIDTHS, 5, &Default::default());
+        let slices = SliceTgn::of(&model);
+        let mut examinee: Box<dyn Examinee> = match slices.clone() {
+            Some(slices) => Box::new(Direct::new(slices)),
+            None => Box::new(Untaped::<Cpu, _>::new(model.clone())),
+        };
+        let mut history = fresh(&set, examinee.as_ref());
+        walk(&set, examinee.as_mut(), &mut history, 0..SEEN);
+        let folder = tempfile::tempdir().unwrap();
+        let engine = serve(&set, &model, &history, &folder.path().join("artifact"));
+        walk(&set, examinee.as_mut(), &mut history, SEEN..EVENTS);
+
+        assert!(history.memory().iter().any(|&number| number != 0.0), "{name}: there is something to compare");
+        assert!(bits(engine.history()) == bits(&history), "{name}: memories differ from those of a walk that asks nothing");
+        assert!(engine.history().to_store() == history.to_store(), "{name}: histories differ");
+        if let Some(slices) = slices {
+            assert!(bits(engine.history()) == bits(&train(&set, slices)), "{name}: memories differ from those of training");
+            on_slices += 1;
+        }
+    }
+    assert!(on_slices > 10, "{on_slices} variants are on slices");
+}
