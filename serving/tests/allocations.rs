@@ -1,5 +1,6 @@
 //! Events are told and pairs are scored, one at a time, without asking for memory.
 mod common;
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

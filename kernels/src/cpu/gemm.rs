@@ -15,6 +15,8 @@ pub(crate) const PAD: usize = 16;
 const DEPTH: usize = 256;
 /// Rows of a gradient a task takes: a multiple of what micro-kernels write below each other.
 const CHUNK: usize = 30;
+/// Fewer weights than these are not worth a second thread to pack.
+const SMALL_PACK: usize = 1 << 14;
 /// Fewer multiplications than these are not worth a second thread.
 const SMALL: usize = 1 << 18;
 
@@ -95,46 +97,48 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Packs the matrix whose element `[i, j]` is `of(i, j)`.
-    fn pack(&mut self, depth: usize, columns: usize, row: impl Fn(usize, Range<usize>, &mut [f32])) {
+    /// Packs the matrix `[depth, columns]` whose element `[i, j]` is `of(i, j)`.
+    fn pack(&mut self, depth: usize, columns: usize, precision: Precision, of: impl Fn(usize, usize) -> f32 + Sync) {
         let panel = panel_width();
-        (self.depth, self.columns) = (depth, columns);
-        self.panels.resize(depth * columns.next_multiple_of(panel), 0.0);
-        for (p, numbers) in self.panels.chunks_exact_mut((depth * panel).max(1)).enumerate() {
-            let range = p * panel..columns.min((p + 1) * panel);
-            for (i, out) in numbers.chunks_exact_mut(panel).enumerate() {
-                let (out, rest) = out.split_at_mut(range.len());
-                row(i, range.clone(), out);
-                rest.fill(0.0);
-            }
+        (self.depth, self.columns, self.precision) = (depth, columns, precision);
+        if precision == Precision::Bf16 {
+            return bf16::pack(&mut self.pairs, depth, columns, of);
         }
+        self.panels.resize(depth * columns.next_multiple_of(panel), 0.0);
+        let all = DisjointRows::new(&mut self.panels, depth * panel);
+        let panels = columns.div_ceil(panel);
+        in_chunks(panels, if depth * columns < SMALL_PACK { panels } else { 1 }, |chunk| {
+            for p in chunk {
+                let first = p * panel;
+                let width = panel.min(columns - first);
+                // SAFETY: each panel is written once.
+                for (i, out) in unsafe { all.rows(p..p + 1) }.chunks_exact_mut(panel).enumerate() {
+                    let (out, rest) = out.split_at_mut(width);
+                    out.iter_mut().enumerate().for_each(|(j, out)| *out = of(i, first + j));
+                    rest.fill(0.0);
+                }
+            }
+        });
     }
 
     /// Packs `matrix`, `[k, n]`.
     pub(crate) fn rows(&mut self, matrix: Matrix<'_>, precision: Precision) {
-        let stride = matrix.stride;
-        self.precision = precision;
-        if precision == Precision::Bf16 {
-            (self.depth, self.columns) = (matrix.rows, matrix.columns);
-            return bf16::pack(&mut self.pairs, matrix.rows, matrix.columns, |i, j| matrix.elements[i * stride + j]);
-        }
-        self.pack(matrix.rows, matrix.columns, |i, columns, out| {
-            out.copy_from_slice(&matrix.elements[i * stride + columns.start..][..columns.len()]);
-        });
+        let Matrix { elements, rows, columns, stride } = matrix;
+        self.pack(rows, columns, precision, |i, j| elements[i * stride + j]);
     }
 
     /// Packs the transpose of `matrix`, `[n, k]`.
     pub(crate) fn transpose(&mut self, matrix: Matrix<'_>, precision: Precision) {
-        let stride = matrix.stride;
-        self.precision = precision;
-        if precision == Precision::Bf16 {
-            (self.depth, self.columns) = (matrix.columns, matrix.rows);
-            return bf16::pack(&mut self.pairs, matrix.columns, matrix.rows, |i, j| matrix.elements[j * stride + i]);
-        }
-        self.pack(matrix.columns, matrix.rows, |i, columns, out| {
-            for (out, j) in out.iter_mut().zip(columns) {
-                *out = matrix.elements[j * stride + i];
-            }
+        let Matrix { elements, rows, columns, stride } = matrix;
+        self.pack(columns, rows, precision, |i, j| elements[j * stride + i]);
+    }
+
+    /// Packs the transpose of `matrix`, `[n, k]`, with the smaller `corner` added to its first rows and columns.
+    pub(crate) fn transpose_sum(&mut self, matrix: Matrix<'_>, corner: Matrix<'_>, precision: Precision) {
+        let Matrix { elements, rows, columns, stride } = matrix;
+        self.pack(columns, rows, precision, |i, j| {
+            let more = if i < corner.columns && j < corner.rows { corner.elements[j * corner.stride + i] } else { 0.0 };
+            elements[j * stride + i] + more
         });
     }
 }

@@ -95,8 +95,6 @@ pub struct MemoryUpdate {
     recurrent: Vec<f32>,
     /// `[X, G]`: `w_ih` transposed, with `w_hh` added where both meet the node's own memory and their products are only summed.
     merged: Packed,
-    /// `w_ih` with that sum, before it is packed.
-    sum: Vec<f32>,
     /// `[D, summed]`: what an empty message leaves of it.
     w_empty: Packed,
     /// `[D, G - summed]`: the rest of `w_hh`.
@@ -172,18 +170,14 @@ impl MemoryUpdate {
     fn pack(&mut self, weights: CellWeights<'_>) {
         let Shape { d, x, g, summed, t, .. } = self.shape;
         let precision = weights.precision;
-        self.sum.clear();
-        self.sum.extend_from_slice(weights.w_ih);
-        for (sum, w_hh) in self.sum.chunks_exact_mut(x).zip(weights.w_hh.chunks_exact(d)).take(summed) {
-            add(&mut sum[..d], w_hh);
-        }
+        let w_ih = Matrix::new(weights.w_ih, g, x, x);
         let (w_summed, w_apart) = weights.w_hh.split_at(summed * d);
-        let (sum, merged) = (&self.sum, &mut self.merged);
-        let (w_empty, packed_apart, w_time) = (&mut self.w_empty, &mut self.w_apart, &mut self.w_time);
+        let w_summed = Matrix::new(w_summed, summed, d, d);
+        let (merged, w_empty, packed_apart, w_time) = (&mut self.merged, &mut self.w_empty, &mut self.w_apart, &mut self.w_time);
         rayon::join(
-            || merged.transpose(Matrix::new(sum, g, x, x), precision),
+            || merged.transpose_sum(w_ih, w_summed, precision),
             || {
-                w_empty.transpose(Matrix::new(w_summed, summed, d, d), precision);
+                w_empty.transpose(w_summed, precision);
                 packed_apart.transpose(Matrix::new(w_apart, g - summed, d, d), precision);
                 w_time.rows(Matrix::new(&weights.w_ih[x - t..], g, t, x), precision);
             },
