@@ -1,6 +1,7 @@
 //! Events are told and pairs are scored, one at a time, without asking for memory.
-mod common;
 #![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
