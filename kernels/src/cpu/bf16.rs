@@ -60,18 +60,21 @@ vectorised! {
     }
 }
 
-/// Packs a matrix `[depth, columns]` in panels of pairs of rows; `of` gives a number by its row and column.
-pub(super) fn pack(panels: &mut Vec<u32>, depth: usize, columns: usize, of: impl Fn(usize, usize) -> f32) {
+/// Packs a matrix `[depth, columns]` in panels of pairs of rows; `row` writes some of the numbers of a row, from a column on.
+pub(super) fn pack(panels: &mut Vec<u32>, depth: usize, columns: usize, row: impl Fn(usize, usize, &mut [f32])) {
     let pairs = depth.div_ceil(2);
     panels.clear();
     panels.resize(pairs * columns.next_multiple_of(PANEL), 0);
+    let (mut upper, mut lower) = ([0.0; PANEL], [0.0; PANEL]);
     for (p, panel) in panels.chunks_exact_mut((pairs * PANEL).max(1)).enumerate() {
         let width = PANEL.min(columns - p * PANEL);
         for (i, out) in panel.chunks_exact_mut(PANEL).enumerate() {
-            for (j, out) in out[..width].iter_mut().enumerate() {
-                let column = p * PANEL + j;
-                *out = pair(of(2 * i, column), if 2 * i + 1 < depth { of(2 * i + 1, column) } else { 0.0 });
+            row(2 * i, p * PANEL, &mut upper[..width]);
+            match 2 * i + 1 < depth {
+                true => row(2 * i + 1, p * PANEL, &mut lower[..width]),
+                false => lower.fill(0.0),
             }
+            out[..width].iter_mut().zip(upper.iter().zip(&lower)).for_each(|(out, (&upper, &lower))| *out = pair(upper, lower));
         }
     }
 }

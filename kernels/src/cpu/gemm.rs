@@ -76,6 +76,14 @@ impl<'a> Matrix<'a> {
         assert!(needed <= elements.len(), "[{rows}, {columns}] with rows {stride} apart needs {needed} numbers of {}", elements.len());
         Self { elements, rows, columns, stride }
     }
+
+    /// Copies numbers of column `column`, from row `first` on.
+    fn column(&self, column: usize, first: usize, out: &mut [f32]) {
+        if !out.is_empty() {
+            let numbers = self.elements[first * self.stride + column..].iter().step_by(self.stride);
+            out.iter_mut().zip(numbers).for_each(|(out, &x)| *out = x);
+        }
+    }
 }
 
 /// What happens to the numbers already there.
@@ -97,12 +105,12 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Packs the matrix `[depth, columns]` whose element `[i, j]` is `of(i, j)`.
-    fn pack(&mut self, depth: usize, columns: usize, precision: Precision, of: impl Fn(usize, usize) -> f32 + Sync) {
+    /// Packs a matrix `[depth, columns]`; `row` writes some of the numbers of a row, from a column on.
+    fn pack(&mut self, depth: usize, columns: usize, precision: Precision, row: impl Fn(usize, usize, &mut [f32]) + Sync) {
         let panel = panel_width();
         (self.depth, self.columns, self.precision) = (depth, columns, precision);
         if precision == Precision::Bf16 {
-            return bf16::pack(&mut self.pairs, depth, columns, of);
+            return bf16::pack(&mut self.pairs, depth, columns, row);
         }
         self.panels.resize(depth * columns.next_multiple_of(panel), 0.0);
         let all = DisjointRows::new(&mut self.panels, depth * panel);
@@ -114,7 +122,7 @@ impl Packed {
                 // SAFETY: each panel is written once.
                 for (i, out) in unsafe { all.rows(p..p + 1) }.chunks_exact_mut(panel).enumerate() {
                     let (out, rest) = out.split_at_mut(width);
-                    out.iter_mut().enumerate().for_each(|(j, out)| *out = of(i, first + j));
+                    row(i, first, out);
                     rest.fill(0.0);
                 }
             }
@@ -123,22 +131,24 @@ impl Packed {
 
     /// Packs `matrix`, `[k, n]`.
     pub(crate) fn rows(&mut self, matrix: Matrix<'_>, precision: Precision) {
-        let Matrix { elements, rows, columns, stride } = matrix;
-        self.pack(rows, columns, precision, |i, j| elements[i * stride + j]);
+        self.pack(matrix.rows, matrix.columns, precision, |i, first, out| {
+            out.copy_from_slice(&matrix.elements[i * matrix.stride + first..][..out.len()]);
+        });
     }
 
     /// Packs the transpose of `matrix`, `[n, k]`.
     pub(crate) fn transpose(&mut self, matrix: Matrix<'_>, precision: Precision) {
-        let Matrix { elements, rows, columns, stride } = matrix;
-        self.pack(columns, rows, precision, |i, j| elements[j * stride + i]);
+        self.pack(matrix.columns, matrix.rows, precision, |i, first, out| matrix.column(i, first, out));
     }
 
     /// Packs the transpose of `matrix`, `[n, k]`, with the smaller `corner` added to its first rows and columns.
     pub(crate) fn transpose_sum(&mut self, matrix: Matrix<'_>, corner: Matrix<'_>, precision: Precision) {
-        let Matrix { elements, rows, columns, stride } = matrix;
-        self.pack(columns, rows, precision, |i, j| {
-            let more = if i < corner.columns && j < corner.rows { corner.elements[j * corner.stride + i] } else { 0.0 };
-            elements[j * stride + i] + more
+        self.pack(matrix.columns, matrix.rows, precision, |i, first, out| {
+            matrix.column(i, first, out);
+            if i < corner.columns {
+                let rows = first.min(corner.rows)..(first + out.len()).min(corner.rows);
+                out.iter_mut().zip(rows).for_each(|(out, j)| *out += corner.elements[j * corner.stride + i]);
+            }
         });
     }
 }
