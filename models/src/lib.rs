@@ -22,4 +22,4 @@ mod layers;
 mod tgn;
 
 pub use heuristics::Heuristic;
-pub use tgn::{Attention, Embedding, FeatureWidths, Message, Tgn, TgnSpec, TimeInit, Updater};
+pub use tgn::{Attention, Embedding, FeatureWidths, HopSizes, Message, StepCost, StepSizes, Tgn, TgnSpec, TimeInit, Updater, step_cost};

@@ -169,7 +169,23 @@ impl Fit<'_> {
         M: Model<B> + AutodiffModule<B>,
         M::InnerModule: Model<B::InnerBackend>,
     {
+        let history = self.course.history(model.needs());
+        self.train_after(model, history, device, watch)
+    }
+
+    /// As [`train_once`](Fit::train_once), but going on from `history`, which has seen everything before the training split.
+    ///
+    /// # Errors
+    /// As [`run`](Fit::run).
+    pub fn train_after<B, M>(&self, model: M, history: History, device: &B::Device, watch: &mut dyn Watch) -> Result<M, TrainError>
+    where
+        B: AutodiffBackend,
+        B::InnerBackend: TemporalOps,
+        M: Model<B> + AutodiffModule<B>,
+        M::InnerModule: Model<B::InnerBackend>,
+    {
         let mut sitting = Sitting::start(self, model, device, watch)?;
+        sitting.history = history;
         sitting.train()?;
         Ok(sitting.model)
     }

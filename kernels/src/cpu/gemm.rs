@@ -2,7 +2,7 @@
 
 /// A matrix read in place.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     elements: &'a [f32],
     rows: usize,
     columns: usize,
@@ -12,19 +12,19 @@ pub(super) struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// Row-major, rows `stride` apart.
-    pub(super) fn new(elements: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+    pub(crate) fn new(elements: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         check(elements.len(), rows, columns, stride);
         Self { elements, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
     /// The transpose.
-    pub(super) fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 }
 
 /// A row-major matrix written in place.
-pub(super) struct MatrixMut<'a> {
+pub(crate) struct MatrixMut<'a> {
     elements: &'a mut [f32],
     rows: usize,
     columns: usize,
@@ -33,7 +33,7 @@ pub(super) struct MatrixMut<'a> {
 
 impl<'a> MatrixMut<'a> {
     /// Rows `stride` apart.
-    pub(super) fn new(elements: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+    pub(crate) fn new(elements: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
         check(elements.len(), rows, columns, stride);
         Self { elements, rows, columns, stride }
     }
@@ -47,13 +47,13 @@ fn check(length: usize, rows: usize, columns: usize, stride: usize) {
 
 /// What happens to the numbers already there.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Into {
+pub(crate) enum Into {
     Replace,
     Add,
 }
 
 /// `out = lhs rhs` or `out += lhs rhs`, on this thread.
-pub(super) fn multiply(out: MatrixMut<'_>, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>) {
+pub(crate) fn multiply(out: MatrixMut<'_>, into: Into, lhs: Matrix<'_>, rhs: Matrix<'_>) {
     assert_eq!((out.rows, out.columns, lhs.columns), (lhs.rows, rhs.columns, rhs.rows), "a matrix product with unequal sides");
     if out.rows == 0 || out.columns == 0 {
         return;

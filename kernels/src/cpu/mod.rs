@@ -8,7 +8,7 @@ pub(crate) mod attention_backward;
 mod blocks;
 mod cell;
 pub(crate) mod gather;
-mod gemm;
+pub(crate) mod gemm;
 mod groups;
 mod mail_tile;
 pub(crate) mod math;

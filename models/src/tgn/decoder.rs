@@ -12,7 +12,7 @@ use crate::layers::{Init, Linear};
 /// Positions of the newest occurrence in a recent list that are told apart.
 const POSITIONS: usize = 12;
 /// Columns of a pair's features.
-const PAIR_COLUMNS: usize = 2 * (POSITIONS + 1) + 11;
+pub(super) const PAIR_COLUMNS: usize = 2 * (POSITIONS + 1) + 11;
 
 /// `p(u, v) = final relu(src z_u + dst z_v [+ pair facts])`: TGN's merge layer with its first map split by ends, so that a source
 /// asked about with many candidates is mapped once.

@@ -15,11 +15,13 @@
 //! - messages have no columns for features the log does not have;
 //! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have;
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer.
+mod cost;
 mod decoder;
 mod embedding;
 mod memory;
 mod spec;
 
+pub use cost::{HopSizes, StepCost, StepSizes, step_cost};
 pub use spec::{Attention, Embedding, Message, TgnSpec, TimeInit, Updater};
 
 use burn::module::Module;
