@@ -28,7 +28,7 @@
 //! ```
 mod adam;
 mod autodiff;
-mod cpu;
+pub mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod dropout;

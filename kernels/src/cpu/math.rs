@@ -103,7 +103,7 @@ vectorised! {
 
 vectorised! {
     /// `out += x`.
-    pub(crate) fn add<I>(out: &mut [f32], x: &[f32]) {
+    pub fn add<I>(out: &mut [f32], x: &[f32]) {
         for (out, &x) in out.iter_mut().zip(x) {
             *out += x;
         }
@@ -112,7 +112,7 @@ vectorised! {
 
 vectorised! {
     /// `out += a * x + b * y`.
-    pub(crate) fn add_two<I>(out: &mut [f32], a: f32, x: &[f32], b: f32, y: &[f32]) {
+    pub fn add_two<I>(out: &mut [f32], a: f32, x: &[f32], b: f32, y: &[f32]) {
         for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
             *out = I::mul_add(a, x, I::mul_add(b, y, *out));
         }

@@ -4,15 +4,27 @@
 //! a result does not depend on the number of threads.
 pub(crate) mod adam;
 pub(crate) mod attention;
-pub(crate) mod attention_backward;
+mod attention_backward;
 mod blocks;
 mod cell;
 pub(crate) mod gather;
 pub(crate) mod gemm;
 mod groups;
-mod mail_tile;
+mod linear;
 pub(crate) mod math;
-pub(crate) mod memory;
-pub(crate) mod memory_backward;
+mod memory;
+mod pairs;
+pub(crate) mod parallel;
+mod projected;
+mod scratch;
 pub(crate) mod simd;
 pub(crate) mod time;
+
+pub use adam::step as adam_step;
+pub use attention::Attending;
+pub use linear::{Activation, InputGradient, Linear, PaddedRows, mask};
+pub use math::{add, add_two};
+pub use memory::{CellGradients, CellWeights, MemoryUpdate};
+pub use pairs::{PairGradients, PairInputs, PairScores};
+pub use projected::{ProjectedAttention, ProjectionGradients, ProjectionWeights, head_stride};
+pub use time::TimeWeights;
