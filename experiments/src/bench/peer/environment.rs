@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 /// What is installed, version by version.
 const REQUIREMENTS: &str = include_str!("../../../peers/requirements.txt");
-/// Builds of torch without CUDA: a tenth of the size. Where it cannot be reached, pip takes the default builds.
+/// Builds of torch without CUDA: a tenth of the size.
 const CPU_WHEELS: &str = "https://download.pytorch.org/whl/cpu";
 const IMPORTS: &str = "import torch, torch_geometric, numpy, pandas, sklearn";
 /// Stands in a folder whose installation is complete.
@@ -65,9 +65,16 @@ fn install(folder: &Path, python: &Path) -> Result<()> {
     run(Command::new("python3").args(["-m", "venv"]).arg(folder)).context("python3 makes no virtual environment")?;
     let requirements = folder.join("requirements.txt");
     fs::write(&requirements, REQUIREMENTS)?;
-    let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--extra-index-url", CPU_WHEELS, "--requirement"]);
-    run(pip.arg(&requirements)).context("pip failed")?;
+    let pip = |args: &[&str]| {
+        let mut command = Command::new(python);
+        command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(args);
+        command
+    };
+    let torch = REQUIREMENTS.lines().find(|line| line.starts_with("torch==")).context("the requirements name no torch")?;
+    if run(&mut pip(&["--no-deps", "--retries", "0", "--timeout", "15", "--index-url", CPU_WHEELS, torch])).is_err() {
+        eprintln!("{CPU_WHEELS} cannot be reached: torch comes from PyPI, with CUDA's libraries beside it (3 GB)");
+    }
+    run(pip(&["--requirement"]).arg(&requirements)).context("pip failed")?;
     fs::write(folder.join(COMPLETE), "")?;
     eprintln!("installed in {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())
