@@ -81,32 +81,55 @@ impl Adjacency {
         }
     }
 
-    /// The `back`-th newest kept event, 0 being the newest.
-    pub fn newest(&self, node: NodeId, back: usize) -> Link {
+    /// The kept events of `node` in two runs, each oldest first, the older run first.
+    fn runs(&self, node: NodeId) -> (&[Link], &[Link]) {
         let n = node.index();
         match &self.kept {
-            Kept::Last { k, ring } => ring[n * k + ((self.degree[n] - 1 - back as u64) % *k as u64) as usize],
-            Kept::All(lists) => lists[n][lists[n].len() - 1 - back],
+            Kept::Last { k: 0, .. } => (&[], &[]),
+            Kept::Last { k, ring } => {
+                let (newer, older) = ring[n * k..][..*k].split_at((self.degree[n] % *k as u64) as usize);
+                (if self.degree[n] < *k as u64 { &[] } else { older }, newer)
+            }
+            Kept::All(lists) => (&lists[n], &[]),
         }
     }
 
-    /// How many of the newest kept events did not come before `moment`: none, unless the past itself is asked about.
-    pub fn not_before(&self, node: NodeId, moment: Moment) -> usize {
-        let len = self.len(node);
-        if len == 0 || moment.sees(&self.newest(node, 0)) {
-            return 0;
-        }
+    /// The kept events of `node`, newest first.
+    pub fn newest_first(&self, node: NodeId) -> impl Iterator<Item = &Link> {
+        let (older, newer) = self.runs(node);
+        newer.iter().rev().chain(older.iter().rev())
+    }
+
+    /// Every event of `node` that came before `moment`, oldest first; nothing where only the last events are kept.
+    pub fn all_before(&self, node: NodeId, moment: Moment) -> &[Link] {
         match &self.kept {
-            Kept::Last { .. } => (0..len).take_while(|&back| !moment.sees(&self.newest(node, back))).count(),
-            Kept::All(lists) => len - lists[node.index()].partition_point(|link| moment.sees(link)),
+            Kept::Last { .. } => &[],
+            Kept::All(lists) => until(&lists[node.index()], moment),
         }
+    }
+
+    /// The newest kept event of `node` before `moment`.
+    pub fn newest_before(&self, node: NodeId, moment: Moment) -> Option<&Link> {
+        match &self.kept {
+            Kept::Last { .. } => self.newest_first(node).find(|link| moment.sees(link)),
+            Kept::All(_) => self.all_before(node, moment).last(),
+        }
+    }
+
+    /// Forgets all events; the room stays.
+    pub fn clear(&mut self) {
+        if let Kept::All(lists) = &mut self.kept {
+            lists.iter_mut().for_each(Vec::clear);
+        }
+        self.degree.fill(0);
     }
 
     /// Every kept event as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
     pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> + '_ {
-        (0..self.degree.len() as u32)
-            .map(NodeId)
-            .flat_map(move |node| (0..self.len(node)).rev().map(move |back| (node, self.newest(node, back))))
+        (0..self.degree.len() as u32).map(NodeId).flat_map(move |node| {
+            let (older, newer) = self.runs(node);
+            older.iter().chain(newer).map(move |&link| (node, link))
+        })
     }
 
     pub fn degrees(&self) -> &[u64] {
@@ -125,5 +148,13 @@ impl Adjacency {
         }
         links.iter().for_each(|&(node, link)| self.insert(node, link));
         Ok(())
+    }
+}
+
+/// The part of `links` that came before `moment`: all of it, unless the past itself is asked about.
+pub(crate) fn until(links: &[Link], moment: Moment) -> &[Link] {
+    match links.last() {
+        Some(newest) if !moment.sees(newest) => &links[..links.partition_point(|link| moment.sees(link))],
+        _ => links,
     }
 }

@@ -10,7 +10,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use tempograph_kernels::cpu::{
     Activation, Attending, CellGradients, CellWeights, InputGradient, Linear, MemoryUpdate, PaddedRows, PairGradients, PairInputs,
-    PairScores, ProjectedAttention, ProjectionGradients, ProjectionWeights, TimeWeights, adam_step, head_stride,
+    PairScores, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, TimeWeights, adam_step, head_stride,
 };
 use tempograph_kernels::tensor::{Backend, Cpu, Tensor, TensorData};
 use tempograph_kernels::{AdamStep, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, gather_rows, time_encode};
@@ -58,9 +58,9 @@ fn random<B: Backend, const R: usize>(seed: u64, shape: [usize; R]) -> Tensor<B,
 }
 
 #[derive(Debug)]
-struct Table(Vec<f32>, usize);
+struct Features(Vec<f32>, usize);
 
-impl Rows for Table {
+impl Rows for Features {
     fn width(&self) -> usize {
         self.1
     }
@@ -70,8 +70,8 @@ impl Rows for Table {
     }
 }
 
-fn table(width: usize) -> Option<Arc<dyn Rows>> {
-    (width > 0).then(|| Arc::new(Table(numbers(9, 1000 * width), width)) as Arc<dyn Rows>)
+fn features(width: usize) -> Option<Arc<dyn Rows>> {
+    (width > 0).then(|| Arc::new(Features(numbers(9, 1000 * width), width)) as Arc<dyn Rows>)
 }
 
 /// Frequencies from 1 to about 1e-9 and phases.
@@ -109,7 +109,7 @@ impl Update {
             other: numbers(2, MAILS * D),
             event: (0..MAILS as u64).collect(),
             dt: (0..MAILS).map(|mail| (mail * 997) as f32).collect(),
-            features: table(edge),
+            features: features(edge),
         };
         let weights = [3 * D * (2 * D + edge + T), 3 * D * D, 3 * D, 3 * D].map(|count| numbers(count as u64, count));
         Update { plan, weights, time: Time::new(), kernel: MemoryUpdate::default(), out: vec![0.0; UNIQUE * D] }
@@ -176,7 +176,7 @@ impl Attention {
         let query = numbers(22, ROOTS * row);
         let (key, value) = (numbers(23, O * columns), numbers(24, O * columns));
         let (hidden, time, out) = (numbers(21, UNIQUE * D), Time::new(), vec![0.0; ROOTS * row]);
-        Attention { neighbours, features: table(edge), columns, hidden, key, value, time, query, out }
+        Attention { neighbours, features: features(edge), columns, hidden, key, value, time, query, out }
     }
 
     fn attending(&self) -> Attending<'_> {
@@ -189,7 +189,11 @@ impl Attention {
     }
 
     fn weights(&self) -> ProjectionWeights<'_> {
-        ProjectionWeights { key: &self.key, value: &self.value, heads: HEADS, width: D, time: self.time.weights() }
+        ProjectionWeights { key: &self.key, value: &self.value, heads: HEADS }
+    }
+
+    fn table(&self) -> Table<'_> {
+        Table { hidden: &self.hidden, width: D, stride: D, time: self.time.weights() }
     }
 
     /// Operations of the two projections, and of the dots and sums.
@@ -203,7 +207,7 @@ fn attention_forward(bencher: Bencher, edge: usize) {
     let mut attention = Attention::new(edge);
     let (mut kernel, mut out) = (ProjectedAttention::default(), std::mem::take(&mut attention.out));
     bencher.counter(ItemsCount::new(attention.operations())).bench_local(|| {
-        kernel.forward(&attention.attending(), attention.weights(), &attention.hidden, &attention.query, &mut out);
+        kernel.forward(&attention.attending(), attention.weights(), attention.table(), &attention.query, &mut out);
     });
 }
 
@@ -211,7 +215,7 @@ fn attention_forward(bencher: Bencher, edge: usize) {
 fn attention_backward(bencher: Bencher, edge: usize) {
     let mut attention = Attention::new(edge);
     let (mut kernel, mut out) = (ProjectedAttention::default(), std::mem::take(&mut attention.out));
-    kernel.forward(&attention.attending(), attention.weights(), &attention.hidden, &attention.query, &mut out);
+    kernel.forward(&attention.attending(), attention.weights(), attention.table(), &attention.query, &mut out);
     let (mut key, mut value, mut query) = (attention.key.clone(), attention.value.clone(), attention.query.clone());
     let (mut hidden, mut freq, mut phase) = (vec![0.0; UNIQUE * D], vec![0.0; T], vec![0.0; T]);
     let learned = 2 * 2 * ROOTS * K * HEADS * (D + T) + 2 * 2 * ROOTS * O * attention.columns;
@@ -219,7 +223,7 @@ fn attention_backward(bencher: Bencher, edge: usize) {
         hidden.fill(0.0);
         let gradients =
             ProjectionGradients { key: &mut key, value: &mut value, query: &mut query, hidden: &mut hidden, time: [&mut freq, &mut phase] };
-        kernel.backward(&attention.attending(), attention.weights(), &attention.hidden, &attention.query, &out, gradients);
+        kernel.backward(&attention.attending(), attention.table(), &attention.query, &out, gradients);
     });
 }
 

@@ -33,7 +33,8 @@ fn cell_weights(tensors: &[FlexTensor; 6]) -> (CellWeights<'_>, TimeWeights<'_>)
 
 fn table(tensors: &[FlexTensor; 4]) -> Table<'_> {
     let [hidden, _, freq, phase] = tensors.each_ref().map(numbers);
-    Table { hidden, width: tensors[0].shape()[1], time: TimeWeights { freq, phase } }
+    let width = tensors[0].shape()[1];
+    Table { hidden, width, stride: width, time: TimeWeights { freq, phase } }
 }
 
 impl Kernels for Flex {

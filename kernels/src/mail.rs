@@ -30,7 +30,7 @@ impl Cell {
 }
 
 /// Constants of one memory update: `U` unique nodes, of which `M` have mail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MailPlan {
     /// `U`.
     pub unique: usize,

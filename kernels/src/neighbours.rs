@@ -4,7 +4,7 @@ use crate::{Dropout, Rows};
 use std::sync::Arc;
 
 /// Recent events of `R` roots, at most `K` each: slot `k` of root `r` is at `r * K + k`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Neighbours {
     /// `R`.
     pub roots: usize,

@@ -22,4 +22,7 @@ mod layers;
 mod tgn;
 
 pub use heuristics::Heuristic;
-pub use tgn::{Attention, Embedding, FeatureWidths, HopSizes, Message, StepCost, StepSizes, Tgn, TgnSpec, TimeInit, Updater, step_cost};
+pub use tgn::{
+    Attention, Embedding, FeatureWidths, HopSizes, Message, SliceTgn, SliceWork, StepCost, StepSizes, Tgn, TgnSpec, TimeInit, Updater,
+    step_cost,
+};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::configuration::Configuration;
 use super::floor::{Floor, Machine};
 use super::measure::{self, Measured};
-use super::peer::PygPeer;
+use super::peer::ReadyPeer;
 use super::stats::median;
 use super::{BenchArgs, Peer, table};
 use crate::data;
@@ -49,8 +49,8 @@ fn compare<'a>(args: &BenchArgs, configuration: &'a Configuration, machine: &mut
     let Configuration { sets, spec, steps } = configuration;
     let course = data::open(&spec.data)?;
     let floor = Floor::of(spec, &course, *steps, machine.rates(spec.threads)?)?;
-    let peers: Vec<PygPeer> =
-        args.peer.iter().map(|Peer::Pyg| PygPeer::new(args.python.as_deref(), spec, &course, *steps)).collect::<Result<_>>()?;
+    let peers: Vec<ReadyPeer> =
+        args.peer.iter().map(|&peer| ReadyPeer::new(peer, args.python.as_deref(), spec, &course, *steps)).collect::<Result<_>>()?;
     drop(course);
     let mut ours = Vec::new();
     let mut theirs: Vec<Beside> = args.peer.iter().map(|&peer| Beside { peer, versions: Value::Null, runs: Vec::new() }).collect();

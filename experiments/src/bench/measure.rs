@@ -7,15 +7,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use tempograph_framework::Model;
-use tempograph_kernels::tensor::{AutodiffModule, Cpu, CpuTape};
-use tempograph_models::Tgn;
 use tempograph_trainers::{Fit, RunFiles, Stages, StepRecord, TrainSpec, Watch, peak_memory_bytes, warm};
 
 use super::stats::median;
 use crate::allocations::allocations;
+use crate::data;
+use crate::device::{self, Device};
+use crate::model::trainee;
 use crate::spec::RunSpec;
-use crate::{data, device};
 
 /// One run's measurement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +35,10 @@ pub(super) struct Measured {
 /// Trains the `steps` steps from event `from` on and says how fast. Events before it happen without training.
 pub(super) fn once(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     device::use_threads(spec.threads)?;
+    device::on_a_computing_thread(|| measure(spec, steps, from))
+}
+
+fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     let mut spec = spec.clone();
     let mut course = data::open(&spec.data)?;
     data::resolve(&mut spec, &course);
@@ -43,18 +46,17 @@ pub(super) fn once(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured
     if course.split.train.is_empty() {
         bail!("there is no event {from} to train on");
     }
-    let device = Default::default();
-    let model = Tgn::<CpuTape>::new(spec.tgn(), data::widths(&course), spec.seed, &device);
+    let mut model = trainee(&spec, &course, Device::parse(&spec.device)?)?;
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
-    let mut history = course.history(Model::<CpuTape>::needs(&model));
+    let mut history = course.history(model.needs());
     let begun = Instant::now();
-    warm::<Cpu, _>(&model.valid(), &mut history, &course.dataset.log, 0..from, spec.train.batch, &stop)?;
+    warm(&mut *model, &mut history, &course.dataset.log, 0..from, spec.train.batch, &stop)?;
     let warm_seconds = begun.elapsed().as_secs_f64();
     let fit = Fit { course: &course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
     let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch));
-    fit.train_after::<CpuTape, _>(model, history, &device, &mut run)?;
+    fit.train_after(&mut *model, history, &mut run)?;
     run.measured(warm_seconds)
 }
 

@@ -88,12 +88,15 @@ pub struct BenchArgs {
 enum Peer {
     /// PyTorch Geometric's TGN example.
     Pyg,
+    /// TGM's TGN example (tgm-lib).
+    Tgm,
 }
 
 impl Peer {
     fn name(self) -> &'static str {
         match self {
             Peer::Pyg => "pyg",
+            Peer::Tgm => "tgm",
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Number, json};
-use tempograph_framework::{Event, Model};
-use tempograph_kernels::tensor::{AutodiffModule, Cpu, CpuTape};
+use tempograph_framework::{Event, with_weights};
+use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Tgn;
 use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
 use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
@@ -16,8 +16,10 @@ use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
 use super::BenchArgs;
 use super::stats::quantile;
 use crate::allocations::allocations;
+use crate::data;
+use crate::device::{self, Device};
+use crate::model::trainee;
 use crate::spec::RunSpec;
-use crate::{data, device};
 
 /// Events served where nothing else is said.
 const EVENTS: usize = 2000;
@@ -31,11 +33,15 @@ struct Served {
 
 /// Trains briefly, opens what was exported, and serves the events that follow.
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
-    let mut spec = RunSpec::read(&args.spec, &args.sets)?;
+    let spec = RunSpec::read(&args.spec, &args.sets)?;
     if spec.data.edge_columns().map_err(anyhow::Error::msg)?.is_some_and(|columns| columns > 0) {
         bail!("data.edge_features = \"{}\" is for comparisons; a model that reads made-up zeros is not served", spec.data.edge_features);
     }
     device::use_threads(spec.threads)?;
+    device::on_a_computing_thread(|| measure(args, spec))
+}
+
+fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
     let mut course = data::open(&spec.data)?;
     data::resolve(&mut spec, &course);
     let trained = course.split.train.end.min(args.steps * spec.train.batch);
@@ -67,15 +73,16 @@ impl Watch for Unwatched {}
 
 /// Trains on the training split and writes an artifact that has seen it.
 fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
-    let device = Default::default();
-    let widths = data::widths(course);
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
     let fit = Fit { course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
-    let model = fit.train_once::<CpuTape, _>(Tgn::<CpuTape>::new(spec.tgn(), widths, spec.seed, &device), &device, &mut Unwatched)?.valid();
-    let mut history = course.history(Model::<Cpu>::needs(&model));
-    warm::<Cpu, _>(&model, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
+    let mut trained = trainee(spec, course, Device::Cpu)?;
+    fit.train_once(&mut *trained, &mut Unwatched)?;
+    let mut history = course.history(trained.needs());
+    warm(&mut *trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
+    let widths = data::widths(course);
+    let model = with_weights::<Cpu, _>(Tgn::new(spec.tgn(), widths, spec.seed, &Default::default()), trained.weights())?;
     Export { model: &model, history: &history, dataset: &course.dataset, widths, batch: spec.train.batch, replace: true }.write(folder)?;
     Ok(())
 }

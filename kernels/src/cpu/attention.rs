@@ -36,12 +36,16 @@ impl Attending<'_> {
 }
 
 /// What neighbours are put together from: `hidden` `[N, W]` and the weights of the time encoding.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
-    pub(crate) hidden: &'a [f32],
+    /// `[N, W]`
+    pub hidden: &'a [f32],
     /// `W`
-    pub(crate) width: usize,
-    pub(crate) time: TimeWeights<'a>,
+    pub width: usize,
+    /// Numbers from one hidden row to the next.
+    pub stride: usize,
+    /// `[T]`
+    pub time: TimeWeights<'a>,
 }
 
 impl Table<'_> {
@@ -101,7 +105,7 @@ impl RootTile {
             let (hidden, rest) = row.as_flattened_mut().split_at_mut(width);
             let (edge, rest) = rest.split_at_mut(edge_width);
             let (time, rest) = rest.split_at_mut(time_width);
-            hidden.copy_from_slice(&table.hidden[neighbours.row[at] as usize * width..][..width]);
+            hidden.copy_from_slice(&table.hidden[neighbours.row[at] as usize * table.stride..][..width]);
             if let Some(features) = attending.features {
                 edge.copy_from_slice(features.row(neighbours.event[at]));
             }
@@ -262,7 +266,7 @@ impl Attention {
             attend_chunk_backward(attending, table, [chunk.start, heads], kept, gradient);
         });
         let mut hidden = vec![0.0; table.hidden.len()];
-        add_hidden_gradient(attending, table.width, columns, &self.kept, &mut self.gradient, &mut hidden);
+        add_hidden_gradient(attending, table, &self.kept, &mut self.gradient, &mut hidden);
         let (mut freq, mut phase) = (vec![0.0; width], vec![0.0; width]);
         sum_rows(&partial, [&mut freq, &mut phase]);
         [hidden, by_head(&self.gradient.query, stride, [heads, roots, columns]), freq, phase]

@@ -156,28 +156,23 @@ impl<'a> TimeShare<'a> {
 
 /// Adds to every row of `out`, the gradient of `hidden` `[N, W]`, what the slots that read it contribute, in their order: for slot `k` the
 /// sum over heads of `dropped * gradient of the sum + score * query`.
-pub(super) fn add_hidden_gradient(
-    attending: &Attending<'_>,
-    width: usize,
-    columns: usize,
-    kept: &Seen,
-    gradient: &mut SeenGradient,
-    out: &mut [f32],
-) {
+pub(super) fn add_hidden_gradient(attending: &Attending<'_>, table: Table<'_>, kept: &Seen, gradient: &mut SeenGradient, out: &mut [f32]) {
+    let (width, columns) = (table.width, table.columns(attending));
     let neighbours = attending.neighbours;
     if width == 0 || neighbours.roots * neighbours.k == 0 {
         return;
     }
     let stride = super::gemm::padded(columns);
     let heads = kept.seen.len() / (neighbours.roots * stride);
-    let rows = out.len() / width;
+    let rows = out.len() / table.stride;
     gradient.groups.fill(rows, neighbours.valid_slots(), &neighbours.row);
     let SeenGradient { seen, dropped, score, groups, .. } = &*gradient;
-    let all = DisjointRows::new(out, width);
+    let all = DisjointRows::new(out, table.stride);
     in_chunks(rows, ROWS, |chunk| {
         // SAFETY: chunks do not overlap.
         let out = unsafe { all.rows(chunk.clone()) };
-        for (row, out) in chunk.zip(out.chunks_exact_mut(width)) {
+        for (row, out) in chunk.zip(out.chunks_exact_mut(table.stride)) {
+            let out = &mut out[..width];
             for &slot in groups.of(row) {
                 let (root, slot) = (slot as usize / neighbours.k, slot as usize % neighbours.k);
                 for head in root * heads..(root + 1) * heads {

@@ -85,7 +85,7 @@ pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
 
 vectorised! {
     /// `cos(dt * freq + phase)`, product and sum each rounded as PyTorch does.
-    pub(crate) fn cos_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
+    pub fn cos_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
         for ((out, &freq), &phase) in out.iter_mut().zip(freq).zip(phase) {
             *out = cos::<I>(dt * freq + phase);
         }
@@ -94,7 +94,7 @@ vectorised! {
 
 vectorised! {
     /// `sin(dt * freq + phase)`, rounded as [`cos_row`] does.
-    pub(crate) fn sin_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
+    pub fn sin_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
         for ((out, &freq), &phase) in out.iter_mut().zip(freq).zip(phase) {
             *out = sin::<I>(dt * freq + phase);
         }

@@ -3,7 +3,7 @@ use super::attention::{Attending, Seen, Table, attend_chunk};
 use super::attention_backward::{ChunkGradient, SeenGradient, add_hidden_gradient, attend_chunk_backward};
 use super::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
 use super::parallel::{DisjointRows, in_chunks};
-use super::time::{TimeWeights, sum_rows};
+use super::time::sum_rows;
 
 /// Roots a task takes.
 const TILE: usize = 24;
@@ -37,10 +37,6 @@ pub struct ProjectionWeights<'a> {
     pub value: &'a [f32],
     /// `H`, which divides `O`.
     pub heads: usize,
-    /// `W`: columns of the hidden rows.
-    pub width: usize,
-    /// Of the time encoding.
-    pub time: TimeWeights<'a>,
 }
 
 /// Gradients of a [`ProjectedAttention`].
@@ -52,7 +48,7 @@ pub struct ProjectionGradients<'a> {
     pub value: &'a mut [f32],
     /// `[C, O]` padded, written over.
     pub query: &'a mut [f32],
-    /// `[N, W]`, added to.
+    /// `[N, W]`, rows as far apart as those of the table, added to.
     pub hidden: &'a mut [f32],
     /// `[T]` each, added to.
     pub time: [&'a mut [f32]; 2],
@@ -65,9 +61,8 @@ pub fn head_stride(width: usize, heads: usize) -> usize {
 }
 
 impl ProjectedAttention {
-    /// Writes `out` `[C, O]` from `query` `[C, O]`, both with rows [`head_stride`] apart, and `hidden` `[N, W]`.
-    pub fn forward(&mut self, attending: &Attending<'_>, weights: ProjectionWeights<'_>, hidden: &[f32], query: &[f32], out: &mut [f32]) {
-        let table = Table { hidden, width: weights.width, time: weights.time };
+    /// Writes `out` `[C, O]` from `query` `[C, O]`, both with rows [`head_stride`] apart, and the rows of `table`.
+    pub fn forward(&mut self, attending: &Attending<'_>, weights: ProjectionWeights<'_>, table: Table<'_>, query: &[f32], out: &mut [f32]) {
         table.check(attending);
         let (roots, k, heads) = (attending.neighbours.roots, attending.neighbours.k, weights.heads);
         let columns = table.columns(attending);
@@ -130,14 +125,12 @@ impl ProjectedAttention {
     pub fn backward(
         &mut self,
         attending: &Attending<'_>,
-        weights: ProjectionWeights<'_>,
-        hidden: &[f32],
+        table: Table<'_>,
         query: &[f32],
         out: &[f32],
         gradients: ProjectionGradients<'_>,
     ) {
         let ProjectionGradients { key, value, query: query_gradient, hidden: hidden_gradient, time } = gradients;
-        let table = Table { hidden, width: weights.width, time: weights.time };
         let (roots, heads) = (attending.neighbours.roots, self.heads);
         let row = head_stride(heads * self.per_head, heads);
         self.root_gradients(attending, table, out, query_gradient);
@@ -156,7 +149,7 @@ impl ProjectedAttention {
             let looked = Matrix::new(&self.gradient.query[head * stride..], roots, columns, heads * stride);
             gradient(of_key, columns, Into::Replace, query, looked);
         }
-        add_hidden_gradient(attending, table.width, columns, &self.kept, &mut self.gradient, hidden_gradient);
+        add_hidden_gradient(attending, table, &self.kept, &mut self.gradient, hidden_gradient);
         sum_rows(&self.partial, time);
     }
 

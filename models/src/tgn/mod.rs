@@ -19,9 +19,11 @@ mod cost;
 mod decoder;
 mod embedding;
 mod memory;
+mod slices;
 mod spec;
 
 pub use cost::{HopSizes, StepCost, StepSizes, step_cost};
+pub use slices::{SliceTgn, SliceWork};
 pub use spec::{Attention, Embedding, Message, TgnSpec, TimeInit, Updater};
 
 use burn::module::Module;

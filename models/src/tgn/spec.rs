@@ -147,6 +147,7 @@ impl TgnSpec {
             sampler: self.sampler,
             lookup: self.history,
             delta: self.time_delta,
+            idle: self.embedding == Embedding::Time,
             pairs: self.pair_features,
         }
     }

@@ -1,4 +1,4 @@
-//! The Python a peer runs in: the user's, or one made for it in the user's cache, once.
+//! The Python peers run in: the user's, or one made for them in the user's cache, once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,18 @@ use sha2::{Digest, Sha256};
 const REQUIREMENTS: &str = include_str!("../../../peers/requirements.txt");
 /// Builds of torch without CUDA: a tenth of the size.
 const CPU_WHEELS: &str = "https://download.pytorch.org/whl/cpu";
-const IMPORTS: &str = "import torch, torch_geometric, numpy, pandas, sklearn";
 /// Stands in a folder whose installation is complete.
 const COMPLETE: &str = "complete";
 
-/// `python`, if it has what the peer needs.
+/// `python`, if it has what the peer `imports`.
 ///
 /// # Errors
 /// That it does not run, or what it lacks and how to install it.
-pub(super) fn checked(python: &Path) -> Result<PathBuf> {
-    let output = Command::new(python).args(["-c", IMPORTS]).output().with_context(|| format!("cannot run {}", python.display()))?;
+pub(super) fn checked(python: &Path, imports: &str) -> Result<PathBuf> {
+    let output = Command::new(python).args(["-c", imports]).output().with_context(|| format!("cannot run {}", python.display()))?;
     if !output.status.success() {
         bail!(
-            "{} lacks what the peer needs ({}); leave --python out to have it installed apart, or install it with\n  {0} -m pip install torch torch_geometric numpy pandas scikit-learn",
+            "{} lacks what the peer needs ({}); leave --python out to have it installed apart, or install it with\n  {0} -m pip install torch torch_geometric numpy pandas scikit-learn (and tgm-lib for tgm)",
             python.display(),
             last_line(&output)
         );
@@ -32,31 +31,31 @@ pub(super) fn checked(python: &Path) -> Result<PathBuf> {
     Ok(python.to_path_buf())
 }
 
-/// The Python made for the peer, installed now if it is not there yet.
+/// The Python made for the peers, installed now if it is not there yet.
 ///
 /// # Errors
 /// No `python3`, no network, or what pip says.
-pub(super) fn made() -> Result<PathBuf> {
+pub(super) fn made(imports: &str) -> Result<PathBuf> {
     let folder = folder(std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), std::env::var_os("HOME").map(PathBuf::from))?;
     let python = folder.join("bin/python");
     if !folder.join(COMPLETE).exists() {
         install(&folder, &python).with_context(|| {
-            format!("cannot install the peer into {}; --python PATH takes a Python that has torch and torch_geometric", folder.display())
+            format!("cannot install the peers into {}; --python PATH takes a Python that has torch and torch_geometric", folder.display())
         })?;
     }
-    checked(&python)
+    checked(&python, imports)
 }
 
 /// One folder for each list of versions, so that a change of the list makes a new one.
 fn folder(cache: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf> {
     let cache = cache.filter(|path| path.is_absolute()).or_else(|| home.map(|home| home.join(".cache")));
-    let cache = cache.context("neither XDG_CACHE_HOME nor HOME says where to install the peer; name a Python with --python")?;
+    let cache = cache.context("neither XDG_CACHE_HOME nor HOME says where to install the peers; name a Python with --python")?;
     let hash: String = Sha256::digest(REQUIREMENTS).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    Ok(cache.join("tempograph/peers").join(format!("pyg-{hash}")))
+    Ok(cache.join("tempograph/peers").join(format!("python-{hash}")))
 }
 
 fn install(folder: &Path, python: &Path) -> Result<()> {
-    eprintln!("installing torch and PyG for the peer into {} (once; takes a few minutes and about 1 GB)", folder.display());
+    eprintln!("installing torch and the peers into {} (once; takes a few minutes and about 1 GB)", folder.display());
     let begun = Instant::now();
     if folder.exists() {
         fs::remove_dir_all(folder).context("cannot remove what an installation that was cut short left")?;
@@ -111,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_python_that_cannot_run_is_named() {
-        let said = format!("{:#}", checked(Path::new("/nowhere/python")).unwrap_err());
+        let said = format!("{:#}", checked(Path::new("/nowhere/python"), "import torch").unwrap_err());
         assert!(said.contains("/nowhere/python"), "{said}");
     }
 }

@@ -1,4 +1,4 @@
-//! PyG's TGN on the same events: its scripts travel in the program and run in a Python of their own, or the user's.
+//! Other systems' TGN on the same events: scripts that travel in the program and run in a Python of their own, or the user's.
 
 mod environment;
 
@@ -12,10 +12,12 @@ use serde_json::{Map, Value};
 use tempograph_framework::EventLog;
 use tempograph_trainers::Course;
 
+use super::Peer;
 use super::measure::Measured;
 use crate::spec::RunSpec;
 
-const SCRIPTS: [(&str, &str); 4] = [
+const SCRIPTS: [(&str, &str); 5] = [
+    ("tgm_tgn.py", include_str!("../../../peers/tgm_tgn.py")),
     ("pyg_tgn.py", include_str!("../../../peers/pyg_tgn.py")),
     ("pyg_model.py", include_str!("../../../peers/pyg_model.py")),
     ("events.py", include_str!("../../../peers/events.py")),
@@ -23,34 +25,53 @@ const SCRIPTS: [(&str, &str); 4] = [
 ];
 
 /// A ready peer: scripts and events in a folder of their own, removed when it is dropped.
-pub(super) struct PygPeer {
+pub(super) struct ReadyPeer {
+    script: PathBuf,
     folder: PathBuf,
     python: PathBuf,
     arguments: Vec<String>,
 }
 
-impl PygPeer {
+impl Peer {
+    /// What measures it.
+    fn script(self) -> &'static str {
+        match self {
+            Peer::Pyg => "pyg_tgn.py",
+            Peer::Tgm => "tgm_tgn.py",
+        }
+    }
+
+    /// A line of Python that fails where it cannot run.
+    fn imports(self) -> &'static str {
+        match self {
+            Peer::Pyg => "import torch, torch_geometric, numpy, pandas, sklearn",
+            Peer::Tgm => "import torch, torch_geometric, numpy, pandas, sklearn, tgm",
+        }
+    }
+}
+
+impl ReadyPeer {
     /// Writes scripts and events, and makes sure that there is a Python with what they need: `python`, or one made for it.
-    pub fn new(python: Option<&Path>, spec: &RunSpec, course: &Course, steps: usize) -> Result<PygPeer> {
+    pub fn new(peer: Peer, python: Option<&Path>, spec: &RunSpec, course: &Course, steps: usize) -> Result<ReadyPeer> {
         let python = match python {
-            Some(python) => environment::checked(python)?,
-            None => environment::made()?,
+            Some(python) => environment::checked(python, peer.imports())?,
+            None => environment::made(peer.imports())?,
         };
-        let folder = std::env::temp_dir().join(format!("tempograph-peer-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("tempograph-{}-{}", peer.name(), std::process::id()));
         fs::create_dir_all(folder.join("events"))?;
         let bare = spec.data.edge_features == "real" && course.dataset.log.features().is_none();
         let features = if bare { "none" } else { &spec.data.edge_features };
-        let peer = PygPeer { arguments: arguments(spec, features, steps, &folder)?, folder, python };
+        let ready = ReadyPeer { script: folder.join(peer.script()), arguments: arguments(spec, features, steps, &folder)?, folder, python };
         for (name, text) in SCRIPTS {
-            fs::write(peer.folder.join(name), text)?;
+            fs::write(ready.folder.join(name), text)?;
         }
-        write_events(&course.dataset.log, &peer.folder.join("events"))?;
-        Ok(peer)
+        write_events(&course.dataset.log, &ready.folder.join("events"))?;
+        Ok(ready)
     }
 
     /// One run, and the versions of what ran.
     pub fn measure(&self) -> Result<(Measured, Value)> {
-        let output = Command::new(&self.python).arg(self.folder.join("pyg_tgn.py")).args(&self.arguments).output()?;
+        let output = Command::new(&self.python).arg(&self.script).args(&self.arguments).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("the peer failed: {}", said.trim().lines().last().unwrap_or("it says nothing"));
@@ -77,7 +98,7 @@ fn measured(report: &Value) -> Result<Measured> {
     })
 }
 
-impl Drop for PygPeer {
+impl Drop for ReadyPeer {
     fn drop(&mut self) {
         // A folder that stays behind in the system's temporary files does no harm.
         let _ = fs::remove_dir_all(&self.folder);
