@@ -1,6 +1,11 @@
 //! Each node's settled events, newest last: a ring of the last `K`, or all of them.
 
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
 use crate::present::Moment;
+use crate::tcsr::TemporalCsr;
 use crate::{EventId, NodeId, Timestamp};
 
 /// One event as seen from one of its ends.
@@ -24,17 +29,19 @@ impl Link {
     }
 }
 
-/// How many events a node keeps.
-#[derive(Clone, Debug, PartialEq)]
+/// Which events of a node are kept.
+#[derive(Clone, Debug)]
 enum Kept {
     /// `[N, K]`, slot `i % K` holding the node's `i`-th event.
     Last { k: usize, ring: Vec<Link> },
     /// Every event of every node.
     All(Vec<Vec<Link>>),
+    /// Every event, as the first of the node's in a log that knows more of them.
+    Known(Arc<TemporalCsr>),
 }
 
 /// The settled neighbourhood of every node, in (time, event id) order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Adjacency {
     kept: Kept,
     /// `[N]` events ever inserted for the node.
@@ -54,8 +61,19 @@ impl Adjacency {
         match &mut self.kept {
             Kept::Last { k, ring } => ring.resize(nodes * *k, Link::default()),
             Kept::All(lists) => lists.resize(nodes, Vec::new()),
+            Kept::Known(_) => {}
         }
         self.degree.resize(nodes, 0);
+    }
+
+    /// Keeps every event where `known` has it, if what was inserted so far is the beginning of that.
+    pub fn follow(&mut self, known: &Arc<TemporalCsr>) {
+        let Kept::All(lists) = &self.kept else { return };
+        let begins =
+            |(n, list): (usize, &Vec<Link>)| list.len() as u64 == self.degree[n] && known.of_node(NodeId(n as u32)).starts_with(list);
+        if lists.par_iter().enumerate().all(begins) {
+            self.kept = Kept::Known(known.clone());
+        }
     }
 
     pub fn insert(&mut self, node: NodeId, link: Link) {
@@ -64,8 +82,19 @@ impl Adjacency {
             Kept::Last { k: 0, .. } => {}
             Kept::Last { k, ring } => ring[n * *k + (self.degree[n] % *k as u64) as usize] = link,
             Kept::All(lists) => lists[n].push(link),
+            Kept::Known(known) if known.of_node(node).get(self.degree[n] as usize) == Some(&link) => {}
+            Kept::Known(_) => {
+                self.part();
+                return self.insert(node, link);
+            }
         }
         self.degree[n] += 1;
+    }
+
+    /// Keeps a list of its own from here on: what happens is not what the known log says.
+    fn part(&mut self) {
+        let list = |n: u32| self.runs(NodeId(n)).0.to_vec();
+        self.kept = Kept::All((0..self.degree.len() as u32).map(list).collect());
     }
 
     /// Events ever inserted for `node`, kept or not.
@@ -73,12 +102,14 @@ impl Adjacency {
         self.degree[node.index()]
     }
 
-    /// Events of `node` that can still be read.
-    pub fn len(&self, node: NodeId) -> usize {
-        match &self.kept {
-            Kept::Last { k, .. } => (self.degree[node.index()] as usize).min(*k),
-            Kept::All(lists) => lists[node.index()].len(),
-        }
+    /// Bytes of the events kept here and nowhere else.
+    pub fn bytes(&self) -> usize {
+        let links: usize = match &self.kept {
+            Kept::Last { k, .. } => self.degree.iter().map(|&degree| (degree as usize).min(*k)).sum(),
+            Kept::All(lists) => lists.iter().map(Vec::len).sum(),
+            Kept::Known(_) => 0,
+        };
+        links * size_of::<Link>()
     }
 
     /// The kept events of `node` in two runs, each oldest first, the older run first.
@@ -91,6 +122,7 @@ impl Adjacency {
                 (if self.degree[n] < *k as u64 { &[] } else { older }, newer)
             }
             Kept::All(lists) => (&lists[n], &[]),
+            Kept::Known(known) => (&known.of_node(node)[..self.degree[n] as usize], &[]),
         }
     }
 
@@ -104,7 +136,7 @@ impl Adjacency {
     pub fn all_before(&self, node: NodeId, moment: Moment) -> &[Link] {
         match &self.kept {
             Kept::Last { .. } => &[],
-            Kept::All(lists) => until(&lists[node.index()], moment),
+            Kept::All(_) | Kept::Known(_) => until(self.runs(node).0, moment),
         }
     }
 
@@ -112,7 +144,7 @@ impl Adjacency {
     pub fn newest_before(&self, node: NodeId, moment: Moment) -> Option<&Link> {
         match &self.kept {
             Kept::Last { .. } => self.newest_first(node).find(|link| moment.sees(link)),
-            Kept::All(_) => self.all_before(node, moment).last(),
+            Kept::All(_) | Kept::Known(_) => self.all_before(node, moment).last(),
         }
     }
 
@@ -152,9 +184,17 @@ impl Adjacency {
 }
 
 /// The part of `links` that came before `moment`: all of it, unless the past itself is asked about.
-pub(crate) fn until(links: &[Link], moment: Moment) -> &[Link] {
+fn until(links: &[Link], moment: Moment) -> &[Link] {
     match links.last() {
         Some(newest) if !moment.sees(newest) => &links[..links.partition_point(|link| moment.sees(link))],
+        _ => links,
+    }
+}
+
+/// The part of `links` from `from` on.
+pub(crate) fn since(links: &[Link], from: Timestamp) -> &[Link] {
+    match links.first() {
+        Some(oldest) if oldest.time < from => &links[links.partition_point(|link| link.time < from)..],
         _ => links,
     }
 }

@@ -9,7 +9,7 @@ use crate::mailbox::{Mail, Mailbox};
 use crate::needs::Sampler;
 use crate::pairs::PairIndex;
 use crate::places::Places;
-use crate::{Batch, Event, Needs, NodeId, Timestamp, Update};
+use crate::{Batch, Event, EventLog, Needs, NodeId, Timestamp, Update};
 
 /// The state of the world a model has seen.
 ///
@@ -82,7 +82,7 @@ impl History {
         let adjacency = match needs.sampler {
             // Facts about pairs say how long a node has been idle: that takes its newest event even where no neighbours are shown.
             Sampler::Recent => Adjacency::last(0, needs.neighbours.max(usize::from(needs.pairs))),
-            Sampler::Uniform => Adjacency::all(0),
+            Sampler::Uniform | Sampler::Window(_) => Adjacency::all(0),
         };
         let mut history = History {
             origin,
@@ -110,6 +110,15 @@ impl History {
         self.mailbox.grow(nodes);
         self.adjacency.grow(nodes);
         self.rows.make_room(nodes);
+    }
+
+    /// Says that the events to come are those of `log`: where all of a node's events have to be kept, they are read there, sorted by node
+    /// once for all histories of the log, and not kept a second time. Events that are not the log's may still come; they only take their
+    /// own room.
+    pub fn follow(&mut self, log: &EventLog) {
+        if self.needs.sampler != Sampler::Recent {
+            self.adjacency.follow(log.by_node());
+        }
     }
 
     /// Forgets everything that happened; the room stays.
@@ -158,12 +167,11 @@ impl History {
         &self.updated
     }
 
-    /// Bytes this history holds, features not counted.
+    /// Bytes this history holds, features and what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
         let nodes = self.nodes();
         let mail = nodes * (size_of::<Mail>() + 4 * self.mailbox.carried());
-        let links = (0..nodes as u32).map(|n| self.adjacency.len(NodeId(n))).sum::<usize>() * size_of::<Link>();
-        4 * self.memory.len() + 16 * nodes + mail + links + 24 * self.pairs.len()
+        4 * self.memory.len() + 16 * nodes + mail + self.adjacency.bytes() + 24 * self.pairs.len()
     }
 
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.

@@ -53,6 +53,7 @@ mod slice_model;
 mod snapshot;
 mod store;
 mod synthetic;
+mod tcsr;
 mod view;
 mod weights;
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
-use crate::adjacency::Link;
+use crate::adjacency::{Link, since};
 use crate::needs::{Delta, Lookup, Sampler};
 use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
@@ -35,22 +35,40 @@ impl std::fmt::Debug for Work {
 #[derive(Default)]
 struct Centres {
     /// `[C]`.
-    list: Vec<(NodeId, Moment)>,
-    row: FxHashMap<(NodeId, Moment), u32>,
+    nodes: Vec<NodeId>,
+    /// `[C]`.
+    moments: Vec<Moment>,
+    /// The first row of each node: most nodes are asked about at one moment only.
+    first: Places,
+    /// The rows of a node's other moments.
+    others: FxHashMap<(NodeId, Moment), u32>,
 }
 
 impl Centres {
-    fn clear(&mut self) {
-        self.list.clear();
-        self.row.clear();
+    /// Forgets all centres; nodes below `nodes` have room.
+    fn clear(&mut self, nodes: usize) {
+        self.nodes.clear();
+        self.moments.clear();
+        self.first.make_room(nodes);
+        self.others.clear();
     }
 
     /// The row of a centre, which is a new one if it was not there.
     fn row(&mut self, node: NodeId, moment: Moment) -> u32 {
-        *self.row.entry((node, moment)).or_insert_with(|| {
-            self.list.push((node, moment));
-            self.list.len() as u32 - 1
-        })
+        let new = self.nodes.len() as u32;
+        let row = match self.first.of(node, &self.nodes) {
+            None => {
+                self.first.note(node, new as usize);
+                new
+            }
+            Some(row) if self.moments[row] == moment => row as u32,
+            Some(_) => *self.others.entry((node, moment)).or_insert(new),
+        };
+        if row == new {
+            self.nodes.push(node);
+            self.moments.push(moment);
+        }
+        row
     }
 }
 
@@ -106,13 +124,16 @@ impl History {
         self.name_roots(queries, centres.first_mut(), roots);
         for depth in 0..hops.len() {
             let (above, below) = centres.split_at_mut(depth + 1);
-            let (hop, looked) = (&mut hops[depth], &above[depth].list);
+            let (hop, looked) = (&mut hops[depth], &above[depth]);
             self.look(looked, present, chance, hop);
             if depth == 0 {
                 self.tell_facts(queries, Some(hop), roots, present, pairs);
             }
             match below.first_mut() {
-                Some(below) => descend(hop, looked, below),
+                Some(below) => {
+                    below.clear(self.nodes());
+                    descend(hop, &looked.moments, below);
+                }
                 None => slots_of(hop).for_each(|node| named.insert(NodeId(*node))),
             }
         }
@@ -138,7 +159,7 @@ impl History {
     fn name_roots(&self, queries: &Queries, centres: Option<&mut Centres>, roots: &mut Vec<u32>) {
         roots.clear();
         let Some(centres) = centres else { return roots.extend(queries.nodes().iter().map(|node| node.0)) };
-        centres.clear();
+        centres.clear(self.nodes());
         let end = self.end_of_known();
         roots.extend(queries.nodes().iter().enumerate().map(|(root, &node)| {
             let moment = match (self.moment(queries, root), end) {
@@ -172,19 +193,19 @@ impl History {
     }
 
     /// Finds the neighbours of `centres`. Rows are the nodes themselves as yet.
-    fn look(&self, centres: &[(NodeId, Moment)], present: &Present, chance: PurposeDraw, hop: &mut Hop) {
-        let k = self.needs.neighbours;
+    fn look(&self, centres: &Centres, present: &Present, chance: PurposeDraw, hop: &mut Hop) {
+        let (k, Centres { nodes, moments, .. }) = (self.needs.neighbours, centres);
         let found = &mut hop.neighbours;
-        (found.roots, found.k) = (centres.len(), k);
-        found.count.resize(centres.len(), 0);
-        found.row.resize(centres.len() * k, 0);
-        found.event.resize(centres.len() * k, 0);
-        found.dt.resize(centres.len() * k, 0.0);
+        (found.roots, found.k) = (nodes.len(), k);
+        found.count.resize(nodes.len(), 0);
+        found.row.resize(nodes.len() * k, 0);
+        found.event.resize(nodes.len() * k, 0);
+        found.dt.resize(nodes.len() * k, 0.0);
         hop.centres.clear();
-        hop.centres.extend(centres.iter().map(|(node, _)| node.0));
+        hop.centres.extend(nodes.iter().map(|node| node.0));
         hop.idle.clear();
         if self.needs.idle {
-            hop.idle.extend(centres.iter().map(|&(node, moment)| moment.time().since(self.updated_with_mail(node))));
+            hop.idle.extend(nodes.iter().zip(moments).map(|(&node, moment)| moment.time().since(self.updated_with_mail(node))));
         }
         if k == 0 {
             return found.count.fill(0);
@@ -196,12 +217,17 @@ impl History {
             .zip(found.event.par_chunks_mut(slots))
             .zip(found.dt.par_chunks_mut(slots))
             .zip(found.count.par_chunks_mut(CENTRES_A_TASK));
-        centres.par_chunks(CENTRES_A_TASK).zip(found).for_each(|(centres, (((row, event), dt), count))| {
+        let centres = nodes.par_chunks(CENTRES_A_TASK).zip(moments.par_chunks(CENTRES_A_TASK));
+        centres.zip(found).for_each(|((nodes, moments), (((row, event), dt), count))| {
             let slots = row.chunks_mut(k).zip(event.chunks_mut(k)).zip(dt.chunks_mut(k)).map(|((row, event), dt)| Slots { row, event, dt });
-            for ((&(node, moment), mut slots), count) in centres.iter().zip(slots).zip(count) {
+            for (((&node, &moment), mut slots), count) in nodes.iter().zip(moments).zip(slots).zip(count) {
                 let found = match self.needs.sampler {
                     Sampler::Recent => self.last_before(node, moment, present, &mut slots),
-                    Sampler::Uniform => self.drawn_before(node, moment, present, chance, &mut slots),
+                    Sampler::Uniform => self.drawn_before(node, moment, Timestamp(i64::MIN), present, chance, &mut slots),
+                    Sampler::Window(ticks) => {
+                        let from = Timestamp(moment.time().0.saturating_sub(ticks));
+                        self.drawn_before(node, moment, from, present, chance, &mut slots)
+                    }
                 };
                 slots.blank(found);
                 *count = found as u32;
@@ -220,9 +246,17 @@ impl History {
         count
     }
 
-    /// Fills the slots with links before `moment` drawn with replacement, newest first.
-    fn drawn_before(&self, node: NodeId, moment: Moment, present: &Present, chance: PurposeDraw, slots: &mut Slots<'_>) -> usize {
-        let (settled, fresh) = (self.adjacency.all_before(node, moment), present.before(node, moment));
+    /// Draws a link for each slot, with replacement, from those between `from` and `moment`; newest first.
+    fn drawn_before(
+        &self,
+        node: NodeId,
+        moment: Moment,
+        from: Timestamp,
+        present: &Present,
+        chance: PurposeDraw,
+        slots: &mut Slots<'_>,
+    ) -> usize {
+        let [settled, fresh] = [self.adjacency.all_before(node, moment), present.before(node, moment)].map(|links| since(links, from));
         let all = settled.len() + fresh.len();
         if all == 0 {
             return 0;
@@ -254,13 +288,12 @@ impl History {
 }
 
 /// Names the rows of `hop` by the centres of the hop below it: its own centres and their neighbours, at the same moments.
-fn descend(hop: &mut Hop, centres: &[(NodeId, Moment)], below: &mut Centres) {
-    below.clear();
-    for (row, &(node, moment)) in hop.centres.iter_mut().zip(centres) {
-        *row = below.row(node, moment);
+fn descend(hop: &mut Hop, moments: &[Moment], below: &mut Centres) {
+    for (row, &moment) in hop.centres.iter_mut().zip(moments) {
+        *row = below.row(NodeId(*row), moment);
     }
     let found = &mut hop.neighbours;
-    for ((row, &count), &(_, moment)) in found.row.chunks_mut(found.k.max(1)).zip(&found.count).zip(centres) {
+    for ((row, &count), &moment) in found.row.chunks_mut(found.k.max(1)).zip(&found.count).zip(moments) {
         for row in &mut row[..count as usize] {
             *row = below.row(NodeId(*row), moment);
         }

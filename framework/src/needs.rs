@@ -81,6 +81,8 @@ pub enum Sampler {
     Recent,
     /// `K` of all events before the query, drawn with replacement; keeps every event.
     Uniform,
+    /// The same of the events in the last so many ticks before the query: `{ window = TICKS }` in a spec.
+    Window(i64),
 }
 
 /// Which events a query may see.

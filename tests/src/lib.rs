@@ -107,6 +107,7 @@ pub fn variants() -> Vec<(&'static str, TgnSpec)> {
         ("update without mail, mean", TgnSpec { update_without_mail: true, mail: Combine::Mean, ..small() }),
         ("uniform", TgnSpec { sampler: Sampler::Uniform, ..small() }),
         ("uniform, 2 layers", TgnSpec { sampler: Sampler::Uniform, layers: 2, ..small() }),
+        ("window", TgnSpec { sampler: Sampler::Window(30), ..small() }),
         ("pair features", TgnSpec { pair_features: true, ..small() }),
         ("pair features, identity", TgnSpec { pair_features: true, embedding: Embedding::Identity, ..small() }),
         (

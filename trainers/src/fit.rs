@@ -59,7 +59,9 @@ impl Course {
     /// A history that has seen nothing, for a model with these needs.
     pub fn history(&self, needs: Needs) -> History {
         let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
-        History::new(self.dataset.nodes, needs, origin, self.features.clone())
+        let mut history = History::new(self.dataset.nodes, needs, origin, self.features.clone());
+        history.follow(&self.dataset.log);
+        history
     }
 
     /// The events of a part.

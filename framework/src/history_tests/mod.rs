@@ -82,7 +82,12 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
 
 /// What a model may ask for, neighbours drawn in any way.
 fn any_needs() -> impl Strategy<Value = Needs> {
-    prop_oneof![needs(Sampler::Recent), needs(Sampler::Uniform)]
+    prop_oneof![needs(Sampler::Recent), drawing()]
+}
+
+/// What a model may ask for, neighbours drawn by chance.
+fn drawing() -> impl Strategy<Value = Needs> {
+    prop_oneof![needs(Sampler::Uniform), (1i64..6).prop_flat_map(|ticks| needs(Sampler::Window(ticks)))]
 }
 
 fn empty(nodes: u32, needs: &Needs) -> History {

@@ -1,5 +1,5 @@
 //! Temporal attention, a root at a time: what a neighbour looks like is put together in cache and never written out.
-use super::attention_backward::{ChunkGradient, SeenGradient, add_hidden_gradient, attend_chunk_backward};
+use super::attention_backward::{ChunkGradient, SeenGradient, attend_chunk_backward, hidden_gradient};
 use super::blocks::{BLOCK, Block, blocks, dots, mix};
 use super::gemm::padded;
 use super::math::{cos_row, softmax};
@@ -66,6 +66,8 @@ impl Table<'_> {
 pub(super) struct RootTile {
     /// Valid neighbours.
     pub(super) count: usize,
+    /// Columns of a neighbour.
+    columns: usize,
     /// Blocks a neighbour takes.
     pub(super) blocks: usize,
     /// `[K, blocks]`
@@ -86,8 +88,11 @@ impl RootTile {
         TILE.with_borrow_mut(|tile| {
             let blocks = blocks(columns);
             tile.blocks = blocks;
-            // what a wider attention left behind would stand in the padding
-            tile.rows.clear();
+            if tile.columns != columns {
+                // what an attention of another width left behind would stand in the padding
+                tile.rows.fill([0.0; BLOCK]);
+                tile.columns = columns;
+            }
             tile.rows.resize(k * blocks, [0.0; BLOCK]);
             tile.lanes.resize(k, [0.0; BLOCK]);
             tile.dropped.resize(k, 0.0);
@@ -266,7 +271,7 @@ impl Attention {
             attend_chunk_backward(attending, table, [chunk.start, heads], kept, gradient);
         });
         let mut hidden = vec![0.0; table.hidden.len()];
-        add_hidden_gradient(attending, table, &self.kept, &mut self.gradient, &mut hidden);
+        hidden_gradient(attending, table, &self.kept, &mut self.gradient, &mut hidden);
         let (mut freq, mut phase) = (vec![0.0; width], vec![0.0; width]);
         sum_rows(&partial, [&mut freq, &mut phase]);
         [hidden, by_head(&self.gradient.query, stride, [heads, roots, columns]), freq, phase]

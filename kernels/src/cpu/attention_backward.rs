@@ -154,12 +154,13 @@ impl<'a> TimeShare<'a> {
     }
 }
 
-/// Adds to every row of `out`, the gradient of `hidden` `[N, W]`, what the slots that read it contribute, in their order: for slot `k` the
+/// Writes to every row of `out`, the gradient of `hidden` `[N, W]`, what the slots that read it contribute, in their order: for slot `k` the
 /// sum over heads of `dropped * gradient of the sum + score * query`.
-pub(super) fn add_hidden_gradient(attending: &Attending<'_>, table: Table<'_>, kept: &Seen, gradient: &mut SeenGradient, out: &mut [f32]) {
+pub(super) fn hidden_gradient(attending: &Attending<'_>, table: Table<'_>, kept: &Seen, gradient: &mut SeenGradient, out: &mut [f32]) {
     let (width, columns) = (table.width, table.columns(attending));
     let neighbours = attending.neighbours;
     if width == 0 || neighbours.roots * neighbours.k == 0 {
+        out.fill(0.0);
         return;
     }
     let stride = super::gemm::padded(columns);
@@ -172,6 +173,7 @@ pub(super) fn add_hidden_gradient(attending: &Attending<'_>, table: Table<'_>, k
         // SAFETY: chunks do not overlap.
         let out = unsafe { all.rows(chunk.clone()) };
         for (row, out) in chunk.zip(out.chunks_exact_mut(table.stride)) {
+            out.fill(0.0);
             let out = &mut out[..width];
             for &slot in groups.of(row) {
                 let (root, slot) = (slot as usize / neighbours.k, slot as usize % neighbours.k);

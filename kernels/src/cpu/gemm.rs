@@ -12,6 +12,8 @@ use std::ops::Range;
 pub(crate) const PAD: usize = 16;
 /// Summands of a gradient that are added before the sum is written out: what they are made of stays in the second cache.
 const DEPTH: usize = 256;
+/// Rows of a gradient a task takes: a multiple of what micro-kernels write below each other.
+const CHUNK: usize = 30;
 /// Fewer multiplications than these are not worth a second thread.
 const SMALL: usize = 1 << 18;
 
@@ -138,6 +140,9 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
     let room = padded(rhs.columns);
     assert!(lhs.rows == 0 || (lhs.rows - 1) * stride + room <= out.len(), "no room for rows of {room}, {stride} apart");
     assert_eq!(lhs.columns, rhs.depth, "a matrix product with unequal sides");
+    if rhs.depth == 0 && into == Into::Replace {
+        out.chunks_mut(stride).take(lhs.rows).for_each(|row| row[..room].fill(0.0));
+    }
     for (p, numbers) in rhs.panels.chunks_exact((rhs.depth * panel).max(1)).enumerate() {
         let first = p * panel;
         let columns = panel.min(room - first);
@@ -177,6 +182,16 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
 /// Rows of `out` are `stride` apart and nothing beside its `n` columns is written. The rows of `x` have room for `n` rounded up to
 /// [`PAD`].
 pub(crate) fn gradient(out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
+    let chunk = if grad.rows * grad.columns * x.columns < SMALL { grad.columns } else { CHUNK };
+    gradient_in_chunks(chunk, out, stride, into, grad, x);
+}
+
+/// As [`gradient`], on this thread.
+pub(crate) fn gradient_here(out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
+    gradient_in_chunks(grad.columns, out, stride, into, grad, x);
+}
+
+fn gradient_in_chunks(chunk: usize, out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
     let (rows, g, n) = (grad.rows, grad.columns, x.columns);
     if g == 0 || n == 0 {
         return;
@@ -184,7 +199,6 @@ pub(crate) fn gradient(out: &mut [f32], stride: usize, into: Into, grad: Matrix<
     assert_eq!(x.rows, rows, "a gradient with unequal sides");
     assert!(n <= stride && (g - 1) * stride + n <= out.len(), "no room for [{g}, {n}] with rows {stride} apart");
     assert!(rows == 0 || (rows - 1) * x.stride + padded(n) <= x.elements.len(), "rows of {n} have no padding");
-    let chunk = if rows * g * n < SMALL { g } else { g.div_ceil(8).next_multiple_of(6).max(24) };
     let length = out.len();
     let all = DisjointRows::new(out, stride);
     in_chunks(g, chunk, |range| {

@@ -1,6 +1,6 @@
 //! Linear maps of rows.
 use super::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
-use super::math::add;
+use super::math::{add, column_sums};
 use super::parallel::{DisjointRows, in_chunks};
 use super::simd::vectorised;
 
@@ -37,12 +37,17 @@ impl PaddedRows {
     }
 
     /// Copies `rows` of `source`, whose rows are `stride` apart.
-    pub fn gather(&mut self, source: &[f32], stride: usize, columns: usize, rows: impl ExactSizeIterator<Item = u32>) {
+    pub fn gather(&mut self, source: &[f32], stride: usize, columns: usize, rows: &[u32]) {
         self.resize(rows.len(), columns);
-        for (out, row) in self.values.chunks_exact_mut(self.stride.max(1)).zip(rows) {
-            out[..columns].copy_from_slice(&source[row as usize * stride..][..columns]);
-            out[columns..].fill(0.0);
-        }
+        let all = DisjointRows::new(&mut self.values, self.stride);
+        in_chunks(rows.len(), TILE, |tile| {
+            // SAFETY: tiles do not overlap.
+            let out = unsafe { all.rows(tile.clone()) };
+            for (out, &row) in out.chunks_exact_mut(self.stride.max(1)).zip(&rows[tile]) {
+                out[..columns].copy_from_slice(&source[row as usize * stride..][..columns]);
+                out[columns..].fill(0.0);
+            }
+        });
     }
 
     /// How many rows.
@@ -132,25 +137,27 @@ impl Linear {
         [weight_gradient, bias_gradient]: [&mut [f32]; 2],
         into: InputGradient<'_>,
     ) {
-        let (inputs, outputs) = (x.columns, y.columns);
-        gradient(weight_gradient, inputs, Into::Replace, y.matrix(), x.matrix());
-        bias_gradient.fill(0.0);
-        if !bias_gradient.is_empty() {
-            (0..y.rows).for_each(|row| add(bias_gradient, y.row(row)));
-        }
+        let mut of_weights = || {
+            gradient(weight_gradient, x.columns, Into::Replace, y.matrix(), x.matrix());
+            column_sums(bias_gradient, &y.values, y.stride);
+        };
         let (into, out) = match into {
-            InputGradient::Unwanted => return,
+            InputGradient::Unwanted => return of_weights(),
             InputGradient::Replace(out) => {
-                out.resize(x.rows, inputs);
+                out.resize(x.rows, x.columns);
                 (Into::Replace, out)
             }
             InputGradient::Add(out) => (Into::Add, out),
         };
-        assert_eq!((out.rows, out.columns), (x.rows, inputs), "the gradient of the input is not like the input");
+        assert_eq!((out.rows, out.columns), (x.rows, x.columns), "the gradient of the input is not like the input");
+        rayon::join(of_weights, || self.input_gradient(weight, y, into, out));
+    }
+
+    fn input_gradient(&mut self, weight: &[f32], y: &PaddedRows, into: Into, out: &mut PaddedRows) {
+        let (inputs, outputs, stride) = (out.columns, y.columns, out.stride);
         self.weight.rows(Matrix::new(weight, outputs, inputs, inputs));
-        let stride = out.stride;
         let (all, packed) = (DisjointRows::new(&mut out.values, stride), &self.weight);
-        in_chunks(x.rows, TILE, |tile| {
+        in_chunks(y.rows, TILE, |tile| {
             // SAFETY: tiles do not overlap.
             let out = unsafe { all.rows(tile.clone()) };
             let grad = Matrix::new(&y.values[tile.start * y.stride..], tile.len(), outputs, y.stride);

@@ -111,6 +111,18 @@ vectorised! {
 }
 
 vectorised! {
+    /// Writes the sums of the columns of `rows`, which are `stride` apart.
+    pub(super) fn column_sums<I>(out: &mut [f32], rows: &[f32], stride: usize) {
+        out.fill(0.0);
+        for row in rows.chunks_exact(stride) {
+            for (out, &x) in out.iter_mut().zip(row) {
+                *out += x;
+            }
+        }
+    }
+}
+
+vectorised! {
     /// `out += a * x + b * y`.
     pub fn add_two<I>(out: &mut [f32], a: f32, x: &[f32], b: f32, y: &[f32]) {
         for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {

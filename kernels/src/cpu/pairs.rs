@@ -1,4 +1,5 @@
 //! Scores of pairs of rows: the last step of a link decoder.
+use super::blocks::{BLOCK as LANES, sum_lanes};
 use super::groups::Groups;
 use super::linear::PaddedRows;
 use super::math::add;
@@ -92,7 +93,7 @@ impl PairScores {
         sum_rows(&self.partial, [weight]);
         bias[0] = scores.iter().sum();
         for (out, rows, of) in [(a, inputs.a.rows(), inputs.i), (b, inputs.b.rows(), inputs.j)] {
-            out.zeros(rows, width);
+            out.resize(rows, width);
             self.groups.fill(rows, 0..pairs as u32, of);
             let stride = out.stride();
             let (all, groups, hidden) = (DisjointRows::new(&mut out.values, stride), &self.groups, &self.hidden);
@@ -100,6 +101,7 @@ impl PairScores {
                 // SAFETY: chunks do not overlap.
                 let out = unsafe { all.rows(chunk.clone()) };
                 for (row, out) in chunk.zip(out.chunks_exact_mut(stride)) {
+                    out.fill(0.0);
                     groups.of(row).iter().for_each(|&pair| add(&mut out[..width], hidden.row(pair as usize)));
                 }
             });
@@ -120,33 +122,26 @@ impl<'a> PairInputs<'a> {
     }
 }
 
-/// Sums a dot product is made of.
-const LANES: usize = 16;
-
 vectorised! {
-    /// `w . relu(a + b + c)`, summed in lanes.
+    /// `w . relu(a + b + c)`, summed in lanes; an empty `c` is zero.
     fn score_of<I>(a: &[f32], b: &[f32], c: &[f32], w: &[f32]) -> f32 {
         let mut sums = [0.0f32; LANES];
-        let mut add_lanes = |start: usize, count: usize| {
-            for lane in 0..count {
-                let at = start + lane;
-                let more = if c.is_empty() { 0.0 } else { c[at] };
-                sums[lane] = I::mul_add((a[at] + b[at] + more).max(0.0), w[at], sums[lane]);
+        let mut blocks = a.chunks(LANES).zip(b.chunks(LANES)).zip(w.chunks(LANES));
+        if c.is_empty() {
+            for ((a, b), w) in blocks {
+                for (((sum, &a), &b), &w) in sums.iter_mut().zip(a).zip(b).zip(w) {
+                    *sum = I::mul_add((a + b).max(0.0), w, *sum);
+                }
             }
-        };
-        let whole = w.len() / LANES * LANES;
-        for start in (0..whole).step_by(LANES) {
-            add_lanes(start, LANES);
-        }
-        add_lanes(whole, w.len() - whole);
-        let mut half = LANES / 2;
-        while half > 0 {
-            for lane in 0..half {
-                sums[lane] += sums[lane + half];
+        } else {
+            for c in c.chunks(LANES) {
+                let Some(((a, b), w)) = blocks.next() else { break };
+                for ((((sum, &a), &b), &c), &w) in sums.iter_mut().zip(a).zip(b).zip(c).zip(w) {
+                    *sum = I::mul_add((a + b + c).max(0.0), w, *sum);
+                }
             }
-            half /= 2;
         }
-        sums[0]
+        sum_lanes(&sums)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attention from projected queries to projected values: key and value weights are moved to the query and behind the sum.
 use super::attention::{Attending, Seen, Table, attend_chunk};
-use super::attention_backward::{ChunkGradient, SeenGradient, add_hidden_gradient, attend_chunk_backward};
-use super::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
+use super::attention_backward::{ChunkGradient, SeenGradient, attend_chunk_backward, hidden_gradient};
+use super::gemm::{Into, Matrix, Packed, gradient_here, multiply, padded};
 use super::parallel::{DisjointRows, in_chunks};
 use super::time::sum_rows;
 
@@ -48,7 +48,7 @@ pub struct ProjectionGradients<'a> {
     pub value: &'a mut [f32],
     /// `[C, O]` padded, written over.
     pub query: &'a mut [f32],
-    /// `[N, W]`, rows as far apart as those of the table, added to.
+    /// `[N, W]`, rows as far apart as those of the table, written over.
     pub hidden: &'a mut [f32],
     /// `[T]` each, added to.
     pub time: [&'a mut [f32]; 2],
@@ -130,26 +130,33 @@ impl ProjectedAttention {
         out: &[f32],
         gradients: ProjectionGradients<'_>,
     ) {
-        let ProjectionGradients { key, value, query: query_gradient, hidden: hidden_gradient, time } = gradients;
+        let ProjectionGradients { key, value, query: of_query, hidden, time } = gradients;
         let (roots, heads) = (attending.neighbours.roots, self.heads);
         let row = head_stride(heads * self.per_head, heads);
-        self.root_gradients(attending, table, out, query_gradient);
+        self.root_gradients(attending, table, out, of_query);
         let (stride, per_head, columns) = (padded(self.columns), self.per_head, self.columns);
         if roots == 0 {
             [key, value].into_iter().for_each(|gradient| gradient.fill(0.0));
-            return;
+        } else {
+            let size = per_head * columns;
+            let (key, value) = (DisjointRows::new(key, size), DisjointRows::new(value, size));
+            let (kept, gradient) = (&self.kept, &self.gradient);
+            // the gradients of all heads' weights side by side: each alone is too small to share
+            in_chunks(2 * heads, 1, |task| {
+                let (head, is_key) = (task.start / 2, task.start % 2 == 0);
+                let (out, left, right) = if is_key {
+                    // SAFETY: each task has a head's key or value of its own.
+                    (unsafe { key.rows(head..head + 1) }, query, &gradient.query)
+                } else {
+                    // SAFETY: as above.
+                    (unsafe { value.rows(head..head + 1) }, out, &kept.seen)
+                };
+                let left = Matrix::new(&left[head * per_head..], roots, per_head, row);
+                let right = Matrix::new(&right[head * stride..], roots, columns, heads * stride);
+                gradient_here(out, columns, Into::Replace, left, right);
+            });
         }
-        let size = per_head * columns;
-        for head in 0..heads {
-            let (of_key, of_value) = (&mut key[head * size..][..size], &mut value[head * size..][..size]);
-            let out = Matrix::new(&out[head * per_head..], roots, per_head, row);
-            let seen = Matrix::new(&self.kept.seen[head * stride..], roots, columns, heads * stride);
-            gradient(of_value, columns, Into::Replace, out, seen);
-            let query = Matrix::new(&query[head * per_head..], roots, per_head, row);
-            let looked = Matrix::new(&self.gradient.query[head * stride..], roots, columns, heads * stride);
-            gradient(of_key, columns, Into::Replace, query, looked);
-        }
-        add_hidden_gradient(attending, table, &self.kept, &mut self.gradient, hidden_gradient);
+        hidden_gradient(attending, table, &self.kept, &mut self.gradient, hidden);
         sum_rows(&self.partial, time);
     }
 

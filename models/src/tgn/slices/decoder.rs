@@ -63,7 +63,7 @@ impl EndWork {
             }
             self.place.push(*place);
         }
-        self.embedded.gather(&table.values, table.stride(), table.columns(), self.rows.iter().copied());
+        self.embedded.gather(&table.values, table.stride(), table.columns(), &self.rows);
     }
 
     /// Hands the gradient of the mapped rows on to the top table's.
@@ -115,10 +115,12 @@ impl SliceTgn {
         let table = &mut work.embeddings_gradient;
         table.resize_apart(work.embeddings.rows(), work.embeddings.columns(), work.embeddings.stride());
         table.values.fill(0.0);
+        let (places, DecoderWork { src, dst, pairs, facts }) = (&self.places.decoder, &mut work.decoder);
         if scores.is_empty() {
+            let maps = [&places.src, &places.dst, &places.last].into_iter().chain(places.pair.iter().flatten());
+            maps.for_each(|map| weight_and_bias(gradients, map).into_iter().for_each(|gradient| gradient.fill(0.0)));
             return;
         }
-        let (places, DecoderWork { src, dst, pairs, facts }) = (&self.places.decoder, &mut work.decoder);
         let [weight, bias] = weight_and_bias(gradients, &places.last);
         let (mut a, mut b) = (std::mem::take(&mut src.gradient), std::mem::take(&mut dst.gradient));
         pairs.backward(self.pair_inputs(src, dst, facts), scores, PairGradients { a: &mut a, b: &mut b, weight, bias });

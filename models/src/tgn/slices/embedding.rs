@@ -68,7 +68,11 @@ impl SliceTgn {
         if depth == 0 {
             match view.hops.first() {
                 Some(hop) => work.embeddings.gather(hidden.values, width, width, hop.centres.iter().copied()),
-                None => work.embeddings.gather(hidden.values, width, width, 0..view.nodes.len() as u32),
+                None => {
+                    work.embeddings.resize(view.nodes.len(), width);
+                    let rows = hidden.values.chunks_exact(width).enumerate();
+                    rows.for_each(|(row, numbers)| work.embeddings.row_mut(row).copy_from_slice(numbers));
+                }
             }
             return;
         }
@@ -91,7 +95,7 @@ impl SliceTgn {
         let attending = self.attending(hop, view, dropout);
         match &self.places.layers[layer] {
             LayerPlaces::Conv { query, key, value, edge, skip } => {
-                work.centres.gather(below.values, below.stride, below.columns, hop.centres.iter().copied());
+                work.centres.gather(below.values, below.stride, below.columns, &hop.centres);
                 let parts = |map: &Map| [Some(map.weight.clone()), Some(edge.weight.clone()), map.bias.clone()];
                 self.join(&mut work.key, &parts(key));
                 self.join(&mut work.value, &parts(value));
@@ -113,7 +117,7 @@ impl SliceTgn {
                 self.linear(&mut work.maps[3], fc2, &work.rectified, Activation::None, &mut work.out);
             }
             LayerPlaces::Time { drift } => {
-                work.centres.gather(below.values, below.stride, below.columns, hop.centres.iter().copied());
+                work.centres.gather(below.values, below.stride, below.columns, &hop.centres);
                 work.out.resize(work.centres.rows(), below.columns);
                 for row in 0..work.centres.rows() {
                     let idle = hop.idle[row] / self.spec.time_scale.unwrap_or(1.0) as f32;
@@ -192,9 +196,9 @@ impl SliceTgn {
     pub(super) fn embed_backward(&self, view: &View, gradients: &mut [f32], work: &mut SliceWork) {
         let dropout = work.dropout;
         let (depth, width) = (self.places.layers.len(), self.spec.memory);
-        work.hidden_gradient.clear();
         work.hidden_gradient.resize(view.nodes.len() * width, 0.0);
         if depth == 0 {
+            work.hidden_gradient.fill(0.0);
             let centres = view.hops.first().map(|hop| &hop.centres);
             for row in 0..work.embeddings_gradient.rows() {
                 let node = centres.map_or(row, |centres| centres[row] as usize);
@@ -215,7 +219,6 @@ impl SliceTgn {
                 }
                 Some(LayerWork { out, out_gradient, .. }) => {
                     out_gradient.resize_apart(out.rows(), out.columns(), out.stride());
-                    out_gradient.values.fill(0.0);
                     self.backward_layer(layer, &mut rest[0], Below::rows(out), hop, attending, gradients, &mut out_gradient.values);
                 }
             }
@@ -259,6 +262,7 @@ impl SliceTgn {
                 scatter(table, below, hop, &work.centres_gradient);
             }
             LayerPlaces::Time { drift } => {
+                table.fill(0.0);
                 work.centres_gradient.resize(work.centres.rows(), below.columns);
                 for row in 0..work.centres.rows() {
                     let idle = hop.idle[row] / self.spec.time_scale.unwrap_or(1.0) as f32;

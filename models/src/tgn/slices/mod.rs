@@ -163,7 +163,7 @@ impl SliceModel for SliceTgn {
 
     fn backward(&self, queries: &Queries, view: &View, scores: &[f32], gradients: &mut [f32], work: &mut SliceWork) {
         assert_eq!(gradients.len(), self.parameters.values.len(), "a gradient for each weight");
-        gradients.fill(0.0);
+        self.places.summed().for_each(|range| gradients[range.clone()].fill(0.0));
         assert_eq!(scores.len(), queries.pairs().len(), "a derivative for each score");
         self.score_backward(scores, gradients, work);
         self.embed_backward(view, gradients, work);

@@ -89,6 +89,22 @@ impl Places {
     }
 }
 
+impl Places {
+    /// Where gradients are sums of several parts; all others are written whole.
+    pub fn summed(&self) -> impl Iterator<Item = &Range<usize>> {
+        let of_layers = self.layers.iter().flat_map(|layer| {
+            let maps = match layer {
+                LayerPlaces::Conv { key, value, edge, .. } => [Some(key), Some(value), Some(edge)],
+                LayerPlaces::Paper { key, value, .. } => [Some(key), Some(value), None],
+                LayerPlaces::Time { .. } => [None, None, None],
+            };
+            let drift = if let LayerPlaces::Time { drift } = layer { Some(drift) } else { None };
+            maps.into_iter().flatten().flat_map(|map| std::iter::once(&map.weight).chain(&map.bias)).chain(drift)
+        });
+        self.time.iter().chain(of_layers)
+    }
+}
+
 /// Some of the gradients, all at once.
 pub(super) fn split<'a, const N: usize>(gradients: &'a mut [f32], places: [&Range<usize>; N]) -> [&'a mut [f32]; N] {
     gradients.get_disjoint_mut(places.map(Range::clone)).unwrap_or_else(|error| unreachable!("weights do not overlap: {error}"))
