@@ -28,7 +28,7 @@ def arguments():
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for Tempograph's specs; may be repeated")
     parser.add_argument("--most", type=int, default=10, help="epochs Tempograph is given at most")
     parser.add_argument("--data", type=Path, required=True, help="folder PyG reads: edges.csv and, for real features, edge_feat.npy")
-    parser.add_argument("--edge-features", default="zeros:172", help="PyG's edge features: real, none or zeros:N")
+    parser.add_argument("--edge-features", default="none", help="PyG's edge features: real, none or zeros:N")
     parser.add_argument("--epochs", type=int, default=10, help="PyG's")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
