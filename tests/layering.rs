@@ -17,11 +17,12 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that come in through some rooms only.
-const DOORS: [(&str, &[&str]); 13] = [
+const DOORS: [(&str, &[&str]); 14] = [
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
     ("cudarc", &["kernels"]),
-    ("gemm", &["kernels"]),
+    ("gemm-common", &["kernels"]),
+    ("gemm-f32", &["kernels"]),
     ("tensorboard-rs", &["trainers"]),
     ("safetensors", &["framework"]),
     ("memmap2", &["framework"]),

@@ -67,7 +67,7 @@ impl SliceTgn {
         let hidden = Below { values: hidden, columns: width, stride: width };
         if depth == 0 {
             match view.hops.first() {
-                Some(hop) => work.embeddings.gather(hidden.values, width, width, hop.centres.iter().copied()),
+                Some(hop) => work.embeddings.gather(hidden.values, width, width, &hop.centres),
                 None => {
                     work.embeddings.resize(view.nodes.len(), width);
                     let rows = hidden.values.chunks_exact(width).enumerate();
