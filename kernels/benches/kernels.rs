@@ -49,7 +49,7 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
 
 fn padded_rows(seed: u64, rows: usize, columns: usize) -> PaddedRows {
     let mut padded = PaddedRows::default();
-    padded.gather(&numbers(seed, rows * columns), columns, columns, 0..rows as u32);
+    padded.gather(&numbers(seed, rows * columns), columns, columns, &(0..rows as u32).collect::<Vec<_>>());
     padded
 }
 

@@ -71,7 +71,7 @@ fn install(folder: &Path, python: &Path) -> Result<()> {
     };
     let torch = REQUIREMENTS.lines().find(|line| line.starts_with("torch==")).context("the requirements name no torch")?;
     if run(&mut pip(&["--no-deps", "--retries", "0", "--timeout", "15", "--index-url", CPU_WHEELS, torch])).is_err() {
-        eprintln!("{CPU_WHEELS} cannot be reached: torch comes from PyPI, with CUDA's libraries beside it (3 GB)");
+        eprintln!("{CPU_WHEELS} cannot be reached: torch comes from PyPI, with CUDA's libraries beside it (5 GB)");
     }
     run(pip(&["--requirement"]).arg(&requirements)).context("pip failed")?;
     fs::write(folder.join(COMPLETE), "")?;
