@@ -115,7 +115,7 @@ fn gpus() -> Result<Vec<String>, String> {
 }
 
 /// The widest vector instructions kernels are dispatched to.
-fn simd() -> &'static str {
+pub(crate) fn simd() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {

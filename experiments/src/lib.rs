@@ -12,6 +12,7 @@
 //! ```
 #![warn(clippy::unwrap_used)]
 
+pub mod allocations;
 pub mod bench;
 mod data;
 pub mod device;

@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tempograph_experiments::allocations::Counting;
 use tempograph_experiments::{bench, device, eval, export, fetch, new, prepare, serve, train};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Train temporal graph networks with node memory, and serve them.
 #[derive(Parser)]

@@ -36,6 +36,7 @@ mod flex;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod kernels;
+pub mod machine;
 mod mail;
 mod neighbours;
 mod ops;

@@ -22,4 +22,7 @@ mod layers;
 mod tgn;
 
 pub use heuristics::Heuristic;
-pub use tgn::{Attention, Embedding, FeatureWidths, Message, Precision, SliceTgn, SliceWork, Tgn, TgnSpec, TimeInit, Updater};
+pub use tgn::{
+    Attention, Embedding, FeatureWidths, HopSizes, Message, Precision, SliceTgn, SliceWork, StepCost, StepSizes, Tgn, TgnSpec, TimeInit,
+    Updater, step_cost,
+};

@@ -156,7 +156,18 @@ impl Fit<'_> {
     /// # Errors
     /// As [`run`](Fit::run).
     pub fn train_once(&self, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<(), TrainError> {
-        Sitting::start(self, trainee, watch)?.train()
+        let history = self.course.history(trainee.needs());
+        self.train_after(trainee, history, watch)
+    }
+
+    /// As [`train_once`](Fit::train_once), but going on from `history`, which has seen everything before the training split.
+    ///
+    /// # Errors
+    /// As [`run`](Fit::run).
+    pub fn train_after(&self, trainee: &mut dyn Trainee, history: History, watch: &mut dyn Watch) -> Result<(), TrainError> {
+        let mut sitting = Sitting::start(self, trainee, watch)?;
+        sitting.history = history;
+        sitting.train()
     }
 }
 

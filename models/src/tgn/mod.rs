@@ -15,12 +15,14 @@
 //! - messages have no columns for features the log does not have;
 //! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have;
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer.
+mod cost;
 mod decoder;
 mod embedding;
 mod memory;
 mod slices;
 mod spec;
 
+pub use cost::{HopSizes, StepCost, StepSizes, step_cost};
 pub use slices::{SliceTgn, SliceWork};
 pub use spec::{Attention, Embedding, Message, Precision, TgnSpec, TimeInit, Updater};
 

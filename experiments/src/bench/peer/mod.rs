@@ -1,4 +1,6 @@
-//! PyG's TGN on the same events: its scripts travel in the program and run in the user's Python.
+//! Other systems' TGN on the same events: scripts that travel in the program and run in a Python of their own, or the user's.
+
+mod environment;
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -6,72 +8,97 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
 use tempograph_framework::EventLog;
+use tempograph_trainers::Course;
 
-use super::Measured;
-use crate::data;
+use super::Peer;
+use super::measure::Measured;
 use crate::spec::RunSpec;
 
-const SCRIPTS: [(&str, &str); 4] = [
-    ("pyg_tgn.py", include_str!("../../peers/pyg_tgn.py")),
-    ("pyg_model.py", include_str!("../../peers/pyg_model.py")),
-    ("events.py", include_str!("../../peers/events.py")),
-    ("metrics.py", include_str!("../../peers/metrics.py")),
+const SCRIPTS: [(&str, &str); 5] = [
+    ("tgm_tgn.py", include_str!("../../../peers/tgm_tgn.py")),
+    ("pyg_tgn.py", include_str!("../../../peers/pyg_tgn.py")),
+    ("pyg_model.py", include_str!("../../../peers/pyg_model.py")),
+    ("events.py", include_str!("../../../peers/events.py")),
+    ("metrics.py", include_str!("../../../peers/metrics.py")),
 ];
 
 /// A ready peer: scripts and events in a folder of their own, removed when it is dropped.
-pub(super) struct PygPeer {
+pub(super) struct ReadyPeer {
+    script: PathBuf,
     folder: PathBuf,
     python: PathBuf,
     arguments: Vec<String>,
 }
 
-impl PygPeer {
-    /// Writes scripts and events, and makes sure that the Python has what they need.
-    pub fn new(python: &Path, spec: &RunSpec, steps: usize) -> Result<PygPeer> {
-        let needs = Command::new(python).args(["-c", "import torch, torch_geometric, numpy, pandas, sklearn"]).output();
-        let needs = needs.with_context(|| format!("cannot run {}", python.display()))?;
-        if !needs.status.success() {
-            let said = String::from_utf8_lossy(&needs.stderr);
-            let last = said.lines().last().unwrap_or_default();
-            bail!(
-                "{} lacks what the peer needs ({last}); install it with\n  {0} -m pip install torch torch_geometric numpy pandas scikit-learn",
-                python.display()
-            );
+impl Peer {
+    /// What measures it.
+    fn script(self) -> &'static str {
+        match self {
+            Peer::Pyg => "pyg_tgn.py",
+            Peer::Tgm => "tgm_tgn.py",
         }
-        let folder = std::env::temp_dir().join(format!("tempograph-peer-{}", std::process::id()));
-        fs::create_dir_all(folder.join("events"))?;
-        let course = data::open(&spec.data)?;
-        let bare = spec.data.edge_features == "real" && course.dataset.log.features().is_none();
-        let features = if bare { "none" } else { &spec.data.edge_features };
-        let peer = PygPeer { arguments: arguments(spec, features, steps, &folder)?, folder, python: python.to_path_buf() };
-        for (name, text) in SCRIPTS {
-            fs::write(peer.folder.join(name), text)?;
-        }
-        write_events(&course.dataset.log, &peer.folder.join("events"))?;
-        Ok(peer)
     }
 
-    /// One run.
-    pub fn measure(&self) -> Result<Measured> {
-        let output = Command::new(&self.python).arg(self.folder.join("pyg_tgn.py")).args(&self.arguments).output()?;
+    /// A line of Python that fails where it cannot run.
+    fn imports(self) -> &'static str {
+        match self {
+            Peer::Pyg => "import torch, torch_geometric, numpy, pandas, sklearn",
+            Peer::Tgm => "import torch, torch_geometric, numpy, pandas, sklearn, tgm",
+        }
+    }
+}
+
+impl ReadyPeer {
+    /// Writes scripts and events, and makes sure that there is a Python with what they need: `python`, or one made for it.
+    pub fn new(peer: Peer, python: Option<&Path>, spec: &RunSpec, course: &Course, steps: usize) -> Result<ReadyPeer> {
+        let python = match python {
+            Some(python) => environment::checked(python, peer.imports())?,
+            None => environment::made(peer.imports())?,
+        };
+        let folder = std::env::temp_dir().join(format!("tempograph-{}-{}", peer.name(), std::process::id()));
+        fs::create_dir_all(folder.join("events"))?;
+        let bare = spec.data.edge_features == "real" && course.dataset.log.features().is_none();
+        let features = if bare { "none" } else { &spec.data.edge_features };
+        let ready = ReadyPeer { script: folder.join(peer.script()), arguments: arguments(spec, features, steps, &folder)?, folder, python };
+        for (name, text) in SCRIPTS {
+            fs::write(ready.folder.join(name), text)?;
+        }
+        write_events(&course.dataset.log, &ready.folder.join("events"))?;
+        Ok(ready)
+    }
+
+    /// One run, and the versions of what ran.
+    pub fn measure(&self) -> Result<(Measured, Value)> {
+        let output = Command::new(&self.python).arg(&self.script).args(&self.arguments).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("the peer failed: {}", said.trim().lines().last().unwrap_or("it says nothing"));
         }
-        let report: serde_json::Value = serde_json::from_slice(&fs::read(self.folder.join("out.json"))?)?;
-        let train = &report["epochs"][0]["train"];
-        let number = |value: &serde_json::Value, name: &str| value.as_f64().with_context(|| format!("the peer's report has no {name}"));
-        Ok(Measured {
-            events_per_second: number(&train["events_per_second"], "events_per_second")?,
-            seconds: number(&train["seconds"], "seconds")?,
-            peak_memory_bytes: number(&report["peak_memory_bytes"], "peak_memory_bytes")? as u64,
-            stages: train["stages"].as_object().cloned().unwrap_or_default(),
-        })
+        let report: Value = serde_json::from_slice(&fs::read(self.folder.join("out.json"))?)?;
+        Ok((measured(&report)?, report["versions"].clone()))
     }
 }
 
-impl Drop for PygPeer {
+fn measured(report: &Value) -> Result<Measured> {
+    let train = &report["epochs"][0]["train"];
+    let number = |value: &Value, name: &str| value[name].as_f64().with_context(|| format!("the peer's report has no {name}"));
+    let seconds = number(train, "seconds")?;
+    let batch = number(&report["settings"], "batch")?;
+    let mean = seconds / (number(train, "events")? / batch).ceil();
+    Ok(Measured {
+        events_per_second: number(train, "events_per_second")?,
+        seconds,
+        peak_memory_bytes: number(report, "peak_memory_bytes")? as u64,
+        stages: train["stages"].as_object().cloned().unwrap_or_else(Map::new),
+        step_seconds: [mean, mean],
+        allocations_per_step: None,
+        warm_seconds: 0.0,
+    })
+}
+
+impl Drop for ReadyPeer {
     fn drop(&mut self) {
         // A folder that stays behind in the system's temporary files does no harm.
         let _ = fs::remove_dir_all(&self.folder);

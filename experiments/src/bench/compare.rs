@@ -1,0 +1,143 @@
+//! Ours and the peers in turns, configuration by configuration.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::configuration::Configuration;
+use super::floor::{Floor, Machine};
+use super::measure::{self, Measured};
+use super::peer::ReadyPeer;
+use super::stats::median;
+use super::{BenchArgs, Peer, table};
+use crate::data;
+
+/// What a configuration's runs measured.
+pub(super) struct Compared<'a> {
+    pub configuration: &'a Configuration,
+    pub floor: Floor,
+    pub ours: Vec<Measured>,
+    pub peers: Vec<Beside>,
+}
+
+/// A peer's runs, turn by turn with ours.
+pub(super) struct Beside {
+    pub peer: Peer,
+    /// What it says of itself.
+    pub versions: Value,
+    pub runs: Vec<Measured>,
+}
+
+/// Measures every configuration and prints what came out.
+pub(super) fn run(args: &BenchArgs, configurations: &[Configuration]) -> Result<()> {
+    let mut machine = Machine::default();
+    let mut all = Vec::new();
+    for (i, configuration) in configurations.iter().enumerate() {
+        eprintln!("{} of {}: {}", i + 1, configurations.len(), configuration.name());
+        all.push(compare(args, configuration, &mut machine)?);
+    }
+    if args.json {
+        println!("{:#}", report(&args.spec, &all, &machine));
+    } else {
+        print!("{}", table::comparison(&all, &machine));
+    }
+    Ok(())
+}
+
+fn compare<'a>(args: &BenchArgs, configuration: &'a Configuration, machine: &mut Machine) -> Result<Compared<'a>> {
+    let Configuration { sets, spec, steps } = configuration;
+    let course = data::open(&spec.data)?;
+    let floor = Floor::of(spec, &course, *steps, machine.rates(spec.threads)?)?;
+    let peers: Vec<ReadyPeer> =
+        args.peer.iter().map(|&peer| ReadyPeer::new(peer, args.python.as_deref(), spec, &course, *steps)).collect::<Result<_>>()?;
+    drop(course);
+    let mut ours = Vec::new();
+    let mut theirs: Vec<Beside> = args.peer.iter().map(|&peer| Beside { peer, versions: Value::Null, runs: Vec::new() }).collect();
+    for turn in 0..args.pairs {
+        let own = measure::apart(&args.spec, sets, *steps, 0)?;
+        let mut told = format!("  run {} of {}: tempograph {:.0} events/s", turn + 1, args.pairs, own.events_per_second);
+        ours.push(own);
+        for (beside, peer) in theirs.iter_mut().zip(&peers) {
+            let (run, versions) = peer.measure()?;
+            told += &format!(", {} {:.0}", beside.peer.name(), run.events_per_second);
+            beside.versions = versions;
+            beside.runs.push(run);
+        }
+        eprintln!("{told}");
+    }
+    Ok(Compared { configuration, floor, ours, peers: theirs })
+}
+
+impl Compared<'_> {
+    /// Median events a second.
+    pub fn rate(runs: &[Measured]) -> f64 {
+        median(runs.iter().map(|run| run.events_per_second)).unwrap_or(0.0)
+    }
+
+    /// Largest resident memory of any run, bytes.
+    pub fn peak(runs: &[Measured]) -> u64 {
+        runs.iter().map(|run| run.peak_memory_bytes).max().unwrap_or(0)
+    }
+
+    /// Median over the pairs of ours to a peer's events a second.
+    pub fn ratio(&self, beside: &Beside) -> Option<f64> {
+        median(self.ours.iter().zip(&beside.runs).map(|(own, other)| own.events_per_second / other.events_per_second))
+    }
+
+    /// Median over the runs of the mean step's seconds.
+    pub fn step_seconds(&self) -> f64 {
+        median(self.ours.iter().map(|run| run.step_seconds[0])).unwrap_or(0.0)
+    }
+
+    /// The floor's share of the time a step takes.
+    pub fn reached(&self) -> f64 {
+        self.floor.seconds / self.step_seconds()
+    }
+
+    /// Median allocations of a step, where they were counted.
+    pub fn allocations(&self) -> Option<f64> {
+        median(self.ours.iter().filter_map(|run| run.allocations_per_step))
+    }
+
+    /// Median share of each stage in a run's time, by name, in the order they follow each other.
+    pub fn shares(&self) -> Vec<(&str, f64)> {
+        let names = self.ours.first().map(|run| run.stages.keys()).into_iter().flatten();
+        let share = |name: &str| median(self.ours.iter().filter_map(|run| Some(run.stages.get(name)?.as_f64()? / run.seconds)));
+        names.filter_map(|name| Some((name.as_str(), share(name)?))).collect()
+    }
+
+    fn to_json(&self) -> Value {
+        let Configuration { spec, steps, .. } = self.configuration;
+        let shares: serde_json::Map<String, Value> = self.shares().into_iter().map(|(name, share)| (name.into(), json!(share))).collect();
+        let mut floor = json!(self.floor);
+        floor["reached"] = json!(self.reached());
+        let mut told = json!({
+            "data": spec.data.path, "edge_features": spec.data.edge_features, "batch": spec.train.batch, "threads": spec.threads,
+            "steps": steps, "ratio": self.peers.first().and_then(|peer| self.ratio(peer)), "floor": floor,
+            "tempograph": {
+                "events_per_second": Compared::rate(&self.ours), "step_seconds": self.step_seconds(),
+                "peak_memory_bytes": Compared::peak(&self.ours), "allocations_per_step": self.allocations(),
+                "stage_shares": shares, "runs": self.ours,
+            },
+        });
+        for beside in &self.peers {
+            told[beside.peer.name()] = json!({
+                "events_per_second": Compared::rate(&beside.runs), "ratio": self.ratio(beside),
+                "peak_memory_bytes": Compared::peak(&beside.runs), "versions": beside.versions, "runs": beside.runs,
+            });
+        }
+        told
+    }
+}
+
+/// Everything as data. `ratio` is the least of the configurations' ratios: of one configuration, its own.
+fn report(spec: &Path, all: &[Compared<'_>], machine: &Machine) -> Value {
+    let ratios = all.iter().filter_map(|one| one.ratio(one.peers.first()?));
+    json!({
+        "spec": spec, "version": env!("CARGO_PKG_VERSION"), "commit": option_env!("TEMPOGRAPH_COMMIT"),
+        "machine": { "name": table::machine_name(), "rates_by_threads": machine.known() },
+        "ratio": ratios.reduce(f64::min),
+        "configurations": all.iter().map(Compared::to_json).collect::<Vec<_>>(),
+    })
+}

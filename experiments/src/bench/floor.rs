@@ -1,0 +1,139 @@
+//! The least time a step can take on this machine: its operations at the measured rate of matrix products, or its bytes at the measured
+//! bandwidth, whichever is longer.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use tempograph_framework::{Draw, NegativeSampler, NodeId, Purpose, Queries, Update};
+use tempograph_kernels::machine;
+use tempograph_models::{StepCost, StepSizes, step_cost};
+use tempograph_trainers::Course;
+
+use crate::data;
+use crate::spec::RunSpec;
+
+/// What some threads of this machine can do.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Rates {
+    /// Floating-point operations a second in matrix products.
+    pub flops_per_second: f64,
+    /// Bytes a second to and from memory.
+    pub bytes_per_second: f64,
+}
+
+/// The machine's rates by number of threads, each measured once.
+#[derive(Default)]
+pub(super) struct Machine(BTreeMap<usize, Rates>);
+
+impl Machine {
+    /// With `threads` threads.
+    pub fn rates(&mut self, threads: usize) -> Result<Rates> {
+        if let Some(&known) = self.0.get(&threads) {
+            return Ok(known);
+        }
+        eprintln!("measuring the machine with {threads} threads");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start the threads")?;
+        let rates = pool.install(|| Rates { flops_per_second: machine::gemm_rate(), bytes_per_second: machine::bandwidth() });
+        self.0.insert(threads, rates);
+        Ok(rates)
+    }
+
+    /// All that were measured.
+    pub fn known(&self) -> &BTreeMap<usize, Rates> {
+        &self.0
+    }
+}
+
+/// Mean sizes of the first `steps` training steps. Sizes do not depend on weights, so the walk is one without a model: the same negatives, the
+/// same views, memories of zero.
+pub(super) fn mean_sizes(spec: &RunSpec, course: &Course, steps: usize) -> Result<StepSizes> {
+    let (log, train) = (&course.dataset.log, &spec.train);
+    let needs = spec.tgn().needs();
+    let width = needs.memory;
+    let mut history = course.history(needs);
+    let draw = Draw::new(spec.seed);
+    let negatives = NegativeSampler::new(course.candidates.clone(), train.negative_rule, draw.of(Purpose::Negatives));
+    let mut sizes = Vec::with_capacity(steps);
+    let range = course.split.train.clone();
+    for first in range.clone().step_by(train.batch).take(steps) {
+        let batch = log.batch(first..(first + train.batch).min(range.end));
+        let mut drawn = vec![NodeId::default(); batch.len() * train.negatives];
+        for (event, slots) in batch.events().zip(drawn.chunks_mut(train.negatives)) {
+            negatives.fill(0, event.id, slots)?;
+        }
+        let offsets: Vec<usize> = (0..=batch.len()).map(|i| i * train.negatives).collect();
+        let queries = Queries::of_batch(&batch, &drawn, &offsets);
+        let view = history.view(&queries, Some(&batch), draw.of(Purpose::Sampling));
+        sizes.push(StepSizes::of(&queries, &view, &batch));
+        let memory = vec![0.0; view.nodes.len() * width];
+        history.observe(&batch, &Update { nodes: view.nodes, memory })?;
+    }
+    Ok(StepSizes::mean(&sizes))
+}
+
+/// What a step costs and what it could.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Floor {
+    /// Operations a batch.
+    pub flops: f64,
+    /// Of the forward pass.
+    pub flops_forward: f64,
+    /// Of the backward pass.
+    pub flops_backward: f64,
+    /// Of the optimiser.
+    pub flops_optimiser: f64,
+    /// Bytes a batch.
+    pub bytes: f64,
+    /// The machine's rate of matrix products.
+    pub flops_per_second: f64,
+    /// The machine's bandwidth.
+    pub bytes_per_second: f64,
+    /// Least seconds a step.
+    pub seconds: f64,
+}
+
+impl Floor {
+    /// Of the steps of a configuration.
+    pub fn of(spec: &RunSpec, course: &Course, steps: usize, rates: Rates) -> Result<Floor> {
+        let cost = step_cost(spec.tgn(), data::widths(course), &mean_sizes(spec, course, steps)?);
+        Ok(Floor::new(cost, rates))
+    }
+
+    fn new(cost: StepCost, rates: Rates) -> Floor {
+        let Rates { flops_per_second, bytes_per_second } = rates;
+        Floor {
+            flops: cost.flops(),
+            flops_forward: cost.forward,
+            flops_backward: cost.backward,
+            flops_optimiser: cost.optimiser,
+            bytes: cost.bytes,
+            flops_per_second,
+            bytes_per_second,
+            seconds: (cost.flops() / flops_per_second).max(cost.bytes / bytes_per_second),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_the_longer_of_arithmetic_and_traffic() {
+        let cost = StepCost { forward: 1e9, backward: 2e9, optimiser: 1e9, bytes: 1e8 };
+        let floor = |flops_per_second, bytes_per_second| Floor::new(cost, Rates { flops_per_second, bytes_per_second }).seconds;
+        assert_eq!((floor(1e11, 1e10), floor(1e12, 1e10)), (0.04, 0.01));
+    }
+
+    #[test]
+    fn sizes_are_means_over_the_steps_that_are_trained() {
+        let sets = ["train.batch=50".into(), "train.negatives=2".into()];
+        let spec = RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &sets).unwrap();
+        let course = data::open(&spec.data).unwrap();
+        let one = mean_sizes(&spec, &course, 1).unwrap();
+        assert_eq!((one.pairs, one.receivers, one.hops[0].neighbours > 0.0), (150.0, 0.0, true));
+        let many = mean_sizes(&spec, &course, 1000).unwrap();
+        assert!(many.receivers > 0.0 && many.nodes <= 35.0 && many.pairs < 150.0, "{many:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! One run of ours: a window of training steps, timed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use tempograph_trainers::{Fit, RunFiles, Stages, StepRecord, TrainSpec, Watch, peak_memory_bytes, warm};
+
+use super::stats::median;
+use crate::allocations::allocations;
+use crate::data;
+use crate::device::{self, Device};
+use crate::model::trainee;
+use crate::spec::RunSpec;
+
+/// One run's measurement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Measured {
+    pub events_per_second: f64,
+    pub seconds: f64,
+    pub peak_memory_bytes: u64,
+    /// Seconds by stage, by name.
+    pub stages: serde_json::Map<String, serde_json::Value>,
+    /// Mean and median seconds of a step.
+    pub step_seconds: [f64; 2],
+    /// Times a step asks for memory, once the first third of the steps is done; nothing where that is not known.
+    pub allocations_per_step: Option<f64>,
+    /// Seconds of the events that happened before, without training.
+    pub warm_seconds: f64,
+}
+
+/// Trains the `steps` steps from event `from` on and says how fast. Events before it happen without training.
+pub(super) fn once(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
+    device::use_threads(spec.threads)?;
+    device::on_a_computing_thread(|| measure(spec, steps, from))
+}
+
+fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
+    let mut spec = spec.clone();
+    let mut course = data::open(&spec.data)?;
+    data::resolve(&mut spec, &course);
+    course.split.train = from..course.split.train.end.min(from + steps * spec.train.batch);
+    if course.split.train.is_empty() {
+        bail!("there is no event {from} to train on");
+    }
+    let mut model = trainee(&spec, &course, Device::parse(&spec.device)?)?;
+    let nowhere = RunFiles { folder: PathBuf::new() };
+    let stop = AtomicBool::new(false);
+    let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
+    let mut history = course.history(model.needs());
+    let begun = Instant::now();
+    warm(&mut *model, &mut history, &course.dataset.log, 0..from, spec.train.batch, &stop)?;
+    let warm_seconds = begun.elapsed().as_secs_f64();
+    let fit = Fit { course: &course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
+    let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch));
+    fit.train_after(&mut *model, history, &mut run)?;
+    run.measured(warm_seconds)
+}
+
+/// Sums up the steps of a run.
+struct Stopwatch {
+    events: usize,
+    stages: Stages,
+    /// Seconds of each step; there is room for all of them, so that watching asks for no memory.
+    steps: Vec<f64>,
+    /// Steps after which what is asked of the allocator counts.
+    warm: usize,
+    asked: [u64; 2],
+}
+
+impl Stopwatch {
+    fn new(steps: usize) -> Stopwatch {
+        Stopwatch { events: 0, stages: Stages::default(), steps: Vec::with_capacity(steps), warm: (steps / 3).max(1), asked: [0; 2] }
+    }
+
+    fn measured(&self, warm_seconds: f64) -> Result<Measured> {
+        let serde_json::Value::Object(stages) = serde_json::to_value(self.stages)? else { bail!("stages are an object") };
+        let seconds = self.stages.total();
+        let counted = self.steps.len().saturating_sub(self.warm);
+        Ok(Measured {
+            events_per_second: self.events as f64 / seconds,
+            seconds,
+            peak_memory_bytes: peak_memory_bytes(),
+            stages,
+            step_seconds: [seconds / self.steps.len() as f64, median(self.steps.iter().copied()).unwrap_or(seconds)],
+            allocations_per_step: (counted > 0).then(|| (self.asked[1] - self.asked[0]) as f64 / counted as f64),
+            warm_seconds,
+        })
+    }
+}
+
+impl Watch for Stopwatch {
+    fn step(&mut self, _: usize, _: usize, _: usize, record: &StepRecord) {
+        self.events += record.events;
+        self.stages.add(&record.stages);
+        self.steps.push(record.stages.total());
+        if self.steps.len() <= self.warm {
+            self.asked[0] = allocations();
+        }
+        self.asked[1] = allocations();
+    }
+}
+
+/// Measures in a process of its own, so that neither side warms or crowds the other's memory.
+pub(super) fn apart(spec: &Path, sets: &[String], steps: usize, from: usize) -> Result<Measured> {
+    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+    command.arg("bench").arg(spec).args(["--once", "--steps", &steps.to_string(), "--from", &from.to_string()]);
+    sets.iter().for_each(|set| {
+        command.args(["--set", set]);
+    });
+    let output = command.output()?;
+    if !output.status.success() {
+        bail!("a measuring run failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}

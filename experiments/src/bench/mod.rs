@@ -1,0 +1,127 @@
+//! `tempograph bench`: training throughput, alone or beside peers on the same events, turn by turn; cost over the length of the history; the
+//! time one served event takes.
+
+mod compare;
+mod configuration;
+mod floor;
+mod measure;
+mod peer;
+mod plot;
+mod scale;
+mod serve;
+mod stats;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::spec::RunSpec;
+use configuration::configurations;
+
+/// Measure training throughput, by stage, alone or beside a peer; or, with --scale or --serve, cost over the history and of one event.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tempograph bench experiments/wikipedia.toml
+  tempograph bench experiments/paired/wikipedia.toml --peer pyg --batch 200,600 --threads 1,2 --edge-features none,zeros:172
+  tempograph bench experiments/wikipedia.toml --peer pyg --python ~/venv/bin/python --set threads=1 --json
+  tempograph bench experiments/wikipedia.toml --serve --json
+  tempograph bench experiments/wikipedia.toml --scale --out experiments/results
+
+Both sides train on the same first batches of the same events with the same batch, widths and threads, each in a process of its
+own, in turn; the ratio is the median over the pairs. A peer is installed when it is first asked for, into a folder of the user's
+cache; --python names one that is there, with torch, torch_geometric, numpy, pandas and scikit-learn.")]
+pub struct BenchArgs {
+    /// The experiment whose model, batch and data are measured.
+    spec: PathBuf,
+    /// Lay a setting over the spec.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Measure a peer beside it.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peer: Vec<Peer>,
+    /// The peer's Python [default: one made for it].
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// Batch sizes to measure [default: the spec's].
+    #[arg(long, value_delimiter = ',', value_name = "EVENTS")]
+    batch: Vec<usize>,
+    /// Numbers of threads to measure [default: the spec's].
+    #[arg(long, value_delimiter = ',')]
+    threads: Vec<usize>,
+    /// Edge features to measure: real, none, zeros:N [default: the spec's].
+    #[arg(long, value_delimiter = ',', value_name = "FEATURES")]
+    edge_features: Vec<String>,
+    /// Pairs of runs, or runs without a peer.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Steps a run; with --serve, steps trained before.
+    #[arg(long, default_value_t = 200)]
+    steps: usize,
+    /// Events a run instead: as many steps as have them, whatever the batch. With --serve, events served (2000); with --scale, lengths of the
+    /// history (1e5, 1e6 and 1e7 events).
+    #[arg(long, value_delimiter = ',')]
+    events: Vec<usize>,
+    /// Measure an event's cost over the length of the history, on the built-in stream.
+    #[arg(long, conflicts_with_all = ["peer", "serve", "batch", "threads", "edge_features"])]
+    scale: bool,
+    /// Measure one event served at a time: update and score, in this process.
+    #[arg(long, conflicts_with_all = ["peer", "batch", "threads", "edge_features"])]
+    serve: bool,
+    /// With --scale, also write the table and a plot into this folder, as scale.md and scale.svg.
+    #[arg(long, requires = "scale", value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Print everything as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Measure once, in this process, and print that as JSON: what each run of a comparison does.
+    #[arg(long, hide = true)]
+    once: bool,
+    /// With --once, first let the events before this one happen without training.
+    #[arg(long, hide = true, default_value_t = 0)]
+    from: usize,
+}
+
+/// A system to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Peer {
+    /// PyTorch Geometric's TGN example.
+    Pyg,
+    /// TGM's TGN example (tgm-lib).
+    Tgm,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Pyg => "pyg",
+            Peer::Tgm => "tgm",
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A spec or data problem, or a peer that does not run.
+pub fn run(args: &BenchArgs) -> Result<()> {
+    if args.steps == 0 || args.pairs == 0 || args.events.contains(&0) {
+        bail!("--steps {}, --pairs {} and --events must be at least 1", args.steps, args.pairs);
+    }
+    if args.scale {
+        return scale::run(args);
+    }
+    if args.events.len() > 1 {
+        bail!("--events takes one number without --scale");
+    }
+    if args.once {
+        let spec = RunSpec::read(&args.spec, &args.sets)?;
+        println!("{}", serde_json::to_string(&measure::once(&spec, args.steps, args.from)?)?);
+        return Ok(());
+    }
+    if args.serve {
+        return serve::run(args);
+    }
+    compare::run(args, &configurations(args)?)
+}

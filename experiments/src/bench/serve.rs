@@ -1,0 +1,151 @@
+//! One event served at a time, without a network: it is observed, then a pair is scored.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Number, json};
+use tempograph_framework::{Event, with_weights};
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::Tgn;
+use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
+use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
+
+use super::BenchArgs;
+use super::stats::quantile;
+use crate::allocations::allocations;
+use crate::data;
+use crate::device::{self, Device};
+use crate::model::trainee;
+use crate::spec::RunSpec;
+
+/// Events served where nothing else is said.
+const EVENTS: usize = 2000;
+
+/// What serving an event took.
+struct Served {
+    update_seconds: f64,
+    score_seconds: f64,
+    allocations: u64,
+}
+
+/// Trains briefly, opens what was exported, and serves the events that follow.
+pub(super) fn run(args: &BenchArgs) -> Result<()> {
+    let spec = RunSpec::read(&args.spec, &args.sets)?;
+    if spec.data.edge_columns().map_err(anyhow::Error::msg)?.is_some_and(|columns| columns > 0) {
+        bail!("data.edge_features = \"{}\" is for comparisons; a model that reads made-up zeros is not served", spec.data.edge_features);
+    }
+    device::use_threads(spec.threads)?;
+    device::on_a_computing_thread(|| measure(args, spec))
+}
+
+fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
+    let mut course = data::open(&spec.data)?;
+    data::resolve(&mut spec, &course);
+    let trained = course.split.train.end.min(args.steps * spec.train.batch);
+    course.split.train.end = trained;
+    let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
+    eprintln!("training on {trained} events");
+    export(&spec, &course, &folder.0)?;
+    let mut engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
+    let wanted = args.events.first().copied().unwrap_or(EVENTS);
+    let events = trained..course.dataset.log.len().min(trained + wanted);
+    eprintln!("serving {} events", events.len());
+    let served = serve(&mut engine, &course, events)?;
+    show(args, &spec, &served)
+}
+
+/// A folder that is removed with everything in it.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays behind in the system's temporary files does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Unwatched;
+
+impl Watch for Unwatched {}
+
+/// Trains on the training split and writes an artifact that has seen it.
+fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
+    let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
+    let nowhere = RunFiles { folder: PathBuf::new() };
+    let stop = AtomicBool::new(false);
+    let fit = Fit { course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
+    let mut trained = trainee(spec, course, Device::Cpu)?;
+    fit.train_once(&mut *trained, &mut Unwatched)?;
+    let mut history = course.history(trained.needs());
+    warm(&mut *trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
+    let widths = data::widths(course);
+    let model = with_weights::<Cpu, _>(Tgn::new(spec.tgn(), widths, spec.seed, &Default::default()), trained.weights())?;
+    Export { model: &model, history: &history, dataset: &course.dataset, widths, batch: spec.train.batch, replace: true }.write(folder)?;
+    Ok(())
+}
+
+/// Observes each event and scores its pair just after it. The first tenth warms the engine and is not among what is returned.
+fn serve(engine: &mut Engine, course: &Course, events: std::ops::Range<usize>) -> Result<Vec<Served>> {
+    let warm = events.len() / 10;
+    let mut served = Vec::with_capacity(events.len());
+    for (i, event) in course.dataset.log.batch(events).events().enumerate() {
+        let (told, asked) = ([request(course, event)?], [query(course, event)]);
+        let before = allocations();
+        let begun = Instant::now();
+        engine.observe(&told, Granularity::Event)?;
+        let observed = begun.elapsed().as_secs_f64();
+        let scores = engine.score(&asked, &[])?;
+        let (whole, after) = (begun.elapsed().as_secs_f64(), allocations());
+        std::hint::black_box(scores);
+        if i >= warm {
+            served.push(Served { update_seconds: observed, score_seconds: whole - observed, allocations: after - before });
+        }
+    }
+    if served.is_empty() {
+        bail!("no event is left to serve");
+    }
+    Ok(served)
+}
+
+/// The event in the user's own ids and time.
+fn request(course: &Course, event: Event) -> Result<NewEvent> {
+    let (ids, unit) = (&course.dataset.ids, &course.dataset.time_unit);
+    let time = match unit.scale {
+        1 => Number::from(event.time.0),
+        _ => Number::from_f64(unit.from_ticks(event.time)).context("a time is a number")?,
+    };
+    let features = course.features.edges.as_ref().map(|rows| rows.row(event.id.0).to_vec());
+    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features })
+}
+
+fn query(course: &Course, event: Event) -> PairQuery {
+    let ids = &course.dataset.ids;
+    PairQuery { src: ids.own(event.src), dst: ids.own(event.dst), time: None }
+}
+
+fn show(args: &BenchArgs, spec: &RunSpec, served: &[Served]) -> Result<()> {
+    let micros = |of: fn(&Served) -> f64, share: f64| 1e6 * quantile(served.iter().map(of), share).unwrap_or(f64::NAN);
+    let both = |one: &Served| one.update_seconds + one.score_seconds;
+    let allocations = served.iter().map(|one| one.allocations).sum::<u64>() as f64 / served.len() as f64;
+    if args.json {
+        let all = json!({
+            "data": spec.data.path, "threads": device::threads(), "events": served.len(),
+            "update_score_p50_us": micros(both, 0.5), "update_score_p99_us": micros(both, 0.99),
+            "update_p50_us": micros(|one| one.update_seconds, 0.5), "update_p99_us": micros(|one| one.update_seconds, 0.99),
+            "score_p50_us": micros(|one| one.score_seconds, 0.5), "score_p99_us": micros(|one| one.score_seconds, 0.99),
+            "allocations_per_event": allocations,
+        });
+        println!("{all:#}");
+        return Ok(());
+    }
+    println!("{}, {} events one at a time, {} threads", spec.data.path, served.len(), device::threads());
+    println!("update + score  median {:>7.1} µs   99 % within {:>7.1} µs", micros(both, 0.5), micros(both, 0.99));
+    let (update, score) = (|one: &Served| one.update_seconds, |one: &Served| one.score_seconds);
+    println!("update          median {:>7.1} µs   99 % within {:>7.1} µs", micros(update, 0.5), micros(update, 0.99));
+    println!("score           median {:>7.1} µs   99 % within {:>7.1} µs", micros(score, 0.5), micros(score, 0.99));
+    println!("allocations     {allocations:.1} an event");
+    Ok(())
+}
