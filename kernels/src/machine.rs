@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use crate::cpu::Precision;
 use crate::cpu::gemm::{Into, Matrix, Packed, multiply};
 use crate::cpu::simd::vectorised;
 
@@ -27,7 +28,7 @@ pub fn gemm_rate() -> f64 {
             let (lhs, rhs) = (vec![0.5f32; rows * inner], vec![0.25f32; inner * columns]);
             let mut out = vec![0.0f32; rows * columns];
             let mut packed = Packed::default();
-            packed.rows(Matrix::new(&rhs, inner, columns, columns));
+            packed.rows(Matrix::new(&rhs, inner, columns, columns), Precision::F32);
             let mut product = || multiply(&mut out, columns, Into::Replace, Matrix::new(&lhs, rows, inner, inner), &packed);
             product();
             let start = Instant::now();
