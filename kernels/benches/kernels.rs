@@ -9,8 +9,9 @@ use std::sync::Arc;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use tempograph_kernels::cpu::{
-    Activation, Attending, CellGradients, CellWeights, InputGradient, Linear, MemoryUpdate, PaddedRows, PairGradients, PairInputs,
-    PairScores, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, TimeWeights, adam_step, head_stride,
+    Activation, Attending, CellGradients, CellWeights, InputGradient, Linear, LinearWeights, MemoryUpdate, PaddedRows, PairGradients,
+    PairInputs, PairScores, Precision, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, TimeWeights, Version, adam_step,
+    head_stride,
 };
 use tempograph_kernels::tensor::{Backend, Cpu, Tensor, TensorData};
 use tempograph_kernels::{AdamStep, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, gather_rows, time_encode};
@@ -117,7 +118,7 @@ impl Update {
 
     fn forward(&mut self) {
         let [w_ih, w_hh, b_ih, b_hh] = &self.weights;
-        let weights = CellWeights { w_ih, w_hh, b_ih, b_hh };
+        let weights = CellWeights { w_ih, w_hh, b_ih, b_hh, version: Version::fresh(), precision: Precision::F32 };
         self.kernel.forward(&self.plan, Cell::Gru, weights, self.time.weights(), &mut self.out);
     }
 
@@ -189,7 +190,7 @@ impl Attention {
     }
 
     fn weights(&self) -> ProjectionWeights<'_> {
-        ProjectionWeights { key: &self.key, value: &self.value, heads: HEADS }
+        ProjectionWeights { key: &self.key, value: &self.value, heads: HEADS, version: Version::fresh(), precision: Precision::F32 }
     }
 
     fn table(&self) -> Table<'_> {
@@ -232,7 +233,11 @@ fn linear_forward(bencher: Bencher, [rows, inputs, outputs]: [usize; 3]) {
     let (x, weight, bias) = (padded_rows(31, rows, inputs), numbers(32, outputs * inputs), numbers(33, outputs));
     let (mut map, mut y) = (Linear::default(), PaddedRows::default());
     let operations = ItemsCount::new(2 * rows * inputs * outputs);
-    bencher.counter(operations).bench_local(|| map.forward(&x, &weight, Some(&bias), Activation::None, &mut y));
+    bencher.counter(operations).bench_local(|| {
+        // a training step packs its weights anew
+        let weights = LinearWeights { weight: &weight, bias: Some(&bias), version: Version::fresh(), precision: Precision::F32 };
+        map.forward(&x, weights, Activation::None, &mut y);
+    });
 }
 
 #[divan::bench(args = MAPS)]
