@@ -29,8 +29,8 @@
 mod adam;
 mod autodiff;
 mod cpu;
-#[cfg(feature = "cuda")]
-mod cuda;
+#[cfg(feature = "cube")]
+mod cube;
 mod dropout;
 mod flex;
 #[cfg(feature = "cuda")]
@@ -44,6 +44,8 @@ mod rows;
 pub mod tensor;
 
 pub use adam::AdamStep;
+#[cfg(feature = "cube")]
+pub use cube::launches;
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
 pub use gpu::gpus;

@@ -19,3 +19,13 @@ pub use burn_cuda::CudaDevice;
 /// [`Cuda`] with a tape for gradients.
 #[cfg(feature = "cuda")]
 pub type CudaTape = Autodiff<Cuda>;
+
+/// Tensors on a device that Vulkan drives, a processor's software device among them: what the kernels for GPUs are tested on.
+#[cfg(feature = "wgpu")]
+pub type Wgpu = burn_wgpu::Wgpu<f32, i32, u32>;
+/// A device by its kind and number.
+#[cfg(feature = "wgpu")]
+pub use burn_wgpu::WgpuDevice;
+/// [`Wgpu`] with a tape for gradients.
+#[cfg(feature = "wgpu")]
+pub type WgpuTape = Autodiff<Wgpu>;
