@@ -45,7 +45,10 @@ pub mod tensor;
 
 pub use adam::AdamStep;
 #[cfg(feature = "cube")]
-pub use cube::launches;
+pub use cube::{
+    DeviceEvents, DeviceHistory, DeviceOps, DevicePast, DeviceRoots, DeviceRules, DeviceScores, HostPast, allow_tf32, device_attention,
+    device_memory_update, device_roots, launches,
+};
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
 pub use gpu::gpus;

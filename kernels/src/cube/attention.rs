@@ -3,7 +3,7 @@ use super::dropout::{Mask, MaskLaunch, factor};
 use super::math::{cos, time_argument};
 use super::plans::AttentionSpans;
 use super::span::{Device, Span, cubes, zeros};
-use crate::{AttentionPlan, ScoreActivation};
+use crate::{AttentionPlan, Dropout, ScoreActivation};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -31,20 +31,20 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// The shape of `plan`, which fits `inputs`.
     pub(super) fn new<R: CubeRuntime>(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> Self {
         plan.neighbours.check();
+        assert_eq!(inputs[1].shape()[1], plan.neighbours.roots, "roots of query");
+        Self::of(plan.neighbours.k, plan.edge_width(), &Constants::of(plan), inputs)
+    }
+
+    /// That of `k` neighbours with `e` columns of edge features.
+    pub(super) fn of<R: CubeRuntime>(k: usize, e: usize, constants: &Constants, inputs: &[CubeTensor<R>; 4]) -> Self {
         let [hidden, query, freq, phase] = inputs.each_ref().map(TensorMetadata::shape);
-        let shape = Self {
-            heads: query[0],
-            k: plan.neighbours.k,
-            w: hidden[1],
-            e: plan.edge_width(),
-            t: freq[0],
-            leaky: matches!(plan.activation, ScoreActivation::LeakyRelu(_)),
-            dropout: plan.dropout.is_some(),
-        };
-        assert_eq!(query[..], [shape.heads, plan.neighbours.roots, shape.x()], "shape of query");
-        assert_eq!(phase[..], [shape.t], "shape of phase");
+        let leaky = matches!(constants.activation, ScoreActivation::LeakyRelu(_));
+        let shape = Self { heads: query[0], k, w: hidden[1], e, t: freq[0], leaky, dropout: constants.dropout.is_some() };
+        assert_eq!(query[2], shape.x(), "width of query");
+        assert_eq!(phase[0], shape.t, "width of phase");
         shape
     }
 
@@ -85,10 +85,8 @@ fn element(neighbours: &Neighbourhood, slot: usize, x: usize, #[comptime] shape:
         if comptime!(shape.e > 0) {
             value = neighbours.table[neighbours.feature[slot] as usize * e + x - w];
         }
-    } else if x < w + e + t {
-        if comptime!(shape.t > 0) {
-            value = cos(time_argument(neighbours.dt[slot], &neighbours.freq, &neighbours.phase, x - w - e));
-        }
+    } else if comptime!(shape.t > 0) && x < w + e + t {
+        value = cos(time_argument(neighbours.dt[slot], &neighbours.freq, &neighbours.phase, x - w - e));
     }
     value
 }
@@ -239,43 +237,69 @@ impl<R: CubeRuntime> Inputs<R> {
     }
 }
 
-/// The constant of the activation.
-pub(super) fn activation(plan: &AttentionPlan) -> f32 {
-    match plan.activation {
-        ScoreActivation::Scaled(scale) => scale,
-        ScoreActivation::LeakyRelu(slope) => slope,
-    }
+/// What is done to scores and weights.
+#[derive(Clone, Copy)]
+pub(super) struct Constants {
+    pub(super) activation: ScoreActivation,
+    pub(super) dropout: Option<Dropout>,
 }
 
-pub(super) fn mask<R: CubeRuntime>(plan: &AttentionPlan) -> MaskLaunch<R> {
-    let (rate, seed) = plan.dropout.map_or((0.0, 0), |dropout| (dropout.rate, dropout.mixed_seed()));
-    MaskLaunch::new(rate, (seed >> 32) as u32, seed as u32)
+impl Constants {
+    pub(super) fn of(plan: &AttentionPlan) -> Self {
+        Self { activation: plan.activation, dropout: plan.dropout }
+    }
+
+    /// The one number of the activation.
+    pub(super) fn activation(&self) -> f32 {
+        match self.activation {
+            ScoreActivation::Scaled(scale) => scale,
+            ScoreActivation::LeakyRelu(slope) => slope,
+        }
+    }
+
+    pub(super) fn mask<R: CubeRuntime>(&self) -> MaskLaunch<R> {
+        let (rate, seed) = self.dropout.map_or((0.0, 0), |dropout| (dropout.rate, dropout.mixed_seed()));
+        MaskLaunch::new(rate, (seed >> 32) as u32, seed as u32)
+    }
 }
 
 /// Output `[H, R, X]`, weights `[H, R, K]`, and the plan for the backward pass.
 pub(super) fn forward<R: CubeRuntime>(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> [CubeTensor<R>; 3] {
     let device = Device::of(&inputs[0]);
     let shape = Shape::new(plan, inputs);
-    let (roots, k) = (plan.neighbours.roots, shape.k);
-    let sent = AttentionSpans::send(&device, plan, inputs[0].shape()[0]);
-    let kept = device.tensor(&sent.all, [sent.all.len()]);
-    let (heads, x) = (shape.heads, shape.x());
+    let n = inputs[0].shape()[0];
+    let sent = AttentionSpans::send(&device, plan, n);
+    let kept = device.tensor(&sent, [sent.len()]);
+    let [output, weights] = attend(&device, &Constants::of(plan), &shape, &AttentionSpans::within(&sent, plan, n), inputs);
+    [output, weights, kept]
+}
+
+/// Output `[H, R, X]` and weights `[H, R, K]` of neighbours that are on the device.
+pub(super) fn attend<R: CubeRuntime>(
+    device: &Device<R>,
+    constants: &Constants,
+    shape: &Shape,
+    sent: &AttentionSpans<R>,
+    inputs: &[CubeTensor<R>; 4],
+) -> [CubeTensor<R>; 2] {
+    let Shape { heads, k, .. } = *shape;
+    let (roots, x) = (inputs[1].shape()[1], shape.x());
     if heads * roots * k == 0 {
-        return [zeros(&inputs[1]), device.tensor(&device.empty(0), [heads, roots, k]), kept];
+        return [zeros(&inputs[1]), device.tensor(&device.empty(0), [heads, roots, k])];
     }
     let (out, weights) = (device.empty(heads * roots * x), device.empty(heads * roots * k));
-    let spans = Inputs::new(&device, inputs);
+    let spans = Inputs::new(device, inputs);
     forward_kernel::launch::<R>(
         &device.client,
         cubes(heads * roots),
         CubeDim::new_1d(UNITS),
-        spans.neighbourhood(&sent),
+        spans.neighbourhood(sent),
         spans.query.arg(),
-        mask(plan),
-        activation(plan),
+        constants.mask(),
+        constants.activation(),
         weights.arg(),
         out.arg(),
-        shape,
+        *shape,
     );
-    [device.tensor(&out, [heads, roots, x]), device.tensor(&weights, [heads, roots, k]), kept]
+    [device.tensor(&out, [heads, roots, x]), device.tensor(&weights, [heads, roots, k])]
 }

@@ -1,5 +1,5 @@
 //! Gradients of temporal attention. Neighbours are put together again; only their weights were kept.
-use super::attention::{Inputs, Neighbourhood, Shape, UNITS, activation, dots, keep, mask, mix, slope};
+use super::attention::{Constants, Inputs, Neighbourhood, Shape, UNITS, dots, keep, mix, slope};
 use super::dropout::Mask;
 use super::math::{sin, time_argument};
 use super::plans::AttentionSpans;
@@ -61,9 +61,9 @@ fn query_kernel(
             dropped = weight * kept;
             score = weight * (grads[slot] * kept - mean);
             if comptime!(shape.leaky) {
-                score = score * slope(scores[slot], activation, shape);
+                score *= slope(scores[slot], activation, shape);
             } else {
-                score = score * activation;
+                score *= activation;
             }
         }
         shares.dropped[at * k + slot] = dropped;
@@ -167,13 +167,27 @@ pub(super) fn backward<R: CubeRuntime>(
 ) -> [CubeTensor<R>; 4] {
     let device = Device::of(grad);
     let shape = Shape::new(plan, inputs);
-    let (n, roots) = (inputs[0].shape()[0], plan.neighbours.roots);
-    let (heads, k, x) = (shape.heads, shape.k, shape.x());
+    let sent = AttentionSpans::within(&device.span(sent), plan, inputs[0].shape()[0]);
+    gradients(&device, &Constants::of(plan), &shape, &sent, inputs, weights, grad)
+}
+
+/// As [`backward`], of neighbours that are on the device.
+pub(super) fn gradients<R: CubeRuntime>(
+    device: &Device<R>,
+    constants: &Constants,
+    shape: &Shape,
+    sent: &AttentionSpans<R>,
+    inputs: &[CubeTensor<R>; 4],
+    weights: &CubeTensor<R>,
+    grad: &CubeTensor<R>,
+) -> [CubeTensor<R>; 4] {
+    let (n, roots) = (inputs[0].shape()[0], inputs[1].shape()[1]);
+    let Shape { heads, k, .. } = *shape;
+    let x = shape.x();
     if heads * roots * k == 0 {
         return inputs.each_ref().map(zeros);
     }
-    let sent = AttentionSpans::within(device.span(sent), plan, n);
-    let spans = Inputs::new(&device, inputs);
+    let spans = Inputs::new(device, inputs);
     let (weights, grad) = (device.span(weights), device.span(grad));
     let [dropped, score] = [(); 2].map(|()| device.empty(heads * roots * k));
     let shares = || SharesLaunch::new(dropped.arg(), score.arg());
@@ -182,15 +196,15 @@ pub(super) fn backward<R: CubeRuntime>(
         &device.client,
         cubes(heads * roots),
         CubeDim::new_1d(UNITS),
-        spans.neighbourhood(&sent),
+        spans.neighbourhood(sent),
         spans.query.arg(),
         grad.arg(),
-        mask(plan),
-        activation(plan),
+        constants.mask(),
+        constants.activation(),
         weights.arg(),
         shares(),
         query.arg(),
-        shape,
+        *shape,
     );
     let times = device.empty(roots * 2 * padded(shape.t));
     if shape.t > 0 {
@@ -198,12 +212,12 @@ pub(super) fn backward<R: CubeRuntime>(
             &device.client,
             cubes(roots),
             CubeDim::new_1d(UNITS),
-            spans.neighbourhood(&sent),
+            spans.neighbourhood(sent),
             spans.query.arg(),
             grad.arg(),
             shares(),
             times.arg(),
-            shape,
+            *shape,
             padded(shape.t),
         );
     }
@@ -221,9 +235,9 @@ pub(super) fn backward<R: CubeRuntime>(
             shares(),
             rows.arg(),
             roots as u32,
-            shape,
+            *shape,
         );
     }
-    let [freq, phase] = sum_shares(&device, &times, if shape.t > 0 { roots } else { 0 }, shape.t);
+    let [freq, phase] = sum_shares(device, &times, if shape.t > 0 { roots } else { 0 }, shape.t);
     [hidden, device.tensor(&query, [heads, roots, x]), freq, phase]
 }

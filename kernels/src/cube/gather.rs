@@ -1,7 +1,7 @@
 //! Rows of a matrix by number, and back.
 use super::plans::group;
 use super::reduce::{COLUMNS, ROWS, down};
-use super::span::{Device, Parcel, UNITS, cubes, padded, units};
+use super::span::{Device, Parcel, Places, Span, UNITS, cubes, units};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -49,11 +49,16 @@ pub(super) fn gather<R: CubeRuntime>(hidden: &CubeTensor<R>, rows: &[u32]) -> Cu
     let device = Device::of(hidden);
     let [count, width] = hidden.shape().dims();
     assert!(rows.iter().all(|&row| (row as usize) < count), "a row is not below {count}");
+    let mut parcel = Parcel::default();
+    parcel.integers(rows.iter().copied());
+    let sent = device.send(parcel).part(0, rows.len());
+    gather_span(&device, &device.span(hidden), &sent, width)
+}
+
+/// `hidden[rows]`, `[rows, width]`.
+pub(super) fn gather_span<R: CubeRuntime>(device: &Device<R>, hidden: &Span<R>, rows: &Span<R>, width: usize) -> CubeTensor<R> {
     let (tensor, out) = device.matrix(rows.len(), width);
     if out.len() > 0 {
-        let mut parcel = Parcel::default();
-        parcel.integers(rows.iter().copied());
-        let (hidden, rows) = (device.span(hidden), device.send(parcel));
         let (count, dim) = (units(out.len()), CubeDim::new_1d(UNITS));
         gather_kernel::launch::<R>(&device.client, count, dim, hidden.arg(), rows.arg(), out.arg(), width);
     }
@@ -63,19 +68,30 @@ pub(super) fn gather<R: CubeRuntime>(hidden: &CubeTensor<R>, rows: &[u32]) -> Cu
 /// Gradient of `hidden`, which has `count` rows.
 pub(super) fn gather_backward<R: CubeRuntime>(grad: &CubeTensor<R>, rows: &[u32], count: usize) -> CubeTensor<R> {
     let device = Device::of(grad);
-    let [_, width] = grad.shape().dims();
+    let (starts, positions) = group(count, 0..rows.len() as u32, rows);
+    let lens = [starts.len(), positions.len()];
+    let mut parcel = Parcel::default();
+    parcel.integers(starts);
+    parcel.integers(positions);
+    let sent = device.send(parcel);
+    let mut places = Places::default();
+    let [starts, positions] = lens.map(|len| sent.part(places.next(len), len));
+    scatter_span(&device, &device.span(grad), [&starts, &positions], count, grad.shape()[1])
+}
+
+/// The sums of the rows of `grad` that each of `count` groups names, `[count, width]`.
+pub(super) fn scatter_span<R: CubeRuntime>(
+    device: &Device<R>,
+    grad: &Span<R>,
+    [starts, positions]: [&Span<R>; 2],
+    count: usize,
+    width: usize,
+) -> CubeTensor<R> {
     let (tensor, out) = device.matrix(count, width);
     if out.len() > 0 {
-        let (starts, positions) = group(count, 0..rows.len() as u32, rows);
-        let (starts_len, positions_len) = (starts.len(), positions.len());
-        let mut parcel = Parcel::default();
-        parcel.integers(starts);
-        parcel.integers(positions);
-        let sent = device.send(parcel);
-        let (starts, positions) = (sent.part(0, starts_len), sent.part(padded(starts_len), positions_len));
         let (launch, dim) = (cubes(count), CubeDim::new_2d(COLUMNS, ROWS));
-        let grad = device.span(grad);
-        scatter_kernel::launch::<R>(&device.client, launch, dim, grad.arg(), starts.arg(), positions.arg(), out.arg(), count as u32, width);
+        let groups = (starts.arg(), positions.arg());
+        scatter_kernel::launch::<R>(&device.client, launch, dim, grad.arg(), groups.0, groups.1, out.arg(), count as u32, width);
     }
     tensor
 }

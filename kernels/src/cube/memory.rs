@@ -1,6 +1,7 @@
 //! The memory update: messages and gates in kernels, the two products between them.
 use super::math::{cos, sigmoid, tanh, time_argument};
 use super::plans::{EMPTY, MailSpans, NONE};
+use super::products::product;
 use super::span::{Device, Places, Span, UNITS, transposed, units};
 use crate::{Cell, MailPlan};
 use burn::tensor::TensorMetadata;
@@ -22,15 +23,22 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// The shape of `plan`, which fits `weights`.
     pub(super) fn new<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> Self {
-        let shape = Self { mails: plan.rows.len(), d: weights[1].shape()[1], e: plan.edge_width(), t: weights[4].shape()[0], cell };
+        let shape = Self::of(plan.rows.len(), plan.edge_width(), cell, weights);
+        plan.check(shape.d);
+        shape
+    }
+
+    /// That of so many mails with `e` columns of edge features.
+    pub(super) fn of<R: CubeRuntime>(mails: usize, e: usize, cell: Cell, weights: &[CubeTensor<R>; 6]) -> Self {
+        let shape = Self { mails, d: weights[1].shape()[1], e, t: weights[4].shape()[0], cell };
         let (gates, x) = (shape.gates(), shape.x());
         let expected: [&[usize]; 6] = [&[gates, x], &[gates, shape.d], &[gates], &[gates], &[shape.t], &[shape.t]];
         let names = ["w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
         for ((tensor, expected), name) in weights.iter().zip(expected).zip(names) {
             assert_eq!(&tensor.shape()[..], expected, "shape of {name}");
         }
-        plan.check(shape.d);
         shape
     }
 
@@ -120,7 +128,7 @@ fn message_kernel(
         let e = comptime!(shape.e);
         let marked = parts.rows[mail];
         let full = marked & EMPTY == 0;
-        let row = (marked & !EMPTY) as usize;
+        let row = select(marked == NONE, 0u32, marked & !EMPTY) as usize;
         let mut value = 0.0f32;
         if column < d {
             let memory = parts.memory[row * d + column];
@@ -208,10 +216,21 @@ pub(super) fn forward<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[Cu
     let device = Device::of(&weights[0]);
     let shape = Shape::new(plan, cell, weights);
     let sent = MailSpans::send(&device, plan, shape.d);
-    let kept = Kept::new(&device, &shape);
+    update(&device, &shape, &sent, plan.unique, weights)
+}
+
+/// As [`forward`], of `unique` rows whose mail is on the device.
+pub(super) fn update<R: CubeRuntime>(
+    device: &Device<R>,
+    shape: &Shape,
+    sent: &MailSpans<R>,
+    unique: usize,
+    weights: &[CubeTensor<R>; 6],
+) -> [CubeTensor<R>; 2] {
+    let kept = Kept::new(device, shape);
     let kept_tensor = device.tensor(&kept.all, [kept.all.len()]);
     if shape.mails * shape.d == 0 {
-        return [device.tensor(&sent.memory, [plan.unique, shape.d]), kept_tensor];
+        return [device.tensor(&sent.memory, [unique, shape.d]), kept_tensor];
     }
     let [w_ih, w_hh, b_ih, b_hh, freq, phase] = weights;
     let [b_ih, b_hh, freq, phase] = [b_ih, b_hh, freq, phase].map(|tensor| device.span(tensor));
@@ -234,14 +253,14 @@ pub(super) fn forward<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[Cu
         kept.own.arg(),
         kept.rows.arg(),
         kept.dt.arg(),
-        shape,
+        *shape,
     );
     let [input, recurrent] = [(&kept.message, shape.x(), w_ih), (&kept.own, shape.d, w_hh)].map(|(rows, width, weight)| {
         let (out, product) = device.matrix(shape.mails, shape.gates());
-        device.product(device.tensor(rows, [shape.mails, width]), transposed(weight), out);
+        product(device.tensor(rows, [shape.mails, width]), transposed(weight), out);
         product
     });
-    let (output, out) = device.matrix(plan.unique, shape.d);
+    let (output, out) = device.matrix(unique, shape.d);
     cell_kernel::launch::<R>(
         &device.client,
         units(out.len()),
@@ -251,7 +270,7 @@ pub(super) fn forward<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[Cu
         sent.mail_of.arg(),
         kept.gates.arg(),
         out.arg(),
-        shape,
+        *shape,
     );
     [output, kept_tensor]
 }

@@ -1,7 +1,8 @@
 //! Gradients of the memory update's weights.
 use super::memory::{Kept, Shape};
-use super::plans::EMPTY;
+use super::plans::{EMPTY, NONE};
 use super::reduce::sum_rows;
+use super::products::product;
 use super::span::{Device, UNITS, transposed, units, zeros};
 use super::time;
 use crate::{Cell, MailPlan};
@@ -26,7 +27,10 @@ fn cell_kernel(cells: &Cells, grad: &Array<f32>, input: &mut Array<f32>, recurre
         let d = comptime!(shape.d);
         let mail = i / d;
         let column = i % d;
-        let grad = grad[(cells.rows[mail] & !EMPTY) as usize * d + column];
+        let marked = cells.rows[mail];
+        // a mail that nobody reads changes nothing
+        let row = select(marked == NONE, 0u32, marked & !EMPTY) as usize;
+        let grad = select(marked == NONE, 0.0f32, grad[row * d + column]);
         if comptime!(shape.cell == Cell::Gru) {
             let start = mail * 4 * d + column;
             let r = cells.gates[start];
@@ -69,14 +73,24 @@ pub(super) fn backward<R: CubeRuntime>(
     kept: &CubeTensor<R>,
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 6] {
-    let device = Device::of(grad);
     let shape = Shape::new(plan, cell, weights);
-    let Shape { mails, d, t, .. } = shape;
+    gradients(&Device::of(grad), &shape, weights, kept, grad)
+}
+
+/// As [`backward`], of an update whose mail was on the device.
+pub(super) fn gradients<R: CubeRuntime>(
+    device: &Device<R>,
+    shape: &Shape,
+    weights: &[CubeTensor<R>; 6],
+    kept: &CubeTensor<R>,
+    grad: &CubeTensor<R>,
+) -> [CubeTensor<R>; 6] {
+    let Shape { mails, d, t, .. } = *shape;
     let (x, gates) = (shape.x(), shape.gates());
     if mails * d == 0 {
         return weights.each_ref().map(zeros);
     }
-    let kept = Kept::within(device.span(kept), &shape);
+    let kept = Kept::within(device.span(kept), shape);
     let (input, into_input) = device.matrix(mails, gates);
     let (recurrent, into_recurrent) = device.matrix(mails, gates);
     let dim = CubeDim::new_1d(UNITS);
@@ -88,22 +102,22 @@ pub(super) fn backward<R: CubeRuntime>(
         device.span(grad).arg(),
         into_input.arg(),
         into_recurrent.arg(),
-        shape,
+        *shape,
     );
     let [w_ih, w_hh] = [(&input, &kept.message, x), (&recurrent, &kept.own, d)].map(|(into, rows, width)| {
         let (out, _) = device.matrix(gates, width);
-        device.product(transposed(into), device.tensor(rows, [mails, width]), out.clone());
+        product(transposed(into), device.tensor(rows, [mails, width]), out.clone());
         out
     });
-    let [b_ih, b_hh] = [&into_input, &into_recurrent].map(|into| device.tensor(&sum_rows(&device, into, mails, gates), [gates]));
+    let [b_ih, b_hh] = [&into_input, &into_recurrent].map(|into| device.tensor(&sum_rows(device, into, mails, gates), [gates]));
     let [freq, phase] = [4, 5].map(|i| device.span(&weights[i]));
     let [freq, phase] = if t == 0 {
         [4, 5].map(|i| zeros(&weights[i]))
     } else {
         let (out, encoding) = device.matrix(mails, t);
-        device.product(input, slice(weights[0].clone(), &[0..gates, x - t..x]), out);
+        product(input, slice(weights[0].clone(), &[0..gates, x - t..x]), out);
         mask_kernel::launch::<R>(&device.client, units(mails * t), dim, kept.rows.arg(), encoding.arg(), t);
-        time::gradients(&device, mails, &kept.dt, [&freq, &phase], &encoding)
+        time::gradients(device, mails, &kept.dt, [&freq, &phase], &encoding)
     };
     [w_ih, w_hh, b_ih, b_hh, freq, phase]
 }

@@ -64,15 +64,13 @@ impl<R: CubeRuntime> MailSpans<R> {
 
 /// An [`AttentionPlan`] on a device.
 pub(super) struct AttentionSpans<R: CubeRuntime> {
-    /// All of it, to be kept for the backward pass.
-    pub(super) all: Span<R>,
     /// `[R]`
     pub(super) count: Span<R>,
     /// `[R, K]`
     pub(super) row: Span<R>,
     /// `[R, K]`
     pub(super) dt: Span<R>,
-    /// `[N + 1]` and `[R, K]`: for every row of `hidden` the valid slots that name it, ascending.
+    /// `[N + 1]` and `[R, K]`: for every row of `hidden` where its group begins, and the valid slots that name it, ascending.
     pub(super) groups: [Span<R>; 2],
     /// `[R, K]` row of `table`.
     pub(super) feature: Span<R>,
@@ -81,8 +79,8 @@ pub(super) struct AttentionSpans<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> AttentionSpans<R> {
-    /// Sends `plan`, whose hidden state has `n` rows, in one transfer.
-    pub(super) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Self {
+    /// Sends `plan`, whose hidden state has `n` rows, in one transfer. What is sent, [`within`](Self::within) finds again.
+    pub(super) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Span<R> {
         let neighbours = &plan.neighbours;
         let valid = |slot: usize| slot % neighbours.k < neighbours.count[slot / neighbours.k] as usize;
         let rows_fit = neighbours.valid_slots().all(|slot| (neighbours.row[slot as usize] as usize) < n);
@@ -100,11 +98,11 @@ impl<R: CubeRuntime> AttentionSpans<R> {
         parcel.integers(slots.into_iter().chain(std::iter::repeat_n(NONE, missing)));
         parcel.integers(table.index.iter().copied());
         parcel.floats(table.numbers());
-        Self::within(device.send(parcel), plan, n)
+        device.send(parcel)
     }
 
     /// What was sent before.
-    pub(super) fn within(all: Span<R>, plan: &AttentionPlan, n: usize) -> Self {
+    pub(super) fn within(all: &Span<R>, plan: &AttentionPlan, n: usize) -> Self {
         let (roots, slots) = (plan.neighbours.roots, plan.neighbours.row.len());
         let mut places = Places::default();
         let mut next = |len: usize| all.part(places.next(len), len);
@@ -112,7 +110,7 @@ impl<R: CubeRuntime> AttentionSpans<R> {
         let groups = [next(n + 1), next(slots)];
         let feature = next(if plan.edge_width() > 0 { slots } else { 0 });
         let table = all.part(places.end(), all.len() - places.end());
-        Self { all, count, row, dt, groups, feature, table }
+        Self { count, row, dt, groups, feature, table }
     }
 }
 

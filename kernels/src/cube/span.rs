@@ -2,7 +2,6 @@
 use burn::tensor::{Bytes, DType, Shape, TensorMetadata};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::ComputeClient;
@@ -26,10 +25,15 @@ pub fn launches() -> u64 {
     LAUNCHES.load(Ordering::Relaxed)
 }
 
+/// Counts a launch that does not go through [`cubes`].
+pub(super) fn count_launch() {
+    LAUNCHES.fetch_add(1, Ordering::Relaxed);
+}
+
 /// A launch of that many cubes, at least: a kernel looks at its number.
 pub(super) fn cubes(count: usize) -> CubeCount {
-    LAUNCHES.fetch_add(1, Ordering::Relaxed);
-    let along = count.min(AXIS);
+    count_launch();
+    let along = count.clamp(1, AXIS);
     CubeCount::Static(along as u32, count.div_ceil(along) as u32, 1)
 }
 
@@ -110,6 +114,13 @@ impl Parcel {
     }
 }
 
+#[cube(launch)]
+fn copy_kernel(from: &Array<u32>, to: &mut Array<u32>, start: u32) {
+    if ABSOLUTE_POS < to.len() {
+        to[ABSOLUTE_POS] = from[start as usize + ABSOLUTE_POS];
+    }
+}
+
 /// A device and the queue of what it is to do.
 #[derive(Clone)]
 pub(super) struct Device<R: CubeRuntime> {
@@ -127,6 +138,31 @@ impl<R: CubeRuntime> Device<R> {
     pub(super) fn empty(&self, len: usize) -> Span<R> {
         let len = padded(len);
         Span { handle: self.client.empty(4 * len), len, runtime: PhantomData }
+    }
+
+    /// The same number `len` times.
+    pub(super) fn filled(&self, len: usize, number: u32) -> Span<R> {
+        let mut parcel = Parcel::default();
+        parcel.integers(std::iter::repeat_n(number, len));
+        self.send(parcel).part(0, len)
+    }
+
+    /// Numbers `start..start + len` of `span` at a place of their own.
+    pub(super) fn copied(&self, span: &Span<R>, start: usize, len: usize) -> Span<R> {
+        let copy = self.empty(len).part(0, len);
+        copy_kernel::launch::<R>(&self.client, units(len), CubeDim::new_1d(UNITS), span.arg(), copy.arg(), start as u32);
+        copy
+    }
+
+    /// Copies numbers to the host, which waits for them.
+    pub(super) fn integers(&self, span: &Span<R>) -> Vec<u32> {
+        let bytes = self.client.read_one_unchecked(span.handle.clone());
+        u32::from_bytes(&bytes)[..span.len].to_vec()
+    }
+
+    /// As [`integers`](Device::integers), of floats.
+    pub(super) fn floats(&self, span: &Span<R>) -> Vec<f32> {
+        self.integers(span).into_iter().map(f32::from_bits).collect()
     }
 
     /// The parcel's numbers, in one transfer.
@@ -156,12 +192,6 @@ impl<R: CubeRuntime> Device<R> {
     pub(super) fn matrix(&self, rows: usize, columns: usize) -> (CubeTensor<R>, Span<R>) {
         let span = self.empty(rows * columns);
         (self.tensor(&span, [rows, columns]), span.part(0, rows * columns))
-    }
-
-    /// `left [n, m]` times `right [m, k]`, written to `out` `[n, k]`. None of `n`, `m` and `k` is 0.
-    pub(super) fn product(&self, left: CubeTensor<R>, right: CubeTensor<R>, out: CubeTensor<R>) {
-        LAUNCHES.fetch_add(1, Ordering::Relaxed);
-        matmul(left, right, Some(out), MatmulStrategy::default(), DType::F32).expect("a product of two matrices that fit");
     }
 }
 
