@@ -17,13 +17,14 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that come in through some rooms only.
-const DOORS: [(&str, &[&str]); 17] = [
+const DOORS: [(&str, &[&str]); 18] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
     ("burn-wgpu", &["kernels"]),
     ("cubecl", &["kernels"]),
-    ("cubek", &["kernels"]),
+    ("cubek-matmul", &["kernels"]),
+    ("cubek-std", &["kernels"]),
     ("cudarc", &["kernels"]),
     ("gemm", &["kernels"]),
     ("tensorboard-rs", &["trainers"]),
@@ -123,7 +124,7 @@ fn outside_crates_come_in_through_their_own_door() {
 #[test]
 fn gpus_are_features_that_are_off_unless_asked_for() {
     let kernels = manifest(&root().join("kernels"));
-    for outside in ["burn-cubecl", "burn-cuda", "burn-wgpu", "cubecl", "cubek", "cudarc"] {
+    for outside in ["burn-cubecl", "burn-cuda", "burn-wgpu", "cubecl", "cubek-matmul", "cubek-std", "cudarc"] {
         assert_eq!(kernels["dependencies"][outside].get("optional").and_then(toml::Value::as_bool), Some(true), "{outside} is optional");
     }
     for (room, _) in ROOMS {

@@ -67,9 +67,9 @@ fn written(node: u32, version: u64, width: usize) -> impl Iterator<Item = f32> {
 }
 
 /// For every node what is stored of it and what its mail is: empty or not, event, time difference and the other end's memory.
-type Rows = BTreeMap<u32, (Vec<f32>, Option<(bool, u32, f32, Vec<f32>)>)>;
+type States = BTreeMap<u32, (Vec<f32>, Option<(bool, u32, f32, Vec<f32>)>)>;
 
-fn rows_of_view(view: &View, width: usize) -> Rows {
+fn rows_of_view(view: &View, width: usize) -> States {
     let MailView::Last(plan) = &view.mail else { panic!("one mail a node") };
     let mut mails = vec![None; view.nodes.len()];
     for (mail, &row) in plan.rows.iter().enumerate() {
@@ -80,7 +80,7 @@ fn rows_of_view(view: &View, width: usize) -> Rows {
     mails.into_iter().enumerate().map(row).collect()
 }
 
-fn rows_of_device(past: &HostPast, width: usize) -> Rows {
+fn rows_of_device(past: &HostPast, width: usize) -> States {
     let row = |row: usize| (past.nodes[row], (past.memory[row * width..][..width].to_vec(), past.mail[row].clone()));
     (0..past.nodes.len()).map(row).collect()
 }
@@ -219,9 +219,9 @@ fn looking_and_observing_cost_the_same_launches_however_large_the_batch() {
 
 /// Edge features of a test's events.
 #[derive(Debug)]
-struct Features2(Vec<f32>);
+struct TwoColumns(Vec<f32>);
 
-impl Rows for Features2 {
+impl Rows for TwoColumns {
     fn width(&self) -> usize {
         2
     }
@@ -285,9 +285,9 @@ fn a_training_step_on_a_device_is_that_of_the_host_and_waits_for_nothing() {
     let (d, k) = (needs.memory, needs.neighbours);
     let log = story(11, nodes, events);
     let features: Vec<f32> = floats::<CpuTape, 1>(7, [2 * events]).into_data().to_vec().unwrap();
-    let edges: Arc<dyn Rows> = Arc::new(Features2(features.clone()));
+    let edges: Arc<dyn Rows> = Arc::new(TwoColumns(features.clone()));
     let rules = DeviceRules { memory: d, neighbours: k, other_at_read: false, update_without_mail: false, since_update: false };
-    let mut host = History::new(nodes as usize, needs, ORIGIN, tempograph_framework::Features { edges: Some(edges), nodes: None });
+    let mut host = History::new(nodes as usize, needs, ORIGIN, Features { edges: Some(edges), nodes: None });
     let mut device = WgpuHistory::new(&Default::default(), nodes as usize, ORIGIN.0, rules, (&features, 2));
     let scores = DeviceScores { activation: ScoreActivation::LeakyRelu(0.2), dropout: Some(Dropout { rate: 0.2, seed: 5 }) };
     for start in (0..events).step_by(size) {

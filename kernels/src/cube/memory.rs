@@ -256,9 +256,9 @@ pub(super) fn update<R: CubeRuntime>(
         *shape,
     );
     let [input, recurrent] = [(&kept.message, shape.x(), w_ih), (&kept.own, shape.d, w_hh)].map(|(rows, width, weight)| {
-        let (out, product) = device.matrix(shape.mails, shape.gates());
+        let (out, numbers) = device.matrix(shape.mails, shape.gates());
         product(device.tensor(rows, [shape.mails, width]), transposed(weight), out);
-        product
+        numbers
     });
     let (output, out) = device.matrix(unique, shape.d);
     cell_kernel::launch::<R>(

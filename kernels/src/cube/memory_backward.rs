@@ -1,8 +1,8 @@
 //! Gradients of the memory update's weights.
 use super::memory::{Kept, Shape};
 use super::plans::{EMPTY, NONE};
-use super::reduce::sum_rows;
 use super::products::product;
+use super::reduce::sum_rows;
 use super::span::{Device, UNITS, transposed, units, zeros};
 use super::time;
 use crate::{Cell, MailPlan};

@@ -25,6 +25,6 @@ mod time;
 mod unique;
 
 pub use history::{DeviceEvents, DeviceHistory, DevicePast, DeviceRoots, DeviceRules, HostPast};
-pub use resident::{DeviceOps, DeviceScores, device_attention, device_memory_update, device_roots};
 pub use products::allow_tf32;
+pub use resident::{DeviceOps, DeviceScores, device_attention, device_memory_update, device_roots};
 pub use span::launches;

@@ -26,13 +26,13 @@ type Past<R> = Arc<DevicePast<R>>;
 /// The operations on a past that lies on a device of runtime `R`, on the backend of that device with a tape or without.
 pub trait DeviceOps<R: CubeRuntime>: Backend {
     /// See [`device_memory_update`]. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.
-    fn memory_update(past: Arc<DevicePast<R>>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self>;
+    fn device_memory_update(past: Arc<DevicePast<R>>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self>;
 
     /// See [`device_attention`]. Inputs: `hidden`, `query`, `freq`, `phase`.
-    fn attention(past: Arc<DevicePast<R>>, scores: DeviceScores, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self>;
+    fn device_attention(past: Arc<DevicePast<R>>, scores: DeviceScores, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self>;
 
     /// See [`device_roots`].
-    fn roots(past: Arc<DevicePast<R>>, hidden: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn device_roots(past: Arc<DevicePast<R>>, hidden: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// What an attention on a device does to scores and weights.
@@ -63,7 +63,7 @@ pub fn device_memory_update<R: CubeRuntime, B: DeviceOps<R>>(
 ) -> Tensor<B, 2> {
     let [w_ih, w_hh] = matrices.map(primitive);
     let [b_ih, b_hh, freq, phase] = vectors.map(primitive);
-    wrap(B::memory_update(past.clone(), cell, [w_ih, w_hh, b_ih, b_hh, freq, phase]))
+    wrap(B::device_memory_update(past.clone(), cell, [w_ih, w_hh, b_ih, b_hh, freq, phase]))
 }
 
 /// [`temporal_attention`](crate::temporal_attention) of a past's roots over their neighbours. `hidden` has a row for each of the past's; `time` is
@@ -79,12 +79,12 @@ pub fn device_attention<R: CubeRuntime, B: DeviceOps<R>>(
     time: [Tensor<B, 1>; 2],
 ) -> Tensor<B, 3> {
     let [freq, phase] = time.map(primitive);
-    wrap(B::attention(past.clone(), scores, [primitive(hidden), primitive(query), freq, phase]))
+    wrap(B::device_attention(past.clone(), scores, [primitive(hidden), primitive(query), freq, phase]))
 }
 
 /// The rows of a past's roots, `[R, W]`.
 pub fn device_roots<R: CubeRuntime, B: DeviceOps<R>>(past: &Arc<DevicePast<R>>, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-    wrap(B::roots(past.clone(), primitive(hidden)))
+    wrap(B::device_roots(past.clone(), primitive(hidden)))
 }
 
 fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
@@ -103,7 +103,11 @@ fn update<R: CubeRuntime>(past: &DevicePast<R>, cell: Cell, weights: &[CubeTenso
 fn attend<R: CubeRuntime>(past: &DevicePast<R>, scores: DeviceScores, inputs: &[CubeTensor<R>; 4]) -> [CubeTensor<R>; 2] {
     let (constants, device) = (scores.constants(), Device::of(&inputs[0]));
     let shape = attention::Shape::of(past.neighbours, past.edge_width, &constants, inputs);
-    assert_eq!([inputs[0].shape()[0], inputs[1].shape()[1]], [past.capacity, past.attention.count.len()], "rows of hidden and roots of query");
+    assert_eq!(
+        [inputs[0].shape()[0], inputs[1].shape()[1]],
+        [past.capacity, past.attention.count.len()],
+        "rows of hidden and roots of query"
+    );
     attention::attend(&device, &constants, &shape, &past.attention, inputs)
 }
 
@@ -114,17 +118,17 @@ fn roots<R: CubeRuntime>(past: &DevicePast<R>, hidden: &CubeTensor<R>) -> CubeTe
 }
 
 impl<R: CubeRuntime, T: BoolElement> DeviceOps<R> for CubeBackend<R, f32, i32, T> {
-    fn memory_update(past: Past<R>, cell: Cell, weights: [CubeTensor<R>; 6]) -> CubeTensor<R> {
+    fn device_memory_update(past: Past<R>, cell: Cell, weights: [CubeTensor<R>; 6]) -> CubeTensor<R> {
         let [output, _] = update(&past, cell, &weights);
         output
     }
 
-    fn attention(past: Past<R>, scores: DeviceScores, inputs: [CubeTensor<R>; 4]) -> CubeTensor<R> {
+    fn device_attention(past: Past<R>, scores: DeviceScores, inputs: [CubeTensor<R>; 4]) -> CubeTensor<R> {
         let [output, _] = attend(&past, scores, &inputs);
         output
     }
 
-    fn roots(past: Past<R>, hidden: CubeTensor<R>) -> CubeTensor<R> {
+    fn device_roots(past: Past<R>, hidden: CubeTensor<R>) -> CubeTensor<R> {
         roots(&past, &hidden)
     }
 }
@@ -219,7 +223,7 @@ impl<R: CubeRuntime, T: BoolElement> Backward<CubeBackend<R, f32, i32, T>, 1> fo
 }
 
 impl<R: CubeRuntime, T: BoolElement, C: CheckpointStrategy> DeviceOps<R> for Autodiff<CubeBackend<R, f32, i32, T>, C> {
-    fn memory_update(past: Past<R>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self> {
+    fn device_memory_update(past: Past<R>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self> {
         let primitives = weights.each_ref().map(|weight| weight.primitive.clone());
         let [output, kept] = update(&past, cell, &primitives);
         let nodes = weights.each_ref().map(|weight| weight.node.clone());
@@ -229,7 +233,7 @@ impl<R: CubeRuntime, T: BoolElement, C: CheckpointStrategy> DeviceOps<R> for Aut
         }
     }
 
-    fn attention(past: Past<R>, scores: DeviceScores, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self> {
+    fn device_attention(past: Past<R>, scores: DeviceScores, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self> {
         let primitives = inputs.each_ref().map(|input| input.primitive.clone());
         let [output, weights] = attend(&past, scores, &primitives);
         let nodes = inputs.each_ref().map(|input| input.node.clone());
@@ -239,7 +243,7 @@ impl<R: CubeRuntime, T: BoolElement, C: CheckpointStrategy> DeviceOps<R> for Aut
         }
     }
 
-    fn roots(past: Past<R>, hidden: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn device_roots(past: Past<R>, hidden: FloatTensor<Self>) -> FloatTensor<Self> {
         let output = roots(&past, &hidden.primitive);
         let width = hidden.primitive.shape()[1];
         match Backward::<CubeBackend<R, f32, i32, T>, 1>::prepare::<C>(RootsBackward, [hidden.node]).compute_bound().stateful() {
