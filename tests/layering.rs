@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that come in through some rooms only.
-const DOORS: [(&str, &[&str]); 18] = [
+const DOORS: [(&str, &[&str]); 19] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
@@ -26,7 +26,8 @@ const DOORS: [(&str, &[&str]); 18] = [
     ("cubek-matmul", &["kernels"]),
     ("cubek-std", &["kernels"]),
     ("cudarc", &["kernels"]),
-    ("gemm", &["kernels"]),
+    ("gemm-common", &["kernels"]),
+    ("gemm-f32", &["kernels"]),
     ("tensorboard-rs", &["trainers"]),
     ("safetensors", &["framework"]),
     ("memmap2", &["framework"]),

@@ -5,18 +5,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tempograph_framework::{Combine, Sampler};
 use tempograph_models::{Embedding, Message, TgnSpec, Updater};
-use tempograph_tests::{Moment, Runner, Stopper, Traces, course, small, stream, training};
+use tempograph_tests::{Maker, Moment, Runner, Stopper, Traces, course, small, stream, taped, toy, training};
 use tempograph_trainers::{Course, Outcome, Schedule, SelectBy, TrainSpec};
 
 const EVENTS: usize = 240;
 
 /// Models whose state or chance is kept in different places.
-fn kinds() -> Vec<(&'static str, TgnSpec)> {
+fn kinds() -> Vec<(&'static str, Maker)> {
     vec![
-        ("dropout", TgnSpec { dropout: 0.3, ..small() }),
-        ("uniform, 2 layers", TgnSpec { sampler: Sampler::Uniform, layers: 2, dropout: 0.1, ..small() }),
-        ("mean mail, message mlp, rnn", TgnSpec { mail: Combine::Mean, message: Message::Mlp, updater: Updater::Rnn, ..small() }),
-        ("pair features", TgnSpec { pair_features: true, embedding: Embedding::Time, time_scale: Some(10.0), ..small() }),
+        ("dropout", taped(&TgnSpec { dropout: 0.3, ..small() })),
+        ("uniform, 2 layers", taped(&TgnSpec { sampler: Sampler::Uniform, layers: 2, dropout: 0.1, ..small() })),
+        ("mean mail, message mlp, rnn", taped(&TgnSpec { mail: Combine::Mean, message: Message::Mlp, updater: Updater::Rnn, ..small() })),
+        ("pair features", taped(&TgnSpec { pair_features: true, embedding: Embedding::Time, time_scale: Some(10.0), ..small() })),
+        ("on slices", toy(4)),
     ]
 }
 
@@ -25,14 +26,14 @@ fn data() -> Course {
 }
 
 /// Runs in a folder of their own.
-fn in_new_folder<R>(course: &Course, spec: &TgnSpec, train: &TrainSpec, work: impl FnOnce(&Runner<'_>) -> R) -> R {
+fn in_new_folder<R>(course: &Course, maker: &Maker, train: &TrainSpec, work: impl FnOnce(&Runner<'_>) -> R) -> R {
     let folder = tempfile::tempdir().unwrap();
-    work(&Runner { course, spec, train, folder: folder.path() })
+    work(&Runner { course, maker, train, folder: folder.path() })
 }
 
 /// Every moment a run can be stopped at.
-fn moments(course: &Course, spec: &TgnSpec, train: &TrainSpec) -> Vec<Moment> {
-    in_new_folder(course, spec, train, |runner| {
+fn moments(course: &Course, maker: &Maker, train: &TrainSpec) -> Vec<Moment> {
+    in_new_folder(course, maker, train, |runner| {
         let mut stopper = Stopper::never();
         runner.sit(false, &mut stopper);
         stopper.seen
@@ -40,8 +41,8 @@ fn moments(course: &Course, spec: &TgnSpec, train: &TrainSpec) -> Vec<Moment> {
 }
 
 /// Stops at a moment, then goes on to the end.
-fn stopped_and_resumed(course: &Course, spec: &TgnSpec, train: &TrainSpec, moment: usize) -> Traces {
-    in_new_folder(course, spec, train, |runner| {
+fn stopped_and_resumed(course: &Course, maker: &Maker, train: &TrainSpec, moment: usize) -> Traces {
+    in_new_folder(course, maker, train, |runner| {
         let first = runner.sit(false, &mut Stopper::at(moment));
         match (first, runner.sit(true, &mut Stopper::never())) {
             (Outcome::Stopped(_), Outcome::Finished(fitted)) => runner.traces(fitted),
@@ -61,34 +62,34 @@ fn assert_same(what: &str, found: &Traces, expected: &Traces) {
 
 #[test]
 fn a_run_stopped_at_any_moment_and_resumed_is_the_run_that_never_stopped() {
-    let (course, spec) = (data(), small());
+    let (course, maker) = (data(), taped(&small()));
     let train = TrainSpec { schedule: Schedule::Cosine, select_by: SelectBy::Ap, ..training() };
-    let whole = in_new_folder(&course, &spec, &train, |runner| runner.whole());
-    let moments = moments(&course, &spec, &train);
+    let whole = in_new_folder(&course, &maker, &train, |runner| runner.whole());
+    let moments = moments(&course, &maker, &train);
     assert!(moments.contains(&Moment::Examined) && moments.iter().filter(|&&moment| moment == Moment::Step(true)).count() == train.epochs);
     for (moment, kind) in moments.iter().enumerate() {
-        assert_same(&format!("stopped at moment {moment}, {kind:?}"), &stopped_and_resumed(&course, &spec, &train, moment), &whole);
+        assert_same(&format!("stopped at moment {moment}, {kind:?}"), &stopped_and_resumed(&course, &maker, &train, moment), &whole);
     }
 }
 
 #[test]
 fn every_kind_of_model_resumes_within_an_epoch_at_its_end_and_in_validation() {
     let (course, train) = (data(), training());
-    for (name, spec) in kinds() {
-        let whole = in_new_folder(&course, &spec, &train, |runner| runner.whole());
-        let moments = moments(&course, &spec, &train);
+    for (name, maker) in kinds() {
+        let whole = in_new_folder(&course, &maker, &train, |runner| runner.whole());
+        let moments = moments(&course, &maker, &train);
         let end = moments.iter().position(|&moment| moment == Moment::Step(true)).unwrap();
         for moment in [1, end, end + 1, end + 4] {
-            assert_same(&format!("{name}, stopped at moment {moment}"), &stopped_and_resumed(&course, &spec, &train, moment), &whole);
+            assert_same(&format!("{name}, stopped at moment {moment}"), &stopped_and_resumed(&course, &maker, &train, moment), &whole);
         }
     }
 }
 
 #[test]
 fn a_run_stopped_after_every_step_is_the_run_that_never_stopped() {
-    let (course, spec, train) = (data(), TgnSpec { dropout: 0.2, ..small() }, training());
-    let whole = in_new_folder(&course, &spec, &train, |runner| runner.whole());
-    let found = in_new_folder(&course, &spec, &train, |runner| {
+    let (course, maker, train) = (data(), taped(&TgnSpec { dropout: 0.2, ..small() }), training());
+    let whole = in_new_folder(&course, &maker, &train, |runner| runner.whole());
+    let found = in_new_folder(&course, &maker, &train, |runner| {
         let mut sittings = 0;
         loop {
             let mut stopper = Stopper::at_next_step();
@@ -105,13 +106,13 @@ fn a_run_stopped_after_every_step_is_the_run_that_never_stopped() {
 
 #[test]
 fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
-    let (course, spec) = (data(), TgnSpec { dropout: 0.2, ..small() });
+    let (course, maker) = (data(), taped(&TgnSpec { dropout: 0.2, ..small() }));
     // Every step is due for a checkpoint.
     let train = TrainSpec { checkpoint_minutes: 1e-12, ..training() };
-    let whole = in_new_folder(&course, &spec, &train, |runner| runner.whole());
-    let last = moments(&course, &spec, &train).iter().rposition(|moment| matches!(moment, Moment::Step(_))).unwrap();
+    let whole = in_new_folder(&course, &maker, &train, |runner| runner.whole());
+    let last = moments(&course, &maker, &train).iter().rposition(|moment| matches!(moment, Moment::Step(_))).unwrap();
     for step in [1, 4, last] {
-        let found = in_new_folder(&course, &spec, &train, |runner| {
+        let found = in_new_folder(&course, &maker, &train, |runner| {
             let killed = catch_unwind(AssertUnwindSafe(|| runner.sit(false, &mut Stopper::crash(step))));
             assert!(killed.is_err());
             match runner.sit(true, &mut Stopper::never()) {
@@ -125,8 +126,8 @@ fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
 
 #[test]
 fn a_finished_run_that_is_resumed_stays_as_it_is() {
-    let (course, spec, train) = (data(), small(), training());
-    in_new_folder(&course, &spec, &train, |runner| {
+    let (course, maker, train) = (data(), taped(&small()), training());
+    in_new_folder(&course, &maker, &train, |runner| {
         let whole = runner.whole();
         match runner.sit(true, &mut Stopper::never()) {
             Outcome::Finished(fitted) => assert_same("resumed after its end", &runner.traces(fitted), &whole),
@@ -139,14 +140,14 @@ fn a_finished_run_that_is_resumed_stays_as_it_is() {
 fn runs_beside_each_other_in_one_process_do_not_touch_each_other() {
     let (course, train) = (data(), training());
     let kinds = kinds();
-    let alone: Vec<Traces> = kinds.iter().map(|(_, spec)| in_new_folder(&course, spec, &train, |runner| runner.whole())).collect();
+    let alone: Vec<Traces> = kinds.iter().map(|(_, maker)| in_new_folder(&course, maker, &train, |runner| runner.whole())).collect();
     std::thread::scope(|threads| {
         for first in 0..6 {
             let (course, train, kinds, alone) = (&course, &train, &kinds, &alone);
             threads.spawn(move || {
                 for i in 0..12 {
-                    let (name, spec) = &kinds[(first + i) % kinds.len()];
-                    let beside = in_new_folder(course, spec, train, |runner| runner.whole());
+                    let (name, maker) = &kinds[(first + i) % kinds.len()];
+                    let beside = in_new_folder(course, maker, train, |runner| runner.whole());
                     assert_same(&format!("{name} beside other runs"), &beside, &alone[(first + i) % kinds.len()]);
                 }
             });
@@ -159,15 +160,16 @@ fn the_same_spec_and_seed_give_the_same_bits_on_any_number_of_threads() {
     let course = course(stream(600, 4, 0));
     let train = TrainSpec { batch: 150, ..training() };
     let wide = TgnSpec { memory: 40, time: 24, width: 32, neighbours: 10, dropout: 0.1, ..small() };
-    let specs = [
-        ("paper", wide.clone()),
-        ("mean mail, message mlp", TgnSpec { mail: Combine::Mean, message: Message::Mlp, ..wide.clone() }),
-        ("2 layers, pair features", TgnSpec { layers: 2, pair_features: true, ..wide }),
+    let kinds = [
+        ("paper", taped(&wide)),
+        ("mean mail, message mlp", taped(&TgnSpec { mail: Combine::Mean, message: Message::Mlp, ..wide.clone() })),
+        ("2 layers, pair features", taped(&TgnSpec { layers: 2, pair_features: true, ..wide })),
+        ("on slices", toy(10_000)),
     ];
-    for (name, spec) in &specs {
+    for (name, maker) in &kinds {
         let with = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| in_new_folder(&course, spec, &train, |runner| runner.whole()))
+            pool.install(|| in_new_folder(&course, maker, &train, |runner| runner.whole()))
         };
         let one = with(1);
         assert!(one.epochs.iter().all(|epoch| epoch.train.loss.is_finite()));

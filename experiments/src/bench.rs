@@ -9,12 +9,12 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use tempograph_kernels::tensor::CpuTape;
-use tempograph_models::Tgn;
 use tempograph_trainers::{Fit, RunFiles, Stages, StepRecord, Watch, peak_memory_bytes};
 
+use crate::data;
+use crate::device::{self, Device};
+use crate::model::trainee;
 use crate::spec::RunSpec;
-use crate::{data, device};
 use peer::PygPeer;
 
 /// Measure training throughput, by stage, alone or beside a peer.
@@ -80,7 +80,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         bail!("--steps {} and --pairs {} must be at least 1", args.steps, args.pairs);
     }
     if args.once {
-        println!("{}", serde_json::to_string(&measure(&spec, args.steps)?)?);
+        device::use_threads(spec.threads)?;
+        let measured = device::on_a_computing_thread(|| measure(&spec, args.steps))?;
+        println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
     let peer = args.peer.map(|Peer::Pyg| PygPeer::new(&args.python, &spec, args.steps)).transpose()?;
@@ -102,19 +104,17 @@ fn rates(ours: &[Measured], theirs: &[Measured]) -> String {
 
 /// Trains the first steps of an epoch and says how fast.
 fn measure(spec: &RunSpec, steps: usize) -> Result<Measured> {
-    device::use_threads(spec.threads)?;
     let mut spec = spec.clone();
     let mut course = data::open(&spec.data)?;
     data::resolve(&mut spec, &course);
     course.split.train.end = course.split.train.end.min(steps * spec.train.batch);
-    let device = Default::default();
-    let model = Tgn::<CpuTape>::new(spec.tgn(), data::widths(&course), spec.seed, &device);
+    let mut model = trainee(&spec, &course, Device::parse(&spec.device)?)?;
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
     let train = tempograph_trainers::TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let fit = Fit { course: &course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
     let mut sum = Sum::default();
-    fit.train_once::<CpuTape, _>(model, &device, &mut sum)?;
+    fit.train_once(&mut *model, &mut sum)?;
     let serde_json::Value::Object(stages) = serde_json::to_value(sum.stages)? else { bail!("stages are an object") };
     let seconds = sum.stages.total();
     Ok(Measured { events_per_second: sum.events as f64 / seconds, seconds, peak_memory_bytes: peak_memory_bytes(), stages })

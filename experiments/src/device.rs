@@ -28,6 +28,18 @@ impl Device {
             _ => bail!("device = \"{name}\": it is `cpu` or `cuda:N`"),
         }
     }
+
+    /// Whether it is there.
+    ///
+    /// # Errors
+    /// For a GPU, if the driver is not there or has no such device.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(index) => cuda(index).map(|_| ()),
+        }
+    }
 }
 
 /// The GPU numbered `index`.
@@ -49,6 +61,12 @@ pub fn cuda(index: usize) -> Result<tempograph_kernels::tensor::CudaDevice> {
 /// If the threads cannot be started, or were already.
 pub fn use_threads(threads: usize) -> Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")
+}
+
+/// Does `work` on one of the threads that compute. What it hands to the others then needs no waking of a thread that waits outside, and
+/// no memory: worth it where there are many short parallel loops.
+pub fn on_a_computing_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
 }
 
 /// Threads that compute.

@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use tempograph_framework::{IdMap, Store};
-use tempograph_kernels::tensor::Cpu;
 use tempograph_trainers::{Answers, Evaluation, Examination, Part, evaluate};
 
+use crate::device;
 use crate::runs::Run;
 use crate::train::{floors, metric_row, metric_title, rule_name, stop_on_ctrl_c};
 
@@ -90,12 +90,16 @@ enum SplitName {
 /// A folder that holds no trained run, or data that is not the run's.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let run = Run::open(&args.run, &args.sets)?;
+    device::on_a_computing_thread(|| examine(args, &run))
+}
+
+fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
     let stop = stop_on_ctrl_c()?;
     let part = match args.split {
         SplitName::Val => Part::Val,
         SplitName::Test => Part::Test,
     };
-    let start = run.before(part, &stop)?;
+    let mut start = run.before(part, &stop)?;
     let range = run.course.range(part);
     let mut found: Vec<(String, Evaluation)> = Vec::new();
     for &rule in &run.spec.eval.rules {
@@ -112,7 +116,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
                 scores.hear(answers, &run.course.dataset.ids);
             }
         };
-        let evaluation = evaluate::<Cpu, _>(&start.model, &mut history, log, &asked, &stop, &mut heard)?;
+        let evaluation = evaluate(&mut *start.model, &mut history, log, &asked, &stop, &mut heard)?;
         bar.finish_and_clear();
         if let Some((path, scores)) = scores {
             scores.write(path)?;

@@ -5,9 +5,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use tempograph_framework::with_weights;
 use tempograph_kernels::tensor::Cpu;
+use tempograph_models::Tgn;
 use tempograph_serving::Export;
-use tempograph_trainers::{Part, warm};
+use tempograph_trainers::{Kept, Part, warm};
 
 use crate::data;
 use crate::runs::Run;
@@ -62,13 +64,15 @@ pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &A
             run.spec.data.edge_features
         );
     }
-    let mut best = run.best()?;
-    let (course, batch) = (&run.course, run.spec.train.batch);
-    if until == Until::Test && !warm::<Cpu, _>(&best.model, &mut best.history, &course.dataset.log, course.range(Part::Test), batch, stop)?
-    {
-        bail!("stopped");
+    let Kept { weights, mut history, .. } = run.kept()?;
+    let (course, batch, widths) = (&run.course, run.spec.train.batch, data::widths(&run.course));
+    if until == Until::Test {
+        let mut model = run.model(weights.clone())?;
+        if !warm(&mut *model, &mut history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
+            bail!("stopped");
+        }
     }
-    let (model, history) = (&best.model, &best.history);
-    Export { model, history, dataset: &course.dataset, widths: data::widths(course), batch, replace }.write(out)?;
-    Ok(best.history.seen())
+    let model = with_weights::<Cpu, _>(Tgn::new(run.spec.tgn(), widths, run.spec.seed, &Default::default()), weights)?;
+    Export { model: &model, history: &history, dataset: &course.dataset, widths, batch, replace }.write(out)?;
+    Ok(history.seen())
 }

@@ -18,6 +18,7 @@ pub mod device;
 pub mod eval;
 pub mod export;
 pub mod fetch;
+mod model;
 pub mod new;
 pub mod prepare;
 mod progress;

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
-use tempograph_kernels::TemporalOps;
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::Tgn;
-use tempograph_trainers::{Course, Kept, Part, RunFiles, kept, warm};
+use tempograph_framework::{History, Store};
+use tempograph_trainers::{Course, Kept, Mark, Part, RunFiles, Trainee, kept, warm};
 
+use crate::data;
+use crate::device::{self, Device};
+use crate::model::trainee;
 use crate::spec::RunSpec;
-use crate::{data, device};
 
 /// The spec a run was trained with, and its data.
 pub(crate) struct Run {
@@ -35,27 +35,36 @@ impl Run {
     }
 
     /// The best weights and the history at the end of validation.
-    pub fn best(&self) -> Result<Kept<Tgn<Cpu>>> {
-        best_of::<Cpu>(&self.files, &self.spec, &self.course, &Default::default())
+    pub fn kept(&self) -> Result<Kept> {
+        kept(&self.files.best(), self.spec.tgn().needs(), self.course.features.clone())
+            .with_context(|| format!("cannot read what the run in {} kept", self.files.folder.display()))
     }
 
-    /// The best weights and the history at the start of `part`, made anew where it was not kept.
-    pub fn before(&self, part: Part, stop: &AtomicBool) -> Result<Kept<Tgn<Cpu>>> {
-        let mut kept = self.best()?;
+    /// The run's model with these weights, on the CPU.
+    pub fn model(&self, weights: Store) -> Result<Box<dyn Trainee>> {
+        let mut model = trainee(&self.spec, &self.course, Device::Cpu)?;
+        model.restore_weights(weights).with_context(|| format!("in {}", self.files.best().display()))?;
+        Ok(model)
+    }
+
+    /// The best model and the history at the start of `part`, made anew where it was not kept.
+    pub fn before(&self, part: Part, stop: &AtomicBool) -> Result<Best> {
+        let Kept { weights, mut history, mark } = self.kept()?;
+        let mut model = self.model(weights)?;
         if part == Part::Val {
-            kept.history.reset();
+            history.reset();
             let range = 0..self.course.range(Part::Val).start;
-            if !warm::<Cpu, _>(&kept.model, &mut kept.history, &self.course.dataset.log, range, self.spec.train.batch, stop)? {
+            if !warm(&mut *model, &mut history, &self.course.dataset.log, range, self.spec.train.batch, stop)? {
                 bail!("stopped");
             }
         }
-        Ok(kept)
+        Ok(Best { model, history, mark })
     }
 }
 
-/// What the run in `files` kept.
-pub(crate) fn best_of<B: TemporalOps>(files: &RunFiles, spec: &RunSpec, course: &Course, device: &B::Device) -> Result<Kept<Tgn<B>>> {
-    let blank = Tgn::<B>::new(spec.tgn(), data::widths(course), spec.seed, device);
-    kept::<B, _>(&files.best(), blank, spec.tgn().needs(), course.features.clone())
-        .with_context(|| format!("cannot read what the run in {} kept", files.folder.display()))
+/// What a run kept, ready to be asked.
+pub(crate) struct Best {
+    pub model: Box<dyn Trainee>,
+    pub history: History,
+    pub mark: Mark,
 }

@@ -233,10 +233,12 @@ mod tests {
 
     #[test]
     fn settings_lie_over_the_file() {
-        let sets = ["train.lr=1e-3", "model.updater=rnn", "seed=7", "model.kind=tgn"].map(String::from);
+        let sets = ["train.lr=1e-3", "model.updater=rnn", "seed=7", "model.kind=tgn", "model.sampler={ window = 60 }"].map(String::from);
         let spec = RunSpec::parse(MINIMAL, &sets).unwrap();
         assert_eq!((spec.train.lr, spec.seed), (1e-3, 7));
         assert_eq!(spec.tgn().updater, tempograph_models::Updater::Rnn);
+        assert_eq!(spec.tgn().sampler, tempograph_framework::Sampler::Window(60));
+        assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
     }
 
     #[test]
@@ -256,6 +258,7 @@ mod tests {
     fn values_that_make_no_sense_are_named() {
         for (set, says) in [
             ("model.heads=3", "heads = 3"),
+            ("model.sampler={ window = 0 }", "window = 0"),
             ("model.kind=gpt", "gpt"),
             ("train.lr=-1", "train.lr = -1"),
             ("data.edge_features=all", "\"all\""),

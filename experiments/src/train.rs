@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use tempograph_framework::{LinkMetrics, Model, NegativeRule};
-use tempograph_kernels::TemporalOps;
-use tempograph_kernels::tensor::{AutodiffBackend, AutodiffModule, Cpu, Module};
-use tempograph_models::{Heuristic, Tgn};
+use tempograph_framework::{History, LinkMetrics, NegativeRule};
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::Heuristic;
 use tempograph_trainers::{
-    Board, Course, Evaluation, Examination, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status, Watch,
-    evaluate, kept, peak_memory_bytes, warm,
+    Board, Course, Evaluation, Examination, Examinee, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status,
+    Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
 };
 
 use crate::data;
 use crate::device::{self, Device};
 use crate::export::{self, Until};
+use crate::model::trainee;
 use crate::progress::{All, Terminal};
 use crate::runs::Run;
 use crate::spec::RunSpec;
@@ -62,12 +62,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let files = RunFiles { folder: args.out.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name)) };
     let stop = stop_on_ctrl_c()?;
     device::use_threads(spec.threads)?;
+    let device = Device::parse(&spec.device)?;
+    device.check()?;
     let run = TrainRun { args, files: &files, stop: &stop };
-    match Device::parse(&spec.device)? {
-        Device::Cpu => run.on::<tempograph_kernels::tensor::CpuTape>(spec, &Default::default()),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(index) => run.on::<tempograph_kernels::tensor::CudaTape>(spec, &device::cuda(index)?),
-    }
+    device::on_a_computing_thread(|| run.on(spec, device))
 }
 
 fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()> {
@@ -122,17 +120,12 @@ struct TrainRun<'a> {
 }
 
 impl TrainRun<'_> {
-    fn on<B>(&self, mut spec: RunSpec, device: &B::Device) -> Result<()>
-    where
-        B: AutodiffBackend + TemporalOps,
-        B::InnerBackend: TemporalOps,
-    {
+    fn on(&self, mut spec: RunSpec, device: Device) -> Result<()> {
         let course = data::open(&spec.data)?;
         make_folder(self.files, &spec, self.args)?;
         data::resolve(&mut spec, &course);
-        let model = Tgn::<B>::new(spec.tgn(), data::widths(&course), spec.seed, device);
-        let blank = model.valid();
-        let mut report = self.blank_report(&spec, &course, model.num_params())?;
+        let mut model = trainee(&spec, &course, device)?;
+        let mut report = self.blank_report(&spec, &course, model.size())?;
         self.say(&introduction(&report));
         report.write(&self.files.report())?;
 
@@ -140,15 +133,16 @@ impl TrainRun<'_> {
         let mut board = Board::new(&self.files.board(), 10);
         let (files, stop) = (self.files.clone(), self.stop);
         let fit = Fit { course: &course, train: &spec.train, eval: &spec.eval, seed: spec.seed, files, resume: self.args.resume, stop };
-        let outcome = fit.run(model, device, &mut All(vec![&mut terminal, &mut board]))?;
+        let outcome = fit.run(&mut *model, &mut All(vec![&mut terminal, &mut board]))?;
         let (finished, fitted) = match outcome {
             Outcome::Finished(fitted) => (true, fitted),
             Outcome::Stopped(fitted) => (false, fitted),
         };
         take(&mut report, fitted);
         let tested = finished && {
-            let best = kept::<B::InnerBackend, _>(&self.files.best(), blank, spec.tgn().needs(), course.features.clone())?;
-            self.test(&spec, &course, best, &mut report, &mut terminal)?
+            let Kept { weights, history, .. } = kept(&self.files.best(), model.needs(), course.features.clone())?;
+            model.restore_weights(weights)?;
+            self.test(&spec, &course, &mut *model, &history, &mut report, &mut terminal)?
         };
         terminal.done();
         report.status = if tested { Status::Finished } else { Status::Stopped };
@@ -168,12 +162,14 @@ impl TrainRun<'_> {
         Ok(())
     }
 
-    /// The kept model on the test split under every rule, and the floors beside it. `false` if stopped.
-    fn test<B: TemporalOps>(
+    /// The kept model on the test split under every rule, and the floors beside it. `before` has seen all that precedes the split.
+    /// `false` if stopped.
+    fn test(
         &self,
         spec: &RunSpec,
         course: &Course,
-        best: Kept<Tgn<B>>,
+        best: &mut dyn Examinee,
+        before: &History,
         report: &mut Report,
         watch: &mut dyn Watch,
     ) -> Result<bool> {
@@ -187,10 +183,10 @@ impl TrainRun<'_> {
                 rank_every: 1,
                 new_nodes: Some(&course.new_nodes),
             };
-            let mut history = best.history.clone();
+            let mut history = before.clone();
             let mut heard =
                 |answers: &tempograph_trainers::Answers<'_>| watch.examined("test", answers.first.index() - range.start, range.len());
-            let Some(evaluation) = evaluate::<B, _>(&best.model, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)? else {
+            let Some(evaluation) = evaluate(best, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)? else {
                 return Ok(false);
             };
             report.test.get_or_insert_with(|| evaluation.clone());
@@ -276,11 +272,12 @@ pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<
     let negatives = course.negatives(Part::Test, spec.eval.rules[0], &spec.eval);
     let mut floors = Vec::new();
     for rule in rules {
-        let mut past = course.history(Model::<Cpu>::needs(&rule));
+        let mut model = Untaped::<Cpu, _>::new(rule);
+        let mut past = course.history(model.needs());
         let log = &course.dataset.log;
         let asked = Examination { range: test.clone(), batch: spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes: None };
-        let warmed = warm::<Cpu, _>(&rule, &mut past, log, 0..test.start, spec.train.batch, stop)?;
-        let found = if warmed { evaluate::<Cpu, _>(&rule, &mut past, log, &asked, stop, &mut |_| ())? } else { None };
+        let warmed = warm(&mut model, &mut past, log, 0..test.start, spec.train.batch, stop)?;
+        let found = if warmed { evaluate(&mut model, &mut past, log, &asked, stop, &mut |_| ())? } else { None };
         if let Some(Evaluation { all, .. }) = found {
             floors.push(Floor { name: rule.name(), history, test: all });
         }

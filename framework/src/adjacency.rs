@@ -1,6 +1,11 @@
 //! Each node's settled events, newest last: a ring of the last `K`, or all of them.
 
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
 use crate::present::Moment;
+use crate::tcsr::TemporalCsr;
 use crate::{EventId, NodeId, Timestamp};
 
 /// One event as seen from one of its ends.
@@ -24,17 +29,19 @@ impl Link {
     }
 }
 
-/// How many events a node keeps.
-#[derive(Clone, Debug, PartialEq)]
+/// Which events of a node are kept.
+#[derive(Clone, Debug)]
 enum Kept {
     /// `[N, K]`, slot `i % K` holding the node's `i`-th event.
     Last { k: usize, ring: Vec<Link> },
     /// Every event of every node.
     All(Vec<Vec<Link>>),
+    /// Every event, as the first of the node's in a log that knows more of them.
+    Known(Arc<TemporalCsr>),
 }
 
 /// The settled neighbourhood of every node, in (time, event id) order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Adjacency {
     kept: Kept,
     /// `[N]` events ever inserted for the node.
@@ -54,8 +61,19 @@ impl Adjacency {
         match &mut self.kept {
             Kept::Last { k, ring } => ring.resize(nodes * *k, Link::default()),
             Kept::All(lists) => lists.resize(nodes, Vec::new()),
+            Kept::Known(_) => {}
         }
         self.degree.resize(nodes, 0);
+    }
+
+    /// Keeps every event where `known` has it, if what was inserted so far is the beginning of that.
+    pub fn follow(&mut self, known: &Arc<TemporalCsr>) {
+        let Kept::All(lists) = &self.kept else { return };
+        let begins =
+            |(n, list): (usize, &Vec<Link>)| list.len() as u64 == self.degree[n] && known.of_node(NodeId(n as u32)).starts_with(list);
+        if lists.par_iter().enumerate().all(begins) {
+            self.kept = Kept::Known(known.clone());
+        }
     }
 
     pub fn insert(&mut self, node: NodeId, link: Link) {
@@ -64,8 +82,19 @@ impl Adjacency {
             Kept::Last { k: 0, .. } => {}
             Kept::Last { k, ring } => ring[n * *k + (self.degree[n] % *k as u64) as usize] = link,
             Kept::All(lists) => lists[n].push(link),
+            Kept::Known(known) if known.of_node(node).get(self.degree[n] as usize) == Some(&link) => {}
+            Kept::Known(_) => {
+                self.part();
+                return self.insert(node, link);
+            }
         }
         self.degree[n] += 1;
+    }
+
+    /// Keeps a list of its own from here on: what happens is not what the known log says.
+    fn part(&mut self) {
+        let list = |n: u32| self.runs(NodeId(n)).0.to_vec();
+        self.kept = Kept::All((0..self.degree.len() as u32).map(list).collect());
     }
 
     /// Events ever inserted for `node`, kept or not.
@@ -73,40 +102,66 @@ impl Adjacency {
         self.degree[node.index()]
     }
 
-    /// Events of `node` that can still be read.
-    pub fn len(&self, node: NodeId) -> usize {
-        match &self.kept {
-            Kept::Last { k, .. } => (self.degree[node.index()] as usize).min(*k),
-            Kept::All(lists) => lists[node.index()].len(),
-        }
+    /// Bytes of the events kept here and nowhere else.
+    pub fn bytes(&self) -> usize {
+        let links: usize = match &self.kept {
+            Kept::Last { k, .. } => self.degree.iter().map(|&degree| (degree as usize).min(*k)).sum(),
+            Kept::All(lists) => lists.iter().map(Vec::len).sum(),
+            Kept::Known(_) => 0,
+        };
+        links * size_of::<Link>()
     }
 
-    /// The `back`-th newest kept event, 0 being the newest.
-    pub fn newest(&self, node: NodeId, back: usize) -> Link {
+    /// The kept events of `node` in two runs, each oldest first, the older run first.
+    fn runs(&self, node: NodeId) -> (&[Link], &[Link]) {
         let n = node.index();
         match &self.kept {
-            Kept::Last { k, ring } => ring[n * k + ((self.degree[n] - 1 - back as u64) % *k as u64) as usize],
-            Kept::All(lists) => lists[n][lists[n].len() - 1 - back],
+            Kept::Last { k: 0, .. } => (&[], &[]),
+            Kept::Last { k, ring } => {
+                let (newer, older) = ring[n * k..][..*k].split_at((self.degree[n] % *k as u64) as usize);
+                (if self.degree[n] < *k as u64 { &[] } else { older }, newer)
+            }
+            Kept::All(lists) => (&lists[n], &[]),
+            Kept::Known(known) => (&known.of_node(node)[..self.degree[n] as usize], &[]),
         }
     }
 
-    /// How many of the newest kept events did not come before `moment`: none, unless the past itself is asked about.
-    pub fn not_before(&self, node: NodeId, moment: Moment) -> usize {
-        let len = self.len(node);
-        if len == 0 || moment.sees(&self.newest(node, 0)) {
-            return 0;
-        }
+    /// The kept events of `node`, newest first.
+    pub fn newest_first(&self, node: NodeId) -> impl Iterator<Item = &Link> {
+        let (older, newer) = self.runs(node);
+        newer.iter().rev().chain(older.iter().rev())
+    }
+
+    /// Every event of `node` that came before `moment`, oldest first; nothing where only the last events are kept.
+    pub fn all_before(&self, node: NodeId, moment: Moment) -> &[Link] {
         match &self.kept {
-            Kept::Last { .. } => (0..len).take_while(|&back| !moment.sees(&self.newest(node, back))).count(),
-            Kept::All(lists) => len - lists[node.index()].partition_point(|link| moment.sees(link)),
+            Kept::Last { .. } => &[],
+            Kept::All(_) | Kept::Known(_) => until(self.runs(node).0, moment),
         }
+    }
+
+    /// The newest kept event of `node` before `moment`.
+    pub fn newest_before(&self, node: NodeId, moment: Moment) -> Option<&Link> {
+        match &self.kept {
+            Kept::Last { .. } => self.newest_first(node).find(|link| moment.sees(link)),
+            Kept::All(_) | Kept::Known(_) => self.all_before(node, moment).last(),
+        }
+    }
+
+    /// Forgets all events; the room stays.
+    pub fn clear(&mut self) {
+        if let Kept::All(lists) = &mut self.kept {
+            lists.iter_mut().for_each(Vec::clear);
+        }
+        self.degree.fill(0);
     }
 
     /// Every kept event as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
     pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> + '_ {
-        (0..self.degree.len() as u32)
-            .map(NodeId)
-            .flat_map(move |node| (0..self.len(node)).rev().map(move |back| (node, self.newest(node, back))))
+        (0..self.degree.len() as u32).map(NodeId).flat_map(move |node| {
+            let (older, newer) = self.runs(node);
+            older.iter().chain(newer).map(move |&link| (node, link))
+        })
     }
 
     pub fn degrees(&self) -> &[u64] {
@@ -125,5 +180,21 @@ impl Adjacency {
         }
         links.iter().for_each(|&(node, link)| self.insert(node, link));
         Ok(())
+    }
+}
+
+/// The part of `links` that came before `moment`: all of it, unless the past itself is asked about.
+fn until(links: &[Link], moment: Moment) -> &[Link] {
+    match links.last() {
+        Some(newest) if !moment.sees(newest) => &links[..links.partition_point(|link| moment.sees(link))],
+        _ => links,
+    }
+}
+
+/// The part of `links` from `from` on.
+pub(crate) fn since(links: &[Link], from: Timestamp) -> &[Link] {
+    match links.first() {
+        Some(oldest) if oldest.time < from => &links[links.partition_point(|link| link.time < from)..],
+        _ => links,
     }
 }

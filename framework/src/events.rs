@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tempograph_kernels::Rows;
 
 use crate::column::Column;
+use crate::tcsr::TemporalCsr;
 use crate::{EventId, NodeId, Timestamp};
 
 /// One timed interaction.
@@ -39,6 +40,7 @@ pub(crate) struct Columns {
     pub(crate) label: Column<f32>,
     pub(crate) features: Option<Arc<dyn Rows>>,
     pub(crate) destinations: OnceLock<Vec<NodeId>>,
+    pub(crate) by_node: OnceLock<Arc<TemporalCsr>>,
 }
 
 /// Consecutive events of a log, by column.
@@ -99,6 +101,7 @@ impl EventLog {
             label: label.into(),
             features,
             destinations: OnceLock::new(),
+            by_node: OnceLock::new(),
         })
     }
 
@@ -172,6 +175,11 @@ impl EventLog {
             self.dst().iter().for_each(|node| seen[node.index()] = true);
             (0..highest as u32).map(NodeId).filter(|node| seen[node.index()]).collect()
         })
+    }
+
+    /// The whole log by node. Sorted on the first call.
+    pub(crate) fn by_node(&self) -> &Arc<TemporalCsr> {
+        self.columns.by_node.get_or_init(|| Arc::new(TemporalCsr::of(self)))
     }
 }
 

@@ -6,10 +6,10 @@ use tempograph_kernels::Rows;
 
 use crate::adjacency::{Adjacency, Link};
 use crate::mailbox::{Mail, Mailbox};
-use crate::needs::{Lookup, Sampler};
+use crate::needs::Sampler;
 use crate::pairs::PairIndex;
-use crate::present::Present;
-use crate::{Batch, Event, Needs, NodeId, Timestamp, Update};
+use crate::places::Places;
+use crate::{Batch, Event, EventLog, Needs, NodeId, Timestamp, Update};
 
 /// The state of the world a model has seen.
 ///
@@ -32,6 +32,8 @@ pub struct History {
     pub(crate) seen: u64,
     pub(crate) version: u64,
     pub(crate) features: Features,
+    /// Where each node stands in the update at hand.
+    rows: Places,
 }
 
 /// Constant features a history shows beside what has happened.
@@ -80,7 +82,7 @@ impl History {
         let adjacency = match needs.sampler {
             // Facts about pairs say how long a node has been idle: that takes its newest event even where no neighbours are shown.
             Sampler::Recent => Adjacency::last(0, needs.neighbours.max(usize::from(needs.pairs))),
-            Sampler::Uniform => Adjacency::all(0),
+            Sampler::Uniform | Sampler::Window(_) => Adjacency::all(0),
         };
         let mut history = History {
             origin,
@@ -94,6 +96,7 @@ impl History {
             version: 0,
             features,
             needs,
+            rows: Places::default(),
         };
         history.grow(nodes);
         history
@@ -106,11 +109,27 @@ impl History {
         self.updated.resize(nodes, self.origin);
         self.mailbox.grow(nodes);
         self.adjacency.grow(nodes);
+        self.rows.make_room(nodes);
     }
 
-    /// Forgets everything that happened.
+    /// Says that the events to come are those of `log`: where all of a node's events have to be kept, they are read there, sorted by node
+    /// once for all histories of the log, and not kept a second time. Events that are not the log's may still come; they only take their
+    /// own room.
+    pub fn follow(&mut self, log: &EventLog) {
+        if self.needs.sampler != Sampler::Recent {
+            self.adjacency.follow(log.by_node());
+        }
+    }
+
+    /// Forgets everything that happened; the room stays.
     pub fn reset(&mut self) {
-        *self = History::new(self.nodes(), self.needs.clone(), self.origin, self.features.clone());
+        self.memory.fill(0.0);
+        self.updated.fill(self.origin);
+        self.mailbox.clear_all();
+        self.adjacency.clear();
+        self.pairs.clear();
+        self.pending.clear();
+        (self.seen, self.version) = (0, 0);
     }
 
     /// Nodes there is room for.
@@ -148,12 +167,11 @@ impl History {
         &self.updated
     }
 
-    /// Bytes this history holds, features not counted.
+    /// Bytes this history holds, features and what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
         let nodes = self.nodes();
-        let mail = nodes * (size_of::<Mail>() + if self.mailbox.carries_memory() { 4 * self.needs.memory } else { 0 });
-        let links = (0..nodes as u32).map(|n| self.adjacency.len(NodeId(n))).sum::<usize>() * size_of::<Link>();
-        4 * self.memory.len() + 16 * nodes + mail + links + 24 * self.pairs.len()
+        let mail = nodes * (size_of::<Mail>() + 4 * self.mailbox.carried());
+        4 * self.memory.len() + 16 * nodes + mail + self.adjacency.bytes() + 24 * self.pairs.len()
     }
 
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.
@@ -168,6 +186,7 @@ impl History {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, or an update without
     /// a row for a touched node.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.rows.note_all(&update.nodes);
         self.check(batch, update)?;
         if self.needs.memory > 0 {
             self.write_memories(batch, update);
@@ -193,7 +212,7 @@ impl History {
                 if node.index() >= self.nodes() {
                     return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
                 }
-                if self.needs.memory > 0 && update.row(node, self.needs.memory).is_none() {
+                if self.needs.memory > 0 && self.new_memory(node, update).is_none() {
                     return Err(ObserveError::MissingRow { node: node.0 });
                 }
             }
@@ -201,10 +220,16 @@ impl History {
         Ok(())
     }
 
+    /// The row of `node` in the update at hand, `[D]`.
+    fn new_memory<'u>(&self, node: NodeId, update: &'u Update) -> Option<&'u [f32]> {
+        let row = self.rows.of(node, &update.nodes)?;
+        update.memory.get(row * self.needs.memory..(row + 1) * self.needs.memory)
+    }
+
     fn write_memories(&mut self, batch: &Batch<'_>, update: &Update) {
         let width = self.needs.memory;
         for &node in batch.src.iter().chain(batch.dst) {
-            if let Some(row) = update.row(node, width) {
+            if let Some(row) = self.new_memory(node, update) {
                 self.memory[node.index() * width..][..width].copy_from_slice(row);
             }
             if let Some(mail) = self.mailbox.waiting(node).last() {
@@ -229,7 +254,7 @@ impl History {
         if self.pending.last().is_none_or(|event| event.time >= time) {
             return;
         }
-        for event in std::mem::take(&mut self.pending) {
+        for event in self.pending.drain(..) {
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
                 self.adjacency.insert(node, link);
             }
@@ -237,12 +262,5 @@ impl History {
                 self.pairs.insert(event.src, event.dst, event.time);
             }
         }
-    }
-
-    /// The unsettled events a query may see beside the settled ones.
-    pub(crate) fn present(&self, during: Option<&Batch<'_>>) -> Present {
-        let own = during.filter(|_| self.needs.lookup != Lookup::Batch);
-        let events = self.pending.iter().copied().chain(own.into_iter().flat_map(|batch| batch.events()));
-        Present::group(events.flat_map(|event| Link::ends(event.id, event.src, event.dst, event.time)))
     }
 }

@@ -29,6 +29,7 @@ mod column;
 mod dataset;
 mod draw;
 mod events;
+mod facts;
 mod history;
 #[cfg(test)]
 mod history_tests;
@@ -43,13 +44,16 @@ mod needs;
 mod negatives;
 mod pairs;
 mod parameters;
+mod places;
 mod prepare;
 mod present;
 mod queries;
+mod read_mail;
 mod slice_model;
 mod snapshot;
 mod store;
 mod synthetic;
+mod tcsr;
 mod view;
 mod weights;
 

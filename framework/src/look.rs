@@ -1,29 +1,95 @@
 //! `History::view`: how the past is read.
 
-use std::sync::Arc;
-
+use rayon::prelude::*;
 use rustc_hash::FxHashMap;
-use tempograph_kernels::{MailPlan, Neighbours};
 
-use crate::adjacency::Link;
-use crate::needs::{Combine, Delta, Lookup, OtherMemory, Sampler};
-use crate::pairs::{PairFact, Recency};
+use crate::adjacency::{Link, since};
+use crate::needs::{Delta, Lookup, Sampler};
+use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
-use crate::view::{Hop, MailView, ManyMails, View};
-use crate::{Batch, History, NodeId, PurposeDraw, Queries, Timestamp};
+use crate::view::{Hop, View};
+use crate::{Batch, History, Needs, NodeId, PurposeDraw, Queries, Timestamp};
 
-/// Nodes at times whose neighbours are asked, and the links found: `[C]` and `[C, K]`.
+/// Centres whose neighbours one task looks up.
+const CENTRES_A_TASK: usize = 128;
+
+/// What a view keeps from one filling to the next.
 #[derive(Default)]
-struct Look {
-    centres: Vec<(NodeId, Moment)>,
-    count: Vec<u32>,
-    links: Vec<Link>,
+pub(crate) struct Work {
+    present: Present,
+    /// One for each hop.
+    centres: Vec<Centres>,
+    named: NodeSet,
+    /// Where each node stands in the view's.
+    rows: Places,
 }
 
-impl Look {
-    /// The links of centre `c`, newest first.
-    fn of(&self, c: usize, k: usize) -> &[Link] {
-        &self.links[c * k..][..self.count[c] as usize]
+impl std::fmt::Debug for Work {
+    /// No part of what a view shows.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Work")
+    }
+}
+
+/// Nodes at moments whose neighbours are asked, each once.
+#[derive(Default)]
+struct Centres {
+    /// `[C]`.
+    nodes: Vec<NodeId>,
+    /// `[C]`.
+    moments: Vec<Moment>,
+    /// The first row of each node: most nodes are asked about at one moment only.
+    first: Places,
+    /// The rows of a node's other moments.
+    others: FxHashMap<(NodeId, Moment), u32>,
+}
+
+impl Centres {
+    /// Forgets all centres; nodes below `nodes` have room.
+    fn clear(&mut self, nodes: usize) {
+        self.nodes.clear();
+        self.moments.clear();
+        self.first.make_room(nodes);
+        self.others.clear();
+    }
+
+    /// The row of a centre, which is a new one if it was not there.
+    fn row(&mut self, node: NodeId, moment: Moment) -> u32 {
+        let new = self.nodes.len() as u32;
+        let row = match self.first.of(node, &self.nodes) {
+            None => {
+                self.first.note(node, new as usize);
+                new
+            }
+            Some(row) if self.moments[row] == moment => row as u32,
+            Some(_) => *self.others.entry((node, moment)).or_insert(new),
+        };
+        if row == new {
+            self.nodes.push(node);
+            self.moments.push(moment);
+        }
+        row
+    }
+}
+
+/// The neighbours' slots of one centre, `[K]` each.
+struct Slots<'a> {
+    /// The neighbour's node until the rows are known, then its row.
+    row: &'a mut [u32],
+    event: &'a mut [u64],
+    dt: &'a mut [f32],
+}
+
+impl Slots<'_> {
+    fn put(&mut self, at: usize, link: &Link, dt: f32) {
+        (self.row[at], self.event[at], self.dt[at]) = (link.node.0, link.event.0, dt);
+    }
+
+    /// Leaves nothing of an earlier filling behind the first `count` slots.
+    fn blank(&mut self, count: usize) {
+        self.row[count..].fill(0);
+        self.event[count..].fill(0);
+        self.dt[count..].fill(0.0);
     }
 }
 
@@ -37,36 +103,75 @@ impl History {
     /// # Panics
     /// If a root or the batch names a node the history has no room for: callers check ids where they enter.
     pub fn view(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw) -> View {
-        let present = self.present(during);
-        let roots: Vec<_> = (0..queries.len()).map(|root| (queries.nodes()[root], self.moment(queries, root))).collect();
-        let mut looks = Vec::with_capacity(self.needs.layers);
-        let mut centres = roots.clone();
-        for layer in 0..self.needs.layers {
-            let look = self.look(centres, &present, chance);
-            centres = if layer + 1 < self.needs.layers { below(&look, self.needs.neighbours) } else { Vec::new() };
-            looks.push(look);
+        let mut view = View::default();
+        self.view_into(queries, during, chance, &mut view);
+        view
+    }
+
+    /// Reads what [`view`](History::view) reads over what `view` showed before, in the same memory.
+    ///
+    /// Mail that somebody else still holds is left to them: the view then shows its own anew.
+    ///
+    /// # Panics
+    /// As [`view`](History::view) does.
+    pub fn view_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
+        let View { nodes, mail, hops, roots, pairs, work: Work { present, centres, named, rows }, .. } = view;
+        self.gather_present(during, present);
+        named.make_room(self.nodes());
+        rows.make_room(self.nodes());
+        hops.resize_with(self.needs.layers, Hop::default);
+        centres.resize_with(self.needs.layers, Centres::default);
+        self.name_roots(queries, centres.first_mut(), roots);
+        for depth in 0..hops.len() {
+            let (above, below) = centres.split_at_mut(depth + 1);
+            let (hop, looked) = (&mut hops[depth], &above[depth]);
+            self.look(looked, present, chance, hop);
+            if depth == 0 {
+                self.tell_facts(queries, Some(hop), roots, present, pairs);
+            }
+            match below.first_mut() {
+                Some(below) => {
+                    below.clear(self.nodes());
+                    descend(hop, &looked.moments, below);
+                }
+                None => slots_of(hop).for_each(|node| named.insert(NodeId(*node))),
+            }
         }
-        let named = looks.last().map(|look: &Look| names(look, self.needs.neighbours)).unwrap_or_default();
-        let touched = during.into_iter().flat_map(|batch| batch.src.iter().chain(batch.dst)).copied();
-        let (nodes, row_of) = distinct(named.into_iter().chain(queries.nodes().iter().copied()).chain(touched));
-        let pairs = if self.needs.pairs { self.facts(queries, looks.first(), &present) } else { Vec::new() };
-        View {
-            version: self.version,
-            mail: self.read_mail(&nodes),
-            hops: self.hops(looks, &row_of),
-            roots: match self.needs.layers {
-                0 => queries.nodes().iter().map(|node| row_of[node]).collect(),
-                _ => (0..queries.len() as u32).collect(),
-            },
-            nodes,
-            pairs,
-            edge_features: self.features.edges.clone(),
-            node_features: self.features.nodes.clone(),
+        if hops.is_empty() {
+            self.tell_facts(queries, None, roots, present, pairs);
+            queries.nodes().iter().for_each(|&node| named.insert(node));
         }
+        during.into_iter().flat_map(|batch| batch.src.iter().chain(batch.dst)).for_each(|&node| named.insert(node));
+        named.drain_to(nodes);
+        rows.note_all(nodes);
+        let row = |node: &mut u32| *node = rows.of(NodeId(*node), nodes).unwrap_or_default() as u32;
+        match hops.last_mut() {
+            Some(hop) => slots_of(hop).for_each(row),
+            None => roots.iter_mut().for_each(row),
+        }
+        self.read_mail(nodes, mail);
+        view.version = self.version;
+        view.edge_features.clone_from(&self.features.edges);
+        view.node_features.clone_from(&self.features.nodes);
+    }
+
+    /// The row of each root: a centre of the first hop or, where there is none, its node, which is still to be given a row.
+    fn name_roots(&self, queries: &Queries, centres: Option<&mut Centres>, roots: &mut Vec<u32>) {
+        roots.clear();
+        let Some(centres) = centres else { return roots.extend(queries.nodes().iter().map(|node| node.0)) };
+        centres.clear(self.nodes());
+        let end = self.end_of_known();
+        roots.extend(queries.nodes().iter().enumerate().map(|(root, &node)| {
+            let moment = match (self.moment(queries, root), end) {
+                (Moment::Time(time), Some(end)) => Moment::Time(time.min(end)),
+                (moment, _) => moment,
+            };
+            centres.row(node, moment)
+        }));
     }
 
     /// When a root is asked about, as the history's lookup means it.
-    fn moment(&self, queries: &Queries, root: usize) -> Moment {
+    pub(crate) fn moment(&self, queries: &Queries, root: usize) -> Moment {
         let (time, place) = (queries.times()[root], queries.places()[root]);
         match self.needs.lookup {
             Lookup::Ordered => Moment::Place(time, place),
@@ -74,230 +179,130 @@ impl History {
         }
     }
 
-    fn look(&self, centres: Vec<(NodeId, Moment)>, present: &Present, chance: PurposeDraw) -> Look {
-        let k = self.needs.neighbours;
-        let mut look = Look { count: vec![0; centres.len()], links: vec![Link::default(); centres.len() * k], centres };
-        for (c, slots) in look.links.chunks_mut(k.max(1)).enumerate() {
-            let (node, moment) = look.centres[c];
-            let fresh = present.before(node, moment);
-            look.count[c] = match self.needs.sampler {
-                Sampler::Recent => self.last_before(node, moment, fresh, slots),
-                Sampler::Uniform => self.uniform_before(node, moment, fresh, slots, chance),
-            };
-        }
-        look
+    /// The first time behind everything known, if all that a model is shown of a node is the same from then on.
+    fn end_of_known(&self) -> Option<Timestamp> {
+        let Needs { lookup, delta, sampler, idle, .. } = self.needs;
+        let still = (lookup, delta, sampler, idle) == (Lookup::Batch, Delta::SinceUpdate, Sampler::Recent, false);
+        still.then(|| self.newest().map_or(Timestamp(i64::MIN), |newest| Timestamp(newest.0.saturating_add(1))))
     }
 
-    /// Fills `slots` with the newest links before `moment`, newest first, and says how many there were.
-    fn last_before(&self, node: NodeId, moment: Moment, fresh: &[Link], slots: &mut [Link]) -> u32 {
-        let skip = self.adjacency.not_before(node, moment);
-        let settled = (skip..self.adjacency.len(node)).map(|back| self.adjacency.newest(node, back));
+    /// The unsettled events a query may see beside the settled ones.
+    fn gather_present(&self, during: Option<&Batch<'_>>, present: &mut Present) {
+        let own = during.copied().filter(|_| self.needs.lookup != Lookup::Batch);
+        present.refill(self.nodes(), || self.pending.iter().copied().chain(own.into_iter().flat_map(Batch::events)));
+    }
+
+    /// Finds the neighbours of `centres`. Rows are the nodes themselves as yet.
+    fn look(&self, centres: &Centres, present: &Present, chance: PurposeDraw, hop: &mut Hop) {
+        let (k, Centres { nodes, moments, .. }) = (self.needs.neighbours, centres);
+        let found = &mut hop.neighbours;
+        (found.roots, found.k) = (nodes.len(), k);
+        found.count.resize(nodes.len(), 0);
+        found.row.resize(nodes.len() * k, 0);
+        found.event.resize(nodes.len() * k, 0);
+        found.dt.resize(nodes.len() * k, 0.0);
+        hop.centres.clear();
+        hop.centres.extend(nodes.iter().map(|node| node.0));
+        hop.idle.clear();
+        if self.needs.idle {
+            hop.idle.extend(nodes.iter().zip(moments).map(|(&node, moment)| moment.time().since(self.updated_with_mail(node))));
+        }
+        if k == 0 {
+            return found.count.fill(0);
+        }
+        let slots = CENTRES_A_TASK * k;
+        let found = found
+            .row
+            .par_chunks_mut(slots)
+            .zip(found.event.par_chunks_mut(slots))
+            .zip(found.dt.par_chunks_mut(slots))
+            .zip(found.count.par_chunks_mut(CENTRES_A_TASK));
+        let centres = nodes.par_chunks(CENTRES_A_TASK).zip(moments.par_chunks(CENTRES_A_TASK));
+        centres.zip(found).for_each(|((nodes, moments), (((row, event), dt), count))| {
+            let slots = row.chunks_mut(k).zip(event.chunks_mut(k)).zip(dt.chunks_mut(k)).map(|((row, event), dt)| Slots { row, event, dt });
+            for (((&node, &moment), mut slots), count) in nodes.iter().zip(moments).zip(slots).zip(count) {
+                let found = match self.needs.sampler {
+                    Sampler::Recent => self.last_before(node, moment, present, &mut slots),
+                    Sampler::Uniform => self.drawn_before(node, moment, Timestamp(i64::MIN), present, chance, &mut slots),
+                    Sampler::Window(ticks) => {
+                        let from = Timestamp(moment.time().0.saturating_sub(ticks));
+                        self.drawn_before(node, moment, from, present, chance, &mut slots)
+                    }
+                };
+                slots.blank(found);
+                *count = found as u32;
+            }
+        });
+    }
+
+    /// Fills the slots with the newest links before `moment`, newest first, and says how many there were.
+    fn last_before(&self, node: NodeId, moment: Moment, present: &Present, slots: &mut Slots<'_>) -> usize {
+        let settled = self.adjacency.newest_first(node).skip_while(|link| !moment.sees(link));
         let mut count = 0;
-        for (slot, link) in slots.iter_mut().zip(fresh.iter().rev().copied().chain(settled)) {
-            *slot = link;
+        for link in present.before(node, moment).iter().rev().chain(settled).take(self.needs.neighbours) {
+            slots.put(count, link, self.delta(link, moment));
             count += 1;
         }
         count
     }
 
-    /// Fills `slots` with links before `moment` drawn with replacement, newest first.
-    fn uniform_before(&self, node: NodeId, moment: Moment, fresh: &[Link], slots: &mut [Link], chance: PurposeDraw) -> u32 {
-        let skip = self.adjacency.not_before(node, moment);
-        let settled = self.adjacency.len(node) - skip;
-        let all = (settled + fresh.len()) as u32;
+    /// Draws a link for each slot, with replacement, from those between `from` and `moment`; newest first.
+    fn drawn_before(
+        &self,
+        node: NodeId,
+        moment: Moment,
+        from: Timestamp,
+        present: &Present,
+        chance: PurposeDraw,
+        slots: &mut Slots<'_>,
+    ) -> usize {
+        let [settled, fresh] = [self.adjacency.all_before(node, moment), present.before(node, moment)].map(|links| since(links, from));
+        let all = settled.len() + fresh.len();
         if all == 0 {
             return 0;
         }
+        // How far back each draw lies; in order of that they are newest first.
         let mut draw = chance.at(node.0, moment.time().0 as u64);
-        for slot in slots.iter_mut() {
-            let back = draw.below(all) as usize;
-            *slot = match fresh.len().checked_sub(back + 1) {
-                Some(at) => fresh[at],
-                None => self.adjacency.newest(node, skip + back - fresh.len()),
-            };
+        slots.row.iter_mut().for_each(|back| *back = draw.below(all as u32));
+        slots.row.sort_unstable();
+        for slot in 0..slots.row.len() {
+            let at = all - 1 - slots.row[slot] as usize;
+            let link = settled.get(at).unwrap_or_else(|| &fresh[at - settled.len()]);
+            slots.put(slot, link, self.delta(link, moment));
         }
-        slots.sort_by_key(|link| std::cmp::Reverse((link.time, link.event)));
-        slots.len() as u32
+        slots.row.len()
     }
 
-    fn hops(&self, looks: Vec<Look>, row_of: &FxHashMap<NodeId, u32>) -> Vec<Hop> {
-        let depth = looks.len();
-        let mut hops = Vec::with_capacity(depth);
-        let mut above = looks.into_iter().peekable();
-        while let Some(look) = above.next() {
-            let hop = match above.peek() {
-                None => self.hop(&look, |node, _| row_of[&node]),
-                Some(next) => {
-                    let place: FxHashMap<_, _> = next.centres.iter().enumerate().map(|(i, &centre)| (centre, i as u32)).collect();
-                    self.hop(&look, |node, moment| place[&(node, moment)])
-                }
-            };
-            hops.push(hop);
+    /// The time difference shown with a neighbour.
+    fn delta(&self, link: &Link, moment: Moment) -> f32 {
+        match self.needs.delta {
+            Delta::SinceEvent => moment.time().since(link.time),
+            Delta::SinceUpdate => self.updated_with_mail(link.node).since(link.time),
         }
-        hops
-    }
-
-    /// One hop with its rows named by `row`, a function of (node, moment of the query).
-    fn hop(&self, look: &Look, row: impl Fn(NodeId, Moment) -> u32) -> Hop {
-        let k = self.needs.neighbours;
-        let slots = look.centres.len() * k;
-        let mut neighbours = Neighbours {
-            roots: look.centres.len(),
-            k,
-            count: look.count.clone(),
-            row: vec![0; slots],
-            event: vec![0; slots],
-            dt: vec![0.0; slots],
-        };
-        for (c, &(_, moment)) in look.centres.iter().enumerate() {
-            for (j, link) in look.of(c, k).iter().enumerate() {
-                let slot = c * k + j;
-                neighbours.row[slot] = row(link.node, moment);
-                neighbours.event[slot] = link.event.0;
-                neighbours.dt[slot] = match self.needs.delta {
-                    Delta::SinceEvent => moment.time().since(link.time),
-                    Delta::SinceUpdate => self.updated_with_mail(link.node).since(link.time),
-                };
-            }
-        }
-        let centres = look.centres.iter().map(|&(node, moment)| row(node, moment)).collect();
-        let idle = look.centres.iter().map(|&(node, moment)| moment.time().since(self.updated_with_mail(node))).collect();
-        Hop { centres, neighbours, idle }
     }
 
     /// When the memory of `node` is from, once its waiting mail is read.
     fn updated_with_mail(&self, node: NodeId) -> Timestamp {
         self.mailbox.waiting(node).last().map_or(self.updated[node.index()], |mail| mail.time)
     }
+}
 
-    fn read_mail(&self, nodes: &[NodeId]) -> MailView {
-        let width = self.needs.memory;
-        let mut memory = Vec::with_capacity(nodes.len() * width);
-        let mut mails = ManyMails { unique: nodes.len(), ..ManyMails::default() };
-        for (row, &node) in nodes.iter().enumerate() {
-            memory.extend_from_slice(self.memory_of(node));
-            let waiting = self.mailbox.waiting(node);
-            if width == 0 || (waiting.is_empty() && !self.needs.mail.update_without_mail) {
-                continue;
-            }
-            mails.rows.push(row as u32);
-            mails.starts.push(mails.event.len() as u32);
-            mails.event.extend(waiting.iter().map(|mail| mail.event.0));
-            mails.dt.extend(waiting.iter().map(|mail| mail.time.since(mail.since)));
-            match self.needs.mail.other {
-                OtherMemory::AtEvent => mails.other.extend_from_slice(self.mailbox.other_rows(node)),
-                OtherMemory::AtRead => waiting.iter().for_each(|mail| mails.other.extend_from_slice(self.memory_of(mail.other))),
-            }
-        }
-        mails.starts.push(mails.event.len() as u32);
-        mails.memory = memory;
-        match self.mailbox.rule().combine {
-            Combine::Last => MailView::Last(Arc::new(one_each(mails, width, self.features.edges.clone()))),
-            Combine::Mean => MailView::Many(Arc::new(mails)),
+/// Names the rows of `hop` by the centres of the hop below it: its own centres and their neighbours, at the same moments.
+fn descend(hop: &mut Hop, moments: &[Moment], below: &mut Centres) {
+    for (row, &moment) in hop.centres.iter_mut().zip(moments) {
+        *row = below.row(NodeId(*row), moment);
+    }
+    let found = &mut hop.neighbours;
+    for ((row, &count), &moment) in found.row.chunks_mut(found.k.max(1)).zip(&found.count).zip(moments) {
+        for row in &mut row[..count as usize] {
+            *row = below.row(NodeId(*row), moment);
         }
     }
-
-    fn memory_of(&self, node: NodeId) -> &[f32] {
-        &self.memory[node.index() * self.needs.memory..][..self.needs.memory]
-    }
-
-    fn facts(&self, queries: &Queries, look: Option<&Look>, present: &Present) -> Vec<PairFact> {
-        let links = |root: u32| look.map_or(&[][..], |look| look.of(root as usize, self.needs.neighbours));
-        let fact = |pair: &crate::Pair| {
-            let [src, dst] = [pair.src, pair.dst].map(|root| queries.nodes()[root as usize]);
-            let moment = self.moment(queries, pair.src as usize);
-            let time = moment.time();
-            let (count, last) = self.together(src, dst, moment, present);
-            let (of_src, of_dst) = (links(pair.src), links(pair.dst));
-            PairFact {
-                count,
-                since_last: last.map(|last| time.since(last)),
-                in_src: Recency::of(dst, of_src.iter().map(|link| link.node)),
-                in_dst: Recency::of(src, of_dst.iter().map(|link| link.node)),
-                common: common(of_src, of_dst),
-                degrees: [src, dst].map(|node| self.adjacency.degree(node) + present.before(node, moment).len() as u64),
-                idle: [src, dst].map(|node| self.newest_before(node, moment, present).map(|newest| time.since(newest))),
-            }
-        };
-        queries.pairs().iter().map(fact).collect()
-    }
-
-    /// How often `src` turned to `dst` before `moment`, and when last.
-    fn together(&self, src: NodeId, dst: NodeId, moment: Moment, present: &Present) -> (u32, Option<Timestamp>) {
-        let settled = self.pairs.get(src, dst).filter(|&(_, last)| last < moment.time());
-        let fresh = present.before(src, moment).iter().filter(|link| link.node == dst && link.outgoing == 1);
-        let (mut count, mut last) = settled.map_or((0, None), |(count, last)| (count, Some(last)));
-        for link in fresh {
-            count += 1;
-            last = Some(link.time);
-        }
-        (count, last)
-    }
-
-    fn newest_before(&self, node: NodeId, moment: Moment, present: &Present) -> Option<Timestamp> {
-        present.before(node, moment).last().map(|link| link.time).or_else(|| {
-            let skip = self.adjacency.not_before(node, moment);
-            (skip < self.adjacency.len(node)).then(|| self.adjacency.newest(node, skip).time)
-        })
-    }
 }
 
-/// The centres the hop below `look` has to embed: its own and their neighbours, at the same query times, each once.
-fn below(look: &Look, k: usize) -> Vec<(NodeId, Moment)> {
-    let mut seen = FxHashMap::default();
-    let mut centres = Vec::new();
-    let neighbours =
-        look.centres.iter().enumerate().flat_map(|(c, &(_, moment))| look.of(c, k).iter().map(move |link| (link.node, moment)));
-    for centre in look.centres.iter().copied().chain(neighbours) {
-        seen.entry(centre).or_insert_with(|| centres.push(centre));
-    }
-    centres
-}
-
-/// Every node a hop names, repeats included.
-fn names(look: &Look, k: usize) -> Vec<NodeId> {
-    let neighbours = (0..look.centres.len()).flat_map(|c| look.of(c, k)).map(|link| link.node);
-    look.centres.iter().map(|&(node, _)| node).chain(neighbours).collect()
-}
-
-/// The distinct nodes, ascending, and the row of each.
-fn distinct(named: impl Iterator<Item = NodeId>) -> (Vec<NodeId>, FxHashMap<NodeId, u32>) {
-    let mut row_of: FxHashMap<NodeId, u32> = named.map(|node| (node, 0)).collect();
-    let mut nodes: Vec<NodeId> = row_of.keys().copied().collect();
-    nodes.sort_unstable();
-    for (row, node) in nodes.iter().enumerate() {
-        row_of.insert(*node, row as u32);
-    }
-    (nodes, row_of)
-}
-
-/// Distinct nodes that stand in both lists.
-fn common(a: &[Link], b: &[Link]) -> u32 {
-    let first = |i: usize| a[..i].iter().all(|earlier| earlier.node != a[i].node);
-    (0..a.len()).filter(|&i| first(i) && b.iter().any(|link| link.node == a[i].node)).count() as u32
-}
-
-/// Mails of which no node has more than one, in the form the fused updater reads.
-fn one_each(mails: ManyMails, width: usize, features: Option<Arc<dyn tempograph_kernels::Rows>>) -> MailPlan {
-    let updated = mails.rows.len();
-    let mut plan = MailPlan {
-        unique: mails.unique,
-        memory: mails.memory,
-        rows: mails.rows,
-        empty: vec![false; updated],
-        other: vec![0.0; updated * width],
-        event: vec![0; updated],
-        dt: vec![0.0; updated],
-        features,
-    };
-    for row in 0..updated {
-        let (at, end) = (mails.starts[row] as usize, mails.starts[row + 1] as usize);
-        plan.empty[row] = at == end;
-        if at < end {
-            plan.other[row * width..][..width].copy_from_slice(&mails.other[at * width..][..width]);
-            plan.event[row] = mails.event[at];
-            plan.dt[row] = mails.dt[at];
-        }
-    }
-    plan
+/// The centres of `hop` and their neighbours, repeats included.
+fn slots_of(hop: &mut Hop) -> impl Iterator<Item = &mut u32> {
+    let found = &mut hop.neighbours;
+    let neighbours = found.row.chunks_mut(found.k.max(1)).zip(&found.count).flat_map(|(row, &count)| &mut row[..count as usize]);
+    hop.centres.iter_mut().chain(neighbours)
 }

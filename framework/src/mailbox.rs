@@ -14,36 +14,44 @@ pub(crate) struct Mail {
 }
 
 /// The waiting mail of every node: one, or all of its last batch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     rule: MailRule,
-    width: usize,
-    /// `[N]`, each in (time, event id) order.
-    mails: Vec<Slot>,
-    /// `[N]` rows of the other ends' memory, `[mails, D]` each; empty unless mail carries memory.
-    others: Vec<Vec<f32>>,
+    /// Numbers of the other end's memory in a mail: `D`, or 0 where mail carries none.
+    carried: usize,
+    kept: Kept,
 }
 
-/// Most nodes hold no or one mail, so one is kept in place.
-#[derive(Clone, Debug, PartialEq, Default)]
-enum Slot {
-    #[default]
-    Empty,
-    One(Mail),
-    Many(Vec<Mail>),
+#[derive(Clone, Debug)]
+enum Kept {
+    /// At most one mail a node, `[N]`, and what it carries, `[N, D]`.
+    Last { mails: Vec<Option<Mail>>, others: Vec<f32> },
+    /// Any number a node, `[N]`, each in (time, event id) order, and what they carry, `[mails, D]` each.
+    All { mails: Vec<Vec<Mail>>, others: Vec<Vec<f32>> },
 }
 
 impl Mailbox {
     pub fn new(nodes: usize, rule: MailRule, width: usize) -> Mailbox {
-        let mut mailbox = Mailbox { rule, width, mails: Vec::new(), others: Vec::new() };
+        let kept = match rule.combine {
+            Combine::Last => Kept::Last { mails: Vec::new(), others: Vec::new() },
+            Combine::Mean => Kept::All { mails: Vec::new(), others: Vec::new() },
+        };
+        let carried = if rule.other == OtherMemory::AtEvent { width } else { 0 };
+        let mut mailbox = Mailbox { rule, carried, kept };
         mailbox.grow(nodes);
         mailbox
     }
 
     pub fn grow(&mut self, nodes: usize) {
-        self.mails.resize(nodes, Slot::Empty);
-        if self.carries_memory() {
-            self.others.resize(nodes, Vec::new());
+        match &mut self.kept {
+            Kept::Last { mails, others } => {
+                mails.resize(nodes, None);
+                others.resize(nodes * self.carried, 0.0);
+            }
+            Kept::All { mails, others } => {
+                mails.resize(nodes, Vec::new());
+                others.resize(nodes, Vec::new());
+            }
         }
     }
 
@@ -51,50 +59,62 @@ impl Mailbox {
         self.rule
     }
 
-    /// Whether a mail holds the other end's memory as it was at the event.
-    pub fn carries_memory(&self) -> bool {
-        self.rule.other == OtherMemory::AtEvent && self.width > 0
+    /// Numbers of the other end's memory, as it was at the event, that each mail holds.
+    pub fn carried(&self) -> usize {
+        self.carried
     }
 
     /// The mail waiting for `node`, in (time, event id) order.
     pub fn waiting(&self, node: NodeId) -> &[Mail] {
-        match &self.mails[node.index()] {
-            Slot::Empty => &[],
-            Slot::One(mail) => std::slice::from_ref(mail),
-            Slot::Many(mails) => mails,
+        match &self.kept {
+            Kept::Last { mails, .. } => mails[node.index()].as_slice(),
+            Kept::All { mails, .. } => &mails[node.index()],
         }
     }
 
-    /// The other ends' memories in `node`'s mail, `[mails, D]`; empty unless [`carries_memory`](Mailbox::carries_memory).
+    /// The other ends' memories in `node`'s mail, `[mails, carried]`.
     pub fn other_rows(&self, node: NodeId) -> &[f32] {
-        self.others.get(node.index()).map_or(&[], Vec::as_slice)
+        let n = node.index();
+        match &self.kept {
+            Kept::Last { mails, others } => &others[n * self.carried..][..mails[n].as_slice().len() * self.carried],
+            Kept::All { others, .. } => &others[n],
+        }
     }
 
     /// Throws away the mail of `node`: it has been read into its memory.
     pub fn clear(&mut self, node: NodeId) {
-        self.mails[node.index()] = Slot::Empty;
-        if let Some(rows) = self.others.get_mut(node.index()) {
-            rows.clear();
+        match &mut self.kept {
+            Kept::Last { mails, .. } => mails[node.index()] = None,
+            Kept::All { mails, others } => {
+                mails[node.index()].clear();
+                others[node.index()].clear();
+            }
         }
     }
 
-    /// Delivers one mail; deliveries to a node come in (time, event id) order. `other` is `[D]`, read where mail carries memory.
-    pub fn deliver(&mut self, node: NodeId, mail: Mail, other: &[f32]) {
-        let n = node.index();
-        let carries = self.carries_memory();
-        if self.rule.combine == Combine::Last {
-            self.clear(node);
-        }
-        self.mails[n] = match std::mem::take(&mut self.mails[n]) {
-            Slot::Empty => Slot::One(mail),
-            Slot::One(first) => Slot::Many(vec![first, mail]),
-            Slot::Many(mut mails) => {
-                mails.push(mail);
-                Slot::Many(mails)
+    /// Throws away all mail.
+    pub fn clear_all(&mut self) {
+        match &mut self.kept {
+            Kept::Last { mails, .. } => mails.fill(None),
+            Kept::All { mails, others } => {
+                mails.iter_mut().for_each(Vec::clear);
+                others.iter_mut().for_each(Vec::clear);
             }
-        };
-        if carries {
-            self.others[n].extend_from_slice(other);
+        }
+    }
+
+    /// Delivers one mail; deliveries to a node come in (time, event id) order. `other` begins with what a mail carries.
+    pub fn deliver(&mut self, node: NodeId, mail: Mail, other: &[f32]) {
+        let (n, other) = (node.index(), &other[..self.carried]);
+        match &mut self.kept {
+            Kept::Last { mails, others } => {
+                mails[n] = Some(mail);
+                others[n * self.carried..][..self.carried].copy_from_slice(other);
+            }
+            Kept::All { mails, others } => {
+                mails[n].push(mail);
+                others[n].extend_from_slice(other);
+            }
         }
     }
 }

@@ -44,10 +44,4 @@ impl Update {
     pub fn none() -> Update {
         Update::default()
     }
-
-    /// The row of `node`, `[D]`.
-    pub(crate) fn row(&self, node: NodeId, width: usize) -> Option<&[f32]> {
-        let at = self.nodes.binary_search(&node).ok()?;
-        self.memory.get(at * width..(at + 1) * width)
-    }
 }

@@ -19,6 +19,8 @@ pub struct Needs {
     pub lookup: Lookup,
     /// The time difference that comes with each neighbour.
     pub delta: Delta,
+    /// Whether each centre is shown how long its memory has not been updated ([`Hop::idle`](crate::Hop::idle)).
+    pub idle: bool,
     /// Whether facts about each asked pair are shown ([`PairFact`](crate::PairFact)).
     pub pairs: bool,
 }
@@ -34,6 +36,7 @@ impl Needs {
             sampler: Sampler::Recent,
             lookup: Lookup::Exact,
             delta: Delta::SinceEvent,
+            idle: false,
             pairs: false,
         }
     }
@@ -78,6 +81,8 @@ pub enum Sampler {
     Recent,
     /// `K` of all events before the query, drawn with replacement; keeps every event.
     Uniform,
+    /// The same of the events in the last so many ticks before the query: `{ window = TICKS }` in a spec.
+    Window(i64),
 }
 
 /// Which events a query may see.

@@ -35,11 +35,11 @@ pub struct Recency {
 }
 
 impl Recency {
-    /// Of `node` in a newest-first list.
-    pub(crate) fn of(node: NodeId, newest_first: impl Iterator<Item = NodeId>) -> Recency {
+    /// Of `node` in a newest-first list of node numbers.
+    pub(crate) fn of(node: NodeId, newest_first: &[u32]) -> Recency {
         let mut recency = Recency::default();
-        for (position, other) in newest_first.enumerate() {
-            if other == node {
+        for (position, &other) in newest_first.iter().enumerate() {
+            if other == node.0 {
                 recency.count += 1;
                 recency.first.get_or_insert(position as u32);
             }
@@ -63,6 +63,10 @@ impl PairIndex {
 
     pub fn get(&self, src: NodeId, dst: NodeId) -> Option<(u32, Timestamp)> {
         self.seen.get(&(src, dst)).copied()
+    }
+
+    pub fn clear(&mut self) {
+        self.seen.clear();
     }
 
     /// Distinct pairs.

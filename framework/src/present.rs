@@ -1,7 +1,8 @@
 //! The events that have not settled yet: those of the newest tick and, for exact lookups, of the batch in hand.
 
 use crate::adjacency::Link;
-use crate::{EventId, NodeId, Timestamp};
+use crate::places::Places;
+use crate::{Event, EventId, NodeId, Timestamp};
 
 /// When a query is asked: what it may see is what came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,34 +34,55 @@ impl Moment {
 /// A lookup takes the part of a node's group before its moment, then goes on to the settled past.
 #[derive(Debug, Default)]
 pub(crate) struct Present {
-    /// Distinct nodes, ascending.
+    /// Distinct nodes, as they came.
     nodes: Vec<NodeId>,
-    /// `[nodes + 1]` offsets into `links`.
-    starts: Vec<u32>,
+    places: Places,
+    /// `[nodes]` where each group ends in `links`: there the next begins.
+    ends: Vec<u32>,
     links: Vec<Link>,
 }
 
 impl Present {
-    /// Groups events given as (one end, link to the other), in log order.
-    pub fn group(ends: impl Iterator<Item = (NodeId, Link)>) -> Present {
-        let mut ends: Vec<(NodeId, Link)> = ends.collect();
-        ends.sort_by_key(|(node, link)| (*node, link.event));
-        let mut present = Present { nodes: Vec::new(), starts: Vec::new(), links: Vec::with_capacity(ends.len()) };
-        for (node, link) in ends {
-            if present.nodes.last() != Some(&node) {
-                present.nodes.push(node);
-                present.starts.push(present.links.len() as u32);
-            }
-            present.links.push(link);
+    /// Groups `events`, given in log order, over what was held before.
+    pub fn refill<E: Iterator<Item = Event>>(&mut self, nodes: usize, events: impl Fn() -> E) {
+        let ends = || events().flat_map(|event| Link::ends(event.id, event.src, event.dst, event.time));
+        self.places.make_room(nodes);
+        self.nodes.clear();
+        self.ends.clear();
+        for (node, _) in ends() {
+            let group = self.group(node).unwrap_or_else(|| self.new_group(node));
+            self.ends[group] += 1;
         }
-        present.starts.push(present.links.len() as u32);
-        present
+        let mut total = 0;
+        for count in &mut self.ends {
+            total += std::mem::replace(count, total);
+        }
+        // What is now each group's beginning runs to its end as the group fills.
+        self.links.resize(total as usize, Link::default());
+        for (node, link) in ends() {
+            if let Some(group) = self.group(node) {
+                self.links[self.ends[group] as usize] = link;
+                self.ends[group] += 1;
+            }
+        }
     }
 
     /// The unsettled events of `node` that a query at `moment` may see, oldest first.
     pub fn before(&self, node: NodeId, moment: Moment) -> &[Link] {
-        let Ok(group) = self.nodes.binary_search(&node) else { return &[] };
-        let links = &self.links[self.starts[group] as usize..self.starts[group + 1] as usize];
+        let Some(group) = self.group(node) else { return &[] };
+        let start = group.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let links = &self.links[start as usize..self.ends[group] as usize];
         &links[..links.partition_point(|link| moment.sees(link))]
+    }
+
+    fn group(&self, node: NodeId) -> Option<usize> {
+        self.places.of(node, &self.nodes)
+    }
+
+    fn new_group(&mut self, node: NodeId) -> usize {
+        self.places.note(node, self.nodes.len());
+        self.nodes.push(node);
+        self.ends.push(0);
+        self.nodes.len() - 1
     }
 }

@@ -40,27 +40,38 @@ impl Queries {
     /// # Panics
     /// If `offsets` does not have `B + 1` entries that end at `negatives.len()`.
     pub fn of_batch(batch: &Batch<'_>, negatives: &[NodeId], offsets: &[usize]) -> Queries {
+        let mut queries = Queries::none();
+        queries.ask_batch(batch, negatives, offsets);
+        queries
+    }
+
+    /// Asks what [`of_batch`](Queries::of_batch) asks instead of what was asked before, in the same memory.
+    ///
+    /// # Panics
+    /// As [`of_batch`](Queries::of_batch) does.
+    pub fn ask_batch(&mut self, batch: &Batch<'_>, negatives: &[NodeId], offsets: &[usize]) {
         let events = batch.len();
-        assert_eq!((offsets.len(), offsets[events]), (events + 1, negatives.len()), "offsets of {events} events' negatives");
-        let mut queries = Queries::with_capacity(2 * events + negatives.len(), events + negatives.len());
+        let ends = (offsets.len(), offsets.last().copied());
+        assert_eq!(ends, (events + 1, Some(negatives.len())), "offsets of {events} events' negatives");
+        self.clear();
+        self.reserve(2 * events + negatives.len(), events + negatives.len());
         for i in 0..events {
-            let (src, dst) = (batch.src[i], batch.dst[i]);
-            let (src, dst) = (queries.root(src, batch.time[i], batch.id(i)), queries.root(dst, batch.time[i], batch.id(i)));
-            queries.pairs.push(Pair { src, dst });
+            let [src, dst] = [batch.src[i], batch.dst[i]].map(|node| self.root(node, batch.time[i], batch.id(i)));
+            self.pairs.push(Pair { src, dst });
         }
         for i in 0..events {
             for &node in &negatives[offsets[i]..offsets[i + 1]] {
-                let dst = queries.root(node, batch.time[i], batch.id(i));
-                queries.pairs.push(Pair { src: 2 * i as u32, dst });
+                let dst = self.root(node, batch.time[i], batch.id(i));
+                self.pairs.push(Pair { src: 2 * i as u32, dst });
             }
         }
-        queries.positives = events;
-        queries
+        self.positives = events;
     }
 
     /// One source against `candidates` at one time: a ranking request.
     pub fn of_candidates(src: NodeId, candidates: &[NodeId], time: Timestamp) -> Queries {
-        let mut queries = Queries::with_capacity(1 + candidates.len(), candidates.len());
+        let mut queries = Queries::none();
+        queries.reserve(1 + candidates.len(), candidates.len());
         let src = queries.root(src, time, NOW);
         for &node in candidates {
             let dst = queries.root(node, time, NOW);
@@ -115,9 +126,20 @@ impl Queries {
         self.nodes.is_empty()
     }
 
-    fn with_capacity(roots: usize, pairs: usize) -> Queries {
-        let (nodes, times, places) = (Vec::with_capacity(roots), Vec::with_capacity(roots), Vec::with_capacity(roots));
-        Queries { nodes, times, places, pairs: Vec::with_capacity(pairs), positives: 0 }
+    /// Asks nothing any more; the memory stays.
+    pub fn clear(&mut self) {
+        self.nodes.clear();
+        self.times.clear();
+        self.places.clear();
+        self.pairs.clear();
+        self.positives = 0;
+    }
+
+    fn reserve(&mut self, roots: usize, pairs: usize) {
+        self.nodes.reserve(roots);
+        self.times.reserve(roots);
+        self.places.reserve(roots);
+        self.pairs.reserve(pairs);
     }
 
     fn root(&mut self, node: NodeId, time: Timestamp, place: EventId) -> u32 {

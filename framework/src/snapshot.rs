@@ -43,7 +43,7 @@ impl History {
             rows.extend_from_slice(self.mailbox.other_rows(node));
         }
         let count = mails.len();
-        let width = if self.mailbox.carries_memory() { self.needs.memory } else { 0 };
+        let width = self.mailbox.carried();
         store.put("mail.node", [count], mails.iter().map(|(node, _)| node.0).collect());
         store.put("mail.event", [count], mails.iter().map(|(_, mail)| mail.event.0).collect());
         store.put("mail.other", [count], mails.iter().map(|(_, mail)| mail.other.0).collect());
@@ -92,7 +92,7 @@ impl History {
         let event = store.take_len::<u64>("mail.event", count)?;
         let time = store.take_len::<i64>("mail.time", count)?;
         let since = store.take_len::<i64>("mail.since", count)?;
-        let width = if self.mailbox.carries_memory() { self.needs.memory } else { 0 };
+        let width = self.mailbox.carried();
         let rows = store.take_len::<f32>("mail.rows", count * width)?;
         for i in 0..count {
             let mail = Mail { event: EventId(event[i]), other: others[i], time: Timestamp(time[i]), since: Timestamp(since[i]) };

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tempograph_kernels::{MailPlan, Neighbours, Rows};
 
+use crate::look::Work;
 use crate::{NodeId, PairFact};
 
 /// The past of some roots, strictly before each root's time. Reading it changes nothing.
 ///
-/// `U` distinct nodes are named by the roots and their neighbours; each is read once and referred to by row afterwards.
-#[derive(Debug)]
+/// `U` distinct nodes are named by the roots and their neighbours; each is read once and referred to by row afterwards. A view that is kept
+/// and filled again ([`History::view_into`](crate::History::view_into)) needs no new memory.
+#[derive(Debug, Default)]
 pub struct View {
     /// Observes the history had seen: `history.version() - view.version` is the view's staleness.
     pub version: u64,
@@ -28,6 +30,7 @@ pub struct View {
     pub edge_features: Option<Arc<dyn Rows>>,
     /// Node features by node, where the set has any.
     pub node_features: Option<Arc<dyn Rows>>,
+    pub(crate) work: Work,
 }
 
 /// Memory of `U` nodes and the mail that waits for them.
@@ -37,6 +40,12 @@ pub enum MailView {
     Last(Arc<MailPlan>),
     /// Any number of mails a node.
     Many(Arc<ManyMails>),
+}
+
+impl Default for MailView {
+    fn default() -> MailView {
+        MailView::Last(Arc::default())
+    }
 }
 
 impl MailView {
@@ -69,12 +78,20 @@ pub struct ManyMails {
 }
 
 /// The neighbours of some centres.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Hop {
-    /// Rows of the table below that the centres stand for, `[C]`.
+    /// Rows of the table below that the centres stand for, `[C]`; the centres are distinct.
     pub centres: Vec<u32>,
     /// Their neighbours: rows of the table below, events and time differences, newest first.
     pub neighbours: Neighbours,
-    /// Ticks from each centre's last memory update to its query, `[C]`.
+    /// Ticks from each centre's last memory update to its query, `[C]`, if the model needs them.
     pub idle: Vec<f32>,
+}
+
+impl Hop {
+    /// The rows of the neighbours shown for `centre`, newest first.
+    pub(crate) fn shown(&self, centre: u32) -> &[u32] {
+        let (found, centre) = (&self.neighbours, centre as usize);
+        &found.row[centre * found.k..][..found.count[centre] as usize]
+    }
 }

@@ -11,8 +11,8 @@ use tempograph_framework::{
 };
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor, TensorData, Wgpu, WgpuHistory, WgpuTape};
 use tempograph_kernels::{
-    AttentionPlan, Cell, DeviceEvents, DeviceRoots, DeviceRules, DeviceScores, Dropout, HostPast, Rows, ScoreActivation, device_attention,
-    device_memory_update, device_roots, gather_rows, launches, memory_update_gru, temporal_attention,
+    AttentionPlan, Cell, DeviceEvents, DeviceRoots, DeviceRules, DeviceScores, Dropout, HostPast, Neighbours, Rows, ScoreActivation,
+    device_attention, device_memory_update, device_roots, gather_rows, launches, memory_update_gru, temporal_attention,
 };
 
 /// When memories count from.
@@ -85,11 +85,25 @@ fn rows_of_device(past: &HostPast, width: usize) -> States {
     (0..past.nodes.len()).map(row).collect()
 }
 
+/// The neighbours of every root, of those that share a row as well.
+fn of_every_root(view: &View) -> Neighbours {
+    let (found, roots) = (&view.hops[0].neighbours, view.roots.len());
+    let slots = || view.roots.iter().flat_map(|&centre| centre as usize * found.k..(centre as usize + 1) * found.k);
+    Neighbours {
+        roots,
+        k: found.k,
+        count: view.roots.iter().map(|&centre| found.count[centre as usize]).collect(),
+        row: slots().map(|slot| found.row[slot]).collect(),
+        event: slots().map(|slot| found.event[slot]).collect(),
+        dt: slots().map(|slot| found.dt[slot]).collect(),
+    }
+}
+
 /// For every root its neighbours: node, event and time difference.
 type Seen = Vec<Vec<(u32, u64, f32)>>;
 
 fn seen_in_view(view: &View) -> Seen {
-    let found = &view.hops[0].neighbours;
+    let found = of_every_root(view);
     let slot = |slot: usize| (view.nodes[found.row[slot] as usize].0, found.event[slot], found.dt[slot]);
     (0..found.roots).map(|root| (root * found.k..root * found.k + found.count[root] as usize).map(slot).collect()).collect()
 }
@@ -168,6 +182,7 @@ fn needs(lookup: Lookup, delta: Delta, other: OtherMemory, update_without_mail: 
         sampler: Sampler::Recent,
         lookup,
         delta,
+        idle: false,
         pairs: false,
     }
 }
@@ -301,13 +316,13 @@ fn a_training_step_on_a_device_is_that_of_the_host_and_waits_for_nothing() {
         let ([w_ih, w_hh], [b_ih, b_hh, freq, phase]) = (learned.matrices.clone(), learned.vectors.clone());
         let memory = memory_update_gru(mail.clone(), w_ih, w_hh, b_ih, b_hh, freq.clone(), phase.clone());
         let plan = AttentionPlan {
-            neighbours: view.hops[0].neighbours.clone(),
+            neighbours: of_every_root(&view),
             features: view.edge_features.clone(),
             activation: scores.activation,
             dropout: scores.dropout,
         };
         let attended = temporal_attention(Arc::new(plan), memory.clone(), floats(10, query), freq, phase);
-        let rows = view.hops[0].centres.clone();
+        let rows: Vec<u32> = view.roots.iter().map(|&centre| view.hops[0].centres[centre as usize]).collect();
         let roots = gather_rows(memory.clone(), rows);
         let expected = (attended.to_data(), roots.to_data(), learned.gradients(attended, roots));
         let update = Update { nodes: view.nodes.clone(), memory: memory.into_data().to_vec().unwrap() };

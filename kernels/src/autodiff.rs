@@ -31,20 +31,20 @@ macro_rules! incoming {
 struct MemoryBackward;
 
 #[derive(Clone, Debug)]
-struct MemoryState<P> {
+struct MemoryState<P, K> {
     plan: Arc<MailPlan>,
     cell: Cell,
     weights: [P; 6],
-    kept: P,
+    kept: K,
 }
 
 impl<B: Kernels> Backward<B, 6> for MemoryBackward {
-    type State = MemoryState<FloatTensor<B>>;
+    type State = MemoryState<FloatTensor<B>, B::MemoryKept>;
 
     fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (grad, parents) = incoming!(ops, grads);
         let MemoryState { plan, cell, weights, kept } = ops.state;
-        register::<B, 6>(parents, B::memory_backward(&plan, cell, &weights, &kept, &grad), grads);
+        register::<B, 6>(parents, B::memory_backward(&plan, cell, &weights, kept, &grad), grads);
     }
 }
 
@@ -52,19 +52,19 @@ impl<B: Kernels> Backward<B, 6> for MemoryBackward {
 struct AttentionBackward;
 
 #[derive(Clone, Debug)]
-struct AttentionState<P> {
+struct AttentionState<P, K> {
     plan: Arc<AttentionPlan>,
     inputs: [P; 4],
-    kept: [P; 2],
+    kept: K,
 }
 
 impl<B: Kernels> Backward<B, 4> for AttentionBackward {
-    type State = AttentionState<FloatTensor<B>>;
+    type State = AttentionState<FloatTensor<B>, B::AttentionKept>;
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (grad, parents) = incoming!(ops, grads);
         let AttentionState { plan, inputs, kept } = ops.state;
-        register::<B, 4>(parents, B::attention_backward(&plan, &inputs, &kept, &grad), grads);
+        register::<B, 4>(parents, B::attention_backward(&plan, &inputs, kept, &grad), grads);
     }
 }
 
@@ -97,7 +97,7 @@ impl<B: Kernels> Backward<B, 1> for GatherBackward {
 impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
     fn memory_update(plan: Arc<MailPlan>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self> {
         let primitives = weights.each_ref().map(|weight| weight.primitive.clone());
-        let [output, kept] = B::memory_forward(&plan, cell, &primitives);
+        let (output, kept) = B::memory_forward(&plan, cell, &primitives);
         match MemoryBackward.prepare::<C>(weights.each_ref().map(|weight| weight.node.clone())).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(MemoryState { plan, cell, weights: primitives, kept }, output),
             OpsKind::UnTracked(prep) => prep.finish(output),
@@ -106,9 +106,9 @@ impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
 
     fn temporal_attention(plan: Arc<AttentionPlan>, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self> {
         let primitives = inputs.each_ref().map(|input| input.primitive.clone());
-        let [output, weights, slopes] = B::attention_forward(&plan, &primitives);
+        let (output, kept) = B::attention_forward(&plan, &primitives);
         match AttentionBackward.prepare::<C>(inputs.each_ref().map(|input| input.node.clone())).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(AttentionState { plan, inputs: primitives, kept: [weights, slopes] }, output),
+            OpsKind::Tracked(prep) => prep.finish(AttentionState { plan, inputs: primitives, kept }, output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }

@@ -1,5 +1,6 @@
 //! The kernels on burn's CPU backend: tensors are read in place and results are moved in, without copies.
-use crate::cpu::{adam, attention, attention_backward, gather, memory, memory_backward, time};
+use crate::cpu::attention::{Attention, Table};
+use crate::cpu::{CellGradients, CellWeights, MemoryUpdate, TimeWeights, adam, gather, time};
 use crate::kernels::Kernels;
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan};
 use burn::tensor::{Bytes, DType, Shape, TensorMetadata};
@@ -25,62 +26,76 @@ fn like<const N: usize>(vectors: [Vec<f32>; N], tensors: &[FlexTensor; N]) -> [F
     vectors.map(|vector| tensor(vector, shapes.next().expect("as many tensors as vectors")))
 }
 
-fn cell_weights(tensors: &[FlexTensor; 6]) -> memory::Weights<'_> {
+fn cell_weights(tensors: &[FlexTensor; 6]) -> (CellWeights<'_>, TimeWeights<'_>) {
     let [w_ih, w_hh, b_ih, b_hh, freq, phase] = tensors.each_ref().map(numbers);
-    memory::Weights { w_ih, w_hh, b_ih, b_hh, freq, phase }
+    (CellWeights { w_ih, w_hh, b_ih, b_hh }, TimeWeights { freq, phase })
 }
 
-fn attention_inputs(tensors: &[FlexTensor; 4]) -> attention::Inputs<'_> {
-    let (width, heads) = (tensors[0].shape()[1], tensors[1].shape()[0]);
-    let [hidden, query, freq, phase] = tensors.each_ref().map(numbers);
-    attention::Inputs { hidden, query, freq, phase, width, heads }
+fn table(tensors: &[FlexTensor; 4]) -> Table<'_> {
+    let [hidden, _, freq, phase] = tensors.each_ref().map(numbers);
+    let width = tensors[0].shape()[1];
+    Table { hidden, width, stride: width, time: TimeWeights { freq, phase } }
 }
 
 impl Kernels for Flex {
-    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[FlexTensor; 6]) -> [FlexTensor; 2] {
-        let weights = weights.each_ref().map(contiguous);
-        let weights = cell_weights(&weights);
-        let shape = memory::Shape::new(plan, cell, &weights);
-        let (output, kept) = memory::forward(plan, &shape, &weights);
-        let width = kept.len();
-        [tensor(output, [plan.unique, shape.d]), tensor(kept, [width])]
-    }
+    type MemoryKept = MemoryUpdate;
+    type AttentionKept = Attention;
 
-    fn memory_backward(plan: &MailPlan, cell: Cell, weights: &[FlexTensor; 6], kept: &FlexTensor, grad: &FlexTensor) -> [FlexTensor; 6] {
+    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[FlexTensor; 6]) -> (FlexTensor, MemoryUpdate) {
         let tensors = weights.each_ref().map(contiguous);
-        let weights = cell_weights(&tensors);
-        let shape = memory::Shape::new(plan, cell, &weights);
-        let (kept, grad) = (contiguous(kept), contiguous(grad));
-        like(memory_backward::backward(plan, &shape, &weights, numbers(&kept), numbers(&grad)), &tensors)
+        let (weights, time) = cell_weights(&tensors);
+        let mut output = vec![0.0; plan.memory.len()];
+        let mut update = MemoryUpdate::default();
+        update.forward(plan, cell, weights, time, &mut output);
+        (tensor(output, [plan.unique, tensors[1].shape()[1]]), update)
     }
 
-    fn attention_forward(plan: &AttentionPlan, inputs: &[FlexTensor; 4]) -> [FlexTensor; 3] {
-        let tensors = inputs.each_ref().map(contiguous);
-        let inputs = attention_inputs(&tensors);
-        let attended = attention::forward(plan, &inputs);
-        let kept = [inputs.heads, plan.neighbours.roots, plan.neighbours.k];
-        [tensor(attended.output, tensors[1].shape()), tensor(attended.weights, kept), tensor(attended.slopes, kept)]
-    }
-
-    fn attention_backward(plan: &AttentionPlan, inputs: &[FlexTensor; 4], kept: &[FlexTensor; 2], grad: &FlexTensor) -> [FlexTensor; 4] {
-        let tensors = inputs.each_ref().map(contiguous);
-        let inputs = attention_inputs(&tensors);
-        let [weights, slopes] = kept.each_ref().map(numbers);
+    fn memory_backward(
+        plan: &MailPlan,
+        cell: Cell,
+        weights: &[FlexTensor; 6],
+        mut kept: MemoryUpdate,
+        grad: &FlexTensor,
+    ) -> [FlexTensor; 6] {
+        let tensors = weights.each_ref().map(contiguous);
+        let (_, time) = cell_weights(&tensors);
         let grad = contiguous(grad);
-        like(attention_backward::backward(plan, &inputs, weights, slopes, numbers(&grad)), &tensors)
+        let mut gradients = tensors.each_ref().map(|tensor| vec![0.0; numbers(tensor).len()]);
+        let [w_ih, w_hh, b_ih, b_hh, freq, phase] = gradients.each_mut().map(Vec::as_mut_slice);
+        kept.backward(plan, cell, time, numbers(&grad), CellGradients { w_ih, w_hh, b_ih, b_hh }, [freq, phase]);
+        like(gradients, &tensors)
+    }
+
+    fn attention_forward(plan: &AttentionPlan, inputs: &[FlexTensor; 4]) -> (FlexTensor, Attention) {
+        let tensors = inputs.each_ref().map(contiguous);
+        let mut attention = Attention::default();
+        let output = attention.forward(&plan.attending(), table(&tensors), tensors[1].shape()[0], numbers(&tensors[1]));
+        (tensor(output, tensors[1].shape()), attention)
+    }
+
+    fn attention_weights(plan: &AttentionPlan, inputs: &[FlexTensor; 4]) -> FlexTensor {
+        let (_, attention) = Self::attention_forward(plan, inputs);
+        let shape = [inputs[1].shape()[0], plan.neighbours.roots, plan.neighbours.k];
+        tensor(attention.weights(shape), shape)
+    }
+
+    fn attention_backward(plan: &AttentionPlan, inputs: &[FlexTensor; 4], mut kept: Attention, grad: &FlexTensor) -> [FlexTensor; 4] {
+        let tensors = inputs.each_ref().map(contiguous);
+        let grad = contiguous(grad);
+        like(kept.backward(&plan.attending(), table(&tensors), tensors[1].shape()[0], numbers(&grad)), &tensors)
     }
 
     fn time_forward(dt: &[f32], inputs: &[FlexTensor; 2]) -> FlexTensor {
         let tensors = inputs.each_ref().map(contiguous);
         let [freq, phase] = tensors.each_ref().map(numbers);
-        tensor(time::encode(dt, freq, phase), [dt.len(), freq.len()])
+        tensor(time::encode(dt, TimeWeights { freq, phase }), [dt.len(), freq.len()])
     }
 
     fn time_backward(dt: &[f32], inputs: &[FlexTensor; 2], grad: &FlexTensor) -> [FlexTensor; 2] {
         let tensors = inputs.each_ref().map(contiguous);
         let [freq, phase] = tensors.each_ref().map(numbers);
         let grad = contiguous(grad);
-        like(time::encode_backward(dt, freq, phase, numbers(&grad)), &tensors)
+        like(time::encode_backward(dt, TimeWeights { freq, phase }, numbers(&grad)), &tensors)
     }
 
     fn gather_forward(hidden: &FlexTensor, rows: &[u32]) -> FlexTensor {

@@ -2,29 +2,39 @@
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
+use std::fmt::Debug;
 
 /// Forward and hand-written backward passes. Implemented by backends that compute, never by the tape.
 pub trait Kernels: Backend {
-    /// New memory `[U, D]` and whatever [`Kernels::memory_backward`] needs of it. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.
-    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[FloatTensor<Self>; 6]) -> [FloatTensor<Self>; 2];
+    /// What a memory update keeps for its backward pass.
+    type MemoryKept: Clone + Debug + Send + 'static;
+
+    /// What an attention keeps for its backward pass.
+    type AttentionKept: Clone + Debug + Send + 'static;
+
+    /// New memory `[U, D]`. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.
+    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[FloatTensor<Self>; 6]) -> (FloatTensor<Self>, Self::MemoryKept);
 
     /// Gradients of the six weights.
     fn memory_backward(
         plan: &MailPlan,
         cell: Cell,
         weights: &[FloatTensor<Self>; 6],
-        kept: &FloatTensor<Self>,
+        kept: Self::MemoryKept,
         grad: &FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 6];
 
-    /// Output `[H, R, X]`, attention weights `[H, R, K]` and slopes of the activation `[H, R, K]`. Inputs: `hidden`, `query`, `freq`, `phase`.
-    fn attention_forward(plan: &AttentionPlan, inputs: &[FloatTensor<Self>; 4]) -> [FloatTensor<Self>; 3];
+    /// Output `[H, R, X]`. Inputs: `hidden`, `query`, `freq`, `phase`.
+    fn attention_forward(plan: &AttentionPlan, inputs: &[FloatTensor<Self>; 4]) -> (FloatTensor<Self>, Self::AttentionKept);
+
+    /// Attention weights `[H, R, K]` before dropout.
+    fn attention_weights(plan: &AttentionPlan, inputs: &[FloatTensor<Self>; 4]) -> FloatTensor<Self>;
 
     /// Gradients of the four inputs.
     fn attention_backward(
         plan: &AttentionPlan,
         inputs: &[FloatTensor<Self>; 4],
-        kept: &[FloatTensor<Self>; 2],
+        kept: Self::AttentionKept,
         grad: &FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4];
 

@@ -28,7 +28,7 @@
 //! ```
 mod adam;
 mod autodiff;
-mod cpu;
+pub mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 mod dropout;

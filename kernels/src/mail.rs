@@ -27,18 +27,10 @@ impl Cell {
             Self::Rnn => 1,
         }
     }
-
-    /// Vectors of length `D` a row keeps for the backward pass.
-    pub(crate) fn kept(self) -> usize {
-        match self {
-            Self::Gru => 4,
-            Self::Rnn => 1,
-        }
-    }
 }
 
 /// Constants of one memory update: `U` unique nodes, of which `M` have mail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MailPlan {
     /// `U`.
     pub unique: usize,

@@ -1,9 +1,10 @@
 //! What temporal attention is computed from, apart from its tensors.
+use crate::cpu::Attending;
 use crate::{Dropout, Rows};
 use std::sync::Arc;
 
 /// Recent events of `R` roots, at most `K` each: slot `k` of root `r` is at `r * K + k`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Neighbours {
     /// `R`.
     pub roots: usize,
@@ -83,10 +84,9 @@ impl AttentionPlan {
         self.features.as_ref().map_or(0, |features| features.width())
     }
 
-    /// What dropout multiplies the weight of one (root, head, slot) by: 0, or `1 / (1 - rate)`.
-    #[inline]
-    pub(crate) fn keep(&self, root: usize, head: usize, heads: usize, slot: usize) -> f32 {
-        let counter = ((root * heads + head) * self.neighbours.k + slot) as u64;
-        self.dropout.map_or(1.0, |dropout| dropout.factor(counter))
+    /// The same, borrowed.
+    pub(crate) fn attending(&self) -> Attending<'_> {
+        let Self { neighbours, features, activation, dropout } = self;
+        Attending { neighbours, features: features.as_deref(), activation: *activation, dropout: *dropout }
     }
 }

@@ -31,18 +31,15 @@ pub trait TemporalOps: Backend {
 
 impl<B: Kernels> TemporalOps for B {
     fn memory_update(plan: Arc<MailPlan>, cell: Cell, weights: [FloatTensor<B>; 6]) -> FloatTensor<B> {
-        let [output, _] = B::memory_forward(&plan, cell, &weights);
-        output
+        B::memory_forward(&plan, cell, &weights).0
     }
 
     fn temporal_attention(plan: Arc<AttentionPlan>, inputs: [FloatTensor<B>; 4]) -> FloatTensor<B> {
-        let [output, ..] = B::attention_forward(&plan, &inputs);
-        output
+        B::attention_forward(&plan, &inputs).0
     }
 
     fn attention_weights(plan: &AttentionPlan, inputs: [FloatTensor<B>; 4]) -> FloatTensor<B> {
-        let [_, weights, _] = B::attention_forward(plan, &inputs);
-        weights
+        <B as Kernels>::attention_weights(plan, &inputs)
     }
 
     fn time_encode(dt: &[f32], inputs: [FloatTensor<B>; 2]) -> FloatTensor<B> {

@@ -22,4 +22,4 @@ mod layers;
 mod tgn;
 
 pub use heuristics::Heuristic;
-pub use tgn::{Attention, Embedding, FeatureWidths, Message, Tgn, TgnSpec, TimeInit, Updater};
+pub use tgn::{Attention, Embedding, FeatureWidths, Message, SliceTgn, SliceWork, Tgn, TgnSpec, TimeInit, Updater};

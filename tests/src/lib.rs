@@ -1,6 +1,8 @@
 //! Fixtures shared by the tests that no single crate can keep: a small stream, small models, and runs of both.
 #![allow(clippy::unwrap_used, reason = "fixtures of tests")]
 
+pub mod toy;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +15,10 @@ use tempograph_framework::{
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{Attention, Embedding, FeatureWidths, Message, Tgn, TgnSpec, Updater};
-use tempograph_trainers::{Course, EpochReport, EvalSpec, Fit, Fitted, Outcome, RunFiles, Stages, StepRecord, TrainSpec, Watch};
+use tempograph_trainers::{
+    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, RunFiles, Stages, StepRecord, Taped, TrainSpec, Trainee, Watch,
+};
+use toy::{Toy, ToyModule};
 
 /// Ticks of the built-in stream that are one tick here: about two events share each.
 const TICK: i64 = 1200;
@@ -56,6 +61,25 @@ pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> Tgn<CpuTape> {
     Tgn::new(spec, widths, seed, &Default::default())
 }
 
+/// Makes a fresh model for a dataset, the same each time.
+pub type Maker = Box<dyn Fn(&Dataset) -> Box<dyn Trainee> + Sync>;
+
+/// TGNs on the tape.
+pub fn taped(spec: &TgnSpec) -> Maker {
+    let spec = spec.clone();
+    Box::new(move |set| Box::new(Taped::new(model(&spec, set, 3), &Default::default())))
+}
+
+/// Toys on slices, `width` wide.
+pub fn toy(width: usize) -> Maker {
+    Box::new(move |_| Box::new(Direct::new(Toy::new(width))))
+}
+
+/// The same toys on the tape.
+pub fn taped_toy(width: usize) -> Maker {
+    Box::new(move |_| Box::new(Taped::new(ToyModule::<CpuTape>::new(width, &Default::default()), &Default::default())))
+}
+
 /// A small TGN of the paper's form, dropout off.
 pub fn small() -> TgnSpec {
     TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, dropout: 0.0, ..TgnSpec::default() }
@@ -83,6 +107,7 @@ pub fn variants() -> Vec<(&'static str, TgnSpec)> {
         ("update without mail, mean", TgnSpec { update_without_mail: true, mail: Combine::Mean, ..small() }),
         ("uniform", TgnSpec { sampler: Sampler::Uniform, ..small() }),
         ("uniform, 2 layers", TgnSpec { sampler: Sampler::Uniform, layers: 2, ..small() }),
+        ("window", TgnSpec { sampler: Sampler::Window(30), ..small() }),
         ("pair features", TgnSpec { pair_features: true, ..small() }),
         ("pair features, identity", TgnSpec { pair_features: true, embedding: Embedding::Identity, ..small() }),
         (
@@ -112,8 +137,8 @@ pub fn examination() -> EvalSpec {
 pub struct Runner<'a> {
     /// The data.
     pub course: &'a Course,
-    /// The model.
-    pub spec: &'a TgnSpec,
+    /// Makes the model.
+    pub maker: &'a Maker,
     /// How it is trained.
     pub train: &'a TrainSpec,
     /// Where it is kept.
@@ -126,7 +151,7 @@ impl Runner<'_> {
         let stop = stopper.flag.clone();
         let files = RunFiles { folder: self.folder.to_path_buf() };
         let fit = Fit { course: self.course, train: self.train, eval: &examination(), seed: 3, files, resume, stop: &stop };
-        fit.run(model(self.spec, &self.course.dataset, 3), &Default::default(), stopper).unwrap()
+        fit.run(&mut *(self.maker)(&self.course.dataset), stopper).unwrap()
     }
 
     /// Runs from the start to the end.

@@ -1,4 +1,4 @@
-//! AdamW over the named weights of a module.
+//! AdamW over the named weights of a module on tensors.
 //!
 //! Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019; Kingma & Ba, "Adam", 2015. Same arithmetic as PyTorch's.
 
@@ -9,31 +9,31 @@ use tempograph_framework::{Path, Store, StoreError, values};
 use tempograph_kernels::tensor::{AutodiffBackend, Tensor, TensorData};
 use tempograph_kernels::{AdamStep, TemporalOps, adam_step};
 
-/// The optimiser and its two moments for each weight.
+use crate::trainee::StepSettings;
+
+/// The two moments of each weight that was learned.
 #[derive(Debug)]
 pub(crate) struct Adam<B: AutodiffBackend> {
-    weight_decay: f64,
-    clip: f64,
     steps: u64,
     moments: HashMap<String, [Tensor<B::InnerBackend, 1>; 2]>,
+}
+
+impl<B: AutodiffBackend> Default for Adam<B> {
+    fn default() -> Adam<B> {
+        Adam { steps: 0, moments: HashMap::new() }
+    }
 }
 
 impl<B: AutodiffBackend> Adam<B>
 where
     B::InnerBackend: TemporalOps,
 {
-    pub fn new(weight_decay: f64, clip: f64) -> Adam<B> {
-        Adam { weight_decay, clip, steps: 0, moments: HashMap::new() }
-    }
-
     /// One step down `gradients`; gives the new model and the norm of all gradients before clipping.
-    pub fn step<M: AutodiffModule<B>>(&mut self, model: M, gradients: B::Gradients, lr: f64) -> (M, f64) {
+    pub fn step<M: AutodiffModule<B>>(&mut self, model: M, gradients: B::Gradients, settings: &StepSettings) -> (M, f64) {
         let norm = norm::<B, M>(&model, &gradients);
-        let scale = if self.clip > 0.0 && norm > self.clip { self.clip / norm } else { 1.0 };
         self.steps += 1;
-        let settings =
-            AdamStep { lr: lr as f32, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: self.weight_decay as f32, step: self.steps };
-        let mut step = Step { path: Path::default(), gradients, scale: scale as f32, settings, moments: &mut self.moments };
+        let (scale, constants) = (settings.scale(norm), settings.adam(self.steps));
+        let mut step = Step { path: Path::default(), gradients, scale, constants, moments: &mut self.moments };
         (model.map(&mut step), norm)
     }
 
@@ -49,16 +49,16 @@ where
     }
 
     /// Takes up where [`to_store`](Adam::to_store) left.
-    pub fn restore(&mut self, mut store: Store, device: &B::Device) -> Result<(), StoreError> {
-        self.steps = store.take_len::<u64>("steps", 1)?[0];
+    pub fn from_store(mut store: Store, device: &B::Device) -> Result<Adam<B>, StoreError> {
+        let mut adam = Adam { steps: store.take_len::<u64>("steps", 1)?[0], ..Adam::default() };
         let names: Vec<String> = store.names().filter_map(|name| name.strip_prefix("m.")).map(String::from).collect();
         for name in names {
             let (shape, first) = store.take::<f32>(&format!("m.{name}"))?;
             let second = store.take_len::<f32>(&format!("v.{name}"), first.len())?;
             let tensor = |values| Tensor::from_data(TensorData::new(values, shape.clone()), device);
-            self.moments.insert(name, [tensor(first), tensor(second)]);
+            adam.moments.insert(name, [tensor(first), tensor(second)]);
         }
-        Ok(())
+        Ok(adam)
     }
 }
 
@@ -66,7 +66,7 @@ struct Step<'a, B: AutodiffBackend> {
     path: Path,
     gradients: B::Gradients,
     scale: f32,
-    settings: AdamStep,
+    constants: AdamStep,
     moments: &'a mut HashMap<String, [Tensor<B::InnerBackend, 1>; 2]>,
 }
 
@@ -90,7 +90,7 @@ where
         let device = weight.device();
         let [first, second] =
             self.moments.remove(&self.path.dotted()).unwrap_or_else(|| [Tensor::zeros([size], &device), Tensor::zeros([size], &device)]);
-        let (weight, first, second) = adam_step(weight.reshape([size]), gradient.reshape([size]), first, second, &self.settings);
+        let (weight, first, second) = adam_step(weight.reshape([size]), gradient.reshape([size]), first, second, &self.constants);
         self.moments.insert(self.path.dotted(), [first, second]);
         Param::from_mapped_value(id, Tensor::from_inner(weight.reshape(shape)).require_grad(), mapper)
     }

@@ -4,14 +4,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::module::AutodiffModule;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Features, History, Needs, Store, StoreError, weights, with_weights};
-use tempograph_kernels::TemporalOps;
-use tempograph_kernels::tensor::{AutodiffBackend, Backend};
+use tempograph_framework::{Features, History, Needs, Store, StoreError};
 
-use crate::adam::Adam;
+use crate::trainee::Trainee;
 use crate::{EpochReport, Evaluation, Stages, StepRecord, TrainError, TrainReport};
 
 /// Where a run stands. Sums are kept exactly, so that the reports of a resumed run are those of one that never stopped.
@@ -74,54 +71,37 @@ impl Progress {
 }
 
 /// Writes weights, moments, history and progress.
-pub(crate) fn save<B, M>(path: &Path, model: &M, optimizer: &Adam<B>, history: &History, progress: &Progress) -> Result<(), TrainError>
-where
-    B: AutodiffBackend,
-    B::InnerBackend: TemporalOps,
-    M: AutodiffModule<B>,
-{
+pub(crate) fn save(path: &Path, trainee: &dyn Trainee, history: &History, progress: &Progress) -> Result<(), TrainError> {
     let mut store = Store::default();
-    store.join("model.", weights::<B, M>(model));
-    store.join("adam.", optimizer.to_store());
+    store.join("model.", trainee.weights());
+    store.join("adam.", trainee.moments());
     store.join("history.", history.to_store());
     store.note("progress", serde_json::to_string(progress).map_err(|error| TrainError::Note { path: path.into(), error })?);
     Ok(store.write(path)?)
 }
 
-/// Reads a checkpoint into a fresh model and optimiser.
-pub(crate) fn load<B, M>(
-    path: &Path,
-    model: M,
-    optimizer: &mut Adam<B>,
-    needs: Needs,
-    features: Features,
-    device: &B::Device,
-) -> Result<(M, History, Progress), TrainError>
-where
-    B: AutodiffBackend,
-    B::InnerBackend: TemporalOps,
-    M: AutodiffModule<B>,
-{
+/// Reads a checkpoint; weights and moments go into `trainee`.
+pub(crate) fn load(path: &Path, trainee: &mut dyn Trainee, features: Features) -> Result<(History, Progress), TrainError> {
     let mut store = Store::read(path)?;
     let progress = note(&store, "progress", path)?;
-    let model = with_weights::<B, M>(model, store.split_off("model."))?;
-    optimizer.restore(store.split_off("adam."), device)?;
-    let history = History::from_store(store.split_off("history."), needs, features)?;
-    Ok((model, history, progress))
+    trainee.restore_weights(store.split_off("model."))?;
+    trainee.restore_moments(store.split_off("adam."))?;
+    let history = History::from_store(store.split_off("history."), trainee.needs(), features)?;
+    Ok((history, progress))
 }
 
-/// A model worth keeping and the history it left at the end of validation.
+/// Weights worth keeping and the history they left at the end of validation.
 #[derive(Debug)]
-pub struct Kept<M> {
-    /// The model.
-    pub model: M,
-    /// What it has seen: everything before the test split.
+pub struct Kept {
+    /// The weights under their dotted names.
+    pub weights: Store,
+    /// What the model has seen: everything before the test split.
     pub history: History,
-    /// Which epoch it is from.
+    /// Which epoch they are from.
     pub mark: Mark,
 }
 
-/// Which epoch a kept model is from.
+/// Which epoch kept weights are from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
     /// Counted from 1.
@@ -130,34 +110,24 @@ pub struct Mark {
     pub score: f64,
 }
 
-/// Writes a model, its history and its mark.
-pub(crate) fn keep<B: Backend, M: burn::module::Module<B>>(
-    path: &Path,
-    model: &M,
-    history: &History,
-    mark: Mark,
-) -> Result<(), TrainError> {
+/// Writes the weights, a history and a mark.
+pub(crate) fn keep(path: &Path, trainee: &dyn Trainee, history: &History, mark: Mark) -> Result<(), TrainError> {
     let mut store = Store::default();
-    store.join("model.", weights::<B, M>(model));
+    store.join("model.", trainee.weights());
     store.join("history.", history.to_store());
     store.note("mark", serde_json::to_string(&mark).map_err(|error| TrainError::Note { path: path.into(), error })?);
     Ok(store.write(path)?)
 }
 
-/// Reads what a run kept into a fresh model.
+/// Reads what a run kept. `needs` are those of its model.
 ///
 /// # Errors
-/// A file that is missing, damaged, or of another model.
-pub fn kept<B: Backend, M: burn::module::Module<B>>(
-    path: &Path,
-    model: M,
-    needs: Needs,
-    features: Features,
-) -> Result<Kept<M>, TrainError> {
+/// A file that is missing or damaged, or a history of a model with other needs.
+pub fn kept(path: &Path, needs: Needs, features: Features) -> Result<Kept, TrainError> {
     let mut store = Store::read(path)?;
     let mark = note(&store, "mark", path)?;
-    let model = with_weights::<B, M>(model, store.split_off("model."))?;
-    Ok(Kept { model, history: History::from_store(store.split_off("history."), needs, features)?, mark })
+    let weights = store.split_off("model.");
+    Ok(Kept { weights, history: History::from_store(store.split_off("history."), needs, features)?, mark })
 }
 
 fn note<T: DeserializeOwned>(store: &Store, name: &str, path: &Path) -> Result<T, TrainError> {

@@ -10,11 +10,11 @@ use crate::TrainError;
 
 /// Takes part in a walk over the log.
 pub(crate) trait Walker {
-    /// What is asked before `batch` happens.
-    fn ask(&mut self, batch: &Batch<'_>) -> Result<Queries, TrainError>;
+    /// Fills `queries` with what is asked before `batch` happens; those of the batch before are still in it.
+    fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError>;
 
     /// Answers from the view and says what the batch will have changed.
-    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<Update, TrainError>;
+    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError>;
 
     /// A batch has happened; `next` is the first event of the one to come.
     fn passed(&mut self, _history: &History, _next: usize, _times: &Stages) -> Result<(), TrainError> {
@@ -66,6 +66,8 @@ pub(crate) fn walk(
     stop: &AtomicBool,
     walker: &mut impl Walker,
 ) -> Result<usize, TrainError> {
+    // Kept and filled again: a walk that is warm asks for no memory.
+    let (mut queries, mut view) = (Queries::none(), View::default());
     let mut next = range.start;
     while next < range.end {
         if stop.load(Ordering::Relaxed) {
@@ -76,13 +78,13 @@ pub(crate) fn walk(
         let mut times = Stages::default();
         let mut clock = Clock::start();
 
-        let queries = walker.ask(&batch)?;
+        walker.ask(&batch, &mut queries)?;
         times.ask = clock.lap();
-        let view = history.view(&queries, Some(&batch), chance);
+        history.view_into(&queries, Some(&batch), chance, &mut view);
         times.view = clock.lap();
         let update = walker.answer(&batch, &queries, &view)?;
         clock.lap();
-        history.observe(&batch, &update)?;
+        history.observe(&batch, update)?;
         times.observe = clock.lap();
 
         next = end;

@@ -1,17 +1,17 @@
 //! Walking to be examined: scores against negatives, nothing learned.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
-    Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, Model, NegativeSet, NewNodes, Purpose, PurposeDraw, Queries,
-    Scored, Ties, Update, View, values,
+    Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, NegativeSet, NewNodes, Purpose, PurposeDraw, Queries, Scored,
+    Ties, Update, View,
 };
-use tempograph_kernels::tensor::Backend;
 
 use crate::TrainError;
 use crate::epoch::{Walker, walk};
+use crate::learn::Drawn;
+use crate::trainee::Examinee;
 
 /// What an examination found.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -59,8 +59,8 @@ pub struct Answers<'a> {
 ///
 /// # Errors
 /// A score that is not finite, a negative that cannot be drawn, or an event that cannot happen. `Ok(None)` if stopped.
-pub fn evaluate<B: Backend, M: Model<B>>(
-    model: &M,
+pub fn evaluate(
+    model: &mut dyn Examinee,
     history: &mut History,
     log: &EventLog,
     asked: &Examination<'_>,
@@ -75,7 +75,8 @@ pub fn evaluate<B: Backend, M: Model<B>>(
         ranked: LinkAccumulator::new(Ties::Mean),
         new_nodes: LinkAccumulator::new(Ties::Mean),
         heard,
-        backend: PhantomData::<B>,
+        events: Vec::new(),
+        drawn: Drawn::default(),
     };
     let end = walk(history, log, asked.range.clone(), asked.batch, sampling(), stop, &mut examiner)?;
     if end < asked.range.end {
@@ -93,8 +94,8 @@ pub fn evaluate<B: Backend, M: Model<B>>(
 ///
 /// # Errors
 /// An event that cannot happen. `Ok(false)` if stopped.
-pub fn warm<B: Backend, M: Model<B>>(
-    model: &M,
+pub fn warm(
+    model: &mut dyn Examinee,
     history: &mut History,
     log: &EventLog,
     range: Range<usize>,
@@ -102,7 +103,7 @@ pub fn warm<B: Backend, M: Model<B>>(
     stop: &AtomicBool,
 ) -> Result<bool, TrainError> {
     let end = range.end;
-    Ok(walk(history, log, range, batch, sampling(), stop, &mut Warmer(model, PhantomData::<B>))? == end)
+    Ok(walk(history, log, range, batch, sampling(), stop, &mut Warmer(model))? == end)
 }
 
 /// Uniform neighbours outside training are drawn the same way every time.
@@ -110,14 +111,16 @@ fn sampling() -> PurposeDraw {
     Draw::new(0).of(Purpose::Sampling)
 }
 
-struct Examiner<'a, B, M> {
-    model: &'a M,
+struct Examiner<'a> {
+    model: &'a mut dyn Examinee,
     asked: &'a Examination<'a>,
     all: LinkAccumulator,
     ranked: LinkAccumulator,
     new_nodes: LinkAccumulator,
     heard: &'a mut dyn FnMut(&Answers<'_>),
-    backend: PhantomData<B>,
+    /// The events of the batch in hand, and whom each is set against.
+    events: Vec<EventId>,
+    drawn: Drawn,
 }
 
 impl Examination<'_> {
@@ -126,28 +129,31 @@ impl Examination<'_> {
     }
 }
 
-impl<B: Backend, M: Model<B>> Walker for Examiner<'_, B, M> {
-    fn ask(&mut self, batch: &Batch<'_>) -> Result<Queries, TrainError> {
-        let (mut nodes, mut offsets) = (Vec::new(), vec![0]);
+impl Walker for Examiner<'_> {
+    fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError> {
+        let (asked, Drawn { nodes, offsets }) = (self.asked, &mut self.drawn);
+        self.events.clear();
+        nodes.clear();
+        offsets.clear();
+        offsets.push(0);
         for event in batch.events() {
-            let drawn = self.asked.negatives.of([event.id])?;
-            let kept = if self.asked.is_ranked(event.id) { drawn.nodes.len() } else { drawn.nodes.len().min(1) };
-            nodes.extend_from_slice(&drawn.nodes[..kept]);
+            let start = nodes.len();
+            asked.negatives.append(event.id, nodes)?;
+            if !asked.is_ranked(event.id) {
+                nodes.truncate(start + 1);
+            }
+            self.events.push(event.id);
             offsets.push(nodes.len());
         }
-        Ok(Queries::of_batch(batch, &nodes, &offsets))
+        queries.ask_batch(batch, nodes, offsets);
+        Ok(())
     }
 
-    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<Update, TrainError> {
-        let forward = self.model.forward(queries, view, None);
-        let scores = values(forward.scores);
-        (self.heard)(&Answers { first: batch.first, queries, scores: &scores });
-        let events: Vec<EventId> = batch.events().map(|event| event.id).collect();
-        let (positive, negative) = scores.split_at(events.len());
-        let mut offsets = vec![0; events.len() + 1];
-        queries.pairs()[events.len()..].iter().for_each(|pair| offsets[pair.src as usize / 2 + 1] += 1);
-        (0..events.len()).for_each(|i| offsets[i + 1] += offsets[i]);
-        let scored = Scored::ragged(&events, positive, negative, &offsets)?;
+    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError> {
+        let (scores, update) = self.model.answer(queries, view);
+        (self.heard)(&Answers { first: batch.first, queries, scores });
+        let (positive, negative) = scores.split_at(self.events.len());
+        let scored = Scored::ragged(&self.events, positive, negative, &self.drawn.offsets)?;
         self.all.push(scored)?;
         self.ranked.push_where(scored, |event| self.asked.is_ranked(event))?;
         if let Some(new) = self.asked.new_nodes {
@@ -155,18 +161,18 @@ impl<B: Backend, M: Model<B>> Walker for Examiner<'_, B, M> {
             let touched = |event: EventId| new.touched_by(batch.src[at(event)], batch.dst[at(event)]);
             self.new_nodes.push_where(scored, |event| self.asked.is_ranked(event) && touched(event))?;
         }
-        Ok(forward.update)
+        Ok(update)
     }
 }
 
-struct Warmer<'a, M, B>(&'a M, PhantomData<B>);
+struct Warmer<'a>(&'a mut dyn Examinee);
 
-impl<B: Backend, M: Model<B>> Walker for Warmer<'_, M, B> {
-    fn ask(&mut self, _: &Batch<'_>) -> Result<Queries, TrainError> {
-        Ok(Queries::none())
+impl Walker for Warmer<'_> {
+    fn ask(&mut self, _: &Batch<'_>, _: &mut Queries) -> Result<(), TrainError> {
+        Ok(())
     }
 
-    fn answer(&mut self, _: &Batch<'_>, _: &Queries, view: &View) -> Result<Update, TrainError> {
+    fn answer(&mut self, _: &Batch<'_>, _: &Queries, view: &View) -> Result<&Update, TrainError> {
         Ok(self.0.advance(view))
     }
 }

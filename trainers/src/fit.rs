@@ -5,19 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::module::AutodiffModule;
 use tempograph_framework::{
-    Candidates, Dataset, Draw, EventId, Features, History, Model, Needs, NegativeRule, NegativeSampler, NegativeSet, NewNodes, Purpose,
-    Split, Timestamp,
+    Candidates, Dataset, Draw, EventId, Features, History, Needs, NegativeRule, NegativeSampler, NegativeSet, NewNodes, Purpose, Split,
+    Timestamp,
 };
-use tempograph_kernels::TemporalOps;
-use tempograph_kernels::tensor::AutodiffBackend;
 
-use crate::adam::Adam;
 use crate::checkpoint::{Mark, Progress, RunFiles, keep, load, save};
 use crate::epoch::walk;
 use crate::evaluate::{Answers, Evaluation, Examination, evaluate};
-use crate::learn::{Learner, StepRecord};
+use crate::learn::{Drawn, Learner, StepRecord};
+use crate::trainee::Trainee;
 use crate::{EpochReport, EvalSpec, SelectBy, TrainError, TrainSpec};
 
 /// The data of a run, cut and indexed.
@@ -62,7 +59,9 @@ impl Course {
     /// A history that has seen nothing, for a model with these needs.
     pub fn history(&self, needs: Needs) -> History {
         let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
-        History::new(self.dataset.nodes, needs, origin, self.features.clone())
+        let mut history = History::new(self.dataset.nodes, needs, origin, self.features.clone());
+        history.follow(&self.dataset.log);
+        history
     }
 
     /// The events of a part.
@@ -133,18 +132,12 @@ pub struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// Trains `model`, fresh from its seed, to the end of its epochs or until stopped.
+    /// Trains `trainee`, fresh from its seed, to the end of its epochs or until stopped.
     ///
     /// # Errors
     /// A loss that is not finite, a file that cannot be written or read, an event that cannot happen.
-    pub fn run<B, M>(&self, model: M, device: &B::Device, watch: &mut dyn Watch) -> Result<Outcome, TrainError>
-    where
-        B: AutodiffBackend,
-        B::InnerBackend: TemporalOps,
-        M: Model<B> + AutodiffModule<B>,
-        M::InnerModule: Model<B::InnerBackend>,
-    {
-        let mut sitting = Sitting::start(self, model, device, watch)?;
+    pub fn run(&self, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+        let mut sitting = Sitting::start(self, trainee, watch)?;
         while !sitting.is_over() {
             sitting.train()?;
             let Some((evaluation, history)) = sitting.validate()? else {
@@ -162,24 +155,15 @@ impl Fit<'_> {
     ///
     /// # Errors
     /// As [`run`](Fit::run).
-    pub fn train_once<B, M>(&self, model: M, device: &B::Device, watch: &mut dyn Watch) -> Result<M, TrainError>
-    where
-        B: AutodiffBackend,
-        B::InnerBackend: TemporalOps,
-        M: Model<B> + AutodiffModule<B>,
-        M::InnerModule: Model<B::InnerBackend>,
-    {
-        let mut sitting = Sitting::start(self, model, device, watch)?;
-        sitting.train()?;
-        Ok(sitting.model)
+    pub fn train_once(&self, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<(), TrainError> {
+        Sitting::start(self, trainee, watch)?.train()
     }
 }
 
 /// A run from its start, or from a checkpoint, to its end or the next stop.
-struct Sitting<'a, B: AutodiffBackend, M> {
+struct Sitting<'a> {
     fit: &'a Fit<'a>,
-    model: M,
-    optimizer: Adam<B>,
+    trainee: &'a mut dyn Trainee,
     history: History,
     progress: Progress,
     watch: &'a mut dyn Watch,
@@ -187,29 +171,21 @@ struct Sitting<'a, B: AutodiffBackend, M> {
     earlier: f64,
 }
 
-impl<'a, B, M> Sitting<'a, B, M>
-where
-    B: AutodiffBackend,
-    B::InnerBackend: TemporalOps,
-    M: Model<B> + AutodiffModule<B>,
-    M::InnerModule: Model<B::InnerBackend>,
-{
-    fn start(fit: &'a Fit<'a>, model: M, device: &B::Device, watch: &'a mut dyn Watch) -> Result<Self, TrainError> {
-        let mut optimizer = Adam::new(fit.train.weight_decay, fit.train.clip);
-        let needs = model.needs();
+impl<'a> Sitting<'a> {
+    fn start(fit: &'a Fit<'a>, trainee: &'a mut dyn Trainee, watch: &'a mut dyn Watch) -> Result<Self, TrainError> {
         let path = fit.files.checkpoint();
         let data = fit.course.dataset.checksum.clone();
-        let (model, history, progress) = if fit.resume && path.exists() {
-            load(&path, model, &mut optimizer, needs, fit.course.features.clone(), device)?
+        let (history, progress) = if fit.resume && path.exists() {
+            load(&path, trainee, fit.course.features.clone())?
         } else {
             let next = fit.course.split.train.start;
-            (model, fit.course.history(needs), Progress { data: data.clone(), next, ..Progress::default() })
+            (fit.course.history(trainee.needs()), Progress { data: data.clone(), next, ..Progress::default() })
         };
         if progress.data != data {
             return Err(TrainError::OtherData { path, found: progress.data, expected: data });
         }
         let earlier = progress.earlier_seconds;
-        Ok(Sitting { fit, model, optimizer, history, progress, watch, begun: Instant::now(), earlier })
+        Ok(Sitting { fit, trainee, history, progress, watch, begun: Instant::now(), earlier })
     }
 
     fn is_over(&self) -> bool {
@@ -230,8 +206,7 @@ where
         let (progress, watch, begun, earlier) = (&mut self.progress, &mut *self.watch, self.begun, self.earlier);
         let rest = progress.next..range.end;
         let mut learner = Learner {
-            model: Some(self.model.clone()),
-            optimizer: &mut self.optimizer,
+            trainee: &mut *self.trainee,
             negatives: &negatives,
             dropout: draw.of(Purpose::Dropout),
             spec: train,
@@ -239,21 +214,19 @@ where
             step: progress.step,
             steps,
             last: StepRecord::default(),
-            passed: |model: &M, optimizer: &Adam<B>, history: &History, next: usize, record: &StepRecord| {
+            drawn: Drawn::default(),
+            passed: |trainee: &dyn Trainee, history: &History, next: usize, record: &StepRecord| {
                 progress.passed(next, record);
                 watch.step(progress.epoch + 1, next - range.start, range.len(), record);
                 let due = train.checkpoint_minutes * 60.0;
                 if due > 0.0 && progress.since_saved(begun, earlier) > due {
                     progress.earlier_seconds = earlier + begun.elapsed().as_secs_f64();
-                    save(&files.checkpoint(), model, optimizer, history, progress)?;
+                    save(&files.checkpoint(), trainee, history, progress)?;
                 }
                 Ok(())
             },
         };
         walk(&mut self.history, log, rest, train.batch, sampling, stop, &mut learner)?;
-        if let Some(model) = learner.model.take() {
-            self.model = model;
-        }
         Ok(())
     }
 
@@ -276,7 +249,7 @@ where
         let mut history = self.history.clone();
         let watch = &mut *self.watch;
         let mut heard = |answers: &Answers<'_>| watch.examined("validation", answers.first.index() - range.start, range.len());
-        let evaluation = evaluate::<B::InnerBackend, _>(&self.model.valid(), &mut history, &course.dataset.log, &asked, stop, &mut heard)?;
+        let evaluation = evaluate(&mut *self.trainee, &mut history, &course.dataset.log, &asked, stop, &mut heard)?;
         Ok(evaluation.map(|evaluation| (evaluation, history)))
     }
 
@@ -290,7 +263,7 @@ where
         let best = self.progress.best.is_none_or(|mark| score > mark.score);
         if best {
             let mark = Mark { epoch: self.progress.epoch, score };
-            keep::<B::InnerBackend, _>(&self.fit.files.best(), &self.model.valid(), after_val, mark)?;
+            keep(&self.fit.files.best(), self.trainee, after_val, mark)?;
             self.progress.best = Some(mark);
         }
         self.history.reset();
@@ -303,7 +276,7 @@ where
 
     fn save(&mut self) -> Result<(), TrainError> {
         self.progress.earlier_seconds = self.earlier + self.begun.elapsed().as_secs_f64();
-        save(&self.fit.files.checkpoint(), &self.model, &self.optimizer, &self.history, &self.progress)
+        save(&self.fit.files.checkpoint(), self.trainee, &self.history, &self.progress)
     }
 
     fn fitted(self) -> Fitted {

@@ -1,26 +1,14 @@
-//! Walking to learn: forward, loss, backward, step.
+//! Walking to learn: one step for each batch.
 
-use std::sync::{Mutex, PoisonError};
+use tempograph_framework::{Batch, EventId, History, NegativeSampler, NodeId, PurposeDraw, Queries, Update, View};
 
-use burn::module::AutodiffModule;
-use tempograph_framework::{Batch, EventId, History, Model, NegativeSampler, NodeId, PurposeDraw, Queries, Update, View, values};
-use tempograph_kernels::TemporalOps;
-use tempograph_kernels::tensor::{AutodiffBackend, Backend, Tensor, activation::softplus};
-
-use crate::adam::Adam;
-use crate::epoch::{Clock, Stages, Walker};
+use crate::epoch::{Stages, Walker};
+use crate::trainee::{NotFinite, StepSettings, Taken, Trainee};
 use crate::{TrainError, TrainSpec};
 
-/// Held from a step's forward pass to its optimiser step. The tensor library (burn-autodiff 0.21) keeps the tapes of all threads in one
-/// place, and tidying up after one thread's backward pass can remove a node that another thread is about to build on: its gradient
-/// would be missing without a word.
-static TAPE: Mutex<()> = Mutex::new(());
-
 /// A walker that trains a model on what it passes.
-pub(crate) struct Learner<'a, B: AutodiffBackend, M, F> {
-    /// `None` only while a step is being taken.
-    pub model: Option<M>,
-    pub optimizer: &'a mut Adam<B>,
+pub(crate) struct Learner<'a, F> {
+    pub trainee: &'a mut dyn Trainee,
     pub negatives: &'a NegativeSampler,
     pub dropout: PurposeDraw,
     pub spec: &'a TrainSpec,
@@ -28,8 +16,17 @@ pub(crate) struct Learner<'a, B: AutodiffBackend, M, F> {
     pub step: u64,
     pub steps: u64,
     pub last: StepRecord,
+    pub drawn: Drawn,
     /// Called after each batch.
     pub passed: F,
+}
+
+/// The negatives of a batch, event by event.
+#[derive(Default)]
+pub(crate) struct Drawn {
+    pub nodes: Vec<NodeId>,
+    /// Where each event's begin, and where the last one's end.
+    pub offsets: Vec<usize>,
 }
 
 /// What a step measured.
@@ -49,61 +46,36 @@ pub struct StepRecord {
     pub stages: Stages,
 }
 
-impl<B, M, F> Walker for Learner<'_, B, M, F>
+impl<F> Walker for Learner<'_, F>
 where
-    B: AutodiffBackend,
-    B::InnerBackend: TemporalOps,
-    M: Model<B> + AutodiffModule<B>,
-    F: FnMut(&M, &Adam<B>, &History, usize, &StepRecord) -> Result<(), TrainError>,
+    F: FnMut(&dyn Trainee, &History, usize, &StepRecord) -> Result<(), TrainError>,
 {
-    fn ask(&mut self, batch: &Batch<'_>) -> Result<Queries, TrainError> {
-        let each = self.spec.negatives;
-        let mut negatives = vec![NodeId::default(); batch.len() * each];
-        for (event, slots) in batch.events().zip(negatives.chunks_mut(each)) {
+    fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError> {
+        let (each, Drawn { nodes, offsets }) = (self.spec.negatives, &mut self.drawn);
+        nodes.resize(batch.len() * each, NodeId::default());
+        for (event, slots) in batch.events().zip(nodes.chunks_mut(each)) {
             self.negatives.fill(self.epoch, event.id, slots)?;
         }
-        let offsets: Vec<usize> = (0..=batch.len()).map(|i| i * each).collect();
-        Ok(Queries::of_batch(batch, &negatives, &offsets))
+        offsets.clear();
+        offsets.extend((0..=batch.len()).map(|i| i * each));
+        queries.ask_batch(batch, nodes, offsets);
+        Ok(())
     }
 
-    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<Update, TrainError> {
-        let model = self.model.take().unwrap_or_else(|| unreachable!("the model is put back after each step"));
-        let seed = self.dropout.at(self.epoch, batch.first.0).next_u64();
-        let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut clock = Clock::start();
-        let forward = model.forward(queries, view, Some(seed));
-        let loss = link_loss(forward.scores, queries.positives());
-        let value = values(loss.clone().detach())[0];
-        self.last.stages.forward = clock.lap();
-        if !value.is_finite() {
-            return Err(TrainError::Diverged { step: self.step, event: EventId(batch.first.0), loss: value });
-        }
-        let gradients = loss.backward();
-        self.last.stages.backward = clock.lap();
-        let lr = self.spec.lr_at(self.step, self.steps);
-        let (model, norm) = self.optimizer.step(model, gradients, lr);
-        self.last.stages.step = clock.lap();
-        self.model = Some(model);
-        self.last = StepRecord { step: self.step, events: batch.len(), loss: f64::from(value), lr, gradient_norm: norm, ..self.last };
+    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError> {
+        let (step, lr) = (self.step, self.spec.lr_at(self.step, self.steps));
+        let dropout = self.dropout.at(self.epoch, batch.first.0).next_u64();
+        let settings = StepSettings { dropout, lr, weight_decay: self.spec.weight_decay, clip: self.spec.clip };
+        let diverged = |NotFinite { loss }| TrainError::Diverged { step, event: EventId(batch.first.0), loss };
+        let Taken { loss, gradient_norm, update, stages } = self.trainee.step(queries, view, &settings).map_err(diverged)?;
+        self.last = StepRecord { step, events: batch.len(), loss: f64::from(loss), lr, gradient_norm, stages };
         self.step += 1;
-        Ok(forward.update)
+        Ok(update)
     }
 
     fn passed(&mut self, history: &History, next: usize, times: &Stages) -> Result<(), TrainError> {
         let own = self.last.stages;
         self.last.stages = Stages { ask: times.ask, view: times.view, observe: times.observe, ..own };
-        let model = self.model.as_ref().unwrap_or_else(|| unreachable!("the model is put back after each step"));
-        (self.passed)(model, self.optimizer, history, next, &self.last)
+        (self.passed)(self.trainee, history, next, &self.last)
     }
-}
-
-/// Binary cross-entropy of logits, the positives' mean plus the negatives' mean: `[1]`.
-pub fn link_loss<B: Backend>(scores: Tensor<B, 1>, positives: usize) -> Tensor<B, 1> {
-    let pairs = scores.dims()[0];
-    // -ln sigmoid(x) = softplus(-x), and -ln(1 - sigmoid(x)) = softplus(x).
-    let positive = softplus(-scores.clone().narrow(0, 0, positives), 1.0).mean();
-    if pairs == positives {
-        return positive;
-    }
-    positive + softplus(scores.narrow(0, positives, pairs - positives), 1.0).mean()
 }

@@ -219,6 +219,7 @@ pub(super) fn open(dir: &Path) -> Result<Dataset, DatasetError> {
         label: columns.column("label", Dtype::F32, events)?,
         features,
         destinations: OnceLock::new(),
+        by_node: OnceLock::new(),
     })
     .map_err(|error| columns.damaged(error.to_string()))?;
     let set = Dataset {

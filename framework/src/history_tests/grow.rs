@@ -1,11 +1,6 @@
 //! Room for nodes that come later.
 use super::*;
 
-/// Either sampler.
-fn any_needs() -> impl Strategy<Value = Needs> {
-    prop_oneof![needs(Sampler::Recent), needs(Sampler::Uniform)]
-}
-
 proptest! {
     #[test]
     fn a_history_that_grew_is_one_that_had_room_from_the_start(story in stories(), needs in any_needs()) {

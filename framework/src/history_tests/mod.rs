@@ -64,9 +64,9 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
         update_without_mail: without,
     });
     let lookup = prop_oneof![Just(Lookup::Exact), Just(Lookup::Ordered), Just(Lookup::Batch)];
-    let flags = (lookup, any::<bool>(), any::<bool>());
+    let flags = (lookup, any::<bool>(), any::<bool>(), any::<bool>());
     (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags).prop_map(
-        move |(memory, mail, neighbours, layers, (lookup, since_event, pairs))| Needs {
+        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs))| Needs {
             memory,
             mail,
             neighbours,
@@ -74,9 +74,20 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
             sampler,
             lookup,
             delta: if since_event { Delta::SinceEvent } else { Delta::SinceUpdate },
+            idle,
             pairs,
         },
     )
+}
+
+/// What a model may ask for, neighbours drawn in any way.
+fn any_needs() -> impl Strategy<Value = Needs> {
+    prop_oneof![needs(Sampler::Recent), drawing()]
+}
+
+/// What a model may ask for, neighbours drawn by chance.
+fn drawing() -> impl Strategy<Value = Needs> {
+    prop_oneof![needs(Sampler::Uniform), (1i64..6).prop_flat_map(|ticks| needs(Sampler::Window(ticks)))]
 }
 
 fn empty(nodes: u32, needs: &Needs) -> History {

@@ -1,6 +1,6 @@
 //! What a view shows of the neighbourhood.
 use super::*;
-use crate::View;
+use crate::{MailView, View};
 
 /// Asserts that row `row` of layer `layer` stands for `node` at `time` and shows exactly its last neighbours, all the way down.
 fn assert_sees(view: &View, layer: usize, row: u32, root: Root, needs: &Needs, visible: &Visible<'_>, slow: &Slow) {
@@ -10,7 +10,8 @@ fn assert_sees(view: &View, layer: usize, row: u32, root: Root, needs: &Needs, v
         return;
     };
     assert_sees(view, layer + 1, hop.centres[row], root, needs, visible, slow);
-    assert_eq!(hop.idle[row], time.since(slow.updated_with_mail(node)), "idle of node {node}");
+    let idle = needs.idle.then(|| time.since(slow.updated_with_mail(node)));
+    assert_eq!(hop.idle.get(row).copied(), idle, "idle of node {node}");
     let expected = visible.last(root, needs.neighbours);
     let found = &hop.neighbours;
     assert_eq!((found.k, found.count[row] as usize), (needs.neighbours, expected.len()), "neighbours of {node} before {time}");
@@ -82,5 +83,53 @@ proptest! {
             assert_eq!(format!("{first:?}"), format!("{:?}", history.view(&everyone(batch), Some(batch), chance())));
             assert_eq!(first.version, history.version());
         });
+    }
+
+    #[test]
+    fn roots_share_a_centre_exactly_where_nothing_shown_can_tell_them_apart(story in stories(), needs in needs(Sampler::Recent)) {
+        let needs = Needs { layers: needs.layers.max(1), ..needs };
+        let still = needs.lookup == Lookup::Batch && needs.delta == Delta::SinceUpdate && !needs.idle;
+        replay(&story, &needs, |history, _, batch, _| {
+            let queries = everyone(batch);
+            let view = history.view(&queries, Some(batch), chance());
+            let past = |time: Timestamp| history.newest().is_none_or(|newest| newest < time);
+            let alike = |(a, at, place): Root, (b, then, other): Root| {
+                let same_moment = at == then && (needs.lookup != Lookup::Ordered || place == other);
+                a == b && (same_moment || still && past(at) && past(then))
+            };
+            let roots = roots(&queries);
+            for (i, &a) in roots.iter().enumerate() {
+                for (j, &b) in roots.iter().enumerate() {
+                    assert_eq!(view.roots[i] == view.roots[j], alike(a, b), "{a:?} and {b:?}");
+                }
+            }
+            let centres: std::collections::BTreeSet<u32> = view.roots.iter().copied().collect();
+            assert!(centres.into_iter().eq(0..view.hops[0].neighbours.roots as u32), "no centre is without a root");
+        });
+    }
+
+    #[test]
+    fn a_view_filled_again_shows_what_a_new_one_shows(story in stories(), needs in any_needs(), hold in any::<bool>()) {
+        let mut kept = View::default();
+        let mut held: Option<(MailView, String)> = None;
+        replay(&story, &needs, |history, _, batch, _| {
+            // Of every other batch something else is asked first.
+            for queries in [Queries::of_nodes(&[NodeId(1)], batch.time[0]), everyone(batch)].iter().skip(history.version() as usize % 2) {
+                history.view_into(queries, Some(batch), chance(), &mut kept);
+                assert_eq!(format!("{kept:?}"), format!("{:?}", history.view(queries, Some(batch), chance())));
+                if let Some((mail, told)) = &held {
+                    assert_eq!(format!("{mail:?}"), *told, "mail that is held elsewhere is left alone");
+                }
+                held = hold.then(|| (share(&kept.mail), format!("{:?}", kept.mail)));
+            }
+        });
+    }
+}
+
+/// The same mail, held a second time.
+fn share(mail: &MailView) -> MailView {
+    match mail {
+        MailView::Last(plan) => MailView::Last(plan.clone()),
+        MailView::Many(mails) => MailView::Many(mails.clone()),
     }
 }

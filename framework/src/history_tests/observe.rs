@@ -69,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn a_history_that_forgot_everything_is_a_new_one(story in stories(), needs in needs(Sampler::Uniform)) {
+    fn a_history_that_forgot_everything_is_a_new_one(story in stories(), needs in any_needs()) {
         let mut history = replay(&story, &needs, |_, _, _, _| ());
         history.reset();
         prop_assert_eq!(history.to_store(), empty(NODES, &needs).to_store());

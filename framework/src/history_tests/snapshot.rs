@@ -2,10 +2,6 @@
 use super::*;
 use crate::Store;
 
-fn any_needs() -> impl Strategy<Value = Needs> {
-    prop_oneof![needs(Sampler::Recent), needs(Sampler::Uniform)]
-}
-
 fn again(store: Store, needs: &Needs) -> Result<History, crate::StoreError> {
     History::from_store(store, needs.clone(), Features::default())
 }

@@ -4,7 +4,7 @@ use crate::View;
 
 /// The (event, time difference) drawn for root `root`.
 fn drawn(view: &View, root: usize) -> Vec<(u64, f32)> {
-    let found = &view.hops[0].neighbours;
+    let (found, root) = (&view.hops[0].neighbours, view.roots[root] as usize);
     (root * found.k..root * found.k + found.count[root] as usize).map(|slot| (found.event[slot], found.dt[slot])).collect()
 }
 
@@ -14,13 +14,16 @@ fn uniform(needs: Needs) -> Needs {
 
 proptest! {
     #[test]
-    fn draws_are_events_strictly_before_the_query_newest_first(story in stories(), needs in needs(Sampler::Uniform)) {
+    fn draws_are_events_before_the_query_and_in_the_window_newest_first(story in stories(), needs in drawing()) {
         let needs = uniform(needs);
         replay(&story, &needs, |history, _, batch, visible| {
             let queries = everyone(batch);
             let view = history.view(&queries, Some(batch), chance());
             for (i, root) in roots(&queries).into_iter().enumerate() {
-                let (past, found) = (visible.before(root), drawn(&view, i));
+                let (mut past, found) = (visible.before(root), drawn(&view, i));
+                if let Sampler::Window(ticks) = needs.sampler {
+                    past.retain(|seen| root.1.0 - seen.time.0 <= ticks);
+                }
                 assert_eq!(found.len(), if past.is_empty() { 0 } else { needs.neighbours });
                 assert!(found.is_sorted_by(|a, b| a.0 >= b.0), "newest first: {found:?}");
                 for (event, dt) in found {
@@ -31,7 +34,7 @@ proptest! {
     }
 
     #[test]
-    fn a_roots_draw_does_not_depend_on_what_else_is_asked(story in stories(), needs in needs(Sampler::Uniform)) {
+    fn a_roots_draw_does_not_depend_on_what_else_is_asked(story in stories(), needs in drawing()) {
         let needs = uniform(needs);
         replay(&story, &needs, |history, _, batch, _| {
             let queries = everyone(batch);
@@ -42,6 +45,40 @@ proptest! {
                 assert_eq!([drawn(&alone, 0), drawn(&alone, 1)], [drawn(&view, 2 * i), drawn(&view, 2 * i + 1)]);
             }
         });
+    }
+
+    #[test]
+    fn a_window_wider_than_the_log_is_none(story in stories(), needs in needs(Sampler::Uniform), wide in prop_oneof![Just(1000), Just(i64::MAX)]) {
+        let mut wide = empty(NODES, &Needs { sampler: Sampler::Window(wide), ..needs.clone() });
+        replay(&story, &needs, |history, _, batch, _| {
+            let [ours, theirs] = [&wide, history].map(|history| history.view(&everyone(batch), Some(batch), chance()));
+            assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+            wide.observe(batch, &update_for(batch, history.version(), needs.memory)).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_history_that_follows_a_log_is_as_one_that_does_not_whichever_log_it_is(
+        (story, other, same) in (stories(), stories(), any::<bool>()), needs in drawing(), start in 0u64..4
+    ) {
+        let mut following: Option<History> = None;
+        let end = replay(&story, &needs, |history, _, batch, _| {
+            if history.version() == start {
+                following = Some(history.clone());
+                following.as_mut().unwrap().follow(if same { &story.log } else { &other.log });
+            }
+            let Some(following) = &mut following else { return };
+            let [ours, theirs] = [&*following, history].map(|history| history.view(&everyone(batch), Some(batch), chance()));
+            assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+            following.observe(batch, &update_for(batch, history.version(), needs.memory)).unwrap();
+        });
+        if let Some(mut following) = following {
+            prop_assert_eq!(following.to_store(), end.to_store());
+            let settled = story.log.time().first() < story.log.time().last();
+            prop_assert!(!same || (following.bytes() < end.bytes()) == settled, "what the log has is not kept a second time");
+            following.reset();
+            prop_assert_eq!(following.to_store(), empty(NODES, &needs).to_store());
+        }
     }
 }
 

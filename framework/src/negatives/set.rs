@@ -47,7 +47,11 @@ impl NegativeSet {
         Ok(batch)
     }
 
-    fn append(&self, event: EventId, nodes: &mut Vec<NodeId>) -> Result<(), NegativesError> {
+    /// Adds the negatives of `event` to `nodes`.
+    ///
+    /// # Errors
+    /// When the event is unknown or has no candidate.
+    pub fn append(&self, event: EventId, nodes: &mut Vec<NodeId>) -> Result<(), NegativesError> {
         match self {
             Self::Fixed(table) => nodes.extend_from_slice(table.of(event)?),
             Self::Sampled { sampler, per_event } => {

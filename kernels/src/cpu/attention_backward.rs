@@ -1,162 +1,187 @@
 //! Gradients of temporal attention. Neighbours are put together again; only their weights were kept.
-use super::attention::{CHUNK, Inputs, RootTile, by_chunk};
+use super::attention::{Attending, RootTile, Seen, Table, as_blocks, as_blocks_mut};
 use super::groups::Groups;
 use super::math::{add_two, sin_row};
-use super::time::TimeGradient;
-use crate::AttentionPlan;
-use rayon::prelude::*;
+use super::parallel::{DisjointRows, in_chunks};
+use super::time::add_time_gradient;
 
 /// Rows of `hidden` a task takes.
 const ROWS: usize = 32;
 
-/// What the gradient of `hidden` is made of: that of slot `k` is the sum over heads of
-/// `dropped * output gradient + score * query`.
-struct Shares {
-    /// `[H, R, K]`: attention weights after dropout.
-    dropped: Vec<f32>,
-    /// `[H, R, K]`: gradients of the scores.
-    score: Vec<f32>,
+/// Gradients of one attention over `C` roots.
+#[derive(Clone, Debug, Default)]
+pub struct SeenGradient {
+    /// `[C, H, X]` of the sums: given.
+    pub(crate) seen: Vec<f32>,
+    /// `[C, H, X]` of the queries.
+    pub(crate) query: Vec<f32>,
+    /// `[C, H, K]`: attention weights after dropout.
+    pub(crate) dropped: Vec<f32>,
+    /// `[C, H, K]`: gradients of the scores.
+    pub(crate) score: Vec<f32>,
+    /// Roots by the row of `hidden` they read.
+    pub(crate) groups: Groups,
 }
 
-/// Gradients of `hidden`, `query`, `freq` and `phase`.
-pub(crate) fn backward(plan: &AttentionPlan, inputs: &Inputs<'_>, weights: &[f32], slopes: &[f32], grad: &[f32]) -> [Vec<f32>; 4] {
-    let x = inputs.check(plan);
-    let (heads, roots, k) = (inputs.heads, plan.neighbours.roots, plan.neighbours.k);
-    let mut query = vec![0.0; heads * roots * x];
-    if heads * roots * k == 0 {
-        let zeros = |like: &[f32]| vec![0.0; like.len()];
-        return [zeros(inputs.hidden), query, zeros(inputs.freq), zeros(inputs.phase)];
+impl SeenGradient {
+    /// Makes room as [`Seen::resize`].
+    pub(crate) fn resize(&mut self, rows: usize, stride: usize, k: usize) {
+        self.seen.resize(rows * stride, 0.0);
+        self.query.resize(rows * stride, 0.0);
+        self.dropped.resize(rows * k, 0.0);
+        self.score.resize(rows * k, 0.0);
     }
-    let mut shares = Shares { dropped: vec![0.0; heads * roots * k], score: vec![0.0; heads * roots * k] };
-    let parts = by_chunk(&mut query, roots, x).into_par_iter().zip(by_chunk(&mut shares.dropped, roots, k)).zip(by_chunk(
-        &mut shares.score,
-        roots,
-        k,
-    ));
-    let times: Vec<TimeGradient> = parts
-        .enumerate()
-        .map_init(
-            || Scratch::new(plan, inputs),
-            |scratch, (chunk, ((mut query, mut dropped), mut score))| {
-                let mut time = TimeGradient::zero(inputs.freq.len());
-                for root in chunk * CHUNK..roots.min((chunk + 1) * CHUNK) {
-                    let i = root % CHUNK;
-                    scratch.tile.load(plan, inputs, root);
-                    let count = scratch.tile.count;
-                    for head in 0..heads {
-                        let at = head * roots + root;
-                        let dropped = &mut dropped[head][i * k..][..count];
-                        let score = &mut score[head][i * k..][..count];
-                        let grad = &grad[at * x..][..x];
-                        scratch.scores(plan, heads, [root, head], &weights[at * k..], &slopes[at * k..], grad, dropped, score);
-                        scratch.tile.mix(score, &mut query[head][i * x..][..x]);
-                    }
-                    let slots = |shares: &[&mut [f32]], head: usize, slot: usize| shares[head][i * k + slot];
-                    scratch.time(
-                        plan,
-                        inputs,
-                        root,
-                        grad,
-                        |head, slot| (slots(&dropped, head, slot), slots(&score, head, slot)),
-                        &mut time,
-                    );
-                }
-                time
-            },
-        )
-        .collect();
-    let [freq, phase] = TimeGradient::sum(inputs.freq.len(), &times).into_parts();
-    [hidden_gradient(plan, inputs, &shares, grad, x), query, freq, phase]
 }
 
-/// Working memory of one task.
-struct Scratch {
-    tile: RootTile,
-    /// `[T]`
-    sine: Vec<f32>,
-    /// `[T]` gradient of the time encoding of one neighbour.
-    encoding: Vec<f32>,
+/// What one chunk of roots is given and gives, all from root `first` on.
+pub(super) struct ChunkGradient<'a> {
+    /// `[roots, H, X]` gradient of the sums.
+    pub(super) seen: &'a [f32],
+    /// `[roots, H, X]` gradient of the queries.
+    pub(super) query: &'a mut [f32],
+    /// `[roots, H, K]`
+    pub(super) dropped: &'a mut [f32],
+    /// `[roots, H, K]`
+    pub(super) score: &'a mut [f32],
+    /// `[2T]` gradients of frequencies and phases: added to.
+    pub(super) time: &'a mut [f32],
 }
 
-impl Scratch {
-    fn new(plan: &AttentionPlan, inputs: &Inputs<'_>) -> Self {
-        let width = inputs.freq.len();
-        Self { tile: RootTile::new(plan, inputs), sine: vec![0.0; width], encoding: vec![0.0; width] }
-    }
-
-    /// Gradients of the scores of one root and head, and the weights after dropout.
-    #[allow(clippy::too_many_arguments)]
-    fn scores(
-        &mut self,
-        plan: &AttentionPlan,
-        heads: usize,
-        [root, head]: [usize; 2],
-        weights: &[f32],
-        slopes: &[f32],
-        grad: &[f32],
-        dropped: &mut [f32],
-        score: &mut [f32],
-    ) {
-        self.tile.dots(grad, score);
-        let mut mean = 0.0;
-        for (slot, (score, dropped)) in score.iter_mut().zip(dropped).enumerate() {
-            let keep = plan.keep(root, head, heads, slot);
-            *score *= keep;
-            *dropped = weights[slot] * keep;
-            mean += weights[slot] * *score;
-        }
-        for ((score, &weight), &slope) in score.iter_mut().zip(weights).zip(slopes) {
-            *score = weight * (*score - mean) * slope;
-        }
-    }
-
-    /// Adds what the neighbours of one root contribute to the gradients of `freq` and `phase`.
-    fn time(
-        &mut self,
-        plan: &AttentionPlan,
-        inputs: &Inputs<'_>,
-        root: usize,
-        grad: &[f32],
-        shares: impl Fn(usize, usize) -> (f32, f32),
-        time: &mut TimeGradient,
-    ) {
-        let (roots, k) = (plan.neighbours.roots, plan.neighbours.k);
-        let start = inputs.width + plan.edge_width();
-        let x = start + inputs.freq.len() + 1;
-        for slot in 0..self.tile.count {
-            self.encoding.fill(0.0);
-            for head in 0..inputs.heads {
-                let (dropped, score) = shares(head, slot);
-                let at = (head * roots + root) * x + start;
-                add_two(&mut self.encoding, dropped, &grad[at..], score, &inputs.query[at..]);
+/// Gradients of one chunk of roots, given what the forward pass kept.
+pub(super) fn attend_chunk_backward(
+    attending: &Attending<'_>,
+    table: Table<'_>,
+    [first, heads]: [usize; 2],
+    kept: &Seen,
+    chunk: ChunkGradient<'_>,
+) {
+    let (columns, k) = (table.columns(attending), attending.neighbours.k);
+    let ChunkGradient { seen, query, dropped, score, time } = chunk;
+    RootTile::with(columns, k, |tile| {
+        let wide = heads * tile.blocks;
+        let mut encoder = TimeShare::new(table, attending, columns, time);
+        let roots = as_blocks(seen).chunks_exact(wide).zip(as_blocks_mut(query).chunks_exact_mut(wide)).enumerate();
+        for (i, (of_seen, of_query)) in roots {
+            let root = first + i;
+            tile.load(attending, table, root);
+            let shares = i * heads * k..(i + 1) * heads * k;
+            let (dropped, score) = (&mut dropped[shares.clone()], &mut score[shares]);
+            for head in 0..heads {
+                let part = head * tile.blocks..(head + 1) * tile.blocks;
+                let slots = head * k..head * k + tile.count;
+                tile.dots(&of_seen[part.clone()], &mut score[slots.clone()]);
+                let at = (root * heads + head) * k;
+                let place = [root, head, heads];
+                score_gradients(
+                    attending,
+                    place,
+                    &kept.weights[at..],
+                    &kept.slopes[at..],
+                    &mut dropped[slots.clone()],
+                    &mut score[slots.clone()],
+                );
+                tile.mix(&score[slots], &mut of_query[part]);
             }
-            let dt = plan.neighbours.dt[root * k + slot];
-            sin_row(&mut self.sine, dt, inputs.freq, inputs.phase);
-            time.add_row(dt, &self.sine, &self.encoding);
+            let queries = &as_blocks(&kept.query)[root * wide..][..wide];
+            encoder.add_root(attending, root, [dropped, score], [of_seen, queries].map(<[_]>::as_flattened), heads);
+        }
+    });
+}
+
+/// Turns `score`, the gradients of the dropped weights of one root and head, into those of the scores; `dropped` gets those weights.
+fn score_gradients(
+    attending: &Attending<'_>,
+    [root, head, heads]: [usize; 3],
+    weights: &[f32],
+    slopes: &[f32],
+    dropped: &mut [f32],
+    score: &mut [f32],
+) {
+    let mut mean = 0.0;
+    for (slot, (score, dropped)) in score.iter_mut().zip(dropped).enumerate() {
+        let keep = attending.keep(root, head, heads, slot);
+        *score *= keep;
+        *dropped = weights[slot] * keep;
+        mean += weights[slot] * *score;
+    }
+    for ((score, &weight), &slope) in score.iter_mut().zip(weights).zip(slopes) {
+        *score = weight * (*score - mean) * slope;
+    }
+}
+
+/// What neighbours contribute to the gradients of frequencies and phases.
+struct TimeShare<'a> {
+    table: Table<'a>,
+    /// First time column of a neighbour.
+    start: usize,
+    /// Numbers from one head of a root to the next.
+    stride: usize,
+    freq: &'a mut [f32],
+    phase: &'a mut [f32],
+}
+
+/// Widest time encoding whose working memory is kept on the stack.
+const WIDEST: usize = 1024;
+
+impl<'a> TimeShare<'a> {
+    fn new(table: Table<'a>, attending: &Attending<'_>, columns: usize, time: &'a mut [f32]) -> Self {
+        let (freq, phase) = time.split_at_mut(table.time.freq.len());
+        Self { table, start: table.width + attending.edge_width(), stride: super::gemm::padded(columns), freq, phase }
+    }
+
+    fn add_root(
+        &mut self,
+        attending: &Attending<'_>,
+        root: usize,
+        [dropped, score]: [&[f32]; 2],
+        [seen, query]: [&[f32]; 2],
+        heads: usize,
+    ) {
+        let (k, width) = (attending.neighbours.k, self.freq.len());
+        assert!(width <= WIDEST, "a time encoding of {width} columns is wider than {WIDEST}");
+        let (mut encoding, mut sine) = ([0.0; WIDEST], [0.0; WIDEST]);
+        let (encoding, sine) = (&mut encoding[..width], &mut sine[..width]);
+        for slot in 0..attending.neighbours.count[root] as usize {
+            encoding.fill(0.0);
+            for head in 0..heads {
+                let (share, at) = (head * k + slot, head * self.stride + self.start);
+                add_two(encoding, dropped[share], &seen[at..], score[share], &query[at..]);
+            }
+            let dt = attending.neighbours.dt[root * k + slot];
+            sin_row(sine, dt, self.table.time.freq, self.table.time.phase);
+            add_time_gradient(self.freq, self.phase, dt, sine, encoding);
         }
     }
 }
 
-/// Adds up, for every row of `hidden`, the slots that read it, in their order.
-fn hidden_gradient(plan: &AttentionPlan, inputs: &Inputs<'_>, shares: &Shares, grad: &[f32], x: usize) -> Vec<f32> {
-    let mut hidden = vec![0.0; inputs.hidden.len()];
-    let width = inputs.width;
-    if width == 0 {
-        return hidden;
+/// Writes to every row of `out`, the gradient of `hidden` `[N, W]`, what the slots that read it contribute, in their order: for slot `k` the
+/// sum over heads of `dropped * gradient of the sum + score * query`.
+pub(super) fn hidden_gradient(attending: &Attending<'_>, table: Table<'_>, kept: &Seen, gradient: &mut SeenGradient, out: &mut [f32]) {
+    let (width, columns) = (table.width, table.columns(attending));
+    let neighbours = attending.neighbours;
+    if width == 0 || neighbours.roots * neighbours.k == 0 {
+        out.fill(0.0);
+        return;
     }
-    let (roots, k) = (plan.neighbours.roots, plan.neighbours.k);
-    let groups = Groups::new(inputs.hidden.len() / width, plan.neighbours.valid_slots(), &plan.neighbours.row);
-    hidden.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, rows)| {
-        for (i, out) in rows.chunks_exact_mut(width).enumerate() {
-            for &slot in groups.of(chunk * ROWS + i) {
-                let root = slot as usize / k;
-                for head in 0..inputs.heads {
-                    let share = head * roots * k + slot as usize;
-                    let at = (head * roots + root) * x;
-                    add_two(out, shares.dropped[share], &grad[at..], shares.score[share], &inputs.query[at..]);
+    let stride = super::gemm::padded(columns);
+    let heads = kept.seen.len() / (neighbours.roots * stride);
+    let rows = out.len() / table.stride;
+    gradient.groups.fill(rows, neighbours.valid_slots(), &neighbours.row);
+    let SeenGradient { seen, dropped, score, groups, .. } = &*gradient;
+    let all = DisjointRows::new(out, table.stride);
+    in_chunks(rows, ROWS, |chunk| {
+        // SAFETY: chunks do not overlap.
+        let out = unsafe { all.rows(chunk.clone()) };
+        for (row, out) in chunk.zip(out.chunks_exact_mut(table.stride)) {
+            out.fill(0.0);
+            let out = &mut out[..width];
+            for &slot in groups.of(row) {
+                let (root, slot) = (slot as usize / neighbours.k, slot as usize % neighbours.k);
+                for head in root * heads..(root + 1) * heads {
+                    let share = head * neighbours.k + slot;
+                    add_two(out, dropped[share], &seen[head * stride..], score[share], &kept.query[head * stride..]);
                 }
             }
         }
     });
-    hidden
 }

@@ -38,7 +38,7 @@ fn dot_lanes<I: Isa>(out: &mut Block, a: &[Block], b: &[Block]) {
 
 /// Sum over the lanes, in pairs.
 #[inline(always)]
-fn sum_lanes(lanes: &Block) -> f32 {
+pub(super) fn sum_lanes(lanes: &Block) -> f32 {
     let mut sums = *lanes;
     let mut half = BLOCK / 2;
     while half > 0 {

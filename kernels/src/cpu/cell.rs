@@ -1,6 +1,4 @@
-//! Elementwise parts of the recurrent cells, one row at a time.
-//!
-//! Every loop writes one array: that keeps the aliasing question small enough for the compiler to vectorise.
+//! Elementwise parts of the recurrent cells, one row at a time, in place.
 use super::math::{sigmoid, tanh};
 use super::simd::vectorised;
 
@@ -8,22 +6,21 @@ use super::simd::vectorised;
 pub(super) type Biases<'a> = [&'a [f32]; 2];
 
 vectorised! {
-    /// New memory `out` `[D]` of a GRU, from `input` `[3D]` (for r and z the sum of both products, for n that of the
-    /// message), `recurrent` `[D]` (`W_hn h`) and the memory `h` `[D]`. Keeps r, z, n and `W_hn h + b_hn` in `kept` `[4D]`.
-    pub(super) fn gru<I>(out: &mut [f32], kept: &mut [f32], input: &[f32], recurrent: &[f32], biases: Biases<'_>, h: &[f32]) {
+    /// New memory `out` `[D]` of a GRU with memory `h` `[D]`. `gates` `[3D]` come in as products (for r and z the sum of both, for n that
+    /// of the message) and go out as r, z and n; `recurrent` `[D]` comes in as `W_hn h` and goes out with its bias.
+    pub(super) fn gru<I>(out: &mut [f32], gates: &mut [f32], recurrent: &mut [f32], biases: Biases<'_>, h: &[f32]) {
         let d = h.len();
         let [b_ih, b_hh] = biases;
-        let (gates, rest) = kept.split_at_mut(2 * d);
-        let (n, hidden) = rest.split_at_mut(d);
-        for (((gate, &x), &b), &c) in gates.iter_mut().zip(input).zip(b_ih).zip(b_hh) {
-            *gate = sigmoid::<I>(x + b + c);
+        let (gates, n) = gates.split_at_mut(2 * d);
+        for ((gate, &b), &c) in gates.iter_mut().zip(b_ih).zip(b_hh) {
+            *gate = sigmoid::<I>(*gate + b + c);
         }
         let (r, z) = gates.split_at(d);
-        for ((hidden, &x), &c) in hidden.iter_mut().zip(recurrent).zip(&b_hh[2 * d..]) {
-            *hidden = x + c;
+        for (recurrent, &c) in recurrent.iter_mut().zip(&b_hh[2 * d..]) {
+            *recurrent += c;
         }
-        for ((((n, &x), &b), &r), &hidden) in n.iter_mut().zip(&input[2 * d..]).zip(&b_ih[2 * d..]).zip(r).zip(&*hidden) {
-            *n = tanh::<I>(I::mul_add(r, hidden, x + b));
+        for (((n, &b), &r), &recurrent) in n.iter_mut().zip(&b_ih[2 * d..]).zip(r).zip(&*recurrent) {
+            *n = tanh::<I>(I::mul_add(r, recurrent, *n + b));
         }
         for (((out, &n), &z), &h) in out.iter_mut().zip(&*n).zip(z).zip(h) {
             *out = I::mul_add(z, h - n, n);
@@ -32,45 +29,38 @@ vectorised! {
 }
 
 vectorised! {
-    /// Gradients of the arguments of [`gru`]: `input` `[3D]` and `recurrent` `[D]`, from the gradient of the new memory.
-    pub(super) fn gru_backward<I>(input: &mut [f32], recurrent: &mut [f32], kept: &[f32], h: &[f32], grad: &[f32]) {
+    /// Turns r, z, n and the recurrent product, as [`gru`] left them, into the gradients of what the gates received, from the gradient
+    /// of the new memory. All `[D]`.
+    pub(super) fn gru_backward<I>(r: &mut [f32], z: &mut [f32], n: &mut [f32], recurrent: &mut [f32], h: &[f32], grad: &[f32]) {
         let d = h.len();
-        let (gates, rest) = kept.split_at(2 * d);
-        let (r, z) = gates.split_at(d);
-        let (n, hidden) = rest.split_at(d);
-        let (into_gates, into_n) = input.split_at_mut(2 * d);
-        let (into_r, into_z) = into_gates.split_at_mut(d);
-        for (((into_n, &n), &z), &grad) in into_n.iter_mut().zip(n).zip(z).zip(grad) {
-            *into_n = grad * (1.0 - z) * (1.0 - n * n);
-        }
-        for ((recurrent, &into_n), &r) in recurrent.iter_mut().zip(&*into_n).zip(r) {
-            *recurrent = into_n * r;
-        }
-        for (((into_r, &into_n), &r), &hidden) in into_r.iter_mut().zip(&*into_n).zip(r).zip(hidden) {
-            *into_r = into_n * hidden * r * (1.0 - r);
-        }
-        for ((((into_z, &n), &z), &h), &grad) in into_z.iter_mut().zip(n).zip(z).zip(h).zip(grad) {
-            *into_z = grad * (h - n) * z * (1.0 - z);
+        let (r, z, n, recurrent, grad) = (&mut r[..d], &mut z[..d], &mut n[..d], &mut recurrent[..d], &grad[..d]);
+        for i in 0..d {
+            let (old_r, old_z, old_n) = (r[i], z[i], n[i]);
+            let into_n = grad[i] * (1.0 - old_z) * (1.0 - old_n * old_n);
+            z[i] = grad[i] * (h[i] - old_n) * old_z * (1.0 - old_z);
+            r[i] = into_n * recurrent[i] * old_r * (1.0 - old_r);
+            recurrent[i] = into_n * old_r;
+            n[i] = into_n;
         }
     }
 }
 
 vectorised! {
-    /// New memory `out` `[D]` of a plain recurrent cell, from the sum of both products.
-    pub(super) fn rnn<I>(out: &mut [f32], kept: &mut [f32], input: &[f32], biases: Biases<'_>) {
+    /// New memory `out` `[D]` of a plain recurrent cell. `sum` `[D]` comes in as the sum of both products and goes out as the memory.
+    pub(super) fn rnn<I>(out: &mut [f32], sum: &mut [f32], biases: Biases<'_>) {
         let [b_ih, b_hh] = biases;
-        for (((out, &x), &b), &c) in out.iter_mut().zip(input).zip(b_ih).zip(b_hh) {
-            *out = tanh::<I>(x + b + c);
+        for ((sum, &b), &c) in sum.iter_mut().zip(b_ih).zip(b_hh) {
+            *sum = tanh::<I>(*sum + b + c);
         }
-        kept.copy_from_slice(out);
+        out.copy_from_slice(sum);
     }
 }
 
 vectorised! {
-    /// Gradient of the argument `input` `[D]` of [`rnn`], from the gradient of the new memory.
-    pub(super) fn rnn_backward<I>(input: &mut [f32], kept: &[f32], grad: &[f32]) {
-        for ((input, &out), &grad) in input.iter_mut().zip(kept).zip(grad) {
-            *input = grad * (1.0 - out * out);
+    /// Turns the memory [`rnn`] left into the gradient of its argument.
+    pub(super) fn rnn_backward<I>(memory: &mut [f32], grad: &[f32]) {
+        for (memory, &grad) in memory.iter_mut().zip(grad) {
+            *memory = grad * (1.0 - *memory * *memory);
         }
     }
 }

@@ -24,7 +24,8 @@ pub(crate) fn gather_backward(grad: &[f32], width: usize, rows: &[u32], count: u
     if width == 0 {
         return out;
     }
-    let groups = Groups::new(count, 0..rows.len() as u32, rows);
+    let mut groups = Groups::default();
+    groups.fill(count, 0..rows.len() as u32, rows);
     out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(chunk, out)| {
         for (i, out) in out.chunks_exact_mut(width).enumerate() {
             for &position in groups.of(chunk * CHUNK + i) {

@@ -85,7 +85,7 @@ pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
 
 vectorised! {
     /// `cos(dt * freq + phase)`, product and sum each rounded as PyTorch does.
-    pub(crate) fn cos_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
+    pub fn cos_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
         for ((out, &freq), &phase) in out.iter_mut().zip(freq).zip(phase) {
             *out = cos::<I>(dt * freq + phase);
         }
@@ -94,7 +94,7 @@ vectorised! {
 
 vectorised! {
     /// `sin(dt * freq + phase)`, rounded as [`cos_row`] does.
-    pub(crate) fn sin_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
+    pub fn sin_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
         for ((out, &freq), &phase) in out.iter_mut().zip(freq).zip(phase) {
             *out = sin::<I>(dt * freq + phase);
         }
@@ -103,7 +103,7 @@ vectorised! {
 
 vectorised! {
     /// `out += x`.
-    pub(crate) fn add<I>(out: &mut [f32], x: &[f32]) {
+    pub fn add<I>(out: &mut [f32], x: &[f32]) {
         for (out, &x) in out.iter_mut().zip(x) {
             *out += x;
         }
@@ -111,8 +111,20 @@ vectorised! {
 }
 
 vectorised! {
+    /// Writes the sums of the columns of `rows`, which are `stride` apart.
+    pub(super) fn column_sums<I>(out: &mut [f32], rows: &[f32], stride: usize) {
+        out.fill(0.0);
+        for row in rows.chunks_exact(stride) {
+            for (out, &x) in out.iter_mut().zip(row) {
+                *out += x;
+            }
+        }
+    }
+}
+
+vectorised! {
     /// `out += a * x + b * y`.
-    pub(crate) fn add_two<I>(out: &mut [f32], a: f32, x: &[f32], b: f32, y: &[f32]) {
+    pub fn add_two<I>(out: &mut [f32], a: f32, x: &[f32], b: f32, y: &[f32]) {
         for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
             *out = I::mul_add(a, x, I::mul_add(b, y, *out));
         }

@@ -4,15 +4,29 @@
 //! a result does not depend on the number of threads.
 pub(crate) mod adam;
 pub(crate) mod attention;
-pub(crate) mod attention_backward;
+mod attention_backward;
 mod blocks;
 mod cell;
 pub(crate) mod gather;
-mod gemm;
+pub(crate) mod gemm;
 mod groups;
-mod mail_tile;
+mod linear;
 pub(crate) mod math;
-pub(crate) mod memory;
-pub(crate) mod memory_backward;
+mod memory;
+mod norm;
+mod pairs;
+pub(crate) mod parallel;
+mod projected;
+mod scratch;
 pub(crate) mod simd;
 pub(crate) mod time;
+
+pub use adam::step as adam_step;
+pub use attention::{Attending, Table};
+pub use linear::{Activation, InputGradient, Linear, PaddedRows, mask};
+pub use math::{add, add_two, cos_row, sin_row};
+pub use memory::{CellGradients, CellWeights, MemoryUpdate};
+pub use norm::sum_of_squares;
+pub use pairs::{PairGradients, PairInputs, PairScores};
+pub use projected::{ProjectedAttention, ProjectionGradients, ProjectionWeights, head_stride};
+pub use time::TimeWeights;

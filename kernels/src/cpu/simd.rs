@@ -1,5 +1,7 @@
 //! One body, compiled for several instruction sets, one of them chosen when the program runs.
 
+use std::sync::OnceLock;
+
 /// What differs between instruction sets beyond the width of a vector.
 pub(crate) trait Isa: Copy {
     /// `a * b + c`.
@@ -57,9 +59,14 @@ pub(crate) enum Level {
     Baseline,
 }
 
-/// The best level of this processor.
+/// The best level of this processor, found out once: kernels ask for every row.
 #[inline]
 pub(crate) fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(detect)
+}
+
+fn detect() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;

@@ -1,18 +1,31 @@
 //! The time encoding `cos(dt * freq + phase)`.
-use super::math::{add, add_time_gradient, cos_row, sin_row};
-use rayon::prelude::*;
+pub(super) use super::math::add_time_gradient;
+use super::math::{add, cos_row, sin_row};
+use super::parallel::{DisjointRows, in_chunks};
 
 /// Rows a task takes.
 const CHUNK: usize = 64;
 
+/// Weights of the time encoding, both `[T]`.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeWeights<'a> {
+    /// Frequencies.
+    pub freq: &'a [f32],
+    /// Phases.
+    pub phase: &'a [f32],
+}
+
 /// `[n, T]`.
-pub(crate) fn encode(dt: &[f32], freq: &[f32], phase: &[f32]) -> Vec<f32> {
-    let width = freq.len();
+pub(crate) fn encode(dt: &[f32], time: TimeWeights<'_>) -> Vec<f32> {
+    let width = time.freq.len();
     let mut out = vec![0.0; dt.len() * width];
     if width > 0 {
-        out.par_chunks_mut(CHUNK * width).zip(dt.par_chunks(CHUNK)).for_each(|(out, dt)| {
-            for (row, &dt) in out.chunks_exact_mut(width).zip(dt) {
-                cos_row(row, dt, freq, phase);
+        let rows = DisjointRows::new(&mut out, width);
+        in_chunks(dt.len(), CHUNK, |chunk| {
+            // SAFETY: chunks do not overlap.
+            let out = unsafe { rows.rows(chunk.clone()) };
+            for (row, &dt) in out.chunks_exact_mut(width).zip(&dt[chunk]) {
+                cos_row(row, dt, time.freq, time.phase);
             }
         });
     }
@@ -20,58 +33,35 @@ pub(crate) fn encode(dt: &[f32], freq: &[f32], phase: &[f32]) -> Vec<f32> {
 }
 
 /// Gradients of `freq` and `phase`, given the gradient of the encoding.
-pub(crate) fn encode_backward(dt: &[f32], freq: &[f32], phase: &[f32], grad: &[f32]) -> [Vec<f32>; 2] {
-    let width = freq.len();
-    if width == 0 {
-        return [Vec::new(), Vec::new()];
-    }
-    let partials: Vec<TimeGradient> = dt
-        .par_chunks(CHUNK)
-        .zip(grad.par_chunks(CHUNK * width))
-        .map(|(dt, grad)| {
-            let mut sum = TimeGradient::zero(width);
+pub(crate) fn encode_backward(dt: &[f32], time: TimeWeights<'_>, grad: &[f32]) -> [Vec<f32>; 2] {
+    let width = time.freq.len();
+    let (mut freq, mut phase) = (vec![0.0; width], vec![0.0; width]);
+    if width > 0 {
+        let mut partial = vec![0.0; dt.len().div_ceil(CHUNK) * 2 * width];
+        let sums = DisjointRows::new(&mut partial, 2 * width);
+        in_chunks(dt.len(), CHUNK, |chunk| {
+            let task = chunk.start / CHUNK;
+            // SAFETY: each chunk has its own row.
+            let (freq, phase) = unsafe { sums.rows(task..task + 1) }.split_at_mut(width);
             let mut sine = vec![0.0; width];
-            for (&dt, grad) in dt.iter().zip(grad.chunks_exact(width)) {
-                sin_row(&mut sine, dt, freq, phase);
-                sum.add_row(dt, &sine, grad);
+            for row in chunk {
+                sin_row(&mut sine, dt[row], time.freq, time.phase);
+                add_time_gradient(freq, phase, dt[row], &sine, &grad[row * width..][..width]);
             }
-            sum
-        })
-        .collect();
-    TimeGradient::sum(width, &partials).into_parts()
+        });
+        sum_rows(&partial, [&mut freq, &mut phase]);
+    }
+    [freq, phase]
 }
 
-/// Gradients of `freq` and `phase`.
-pub(super) struct TimeGradient {
-    freq: Vec<f32>,
-    phase: Vec<f32>,
-}
-
-impl TimeGradient {
-    pub(super) fn zero(width: usize) -> Self {
-        Self { freq: vec![0.0; width], phase: vec![0.0; width] }
-    }
-
-    /// Adds what one row contributes, given the sine of its argument and the gradient of its encoding.
-    pub(super) fn add_row(&mut self, dt: f32, sine: &[f32], grad: &[f32]) {
-        add_time_gradient(&mut self.freq, &mut self.phase, dt, sine, grad);
-    }
-
-    /// The sum, in the order given.
-    pub(super) fn sum(width: usize, parts: &[Self]) -> Self {
-        let mut total = Self::zero(width);
-        for part in parts {
-            total.add(part);
+/// Adds rows, each the concatenation of as many numbers as `sums` have, one after the other.
+pub(super) fn sum_rows<const N: usize>(rows: &[f32], sums: [&mut [f32]; N]) {
+    let width = sums.iter().map(|sum| sum.len()).sum::<usize>();
+    let mut start = 0;
+    for sum in sums {
+        for row in rows.chunks_exact(width.max(1)) {
+            add(sum, &row[start..][..sum.len()]);
         }
-        total
-    }
-
-    pub(super) fn add(&mut self, part: &Self) {
-        add(&mut self.freq, &part.freq);
-        add(&mut self.phase, &part.phase);
-    }
-
-    pub(super) fn into_parts(self) -> [Vec<f32>; 2] {
-        [self.freq, self.phase]
+        start += sum.len();
     }
 }

@@ -263,15 +263,21 @@ impl Constants {
     }
 }
 
-/// Output `[H, R, X]`, weights `[H, R, K]`, and the plan for the backward pass.
-pub(super) fn forward<R: CubeRuntime>(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> [CubeTensor<R>; 3] {
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+pub struct Kept<R: CubeRuntime> {
+    pub(super) sent: AttentionSpans<R>,
+    /// `[H, R, K]` attention weights before dropout.
+    pub(super) weights: CubeTensor<R>,
+}
+
+/// Output `[H, R, X]`, and what the backward pass needs.
+pub(super) fn forward<R: CubeRuntime>(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> (CubeTensor<R>, Kept<R>) {
     let device = Device::of(&inputs[0]);
     let shape = Shape::new(plan, inputs);
-    let n = inputs[0].shape()[0];
-    let sent = AttentionSpans::send(&device, plan, n);
-    let kept = device.tensor(&sent, [sent.len()]);
-    let [output, weights] = attend(&device, &Constants::of(plan), &shape, &AttentionSpans::within(&sent, plan, n), inputs);
-    [output, weights, kept]
+    let sent = AttentionSpans::send(&device, plan, inputs[0].shape()[0]);
+    let [output, weights] = attend(&device, &Constants::of(plan), &shape, &sent, inputs);
+    (output, Kept { sent, weights })
 }
 
 /// Output `[H, R, X]` and weights `[H, R, K]` of neighbours that are on the device.

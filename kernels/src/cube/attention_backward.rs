@@ -1,5 +1,5 @@
 //! Gradients of temporal attention. Neighbours are put together again; only their weights were kept.
-use super::attention::{Constants, Inputs, Neighbourhood, Shape, UNITS, dots, keep, mix, slope};
+use super::attention::{Constants, Inputs, Kept, Neighbourhood, Shape, UNITS, dots, keep, mix, slope};
 use super::dropout::Mask;
 use super::math::{sin, time_argument};
 use super::plans::AttentionSpans;
@@ -162,13 +162,12 @@ fn hidden_kernel(
 pub(super) fn backward<R: CubeRuntime>(
     plan: &AttentionPlan,
     inputs: &[CubeTensor<R>; 4],
-    [weights, sent]: &[CubeTensor<R>; 2],
+    kept: &Kept<R>,
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 4] {
     let device = Device::of(grad);
     let shape = Shape::new(plan, inputs);
-    let sent = AttentionSpans::within(&device.span(sent), plan, inputs[0].shape()[0]);
-    gradients(&device, &Constants::of(plan), &shape, &sent, inputs, weights, grad)
+    gradients(&device, &Constants::of(plan), &shape, &kept.sent, inputs, &kept.weights, grad)
 }
 
 /// As [`backward`], of neighbours that are on the device.

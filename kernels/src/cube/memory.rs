@@ -2,7 +2,7 @@
 use super::math::{cos, sigmoid, tanh, time_argument};
 use super::plans::{EMPTY, MailSpans, NONE};
 use super::products::product;
-use super::span::{Device, Places, Span, UNITS, transposed, units};
+use super::span::{Device, Span, UNITS, transposed, units};
 use crate::{Cell, MailPlan};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
@@ -53,10 +53,9 @@ impl Shape {
     }
 }
 
-/// What the backward pass needs, in one allocation.
-pub(super) struct Kept<R: CubeRuntime> {
-    /// All of it.
-    pub(super) all: Span<R>,
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+pub struct Kept<R: CubeRuntime> {
     /// `[M]` the row of each mail, marked where it is empty.
     pub(super) rows: Span<R>,
     /// `[M]`, 0 where the mail is empty.
@@ -70,30 +69,14 @@ pub(super) struct Kept<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Kept<R> {
-    fn new(device: &Device<R>, shape: &Shape) -> Self {
-        Self::within(device.empty(Self::places(shape)[5]), shape)
-    }
-
-    /// What a forward pass kept.
-    pub(super) fn within(all: Span<R>, shape: &Shape) -> Self {
-        let [rows, dt, message, own, gates, _] = Self::places(shape);
+    fn new(device: &Device<R>, shape: &Shape, sent: &MailSpans<R>) -> Self {
         let Shape { mails, d, .. } = *shape;
-        Self {
-            rows: all.part(rows, mails),
-            dt: all.part(dt, mails),
-            message: all.part(message, mails * shape.x()),
-            own: all.part(own, mails * d),
-            gates: all.part(gates, mails * shape.cell.kept() * d),
-            all,
-        }
-    }
-
-    /// Where each begins, and where the last ends.
-    fn places(shape: &Shape) -> [usize; 6] {
-        let Shape { mails, d, .. } = *shape;
-        let mut places = Places::default();
-        let starts = [mails, mails, mails * shape.x(), mails * d, mails * shape.cell.kept() * d].map(|len| places.next(len));
-        [starts[0], starts[1], starts[2], starts[3], starts[4], places.end()]
+        let kept = match shape.cell {
+            Cell::Gru => 4 * d,
+            Cell::Rnn => d,
+        };
+        let [message, own, gates] = [shape.x(), d, kept].map(|width| device.empty(mails * width).part(0, mails * width));
+        Self { rows: sent.rows.clone(), dt: sent.dt.clone(), message, own, gates }
     }
 }
 
@@ -110,20 +93,13 @@ struct Parts {
     phase: Array<f32>,
 }
 
-/// Writes `message`, `own`, and the plan's rows and times where the backward pass finds them.
+/// Writes `message` and `own`.
 #[cube(launch)]
-fn message_kernel(
-    parts: &Parts,
-    message: &mut Array<f32>,
-    own: &mut Array<f32>,
-    rows: &mut Array<u32>,
-    times: &mut Array<f32>,
-    #[comptime] shape: Shape,
-) {
+fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>, #[comptime] shape: Shape) {
     let x = comptime!(shape.x());
     let mail = ABSOLUTE_POS / x;
     let column = ABSOLUTE_POS % x;
-    if mail < rows.len() {
+    if mail < parts.rows.len() {
         let d = comptime!(shape.d);
         let e = comptime!(shape.e);
         let marked = parts.rows[mail];
@@ -148,10 +124,6 @@ fn message_kernel(
             }
         }
         message[ABSOLUTE_POS] = value;
-        if column == 0 {
-            rows[mail] = marked;
-            times[mail] = select(full, parts.dt[mail], 0.0f32);
-        }
     }
 }
 
@@ -212,7 +184,7 @@ fn cell_kernel(
 }
 
 /// New memory `[U, D]` and what the backward pass needs.
-pub(super) fn forward<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> [CubeTensor<R>; 2] {
+pub(super) fn forward<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> (CubeTensor<R>, Kept<R>) {
     let device = Device::of(&weights[0]);
     let shape = Shape::new(plan, cell, weights);
     let sent = MailSpans::send(&device, plan, shape.d);
@@ -226,11 +198,10 @@ pub(super) fn update<R: CubeRuntime>(
     sent: &MailSpans<R>,
     unique: usize,
     weights: &[CubeTensor<R>; 6],
-) -> [CubeTensor<R>; 2] {
-    let kept = Kept::new(device, shape);
-    let kept_tensor = device.tensor(&kept.all, [kept.all.len()]);
+) -> (CubeTensor<R>, Kept<R>) {
+    let kept = Kept::new(device, shape, sent);
     if shape.mails * shape.d == 0 {
-        return [device.tensor(&sent.memory, [unique, shape.d]), kept_tensor];
+        return (device.tensor(&sent.memory, [unique, shape.d]), kept);
     }
     let [w_ih, w_hh, b_ih, b_hh, freq, phase] = weights;
     let [b_ih, b_hh, freq, phase] = [b_ih, b_hh, freq, phase].map(|tensor| device.span(tensor));
@@ -251,8 +222,6 @@ pub(super) fn update<R: CubeRuntime>(
         ),
         kept.message.arg(),
         kept.own.arg(),
-        kept.rows.arg(),
-        kept.dt.arg(),
         *shape,
     );
     let [input, recurrent] = [(&kept.message, shape.x(), w_ih), (&kept.own, shape.d, w_hh)].map(|(rows, width, weight)| {
@@ -272,5 +241,5 @@ pub(super) fn update<R: CubeRuntime>(
         out.arg(),
         *shape,
     );
-    [output, kept_tensor]
+    (output, kept)
 }

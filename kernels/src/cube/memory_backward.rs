@@ -70,7 +70,7 @@ pub(super) fn backward<R: CubeRuntime>(
     plan: &MailPlan,
     cell: Cell,
     weights: &[CubeTensor<R>; 6],
-    kept: &CubeTensor<R>,
+    kept: &Kept<R>,
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 6] {
     let shape = Shape::new(plan, cell, weights);
@@ -82,7 +82,7 @@ pub(super) fn gradients<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
     weights: &[CubeTensor<R>; 6],
-    kept: &CubeTensor<R>,
+    kept: &Kept<R>,
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 6] {
     let Shape { mails, d, t, .. } = *shape;
@@ -90,7 +90,6 @@ pub(super) fn gradients<R: CubeRuntime>(
     if mails * d == 0 {
         return weights.each_ref().map(zeros);
     }
-    let kept = Kept::within(device.span(kept), shape);
     let (input, into_input) = device.matrix(mails, gates);
     let (recurrent, into_recurrent) = device.matrix(mails, gates);
     let dim = CubeDim::new_1d(UNITS);

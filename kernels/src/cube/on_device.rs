@@ -7,7 +7,10 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
 impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
-    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> [CubeTensor<R>; 2] {
+    type MemoryKept = memory::Kept<R>;
+    type AttentionKept = attention::Kept<R>;
+
+    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> (CubeTensor<R>, memory::Kept<R>) {
         memory::forward(plan, cell, weights)
     }
 
@@ -15,23 +18,27 @@ impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
         plan: &MailPlan,
         cell: Cell,
         weights: &[CubeTensor<R>; 6],
-        kept: &CubeTensor<R>,
+        kept: memory::Kept<R>,
         grad: &CubeTensor<R>,
     ) -> [CubeTensor<R>; 6] {
-        memory_backward::backward(plan, cell, weights, kept, grad)
+        memory_backward::backward(plan, cell, weights, &kept, grad)
     }
 
-    fn attention_forward(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> [CubeTensor<R>; 3] {
+    fn attention_forward(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> (CubeTensor<R>, attention::Kept<R>) {
         attention::forward(plan, inputs)
+    }
+
+    fn attention_weights(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> CubeTensor<R> {
+        attention::forward(plan, inputs).1.weights
     }
 
     fn attention_backward(
         plan: &AttentionPlan,
         inputs: &[CubeTensor<R>; 4],
-        kept: &[CubeTensor<R>; 2],
+        kept: attention::Kept<R>,
         grad: &CubeTensor<R>,
     ) -> [CubeTensor<R>; 4] {
-        attention_backward::backward(plan, inputs, kept, grad)
+        attention_backward::backward(plan, inputs, &kept, grad)
     }
 
     fn time_forward(dt: &[f32], inputs: &[CubeTensor<R>; 2]) -> CubeTensor<R> {

@@ -19,7 +19,7 @@ pub(super) struct MailSpans<R: CubeRuntime> {
     pub(super) mail_of: Span<R>,
     /// `[M]` the row of each mail, marked [`EMPTY`] where it is.
     pub(super) rows: Span<R>,
-    /// `[M]`
+    /// `[M]`, 0 where the mail is empty.
     pub(super) dt: Span<R>,
     /// `[M]` row of `table`.
     pub(super) feature: Span<R>,
@@ -43,7 +43,7 @@ impl<R: CubeRuntime> MailSpans<R> {
         parcel.floats(plan.other.iter().copied());
         parcel.integers(mail_of);
         parcel.integers(marked);
-        parcel.floats(plan.dt.iter().copied());
+        parcel.floats(plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }));
         parcel.integers(table.index.iter().copied());
         parcel.floats(table.numbers());
         let sent = device.send(parcel);
@@ -63,6 +63,7 @@ impl<R: CubeRuntime> MailSpans<R> {
 }
 
 /// An [`AttentionPlan`] on a device.
+#[derive(Clone, Debug)]
 pub(super) struct AttentionSpans<R: CubeRuntime> {
     /// `[R]`
     pub(super) count: Span<R>,
@@ -79,8 +80,8 @@ pub(super) struct AttentionSpans<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> AttentionSpans<R> {
-    /// Sends `plan`, whose hidden state has `n` rows, in one transfer. What is sent, [`within`](Self::within) finds again.
-    pub(super) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Span<R> {
+    /// Sends `plan`, whose hidden state has `n` rows, in one transfer.
+    pub(super) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Self {
         let neighbours = &plan.neighbours;
         let valid = |slot: usize| slot % neighbours.k < neighbours.count[slot / neighbours.k] as usize;
         let rows_fit = neighbours.valid_slots().all(|slot| (neighbours.row[slot as usize] as usize) < n);
@@ -98,19 +99,19 @@ impl<R: CubeRuntime> AttentionSpans<R> {
         parcel.integers(slots.into_iter().chain(std::iter::repeat_n(NONE, missing)));
         parcel.integers(table.index.iter().copied());
         parcel.floats(table.numbers());
-        device.send(parcel)
-    }
+        let sent = device.send(parcel);
 
-    /// What was sent before.
-    pub(super) fn within(all: &Span<R>, plan: &AttentionPlan, n: usize) -> Self {
-        let (roots, slots) = (plan.neighbours.roots, plan.neighbours.row.len());
+        let (roots, slots) = (neighbours.roots, neighbours.row.len());
         let mut places = Places::default();
-        let mut next = |len: usize| all.part(places.next(len), len);
-        let (count, row, dt) = (next(roots), next(slots), next(slots));
-        let groups = [next(n + 1), next(slots)];
-        let feature = next(if plan.edge_width() > 0 { slots } else { 0 });
-        let table = all.part(places.end(), all.len() - places.end());
-        Self { count, row, dt, groups, feature, table }
+        let mut next = |len: usize| sent.part(places.next(len), len);
+        Self {
+            count: next(roots),
+            row: next(slots),
+            dt: next(slots),
+            groups: [next(n + 1), next(slots)],
+            feature: next(table.index.len()),
+            table: next(table.len()),
+        }
     }
 }
 

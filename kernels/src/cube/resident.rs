@@ -95,7 +95,7 @@ fn wrap<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
-fn update<R: CubeRuntime>(past: &DevicePast<R>, cell: Cell, weights: &[CubeTensor<R>; 6]) -> [CubeTensor<R>; 2] {
+fn update<R: CubeRuntime>(past: &DevicePast<R>, cell: Cell, weights: &[CubeTensor<R>; 6]) -> (CubeTensor<R>, memory::Kept<R>) {
     let shape = memory::Shape::of(past.capacity, past.edge_width, cell, weights);
     memory::update(&Device::of(&weights[0]), &shape, &past.mail, past.capacity, weights)
 }
@@ -119,7 +119,7 @@ fn roots<R: CubeRuntime>(past: &DevicePast<R>, hidden: &CubeTensor<R>) -> CubeTe
 
 impl<R: CubeRuntime, T: BoolElement> DeviceOps<R> for CubeBackend<R, f32, i32, T> {
     fn device_memory_update(past: Past<R>, cell: Cell, weights: [CubeTensor<R>; 6]) -> CubeTensor<R> {
-        let [output, _] = update(&past, cell, &weights);
+        let (output, _) = update(&past, cell, &weights);
         output
     }
 
@@ -150,7 +150,7 @@ struct UpdateState<R: CubeRuntime> {
     past: Past<R>,
     cell: Cell,
     weights: [CubeTensor<R>; 6],
-    kept: CubeTensor<R>,
+    kept: memory::Kept<R>,
 }
 
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl<R: CubeRuntime, T: BoolElement> Backward<CubeBackend<R, f32, i32, T>, 1> fo
 impl<R: CubeRuntime, T: BoolElement, C: CheckpointStrategy> DeviceOps<R> for Autodiff<CubeBackend<R, f32, i32, T>, C> {
     fn device_memory_update(past: Past<R>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self> {
         let primitives = weights.each_ref().map(|weight| weight.primitive.clone());
-        let [output, kept] = update(&past, cell, &primitives);
+        let (output, kept) = update(&past, cell, &primitives);
         let nodes = weights.each_ref().map(|weight| weight.node.clone());
         match Backward::<CubeBackend<R, f32, i32, T>, 6>::prepare::<C>(UpdateBackward, nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(UpdateState { past, cell, weights: primitives, kept }, output),

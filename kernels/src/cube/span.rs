@@ -89,11 +89,6 @@ impl Places {
         self.end += padded(len);
         start
     }
-
-    /// Numbers of all parts.
-    pub(super) fn end(&self) -> usize {
-        self.end
-    }
 }
 
 /// Arrays on their way to a device, together.

@@ -18,8 +18,10 @@
 mod decoder;
 mod embedding;
 mod memory;
+mod slices;
 mod spec;
 
+pub use slices::{SliceTgn, SliceWork};
 pub use spec::{Attention, Embedding, Message, TgnSpec, TimeInit, Updater};
 
 use burn::module::Module;

@@ -1,7 +1,7 @@
 //! The paper's attention layer against `torch.nn.MultiheadAttention`: numbers of `tests/golden/paper_attention.py`.
 use super::*;
 use std::path::Path;
-use tempograph_framework::{MailView, NodeId, Store, Table, values};
+use tempograph_framework::{NodeId, Store, Table, values};
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::tensor::CpuTape;
 
@@ -72,16 +72,12 @@ fn view(golden: &Golden) -> View {
         event: (0..slots as u64).collect(),
         dt: golden.integers("input.delta").iter().map(|&delta| delta as f32).collect(),
     };
-    View {
-        version: 0,
-        nodes: (0..(ROOTS + slots) as u32).map(NodeId).collect(),
-        mail: MailView::Many(Arc::default()),
-        hops: vec![Hop { centres: (0..ROOTS as u32).collect(), neighbours, idle: vec![0.0; ROOTS] }],
-        roots: (0..ROOTS as u32).collect(),
-        pairs: Vec::new(),
-        edge_features: Some(Arc::new(Table::new(golden.floats("input.features"), EDGE).unwrap())),
-        node_features: None,
-    }
+    let mut view = View::default();
+    view.nodes = (0..(ROOTS + slots) as u32).map(NodeId).collect();
+    view.hops = vec![Hop { centres: (0..ROOTS as u32).collect(), neighbours, idle: Vec::new() }];
+    view.roots = (0..ROOTS as u32).collect();
+    view.edge_features = Some(Arc::new(Table::new(golden.floats("input.features"), EDGE).unwrap()));
+    view
 }
 
 #[test]

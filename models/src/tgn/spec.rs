@@ -37,7 +37,7 @@ pub struct TgnSpec {
     pub neighbours: usize,
     /// Dropout on attention weights (0.1).
     pub dropout: f32,
-    /// Neighbour sampler: `recent` or `uniform`.
+    /// Neighbour sampler: `recent`, `uniform`, or `{ window = TICKS }`, which draws from the last so many ticks.
     pub sampler: Sampler,
     /// What a query sees of its own batch: `exact`, `ordered` or `batch`.
     pub history: Lookup,
@@ -147,6 +147,7 @@ impl TgnSpec {
             sampler: self.sampler,
             lookup: self.history,
             delta: self.time_delta,
+            idle: self.embedding == Embedding::Time,
             pairs: self.pair_features,
         }
     }
@@ -154,7 +155,7 @@ impl TgnSpec {
     /// Says what cannot be built, naming the key and its value.
     ///
     /// # Errors
-    /// A sentence for each of: a width of zero, heads that do not divide the width, layers out of range, dropout out of `0..1`.
+    /// A sentence for each of: a width of zero, heads that do not divide the width, layers out of range, dropout out of `0..1`, an empty window.
     pub fn check(&self) -> Result<(), String> {
         for (key, value) in [("memory", self.memory), ("time", self.time), ("width", self.width), ("heads", self.heads)] {
             if value == 0 {
@@ -169,6 +170,9 @@ impl TgnSpec {
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(format!("model.dropout = {}; it lies in 0 <= dropout < 1", self.dropout));
+        }
+        if let Sampler::Window(ticks @ ..=0) = self.sampler {
+            return Err(format!("model.sampler = {{ window = {ticks} }}; it must be at least 1 tick"));
         }
         if self.time_scale.is_some_and(|scale| scale.is_nan() || scale <= 0.0) {
             return Err(format!("model.time_scale = {:?}; it must be positive", self.time_scale));

@@ -1,0 +1,103 @@
+//! Walking over a log asks the allocator for nothing once everything has been seen.
+#![allow(clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempograph_framework::{
+    Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries, Update, View,
+};
+
+/// The system's allocator, counting what is asked of it.
+struct Counting;
+
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const BATCH: usize = 150;
+
+/// What a walk over a log keeps from batch to batch.
+struct Walk {
+    history: History,
+    queries: Queries,
+    view: View,
+    update: Update,
+}
+
+impl Walk {
+    /// From the first event to the last, with three negatives an event.
+    fn over(&mut self, set: &Dataset, negatives: &[NodeId], offsets: &[usize]) {
+        let chance = Draw::new(0).of(Purpose::Sampling);
+        for start in (0..set.log.len() / BATCH * BATCH).step_by(BATCH) {
+            let batch = set.log.batch(start..start + BATCH);
+            self.queries.ask_batch(&batch, &negatives[3 * start..3 * (start + BATCH)], offsets);
+            self.history.view_into(&self.queries, Some(&batch), chance, &mut self.view);
+            self.update.nodes.clone_from(&self.view.nodes);
+            self.update.memory.clear();
+            self.update.memory.extend_from_slice(self.view.mail.memory());
+            self.history.observe(&batch, &self.update).unwrap();
+        }
+    }
+}
+
+fn variants() -> Vec<Needs> {
+    let mut variants = Vec::new();
+    for other in [OtherMemory::AtEvent, OtherMemory::AtRead] {
+        for (lookup, delta) in
+            [(Lookup::Exact, Delta::SinceEvent), (Lookup::Ordered, Delta::SinceEvent), (Lookup::Batch, Delta::SinceUpdate)]
+        {
+            for layers in [0, 1, 2] {
+                let mail = MailRule { combine: Combine::Last, other, update_without_mail: other == OtherMemory::AtRead };
+                let idle = layers == 1;
+                variants.push(Needs { memory: 32, mail, neighbours: 10, layers, lookup, delta, idle, pairs: true, ..Needs::nothing() });
+            }
+        }
+    }
+    variants
+}
+
+// One test, so that nobody else's memory is counted.
+#[test]
+fn a_second_walk_over_a_log_asks_for_no_memory() {
+    let set = Dataset::from_spec("synthetic:events=6000,users=500,items=300").unwrap();
+    let mut draw = Draw::new(1).of(Purpose::Negatives).at(0, 0);
+    let negatives: Vec<NodeId> = (0..3 * set.log.len()).map(|_| NodeId(draw.below(set.nodes as u32))).collect();
+    let offsets: Vec<usize> = (0..=BATCH).map(|event| 3 * event).collect();
+    // Inside the pool, as training is: handing work to it from outside takes memory now and then.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for needs in variants() {
+        let history = History::new(set.nodes, needs.clone(), set.log.time()[0], Features::default());
+        let mut walk = Walk { history, queries: Queries::none(), view: View::default(), update: Update::none() };
+        let mut asked = || {
+            let before = ASKED.load(Ordering::Relaxed);
+            walk.over(&set, &negatives, &offsets);
+            walk.history.reset();
+            ASKED.load(Ordering::Relaxed) - before
+        };
+        let (first, second) = pool.install(|| (asked(), asked()));
+        assert!(first > 0 && second == 0, "{first}, then {second} times for {needs:?}");
+        assert!(walk.view.nodes.len() > 400 && walk.view.pairs.len() == 4 * BATCH, "the walk was worth counting");
+    }
+}

@@ -1,0 +1,16 @@
+//! Working memory of a task, kept by its thread.
+use std::cell::RefCell;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `task` with `count` numbers of no particular value. Not to be nested.
+pub(crate) fn with_scratch<R>(count: usize, task: impl FnOnce(&mut [f32]) -> R) -> R {
+    SCRATCH.with_borrow_mut(|numbers| {
+        if numbers.len() < count {
+            numbers.resize(count, 0.0);
+        }
+        task(&mut numbers[..count])
+    })
+}

@@ -1,0 +1,103 @@
+//! Training on slices asks for no memory once it is warm.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tempograph_framework::{Draw, NodeId, Purpose, Queries, View};
+use tempograph_tests::toy::Toy;
+use tempograph_tests::{course, examination, stream, training};
+use tempograph_trainers::{Course, Direct, Examinee, Fit, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch};
+
+/// The system's allocator, counting what is asked of it on any thread.
+struct Counting;
+
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(place, layout) }
+    }
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Held by the test that counts.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Allocations while `work` is done.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ASKED.load(Ordering::Relaxed);
+    work();
+    ASKED.load(Ordering::Relaxed) - before
+}
+
+fn asked(course: &Course, model: &impl Examinee, range: Range<usize>) -> (Queries, View) {
+    let batch = course.dataset.log.batch(range);
+    let negatives = vec![NodeId(20); batch.len()];
+    let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
+    let view = course.history(model.needs()).view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+    (queries, view)
+}
+
+#[test]
+fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_seen() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let course = course(stream(240, 2, 0));
+    // Rows wide enough for several tasks of the optimiser.
+    let mut direct = Direct::new(Toy::new(10_000));
+    let batches = [0..100, 100..140, 140..150].map(|range| asked(&course, &direct, range));
+    let settings = StepSettings { dropout: 1, lr: 1e-3, weight_decay: 0.01, clip: 1e-3 };
+    // On a thread of the pool: handing work in from outside takes a queue, which grows.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| {
+        let mut round = || {
+            for (queries, view) in &batches {
+                direct.step(queries, view, &settings).unwrap();
+                direct.answer(queries, view);
+                direct.advance(view);
+            }
+        };
+        assert!(allocations(&mut round) > 0, "the allocator counts");
+        assert_eq!(allocations(|| (0..50).for_each(|_| round())), 0);
+    });
+}
+
+/// Notes how much was asked for until the end of each step.
+struct Notes(Vec<(usize, usize)>);
+
+impl Watch for Notes {
+    fn step(&mut self, epoch: usize, _: usize, _: usize, _: &StepRecord) {
+        self.0.push((epoch, ASKED.load(Ordering::Relaxed)));
+    }
+}
+
+#[test]
+fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let course = course(stream(800, 2, 0));
+    let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let train = TrainSpec { epochs: 3, checkpoint_minutes: 0.0, ..training() };
+    let files = RunFiles { folder: folder.path().into() };
+    let fit = Fit { course: &course, train: &train, eval: &examination(), seed: 3, files, resume: false, stop: &stop };
+    let mut notes = Notes(Vec::with_capacity(1000));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| fit.run(&mut Direct::new(Toy::new(10_000)), &mut notes)).unwrap();
+    let last: Vec<usize> = notes.0.iter().filter(|(epoch, _)| *epoch == train.epochs).map(|(_, asked)| *asked).collect();
+    let each: Vec<usize> = last.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // A walk fits its memory to its batches, which differ a little: the first steps ask, few of the others do.
+    let without = each.iter().filter(|&&asked| asked == 0).count();
+    assert!(each.len() > 20 && 4 * without > 3 * each.len(), "allocations from step to step: {each:?}");
+}

@@ -1,0 +1,163 @@
+//! A model on slices learns what the same model learns on the tape, and either goes on where the other stopped.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+use tempograph_framework::{Draw, NodeId, Purpose, Queries, Store, View};
+use tempograph_tests::toy::Toy;
+use tempograph_tests::{Maker, Runner, Stopper, Traces, course, stream, taped_toy, toy, training};
+use tempograph_trainers::{Course, Direct, NotFinite, Outcome, StepSettings, Trainee, warm};
+
+const WIDTH: usize = 3;
+
+fn data() -> Course {
+    course(stream(240, 2, 0))
+}
+
+/// Two questions for each event of `range`, and the past they are asked of: all events before.
+fn asked(course: &Course, trainee: &mut dyn Trainee, range: Range<usize>) -> (Queries, View) {
+    let mut history = course.history(trainee.needs());
+    let log = &course.dataset.log;
+    assert!(warm(trainee, &mut history, log, 0..range.start, 20, &AtomicBool::new(false)).unwrap());
+    let batch = log.batch(range);
+    let negatives: Vec<NodeId> = (0..batch.len()).map(|i| log.destinations()[i * 7 % log.destinations().len()]).collect();
+    let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
+    let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+    (queries, view)
+}
+
+const STEP: StepSettings = StepSettings { dropout: 5, lr: 1e-3, weight_decay: 0.0, clip: 0.0 };
+
+/// A toy with weight `number` of `name` moved by `by`.
+fn moved(name: &str, number: usize, by: f32) -> Direct<Toy> {
+    let mut direct = Direct::new(Toy::new(WIDTH));
+    let mut weights = direct.weights();
+    let (shape, mut values) = weights.take::<f32>(name).unwrap();
+    values[number] += by;
+    weights.put(name, shape, values);
+    direct.restore_weights(weights).unwrap();
+    direct
+}
+
+/// The gradients a first step went down: its first moments, before they decay.
+fn gradients(direct: &Direct<Toy>, name: &str) -> Vec<f32> {
+    direct.moments().take::<f32>(&format!("m.{name}")).unwrap().1.iter().map(|m| m / (1.0 - 0.9)).collect()
+}
+
+#[test]
+fn a_step_goes_down_the_derivative_of_its_loss() {
+    let course = data();
+    let mut direct = Direct::new(Toy::new(WIDTH));
+    let (queries, view) = asked(&course, &mut direct, 100..140);
+    let norm = direct.step(&queries, &view, &STEP).unwrap().gradient_norm;
+    let mut squares = 0.0;
+    for (name, size) in [("cell", 2), ("link", 3), ("rows", 8 * WIDTH)] {
+        let found = gradients(&direct, name);
+        assert_eq!(found.len(), size);
+        for (number, found) in found.into_iter().enumerate() {
+            let loss = |by: f32| f64::from(moved(name, number, by).step(&queries, &view, &STEP).unwrap().loss);
+            let expected = (loss(1e-2) - loss(-1e-2)) / 2e-2;
+            assert!((f64::from(found) - expected).abs() < 1e-4, "{name}[{number}]: {found} for {expected}");
+            squares += f64::from(found).powi(2);
+        }
+    }
+    assert!((norm - squares.sqrt()).abs() < 1e-6 && norm > 0.1, "norm {norm} for {}", squares.sqrt());
+}
+
+#[test]
+fn clipping_shortens_all_gradients_alike_and_decay_pulls_the_weights_in() {
+    let course = data();
+    let step = |settings: StepSettings| {
+        let mut direct = Direct::new(Toy::new(WIDTH));
+        let (queries, view) = asked(&course, &mut direct, 100..140);
+        let norm = direct.step(&queries, &view, &settings).unwrap().gradient_norm;
+        (norm, gradients(&direct, "link"), direct.weights().take::<f32>("link").unwrap().1)
+    };
+    let (norm, free, weights) = step(STEP);
+    let (same, clipped, _) = step(StepSettings { clip: norm / 4.0, ..STEP });
+    assert_eq!(same, norm, "the norm told is that before clipping");
+    free.iter().zip(&clipped).for_each(|(free, clipped)| assert!((free / 4.0 - clipped).abs() < 1e-6));
+    let (_, _, decayed) = step(StepSettings { weight_decay: 10.0, ..STEP });
+    let before = Direct::new(Toy::new(WIDTH)).weights().take::<f32>("link").unwrap().1;
+    for ((before, plain), decayed) in before.iter().zip(weights).zip(decayed) {
+        assert!((plain - before * 0.01 - decayed).abs() < 1e-6, "{before} became {plain}, and {decayed} with decay");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_told_and_changes_nothing() {
+    let course = data();
+    let mut direct = moved("link", 2, f32::INFINITY);
+    let (queries, view) = asked(&course, &mut direct, 0..40);
+    let before = (direct.weights(), direct.moments());
+    let Err(NotFinite { loss }) = direct.step(&queries, &view, &STEP) else { panic!("the loss is finite") };
+    assert!(!loss.is_finite());
+    assert!((direct.weights(), direct.moments()) == before);
+}
+
+#[test]
+fn moments_of_another_model_are_refused_by_name() {
+    let mut direct = Direct::new(Toy::new(WIDTH));
+    let refused = |direct: &mut Direct<Toy>, store: Store| direct.restore_moments(store).unwrap_err().to_string();
+    let wider = Direct::new(Toy::new(WIDTH + 1)).moments();
+    assert!(refused(&mut direct, wider).contains("`m.rows`"));
+    let mut more = direct.moments();
+    more.put("m.head", [1], vec![0.0f32]);
+    assert!(refused(&mut direct, more).contains("`m.head`"));
+    assert!(direct.restore_moments(direct.moments()).is_ok());
+}
+
+fn run(course: &Course, first: (&Maker, Stopper), then: Option<&Maker>) -> Traces {
+    let (folder, train) = (tempfile::tempdir().unwrap(), training());
+    let runner = |maker| Runner { course, maker, train: &train, folder: folder.path() };
+    let (maker, mut stopper) = first;
+    match (runner(maker).sit(false, &mut stopper), then) {
+        (Outcome::Finished(fitted), None) => runner(maker).traces(fitted),
+        (Outcome::Stopped(_), Some(other)) => match runner(other).sit(true, &mut Stopper::never()) {
+            Outcome::Finished(fitted) => runner(other).traces(fitted),
+            Outcome::Stopped(_) => panic!("nobody stopped it"),
+        },
+        _ => panic!("it was stopped, or not, against the plan"),
+    }
+}
+
+/// Losses, weights, moments and histories agree to rounding.
+#[track_caller]
+fn assert_close(what: &str, found: Traces, expected: Traces) {
+    assert_eq!(found.epochs.len(), expected.epochs.len());
+    for (found, expected) in found.epochs.iter().zip(&expected.epochs) {
+        assert!((found.train.loss - expected.train.loss).abs() < 1e-4, "{what}: {} for {}", found.train.loss, expected.train.loss);
+    }
+    for (mut found, expected) in [(found.checkpoint, expected.checkpoint), (found.best, expected.best)] {
+        assert!(found.names().eq(expected.names()), "{what}: names of the arrays");
+        let mut theirs = expected.clone();
+        for name in expected.names() {
+            // Counts and times are the same; numbers to rounding.
+            let Ok((shape, values)) = theirs.take::<f32>(name) else { continue };
+            let (found_shape, found_values) = found.take::<f32>(name).unwrap();
+            assert_eq!(found_shape, shape, "{what}: shape of {name}");
+            let off = values.iter().zip(&found_values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 2e-3, "{what}: {name} is off by {off}");
+        }
+    }
+}
+
+#[test]
+fn on_slices_a_model_learns_what_it_learns_on_the_tape() {
+    let course = data();
+    let [direct, taped] = [toy(WIDTH), taped_toy(WIDTH)].map(|maker| run(&course, (&maker, Stopper::never()), None));
+    assert!(direct.epochs[1].train.loss < direct.epochs[0].train.loss);
+    assert_close("on slices", direct, taped);
+}
+
+#[test]
+fn either_goes_on_where_the_other_stopped() {
+    let course = data();
+    let (direct, taped) = (toy(WIDTH), taped_toy(WIDTH));
+    let whole = run(&course, (&direct, Stopper::never()), None);
+    for moment in [2, 9] {
+        assert_close("slices, then the tape", run(&course, (&direct, Stopper::at(moment)), Some(&taped)), whole.clone());
+        assert_close("the tape, then slices", run(&course, (&taped, Stopper::at(moment)), Some(&direct)), whole.clone());
+    }
+}

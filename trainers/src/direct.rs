@@ -1,0 +1,151 @@
+//! A model on slices of host memory, trained in place.
+
+use rayon::prelude::*;
+use tempograph_framework::{Answer, Needs, Parameters, Queries, SliceModel, Store, StoreError, Update, View};
+use tempograph_kernels::cpu::{adam_step, sum_of_squares};
+
+use crate::Stages;
+use crate::epoch::Clock;
+use crate::loss::link_loss_on_slices;
+use crate::trainee::{Examinee, NotFinite, StepSettings, Taken, Trainee};
+
+/// Numbers of one task where gradients are clipped.
+const CHUNK: usize = 1 << 14;
+
+/// A model whose passes are written by hand on slices, its optimiser, and all memory both compute in. Once the largest batch has been
+/// seen, nothing asks for more.
+pub struct Direct<M: SliceModel> {
+    model: M,
+    work: M::Work,
+    /// Derivative of the loss in each score, `[P]`.
+    slopes: Vec<f32>,
+    /// Beside the weights, one for one.
+    gradients: Vec<f32>,
+    adam: FlatAdam,
+}
+
+/// AdamW over all weights at once.
+#[derive(Default)]
+struct FlatAdam {
+    steps: u64,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    partials: Vec<f64>,
+}
+
+impl<M: SliceModel> Direct<M> {
+    /// A model that has not been trained yet.
+    pub fn new(model: M) -> Direct<M> {
+        let size = model.parameters().values.len();
+        Direct { model, work: M::Work::default(), slopes: Vec::new(), gradients: vec![0.0; size], adam: FlatAdam::new(size) }
+    }
+
+    /// The model as it has been trained so far.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+}
+
+impl<M: SliceModel> Examinee for Direct<M> {
+    fn needs(&self) -> Needs {
+        self.model.needs()
+    }
+
+    fn answer(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update) {
+        self.model.forward(queries, view, None, &mut self.work);
+        let Answer { scores, update, .. } = self.work.as_ref();
+        (scores, update)
+    }
+
+    fn advance(&mut self, view: &View) -> &Update {
+        self.model.advance(view, &mut self.work);
+        &self.work.as_ref().update
+    }
+}
+
+impl<M: SliceModel> Trainee for Direct<M> {
+    fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
+        let (mut clock, mut stages) = (Clock::start(), Stages::default());
+        self.model.forward(queries, view, Some(settings.dropout), &mut self.work);
+        let loss = link_loss_on_slices(&self.work.as_ref().scores, queries.positives(), &mut self.slopes);
+        stages.forward = clock.lap();
+        if !loss.is_finite() {
+            return Err(NotFinite { loss });
+        }
+        self.model.backward(queries, view, &self.slopes, &mut self.gradients, &mut self.work);
+        stages.backward = clock.lap();
+        let gradient_norm = self.adam.step(&mut self.model.parameters_mut().values, &mut self.gradients, settings);
+        stages.step = clock.lap();
+        Ok(Taken { loss, gradient_norm, update: &self.work.as_ref().update, stages })
+    }
+
+    fn size(&self) -> usize {
+        self.model.parameters().values.len()
+    }
+
+    fn weights(&self) -> Store {
+        self.model.parameters().to_store()
+    }
+
+    fn restore_weights(&mut self, store: Store) -> Result<(), StoreError> {
+        let values = self.model.parameters().read(store)?;
+        self.model.parameters_mut().values = values;
+        Ok(())
+    }
+
+    fn moments(&self) -> Store {
+        self.adam.to_store(self.model.parameters())
+    }
+
+    fn restore_moments(&mut self, store: Store) -> Result<(), StoreError> {
+        self.adam = FlatAdam::from_store(store, self.model.parameters())?;
+        Ok(())
+    }
+}
+
+impl FlatAdam {
+    fn new(size: usize) -> FlatAdam {
+        FlatAdam { first: vec![0.0; size], second: vec![0.0; size], ..FlatAdam::default() }
+    }
+
+    /// Clips the gradients, takes a step, and gives the norm from before clipping.
+    fn step(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> f64 {
+        let norm = sum_of_squares(gradients, &mut self.partials).sqrt();
+        let scale = settings.scale(norm);
+        if scale != 1.0 {
+            gradients.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|gradient| *gradient *= scale));
+        }
+        self.steps += 1;
+        adam_step(weights, gradients, &mut self.first, &mut self.second, &settings.adam(self.steps));
+        norm
+    }
+
+    fn to_store(&self, beside: &Parameters) -> Store {
+        let mut store = Store::default();
+        store.put("steps", [1], vec![self.steps]);
+        for part in beside.parts() {
+            for (moment, values) in [("m", &self.first), ("v", &self.second)] {
+                store.put(format!("{moment}.{}", part.name), [part.range.len()], values[part.range.clone()].to_vec());
+            }
+        }
+        store
+    }
+
+    fn from_store(mut store: Store, beside: &Parameters) -> Result<FlatAdam, StoreError> {
+        let mut adam = FlatAdam::new(beside.values.len());
+        adam.steps = store.take_len::<u64>("steps", 1)?[0];
+        for part in beside.parts() {
+            let (first, second) = (format!("m.{}", part.name), format!("v.{}", part.name));
+            // No step may have reached this weight yet.
+            if store.names().any(|name| name == first) {
+                let len = part.range.len();
+                adam.first[part.range.clone()].copy_from_slice(&store.take_len::<f32>(&first, len)?);
+                adam.second[part.range.clone()].copy_from_slice(&store.take_len::<f32>(&second, len)?);
+            }
+        }
+        match store.names().next() {
+            Some(name) => Err(StoreError::Array { name: name.into(), problem: "belongs to no weight of this model".into() }),
+            None => Ok(adam),
+        }
+    }
+}

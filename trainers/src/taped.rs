@@ -1,0 +1,158 @@
+//! A model on tensors, trained by the tape of the tensor library, and one that is only asked.
+
+use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
+
+use burn::module::AutodiffModule;
+use tempograph_framework::{Model, Needs, Queries, Store, StoreError, Update, View, values, weights, with_weights};
+use tempograph_kernels::TemporalOps;
+use tempograph_kernels::tensor::{AutodiffBackend, Backend};
+
+use crate::Stages;
+use crate::adam::Adam;
+use crate::epoch::Clock;
+use crate::loss::link_loss;
+use crate::trainee::{Examinee, NotFinite, StepSettings, Taken, Trainee};
+
+/// Held from a step's forward pass to its optimiser step. The tensor library (burn-autodiff 0.21) keeps the tapes of all threads in one
+/// place, and tidying up after one thread's backward pass can remove a node that another thread is about to build on: its gradient
+/// would be missing without a word.
+static TAPE: Mutex<()> = Mutex::new(());
+
+/// A model on tensors that is asked and does not learn: one without weights, or one that was trained elsewhere.
+#[derive(Debug)]
+pub struct Untaped<B, M> {
+    model: M,
+    scores: Vec<f32>,
+    update: Update,
+    backend: PhantomData<B>,
+}
+
+impl<B: Backend, M: Model<B>> Untaped<B, M> {
+    /// `model`, ready to be asked.
+    pub fn new(model: M) -> Untaped<B, M> {
+        Untaped { model, scores: Vec::new(), update: Update::none(), backend: PhantomData }
+    }
+}
+
+impl<B: Backend, M: Model<B>> Examinee for Untaped<B, M> {
+    fn needs(&self) -> Needs {
+        self.model.needs()
+    }
+
+    fn answer(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update) {
+        let forward = self.model.forward(queries, view, None);
+        (self.scores, self.update) = (values(forward.scores), forward.update);
+        (&self.scores, &self.update)
+    }
+
+    fn advance(&mut self, view: &View) -> &Update {
+        self.update = self.model.advance(view);
+        &self.update
+    }
+}
+
+/// A model on tensors whose steps are recorded on the tape.
+pub struct Taped<B: AutodiffBackend, M: AutodiffModule<B>> {
+    /// `None` only while the optimiser changes it.
+    model: Option<M>,
+    /// The same weights off the tape, once they have been asked for since they last changed.
+    plain: Option<Untaped<B::InnerBackend, M::InnerModule>>,
+    adam: Adam<B>,
+    update: Update,
+    device: B::Device,
+}
+
+impl<B, M> Taped<B, M>
+where
+    B: AutodiffBackend,
+    B::InnerBackend: TemporalOps,
+    M: Model<B> + AutodiffModule<B>,
+    M::InnerModule: Model<B::InnerBackend>,
+{
+    /// A model that has not been trained yet; its weights are on `device`.
+    pub fn new(model: M, device: &B::Device) -> Taped<B, M> {
+        Taped { model: Some(model), plain: None, adam: Adam::default(), update: Update::none(), device: device.clone() }
+    }
+
+    fn model(&self) -> &M {
+        self.model.as_ref().unwrap_or_else(|| unreachable!("the model is put back after each step"))
+    }
+
+    fn plain(&mut self) -> &mut Untaped<B::InnerBackend, M::InnerModule> {
+        let plain = self.plain.take().unwrap_or_else(|| Untaped::new(self.model().valid()));
+        self.plain.insert(plain)
+    }
+}
+
+impl<B, M> Examinee for Taped<B, M>
+where
+    B: AutodiffBackend,
+    B::InnerBackend: TemporalOps,
+    M: Model<B> + AutodiffModule<B>,
+    M::InnerModule: Model<B::InnerBackend>,
+{
+    fn needs(&self) -> Needs {
+        self.model().needs()
+    }
+
+    fn answer(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update) {
+        self.plain().answer(queries, view)
+    }
+
+    fn advance(&mut self, view: &View) -> &Update {
+        self.plain().advance(view)
+    }
+}
+
+impl<B, M> Trainee for Taped<B, M>
+where
+    B: AutodiffBackend,
+    B::InnerBackend: TemporalOps,
+    M: Model<B> + AutodiffModule<B>,
+    M::InnerModule: Model<B::InnerBackend>,
+{
+    fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
+        let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut clock, mut stages) = (Clock::start(), Stages::default());
+        let forward = self.model().forward(queries, view, Some(settings.dropout));
+        let loss = link_loss(forward.scores, queries.positives());
+        let value = values(loss.clone().detach())[0];
+        stages.forward = clock.lap();
+        if !value.is_finite() {
+            return Err(NotFinite { loss: value });
+        }
+        let gradients = loss.backward();
+        stages.backward = clock.lap();
+        self.plain = None;
+        let model = self.model.take().unwrap_or_else(|| unreachable!("the model is put back after each step"));
+        let (model, gradient_norm) = self.adam.step(model, gradients, settings);
+        self.model = Some(model);
+        stages.step = clock.lap();
+        self.update = forward.update;
+        Ok(Taken { loss: value, gradient_norm, update: &self.update, stages })
+    }
+
+    fn size(&self) -> usize {
+        self.model().num_params()
+    }
+
+    fn weights(&self) -> Store {
+        weights::<B, M>(self.model())
+    }
+
+    fn restore_weights(&mut self, store: Store) -> Result<(), StoreError> {
+        self.model = Some(with_weights::<B, M>(self.model().clone(), store)?);
+        self.plain = None;
+        Ok(())
+    }
+
+    fn moments(&self) -> Store {
+        self.adam.to_store()
+    }
+
+    fn restore_moments(&mut self, store: Store) -> Result<(), StoreError> {
+        self.adam = Adam::from_store(store, &self.device)?;
+        Ok(())
+    }
+}

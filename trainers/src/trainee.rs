@@ -1,0 +1,95 @@
+//! What can be examined and what can be trained, whatever it computes with.
+
+use tempograph_framework::{Needs, Queries, Store, StoreError, Update, View};
+use tempograph_kernels::AdamStep;
+
+use crate::Stages;
+
+/// A model that is asked, with the memory it answers in.
+pub trait Examinee {
+    /// What the model must be told of the past.
+    fn needs(&self) -> Needs;
+
+    /// Scores of the asked pairs, logits `[P]`, and what observing the batch will write. Nothing is dropped out.
+    fn answer(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update);
+
+    /// What observing will write where nothing is asked.
+    fn advance(&mut self, view: &View) -> &Update;
+}
+
+/// A model that learns, together with its optimiser.
+///
+/// What it stores has one form for all implementors, so that one goes on where another stopped.
+pub trait Trainee: Examinee {
+    /// Takes one step down the gradient of [`link_loss`](crate::link_loss).
+    ///
+    /// # Errors
+    /// A loss that is not finite; nothing has been learned then.
+    fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite>;
+
+    /// Learned numbers.
+    fn size(&self) -> usize;
+
+    /// The weights under their dotted names.
+    fn weights(&self) -> Store;
+
+    /// Takes the weights of `store`, which must hold exactly the model's names and shapes.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] for the first weight that is missing, left over or of another shape.
+    fn restore_weights(&mut self, store: Store) -> Result<(), StoreError>;
+
+    /// The optimiser's state: `steps`, and the moments `m.NAME` and `v.NAME` of the weights, each a flat array.
+    fn moments(&self) -> Store;
+
+    /// Takes up where [`moments`](Trainee::moments) left. A weight without moments has not been learned yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] for moments of another size, or of no weight of the model.
+    fn restore_moments(&mut self, store: Store) -> Result<(), StoreError>;
+}
+
+/// What a step is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepSettings {
+    /// Seed of its dropout.
+    pub dropout: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together; 0 does not clip.
+    pub clip: f64,
+}
+
+/// A step that was taken.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    /// Mean loss of positives plus mean loss of negatives, before the step.
+    pub loss: f32,
+    /// Norm of all gradients before clipping.
+    pub gradient_norm: f64,
+    /// What observing the batch will write, by the weights from before the step.
+    pub update: &'a Update,
+    /// Time of its forward pass, its backward pass and the optimiser; the other stages are nothing.
+    pub stages: Stages,
+}
+
+/// A loss that is not finite, so that there is no way down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NotFinite {
+    /// The loss.
+    pub loss: f32,
+}
+
+impl StepSettings {
+    /// What gradients of this norm are multiplied by.
+    pub(crate) fn scale(&self, norm: f64) -> f32 {
+        if self.clip > 0.0 && norm > self.clip { (self.clip / norm) as f32 } else { 1.0 }
+    }
+
+    /// The optimiser's constants in its `step`-th step, counted from 1.
+    pub(crate) fn adam(&self, step: u64) -> AdamStep {
+        AdamStep { lr: self.lr as f32, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: self.weight_decay as f32, step }
+    }
+}
