@@ -11,8 +11,8 @@ use tempograph_framework::{
 };
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor, TensorData, Wgpu, WgpuHistory, WgpuTape};
 use tempograph_kernels::{
-    AttentionPlan, Cell, DeviceEvents, DeviceRoots, DeviceRules, DeviceScores, Dropout, HostPast, Neighbours, Rows, ScoreActivation,
-    device_attention, device_memory_update, device_roots, gather_rows, launches, memory_update_gru, temporal_attention,
+    AttentionPlan, Cell, DeviceEvents, DeviceRoots, DeviceRules, DeviceScores, Dropout, HostMail, HostPast, Neighbours, Rows,
+    ScoreActivation, device_attention, device_memory_update, device_roots, gather_rows, launches, memory_update_gru, temporal_attention,
 };
 
 /// When memories count from.
@@ -66,15 +66,16 @@ fn written(node: u32, version: u64, width: usize) -> impl Iterator<Item = f32> {
     (0..width).map(move |column| (node as usize * 1000 + version as usize * 10 + column) as f32)
 }
 
-/// For every node what is stored of it and what its mail is: empty or not, event, time difference and the other end's memory.
-type States = BTreeMap<u32, (Vec<f32>, Option<(bool, u32, f32, Vec<f32>)>)>;
+/// For every node its stored memory and what mail it reads.
+type States = BTreeMap<u32, (Vec<f32>, Option<HostMail>)>;
 
 fn rows_of_view(view: &View, width: usize) -> States {
     let MailView::Last(plan) = &view.mail else { panic!("one mail a node") };
     let mut mails = vec![None; view.nodes.len()];
     for (mail, &row) in plan.rows.iter().enumerate() {
         let other = plan.other[mail * width..][..width].to_vec();
-        mails[row as usize] = Some((plan.empty[mail], plan.event[mail] as u32, plan.dt[mail], other));
+        let (empty, event, dt) = (plan.empty[mail], plan.event[mail] as u32, plan.dt[mail]);
+        mails[row as usize] = Some(HostMail { empty, event, dt, other });
     }
     let row = |(row, mail): (usize, Option<_>)| (view.nodes[row].0, (plan.memory[row * width..][..width].to_vec(), mail));
     mails.into_iter().enumerate().map(row).collect()

@@ -46,8 +46,8 @@ pub mod tensor;
 pub use adam::AdamStep;
 #[cfg(feature = "cube")]
 pub use cube::{
-    DeviceEvents, DeviceHistory, DeviceOps, DevicePast, DeviceRoots, DeviceRules, DeviceScores, HostPast, allow_tf32, device_attention,
-    device_memory_update, device_roots, launches,
+    DeviceEvents, DeviceHistory, DeviceOps, DevicePast, DeviceRoots, DeviceRules, DeviceScores, HostMail, HostPast, allow_tf32,
+    device_attention, device_memory_update, device_roots, launches,
 };
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]

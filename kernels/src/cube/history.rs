@@ -102,6 +102,19 @@ pub struct DevicePast<R: CubeRuntime> {
     unsettled: usize,
 }
 
+/// The mail of a node, copied to the host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostMail {
+    /// Whether the message is the zero vector; then the rest means nothing.
+    pub empty: bool,
+    /// Its event.
+    pub event: u32,
+    /// Time from the receiver's last update to the event.
+    pub dt: f32,
+    /// Memory of the other end, `[D]`.
+    pub other: Vec<f32>,
+}
+
 /// [`DevicePast`] copied to the host: what tests look at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostPast {
@@ -109,8 +122,8 @@ pub struct HostPast {
     pub nodes: Vec<u32>,
     /// `[U, D]`
     pub memory: Vec<f32>,
-    /// `[U]` for every row with something to read whether it is empty, the mail's event, its time difference and the other end's memory.
-    pub mail: Vec<Option<(bool, u32, f32, Vec<f32>)>>,
+    /// `[U]` what every row reads, if anything.
+    pub mail: Vec<Option<HostMail>>,
     /// `[R]` row of every root.
     pub roots: Vec<u32>,
     /// `[R]` for every root its neighbours, newest first: row, event and time difference.
@@ -257,8 +270,9 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let (marks, events, times, others) =
             (integers(&past.mail.rows), integers(&past.mail.feature), floats(&past.mail.dt), floats(&past.mail.other));
         let mail = |row: usize| {
+            let other = others[row * d..][..d].to_vec();
             let empty = marks[row] & super::plans::EMPTY != 0;
-            (marks[row] != super::plans::NONE).then(|| (empty, events[row], times[row], others[row * d..][..d].to_vec()))
+            (marks[row] != super::plans::NONE).then(|| HostMail { empty, event: events[row], dt: times[row], other })
         };
         let (rows, counts, event, dt) =
             (integers(&past.attention.row), integers(&past.attention.count), integers(&past.attention.feature), floats(&past.attention.dt));

@@ -24,7 +24,7 @@ mod state;
 mod time;
 mod unique;
 
-pub use history::{DeviceEvents, DeviceHistory, DevicePast, DeviceRoots, DeviceRules, HostPast};
+pub use history::{DeviceEvents, DeviceHistory, DevicePast, DeviceRoots, DeviceRules, HostMail, HostPast};
 pub use products::allow_tf32;
 pub use resident::{DeviceOps, DeviceScores, device_attention, device_memory_update, device_roots};
 pub use span::launches;
