@@ -4,9 +4,11 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::bytes::AllocationProperty;
 use cubecl::client::ComputeClient;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
+use cubecl::stream_id::StreamId;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +18,11 @@ const ALIGNMENT: usize = 128;
 pub(super) const UNITS: u32 = 128;
 /// Cubes along one axis of a launch: what every device allows.
 const AXIS: usize = 32_768;
+
+/// Numbers that make a parcel large: a megabyte of features that do not stay on the device.
+const LARGE: usize = 1 << 18;
+/// The stream of large parcels.
+const COPIES: StreamId = StreamId { value: u64::MAX };
 
 static LAUNCHES: AtomicU64 = AtomicU64::new(0);
 
@@ -160,10 +167,19 @@ impl<R: CubeRuntime> Device<R> {
         self.integers(span).into_iter().map(f32::from_bits).collect()
     }
 
-    /// The parcel's numbers, in one transfer.
+    /// The parcel's numbers, in one transfer. A large one goes through pinned memory where the device's driver has such, and then on a
+    /// stream of its own: it travels while kernels launched earlier still run, and those launched later wait for it on the device.
     pub(super) fn send(&self, parcel: Parcel) -> Span<R> {
         let len = parcel.numbers.len();
-        Span { handle: self.client.create(Bytes::from_elems(parcel.numbers)), len, runtime: PhantomData }
+        let mut bytes = Bytes::from_elems(parcel.numbers);
+        if len >= LARGE {
+            self.client.staging(std::iter::once(&mut bytes), false);
+        }
+        let handle = match bytes.property() {
+            AllocationProperty::Pinned => COPIES.executes(|| self.client.create(bytes)),
+            _ => self.client.create(bytes),
+        };
+        Span { handle, len, runtime: PhantomData }
     }
 
     /// The numbers of `tensor` in row-major order, copied only where they lie otherwise.

@@ -171,14 +171,21 @@ fn time_encoding_is_exact_for_long_times() {
     if absent() {
         return;
     }
-    let (dt, freq) = ([0.0, 1.5, 86_400.0, 2.678_4e6, 9.9e7f32], [1.0, 0.37, 1e-3, 1e-9f32]);
-    let phase = [0.0, -0.5, 2.0, 1.0f32];
-    let tensor = |numbers: [f32; 4]| constant::<Plain, 1>(&numbers, &[4]);
-    let encoded = values(time_encode(&dt, tensor(freq), tensor(phase)));
-    for (i, &encoded) in encoded.iter().enumerate() {
-        // product and sum are rounded to f32, as PyTorch does
-        let argument = dt[i / 4] * freq[i % 4] + phase[i % 4];
-        assert!((f64::from(encoded) - f64::from(argument).cos()).abs() < 2e-7, "cos({argument}) is not {encoded}");
+    for dt in [0.0, 1.5, 86_400.0, 2.678_4e6, 9.9e7f32] {
+        let (freq, phase) = (numbers(1, 4000), numbers(2, 4000));
+        let [freq_leaf, phase_leaf] = [&freq, &phase].map(|numbers| leaf::<Tape, 1>(numbers, &[4000]));
+        let encoded = time_encode(&[dt], freq_leaf, phase_leaf.clone());
+        let slopes = gradient(&phase_leaf, &weighted(encoded.clone()).backward());
+        let (mut worst, loss) = ([0.0f64; 2], loss_weights(4000));
+        for (i, encoded) in values(encoded).into_iter().enumerate() {
+            // product and sum are rounded to f32, as PyTorch does
+            let argument = f64::from(dt * freq[i] + phase[i]);
+            let slope = -argument.sin() * f64::from(loss[i]);
+            worst[0] = worst[0].max((f64::from(encoded) - argument.cos()).abs());
+            worst[1] = worst[1].max((f64::from(slopes[i]) - slope).abs());
+        }
+        println!("after {dt}: cosines within {:.1e}, sines within {:.1e}", worst[0], worst[1]);
+        assert!(worst.iter().all(|&error| error < 2e-7), "after {dt}: {worst:?}");
     }
 }
 
@@ -196,11 +203,12 @@ fn gathered_rows_hand_their_gradients_back() {
     if absent() {
         return;
     }
-    for count in [1, 7, 64, 500] {
+    // so many, too, that they are a large transfer to a GPU and one axis of a launch does not hold them
+    for count in [1, 7, 64, 500, 900_000u64] {
         let rows: Vec<u32> = (0..count).map(|i| (i * i % 5) as u32).collect();
         let expected = gathered::<CpuTape>(|hidden| reference::gather_rows(hidden, &rows));
         for (ours, expected) in gathered::<Tape>(|hidden| gather_rows(hidden, rows.clone())).iter().zip(expected) {
-            assert_close(ours, &expected, 1e-5, &format!("{count} rows"));
+            assert_close(ours, &expected, 1e-5 + 1e-9 * count as f32, &format!("{count} rows"));
         }
     }
 }
