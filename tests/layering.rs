@@ -17,9 +17,14 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that come in through some rooms only.
-const DOORS: [(&str, &[&str]); 14] = [
+const DOORS: [(&str, &[&str]); 19] = [
+    ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
+    ("burn-wgpu", &["kernels"]),
+    ("cubecl", &["kernels"]),
+    ("cubek-matmul", &["kernels"]),
+    ("cubek-std", &["kernels"]),
     ("cudarc", &["kernels"]),
     ("gemm-common", &["kernels"]),
     ("gemm-f32", &["kernels"]),
@@ -118,16 +123,17 @@ fn outside_crates_come_in_through_their_own_door() {
 }
 
 #[test]
-fn cuda_is_a_feature_that_is_off_unless_asked_for() {
+fn gpus_are_features_that_are_off_unless_asked_for() {
     let kernels = manifest(&root().join("kernels"));
-    for outside in ["burn-cuda", "cudarc"] {
+    for outside in ["burn-cubecl", "burn-cuda", "burn-wgpu", "cubecl", "cubek-matmul", "cubek-std", "cudarc"] {
         assert_eq!(kernels["dependencies"][outside].get("optional").and_then(toml::Value::as_bool), Some(true), "{outside} is optional");
     }
     for (room, _) in ROOMS {
         let features = manifest(&root().join(room)).get("features").cloned();
         let default = features.as_ref().and_then(|features| features.get("default")).and_then(toml::Value::as_array);
         let names: Vec<&str> = default.into_iter().flatten().filter_map(toml::Value::as_str).collect();
-        assert!(names.iter().all(|name| !name.contains("cuda")), "{room} turns CUDA on by default");
+        let gpus = ["cube", "cuda", "wgpu"];
+        assert!(names.iter().all(|name| !gpus.iter().any(|gpu| name.contains(gpu))), "{room} turns a GPU on by default");
     }
 }
 

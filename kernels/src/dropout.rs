@@ -13,9 +13,15 @@ impl Dropout {
     /// What the entry numbered `counter` is multiplied by: 0, or `1 / (1 - rate)`.
     #[inline]
     pub fn factor(&self, counter: u64) -> f32 {
-        let hash = mix(mix(self.seed).wrapping_add(counter.wrapping_mul(GOLDEN)));
+        let hash = mix(self.mixed_seed().wrapping_add(counter.wrapping_mul(GOLDEN)));
         let uniform = (hash >> 40) as f32 / (1u64 << 24) as f32;
         if uniform < self.rate { 0.0 } else { 1.0 / (1.0 - self.rate) }
+    }
+
+    /// What the positions' numbers are added to.
+    #[inline]
+    pub(crate) fn mixed_seed(&self) -> u64 {
+        mix(self.seed)
     }
 }
 

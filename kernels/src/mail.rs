@@ -3,7 +3,7 @@ use crate::Rows;
 use std::sync::Arc;
 
 /// The recurrent cell that turns a message and a memory into a new memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cell {
     /// Gated recurrent unit with PyTorch's gate order r, z, n.
     Gru,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// What model code is generic over: the operations of this crate on a backend's primitives.
 ///
-/// Holds for [`Cpu`](crate::tensor::Cpu), for `Cuda` with feature `cuda`, and for each of them under `Autodiff`.
+/// Holds for [`Cpu`](crate::tensor::Cpu), for `Cuda` with feature `cuda`, for `Wgpu` with `wgpu`, and for each of them under `Autodiff`.
 pub trait TemporalOps: Backend {
     /// See [`memory_update_gru`]. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.
     fn memory_update(plan: Arc<MailPlan>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self>;

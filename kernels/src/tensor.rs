@@ -19,3 +19,19 @@ pub use burn_cuda::CudaDevice;
 /// [`Cuda`] with a tape for gradients.
 #[cfg(feature = "cuda")]
 pub type CudaTape = Autodiff<Cuda>;
+/// What has happened, kept on an NVIDIA GPU.
+#[cfg(feature = "cuda")]
+pub type CudaHistory = crate::DeviceHistory<cubecl::cuda::CudaRuntime>;
+
+/// Tensors on a device that Vulkan drives, a processor's software device among them: what the kernels for GPUs are tested on.
+#[cfg(feature = "wgpu")]
+pub type Wgpu = burn_wgpu::Wgpu<f32, i32, u32>;
+/// A device by its kind and number.
+#[cfg(feature = "wgpu")]
+pub use burn_wgpu::WgpuDevice;
+/// [`Wgpu`] with a tape for gradients.
+#[cfg(feature = "wgpu")]
+pub type WgpuTape = Autodiff<Wgpu>;
+/// What has happened, kept on a Vulkan device.
+#[cfg(feature = "wgpu")]
+pub type WgpuHistory = crate::DeviceHistory<burn_wgpu::WgpuRuntime>;

@@ -2,6 +2,7 @@
 mod common;
 
 use common::*;
+use tempograph_kernels::tensor::CpuTape;
 use tempograph_kernels::{AttentionPlan, Cell, MailPlan, Rows, ScoreActivation};
 
 const STEP: f64 = 1e-6;
@@ -87,7 +88,7 @@ fn memory_update_has_the_gradients_of_its_equations() {
     for sizes in [sizes, MailSizes { e: None, empty: 99, ..sizes }] {
         for cell in [Cell::Gru, Cell::Rnn] {
             let expected = differentiate(sizes.weights(cell), |weights| update(&sizes.plan(), cell, weights));
-            for (i, (ours, expected)) in fused_update(sizes, cell).iter().zip(&expected).enumerate() {
+            for (i, (ours, expected)) in fused_update::<CpuTape>(sizes, cell).iter().zip(&expected).enumerate() {
                 assert_close(ours, expected, 1e-5, &format!("{i} of {cell:?} {sizes:?}"));
             }
         }
@@ -131,7 +132,7 @@ fn attention_has_the_gradients_of_its_equations() {
     for sizes in [sizes, AttentionSizes { e: None, rate: Some(0.3), activation: ScoreActivation::LeakyRelu(0.2), ..sizes }] {
         let plan = sizes.plan();
         let expected = differentiate(sizes.inputs(), |inputs| attend(&plan, sizes, inputs));
-        for (i, (ours, expected)) in fused_attention(sizes).iter().zip(&expected).enumerate() {
+        for (i, (ours, expected)) in fused_attention::<CpuTape>(sizes).iter().zip(&expected).enumerate() {
             assert_close(ours, expected, 1e-5, &format!("{i} of {sizes:?}"));
         }
     }

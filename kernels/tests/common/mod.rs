@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor, TensorData};
 use tempograph_kernels::{
-    AttentionPlan, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, memory_update_gru, memory_update_rnn, reference,
-    temporal_attention,
+    AttentionPlan, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, TemporalOps, memory_update_gru, memory_update_rnn,
+    reference, temporal_attention,
 };
 
 /// Numbers in `[-1, 1)`.
@@ -145,9 +145,13 @@ impl AttentionSizes {
     }
 }
 
-pub fn leaf<const D: usize>(numbers: &[f32], shape: &[usize]) -> Tensor<CpuTape, D> {
+pub fn leaf<B: AutodiffBackend, const D: usize>(numbers: &[f32], shape: &[usize]) -> Tensor<B, D> {
+    constant(numbers, shape).require_grad()
+}
+
+pub fn constant<B: Backend, const D: usize>(numbers: &[f32], shape: &[usize]) -> Tensor<B, D> {
     let shape: [usize; D] = shape.try_into().expect("a shape of the right rank");
-    Tensor::from_data(TensorData::new(numbers.to_vec(), shape), &Default::default()).require_grad()
+    Tensor::from_data(TensorData::new(numbers.to_vec(), shape), &Default::default())
 }
 
 pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
@@ -165,28 +169,29 @@ pub fn assert_close(ours: &[f32], expected: &[f32], tolerance: f32, what: &str) 
 }
 
 /// Output and gradients of the fused update, the loss being the output times fixed numbers.
-pub fn fused_update(sizes: MailSizes, cell: Cell) -> Vec<Vec<f32>> {
-    update(sizes, cell, |plan, [w_ih, w_hh], [b_ih, b_hh, freq, phase]| {
+pub fn fused_update<B: AutodiffBackend + TemporalOps>(sizes: MailSizes, cell: Cell) -> Vec<Vec<f32>> {
+    update::<B>(sizes, cell, |plan, [w_ih, w_hh], [b_ih, b_hh, freq, phase]| {
         let update = match cell {
-            Cell::Gru => memory_update_gru::<CpuTape>,
-            Cell::Rnn => memory_update_rnn::<CpuTape>,
+            Cell::Gru => memory_update_gru::<B>,
+            Cell::Rnn => memory_update_rnn::<B>,
         };
         update(Arc::new(plan), w_ih, w_hh, b_ih, b_hh, freq, phase)
     })
 }
 
-/// As [`fused_update`], by the slow twin.
+/// As [`fused_update`], by the slow twin on the CPU.
 pub fn reference_update(sizes: MailSizes, cell: Cell) -> Vec<Vec<f32>> {
-    update(sizes, cell, |plan, matrices, vectors| reference::memory_update(&plan, cell, (matrices, vectors)))
+    update::<CpuTape>(sizes, cell, |plan, matrices, vectors| reference::memory_update(&plan, cell, (matrices, vectors)))
 }
 
-type Matrices = [Tensor<CpuTape, 2>; 2];
-type Vectors = [Tensor<CpuTape, 1>; 4];
-
-fn update(sizes: MailSizes, cell: Cell, op: impl FnOnce(MailPlan, Matrices, Vectors) -> Tensor<CpuTape, 2>) -> Vec<Vec<f32>> {
+fn update<B: AutodiffBackend>(
+    sizes: MailSizes,
+    cell: Cell,
+    op: impl FnOnce(MailPlan, [Tensor<B, 2>; 2], [Tensor<B, 1>; 4]) -> Tensor<B, 2>,
+) -> Vec<Vec<f32>> {
     let (weights, shapes) = (sizes.weights(cell), sizes.shapes(cell));
-    let matrices = [0, 1].map(|i| leaf::<2>(&weights[i], &shapes[i]));
-    let vectors = [2, 3, 4, 5].map(|i| leaf::<1>(&weights[i], &shapes[i]));
+    let matrices = [0, 1].map(|i| leaf::<B, 2>(&weights[i], &shapes[i]));
+    let vectors = [2, 3, 4, 5].map(|i| leaf::<B, 1>(&weights[i], &shapes[i]));
     let output = op(sizes.plan(), matrices.clone(), vectors.clone());
     assert_eq!(output.dims(), [sizes.unique, sizes.d]);
     let mut results = vec![values(output.clone())];
@@ -197,23 +202,23 @@ fn update(sizes: MailSizes, cell: Cell, op: impl FnOnce(MailPlan, Matrices, Vect
 }
 
 /// Output and gradients of the fused attention, the loss being the output times fixed numbers.
-pub fn fused_attention(sizes: AttentionSizes) -> Vec<Vec<f32>> {
-    attention(sizes, |plan, hidden, query, [freq, phase]| temporal_attention(Arc::new(plan), hidden, query, freq, phase))
+pub fn fused_attention<B: AutodiffBackend + TemporalOps>(sizes: AttentionSizes) -> Vec<Vec<f32>> {
+    attention::<B>(sizes, |plan, hidden, query, [freq, phase]| temporal_attention(Arc::new(plan), hidden, query, freq, phase))
 }
 
-/// As [`fused_attention`], by the slow twin.
+/// As [`fused_attention`], by the slow twin on the CPU.
 pub fn reference_attention(sizes: AttentionSizes) -> Vec<Vec<f32>> {
-    attention(sizes, |plan, hidden, query, [freq, phase]| reference::temporal_attention(&plan, hidden, query, freq, phase))
+    attention::<CpuTape>(sizes, |plan, hidden, query, [freq, phase]| reference::temporal_attention(&plan, hidden, query, freq, phase))
 }
 
-fn attention(
+fn attention<B: AutodiffBackend>(
     sizes: AttentionSizes,
-    op: impl FnOnce(AttentionPlan, Tensor<CpuTape, 2>, Tensor<CpuTape, 3>, [Tensor<CpuTape, 1>; 2]) -> Tensor<CpuTape, 3>,
+    op: impl FnOnce(AttentionPlan, Tensor<B, 2>, Tensor<B, 3>, [Tensor<B, 1>; 2]) -> Tensor<B, 3>,
 ) -> Vec<Vec<f32>> {
     let (inputs, shapes) = (sizes.inputs(), sizes.shapes());
-    let hidden = leaf::<2>(&inputs[0], &shapes[0]);
-    let query = leaf::<3>(&inputs[1], &shapes[1]);
-    let time = [2, 3].map(|i| leaf::<1>(&inputs[i], &shapes[i]));
+    let hidden = leaf::<B, 2>(&inputs[0], &shapes[0]);
+    let query = leaf::<B, 3>(&inputs[1], &shapes[1]);
+    let time = [2, 3].map(|i| leaf::<B, 1>(&inputs[i], &shapes[i]));
     let output = op(sizes.plan(), hidden.clone(), query.clone(), time.clone());
     assert_eq!(output.dims(), [sizes.heads, sizes.roots, sizes.x()]);
     let mut results = vec![values(output.clone())];
@@ -228,13 +233,17 @@ pub fn loss_weights(count: usize) -> Vec<f32> {
     numbers(77, count)
 }
 
-fn weighted<const D: usize>(output: Tensor<CpuTape, D>) -> Tensor<CpuTape, 1> {
+/// The loss. With nothing to add up it is a constant: not every backend differentiates the sum of no numbers.
+pub fn weighted<B: AutodiffBackend, const D: usize>(output: Tensor<B, D>) -> Tensor<B, 1> {
     let shape = output.dims();
-    let weights = TensorData::new(loss_weights(shape.iter().product()), shape);
-    (output * Tensor::from_data(weights, &Default::default())).sum()
+    let count = shape.iter().product();
+    if count == 0 {
+        return Tensor::zeros([1], &output.device()).require_grad();
+    }
+    (output * constant(&loss_weights(count), &shape)).sum()
 }
 
 /// Zeros where the loss does not depend on the leaf.
-fn gradient<const D: usize>(leaf: &Tensor<CpuTape, D>, gradients: &<CpuTape as AutodiffBackend>::Gradients) -> Vec<f32> {
+pub fn gradient<B: AutodiffBackend, const D: usize>(leaf: &Tensor<B, D>, gradients: &B::Gradients) -> Vec<f32> {
     leaf.grad(gradients).map_or_else(|| vec![0.0; leaf.dims().iter().product()], values)
 }

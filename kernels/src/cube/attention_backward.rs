@@ -1,0 +1,242 @@
+//! Gradients of temporal attention. Neighbours are put together again; only their weights were kept.
+use super::attention::{Constants, Inputs, Kept, Neighbourhood, Shape, UNITS, dots, keep, mix, slope};
+use super::dropout::Mask;
+use super::math::{sin, time_argument};
+use super::plans::AttentionSpans;
+use super::reduce::{COLUMNS, ROWS, down};
+use super::span::{Device, cubes, padded, zeros};
+use super::time::sum_shares;
+use crate::AttentionPlan;
+use burn::tensor::TensorMetadata;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+/// `[H, R, K]` each. The gradient of slot `k` is the sum over heads of `dropped * output gradient + score * query`.
+#[derive(CubeType, CubeLaunch)]
+struct Shares {
+    /// Attention weights after dropout.
+    dropped: Array<f32>,
+    /// Gradients of the scores.
+    score: Array<f32>,
+}
+
+/// The gradient of `query` `[H, R, X]`, and the shares the other gradients are made of.
+#[cube(launch)]
+fn query_kernel(
+    neighbours: &Neighbourhood,
+    query: &Array<f32>,
+    grad: &Array<f32>,
+    mask: &Mask,
+    activation: f32,
+    weights: &Array<f32>,
+    shares: &mut Shares,
+    out: &mut Array<f32>,
+    #[comptime] shape: Shape,
+) {
+    let roots = neighbours.count.len();
+    let at = usize::min(CUBE_POS, comptime!(shape.heads) * roots - 1);
+    let head = at / roots;
+    let root = at % roots;
+    let k = comptime!(shape.k);
+    let start = at * comptime!(shape.x());
+    let mut scores = SharedMemory::<f32>::new(k);
+    let mut grads = SharedMemory::<f32>::new(k);
+    dots(neighbours, root, grad, start, &mut grads, shape);
+    if comptime!(shape.leaky) {
+        dots(neighbours, root, query, start, &mut scores, shape);
+    }
+
+    let count = neighbours.count[root] as usize;
+    let mut mean = 0.0f32;
+    for slot in 0..count {
+        mean += weights[at * k + slot] * (grads[slot] * keep(mask, root, head, slot, shape));
+    }
+    for slot in range_stepped(UNIT_POS as usize, k, comptime!(UNITS as usize)) {
+        let mut dropped = 0.0f32;
+        let mut score = 0.0f32;
+        if slot < count {
+            let kept = keep(mask, root, head, slot, shape);
+            let weight = weights[at * k + slot];
+            dropped = weight * kept;
+            score = weight * (grads[slot] * kept - mean);
+            if comptime!(shape.leaky) {
+                score *= slope(scores[slot], activation, shape);
+            } else {
+                score *= activation;
+            }
+        }
+        shares.dropped[at * k + slot] = dropped;
+        shares.score[at * k + slot] = score;
+        scores[slot] = score;
+    }
+    sync_cube();
+    mix(neighbours, root, &scores, out, start, shape);
+}
+
+/// Column `x` of the gradient of a slot.
+#[cube]
+fn slot_gradient(
+    shares: &Shares,
+    query: &Array<f32>,
+    grad: &Array<f32>,
+    roots: usize,
+    slot: usize,
+    x: usize,
+    #[comptime] shape: Shape,
+) -> f32 {
+    let k = comptime!(shape.k);
+    let mut sum = 0.0f32;
+    for head in 0..comptime!(shape.heads) {
+        let share = head * roots * k + slot;
+        let at = (head * roots + slot / k) * comptime!(shape.x()) + x;
+        sum += shares.dropped[share] * grad[at] + shares.score[share] * query[at];
+    }
+    sum
+}
+
+/// What each root adds to the gradients of `freq` and `phase`, `[R, 2, padded]`.
+#[cube(launch)]
+fn time_kernel(
+    neighbours: &Neighbourhood,
+    query: &Array<f32>,
+    grad: &Array<f32>,
+    shares: &Shares,
+    out: &mut Array<f32>,
+    #[comptime] shape: Shape,
+    #[comptime] padded: usize,
+) {
+    let roots = neighbours.count.len();
+    let root = usize::min(CUBE_POS, roots - 1);
+    let count = neighbours.count[root] as usize;
+    for column in range_stepped(UNIT_POS as usize, comptime!(shape.t), comptime!(UNITS as usize)) {
+        let mut freq = 0.0f32;
+        let mut phase = 0.0f32;
+        for i in 0..count {
+            let slot = root * comptime!(shape.k) + i;
+            let x = comptime!(shape.w + shape.e) + column;
+            let dt = neighbours.dt[slot];
+            let sine = sin(time_argument(dt, &neighbours.freq, &neighbours.phase, column));
+            let share = -slot_gradient(shares, query, grad, roots, slot, x, shape) * sine;
+            freq += share * dt;
+            phase += share;
+        }
+        out[root * 2 * padded + column] = freq;
+        out[(root * 2 + 1) * padded + column] = phase;
+    }
+}
+
+/// Adds up, for every row of `hidden`, the slots that name it. A cube takes a row.
+#[cube(launch)]
+fn hidden_kernel(
+    starts: &Array<u32>,
+    slots: &Array<u32>,
+    query: &Array<f32>,
+    grad: &Array<f32>,
+    shares: &Shares,
+    out: &mut Array<f32>,
+    roots: u32,
+    #[comptime] shape: Shape,
+) {
+    let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * ROWS) as usize));
+    let row = usize::min(CUBE_POS, starts.len() - 2);
+    let start = starts[row];
+    let end = starts[row + 1];
+    let w = comptime!(shape.w);
+    for block in 0..comptime!(shape.w.div_ceil(COLUMNS as usize)) {
+        let column = block * COLUMNS as usize + UNIT_POS_X as usize;
+        let mut sum = 0.0f32;
+        if column < w {
+            for at in range_stepped(start + UNIT_POS_Y, end, ROWS) {
+                sum += slot_gradient(shares, query, grad, roots as usize, slots[at as usize] as usize, column, shape);
+            }
+        }
+        let sum = down(sum, &mut shared);
+        if UNIT_POS_Y == 0 && column < w {
+            out[row * w + column] = sum;
+        }
+    }
+}
+
+/// Gradients of `hidden`, `query`, `freq` and `phase`, from the weights and the plan that the forward pass kept.
+pub(super) fn backward<R: CubeRuntime>(
+    plan: &AttentionPlan,
+    inputs: &[CubeTensor<R>; 4],
+    kept: &Kept<R>,
+    grad: &CubeTensor<R>,
+) -> [CubeTensor<R>; 4] {
+    let device = Device::of(grad);
+    let shape = Shape::new(plan, inputs);
+    gradients(&device, &Constants::of(plan), &shape, &kept.sent, inputs, &kept.weights, grad)
+}
+
+/// As [`backward`], of neighbours that are on the device.
+pub(super) fn gradients<R: CubeRuntime>(
+    device: &Device<R>,
+    constants: &Constants,
+    shape: &Shape,
+    sent: &AttentionSpans<R>,
+    inputs: &[CubeTensor<R>; 4],
+    weights: &CubeTensor<R>,
+    grad: &CubeTensor<R>,
+) -> [CubeTensor<R>; 4] {
+    let (n, roots) = (inputs[0].shape()[0], inputs[1].shape()[1]);
+    let Shape { heads, k, .. } = *shape;
+    let x = shape.x();
+    if heads * roots * k == 0 {
+        return inputs.each_ref().map(zeros);
+    }
+    let spans = Inputs::new(device, inputs);
+    let (weights, grad) = (device.span(weights), device.span(grad));
+    let [dropped, score] = [(); 2].map(|()| device.empty(heads * roots * k));
+    let shares = || SharesLaunch::new(dropped.arg(), score.arg());
+    let query = device.empty(heads * roots * x);
+    query_kernel::launch::<R>(
+        &device.client,
+        cubes(heads * roots),
+        CubeDim::new_1d(UNITS),
+        spans.neighbourhood(sent),
+        spans.query.arg(),
+        grad.arg(),
+        constants.mask(),
+        constants.activation(),
+        weights.arg(),
+        shares(),
+        query.arg(),
+        *shape,
+    );
+    let times = device.empty(roots * 2 * padded(shape.t));
+    if shape.t > 0 {
+        time_kernel::launch::<R>(
+            &device.client,
+            cubes(roots),
+            CubeDim::new_1d(UNITS),
+            spans.neighbourhood(sent),
+            spans.query.arg(),
+            grad.arg(),
+            shares(),
+            times.arg(),
+            *shape,
+            padded(shape.t),
+        );
+    }
+    let (hidden, rows) = device.matrix(n, shape.w);
+    if rows.len() > 0 {
+        let [starts, slots] = &sent.groups;
+        hidden_kernel::launch::<R>(
+            &device.client,
+            cubes(n),
+            CubeDim::new_2d(COLUMNS, ROWS),
+            starts.arg(),
+            slots.arg(),
+            spans.query.arg(),
+            grad.arg(),
+            shares(),
+            rows.arg(),
+            roots as u32,
+            *shape,
+        );
+    }
+    let [freq, phase] = sum_shares(device, &times, if shape.t > 0 { roots } else { 0 }, shape.t);
+    [hidden, device.tensor(&query, [heads, roots, x]), freq, phase]
+}

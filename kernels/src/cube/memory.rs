@@ -1,0 +1,245 @@
+//! The memory update: messages and gates in kernels, the two products between them.
+use super::math::{cos, sigmoid, tanh, time_argument};
+use super::plans::{EMPTY, MailSpans, NONE};
+use super::products::product;
+use super::span::{Device, Span, UNITS, transposed, units};
+use crate::{Cell, MailPlan};
+use burn::tensor::TensorMetadata;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+/// Sizes of a memory update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    pub(super) mails: usize,
+    /// Width of the memory.
+    pub(super) d: usize,
+    /// Columns of edge features.
+    pub(super) e: usize,
+    /// Columns of the time encoding.
+    pub(super) t: usize,
+    pub(super) cell: Cell,
+}
+
+impl Shape {
+    /// The shape of `plan`, which fits `weights`.
+    pub(super) fn new<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> Self {
+        let shape = Self::of(plan.rows.len(), plan.edge_width(), cell, weights);
+        plan.check(shape.d);
+        shape
+    }
+
+    /// That of so many mails with `e` columns of edge features.
+    pub(super) fn of<R: CubeRuntime>(mails: usize, e: usize, cell: Cell, weights: &[CubeTensor<R>; 6]) -> Self {
+        let shape = Self { mails, d: weights[1].shape()[1], e, t: weights[4].shape()[0], cell };
+        let (gates, x) = (shape.gates(), shape.x());
+        let expected: [&[usize]; 6] = [&[gates, x], &[gates, shape.d], &[gates], &[gates], &[shape.t], &[shape.t]];
+        let names = ["w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
+        for ((tensor, expected), name) in weights.iter().zip(expected).zip(names) {
+            assert_eq!(&tensor.shape()[..], expected, "shape of {name}");
+        }
+        shape
+    }
+
+    /// Width of a message.
+    pub(super) fn x(&self) -> usize {
+        2 * self.d + self.e + self.t
+    }
+
+    /// Width of all gates.
+    pub(super) fn gates(&self) -> usize {
+        self.cell.gates() * self.d
+    }
+}
+
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+pub struct Kept<R: CubeRuntime> {
+    /// `[M]` the row of each mail, marked where it is empty.
+    pub(super) rows: Span<R>,
+    /// `[M]`, 0 where the mail is empty.
+    pub(super) dt: Span<R>,
+    /// `[M, X]`
+    pub(super) message: Span<R>,
+    /// `[M, D]` memory before.
+    pub(super) own: Span<R>,
+    /// `[M, 4D]` r, z, n and `W_hn h + b_hn` of a GRU, `[M, D]` the new memory of a plain cell.
+    pub(super) gates: Span<R>,
+}
+
+impl<R: CubeRuntime> Kept<R> {
+    fn new(device: &Device<R>, shape: &Shape, sent: &MailSpans<R>) -> Self {
+        let Shape { mails, d, .. } = *shape;
+        let kept = match shape.cell {
+            Cell::Gru => 4 * d,
+            Cell::Rnn => d,
+        };
+        let [message, own, gates] = [shape.x(), d, kept].map(|width| device.empty(mails * width).part(0, mails * width));
+        Self { rows: sent.rows.clone(), dt: sent.dt.clone(), message, own, gates }
+    }
+}
+
+/// What messages are put together from.
+#[derive(CubeType, CubeLaunch)]
+struct Parts {
+    memory: Array<f32>,
+    other: Array<f32>,
+    rows: Array<u32>,
+    dt: Array<f32>,
+    feature: Array<u32>,
+    table: Array<f32>,
+    freq: Array<f32>,
+    phase: Array<f32>,
+}
+
+/// Writes `message` and `own`.
+#[cube(launch)]
+fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>, #[comptime] shape: Shape) {
+    let x = comptime!(shape.x());
+    let mail = ABSOLUTE_POS / x;
+    let column = ABSOLUTE_POS % x;
+    if mail < parts.rows.len() {
+        let d = comptime!(shape.d);
+        let e = comptime!(shape.e);
+        let marked = parts.rows[mail];
+        let full = marked & EMPTY == 0;
+        let row = select(marked == NONE, 0u32, marked & !EMPTY) as usize;
+        let mut value = 0.0f32;
+        if column < d {
+            let memory = parts.memory[row * d + column];
+            own[mail * d + column] = memory;
+            if full {
+                value = memory;
+            }
+        } else if full {
+            if column < 2 * d {
+                value = parts.other[mail * d + column - d];
+            } else if column < 2 * d + e {
+                if comptime!(shape.e > 0) {
+                    value = parts.table[parts.feature[mail] as usize * e + column - 2 * d];
+                }
+            } else if comptime!(shape.t > 0) {
+                value = cos(time_argument(parts.dt[mail], &parts.freq, &parts.phase, column - 2 * d - e));
+            }
+        }
+        message[ABSOLUTE_POS] = value;
+    }
+}
+
+/// Products of messages and memories with their weights, and the biases.
+#[derive(CubeType, CubeLaunch)]
+struct Products {
+    input: Array<f32>,
+    recurrent: Array<f32>,
+    b_ih: Array<f32>,
+    b_hh: Array<f32>,
+}
+
+/// The argument of one gate.
+#[cube]
+fn argument(products: &Products, mail: usize, gate: usize, #[comptime] shape: Shape) -> f32 {
+    let at = mail * comptime!(shape.gates()) + gate;
+    products.input[at] + products.b_ih[gate] + (products.recurrent[at] + products.b_hh[gate])
+}
+
+/// The new memory of every row, and what its backward pass needs.
+#[cube(launch)]
+fn cell_kernel(
+    products: &Products,
+    memory: &Array<f32>,
+    mail_of: &Array<u32>,
+    kept: &mut Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] shape: Shape,
+) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let d = comptime!(shape.d);
+        let mail = mail_of[i / d];
+        let column = i % d;
+        if mail == NONE {
+            out[i] = memory[i];
+        } else {
+            let mail = mail as usize;
+            if comptime!(shape.cell == Cell::Gru) {
+                let r = sigmoid(argument(products, mail, column, shape));
+                let z = sigmoid(argument(products, mail, d + column, shape));
+                let at = mail * 3 * d + 2 * d + column;
+                let hidden = products.recurrent[at] + products.b_hh[2 * d + column];
+                let n = tanh(products.input[at] + products.b_ih[2 * d + column] + r * hidden);
+                let start = mail * 4 * d + column;
+                kept[start] = r;
+                kept[start + d] = z;
+                kept[start + 2 * d] = n;
+                kept[start + 3 * d] = hidden;
+                out[i] = n + z * (memory[i] - n);
+            } else {
+                let new = tanh(argument(products, mail, column, shape));
+                kept[mail * d + column] = new;
+                out[i] = new;
+            }
+        }
+    }
+}
+
+/// New memory `[U, D]` and what the backward pass needs.
+pub(super) fn forward<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> (CubeTensor<R>, Kept<R>) {
+    let device = Device::of(&weights[0]);
+    let shape = Shape::new(plan, cell, weights);
+    let sent = MailSpans::send(&device, plan, shape.d);
+    update(&device, &shape, &sent, plan.unique, weights)
+}
+
+/// As [`forward`], of `unique` rows whose mail is on the device.
+pub(super) fn update<R: CubeRuntime>(
+    device: &Device<R>,
+    shape: &Shape,
+    sent: &MailSpans<R>,
+    unique: usize,
+    weights: &[CubeTensor<R>; 6],
+) -> (CubeTensor<R>, Kept<R>) {
+    let kept = Kept::new(device, shape, sent);
+    if shape.mails * shape.d == 0 {
+        return (device.tensor(&sent.memory, [unique, shape.d]), kept);
+    }
+    let [w_ih, w_hh, b_ih, b_hh, freq, phase] = weights;
+    let [b_ih, b_hh, freq, phase] = [b_ih, b_hh, freq, phase].map(|tensor| device.span(tensor));
+    let dim = CubeDim::new_1d(UNITS);
+    message_kernel::launch::<R>(
+        &device.client,
+        units(shape.mails * shape.x()),
+        dim,
+        PartsLaunch::new(
+            sent.memory.arg(),
+            sent.other.arg(),
+            sent.rows.arg(),
+            sent.dt.arg(),
+            sent.feature.arg(),
+            sent.table.arg(),
+            freq.arg(),
+            phase.arg(),
+        ),
+        kept.message.arg(),
+        kept.own.arg(),
+        *shape,
+    );
+    let [input, recurrent] = [(&kept.message, shape.x(), w_ih), (&kept.own, shape.d, w_hh)].map(|(rows, width, weight)| {
+        let (out, numbers) = device.matrix(shape.mails, shape.gates());
+        product(device.tensor(rows, [shape.mails, width]), transposed(weight), out);
+        numbers
+    });
+    let (output, out) = device.matrix(unique, shape.d);
+    cell_kernel::launch::<R>(
+        &device.client,
+        units(out.len()),
+        dim,
+        ProductsLaunch::new(input.arg(), recurrent.arg(), b_ih.arg(), b_hh.arg()),
+        sent.memory.arg(),
+        sent.mail_of.arg(),
+        kept.gates.arg(),
+        out.arg(),
+        *shape,
+    );
+    (output, kept)
+}

@@ -1,0 +1,122 @@
+//! Gradients of the memory update's weights.
+use super::memory::{Kept, Shape};
+use super::plans::{EMPTY, NONE};
+use super::products::product;
+use super::reduce::sum_rows;
+use super::span::{Device, UNITS, transposed, units, zeros};
+use super::time;
+use crate::{Cell, MailPlan};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::slice;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+/// What a forward pass kept of its cells.
+#[derive(CubeType, CubeLaunch)]
+struct Cells {
+    rows: Array<u32>,
+    own: Array<f32>,
+    gates: Array<f32>,
+}
+
+/// Gradients of both products, `[M, gates]` each, from the gradient of the new memory `[U, D]`.
+#[cube(launch)]
+fn cell_kernel(cells: &Cells, grad: &Array<f32>, input: &mut Array<f32>, recurrent: &mut Array<f32>, #[comptime] shape: Shape) {
+    let i = ABSOLUTE_POS;
+    if i < cells.own.len() {
+        let d = comptime!(shape.d);
+        let mail = i / d;
+        let column = i % d;
+        let marked = cells.rows[mail];
+        // a mail that nobody reads changes nothing
+        let row = select(marked == NONE, 0u32, marked & !EMPTY) as usize;
+        let grad = select(marked == NONE, 0.0f32, grad[row * d + column]);
+        if comptime!(shape.cell == Cell::Gru) {
+            let start = mail * 4 * d + column;
+            let r = cells.gates[start];
+            let z = cells.gates[start + d];
+            let n = cells.gates[start + 2 * d];
+            let hidden = cells.gates[start + 3 * d];
+            let into_n = grad * (1.0f32 - z) * (1.0f32 - n * n);
+            let into_r = into_n * hidden * r * (1.0f32 - r);
+            let into_z = grad * (cells.own[i] - n) * z * (1.0f32 - z);
+            let at = mail * 3 * d + column;
+            input[at] = into_r;
+            recurrent[at] = into_r;
+            input[at + d] = into_z;
+            recurrent[at + d] = into_z;
+            input[at + 2 * d] = into_n;
+            recurrent[at + 2 * d] = into_n * r;
+        } else {
+            let new = cells.gates[i];
+            let into = grad * (1.0f32 - new * new);
+            input[i] = into;
+            recurrent[i] = into;
+        }
+    }
+}
+
+/// Clears the rows of empty mails, whose messages have no time encoding.
+#[cube(launch)]
+fn mask_kernel(rows: &Array<u32>, encoding: &mut Array<f32>, #[comptime] width: usize) {
+    let i = ABSOLUTE_POS;
+    if i < encoding.len() && rows[i / width] & EMPTY != 0 {
+        encoding[i] = 0.0f32;
+    }
+}
+
+/// Gradients of the six weights.
+pub(super) fn backward<R: CubeRuntime>(
+    plan: &MailPlan,
+    cell: Cell,
+    weights: &[CubeTensor<R>; 6],
+    kept: &Kept<R>,
+    grad: &CubeTensor<R>,
+) -> [CubeTensor<R>; 6] {
+    let shape = Shape::new(plan, cell, weights);
+    gradients(&Device::of(grad), &shape, weights, kept, grad)
+}
+
+/// As [`backward`], of an update whose mail was on the device.
+pub(super) fn gradients<R: CubeRuntime>(
+    device: &Device<R>,
+    shape: &Shape,
+    weights: &[CubeTensor<R>; 6],
+    kept: &Kept<R>,
+    grad: &CubeTensor<R>,
+) -> [CubeTensor<R>; 6] {
+    let Shape { mails, d, t, .. } = *shape;
+    let (x, gates) = (shape.x(), shape.gates());
+    if mails * d == 0 {
+        return weights.each_ref().map(zeros);
+    }
+    let (input, into_input) = device.matrix(mails, gates);
+    let (recurrent, into_recurrent) = device.matrix(mails, gates);
+    let dim = CubeDim::new_1d(UNITS);
+    cell_kernel::launch::<R>(
+        &device.client,
+        units(mails * d),
+        dim,
+        CellsLaunch::new(kept.rows.arg(), kept.own.arg(), kept.gates.arg()),
+        device.span(grad).arg(),
+        into_input.arg(),
+        into_recurrent.arg(),
+        *shape,
+    );
+    let [w_ih, w_hh] = [(&input, &kept.message, x), (&recurrent, &kept.own, d)].map(|(into, rows, width)| {
+        let (out, _) = device.matrix(gates, width);
+        product(transposed(into), device.tensor(rows, [mails, width]), out.clone());
+        out
+    });
+    let [b_ih, b_hh] = [&into_input, &into_recurrent].map(|into| device.tensor(&sum_rows(device, into, mails, gates), [gates]));
+    let [freq, phase] = [4, 5].map(|i| device.span(&weights[i]));
+    let [freq, phase] = if t == 0 {
+        [4, 5].map(|i| zeros(&weights[i]))
+    } else {
+        let (out, encoding) = device.matrix(mails, t);
+        product(input, slice(weights[0].clone(), &[0..gates, x - t..x]), out);
+        mask_kernel::launch::<R>(&device.client, units(mails * t), dim, kept.rows.arg(), encoding.arg(), t);
+        time::gradients(device, mails, &kept.dt, [&freq, &phase], &encoding)
+    };
+    [w_ih, w_hh, b_ih, b_hh, freq, phase]
+}

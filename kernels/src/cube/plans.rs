@@ -1,0 +1,165 @@
+//! Plans as arrays on a device.
+use super::span::{Device, Parcel, Places, Span};
+use crate::{AttentionPlan, MailPlan, Rows};
+use burn_cubecl::CubeRuntime;
+use std::collections::HashMap;
+
+/// Marks the number of a row whose message is the zero vector.
+pub(super) const EMPTY: u32 = 1 << 31;
+/// Stands where a node has no mail.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A [`MailPlan`] on a device.
+pub(super) struct MailSpans<R: CubeRuntime> {
+    /// `[U, D]`
+    pub(super) memory: Span<R>,
+    /// `[M, D]`
+    pub(super) other: Span<R>,
+    /// `[U]` the mail of each row, or [`NONE`].
+    pub(super) mail_of: Span<R>,
+    /// `[M]` the row of each mail, marked [`EMPTY`] where it is.
+    pub(super) rows: Span<R>,
+    /// `[M]`, 0 where the mail is empty.
+    pub(super) dt: Span<R>,
+    /// `[M]` row of `table`.
+    pub(super) feature: Span<R>,
+    /// `[.., E]`
+    pub(super) table: Span<R>,
+}
+
+impl<R: CubeRuntime> MailSpans<R> {
+    /// Sends `plan`, whose memory is `width` wide, in one transfer.
+    pub(super) fn send(device: &Device<R>, plan: &MailPlan, width: usize) -> Self {
+        assert!(plan.unique < EMPTY as usize, "a plan of {} rows", plan.unique);
+        let mails = plan.rows.len();
+        let mut mail_of = vec![NONE; plan.unique];
+        plan.rows.iter().zip(0..).for_each(|(&row, mail)| mail_of[row as usize] = mail);
+        let marked = plan.rows.iter().zip(&plan.empty).map(|(&row, &empty)| if empty { row | EMPTY } else { row });
+        let events = plan.event.iter().zip(&plan.empty).map(|(&event, &empty)| (!empty).then_some(event));
+        let table = Table::new(plan.features.as_deref(), events);
+
+        let mut parcel = Parcel::default();
+        parcel.floats(plan.memory.iter().copied());
+        parcel.floats(plan.other.iter().copied());
+        parcel.integers(mail_of);
+        parcel.integers(marked);
+        parcel.floats(plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }));
+        parcel.integers(table.index.iter().copied());
+        parcel.floats(table.numbers());
+        let sent = device.send(parcel);
+
+        let mut places = Places::default();
+        let mut next = |len: usize| sent.part(places.next(len), len);
+        Self {
+            memory: next(plan.unique * width),
+            other: next(mails * width),
+            mail_of: next(plan.unique),
+            rows: next(mails),
+            dt: next(mails),
+            feature: next(table.index.len()),
+            table: next(table.len()),
+        }
+    }
+}
+
+/// An [`AttentionPlan`] on a device.
+#[derive(Clone, Debug)]
+pub(super) struct AttentionSpans<R: CubeRuntime> {
+    /// `[R]`
+    pub(super) count: Span<R>,
+    /// `[R, K]`
+    pub(super) row: Span<R>,
+    /// `[R, K]`
+    pub(super) dt: Span<R>,
+    /// `[N + 1]` and `[R, K]`: for every row of `hidden` where its group begins, and the valid slots that name it, ascending.
+    pub(super) groups: [Span<R>; 2],
+    /// `[R, K]` row of `table`.
+    pub(super) feature: Span<R>,
+    /// `[.., E]`
+    pub(super) table: Span<R>,
+}
+
+impl<R: CubeRuntime> AttentionSpans<R> {
+    /// Sends `plan`, whose hidden state has `n` rows, in one transfer.
+    pub(super) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Self {
+        let neighbours = &plan.neighbours;
+        let valid = |slot: usize| slot % neighbours.k < neighbours.count[slot / neighbours.k] as usize;
+        let rows_fit = neighbours.valid_slots().all(|slot| (neighbours.row[slot as usize] as usize) < n);
+        assert!(rows_fit, "a neighbour's row is not below {n}");
+        let events = neighbours.event.iter().enumerate().map(|(slot, &event)| valid(slot).then_some(event));
+        let table = Table::new(plan.features.as_deref(), events);
+        let (starts, slots) = group(n, neighbours.valid_slots(), &neighbours.row);
+
+        let mut parcel = Parcel::default();
+        parcel.integers(neighbours.count.iter().copied());
+        parcel.integers(neighbours.row.iter().copied());
+        parcel.floats(neighbours.dt.iter().copied());
+        parcel.integers(starts);
+        let missing = neighbours.row.len() - slots.len();
+        parcel.integers(slots.into_iter().chain(std::iter::repeat_n(NONE, missing)));
+        parcel.integers(table.index.iter().copied());
+        parcel.floats(table.numbers());
+        let sent = device.send(parcel);
+
+        let (roots, slots) = (neighbours.roots, neighbours.row.len());
+        let mut places = Places::default();
+        let mut next = |len: usize| sent.part(places.next(len), len);
+        Self {
+            count: next(roots),
+            row: next(slots),
+            dt: next(slots),
+            groups: [next(n + 1), next(slots)],
+            feature: next(table.index.len()),
+            table: next(table.len()),
+        }
+    }
+}
+
+/// The feature rows that some events name, each once.
+struct Table<'a> {
+    index: Vec<u32>,
+    rows: Vec<&'a [f32]>,
+    width: usize,
+}
+
+impl<'a> Table<'a> {
+    /// Nothing at all where there are no features; what an event that is not there refers to does not matter.
+    fn new(features: Option<&'a dyn Rows>, events: impl Iterator<Item = Option<u64>>) -> Self {
+        let mut table = Self { index: Vec::new(), rows: Vec::new(), width: features.map_or(0, Rows::width) };
+        let Some(features) = features.filter(|features| features.width() > 0) else { return table };
+        let mut places = HashMap::new();
+        for event in events {
+            let place = event.map_or(0, |event| {
+                *places.entry(event).or_insert_with(|| {
+                    table.rows.push(features.row(event));
+                    table.rows.len() as u32 - 1
+                })
+            });
+            table.index.push(place);
+        }
+        table
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len() * self.width
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = f32> {
+        self.rows.iter().flat_map(|row| row.iter().copied())
+    }
+}
+
+/// For every row below `rows` where its group begins, and the positions group by group: each ascends as `positions` does.
+pub(super) fn group(rows: usize, positions: impl Iterator<Item = u32> + Clone, row_of: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let mut starts = vec![0u32; rows + 1];
+    positions.clone().for_each(|position| starts[row_of[position as usize] as usize + 1] += 1);
+    (0..rows).for_each(|row| starts[row + 1] += starts[row]);
+    let mut next = starts.clone();
+    let mut grouped = vec![0; starts[rows] as usize];
+    for position in positions {
+        let next = &mut next[row_of[position as usize] as usize];
+        grouped[*next as usize] = position;
+        *next += 1;
+    }
+    (starts, grouped)
+}

@@ -1,0 +1,223 @@
+//! Arrays on a device, and how they get there.
+use burn::tensor::{Bytes, DType, Shape, TensorMetadata};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::zeros_client;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::bytes::AllocationProperty;
+use cubecl::client::ComputeClient;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use cubecl::stream_id::StreamId;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers between which parts of one allocation begin: what every device can bind a part at.
+const ALIGNMENT: usize = 128;
+/// Units of a cube where each does one number of the result.
+pub(super) const UNITS: u32 = 128;
+/// Cubes along one axis of a launch: what every device allows.
+const AXIS: usize = 32_768;
+
+/// Numbers that make a parcel large: a megabyte of features that do not stay on the device.
+const LARGE: usize = 1 << 18;
+/// The stream of large parcels.
+const COPIES: StreamId = StreamId { value: u64::MAX };
+
+static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+
+/// Kernels launched by this crate's operations since the program began, matrix products counted as one each: the difference over a step is
+/// what the step costs a device that waits for nothing else.
+pub fn launches() -> u64 {
+    LAUNCHES.load(Ordering::Relaxed)
+}
+
+/// Counts a launch that does not go through [`cubes`].
+pub(super) fn count_launch() {
+    LAUNCHES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A launch of that many cubes, at least: a kernel looks at its number.
+pub(super) fn cubes(count: usize) -> CubeCount {
+    count_launch();
+    let along = count.clamp(1, AXIS);
+    CubeCount::Static(along as u32, count.div_ceil(along) as u32, 1)
+}
+
+/// A launch with a unit for each of that many numbers, at least.
+pub(super) fn units(count: usize) -> CubeCount {
+    cubes(count.div_ceil(UNITS as usize))
+}
+
+/// Numbers of 32 bits that lie one after the other on a device.
+#[derive(Clone, Debug)]
+pub(super) struct Span<R: CubeRuntime> {
+    handle: Handle,
+    len: usize,
+    runtime: PhantomData<R>,
+}
+
+impl<R: CubeRuntime> Span<R> {
+    /// As an argument of a kernel, which must write it only where nobody else holds it.
+    pub(super) fn arg(&self) -> ArrayArg<R> {
+        // SAFETY: `len` numbers of 4 bytes lie in the handle; of an empty span no kernel reads the one that is there.
+        unsafe { ArrayArg::from_raw_parts(self.handle.clone(), self.len.max(1)) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The `len` numbers from `start` on, which is a multiple of [`padded`] lengths.
+    pub(super) fn part(&self, start: usize, len: usize) -> Self {
+        debug_assert!(start.is_multiple_of(ALIGNMENT) && start + len <= self.len);
+        // nothing of no length can be bound
+        let after = self.handle.size_in_used() as usize / 4 - start - len.max(1);
+        let handle = self.handle.clone().offset_start(4 * start as u64).offset_end(4 * after as u64);
+        Self { handle, len, runtime: PhantomData }
+    }
+}
+
+/// Numbers that a part of that many takes up.
+pub(super) fn padded(len: usize) -> usize {
+    len.max(1).next_multiple_of(ALIGNMENT)
+}
+
+/// Places parts one after the other.
+#[derive(Default)]
+pub(super) struct Places {
+    end: usize,
+}
+
+impl Places {
+    /// Where the next part of `len` numbers starts.
+    pub(super) fn next(&mut self, len: usize) -> usize {
+        let start = self.end;
+        self.end += padded(len);
+        start
+    }
+}
+
+/// Arrays on their way to a device, together.
+#[derive(Default)]
+pub(super) struct Parcel {
+    numbers: Vec<u32>,
+}
+
+impl Parcel {
+    pub(super) fn floats(&mut self, numbers: impl IntoIterator<Item = f32>) {
+        self.integers(numbers.into_iter().map(f32::to_bits));
+    }
+
+    pub(super) fn integers(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        let start = self.numbers.len();
+        self.numbers.extend(numbers);
+        self.numbers.resize(start + padded(self.numbers.len() - start), 0);
+    }
+}
+
+#[cube(launch)]
+fn copy_kernel(from: &Array<u32>, to: &mut Array<u32>, start: u32) {
+    if ABSOLUTE_POS < to.len() {
+        to[ABSOLUTE_POS] = from[start as usize + ABSOLUTE_POS];
+    }
+}
+
+/// A device and the queue of what it is to do.
+#[derive(Clone)]
+pub(super) struct Device<R: CubeRuntime> {
+    pub(super) client: ComputeClient<R>,
+    pub(super) device: R::Device,
+}
+
+impl<R: CubeRuntime> Device<R> {
+    /// Where `tensor` is.
+    pub(super) fn of(tensor: &CubeTensor<R>) -> Self {
+        Self { client: tensor.client.clone(), device: tensor.device.clone() }
+    }
+
+    /// Numbers that nobody has written yet.
+    pub(super) fn empty(&self, len: usize) -> Span<R> {
+        let len = padded(len);
+        Span { handle: self.client.empty(4 * len), len, runtime: PhantomData }
+    }
+
+    /// The same number `len` times.
+    pub(super) fn filled(&self, len: usize, number: u32) -> Span<R> {
+        let mut parcel = Parcel::default();
+        parcel.integers(std::iter::repeat_n(number, len));
+        self.send(parcel).part(0, len)
+    }
+
+    /// Numbers `start..start + len` of `span` at a place of their own.
+    pub(super) fn copied(&self, span: &Span<R>, start: usize, len: usize) -> Span<R> {
+        let copy = self.empty(len).part(0, len);
+        copy_kernel::launch::<R>(&self.client, units(len), CubeDim::new_1d(UNITS), span.arg(), copy.arg(), start as u32);
+        copy
+    }
+
+    /// Copies numbers to the host, which waits for them.
+    pub(super) fn integers(&self, span: &Span<R>) -> Vec<u32> {
+        let bytes = self.client.read_one_unchecked(span.handle.clone());
+        u32::from_bytes(&bytes)[..span.len].to_vec()
+    }
+
+    /// As [`integers`](Device::integers), of floats.
+    pub(super) fn floats(&self, span: &Span<R>) -> Vec<f32> {
+        self.integers(span).into_iter().map(f32::from_bits).collect()
+    }
+
+    /// The parcel's numbers, in one transfer. A large one goes through pinned memory where the device's driver has such, and then on a
+    /// stream of its own: it travels while kernels launched earlier still run, and those launched later wait for it on the device.
+    pub(super) fn send(&self, parcel: Parcel) -> Span<R> {
+        let len = parcel.numbers.len();
+        let mut bytes = Bytes::from_elems(parcel.numbers);
+        if len >= LARGE {
+            self.client.staging(std::iter::once(&mut bytes), false);
+        }
+        let handle = match bytes.property() {
+            AllocationProperty::Pinned => COPIES.executes(|| self.client.create(bytes)),
+            _ => self.client.create(bytes),
+        };
+        Span { handle, len, runtime: PhantomData }
+    }
+
+    /// The numbers of `tensor` in row-major order, copied only where they lie otherwise.
+    pub(super) fn span(&self, tensor: &CubeTensor<R>) -> Span<R> {
+        assert_eq!(tensor.dtype, DType::F32, "a fused operation computes in f32");
+        let len = tensor.shape().num_elements();
+        if len == 0 {
+            return self.empty(0).part(0, 0);
+        }
+        Span { handle: into_contiguous(tensor.clone()).handle, len, runtime: PhantomData }
+    }
+
+    /// The first numbers of `span` as a tensor.
+    pub(super) fn tensor(&self, span: &Span<R>, shape: impl Into<Shape>) -> CubeTensor<R> {
+        let shape = shape.into();
+        let span = span.part(0, shape.num_elements());
+        CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), shape, span.handle, DType::F32)
+    }
+
+    /// A matrix that nobody has written yet, and its numbers.
+    pub(super) fn matrix(&self, rows: usize, columns: usize) -> (CubeTensor<R>, Span<R>) {
+        let span = self.empty(rows * columns);
+        (self.tensor(&span, [rows, columns]), span.part(0, rows * columns))
+    }
+}
+
+/// `matrix` with its axes exchanged, which moves nothing.
+pub(super) fn transposed<R: CubeRuntime>(matrix: &CubeTensor<R>) -> CubeTensor<R> {
+    let mut turned = matrix.clone();
+    turned.meta.swap(0, 1);
+    turned
+}
+
+/// Zeros in the shape of `tensor`.
+pub(super) fn zeros<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
+    let device = Device::of(tensor);
+    match tensor.shape() {
+        shape if shape.num_elements() == 0 => device.tensor(&device.empty(0), shape),
+        shape => zeros_client(device.client, device.device, shape, tensor.dtype),
+    }
+}

@@ -1,0 +1,249 @@
+//! Every fused operation computes what its slow twin computes on the CPU, and so does its backward pass.
+//!
+//! The program that has this suite says on which backend: its `Tape`. Where there is no device for it, `absent` says so and why.
+use crate::common::*;
+use crate::{Plain, Tape, absent};
+use tempograph_kernels::tensor::{AutodiffBackend, Cpu, CpuTape, Tensor};
+use tempograph_kernels::{AdamStep, Cell, ScoreActivation, adam_step, attention_weights, gather_rows, reference, time_encode};
+
+const WEIGHTS: [&str; 7] = ["output", "w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
+const INPUTS: [&str; 5] = ["output", "hidden", "query", "freq", "phase"];
+
+fn mail_cases() -> Vec<MailSizes> {
+    let mut cases = Vec::new();
+    for unique in [0, 1, 7, 9, 64, 300] {
+        for (e, silent, empty) in [(Some(5), 3, 4), (None, 2, 99), (Some(17), 7, 1), (None, 1, 2)] {
+            cases.push(MailSizes { unique, d: 6, e, t: 7, silent, empty });
+        }
+    }
+    cases.push(MailSizes { unique: 70, d: 33, e: Some(18), t: 1, silent: 9, empty: 5 });
+    cases.push(MailSizes { unique: 20, d: 4, e: Some(3), t: 0, silent: 9, empty: 5 });
+    cases
+}
+
+#[test]
+fn memory_update_and_its_gradients_are_those_of_the_reference() {
+    if absent() {
+        return;
+    }
+    for sizes in mail_cases() {
+        for cell in [Cell::Gru, Cell::Rnn] {
+            let (ours, expected) = (fused_update::<Tape>(sizes, cell), reference_update(sizes, cell));
+            for ((ours, expected), name) in ours.iter().zip(&expected).zip(WEIGHTS) {
+                assert_close(ours, expected, 2e-5, &format!("{name} of {cell:?} {sizes:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn nodes_without_mail_keep_their_memory() {
+    if absent() {
+        return;
+    }
+    let sizes = MailSizes { unique: 30, d: 5, e: Some(2), t: 3, silent: 4, empty: 3 };
+    let (plan, output) = (sizes.plan(), &fused_update::<Tape>(sizes, Cell::Gru)[0]);
+    for row in 0..sizes.unique {
+        let at = row * sizes.d..(row + 1) * sizes.d;
+        let listed = plan.rows.contains(&(row as u32));
+        assert_eq!(output[at.clone()] == plan.memory[at], !listed, "row {row}");
+    }
+}
+
+fn attention_cases() -> Vec<AttentionSizes> {
+    let mut cases = Vec::new();
+    let base = AttentionSizes {
+        roots: 9,
+        k: 10,
+        n: 5,
+        w: 6,
+        e: Some(7),
+        t: 8,
+        heads: 2,
+        activation: ScoreActivation::Scaled(0.3),
+        rate: None,
+        lonely: false,
+    };
+    for roots in [0, 1, 7, 9, 64] {
+        for k in [1, 10] {
+            for (heads, e) in [(1, None), (2, Some(7)), (3, Some(16))] {
+                for (activation, rate) in [(ScoreActivation::Scaled(0.3), None), (ScoreActivation::LeakyRelu(0.2), Some(0.4))] {
+                    cases.push(AttentionSizes { roots, k, heads, e, activation, rate, ..base });
+                }
+            }
+        }
+    }
+    cases.push(AttentionSizes { lonely: true, ..base });
+    cases.push(AttentionSizes { w: 31, t: 33, n: 100, ..base });
+    cases.push(AttentionSizes { t: 0, n: 1, ..base });
+    cases
+}
+
+#[test]
+fn attention_and_its_gradients_are_those_of_the_reference() {
+    if absent() {
+        return;
+    }
+    for sizes in attention_cases() {
+        let (ours, expected) = (fused_attention::<Tape>(sizes), reference_attention(sizes));
+        for ((ours, expected), name) in ours.iter().zip(&expected).zip(INPUTS) {
+            assert_close(ours, expected, 2e-5, &format!("{name} of {sizes:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_root_without_neighbours_attends_to_nothing() {
+    if absent() {
+        return;
+    }
+    for sizes in attention_cases() {
+        let (plan, output) = (sizes.plan(), &fused_attention::<Tape>(sizes)[0]);
+        for (i, row) in output.chunks(sizes.x()).enumerate() {
+            let alone = plan.neighbours.count[i % sizes.roots] == 0;
+            assert!(!alone || row.iter().all(|&x| x == 0.0), "{sizes:?} row {i}");
+        }
+    }
+}
+
+#[test]
+fn attention_weights_are_those_of_the_reference_and_add_up_to_one() {
+    if absent() {
+        return;
+    }
+    for sizes in attention_cases() {
+        let (inputs, plan) = (sizes.inputs(), sizes.plan());
+        let [hidden, query, freq, phase] = inputs;
+        let shapes = sizes.shapes();
+        let weights = values(attention_weights(
+            &plan,
+            constant::<Plain, 2>(&hidden, &shapes[0]),
+            constant(&query, &shapes[1]),
+            constant(&freq, &shapes[2]),
+            constant(&phase, &shapes[3]),
+        ));
+        let expected = values(reference::attention_weights(
+            &plan,
+            constant::<Cpu, 2>(&hidden, &shapes[0]),
+            constant(&query, &shapes[1]),
+            constant(&freq, &shapes[2]),
+            constant(&phase, &shapes[3]),
+        ));
+        assert_close(&weights, &expected, 1e-5, &format!("{sizes:?}"));
+        for (i, weights) in weights.chunks(sizes.k).enumerate() {
+            let count = plan.neighbours.count[i % sizes.roots] as usize;
+            let expected = if count == 0 { 0.0 } else { 1.0 };
+            assert!((weights.iter().sum::<f32>() - expected).abs() < 1e-5, "{sizes:?} row {i}");
+            assert!(weights[count..].iter().all(|&weight| weight == 0.0), "{sizes:?} row {i}");
+        }
+    }
+}
+
+/// An encoding and its gradients, the loss being the encoding times fixed numbers.
+fn encoding<B: AutodiffBackend>(
+    rows: usize,
+    width: usize,
+    encode: impl Fn(&[f32], Tensor<B, 1>, Tensor<B, 1>) -> Tensor<B, 2>,
+) -> [Vec<f32>; 3] {
+    let dt: Vec<f32> = numbers(1, rows).iter().map(|x| 5.0 + 5.0 * x).collect();
+    let [freq, phase] = [2, 3].map(|seed| leaf::<B, 1>(&numbers(seed, width), &[width]));
+    let encoded = encode(&dt, freq.clone(), phase.clone());
+    let gradients = weighted(encoded.clone()).backward();
+    let [freq, phase] = [freq, phase].map(|leaf| gradient(&leaf, &gradients));
+    [values(encoded), freq, phase]
+}
+
+#[test]
+fn time_encoding_and_its_gradients_are_those_of_the_reference() {
+    if absent() {
+        return;
+    }
+    for (rows, width) in [(0, 4), (1, 1), (65, 19), (200, 100), (700, 3)] {
+        let expected = encoding::<CpuTape>(rows, width, reference::time_encode);
+        for (ours, expected) in encoding::<Tape>(rows, width, time_encode).iter().zip(expected) {
+            assert_close(ours, &expected, 1e-5, &format!("[{rows}, {width}]"));
+        }
+    }
+}
+
+#[test]
+fn time_encoding_is_exact_for_long_times() {
+    if absent() {
+        return;
+    }
+    for dt in [0.0, 1.5, 86_400.0, 2.678_4e6, 9.9e7f32] {
+        let (freq, phase) = (numbers(1, 4000), numbers(2, 4000));
+        let [freq_leaf, phase_leaf] = [&freq, &phase].map(|numbers| leaf::<Tape, 1>(numbers, &[4000]));
+        let encoded = time_encode(&[dt], freq_leaf, phase_leaf.clone());
+        let slopes = gradient(&phase_leaf, &weighted(encoded.clone()).backward());
+        let (mut worst, loss) = ([0.0f64; 2], loss_weights(4000));
+        for (i, encoded) in values(encoded).into_iter().enumerate() {
+            // product and sum are rounded to f32, as PyTorch does
+            let argument = f64::from(dt * freq[i] + phase[i]);
+            let slope = -argument.sin() * f64::from(loss[i]);
+            worst[0] = worst[0].max((f64::from(encoded) - argument.cos()).abs());
+            worst[1] = worst[1].max((f64::from(slopes[i]) - slope).abs());
+        }
+        println!("after {dt}: cosines within {:.1e}, sines within {:.1e}", worst[0], worst[1]);
+        assert!(worst.iter().all(|&error| error < 2e-7), "after {dt}: {worst:?}");
+    }
+}
+
+/// Gathered rows and the gradient of what they were gathered from, the loss being the rows times fixed numbers.
+fn gathered<B: AutodiffBackend>(gather: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>) -> [Vec<f32>; 2] {
+    let (n, width) = (6, 5);
+    let hidden = leaf::<B, 2>(&numbers(1, n * width), &[n, width]);
+    let gathered = gather(hidden.clone());
+    let gradients = weighted(gathered.clone()).backward();
+    [values(gathered), gradient(&hidden, &gradients)]
+}
+
+#[test]
+fn gathered_rows_hand_their_gradients_back() {
+    if absent() {
+        return;
+    }
+    // so many, too, that they are a large transfer to a GPU and one axis of a launch does not hold them
+    for count in [1, 7, 64, 500, 900_000u64] {
+        let rows: Vec<u32> = (0..count).map(|i| (i * i % 5) as u32).collect();
+        let expected = gathered::<CpuTape>(|hidden| reference::gather_rows(hidden, &rows));
+        for (ours, expected) in gathered::<Tape>(|hidden| gather_rows(hidden, rows.clone())).iter().zip(expected) {
+            assert_close(ours, &expected, 1e-5 + 1e-9 * count as f32, &format!("{count} rows"));
+        }
+    }
+}
+
+#[test]
+fn adam_steps_are_those_of_the_reference() {
+    if absent() {
+        return;
+    }
+    let start = |seed| numbers(seed, 35);
+    let zeros = [0.0; 35];
+    let mut ours = [&start(1)[..], &zeros, &zeros].map(|numbers| constant::<Plain, 2>(numbers, &[7, 5]));
+    let mut expected = [&start(1)[..], &zeros, &zeros].map(|numbers| constant::<Cpu, 2>(numbers, &[7, 5]));
+    for step in 1..=5 {
+        let constants = AdamStep { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step };
+        let [param, first, second] = ours;
+        ours = adam_step(param, constant(&start(step + 1), &[7, 5]), first, second, &constants).into();
+        expected = reference::adam_step(expected, constant(&start(step + 1), &[7, 5]), &constants);
+        for (ours, expected) in ours.iter().zip(&expected) {
+            assert_close(&values(ours.clone()), &values(expected.clone()), 1e-6, &format!("step {step}"));
+        }
+    }
+}
+
+#[test]
+fn a_parameter_held_elsewhere_is_not_changed_by_a_step() {
+    if absent() {
+        return;
+    }
+    let device = Default::default();
+    let param = Tensor::<Tape, 1>::ones([3], &device);
+    let held = param.clone();
+    let constants = AdamStep { lr: 0.5, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step: 1 };
+    let zeros = Tensor::zeros([3], &device);
+    let (param, ..) = adam_step(param, Tensor::ones([3], &device), zeros.clone(), zeros, &constants);
+    assert_eq!(values(held), [1.0; 3]);
+    assert_close(&values(param), &[0.5; 3], 1e-6, "the first step is as long as the learning rate");
+}
