@@ -32,8 +32,8 @@ fn inputs(([a, b], pairs, width, added): Sizes) -> [Vec<f32>; 5] {
 fn run(sizes: Sizes, fused: bool) -> Vec<Vec<f32>> {
     let (rows, pairs, width, added) = sizes;
     let [a, b, c, weight, bias] = inputs(sizes);
-    let [a, b, weight] = [(a, rows[0]), (b, rows[1]), (weight, 1)].map(|(numbers, rows)| leaf::<2>(&numbers, &[rows, width]));
-    let (c, bias) = (leaf::<2>(&c, &[if added { pairs } else { 0 }, width]), leaf::<1>(&bias, &[1]));
+    let [a, b, weight] = [(a, rows[0]), (b, rows[1]), (weight, 1)].map(|(numbers, rows)| leaf::<CpuTape, 2>(&numbers, &[rows, width]));
+    let (c, bias) = (leaf::<CpuTape, 2>(&c, &[if added { pairs } else { 0 }, width]), leaf::<CpuTape, 1>(&bias, &[1]));
     let scores = if fused {
         pair_scores(plan(rows, pairs), a.clone(), b.clone(), added.then(|| c.clone()), weight.clone(), bias.clone())
     } else {

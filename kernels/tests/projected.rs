@@ -52,10 +52,10 @@ fn on_slices(sizes: AttentionSizes, per_head: usize, workspace: &mut ProjectedAt
 fn by_reference(sizes: AttentionSizes, per_head: usize) -> Vec<Vec<f32>> {
     let (heads, roots, x, width) = (sizes.heads, sizes.roots, sizes.x(), per_head * sizes.heads);
     let inputs = sizes.inputs();
-    let hidden = leaf::<2>(&inputs[0], &[sizes.n, sizes.w]);
-    let [freq, phase] = [2, 3].map(|i| leaf::<1>(&inputs[i], &[sizes.t]));
-    let [key, value] = [31, 32].map(|seed| leaf::<2>(&numbers(seed, width * x), &[width, x]));
-    let query = leaf::<2>(&numbers(33, roots * width), &[roots, width]);
+    let hidden = leaf::<CpuTape, 2>(&inputs[0], &[sizes.n, sizes.w]);
+    let [freq, phase] = [2, 3].map(|i| leaf::<CpuTape, 1>(&inputs[i], &[sizes.t]));
+    let [key, value] = [31, 32].map(|seed| leaf::<CpuTape, 2>(&numbers(seed, width * x), &[width, x]));
+    let query = leaf::<CpuTape, 2>(&numbers(33, roots * width), &[roots, width]);
     let of_heads = |rows: Tensor<CpuTape, 2>| rows.reshape([roots, heads, per_head]).swap_dims(0, 1);
     let looked = of_heads(query.clone()).matmul(key.clone().reshape([heads, per_head, x]));
     let seen = reference::temporal_attention(&sizes.plan(), hidden.clone(), looked, freq.clone(), phase.clone());
@@ -123,8 +123,8 @@ fn linear_maps_and_their_gradients_are_those_of_the_reference_at_odd_shapes() {
             linear.backward(&x, &weight, &grad, [&mut of_weight, &mut of_bias], InputGradient::Replace(&mut of_x));
             let of_input: Vec<f32> = (0..rows).flat_map(|row| of_x.row(row)).copied().collect();
 
-            let (tx, tw) = (leaf::<2>(&input, &[rows, inputs]), leaf::<2>(&weight, &[outputs, inputs]));
-            let tb = leaf::<1>(&bias, &[outputs]);
+            let (tx, tw) = (leaf::<CpuTape, 2>(&input, &[rows, inputs]), leaf::<CpuTape, 2>(&weight, &[outputs, inputs]));
+            let tb = leaf::<CpuTape, 1>(&bias, &[outputs]);
             let out = tx.clone().matmul(tw.clone().transpose()) + tb.clone().unsqueeze();
             let out = if relu { out.clamp_min(0.0) } else { out };
             let loss = Tensor::<CpuTape, 1>::from_floats(&loss_weights(rows * outputs)[..], &Default::default()).reshape([rows, outputs]);
