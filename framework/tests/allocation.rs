@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempograph_framework::{
@@ -87,6 +88,9 @@ fn a_second_walk_over_a_log_asks_for_no_memory() {
     let offsets: Vec<usize> = (0..=BATCH).map(|event| 3 * event).collect();
     // Inside the pool, as training is: handing work to it from outside takes memory now and then.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    // A thread that takes work for the first time asks for memory of its own: each takes one of these.
+    let barrier = Barrier::new(2);
+    pool.install(|| rayon::join(|| barrier.wait(), || barrier.wait()));
     for needs in variants() {
         let history = History::new(set.nodes, needs.clone(), set.log.time()[0], Features::default());
         let mut walk = Walk { history, queries: Queries::none(), view: View::default(), update: Update::none() };
