@@ -3,6 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::Range;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -62,6 +63,9 @@ fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_
     let settings = StepSettings { dropout: 1, lr: 1e-3, weight_decay: 0.01, clip: 1e-3 };
     // On a thread of the pool: handing work in from outside takes a queue, which grows.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    // A thread that takes work for the first time asks for memory of its own: each takes one of these.
+    let barrier = Barrier::new(2);
+    pool.install(|| rayon::join(|| barrier.wait(), || barrier.wait()));
     pool.install(|| {
         let mut round = || {
             for (queries, view) in &batches {
