@@ -1,10 +1,12 @@
 //! Training on slices asks for no memory once it is warm.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "counting.rs"]
+mod counting;
+
 use std::ops::Range;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{Draw, NodeId, Purpose, Queries, View};
@@ -12,37 +14,14 @@ use tempograph_tests::toy::Toy;
 use tempograph_tests::{course, examination, stream, training};
 use tempograph_trainers::{Course, Direct, Examinee, Fit, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch};
 
-/// The system's allocator, counting what is asked of it on any thread.
-struct Counting;
-
-static ASKED: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(place, layout) }
-    }
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.realloc(place, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Held by the test that counts.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Allocations while `work` is done.
 fn allocations(work: impl FnOnce()) -> usize {
-    let before = ASKED.load(Ordering::Relaxed);
+    let before = counting::asked();
     work();
-    ASKED.load(Ordering::Relaxed) - before
+    counting::asked() - before
 }
 
 fn asked(course: &Course, model: &impl Examinee, range: Range<usize>) -> (Queries, View) {
@@ -84,7 +63,7 @@ struct Notes(Vec<(usize, usize)>);
 
 impl Watch for Notes {
     fn step(&mut self, epoch: usize, _: usize, _: usize, _: &StepRecord) {
-        self.0.push((epoch, ASKED.load(Ordering::Relaxed)));
+        self.0.push((epoch, counting::asked()));
     }
 }
 

@@ -36,7 +36,8 @@ pub trait SliceModel: Clone + Send + Sync + 'static {
 pub struct Answer {
     /// Logits of the asked pairs, `[P]`.
     pub scores: Vec<f32>,
-    /// Rows of the view's top table embedded, `[C, O]`: root `r` is row `view.roots[r]`.
+    /// Rows of the view's top table embedded, `[C, O]`: root `r` is row `view.roots[r]`. Left empty where something is dropped out: a
+    /// training step has no use for them.
     pub embeddings: Vec<f32>,
     /// What observing the batch will write.
     pub update: Update,

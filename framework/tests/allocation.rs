@@ -1,41 +1,14 @@
 //! Walking over a log asks the allocator for nothing once everything has been seen.
 #![allow(clippy::unwrap_used)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../tests/counting.rs"]
+mod counting;
+
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempograph_framework::{
     Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries, Update, View,
 };
-
-/// The system's allocator, counting what is asked of it.
-struct Counting;
-
-static ASKED: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const BATCH: usize = 150;
 
@@ -95,10 +68,10 @@ fn a_second_walk_over_a_log_asks_for_no_memory() {
         let history = History::new(set.nodes, needs.clone(), set.log.time()[0], Features::default());
         let mut walk = Walk { history, queries: Queries::none(), view: View::default(), update: Update::none() };
         let mut asked = || {
-            let before = ASKED.load(Ordering::Relaxed);
+            let before = counting::asked();
             walk.over(&set, &negatives, &offsets);
             walk.history.reset();
-            ASKED.load(Ordering::Relaxed) - before
+            counting::asked() - before
         };
         let (first, second) = pool.install(|| (asked(), asked()));
         assert!(first > 0 && second == 0, "{first}, then {second} times for {needs:?}");

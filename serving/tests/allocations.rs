@@ -2,41 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "../../tests/counting.rs"]
+mod counting;
 
 use common::{World, small};
 use tempograph_framework::Lookup;
 use tempograph_models::{Attention, TgnSpec};
 use tempograph_serving::{Engine, Granularity, NewEvent, PairQuery};
-
-/// The system's allocator, counting what is asked of it on any thread.
-struct Counting;
-
-static ASKED: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(place, layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ASKED.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.realloc(place, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A stream of known nodes that goes on where `world` stands: each event with a question about it, a moment later.
 fn stream(world: &World, count: usize) -> Vec<(NewEvent, PairQuery)> {
@@ -54,13 +26,13 @@ fn stream(world: &World, count: usize) -> Vec<(NewEvent, PairQuery)> {
 /// How often memory is asked for while the stream is served.
 fn allocations(engine: &mut Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
     let mut scores = Vec::with_capacity(1);
-    let before = ASKED.load(Ordering::Relaxed);
+    let before = counting::asked();
     for (event, query) in stream {
         engine.observe(std::slice::from_ref(event), Granularity::Event).unwrap();
         engine.score_into(std::slice::from_ref(query), &[], &mut scores).unwrap();
         assert!(scores[0].is_finite());
     }
-    ASKED.load(Ordering::Relaxed) - before
+    counting::asked() - before
 }
 
 /// The only test here: what another one asked for would be counted.

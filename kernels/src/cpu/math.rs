@@ -124,7 +124,7 @@ vectorised! {
 
 vectorised! {
     /// `out += a * x + b * y`.
-    pub fn add_two<I>(out: &mut [f32], a: f32, x: &[f32], b: f32, y: &[f32]) {
+    pub(super) fn add_two<I>(out: &mut [f32], a: f32, x: &[f32], b: f32, y: &[f32]) {
         for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
             *out = I::mul_add(a, x, I::mul_add(b, y, *out));
         }

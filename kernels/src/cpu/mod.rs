@@ -27,7 +27,7 @@ pub use adam::step as adam_step;
 pub use attention::{Attending, Table};
 pub use bf16::Precision;
 pub use linear::{Activation, InputGradient, Linear, LinearWeights, PaddedRows, mask};
-pub use math::{add, add_two, cos_row, sin_row};
+pub use math::{add, cos_row, sin_row};
 pub use memory::{CellGradients, CellWeights, MemoryUpdate};
 pub use norm::sum_of_squares;
 pub use pairs::{PairGradients, PairInputs, PairScores};
