@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tempograph_kernels::Rows;
 
 use crate::adjacency::{Adjacency, Link};
+use crate::ahead::Ahead;
 use crate::mailbox::{Mail, Mailbox};
 use crate::needs::Sampler;
 use crate::pairs::PairIndex;
@@ -32,6 +33,7 @@ pub struct History {
     pub(crate) seen: u64,
     pub(crate) version: u64,
     pub(crate) features: Features,
+    pub(crate) ahead: Option<Ahead>,
     /// Where each node stands in the update at hand.
     rows: Places,
 }
@@ -95,6 +97,7 @@ impl History {
             seen: 0,
             version: 0,
             features,
+            ahead: None,
             needs,
             rows: Places::default(),
         };
@@ -110,6 +113,9 @@ impl History {
         self.mailbox.grow(nodes);
         self.adjacency.grow(nodes);
         self.rows.make_room(nodes);
+        if let Some(ahead) = &mut self.ahead {
+            ahead.grow(nodes);
+        }
     }
 
     /// Says that the events to come are those of `log`: where all of a node's events have to be kept, they are read there, sorted by node
@@ -129,6 +135,9 @@ impl History {
         self.adjacency.clear();
         self.pairs.clear();
         self.pending.clear();
+        if let Some(ahead) = &mut self.ahead {
+            ahead.clear();
+        }
         (self.seen, self.version) = (0, 0);
     }
 
@@ -171,7 +180,8 @@ impl History {
     pub fn bytes(&self) -> usize {
         let nodes = self.nodes();
         let mail = nodes * (size_of::<Mail>() + 4 * self.mailbox.carried());
-        4 * self.memory.len() + 16 * nodes + mail + self.adjacency.bytes() + 24 * self.pairs.len()
+        let ahead = self.ahead.as_ref().map_or(0, Ahead::bytes);
+        4 * self.memory.len() + 16 * nodes + mail + self.adjacency.bytes() + 24 * self.pairs.len() + ahead
     }
 
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.
@@ -186,6 +196,19 @@ impl History {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, or an update without
     /// a row for a touched node.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.happen(batch, update, 1)
+    }
+
+    /// Lets the events of a [wave](crate::Waves) happen: the history is then as if each had been observed by itself, its
+    /// [`version`](History::version) included.
+    ///
+    /// # Errors
+    /// As [`observe`](History::observe).
+    pub fn observe_apart(&mut self, wave: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.happen(wave, update, wave.len() as u64)
+    }
+
+    fn happen(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
         self.rows.note_all(&update.nodes);
         self.check(batch, update)?;
         if self.needs.memory > 0 {
@@ -197,7 +220,10 @@ impl History {
             self.pending.push(event);
         }
         self.seen += batch.len() as u64;
-        self.version += 1;
+        self.version += versions;
+        if let Some(ahead) = &mut self.ahead {
+            batch.src.iter().chain(batch.dst).for_each(|&node| ahead.change(node, self.version));
+        }
         Ok(())
     }
 

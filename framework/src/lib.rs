@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod adjacency;
+mod ahead;
 mod column;
 mod dataset;
 mod draw;
@@ -55,6 +56,7 @@ mod store;
 mod synthetic;
 mod tcsr;
 mod view;
+mod waves;
 mod weights;
 
 pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
@@ -76,4 +78,5 @@ pub use slice_model::{Answer, SliceModel};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};
+pub use waves::Waves;
 pub use weights::{Path, values, weights, with_weights};

@@ -36,7 +36,8 @@ impl History {
         plan.empty.clear();
         plan.event.clear();
         plan.dt.clear();
-        for (row, &node) in nodes.iter().enumerate().filter(|&(_, &node)| self.reads(node)) {
+        let unread = |node| self.reads(node) && self.kept_ahead(node).is_none();
+        for (row, &node) in nodes.iter().enumerate().filter(|&(_, &node)| unread(node)) {
             let mail = self.mailbox.waiting(node).last();
             plan.rows.push(row as u32);
             plan.empty.push(mail.is_none());
@@ -81,7 +82,7 @@ impl History {
     }
 
     fn read_memory(&self, nodes: &[NodeId], memory: &mut Vec<f32>) {
-        fill_rows(memory, self.needs.memory, nodes, |&node| self.memory_of(node));
+        fill_rows(memory, self.needs.memory, nodes, |&node| self.kept_ahead(node).unwrap_or_else(|| self.memory_of(node)));
     }
 
     fn memory_of(&self, node: NodeId) -> &[f32] {

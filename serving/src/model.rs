@@ -1,6 +1,6 @@
 //! The model as it is served: on slices of host memory where it can be, else on tensors.
 
-use tempograph_framework::{Answer, Forward, Model, Queries, SliceModel, Store, Update, View, values, weights};
+use tempograph_framework::{Answer, Forward, MailView, Model, Queries, SliceModel, Store, Update, View, values, weights};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{SliceTgn, SliceWork, Tgn, TgnSpec};
 
@@ -80,6 +80,11 @@ impl Pass {
     pub fn embedding(&self) -> &[f32] {
         debug_assert_eq!(self.queries.len(), 1, "several roots may share a row");
         &self.answer().embeddings
+    }
+
+    /// Whether there was mail to read for it.
+    pub fn has_read_mail(&self) -> bool {
+        matches!(&self.view.mail, MailView::Last(plan) if !plan.rows.is_empty())
     }
 
     /// What observing writes.

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tempograph_framework::{NodeId, Timestamp};
+use tempograph_framework::{NodeId, Timestamp, Waves};
 
 use crate::incoming::Incoming;
 use crate::model::Pass;
@@ -15,6 +15,7 @@ pub(crate) struct Workspace {
     pub told: Incoming,
     /// Ids among them that are new.
     pub newcomers: Newcomers,
+    pub waves: Waves,
     /// Nodes it asks about.
     pub asked: Vec<(NodeId, NodeId, Timestamp)>,
     pub pass: Pass,

@@ -2,6 +2,7 @@
 
 mod read;
 mod save;
+mod spec;
 mod state;
 mod write;
 
@@ -14,10 +15,11 @@ use tempograph_kernels::Rows;
 
 use crate::features::EdgeStore;
 use crate::manifest::{ArtifactError, Manifest};
-use crate::model::Served;
+use crate::model::{Pass, Served};
 use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
+pub use spec::{EngineSpec, Strategy};
 use state::State;
 
 /// A TGN with what it has seen so far.
@@ -41,6 +43,7 @@ use state::State;
 #[derive(Debug)]
 pub struct Engine {
     manifest: Manifest,
+    spec: EngineSpec,
     model: Served,
     state: RwLock<State>,
     /// Held by the one who writes.
@@ -68,22 +71,35 @@ impl Engine {
     /// # Errors
     /// [`ArtifactError`] naming the file and what is wrong with it.
     pub fn open(dir: &Path) -> Result<Engine, ArtifactError> {
-        let Opened { manifest, model, history, names, edges, nodes } = open(dir)?;
+        Engine::open_with(dir, &EngineSpec::default())
+    }
+
+    /// As [`open`](Engine::open), to work as `spec` says. A model that only the tensor library computes keeps nothing, whatever it says.
+    ///
+    /// # Errors
+    /// As [`open`](Engine::open); [`ArtifactError::Inconsistent`] for a spec that will not do.
+    pub fn open_with(dir: &Path, spec: &EngineSpec) -> Result<Engine, ArtifactError> {
+        spec.check().map_err(|fact| ArtifactError::Inconsistent { fact })?;
+        let Opened { manifest, model, mut history, names, edges, nodes } = open(dir)?;
+        let (model, mut spec) = (Served::of(model), spec.clone());
+        if matches!(model, Served::Tensors(_)) {
+            spec.strategy = Strategy::Full;
+        }
+        if spec.strategy != Strategy::Full {
+            history.keep_ahead();
+        }
         let state = RwLock::new(State { history, names });
-        Ok(Engine {
-            manifest,
-            model: Served::of(model),
-            state,
-            turn: Mutex::default(),
-            edges,
-            node_features: nodes,
-            spaces: Workspaces::default(),
-        })
+        Ok(Engine { manifest, spec, model, state, turn: Mutex::default(), edges, node_features: nodes, spaces: Workspaces::default() })
     }
 
     /// What the artifact said of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// How it works.
+    pub fn spec(&self) -> &EngineSpec {
+        &self.spec
     }
 
     /// What has happened so far. Nothing happens while it is held, so it is not to be held for long.
@@ -123,6 +139,16 @@ impl Engine {
 
     fn state_mut(&self) -> Result<RwLockWriteGuard<'_, State>, RequestError> {
         self.state.write().map_err(|_| RequestError::Broken)
+    }
+}
+
+impl Engine {
+    /// Keeps the memories that a pass had to bring up to date, so that nobody has to again.
+    fn keep_memories(&self, pass: &Pass) -> Result<(), RequestError> {
+        if self.spec.strategy != Strategy::Full && pass.has_read_mail() {
+            self.state_mut()?.history.note_ahead(pass.update(), pass.view.version);
+        }
+        Ok(())
     }
 }
 

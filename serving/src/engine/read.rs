@@ -78,6 +78,7 @@ impl Engine {
     fn score_shown(&self, Workspace { asked, pass, more, .. }: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
         for (_, pass) in asked.chunks(PAIRS_A_PASS).zip(std::iter::once(pass).chain(more.iter_mut())) {
             self.model.forward(pass);
+            self.keep_memories(pass)?;
             scores.extend_from_slice(pass.scores());
         }
         // What a rare large request took is not kept.
@@ -152,6 +153,7 @@ impl Engine {
                 position(&state.history)
             };
             self.model.forward(pass);
+            self.keep_memories(pass)?;
             finite(pass.embedding())?;
             Ok(Answered { answer: pass.embedding().to_vec(), position })
         })

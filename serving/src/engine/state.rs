@@ -6,7 +6,7 @@ use tempograph_framework::{Batch, History, NodeId, Side, Timestamp, Update};
 use crate::incoming::{Incoming, Rules, not_before};
 use crate::manifest::Manifest;
 use crate::names::{Names, Newcomers};
-use crate::request::{NewEvent, Place, RequestError, ticks};
+use crate::request::{Granularity, NewEvent, Place, RequestError, ticks};
 
 /// What has happened, and to whom.
 #[derive(Debug)]
@@ -38,9 +38,13 @@ impl State {
         }
     }
 
-    /// Lets a batch of events that have been checked happen.
-    pub fn observe(&mut self, batch: &Batch<'_>, update: &Update, newcomers: &mut Newcomers) {
-        self.history.observe(batch, update).unwrap_or_else(|error| unreachable!("events are checked before they happen: {error}"));
+    /// Lets a batch, or a wave, of events that have been checked happen.
+    pub fn observe(&mut self, batch: &Batch<'_>, granularity: Granularity, update: &Update, newcomers: &mut Newcomers) {
+        let observed = match granularity {
+            Granularity::Batch => self.history.observe(batch, update),
+            Granularity::Event => self.history.observe_apart(batch, update),
+        };
+        observed.unwrap_or_else(|error| unreachable!("events are checked before they happen: {error}"));
         newcomers.until(batch.first.0 + batch.len() as u64).for_each(|(side, id)| {
             self.names.add(side, id);
         });

@@ -2,7 +2,7 @@
 
 use tempograph_framework::Batch;
 
-use super::{Engine, position, sampling};
+use super::{Engine, Strategy, position, sampling};
 use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::names::Newcomers;
@@ -20,13 +20,21 @@ impl Engine {
     }
 
     fn observe_in(&self, space: &mut Workspace, events: &[NewEvent], granularity: Granularity) -> Result<Position, RequestError> {
-        let Workspace { told, newcomers, pass, .. } = space;
+        let Workspace { told, newcomers, waves, pass, .. } = space;
         self.take_in(events, told, newcomers)?;
         // Nothing can be refused from here on.
         match granularity {
             Granularity::Batch if events.is_empty() => {}
-            Granularity::Batch => self.apply(&told.whole(), newcomers, pass)?,
-            Granularity::Event => (0..events.len()).try_for_each(|i| self.apply(&told.batch(i..i + 1), newcomers, pass))?,
+            Granularity::Batch => self.apply(&told.whole(), granularity, newcomers, pass)?,
+            Granularity::Event => {
+                let mut done = 0;
+                while done < events.len() {
+                    let rest = told.batch(done..events.len());
+                    let wave = waves.next(&self.state()?.history, &rest, self.spec.wave);
+                    self.apply(&told.batch(done..done + wave), granularity, newcomers, pass)?;
+                    done += wave;
+                }
+            }
         }
         Ok(position(&self.state()?.history))
     }
@@ -53,12 +61,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets a batch happen: what it will write is computed beside the reads.
-    fn apply(&self, batch: &Batch<'_>, newcomers: &mut Newcomers, pass: &mut Pass) -> Result<(), RequestError> {
+    /// Lets a batch or a wave happen. What it writes, and the memories that the next one on its nodes will write, are computed beside the
+    /// reads.
+    fn apply(&self, batch: &Batch<'_>, granularity: Granularity, newcomers: &mut Newcomers, pass: &mut Pass) -> Result<(), RequestError> {
+        self.advance(batch, pass)?;
+        self.state_mut()?.observe(batch, granularity, pass.update(), newcomers);
+        if self.spec.strategy != Strategy::Full {
+            self.advance(batch, pass)?;
+            self.keep_memories(pass)?;
+        }
+        Ok(())
+    }
+
+    /// Computes the memories of the nodes of `batch` with their mail read.
+    fn advance(&self, batch: &Batch<'_>, pass: &mut Pass) -> Result<(), RequestError> {
         pass.queries.clear();
         self.state()?.history.view_into(&pass.queries, Some(batch), sampling(), &mut pass.view);
         self.model.advance(pass);
-        self.state_mut()?.observe(batch, pass.update(), newcomers);
         Ok(())
     }
 }
