@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use tempograph_framework::{Draw, History, Purpose, RandomNumbers, Store};
+use tempograph_framework::{Draw, History, Purpose, RandomNumbers, Sampler, Store};
 use tempograph_framework::{Lookup, Model, Side};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
-use tempograph_serving::{Engine, EngineSpec, Export, Granularity, NewEvent, PairQuery, Position, RankQuery, Strategy};
+use tempograph_models::{FeatureWidths, SliceTgn, Tgn, TgnSpec};
+use tempograph_serving::{Engine, EngineSpec, EngineStats, Export, Granularity, NewEvent, PairQuery, Position, RankQuery, Strategy};
 use tempograph_tests::{features, stream, variants};
 
 const WIDTHS: FeatureWidths = FeatureWidths { edge: 3, node: 2 };
@@ -81,7 +81,7 @@ fn event(src: u64, dst: u64, time: i64, draw: &mut RandomNumbers) -> NewEvent {
 /// What a client is answered: numbers to the bit, and as of when.
 type Answers = Vec<(Vec<u32>, Position)>;
 
-fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Answers, Store) {
+fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Answers, Store, EngineStats) {
     let engine = Engine::open_with(folder, spec).unwrap();
     let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
     let answers = requests.iter().map(|request| match request {
@@ -100,7 +100,8 @@ fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Answers, St
             (bits(&found.answer), found.position)
         }
     });
-    (answers.collect(), engine.history().to_store())
+    let answers = answers.collect();
+    (answers, engine.history().to_store(), engine.stats())
 }
 
 #[test]
@@ -109,10 +110,11 @@ fn no_strategy_and_no_wave_shows_in_an_answer_or_in_the_state() {
         let folder = tempfile::tempdir().unwrap();
         let artifact_at = folder.path().join("artifact");
         artifact(&spec, &artifact_at);
+        let mut hits = 0;
         for seed in 0..2 {
             let requests = requests(seed, spec.history == Lookup::Ordered);
             let plain = EngineSpec { strategy: Strategy::Full, wave: 1, ..EngineSpec::default() };
-            let (expected, state) = serve(&artifact_at, &plain, &requests);
+            let (expected, state, _) = serve(&artifact_at, &plain, &requests);
             let works = [
                 (Strategy::Full, 64, 0, 64),
                 (Strategy::Affected, 1, 0, 64),
@@ -122,12 +124,16 @@ fn no_strategy_and_no_wave_shows_in_an_answer_or_in_the_state() {
             ];
             for (strategy, wave, precompute, kept) in works {
                 let spec = EngineSpec { strategy, wave, precompute, kept, ttl: None };
-                let (found, reached) = serve(&artifact_at, &spec, &requests);
+                let (found, reached, stats) = serve(&artifact_at, &spec, &requests);
                 for ((request, found), expected) in requests.iter().zip(found).zip(&expected) {
                     assert!(found == *expected, "{name}, {spec:?}, seed {seed}: {request:?} gave {found:?}, not {expected:?}");
                 }
+                hits += stats.embeddings_asked - stats.embeddings_computed;
                 assert!(reached == state, "{name}, {spec:?}, seed {seed}: the states differ");
             }
         }
+        let keeps = Tgn::<Cpu>::new(&spec, WIDTHS, 5, &Default::default());
+        let keeps = SliceTgn::of(&keeps).is_some() && spec.sampler == Sampler::Recent && !spec.pair_features;
+        assert_eq!(hits > 0, keeps, "{name}: {hits} embeddings were kept");
     }
 }

@@ -70,9 +70,9 @@ impl History {
         self.ahead = Some(ahead);
     }
 
-    /// The version that changed `node` last, as far back as memories are [kept](History::keep_ahead).
-    pub fn changed(&self, node: NodeId) -> u64 {
-        self.ahead.as_ref().map_or(self.version, |ahead| ahead.changed[node.index()])
+    /// Whether the memory of `node`, its mail read, or its neighbours may have changed after `version`.
+    pub(crate) fn changed_after(&self, node: NodeId, version: u64) -> bool {
+        self.ahead.as_ref().is_none_or(|ahead| !self.unchanged_since(ahead, node, version + 1))
     }
 
     /// The memory of `node` with its mail read, `[D]`, if it is kept.

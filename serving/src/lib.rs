@@ -56,7 +56,7 @@ mod request;
 mod serve;
 mod workspace;
 
-pub use engine::{Engine, EngineSpec, Past, Strategy};
+pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};

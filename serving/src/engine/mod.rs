@@ -1,9 +1,12 @@
 //! A model and its history, asked and told in the user's own ids and times, by many at once.
 
+mod kept;
+mod rank;
 mod read;
 mod save;
 mod spec;
 mod state;
+mod stats;
 mod write;
 
 use std::ops::Deref;
@@ -19,8 +22,12 @@ use crate::model::{Pass, Served};
 use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
+pub(crate) use kept::Gathered;
+use kept::Kept;
 pub use spec::{EngineSpec, Strategy};
 use state::State;
+use stats::Counts;
+pub use stats::EngineStats;
 
 /// A TGN with what it has seen so far.
 ///
@@ -48,6 +55,9 @@ pub struct Engine {
     state: RwLock<State>,
     /// Held by the one who writes.
     turn: Mutex<()>,
+    /// Embeddings, where the model's can be kept. Locked for no longer than they are copied, and after the state where both are.
+    kept: Option<Mutex<Kept>>,
+    counts: Counts,
     edges: Option<Arc<EdgeStore>>,
     node_features: Option<Arc<dyn Rows>>,
     spaces: Workspaces,
@@ -88,8 +98,20 @@ impl Engine {
         if spec.strategy != Strategy::Full {
             history.keep_ahead();
         }
+        let kept = Engine::keeps_embeddings(&model, spec.strategy).map(|width| Mutex::new(Kept::new(spec.kept, width)));
         let state = RwLock::new(State { history, names });
-        Ok(Engine { manifest, spec, model, state, turn: Mutex::default(), edges, node_features: nodes, spaces: Workspaces::default() })
+        Ok(Engine {
+            manifest,
+            spec,
+            model,
+            state,
+            turn: Mutex::default(),
+            kept,
+            counts: Counts::default(),
+            edges,
+            node_features: nodes,
+            spaces: Workspaces::default(),
+        })
     }
 
     /// What the artifact said of itself.
@@ -100,6 +122,11 @@ impl Engine {
     /// How it works.
     pub fn spec(&self) -> &EngineSpec {
         &self.spec
+    }
+
+    /// How much has been computed, and how much not.
+    pub fn stats(&self) -> EngineStats {
+        self.counts.read()
     }
 
     /// What has happened so far. Nothing happens while it is held, so it is not to be held for long.
@@ -145,7 +172,8 @@ impl Engine {
 impl Engine {
     /// Keeps the memories that a pass had to bring up to date, so that nobody has to again.
     fn keep_memories(&self, pass: &Pass) -> Result<(), RequestError> {
-        if self.spec.strategy != Strategy::Full && pass.has_read_mail() {
+        self.counts.memories(pass);
+        if self.spec.strategy != Strategy::Full && pass.mails_read() > 0 {
             self.state_mut()?.history.note_ahead(pass.update(), pass.view.version);
         }
         Ok(())

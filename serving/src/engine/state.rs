@@ -27,6 +27,15 @@ impl State {
         self.names.find(side, id).ok_or_else(unknown)
     }
 
+    /// The side a node is looked for on.
+    pub fn side_of(&self, asked: Option<Side>) -> Result<Side, RequestError> {
+        match (asked, self.names.bipartite()) {
+            (Some(side), _) => Ok(side),
+            (None, false) => Ok(Side::Source),
+            (None, true) => Err(RequestError::invalid("side", "is missing: say `source` or `destination`")),
+        }
+    }
+
     /// Finds the nodes of `events`, or numbers for those that are new: they are named when their first event [happens](Self::observe).
     pub fn number(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) {
         for (i, event) in events.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! The link decoder on slices.
 
-use tempograph_framework::{Pair, Queries, View};
+use tempograph_framework::{Pair, PairFact, Queries, View};
 use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, mask};
 
 use super::places::{Map, weight_and_bias};
@@ -49,13 +49,13 @@ const NOWHERE: u32 = u32::MAX;
 
 impl EndWork {
     /// Finds the distinct rows of one end. Repeats are mapped once.
-    fn gather(&mut self, queries: &Queries, view: &View, end: impl Fn(&Pair) -> u32, table: &PaddedRows) {
+    fn gather(&mut self, pairs: &[Pair], end: impl Fn(&Pair) -> u32, table: &PaddedRows) {
         self.place_of.clear();
         self.place_of.resize(table.rows(), NOWHERE);
         self.rows.clear();
         self.place.clear();
-        for pair in queries.pairs() {
-            let row = view.roots[end(pair) as usize];
+        for pair in pairs {
+            let row = end(pair);
             let place = &mut self.place_of[row as usize];
             if *place == NOWHERE {
                 *place = self.rows.len() as u32;
@@ -79,19 +79,24 @@ impl EndWork {
 impl SliceTgn {
     /// Logits of the asked pairs, from the embeddings.
     pub(super) fn score(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
+        self.score_rows(queries.pairs(), |root| view.roots[root as usize], &view.pairs, work);
+    }
+
+    /// Logits of pairs whose ends are the rows of the embeddings that `row` names, from these and the pairs' facts.
+    pub(super) fn score_rows(&self, asked: &[Pair], row: impl Fn(u32) -> u32, told: &[PairFact], work: &mut SliceWork) {
         let (places, DecoderWork { src, dst, pairs, facts }) = (&self.places.decoder, &mut work.decoder);
         let scores = &mut work.answer.scores;
-        scores.resize(queries.pairs().len(), 0.0);
+        scores.resize(asked.len(), 0.0);
         if scores.is_empty() {
             return;
         }
-        src.gather(queries, view, |pair| pair.src, &work.embeddings);
-        dst.gather(queries, view, |pair| pair.dst, &work.embeddings);
+        src.gather(asked, |pair| row(pair.src), &work.embeddings);
+        dst.gather(asked, |pair| row(pair.dst), &work.embeddings);
         src.map.forward(&src.embedded, self.weights(&places.src), Activation::None, &mut src.mapped);
         dst.map.forward(&dst.embedded, self.weights(&places.dst), Activation::None, &mut dst.mapped);
         if let Some([first, second]) = &places.pair {
-            facts.facts.zeros(view.pairs.len(), crate::tgn::decoder::PAIR_COLUMNS);
-            view.pairs.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
+            facts.facts.zeros(told.len(), crate::tgn::decoder::PAIR_COLUMNS);
+            told.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
             let [of_first, of_second] = &mut facts.maps;
             of_first.forward(&facts.facts, self.weights(first), Activation::Relu, &mut facts.rectified);
             of_second.forward(&facts.rectified, self.weights(second), Activation::None, &mut facts.mapped);

@@ -4,6 +4,7 @@
 mod decoder;
 mod embedding;
 mod places;
+mod serving;
 
 use tempograph_framework::{Answer, MailView, Needs, Parameters, Queries, SliceModel, View, weights};
 use tempograph_kernels::cpu::{self, CellGradients, CellWeights, LinearWeights, MemoryUpdate, PaddedRows, TimeWeights, add};
