@@ -132,7 +132,16 @@ impl TrainRun<'_> {
         let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
         let mut board = Board::new(&self.files.board(), 10);
         let (files, stop) = (self.files.clone(), self.stop);
-        let fit = Fit { course: &course, train: &spec.train, eval: &spec.eval, seed: spec.seed, files, resume: self.args.resume, stop };
+        let fit = Fit {
+            course: &course,
+            train: &spec.train,
+            parallel: &spec.parallel,
+            eval: &spec.eval,
+            seed: spec.seed,
+            files,
+            resume: self.args.resume,
+            stop,
+        };
         let outcome = fit.run(&mut *model, &mut All(vec![&mut terminal, &mut board]))?;
         let (finished, fitted) = match outcome {
             Outcome::Finished(fitted) => (true, fitted),
@@ -225,6 +234,9 @@ impl TrainRun<'_> {
             data: data::report(course),
             parameters,
             epochs: Vec::new(),
+            steps: 0,
+            weights_sha256: None,
+            history_sha256: None,
             best_epoch: None,
             test: None,
             test_by_rule: BTreeMap::new(),
@@ -252,6 +264,8 @@ impl TrainRun<'_> {
 fn take(report: &mut Report, fitted: Fitted) {
     report.best_epoch = fitted.best.map(|mark| mark.epoch);
     report.epochs = fitted.epochs;
+    report.steps = fitted.steps;
+    (report.weights_sha256, report.history_sha256) = (Some(fitted.weights_sha256), Some(fitted.history_sha256));
     report.seconds = fitted.seconds;
     report.history_bytes = fitted.history_bytes;
 }
