@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod adjacency;
+mod captured;
 mod column;
 mod dataset;
 mod draw;
@@ -58,6 +59,7 @@ mod view;
 mod view_store;
 mod weights;
 
+pub use captured::{Captured, captured};
 pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
 pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use events::{Batch, Event, EventLog, LogError};
