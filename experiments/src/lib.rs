@@ -22,6 +22,7 @@ pub mod fetch;
 mod model;
 pub mod new;
 pub mod prepare;
+pub mod pretrain;
 mod progress;
 mod runs;
 pub mod serve;

@@ -30,7 +30,7 @@ pub use error::TrainError;
 pub use evaluate::{Answers, Evaluation, Examination, evaluate, warm};
 pub use fit::{Course, Fit, Fitted, Outcome, Part, Watch};
 pub use learn::StepRecord;
-pub use loss::link_loss;
+pub use loss::{link_loss, link_loss_on_slices};
 pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
 pub use spec::{EvalSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};
