@@ -43,6 +43,8 @@ pub struct Features {
     pub edges: Option<Arc<dyn Rows>>,
     /// `F` columns by node.
     pub nodes: Option<Arc<dyn Rows>>,
+    /// Static memory, `S` columns by node.
+    pub static_memory: Option<Arc<dyn Rows>>,
 }
 
 /// Why a batch could not happen.
@@ -172,6 +174,11 @@ impl History {
         let nodes = self.nodes();
         let mail = nodes * (size_of::<Mail>() + 4 * self.mailbox.carried());
         4 * self.memory.len() + 16 * nodes + mail + self.adjacency.bytes() + 24 * self.pairs.len()
+    }
+
+    /// The constant features it shows.
+    pub fn features(&self) -> &Features {
+        &self.features
     }
 
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.

@@ -153,6 +153,7 @@ impl History {
         view.version = self.version;
         view.edge_features.clone_from(&self.features.edges);
         view.node_features.clone_from(&self.features.nodes);
+        view.static_memory.clone_from(&self.features.static_memory);
     }
 
     /// The row of each root: a centre of the first hop or, where there is none, its node, which is still to be given a row.

@@ -38,6 +38,7 @@ pub use exchange::{Alone, Exchange, ExchangeError, add_in_order, agree};
 pub use fit::{Course, Fit, Fitted, Outcome, Part, Watch};
 pub use learn::StepRecord;
 pub use loss::link_loss;
+pub use loss::{link_loss, link_loss_on_slices};
 pub use plan::{Lane, Plan, Stand, Turn};
 pub use propose::{Facts, NoProposal, Proposal, propose};
 pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};

@@ -43,7 +43,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
 
 fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
     let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &course);
+    data::resolve(&mut spec, &mut course)?;
     let trained = course.split.train.end.min(args.steps * spec.train.batch);
     course.split.train.end = trained;
     let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
