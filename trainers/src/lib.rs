@@ -17,9 +17,11 @@ mod evaluate;
 mod fit;
 mod learn;
 mod loss;
+mod pipeline;
 mod report;
 mod spec;
 mod taped;
+mod trace;
 mod trainee;
 
 pub use board::Board;
@@ -34,4 +36,5 @@ pub use loss::link_loss;
 pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
 pub use spec::{EvalSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};
+pub use trace::{Stage, Trace};
 pub use trainee::{Examinee, NotFinite, StepSettings, Taken, Trainee};
