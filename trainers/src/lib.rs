@@ -22,9 +22,11 @@ mod learn;
 mod loss;
 mod plan;
 mod propose;
+mod pipeline;
 mod report;
 mod spec;
 mod taped;
+mod trace;
 mod trainee;
 
 pub use board::Board;
@@ -45,3 +47,5 @@ pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, 
 pub use spec::{EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};
 pub use trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};
+pub use trace::{Stage, Trace};
+pub use trainee::{Examinee, NotFinite, StepSettings, Taken, Trainee};

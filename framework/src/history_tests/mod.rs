@@ -5,6 +5,7 @@ mod neighbours;
 mod observe;
 mod pairs;
 mod snapshot;
+mod stages;
 mod uniform;
 
 use std::ops::Range;
