@@ -146,11 +146,6 @@ impl History {
         self.graph.bytes() + self.memories.bytes()
     }
 
-    /// The constant features it shows.
-    pub fn features(&self) -> &Features {
-        &self.features
-    }
-
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.
     pub fn set_edge_features(&mut self, edges: Option<Arc<dyn Rows>>) {
         self.features.edges = edges;
