@@ -95,6 +95,15 @@ pub struct Position {
     pub version: u64,
 }
 
+/// What was asked for, and what was seen for it: all of it as of one position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered<T> {
+    /// What was asked for.
+    pub answer: T,
+    /// What it has seen.
+    pub position: Position,
+}
+
 /// Why a request is refused. Nothing of it has been applied.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RequestError {
@@ -137,6 +146,9 @@ pub enum RequestError {
     /// Weights or memories have gone wrong.
     #[error("the model's answer is not a finite number")]
     NotFinite,
+    /// A write has broken off by a panic.
+    #[error("the engine broke off in the middle of an event; restart it from its artifact")]
+    Broken,
 }
 
 impl RequestError {

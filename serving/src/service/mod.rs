@@ -50,6 +50,19 @@ struct Core {
     counts: Counts,
 }
 
+/// A change of models.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Reloaded {
+    /// Name of the weights that answer now.
+    pub model: String,
+    /// Name of the weights that answered before.
+    pub previous: String,
+    /// Events replayed to warm them.
+    pub replayed: u64,
+    /// What reads see.
+    pub position: Position,
+}
+
 /// Why a service cannot be opened, or does not do what it is told.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -162,6 +175,31 @@ impl Service {
     /// As [`wait_for`](Service::wait_for), in a task and as long as it takes.
     pub async fn reach(&self, min_seq: u64) -> Position {
         self.core.progress.reach(|reached| reached.applied.log_seq >= min_seq).await.applied
+    }
+
+    /// Warms the weights of another artifact by replaying the log from where it stands, then lets it answer. Waits; reads and events
+    /// go on meanwhile.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the model that answered goes on answering.
+    pub fn reload(&self, artifact: &Path) -> Result<Reloaded, ServiceError> {
+        Err(ServiceError::Unfit(format!("{}: models cannot be changed yet", artifact.display())))
+    }
+
+    /// Lets the model that answered before the last reload answer again, once it has caught up. Waits.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the model that answered goes on answering.
+    pub fn rollback(&self) -> Result<Reloaded, ServiceError> {
+        Err(ServiceError::Unfit("models cannot be changed yet".into()))
+    }
+
+    /// Takes a snapshot now, and waits for it.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the snapshots there were are still there.
+    pub fn snapshot(&self) -> Result<Position, ServiceError> {
+        Err(ServiceError::Unfit("snapshots cannot be taken yet".into()))
     }
 
     /// Every number there is about the service.

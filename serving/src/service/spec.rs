@@ -1,7 +1,7 @@
 //! What a service is told of its log, its snapshots and late events.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -86,11 +86,6 @@ impl SnapshotSpec {
     /// The folder of the snapshots of what was started from `artifact`.
     pub fn dir(&self, artifact: &Path) -> PathBuf {
         self.dir.clone().unwrap_or_else(|| beside(artifact, "snapshots"))
-    }
-
-    /// Seconds between snapshots, where time counts.
-    pub(crate) fn interval(&self) -> Option<Duration> {
-        (self.every_seconds > 0).then(|| Duration::from_secs(self.every_seconds))
     }
 }
 

@@ -75,7 +75,7 @@ impl Core {
         {
             let mut tail = self.line.tail();
             tail.next_seq = engine.position().log_seq;
-            tail.newest = engine.newest();
+            tail.newest = engine.history().newest();
         }
         self.readiness.set(Readiness::Ready);
         for group in to_apply {
