@@ -1,6 +1,7 @@
 //! A model and its history, asked and told in the user's own ids and times, by many at once.
 
 mod read;
+mod save;
 mod state;
 mod write;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
+use tempograph_kernels::Rows;
 
 use crate::features::EdgeStore;
 use crate::manifest::{ArtifactError, Manifest};
@@ -44,6 +46,7 @@ pub struct Engine {
     /// Held by the one who writes.
     turn: Mutex<()>,
     edges: Option<Arc<EdgeStore>>,
+    node_features: Option<Arc<dyn Rows>>,
     spaces: Workspaces,
 }
 
@@ -65,9 +68,17 @@ impl Engine {
     /// # Errors
     /// [`ArtifactError`] naming the file and what is wrong with it.
     pub fn open(dir: &Path) -> Result<Engine, ArtifactError> {
-        let Opened { manifest, model, history, names, edges } = open(dir)?;
+        let Opened { manifest, model, history, names, edges, nodes } = open(dir)?;
         let state = RwLock::new(State { history, names });
-        Ok(Engine { manifest, model: Served::of(model), state, turn: Mutex::default(), edges, spaces: Workspaces::default() })
+        Ok(Engine {
+            manifest,
+            model: Served::of(model),
+            state,
+            turn: Mutex::default(),
+            edges,
+            node_features: nodes,
+            spaces: Workspaces::default(),
+        })
     }
 
     /// What the artifact said of itself.
