@@ -127,7 +127,7 @@ fn request(course: &Course, event: Event) -> Result<NewEvent> {
         _ => Number::from_f64(unit.from_ticks(event.time)).context("a time is a number")?,
     };
     let features = course.features.edges.as_ref().map(|rows| rows.row(event.id.0).to_vec());
-    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features })
+    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features, id: None })
 }
 
 fn query(course: &Course, event: Event) -> PairQuery {

@@ -110,6 +110,7 @@ impl World {
             time: self.time(i),
             label: log.label()[i],
             features: log.features().map(|rows| rows.row(i as u64).to_vec()),
+            id: None,
         };
         range.map(tell).collect()
     }
