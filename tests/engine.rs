@@ -75,7 +75,7 @@ fn requests(seed: u64, ordered: bool) -> Vec<Request> {
 
 fn event(src: u64, dst: u64, time: i64, draw: &mut RandomNumbers) -> NewEvent {
     let features = (0..WIDTHS.edge).map(|_| draw.below(100) as f32 / 50.0 - 1.0).collect();
-    NewEvent { src, dst, time: time.into(), label: 0.0, features: Some(features) }
+    NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: Some(features) }
 }
 
 /// What a client is answered: numbers to the bit, and as of when.

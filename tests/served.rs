@@ -58,7 +58,7 @@ fn tell(set: &Dataset, event: usize) -> NewEvent {
     let (log, ids) = (&set.log, &set.ids);
     let features = log.features().map(|rows| rows.row(event as u64).to_vec());
     let time = log.time()[event].0.into();
-    NewEvent { src: ids.own(log.src()[event]), dst: ids.own(log.dst()[event]), time, label: log.label()[event], features }
+    NewEvent { src: ids.own(log.src()[event]), dst: ids.own(log.dst()[event]), time, label: log.label()[event], features, id: None }
 }
 
 fn bits(history: &History) -> Vec<u32> {

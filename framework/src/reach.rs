@@ -16,13 +16,13 @@ pub struct Reach {
 impl Reach {
     /// Makes ready for a history as it stands.
     pub fn prepare(&mut self, history: &History) {
-        self.present.refill(history.nodes(), || history.pending.iter().copied());
+        self.present.refill(history.nodes(), || history.graph.pending.iter().copied());
     }
 
     /// Whether anything that is shown of `node` at `time` — its memory, its neighbours, theirs, over as many `hops` — has changed after
     /// `version`. Called on the history this was [prepared](Self::prepare) for, with nothing observed since.
     pub fn since(&self, history: &History, node: NodeId, time: Timestamp, hops: usize, version: u64) -> bool {
-        let moment = match history.needs.lookup {
+        let moment = match history.needs().lookup {
             Lookup::Ordered => Moment::Place(time, EventId(u64::MAX)),
             Lookup::Exact | Lookup::Batch => Moment::Time(time),
         };
@@ -33,12 +33,13 @@ impl Reach {
         if history.changed_after(node, version) {
             return true;
         }
-        let mut neighbours = history.newest_links(node, moment, &self.present).take(if hops > 0 { history.needs.neighbours } else { 0 });
+        let mut neighbours =
+            history.graph.newest_links(node, moment, &self.present).take(if hops > 0 { history.needs().neighbours } else { 0 });
         neighbours.any(|link| self.since_moment(history, link.node, moment, hops - 1, version))
     }
 
     /// The neighbours of `node` as a query at `time` is shown them, newest first.
     pub fn neighbours<'a>(&'a self, history: &'a History, node: NodeId, time: Timestamp) -> impl Iterator<Item = NodeId> + 'a {
-        history.newest_links(node, Moment::Time(time), &self.present).take(history.needs.neighbours).map(|link| link.node)
+        history.graph.newest_links(node, Moment::Time(time), &self.present).take(history.needs().neighbours).map(|link| link.node)
     }
 }

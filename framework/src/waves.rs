@@ -37,7 +37,7 @@ impl Waves {
     /// of its sender, that too.
     fn conflicts(&self, history: &History, node: NodeId) -> bool {
         let writes = |node| self.places.of(node, &self.touched).is_some();
-        let reads_other = history.needs.mail.other == OtherMemory::AtRead;
-        writes(node) || (reads_other && history.mailbox.waiting(node).iter().any(|mail| writes(mail.other)))
+        let reads_other = history.needs().mail.other == OtherMemory::AtRead;
+        writes(node) || (reads_other && history.memories.mailbox.waiting(node).iter().any(|mail| writes(mail.other)))
     }
 }

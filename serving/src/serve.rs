@@ -22,6 +22,9 @@ pub enum ServeError {
     /// The artifact cannot be opened.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The log, the snapshots or their settings will not do.
+    #[error(transparent)]
+    Service(#[from] crate::ServiceError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {

@@ -152,7 +152,7 @@ fn a_time_left_out_is_just_after_the_newest_event() {
     let at = |time: i64| PairQuery { time: Some(time.into()), ..now(1, 2) };
     let t = newest(&world);
     assert_eq!(server.scores(&[now(1, 2)], &[]), server.scores(&[at(t + 1)], &[]));
-    let shown = NewEvent { src: 1, dst: 2, time: (t + 50).into(), label: 0.0, features: None };
+    let shown = NewEvent { src: 1, dst: 2, time: (t + 50).into(), label: 0.0, features: None, id: None };
     assert_eq!(server.scores(&[now(1, 2)], std::slice::from_ref(&shown)), server.scores(&[at(t + 51)], &[shown]));
 }
 
@@ -163,7 +163,7 @@ fn a_new_node_appears_with_its_first_event() {
     let before = server.engine.history().nodes();
     // 500 is new on both sides, which makes two nodes; nobody knows it before.
     assert_eq!(server.post("/v1/score", &json!({ "queries": [now(500, 500)] })).0, 404);
-    let event = NewEvent { src: 500, dst: 500, time: newest(&world).into(), label: 0.0, features: Some(vec![0.5, -0.5]) };
+    let event = NewEvent { src: 500, dst: 500, time: newest(&world).into(), label: 0.0, features: Some(vec![0.5, -0.5]), id: None };
     let answer = server.tell(&[event], "event");
     assert_eq!((&answer["applied"], &answer["log_seq"]), (&json!(1), &json!(SEEN + 1)));
     assert_eq!(server.engine.history().nodes(), before + 2);

@@ -43,7 +43,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
 
 fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
     let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &course);
+    data::resolve(&mut spec, &mut course)?;
     let trained = course.split.train.end.min(args.steps * spec.train.batch);
     course.split.train.end = trained;
     let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
@@ -76,7 +76,16 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
-    let fit = Fit { course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
+    let fit = Fit {
+        course,
+        train: &train,
+        parallel: &spec.parallel,
+        eval: &spec.eval,
+        seed: spec.seed,
+        files: nowhere,
+        resume: false,
+        stop: &stop,
+    };
     let mut trained = trainee(spec, course, Device::Cpu)?;
     fit.train_once(&mut *trained, &mut Unwatched)?;
     let mut history = course.history(trained.needs());
@@ -118,7 +127,7 @@ fn request(course: &Course, event: Event) -> Result<NewEvent> {
         _ => Number::from_f64(unit.from_ticks(event.time)).context("a time is a number")?,
     };
     let features = course.features.edges.as_ref().map(|rows| rows.row(event.id.0).to_vec());
-    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features })
+    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features, id: None })
 }
 
 fn query(course: &Course, event: Event) -> PairQuery {

@@ -14,7 +14,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
-use tempograph_kernels::Rows;
 
 use crate::features::EdgeStore;
 use crate::manifest::{ArtifactError, Manifest};
@@ -59,7 +58,6 @@ pub struct Engine {
     kept: Option<Mutex<Kept>>,
     counts: Counts,
     edges: Option<Arc<EdgeStore>>,
-    node_features: Option<Arc<dyn Rows>>,
     spaces: Workspaces,
 }
 
@@ -90,7 +88,7 @@ impl Engine {
     /// As [`open`](Engine::open); [`ArtifactError::Inconsistent`] for a spec that will not do.
     pub fn open_with(dir: &Path, spec: &EngineSpec) -> Result<Engine, ArtifactError> {
         spec.check().map_err(|fact| ArtifactError::Inconsistent { fact })?;
-        let Opened { manifest, model, mut history, names, edges, nodes } = open(dir)?;
+        let Opened { manifest, model, mut history, names, edges } = open(dir)?;
         let (model, mut spec) = (Served::of(model), spec.clone());
         if matches!(model, Served::Tensors(_)) {
             spec.strategy = Strategy::Full;
@@ -109,7 +107,6 @@ impl Engine {
             kept,
             counts: Counts::default(),
             edges,
-            node_features: nodes,
             spaces: Workspaces::default(),
         })
     }

@@ -1,6 +1,6 @@
 //! What a server asks beside a forward pass.
 
-use tempograph_framework::Pair;
+use tempograph_framework::{Answer, Pair};
 
 use super::{SliceTgn, SliceWork};
 
@@ -16,7 +16,9 @@ impl SliceTgn {
         for (row, numbers) in embeddings.chunks_exact(width).enumerate() {
             work.embeddings.row_mut(row).copy_from_slice(numbers);
         }
-        self.score_rows(pairs, |row| row, &[], work);
+        let SliceWork { answer: Answer { scores, .. }, embeddings, decoder, .. } = work;
+        scores.resize(pairs.len(), 0.0);
+        decoder.score(self.decoder(), pairs.iter().map(|pair| [pair.src, pair.dst]), &[], embeddings, scores);
     }
 
     /// Width `O` of an embedding.
