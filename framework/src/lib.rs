@@ -32,6 +32,7 @@ mod dataset;
 mod draw;
 mod events;
 mod facts;
+mod forget;
 mod graph;
 mod history;
 #[cfg(test)]
@@ -54,6 +55,7 @@ mod present;
 mod queries;
 mod reach;
 mod read_mail;
+mod retract;
 mod slice_model;
 mod snapshot;
 mod static_memory;
