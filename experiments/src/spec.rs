@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tempograph_framework::nearest;
 use tempograph_models::TgnSpec;
-use tempograph_trainers::{EvalSpec, TrainSpec};
+use tempograph_trainers::{EvalSpec, ParallelSpec, TrainSpec};
 
 /// What a spec file says. Every key has a default but `data.path`; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct RunSpec {
     /// Training.
     #[serde(default)]
     pub train: TrainSpec,
+    /// How trainers share the work.
+    #[serde(default)]
+    pub parallel: ParallelSpec,
     /// Evaluation.
     #[serde(default)]
     pub eval: EvalSpec,
@@ -145,7 +148,9 @@ impl RunSpec {
     }
 
     fn checked(self) -> Result<RunSpec> {
-        let wrong = [self.tgn().check(), self.train.check(), self.eval.check(), self.data.check()].into_iter().find_map(Result::err);
+        let wrong = [self.tgn().check(), self.train.check(), self.parallel.check(), self.eval.check(), self.data.check()]
+            .into_iter()
+            .find_map(Result::err);
         match wrong {
             Some(wrong) => bail!(wrong),
             None => Ok(self),

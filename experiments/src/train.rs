@@ -13,7 +13,7 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Heuristic;
 use tempograph_trainers::{
     Board, Course, Evaluation, Examination, Examinee, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status,
-    Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
+    Timeline, Trace, Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
 };
 
 use crate::data;
@@ -48,6 +48,9 @@ pub struct TrainArgs {
     /// Replace a run that is there already.
     #[arg(long)]
     force: bool,
+    /// Write which stage worked on which batch when, in Chrome's trace format (open it at ui.perfetto.dev).
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print the report as JSON on standard output and nothing else.
     #[arg(long)]
     json: bool,
@@ -131,9 +134,28 @@ impl TrainRun<'_> {
 
         let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
         let mut board = Board::new(&self.files.board(), 10);
-        let (files, stop) = (self.files.clone(), self.stop);
-        let fit = Fit { course: &course, train: &spec.train, eval: &spec.eval, seed: spec.seed, files, resume: self.args.resume, stop };
+        let (files, stop, trace) = (self.files.clone(), self.stop, self.trace()?);
+        let fit = Fit {
+            course: &course,
+            train: &spec.train,
+            parallel: &spec.parallel,
+            eval: &spec.eval,
+            seed: spec.seed,
+            files,
+            resume: self.args.resume,
+            stop,
+            trace: trace.clone(),
+        };
         let outcome = fit.run(&mut *model, &mut All(vec![&mut terminal, &mut board]))?;
+        if let (Some(trace), Some(path)) = (trace, &self.args.trace) {
+            let timeline = trace.finish().and_then(|()| Timeline::read(path));
+            let (all, hidden) = timeline.with_context(|| format!("cannot write the trace {}", path.display()))?.hidden();
+            terminal.done();
+            self.say(&format!(
+                "{all:.1} s of sampling and gathering, {:.1} % beside the training",
+                100.0 * hidden / all.max(f64::MIN_POSITIVE)
+            ));
+        }
         let (finished, fitted) = match outcome {
             Outcome::Finished(fitted) => (true, fitted),
             Outcome::Stopped(fitted) => (false, fitted),
@@ -160,6 +182,11 @@ impl TrainRun<'_> {
             println!("{}", serde_json::to_string_pretty(&report)?);
         }
         Ok(())
+    }
+
+    fn trace(&self) -> Result<Option<Arc<Trace>>> {
+        let create = |path: &PathBuf| Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()));
+        Ok(self.args.trace.as_ref().map(create).transpose()?.map(Arc::new))
     }
 
     /// The kept model on the test split under every rule, and the floors beside it. `before` has seen all that precedes the split.
@@ -225,6 +252,9 @@ impl TrainRun<'_> {
             data: data::report(course),
             parameters,
             epochs: Vec::new(),
+            steps: 0,
+            weights_sha256: None,
+            history_sha256: None,
             best_epoch: None,
             test: None,
             test_by_rule: BTreeMap::new(),
@@ -252,6 +282,8 @@ impl TrainRun<'_> {
 fn take(report: &mut Report, fitted: Fitted) {
     report.best_epoch = fitted.best.map(|mark| mark.epoch);
     report.epochs = fitted.epochs;
+    report.steps = fitted.steps;
+    (report.weights_sha256, report.history_sha256) = (Some(fitted.weights_sha256), Some(fitted.history_sha256));
     report.seconds = fitted.seconds;
     report.history_bytes = fitted.history_bytes;
 }

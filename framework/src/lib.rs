@@ -57,6 +57,7 @@ mod store;
 mod synthetic;
 mod tcsr;
 mod view;
+mod view_store;
 mod weights;
 
 pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};

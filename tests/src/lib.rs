@@ -16,7 +16,8 @@ use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{Attention, Embedding, FeatureWidths, Message, Tgn, TgnSpec, Updater};
 use tempograph_trainers::{
-    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, RunFiles, Stages, StepRecord, Taped, TrainSpec, Trainee, Watch,
+    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages, StepRecord, Taped,
+    TrainSpec, Trainee, Watch,
 };
 use toy::{Toy, ToyModule};
 
@@ -141,6 +142,8 @@ pub struct Runner<'a> {
     pub maker: &'a Maker,
     /// How it is trained.
     pub train: &'a TrainSpec,
+    /// How the work is shared.
+    pub parallel: &'a ParallelSpec,
     /// Where it is kept.
     pub folder: &'a Path,
 }
@@ -150,7 +153,17 @@ impl Runner<'_> {
     pub fn sit(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
         let stop = stopper.flag.clone();
         let files = RunFiles { folder: self.folder.to_path_buf() };
-        let fit = Fit { course: self.course, train: self.train, eval: &examination(), seed: 3, files, resume, stop: &stop };
+        let fit = Fit {
+            course: self.course,
+            train: self.train,
+            parallel: self.parallel,
+            eval: &examination(),
+            seed: 3,
+            files,
+            resume,
+            stop: &stop,
+            trace: None,
+        };
         fit.run(&mut *(self.maker)(&self.course.dataset), stopper).unwrap()
     }
 
@@ -189,6 +202,7 @@ pub struct Traces {
 fn timeless(mut report: EpochReport) -> EpochReport {
     (report.train.seconds, report.train.events_per_second, report.val.seconds) = (0.0, 0.0, 0.0);
     report.train.stages = Stages::default();
+    report.train.prefetch = PrefetchReport::default();
     report
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{LinkMetrics, Lookup, write_whole};
 
-use crate::{Evaluation, Stages};
+use crate::{Evaluation, PrefetchReport, Stages};
 
 /// Version of the report's form. It rises when a field changes its meaning or goes; new fields leave it.
 pub const REPORT_SCHEMA: u32 = 1;
@@ -38,6 +38,15 @@ pub struct Report {
     pub parameters: usize,
     /// One for each epoch done.
     pub epochs: Vec<EpochReport>,
+    /// Steps taken.
+    #[serde(default)]
+    pub steps: u64,
+    /// SHA-256 of the weights after the last step, in hexadecimal.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
+    /// SHA-256 of all histories after the last step, in hexadecimal.
+    #[serde(default)]
+    pub history_sha256: Option<String>,
     /// The epoch, counted from 1, whose weights were kept.
     pub best_epoch: Option<usize>,
     /// The kept weights on the test split, under the first of the spec's rules.
@@ -92,6 +101,9 @@ pub struct DataReport {
 pub struct EpochReport {
     /// Counted from 1.
     pub epoch: usize,
+    /// Steps taken until its end.
+    #[serde(default)]
+    pub steps: u64,
     /// Training.
     pub train: TrainReport,
     /// Validation afterwards.
@@ -113,6 +125,9 @@ pub struct TrainReport {
     pub lr: f64,
     /// Where the time went.
     pub stages: Stages,
+    /// What was made ready ahead, and how stale the memories were; nothing without `parallel.prefetch`.
+    #[serde(default)]
+    pub prefetch: PrefetchReport,
 }
 
 /// A heuristic on the test split.

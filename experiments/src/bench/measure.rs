@@ -54,7 +54,17 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     let begun = Instant::now();
     warm(&mut *model, &mut history, &course.dataset.log, 0..from, spec.train.batch, &stop)?;
     let warm_seconds = begun.elapsed().as_secs_f64();
-    let fit = Fit { course: &course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
+    let fit = Fit {
+        course: &course,
+        train: &train,
+        parallel: &spec.parallel,
+        eval: &spec.eval,
+        seed: spec.seed,
+        files: nowhere,
+        resume: false,
+        stop: &stop,
+        trace: None,
+    };
     let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch));
     fit.train_after(&mut *model, history, &mut run)?;
     run.measured(warm_seconds)

@@ -76,7 +76,17 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
-    let fit = Fit { course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
+    let fit = Fit {
+        course,
+        train: &train,
+        parallel: &spec.parallel,
+        eval: &spec.eval,
+        seed: spec.seed,
+        files: nowhere,
+        resume: false,
+        stop: &stop,
+        trace: None,
+    };
     let mut trained = trainee(spec, course, Device::Cpu)?;
     fit.train_once(&mut *trained, &mut Unwatched)?;
     let mut history = course.history(trained.needs());
