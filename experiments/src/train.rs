@@ -124,9 +124,9 @@ struct TrainRun<'a> {
 
 impl TrainRun<'_> {
     fn on(&self, mut spec: RunSpec, device: Device) -> Result<()> {
-        let course = data::open(&spec.data)?;
+        let mut course = data::open(&spec.data)?;
+        data::resolve(&mut spec, &mut course)?;
         make_folder(self.files, &spec, self.args)?;
-        data::resolve(&mut spec, &course);
         let mut model = trainee(&spec, &course, device)?;
         let mut report = self.blank_report(&spec, &course, model.size())?;
         self.say(&introduction(&report));

@@ -30,6 +30,8 @@ pub struct Features {
     pub edges: Option<Arc<dyn Rows>>,
     /// `F` columns by node.
     pub nodes: Option<Arc<dyn Rows>>,
+    /// Static memory, `S` columns by node.
+    pub static_memory: Option<Arc<dyn Rows>>,
 }
 
 /// Why a batch could not happen.
@@ -194,5 +196,6 @@ impl Features {
     pub fn show_in(&self, view: &mut View) {
         view.edge_features.clone_from(&self.edges);
         view.node_features.clone_from(&self.nodes);
+        view.static_memory.clone_from(&self.static_memory);
     }
 }

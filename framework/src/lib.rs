@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod adjacency;
+mod captured;
 mod column;
 mod dataset;
 mod draw;
@@ -53,6 +54,7 @@ mod queries;
 mod read_mail;
 mod slice_model;
 mod snapshot;
+mod static_memory;
 mod store;
 mod synthetic;
 mod tcsr;
@@ -60,6 +62,7 @@ mod view;
 mod view_store;
 mod weights;
 
+pub use captured::{Captured, captured};
 pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
 pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use events::{Batch, Event, EventLog, LogError};
@@ -78,6 +81,7 @@ pub use parameters::{Parameter, Parameters};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
 pub use slice_model::{Answer, SliceModel};
+pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};

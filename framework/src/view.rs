@@ -32,6 +32,8 @@ pub struct View {
     pub edge_features: Option<Arc<dyn Rows>>,
     /// Node features by node, where the set has any.
     pub node_features: Option<Arc<dyn Rows>>,
+    /// Static memory by node, where the model reads any.
+    pub static_memory: Option<Arc<dyn Rows>>,
     pub(crate) work: Work,
 }
 

@@ -43,8 +43,8 @@ impl View {
         let depth = store.take_len::<u64>("hops", 1)?[0];
         let hops = (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
         let pairs = restore_pairs(&mut store)?;
-        let Features { edges, nodes: node_features } = features.clone();
-        Ok(View { version, memory_version, nodes, mail, hops, roots, pairs, edge_features: edges, node_features, ..View::default() })
+        let Features { edges: edge_features, nodes: node_features, static_memory } = features.clone();
+        Ok(View { version, memory_version, nodes, mail, hops, roots, pairs, edge_features, node_features, static_memory, ..View::default() })
     }
 }
 

@@ -90,6 +90,9 @@ pub struct DataReport {
     pub edge_features: usize,
     /// Columns of node features.
     pub node_features: usize,
+    /// Width of the static memory the model reads; 0 for none.
+    #[serde(default)]
+    pub static_memory: usize,
     /// First events of validation and of test.
     pub split: [usize; 2],
     /// Validation and test events that touch a node unseen in training.

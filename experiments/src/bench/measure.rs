@@ -41,7 +41,7 @@ pub(super) fn once(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured
 fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     let mut spec = spec.clone();
     let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &course);
+    data::resolve(&mut spec, &mut course)?;
     course.split.train = from..course.split.train.end.min(from + steps * spec.train.batch);
     if course.split.train.is_empty() {
         bail!("there is no event {from} to train on");
