@@ -44,7 +44,19 @@ impl View {
         let hops = (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
         let pairs = restore_pairs(&mut store)?;
         let Features { edges: edge_features, nodes: node_features, static_memory } = features.clone();
-        Ok(View { version, memory_version, nodes, mail, hops, roots, pairs, edge_features, node_features, static_memory, ..View::default() })
+        Ok(View {
+            version,
+            memory_version,
+            nodes,
+            mail,
+            hops,
+            roots,
+            pairs,
+            edge_features,
+            node_features,
+            static_memory,
+            ..View::default()
+        })
     }
 }
 
