@@ -24,6 +24,7 @@ mod model;
 pub mod new;
 pub mod plan;
 pub mod prepare;
+pub mod pretrain;
 mod progress;
 mod runs;
 pub mod serve;

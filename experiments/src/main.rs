@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tempograph_experiments::allocations::Counting;
-use tempograph_experiments::{bench, device, eval, export, fetch, new, plan, prepare, serve, train};
+use tempograph_experiments::{bench, device, eval, export, fetch, new, plan, prepare, pretrain, serve, train};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -33,6 +33,7 @@ enum Command {
     Prepare(prepare::PrepareArgs),
     Fetch(fetch::FetchArgs),
     Plan(plan::PlanArgs),
+    Pretrain(pretrain::PretrainArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Export(export::ExportArgs),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Pretrain(args) => pretrain::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
