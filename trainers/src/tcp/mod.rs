@@ -33,7 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// [`ExchangeError::Meeting`] if not all come within `patience`, or one runs something else.
-pub fn over_tcp(launch: &Launch, run: &str, patience: Duration) -> Result<Box<dyn Exchange + Send>, ExchangeError> {
+pub fn over_tcp(launch: &Launch, run: &str, patience: Duration) -> Result<Box<dyn Exchange>, ExchangeError> {
     Ok(Box::new(Over(Tcp::meet(launch, run, patience)?)))
 }
 
