@@ -22,6 +22,10 @@ mod launch;
 mod learn;
 mod loss;
 mod mesh;
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod pipeline;
 mod plan;
 #[cfg(test)]
@@ -47,6 +51,10 @@ pub use fit::{Course, Fit, Fitted, Outcome, Part, Watch};
 pub use launch::{Launch, Meeting};
 pub use learn::StepRecord;
 pub use loss::{link_loss, link_loss_on_slices};
+#[cfg(feature = "mpi")]
+pub use mpi::over_mpi;
+#[cfg(feature = "cuda")]
+pub use nccl::over_nccl;
 pub use plan::{Lane, Plan, Stand, Turn};
 pub use propose::{Facts, NoProposal, Proposal, propose};
 pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};

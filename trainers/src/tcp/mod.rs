@@ -87,6 +87,12 @@ impl Tcp {
         Ok(Tcp { rank, writers, inbox, stopped: None, _beating: beating })
     }
 
+    /// The process that was lost first, if any.
+    #[cfg(feature = "cuda")]
+    pub fn lost(&self) -> Option<ExchangeError> {
+        self.inbox.lost().map(|lost| self.gone(lost))
+    }
+
     fn gone(&self, Lost { rank, how }: Lost) -> ExchangeError {
         ExchangeError::Gone { rank, world: self.world(), how }
     }
