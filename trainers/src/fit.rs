@@ -191,6 +191,21 @@ impl Fit<'_> {
     }
 }
 
+impl Fit<'_> {
+    /// What to go on from, if anything: the first process reads it for all.
+    fn checkpoint(&self, exchange: &mut dyn Exchange) -> Result<Option<Store>, TrainError> {
+        let path = self.files.checkpoint();
+        let own = if self.resume && exchange.rank() == 0 && path.exists() { Some(Store::read(&path)?) } else { None };
+        if !self.resume || exchange.world() == 1 {
+            return Ok(own);
+        }
+        let told = own.map(|store| store.to_bytes()).transpose();
+        let told = told.map_err(|source| StoreError::Format { path: path.clone(), source })?.unwrap_or_default();
+        let told = exchange.share(0..exchange.world(), &told)?.swap_remove(0);
+        Ok(if told.is_empty() { None } else { Some(Store::from_bytes(&told, &path)?) })
+    }
+}
+
 /// A run from its start, or from a checkpoint, to its end or the next stop.
 struct Sitting<'a> {
     fit: &'a Fit<'a>,
@@ -216,8 +231,7 @@ impl<'a> Sitting<'a> {
         let mut lanes = Lanes::new(fit, trainee.needs(), exchange.rank(), exchange.world())?;
         let mut progress = Progress::start(data.clone(), plan);
         let path = fit.files.checkpoint();
-        if fit.resume && path.exists() {
-            let mut store = Store::read(&path)?;
+        if let Some(mut store) = fit.checkpoint(exchange)? {
             progress = take_up(&path, &mut store, trainee)?;
             if progress.data != data {
                 return Err(TrainError::OtherData { path, found: progress.data, expected: data });
