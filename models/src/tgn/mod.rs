@@ -17,12 +17,16 @@
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer.
 mod cost;
 mod decoder;
+#[cfg(feature = "cube")]
+mod device;
 mod embedding;
 mod memory;
 mod slices;
 mod spec;
 
 pub use cost::{HopSizes, StepCost, StepSizes, step_cost};
+#[cfg(feature = "cube")]
+pub use device::{DeviceTgn, NotOnDevice};
 pub use slices::{SliceTgn, SliceWork};
 pub use spec::{Attention, Embedding, Message, Precision, TgnSpec, TimeInit, Updater};
 
