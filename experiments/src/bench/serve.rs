@@ -43,17 +43,17 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
 
 fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
     let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &course);
+    data::resolve(&mut spec, &mut course)?;
     let trained = course.split.train.end.min(args.steps * spec.train.batch);
     course.split.train.end = trained;
     let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
     eprintln!("training on {trained} events");
     export(&spec, &course, &folder.0)?;
-    let mut engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
+    let engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
     let wanted = args.events.first().copied().unwrap_or(EVENTS);
     let events = trained..course.dataset.log.len().min(trained + wanted);
     eprintln!("serving {} events", events.len());
-    let served = serve(&mut engine, &course, events)?;
+    let served = serve(&engine, &course, events)?;
     show(args, &spec, &served)
 }
 
@@ -76,7 +76,16 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
-    let fit = Fit { course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
+    let fit = Fit {
+        course,
+        train: &train,
+        parallel: &spec.parallel,
+        eval: &spec.eval,
+        seed: spec.seed,
+        files: nowhere,
+        resume: false,
+        stop: &stop,
+    };
     let mut trained = trainee(spec, course, Device::Cpu)?;
     fit.train_once(&mut *trained, &mut Unwatched)?;
     let mut history = course.history(trained.needs());
@@ -88,7 +97,7 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
 }
 
 /// Observes each event and scores its pair just after it. The first tenth warms the engine and is not among what is returned.
-fn serve(engine: &mut Engine, course: &Course, events: std::ops::Range<usize>) -> Result<Vec<Served>> {
+fn serve(engine: &Engine, course: &Course, events: std::ops::Range<usize>) -> Result<Vec<Served>> {
     let warm = events.len() / 10;
     let (mut served, mut scores) = (Vec::with_capacity(events.len()), Vec::new());
     for (i, event) in course.dataset.log.batch(events).events().enumerate() {
@@ -118,7 +127,7 @@ fn request(course: &Course, event: Event) -> Result<NewEvent> {
         _ => Number::from_f64(unit.from_ticks(event.time)).context("a time is a number")?,
     };
     let features = course.features.edges.as_ref().map(|rows| rows.row(event.id.0).to_vec());
-    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features })
+    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features, id: None })
 }
 
 fn query(course: &Course, event: Event) -> PairQuery {

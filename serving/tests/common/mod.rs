@@ -5,12 +5,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, View, values};
+use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values};
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
@@ -42,7 +42,11 @@ impl World {
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
         let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
-        let features = Features { edges: set.log.features().cloned(), nodes };
+        let static_memory = spec.static_memory.on().map(|part| {
+            let values = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos()).collect();
+            Arc::new(Table::new(values, part.width).unwrap()) as Arc<dyn Rows>
+        });
+        let features = Features { edges: set.log.features().cloned(), nodes, static_memory };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
         let mut world = World { set, model, history, widths, folder: tempfile::tempdir().unwrap() };
         world.observe_all(0..SEEN, BATCH);
@@ -106,6 +110,7 @@ impl World {
             time: self.time(i),
             label: log.label()[i],
             features: log.features().map(|rows| rows.row(i as u64).to_vec()),
+            id: None,
         };
         range.map(tell).collect()
     }
@@ -135,14 +140,14 @@ pub fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 /// A server in this process, stopped when dropped.
 pub struct Running {
     pub address: SocketAddr,
-    pub engine: Arc<RwLock<Engine>>,
+    pub engine: Arc<Engine>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Running {
     pub fn start(engine: Engine) -> Running {
-        let engine = Arc::new(RwLock::new(engine));
+        let engine = Arc::new(engine);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
