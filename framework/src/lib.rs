@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod adjacency;
+mod ahead;
 mod captured;
 mod column;
 mod dataset;
@@ -53,6 +54,7 @@ mod places;
 mod prepare;
 mod present;
 mod queries;
+mod reach;
 mod read_mail;
 mod resident;
 mod slice_model;
@@ -63,6 +65,7 @@ mod synthetic;
 mod tcsr;
 mod view;
 mod view_store;
+mod waves;
 mod weights;
 
 pub use captured::{Captured, captured};
@@ -86,9 +89,11 @@ pub use parameters::{Parameter, Parameters};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
 pub use resident::ResidentModel;
+pub use reach::Reach;
 pub use slice_model::{Answer, SliceModel};
 pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};
+pub use waves::Waves;
 pub use weights::{Path, values, weights, with_weights};

@@ -58,7 +58,7 @@ mod serve;
 mod service;
 mod workspace;
 
-pub use engine::{Engine, Past};
+pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
 pub use log::{Act, Entry, Log, LogError, LogKind, LogSpec, MemoryLog};
