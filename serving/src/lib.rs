@@ -53,6 +53,7 @@ mod model;
 mod names;
 mod open;
 mod request;
+mod schedule;
 mod serve;
 mod workspace;
 
@@ -61,4 +62,5 @@ pub use export::Export;
 pub use features::EdgeStore;
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use schedule::{Answer, Body, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms};
 pub use serve::{ServeError, run, serve};
