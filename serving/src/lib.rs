@@ -54,6 +54,7 @@ mod model;
 mod names;
 mod open;
 mod request;
+mod schedule;
 mod serve;
 mod service;
 mod workspace;
@@ -64,6 +65,7 @@ pub use features::EdgeStore;
 pub use log::{Act, Entry, Log, LogError, LogKind, LogSpec, MemoryLog};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use schedule::{Answer, Body, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms};
 pub use serve::{ServeError, run, serve};
 pub use service::{
     Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
