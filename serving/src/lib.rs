@@ -62,5 +62,7 @@ pub use export::Export;
 pub use features::EdgeStore;
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
-pub use schedule::{Answer, Body, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms};
+pub use schedule::{
+    Answer, Arrival, Arrivals, Body, Fate, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms, simulate,
+};
 pub use serve::{ServeError, run, serve};
