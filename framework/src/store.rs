@@ -44,6 +44,8 @@ pub trait Element: bytemuck::Pod {
     fn wrap(values: Vec<Self>) -> Array;
     /// Unwraps them, if they are of this kind.
     fn unwrap(array: Array) -> Option<Vec<Self>>;
+    /// Borrows them, if they are of this kind.
+    fn borrow(array: &Array) -> Option<&[Self]>;
 }
 
 macro_rules! element {
@@ -52,6 +54,7 @@ macro_rules! element {
             const DTYPE: Dtype = Dtype::$variant;
             fn wrap(values: Vec<Self>) -> Array { Array::$variant(values) }
             fn unwrap(array: Array) -> Option<Vec<Self>> { if let Array::$variant(values) = array { Some(values) } else { None } }
+            fn borrow(array: &Array) -> Option<&[Self]> { if let Array::$variant(values) = array { Some(values) } else { None } }
         }
     )* };
 }
@@ -105,6 +108,11 @@ impl Store {
         let (name, shape) = (name.into(), shape.into());
         assert_eq!(shape.iter().product::<usize>(), values.len(), "values of `{name}` for shape {shape:?}");
         self.arrays.insert(name, (shape, T::wrap(values)));
+    }
+
+    /// The values of an array, if there is one of that name and kind.
+    pub fn get<T: Element>(&self, name: &str) -> Option<&[T]> {
+        T::borrow(&self.arrays.get(name)?.1)
     }
 
     /// Takes an array out.

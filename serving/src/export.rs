@@ -53,18 +53,16 @@ impl Export<'_> {
     /// [`ArtifactError`]; what stood at `dir` then still stands.
     pub fn write(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
         self.check()?;
-        let replaced = self.make_room(dir)?;
-        let fresh = sibling(dir, "partial");
-        let written = self.write_folder(&fresh).and_then(|manifest| {
-            open::open(&fresh)?;
-            put_in_place(&fresh, dir, replaced).map_err(ArtifactError::io(dir))?;
-            Ok(manifest)
-        });
-        if written.is_err() {
-            // The first error is the one to tell; what is left of the folder is only in the way.
-            let _ = fs::remove_dir_all(&fresh);
-        }
-        written
+        let history = self.history.to_store();
+        let parts = Parts {
+            manifest: self.manifest(),
+            spec: self.model.spec(),
+            weights: weights::<Cpu, _>(self.model),
+            ids: Names::of_dataset(self.dataset, self.history.seen() as usize).to_store(),
+            features: self.features(&history),
+            history,
+        };
+        parts.write(dir, self.replace)
     }
 
     /// Refuses parts that do not belong together.
@@ -86,42 +84,7 @@ impl Export<'_> {
         Err(ArtifactError::Inconsistent { fact })
     }
 
-    /// Whether an artifact at `dir` is to step aside.
-    fn make_room(&self, dir: &Path) -> Result<bool, ArtifactError> {
-        if !dir.exists() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
-            return Ok(false);
-        }
-        let replaceable = open::is_artifact(dir);
-        if replaceable && self.replace { Ok(true) } else { Err(ArtifactError::Occupied { path: dir.to_owned(), replaceable }) }
-    }
-
-    fn write_folder(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
-        fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
-        let spec = toml::to_string_pretty(&SpecFile { model: self.model.spec().clone() })
-            .map_err(|error| ArtifactError::Damaged { path: dir.join(SPEC), fact: error.to_string() })?;
-        write_file(&dir.join(SPEC), spec.as_bytes())?;
-        weights::<Cpu, _>(self.model).write(&dir.join(WEIGHTS))?;
-        Names::of_dataset(self.dataset, self.history.seen() as usize).to_store().write(&dir.join(IDS))?;
-        let history = self.history.to_store();
-        history.write(&dir.join(HISTORY))?;
-        let mut files = vec![SPEC, WEIGHTS, IDS, HISTORY];
-        if let Some(features) = self.features(history)? {
-            features.write(&dir.join(FEATURES))?;
-            files.push(FEATURES);
-        }
-        let facts = |name: &str| {
-            let path = dir.join(name);
-            FileFacts::of(&path).map(|facts| (name.to_string(), facts)).map_err(ArtifactError::io(&path))
-        };
-        let manifest = self.manifest(files.into_iter().map(facts).collect::<Result<_, _>>()?);
-        let mut text = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| ArtifactError::Damaged { path: dir.join(MANIFEST), fact: error.to_string() })?;
-        text.push(b'\n');
-        write_file(&dir.join(MANIFEST), &text)?;
-        Ok(manifest)
-    }
-
-    fn manifest(&self, files: BTreeMap<String, FileFacts>) -> Manifest {
+    fn manifest(&self) -> Manifest {
         let (set, spec) = (self.dataset, self.model.spec());
         Manifest {
             format: FORMAT.into(),
@@ -136,15 +99,15 @@ impl Export<'_> {
             nodes: set.nodes,
             sides: set.sides,
             widths: Widths { memory: spec.memory, time: spec.time, embedding: spec.width, edge: self.widths.edge, node: self.widths.node },
-            files,
+            files: BTreeMap::new(),
         }
     }
 
     /// The features a server may be asked for: those of all nodes, and of the events the history still refers to.
-    fn features(&self, history: Store) -> Result<Option<Store>, ArtifactError> {
+    fn features(&self, history: &Store) -> Option<Store> {
         let mut store = Store::default();
         if let (true, Some(rows)) = (self.widths.edge > 0, self.dataset.log.features()) {
-            let events = referred_to(history)?;
+            let events = referred_to(history);
             let values = events.iter().flat_map(|&event| rows.row(event)).copied().collect();
             store.put("edge.row", [events.len(), rows.width()], values);
             store.put("edge.event", [events.len()], events);
@@ -153,19 +116,81 @@ impl Export<'_> {
             store.put("node", [table.rows(), table.width()], table.values().to_vec());
         }
         let any = store.names().next().is_some();
-        Ok(any.then_some(store))
+        any.then_some(store)
     }
 }
 
-/// Events that stand in kept links, waiting mail or the newest tick, ascending.
-fn referred_to(mut history: Store) -> Result<Vec<u64>, ArtifactError> {
-    let mut events = Vec::new();
-    for name in ["mail.event", "link.event", "pending.id"] {
-        events.extend(history.take::<u64>(name)?.1);
+/// What the files of an artifact hold.
+pub(crate) struct Parts<'a> {
+    /// All of it but the files' sizes and checksums.
+    pub manifest: Manifest,
+    pub spec: &'a TgnSpec,
+    pub weights: Store,
+    pub ids: Store,
+    pub history: Store,
+    pub features: Option<Store>,
+}
+
+impl Parts<'_> {
+    /// Writes the folder `dir`, which appears whole or not at all, and only if it can be opened again. An artifact that stands there
+    /// is replaced if `replace` says so.
+    pub fn write(self, dir: &Path, replace: bool) -> Result<Manifest, ArtifactError> {
+        let replaced = make_room(dir, replace)?;
+        let fresh = sibling(dir, "partial");
+        let written = self.write_folder(&fresh).and_then(|manifest| {
+            open::open(&fresh)?;
+            put_in_place(&fresh, dir, replaced).map_err(ArtifactError::io(dir))?;
+            Ok(manifest)
+        });
+        if written.is_err() {
+            // The first error is the one to tell; what is left of the folder is only in the way.
+            let _ = fs::remove_dir_all(&fresh);
+        }
+        written
     }
+
+    fn write_folder(self, dir: &Path) -> Result<Manifest, ArtifactError> {
+        fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
+        let spec = toml::to_string_pretty(&SpecFile { model: self.spec.clone() })
+            .map_err(|error| ArtifactError::Damaged { path: dir.join(SPEC), fact: error.to_string() })?;
+        write_file(&dir.join(SPEC), spec.as_bytes())?;
+        let mut names = vec![SPEC];
+        let stores = [(WEIGHTS, Some(self.weights)), (IDS, Some(self.ids)), (HISTORY, Some(self.history)), (FEATURES, self.features)];
+        for (name, store) in stores {
+            if let Some(store) = store {
+                store.write(&dir.join(name))?;
+                names.push(name);
+            }
+        }
+        let facts = |name: &str| {
+            let path = dir.join(name);
+            FileFacts::of(&path).map(|facts| (name.to_string(), facts)).map_err(ArtifactError::io(&path))
+        };
+        let manifest = Manifest { files: names.into_iter().map(facts).collect::<Result<_, _>>()?, ..self.manifest };
+        let mut text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| ArtifactError::Damaged { path: dir.join(MANIFEST), fact: error.to_string() })?;
+        text.push(b'\n');
+        write_file(&dir.join(MANIFEST), &text)?;
+        Ok(manifest)
+    }
+}
+
+/// Whether an artifact at `dir` is to step aside.
+fn make_room(dir: &Path, replace: bool) -> Result<bool, ArtifactError> {
+    if !dir.exists() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Ok(false);
+    }
+    let replaceable = open::is_artifact(dir);
+    if replaceable && replace { Ok(true) } else { Err(ArtifactError::Occupied { path: dir.to_owned(), replaceable }) }
+}
+
+/// Events that stand in kept links, waiting mail or the newest tick, ascending.
+pub(crate) fn referred_to(history: &Store) -> Vec<u64> {
+    let of = |name| history.get::<u64>(name).unwrap_or_default();
+    let mut events: Vec<u64> = ["mail.event", "link.event", "pending.id"].into_iter().flat_map(of).copied().collect();
     events.sort_unstable();
     events.dedup();
-    Ok(events)
+    events
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {

@@ -1,7 +1,7 @@
 //! The engine over HTTP with JSON.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use axum::body::Bytes;
@@ -27,7 +27,7 @@ const LARGEST_BODY: usize = 16 << 20;
 /// What the routes share.
 #[derive(Debug)]
 pub(crate) struct Server {
-    engine: Arc<RwLock<Engine>>,
+    engine: Arc<Engine>,
     manifest: Manifest,
     /// Names the weights in every answer.
     model: String,
@@ -35,14 +35,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub fn new(engine: Arc<RwLock<Engine>>) -> Server {
+    pub fn new(engine: Arc<Engine>) -> Server {
         let metrics = Metrics::default();
-        let manifest = {
-            // An engine that broke off before is refused request by request.
-            let engine = engine.read().unwrap_or_else(PoisonError::into_inner);
-            metrics.stands_at(engine.position(), engine.history().nodes());
-            engine.manifest().clone()
-        };
+        metrics.stands_at(engine.position(), engine.nodes());
+        let manifest = engine.manifest().clone();
         Server { model: manifest.model_version(), manifest, metrics, engine }
     }
 }
@@ -86,11 +82,6 @@ impl Refusal {
     fn panicked() -> Refusal {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer broke off: this is a bug, and the server's log says where")
     }
-
-    /// A panic has left the engine half-way through an event.
-    fn broken() -> Refusal {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the engine broke off in the middle of an event; restart it from its artifact")
-    }
 }
 
 impl From<RequestError> for Refusal {
@@ -100,15 +91,9 @@ impl From<RequestError> for Refusal {
             RequestError::Late { .. } => StatusCode::CONFLICT,
             RequestError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             RequestError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            RequestError::NotFinite => StatusCode::INTERNAL_SERVER_ERROR,
+            RequestError::NotFinite | RequestError::Broken => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Refusal::new(status, error.to_string())
-    }
-}
-
-impl<T> From<PoisonError<T>> for Refusal {
-    fn from(_: PoisonError<T>) -> Refusal {
-        Refusal::broken()
     }
 }
 
@@ -169,11 +154,9 @@ struct EventsRequest {
 async fn events(State(server): State<Arc<Server>>, body: Body) -> Response {
     let answered = compute(server, move |server| {
         let request: EventsRequest = read(body)?;
-        let mut engine = server.engine.write()?;
-        engine.observe(&request.events, request.granularity).inspect_err(|error| count_late(server, error))?;
-        let position = engine.position();
+        let position = server.engine.observe(&request.events, request.granularity).inspect_err(|error| count_late(server, error))?;
         server.metrics.events.fetch_add(request.events.len() as u64, Ordering::Relaxed);
-        server.metrics.stands_at(position, engine.history().nodes());
+        server.metrics.stands_at(position, server.engine.nodes());
         Ok((json!({ "applied": request.events.len() }), position))
     });
     answered.await.unwrap_or_else(|refusal| match refusal.status.is_server_error() {
@@ -194,10 +177,9 @@ struct ScoreRequest {
 async fn score(State(server): State<Arc<Server>>, body: Body) -> Answered {
     compute(server, move |server| {
         let request: ScoreRequest = read(body)?;
-        let engine = server.engine.read()?;
-        let scores = engine.score(&request.queries, &request.during).inspect_err(|error| count_late(server, error))?;
-        let probabilities: Vec<f32> = scores.iter().copied().map(probability).collect();
-        Ok((json!({ "scores": scores, "probabilities": probabilities }), engine.position()))
+        let found = server.engine.score(&request.queries, &request.during).inspect_err(|error| count_late(server, error))?;
+        let probabilities: Vec<f32> = found.answer.iter().copied().map(probability).collect();
+        Ok((json!({ "scores": found.answer, "probabilities": probabilities }), found.position))
     })
     .await
 }
@@ -206,9 +188,8 @@ async fn score(State(server): State<Arc<Server>>, body: Body) -> Answered {
 async fn rank(State(server): State<Arc<Server>>, body: Body) -> Answered {
     compute(server, move |server| {
         let query: RankQuery = read(body)?;
-        let engine = server.engine.read()?;
-        let ranked = engine.rank(&query).inspect_err(|error| count_late(server, error))?;
-        Ok((json!({ "ranked": ranked }), engine.position()))
+        let found = server.engine.rank(&query).inspect_err(|error| count_late(server, error))?;
+        Ok((json!({ "ranked": found.answer }), found.position))
     })
     .await
 }
@@ -226,9 +207,8 @@ async fn embedding(State(server): State<Arc<Server>>, query: Result<Query<Embedd
     let Query(query) = query.map_err(|rejection| Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let (node, side, time) = embedding_of(&query)?;
     compute(server, move |server| {
-        let engine = server.engine.read()?;
-        let embedding = engine.embedding(node, side, time.as_ref()).inspect_err(|error| count_late(server, error))?;
-        Ok((json!({ "embedding": embedding }), engine.position()))
+        let found = server.engine.embedding(node, side, time.as_ref()).inspect_err(|error| count_late(server, error))?;
+        Ok((json!({ "embedding": found.answer }), found.position))
     })
     .await
 }
@@ -256,11 +236,7 @@ fn count_late(server: &Server, error: &RequestError) {
 
 /// `GET /v1/model`: the manifest, and where the engine stands.
 async fn model(State(server): State<Arc<Server>>) -> Answered {
-    compute(server, |server| {
-        let engine = server.engine.read()?;
-        Ok((json!({ "manifest": server.manifest, "nodes": engine.history().nodes() }), engine.position()))
-    })
-    .await
+    compute(server, |server| Ok((json!({ "manifest": server.manifest, "nodes": server.engine.nodes() }), server.engine.position()))).await
 }
 
 async fn live() -> Json<serde_json::Value> {
@@ -269,9 +245,8 @@ async fn live() -> Json<serde_json::Value> {
 
 /// Ready from the start, since an engine is opened before it listens, until a panic leaves it half-way through an event.
 async fn ready(State(server): State<Arc<Server>>) -> Response {
-    if server.engine.is_poisoned() {
-        let broken = Refusal::broken();
-        return Refusal { status: StatusCode::SERVICE_UNAVAILABLE, ..broken }.into_response();
+    if server.engine.is_broken() {
+        return Refusal { status: StatusCode::SERVICE_UNAVAILABLE, ..RequestError::Broken.into() }.into_response();
     }
     Json(json!({ "status": "ready" })).into_response()
 }

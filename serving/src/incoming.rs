@@ -62,14 +62,19 @@ impl Rules<'_> {
             let place = |field| Place::of(list, i, field);
             let time = ticks(self.unit, &event.time, place("time"))?;
             not_before(self.unit, newest, time, place("time"))?;
-            if !event.label.is_finite() {
-                return Err(RequestError::invalid(place("label"), "is not a finite 32-bit number"));
-            }
-            self.check_features(event.features.as_deref(), place("features"))?;
+            self.check_values(event, list, i)?;
             newest = Some(time);
             times.push(time);
         }
         Ok(())
+    }
+
+    /// Checks label and features of event `i` of `list`.
+    pub fn check_values(&self, event: &NewEvent, list: &str, i: usize) -> Result<(), RequestError> {
+        if !event.label.is_finite() {
+            return Err(RequestError::invalid(Place::of(list, i, "label"), "is not a finite 32-bit number"));
+        }
+        self.check_features(event.features.as_deref(), Place::of(list, i, "features"))
     }
 
     fn check_features(&self, features: Option<&[f32]>, place: Place<'_>) -> Result<(), RequestError> {

@@ -35,10 +35,10 @@
 //! let folder = std::env::temp_dir().join("tempograph-serving-example");
 //! Export { model: &model, history: &history, dataset: &dataset, widths, batch: 50, replace: true }.write(&folder)?;
 //!
-//! let mut engine = Engine::open(&folder)?;
-//! engine.observe(&[NewEvent { src: 1, dst: 2, time: 30.into(), label: 0.0, features: None }], Granularity::Event)?;
+//! let engine = Engine::open(&folder)?;
+//! engine.observe(&[NewEvent { src: 1, dst: 2, time: 30.into(), label: 0.0, features: None, id: None }], Granularity::Event)?;
 //! let scores = engine.score(&[PairQuery { src: 1, dst: 2, time: None }], &[])?;
-//! assert!(scores[0].is_finite());
+//! assert!(scores.answer[0].is_finite() && scores.position.log_seq == 1);
 //! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -47,6 +47,7 @@ mod export;
 mod features;
 mod http;
 mod incoming;
+mod log;
 mod manifest;
 mod metrics;
 mod model;
@@ -55,14 +56,21 @@ mod open;
 mod request;
 mod schedule;
 mod serve;
+mod service;
 mod workspace;
 
-pub use engine::Engine;
+pub use engine::{Engine, Past};
 pub use export::Export;
 pub use features::EdgeStore;
+pub use log::{Act, Entry, Log, LogError, LogKind, LogSpec, MemoryLog};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{
     Answer, Arrival, Arrivals, Body, Fate, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms, simulate,
 };
+pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use serve::{ServeError, run, serve};
+pub use service::{
+    Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
+    SnapshotSpec, Status, Ticket,
+};

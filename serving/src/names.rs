@@ -1,6 +1,6 @@
 //! The user's own ids of the nodes, growing as new ones appear.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tempograph_framework::{Dataset, NodeId, Side, Sides, Store, StoreError};
 
 /// Which node each of the user's ids is, and which nodes have been acted on so far.
@@ -16,7 +16,8 @@ pub(crate) struct Names {
     node_of: FxHashMap<(Side, u64), NodeId>,
     /// Nodes that were the destination of an event so far, in the order they first were.
     destinations: Vec<NodeId>,
-    acted_on: FxHashSet<NodeId>,
+    /// `[N]`, or shorter: whether each node is among them.
+    acted_on: Vec<bool>,
 }
 
 impl Names {
@@ -27,7 +28,7 @@ impl Names {
             side: Vec::new(),
             node_of: FxHashMap::default(),
             destinations: Vec::new(),
-            acted_on: FxHashSet::default(),
+            acted_on: Vec::new(),
         }
     }
 
@@ -95,11 +96,6 @@ impl Names {
         self.node_of.get(&(self.space(side), id)).copied()
     }
 
-    /// The node under the user's `id`, which is a new one if there is none yet.
-    pub fn find_or_add(&mut self, side: Side, id: u64) -> NodeId {
-        self.find(side, id).unwrap_or_else(|| self.add(side, id))
-    }
-
     /// The user's id of `node`.
     pub fn own(&self, node: NodeId) -> u64 {
         self.own[node.index()]
@@ -107,7 +103,10 @@ impl Names {
 
     /// Notes that `node` was the destination of an event.
     pub fn act_on(&mut self, node: NodeId) {
-        if self.acted_on.insert(node) {
+        if self.acted_on.len() <= node.index() {
+            self.acted_on.resize(node.index() + 1, false);
+        }
+        if !std::mem::replace(&mut self.acted_on[node.index()], true) {
             self.destinations.push(node);
         }
     }
@@ -122,7 +121,8 @@ impl Names {
         self.side.iter().position(|&side| side == Side::Source).map(|at| self.own[at])
     }
 
-    fn add(&mut self, side: Side, id: u64) -> NodeId {
+    /// Names the next node, which is returned.
+    pub fn add(&mut self, side: Side, id: u64) -> NodeId {
         let (node, side) = (NodeId(self.own.len() as u32), self.space(side));
         self.own.push(id);
         self.side.push(side);
@@ -130,8 +130,56 @@ impl Names {
         node
     }
 
-    fn space(&self, side: Side) -> Side {
+    /// The side whose name space an id of `side` is in.
+    pub fn space(&self, side: Side) -> Side {
         if self.bipartite { side } else { Side::Source }
+    }
+}
+
+/// Ids that are new in a request, with the numbers their nodes will have.
+///
+/// A node is named when its first event happens and not before, so that a read knows no id its position does not.
+#[derive(Debug, Default)]
+pub(crate) struct Newcomers {
+    /// Number of the first.
+    first: usize,
+    /// The event that names each first, and its id, in the order of their numbers.
+    ids: Vec<(u64, Side, u64)>,
+    node_of: FxHashMap<(Side, u64), NodeId>,
+    /// How many have been named.
+    named: usize,
+}
+
+impl Newcomers {
+    /// Holds nobody any more; those to come are numbered from `first`.
+    pub fn clear(&mut self, first: usize) {
+        self.first = first;
+        self.ids.clear();
+        self.node_of.clear();
+        self.named = 0;
+    }
+
+    /// The number of an id nobody is known by yet, which `event` names.
+    pub fn number(&mut self, event: u64, side: Side, id: u64) -> NodeId {
+        let next = NodeId((self.first + self.ids.len()) as u32);
+        let node = *self.node_of.entry((side, id)).or_insert(next);
+        if node == next {
+            self.ids.push((event, side, id));
+        }
+        node
+    }
+
+    /// Nodes there has to be room for, if there are any newcomers.
+    pub fn room(&self) -> Option<usize> {
+        (!self.ids.is_empty()).then_some(self.first + self.ids.len())
+    }
+
+    /// Those not named yet whom an event before `end` names, in the order of their numbers.
+    pub fn until(&mut self, end: u64) -> impl Iterator<Item = (Side, u64)> {
+        let waiting = &self.ids[self.named..];
+        let count = waiting.partition_point(|&(event, ..)| event < end);
+        self.named += count;
+        waiting[..count].iter().map(|&(_, side, id)| (side, id))
     }
 }
 
@@ -143,18 +191,23 @@ mod tests {
     fn a_new_source_and_a_new_destination_of_one_id_are_two_nodes_of_a_bipartite_set() {
         for (bipartite, nodes) in [(true, 2), (false, 1)] {
             let mut names = Names::none(bipartite);
-            let (src, dst) = (names.find_or_add(Side::Source, 7), names.find_or_add(Side::Destination, 7));
-            assert_eq!((names.len(), src == dst), (nodes, !bipartite));
-            assert_eq!((names.own(src), names.own(dst)), (7, 7));
-            assert_eq!(names.find_or_add(Side::Destination, 7), dst);
+            let mut newcomers = Newcomers::default();
+            let [src, dst] = [Side::Source, Side::Destination].map(|side| newcomers.number(3, names.space(side), 7));
+            assert_eq!((newcomers.room(), src == dst), (Some(nodes), !bipartite));
+            assert_eq!(newcomers.until(3).count(), 0, "their event has not happened");
+            for (side, id) in newcomers.until(4) {
+                names.add(side, id);
+            }
+            assert_eq!((names.len(), names.own(src), names.own(dst)), (nodes, 7, 7));
+            assert_eq!([Side::Source, Side::Destination].map(|side| names.find(side, 7)), [Some(src), Some(dst)]);
         }
     }
 
     #[test]
     fn names_survive_the_store() {
         let mut names = Names::none(true);
-        let dst = names.find_or_add(Side::Destination, 9);
-        names.find_or_add(Side::Source, 9);
+        let dst = names.add(Side::Destination, 9);
+        names.add(Side::Source, 9);
         names.act_on(dst);
         let back = Names::from_store(names.to_store(), true).unwrap();
         assert_eq!((back.find(Side::Destination, 9), back.find(Side::Source, 9)), (Some(NodeId(0)), Some(NodeId(1))));

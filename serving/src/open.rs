@@ -23,6 +23,7 @@ pub(crate) struct Opened {
     pub history: History,
     pub names: Names,
     pub edges: Option<Arc<EdgeStore>>,
+    pub nodes: Option<Arc<dyn Rows>>,
 }
 
 /// The part of the manifest that every version has.
@@ -47,7 +48,7 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     let mut features = if manifest.widths.edge + manifest.widths.node > 0 { Store::read(&path)? } else { Store::default() };
     let edges = read_edges(&mut features, &manifest).map_err(ArtifactError::array(&path))?;
     let nodes = read_nodes(&mut features, &manifest).map_err(ArtifactError::array(&path))?;
-    let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes };
+    let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes: nodes.clone() };
     let path = dir.join(HISTORY);
     let history = History::from_store(Store::read(&path)?, model.needs(), features).map_err(ArtifactError::array(&path))?;
     let newest = history.newest().map(|time| time.0);
@@ -63,7 +64,7 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     if names.len() != manifest.nodes {
         return Err(damaged(&path, format!("ids of {} nodes, but the manifest says {}", names.len(), manifest.nodes)));
     }
-    Ok(Opened { manifest, model, history, names, edges })
+    Ok(Opened { manifest, model, history, names, edges, nodes })
 }
 
 fn damaged(path: &Path, fact: String) -> ArtifactError {

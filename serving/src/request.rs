@@ -9,7 +9,7 @@ use tempograph_framework::{TimeUnit, Timestamp};
 /// Most events, pairs or candidates of one request.
 pub(crate) const MOST: usize = 50_000;
 
-/// An event as it is told: `{"src": 17, "dst": 4, "time": 1300.5, "label": 0, "features": [0.5, …]}`.
+/// An event as it is told: `{"src": 17, "dst": 4, "time": 1300.5, "label": 0, "features": [0.5, …], "id": "a81f"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewEvent {
@@ -25,6 +25,9 @@ pub struct NewEvent {
     /// Its features, `[E]`; left out where the model reads none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<f32>>,
+    /// The sender's own name for it, at most [`LONGEST_ID`](crate::LONGEST_ID) bytes: an event told again under one id happens once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// "Will `src` turn to `dst` at `time`?"
@@ -92,6 +95,15 @@ pub struct Position {
     pub version: u64,
 }
 
+/// What was asked for, and what was seen for it: all of it as of one position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered<T> {
+    /// What was asked for.
+    pub answer: T,
+    /// What it has seen.
+    pub position: Position,
+}
+
 /// Why a request is refused. Nothing of it has been applied.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RequestError {
@@ -134,6 +146,9 @@ pub enum RequestError {
     /// Weights or memories have gone wrong.
     #[error("the model's answer is not a finite number")]
     NotFinite,
+    /// A write has broken off by a panic.
+    #[error("the engine broke off in the middle of an event; restart it from its artifact")]
+    Broken,
 }
 
 impl RequestError {

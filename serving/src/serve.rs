@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -22,6 +22,9 @@ pub enum ServeError {
     /// The artifact cannot be opened.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The log, the snapshots or their settings will not do.
+    #[error(transparent)]
+    Service(#[from] crate::ServiceError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -49,7 +52,7 @@ pub fn serve(artifact: &Path, listen: SocketAddr) -> Result<(), ServeError> {
         // A server goes on when nobody reads what it says.
         let _ = writeln!(io::stdout(), "{}", greeting(&engine, listener.local_addr()?));
         let stop = stop_signal()?;
-        run(listener, Arc::new(RwLock::new(engine)), stop).await?;
+        run(listener, Arc::new(engine), stop).await?;
         Ok(())
     })
 }
@@ -59,11 +62,7 @@ pub fn serve(artifact: &Path, listen: SocketAddr) -> Result<(), ServeError> {
 ///
 /// # Errors
 /// What the system says when the listener breaks.
-pub async fn run(
-    listener: TcpListener,
-    engine: Arc<RwLock<Engine>>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+pub async fn run(listener: TcpListener, engine: Arc<Engine>, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     let (stopping, stopped) = oneshot::channel();
     let signal = async move {
         shutdown.await;

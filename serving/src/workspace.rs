@@ -6,15 +6,20 @@ use tempograph_framework::{NodeId, Timestamp};
 
 use crate::incoming::Incoming;
 use crate::model::Pass;
+use crate::names::Newcomers;
 
 /// What one request works in.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     /// Events the request tells.
     pub told: Incoming,
-    /// Pairs it asks about.
+    /// Ids among them that are new.
+    pub newcomers: Newcomers,
+    /// Nodes it asks about.
     pub asked: Vec<(NodeId, NodeId, Timestamp)>,
     pub pass: Pass,
+    /// Further parts of a large request.
+    pub more: Vec<Pass>,
 }
 
 /// As many workspaces as there were ever requests at once. The one that came back last is lent first: what it holds is likely in cache.

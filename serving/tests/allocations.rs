@@ -24,7 +24,7 @@ fn stream(world: &World, count: usize) -> Vec<(NewEvent, PairQuery)> {
 }
 
 /// How often memory is asked for while the stream is served.
-fn allocations(engine: &mut Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
+fn allocations(engine: &Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
     let mut scores = Vec::with_capacity(1);
     let before = counting::asked();
     for (event, query) in stream {
@@ -47,12 +47,12 @@ fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
     for spec in variants {
         for features in [0, 3] {
             let world = World::new(&spec, features);
-            let mut engine = world.engine();
+            let engine = world.engine();
             // Long enough to come behind the end of the first bucket of features, well before the next.
             let stream = stream(&world, 2300);
             let (first, rest) = stream.split_at(1300);
-            assert!(allocations(&mut engine, first) > 0, "the allocator counts");
-            assert_eq!(allocations(&mut engine, rest), 0, "{features} features, {spec:?}");
+            assert!(allocations(&engine, first) > 0, "the allocator counts");
+            assert_eq!(allocations(&engine, rest), 0, "{features} features, {spec:?}");
         }
     }
 }

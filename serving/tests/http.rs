@@ -76,7 +76,7 @@ fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
             assert_eq!(answer["applied"], 0, "{body}");
         }
     }
-    assert!(server.engine.read().unwrap().history().to_store() == world.history.to_store());
+    assert!(server.engine.history().to_store() == world.history.to_store());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_late_event_is_refused_with_both_times_and_its_request_with_it() {
         (status, &answer["error"]),
         (409, &json!(format!("queries[0].time is {}, which is before {t}, the newest time so far", t - 1)))
     );
-    assert!(server.engine.read().unwrap().history().to_store() == world.history.to_store());
+    assert!(server.engine.history().to_store() == world.history.to_store());
     let (_, metrics) = server.send_text("GET", "/metrics", "");
     assert!(metrics.contains("tempograph_late_requests_total 3"), "{metrics}");
 }
@@ -152,7 +152,7 @@ fn a_time_left_out_is_just_after_the_newest_event() {
     let at = |time: i64| PairQuery { time: Some(time.into()), ..now(1, 2) };
     let t = newest(&world);
     assert_eq!(server.scores(&[now(1, 2)], &[]), server.scores(&[at(t + 1)], &[]));
-    let shown = NewEvent { src: 1, dst: 2, time: (t + 50).into(), label: 0.0, features: None };
+    let shown = NewEvent { src: 1, dst: 2, time: (t + 50).into(), label: 0.0, features: None, id: None };
     assert_eq!(server.scores(&[now(1, 2)], std::slice::from_ref(&shown)), server.scores(&[at(t + 51)], &[shown]));
 }
 
@@ -160,13 +160,13 @@ fn a_time_left_out_is_just_after_the_newest_event() {
 fn a_new_node_appears_with_its_first_event() {
     let world = World::new(&small(), 2);
     let server = Running::start(world.engine());
-    let before = server.engine.read().unwrap().history().nodes();
+    let before = server.engine.history().nodes();
     // 500 is new on both sides, which makes two nodes; nobody knows it before.
     assert_eq!(server.post("/v1/score", &json!({ "queries": [now(500, 500)] })).0, 404);
-    let event = NewEvent { src: 500, dst: 500, time: newest(&world).into(), label: 0.0, features: Some(vec![0.5, -0.5]) };
+    let event = NewEvent { src: 500, dst: 500, time: newest(&world).into(), label: 0.0, features: Some(vec![0.5, -0.5]), id: None };
     let answer = server.tell(&[event], "event");
     assert_eq!((&answer["applied"], &answer["log_seq"]), (&json!(1), &json!(SEEN + 1)));
-    assert_eq!(server.engine.read().unwrap().history().nodes(), before + 2);
+    assert_eq!(server.engine.history().nodes(), before + 2);
     assert!(server.scores(&[now(500, 500)], &[])[0].is_finite());
     let (_, ranked) = server.post("/v1/rank", &json!({ "src": 1, "k": 1000 }));
     assert!(ranked["ranked"].as_array().unwrap().iter().any(|entry| entry["dst"] == 500), "{ranked}");
@@ -267,7 +267,7 @@ fn readers_are_answered_while_events_arrive() {
         common::batches(3).for_each(|range| drop(server.tell(&world.told(range), "event")));
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(server.engine.read().unwrap().position().log_seq, EVENTS as u64);
+    assert_eq!(server.engine.position().log_seq, EVENTS as u64);
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_request_in_flight_is_finished_before_the_server_stops() {
     let start = Instant::now();
     server.wait().unwrap();
     assert!(start.elapsed() < Duration::from_secs(5), "an idle server stops at once");
-    assert_eq!(server.engine.read().unwrap().position().log_seq, EVENTS as u64);
+    assert_eq!(server.engine.position().log_seq, EVENTS as u64);
     assert!(TcpStream::connect(server.address).is_err(), "it no longer listens");
 }
 

@@ -40,7 +40,7 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
                 server.tell(&told, "batch");
                 assert_close(&found, &world.examine(range), &what);
             }
-            assert!(server.engine.read().unwrap().history().to_store() == world.history.to_store(), "{what}: the states differ");
+            assert!(server.engine.history().to_store() == world.history.to_store(), "{what}: the states differ");
         }
     }
 }
@@ -49,11 +49,11 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
 fn every_kind_of_model_goes_on_from_its_artifact_as_it_would_have_without() {
     for spec in variants() {
         let mut world = World::new(&spec, 3);
-        let mut engine = world.engine();
+        let engine = world.engine();
         assert!(engine.history().to_store() == world.history.to_store(), "{spec:?}");
         for range in batches(BATCH) {
             let told = world.told(range.clone());
-            let found = engine.score(&world.questions(range.clone()), &told).unwrap();
+            let found = engine.score(&world.questions(range.clone()), &told).unwrap().answer;
             engine.observe(&told, Granularity::Batch).unwrap();
             assert_close(&found, &world.examine(range), &format!("{spec:?}"));
         }
@@ -67,13 +67,15 @@ fn how_events_are_grouped_into_requests_changes_nothing() {
     let engine = world.engine();
     world.observe_all(SEEN..EVENTS, 1);
     for size in [1, 7, EVENTS] {
-        let mut engine = tempograph_serving::Engine::open(&world.folder()).unwrap();
-        batches(size).for_each(|range| engine.observe(&world.told(range), Granularity::Event).unwrap());
+        let engine = tempograph_serving::Engine::open(&world.folder()).unwrap();
+        for range in batches(size) {
+            engine.observe(&world.told(range), Granularity::Event).unwrap();
+        }
         assert!(engine.history().to_store() == world.history.to_store(), "requests of {size} events");
     }
     let server = Running::start(engine);
     batches(11).for_each(|range| drop(server.tell(&world.told(range), "event")));
-    assert!(server.engine.read().unwrap().history().to_store() == world.history.to_store());
+    assert!(server.engine.history().to_store() == world.history.to_store());
 }
 
 #[test]
@@ -82,14 +84,14 @@ fn a_score_sees_events_shown_before_its_time_only() {
     let engine = world.engine();
     let during = world.told(SEEN..SEEN + BATCH);
     let queries = world.questions(SEEN..SEEN + BATCH);
-    let all = engine.score(&queries, &during).unwrap();
-    let blind = engine.score(&queries, &[]).unwrap();
+    let all = engine.score(&queries, &during).unwrap().answer;
+    let blind = engine.score(&queries, &[]).unwrap().answer;
     let last = BATCH - 1;
     assert_ne!(all[last], blind[last], "the last query sees the events before it");
     let times = &world.set.log.time()[SEEN..SEEN + BATCH];
     for query in 0..BATCH {
         let earlier = times.partition_point(|&time| time < times[query]);
-        let alone = engine.score(&queries[query..=query], &during[..earlier]).unwrap();
+        let alone = engine.score(&queries[query..=query], &during[..earlier]).unwrap().answer;
         assert_close(&alone, &all[query..=query], &format!("query {query}"));
     }
 }
@@ -99,10 +101,10 @@ fn a_large_request_is_answered_in_parts_and_no_score_depends_on_what_is_asked_be
     let world = World::new(&TgnSpec { layers: 2, pair_features: true, ..small() }, 3);
     let engine = world.engine();
     let some = world.questions(SEEN..SEEN + BATCH);
-    let expected = engine.score(&some, &[]).unwrap();
+    let expected = engine.score(&some, &[]).unwrap().answer;
     let many: Vec<_> = some.iter().cycle().take(5000).cloned().collect();
     let expected: Vec<_> = expected.into_iter().cycle().take(5000).collect();
-    assert_close(&engine.score(&many, &[]).unwrap(), &expected, "5000 queries");
+    assert_close(&engine.score(&many, &[]).unwrap().answer, &expected, "5000 queries");
 }
 
 #[test]

@@ -49,11 +49,11 @@ fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
     let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
     eprintln!("training on {trained} events");
     export(&spec, &course, &folder.0)?;
-    let mut engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
+    let engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
     let wanted = args.events.first().copied().unwrap_or(EVENTS);
     let events = trained..course.dataset.log.len().min(trained + wanted);
     eprintln!("serving {} events", events.len());
-    let served = serve(&mut engine, &course, events)?;
+    let served = serve(&engine, &course, events)?;
     show(args, &spec, &served)
 }
 
@@ -88,7 +88,7 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
 }
 
 /// Observes each event and scores its pair just after it. The first tenth warms the engine and is not among what is returned.
-fn serve(engine: &mut Engine, course: &Course, events: std::ops::Range<usize>) -> Result<Vec<Served>> {
+fn serve(engine: &Engine, course: &Course, events: std::ops::Range<usize>) -> Result<Vec<Served>> {
     let warm = events.len() / 10;
     let (mut served, mut scores) = (Vec::with_capacity(events.len()), Vec::new());
     for (i, event) in course.dataset.log.batch(events).events().enumerate() {
@@ -118,7 +118,7 @@ fn request(course: &Course, event: Event) -> Result<NewEvent> {
         _ => Number::from_f64(unit.from_ticks(event.time)).context("a time is a number")?,
     };
     let features = course.features.edges.as_ref().map(|rows| rows.row(event.id.0).to_vec());
-    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features })
+    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features, id: None })
 }
 
 fn query(course: &Course, event: Event) -> PairQuery {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -106,6 +106,7 @@ impl World {
             time: self.time(i),
             label: log.label()[i],
             features: log.features().map(|rows| rows.row(i as u64).to_vec()),
+            id: None,
         };
         range.map(tell).collect()
     }
@@ -135,14 +136,14 @@ pub fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 /// A server in this process, stopped when dropped.
 pub struct Running {
     pub address: SocketAddr,
-    pub engine: Arc<RwLock<Engine>>,
+    pub engine: Arc<Engine>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Running {
     pub fn start(engine: Engine) -> Running {
-        let engine = Arc::new(RwLock::new(engine));
+        let engine = Arc::new(engine);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,0 +1,68 @@
+//! What events change.
+
+use serde_json::Number;
+use tempograph_framework::{Batch, History, NodeId, Side, Timestamp, Update};
+
+use crate::incoming::{Incoming, Rules, not_before};
+use crate::manifest::Manifest;
+use crate::names::{Names, Newcomers};
+use crate::request::{NewEvent, Place, RequestError, ticks};
+
+/// What has happened, and to whom.
+#[derive(Debug)]
+pub(super) struct State {
+    pub history: History,
+    pub names: Names,
+}
+
+impl State {
+    /// What events to come are held against.
+    pub fn rules<'a>(&self, manifest: &'a Manifest) -> Rules<'a> {
+        Rules { unit: &manifest.time_unit, edge_width: manifest.widths.edge, newest: self.history.newest() }
+    }
+
+    /// The node under the user's `id`.
+    pub fn find(&self, side: Side, id: u64, place: Place<'_>) -> Result<NodeId, RequestError> {
+        let unknown = || RequestError::UnknownNode { place: place.to_string(), what: self.names.what(side), id };
+        self.names.find(side, id).ok_or_else(unknown)
+    }
+
+    /// Finds the nodes of `events`, or numbers for those that are new: they are named when their first event [happens](Self::observe).
+    pub fn number(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) {
+        for (i, event) in events.iter().enumerate() {
+            let event_id = told.first + i as u64;
+            let mut node = |side, id| self.names.find(side, id).unwrap_or_else(|| newcomers.number(event_id, self.names.space(side), id));
+            told.src.push(node(Side::Source, event.src));
+            told.dst.push(node(Side::Destination, event.dst));
+            told.label.push(event.label);
+        }
+    }
+
+    /// Lets a batch of events that have been checked happen.
+    pub fn observe(&mut self, batch: &Batch<'_>, update: &Update, newcomers: &mut Newcomers) {
+        self.history.observe(batch, update).unwrap_or_else(|error| unreachable!("events are checked before they happen: {error}"));
+        newcomers.until(batch.first.0 + batch.len() as u64).for_each(|(side, id)| {
+            self.names.add(side, id);
+        });
+        batch.dst.iter().for_each(|&node| self.names.act_on(node));
+    }
+
+    /// The time a read is for: as asked, or one tick after the newest event.
+    pub fn read_time(
+        &self,
+        manifest: &Manifest,
+        asked: Option<&Number>,
+        told: &Incoming,
+        place: Place<'_>,
+    ) -> Result<Timestamp, RequestError> {
+        let newest = self.history.newest();
+        if let Some(asked) = asked {
+            let time = ticks(&manifest.time_unit, asked, place)?;
+            not_before(&manifest.time_unit, newest, time, place)?;
+            return Ok(time);
+        }
+        let shown = told.time.last().copied().or(newest);
+        let shown = shown.ok_or_else(|| RequestError::invalid(place, "is missing, and there is no event yet to be just after"))?;
+        Ok(Timestamp(shown.0.saturating_add(1)))
+    }
+}

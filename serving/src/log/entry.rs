@@ -1,0 +1,42 @@
+//! What one entry of the log holds.
+
+use serde_json::Number;
+
+use crate::request::{Granularity, NewEvent};
+
+/// One thing that was done to the history, whole or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Events of the log before it.
+    pub first_seq: u64,
+    /// What was done.
+    pub act: Act,
+}
+
+/// What is done to a history.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Events happen.
+    Events {
+        /// The events, at the times they happen at.
+        events: Vec<NewEvent>,
+        /// Whether one by one or all at once.
+        granularity: Granularity,
+        /// Late ones among them, by index, with the times they were told with.
+        late: Vec<(u32, Number)>,
+    },
+}
+
+impl Entry {
+    /// Events it holds.
+    pub fn events(&self) -> usize {
+        match &self.act {
+            Act::Events { events, .. } => events.len(),
+        }
+    }
+
+    /// Events of the log up to and with it.
+    pub fn next_seq(&self) -> u64 {
+        self.first_seq + self.events() as u64
+    }
+}

@@ -1,0 +1,81 @@
+//! The log of record: what happened, in the one order it happened in.
+
+mod entry;
+mod memory;
+mod spec;
+
+use std::ops::Range;
+
+pub use entry::{Act, Entry};
+pub use memory::MemoryLog;
+pub use spec::{LogKind, LogSpec};
+
+/// An append-only sequence of entries, numbered from 0 by their place.
+///
+/// One thread appends; any number read meanwhile.
+pub trait Log: Send + Sync + std::fmt::Debug {
+    /// Appends entries, all of them or none. They are on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`LogError`]: then none of them is in the log, nor will be once [`reopen`](Log::reopen) has succeeded.
+    fn append(&self, entries: &[Entry]) -> Result<(), LogError>;
+
+    /// Entries from place `from` on, in order: at least one if there is one, and no more once `events` events are reached.
+    ///
+    /// # Errors
+    /// [`LogError`], naming a place that is not kept any more or does not hold what was written.
+    fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError>;
+
+    /// Places that are kept.
+    fn kept(&self) -> Range<u64>;
+
+    /// The number of the event that was told under `id`, if the log remembers one.
+    ///
+    /// # Errors
+    /// [`LogError`] when the log cannot be read.
+    fn find(&self, id: &str) -> Result<Option<u64>, LogError>;
+
+    /// Gives up the entries before `place`, and the ids of their events.
+    ///
+    /// # Errors
+    /// [`LogError`]; some may be given up by then.
+    fn forget(&self, place: u64) -> Result<(), LogError>;
+
+    /// Makes a log that failed usable again: whatever a failed append left behind is taken out.
+    ///
+    /// # Errors
+    /// [`LogError`] when it still cannot be used.
+    fn reopen(&self) -> Result<(), LogError>;
+
+    /// Bytes it takes where it is stored.
+    fn bytes(&self) -> u64;
+}
+
+/// Why the log cannot be written or read.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum LogError {
+    /// What stores it refused: no room, no disk, no broker.
+    #[error("the log of record {place} cannot be used: {fact}")]
+    Storage {
+        /// Its folder or its address.
+        place: String,
+        /// What was said.
+        fact: String,
+    },
+    /// An entry does not hold what was written.
+    #[error("entry {place} of the log of record is damaged: {fact}")]
+    Damaged {
+        /// Its place.
+        place: u64,
+        /// What is wrong with it.
+        fact: String,
+    },
+    /// An entry is not kept any more.
+    #[error("entry {place} is not in the log of record, which keeps {} up to {}", kept.start, kept.end)]
+    NotKept {
+        /// Its place.
+        place: u64,
+        /// The places kept.
+        kept: Range<u64>,
+    },
+}

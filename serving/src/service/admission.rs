@@ -1,0 +1,107 @@
+//! Which events of a request are new, late or known, decided in the order of the line.
+
+use rustc_hash::FxHashMap;
+use serde_json::Number;
+use tempograph_framework::{TimeUnit, Timestamp};
+
+use super::ingest::{IngestError, IngestRequest, LONGEST_ID};
+use super::line::Tail;
+use super::spec::Late;
+use crate::incoming::{Rules, not_before};
+use crate::log::Log;
+use crate::manifest::Manifest;
+use crate::request::{MOST, NewEvent, Place, RequestError, ticks};
+
+/// What the events of a request are held against that does not change while the model does not.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    unit: TimeUnit,
+    edge_width: usize,
+}
+
+/// A request whose events will do, whatever stands in line before it.
+pub(crate) struct Checked {
+    pub request: IngestRequest,
+    times: Vec<Timestamp>,
+}
+
+/// The new events of a request, at the times they happen at.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Admitted {
+    pub events: Vec<NewEvent>,
+    pub late: Vec<(u32, Number)>,
+    pub duplicates: u64,
+    pub newest: Option<Timestamp>,
+}
+
+impl Facts {
+    pub fn of(manifest: &Manifest) -> Facts {
+        Facts { unit: manifest.time_unit.clone(), edge_width: manifest.widths.edge }
+    }
+
+    /// Checks all that does not depend on what happened before.
+    pub fn check(&self, request: IngestRequest) -> Result<Checked, RequestError> {
+        let events = &request.events;
+        if events.len() > MOST {
+            return Err(RequestError::TooMany { place: "events".into(), count: events.len() });
+        }
+        let rules = Rules { unit: &self.unit, edge_width: self.edge_width, newest: None };
+        let mut times = Vec::with_capacity(events.len());
+        for (i, event) in events.iter().enumerate() {
+            let place = |field| Place::of("events", i, field);
+            times.push(ticks(&self.unit, &event.time, place("time"))?);
+            rules.check_values(event, "events", i)?;
+            if let Some(problem) = event.id.as_deref().and_then(wrong_id) {
+                return Err(RequestError::invalid(place("id"), problem));
+            }
+        }
+        Ok(Checked { request, times })
+    }
+
+    /// Tells new events from known ones, and settles when late ones happen.
+    pub fn admit(&self, checked: Checked, tail: &Tail, log: &dyn Log, late: Late) -> Result<Admitted, IngestError> {
+        let Checked { request, times } = checked;
+        let mut admitted = Admitted { newest: tail.newest, ..Admitted::default() };
+        let mut own: FxHashMap<String, ()> = FxHashMap::default();
+        for (i, (mut event, time)) in request.events.into_iter().zip(times).enumerate() {
+            if let Some(id) = &event.id {
+                if own.contains_key(id) || tail.ids.contains_key(id) || log.find(id)?.is_some() {
+                    admitted.duplicates += 1;
+                    continue;
+                }
+                own.insert(id.clone(), ());
+            }
+            match (not_before(&self.unit, admitted.newest, time, Place::of("events", i, "time")), admitted.newest, late) {
+                (Ok(()), ..) => admitted.newest = Some(time),
+                (Err(_), Some(newest), Late::ApplyNow) => {
+                    let told = std::mem::replace(&mut event.time, told(&self.unit, newest));
+                    admitted.late.push((admitted.events.len() as u32, told));
+                }
+                (Err(error), ..) => return Err(error.into()),
+            }
+            admitted.events.push(event);
+        }
+        Ok(admitted)
+    }
+}
+
+fn wrong_id(id: &str) -> Option<String> {
+    match id.len() {
+        0 => Some("is empty".into()),
+        bytes if bytes > LONGEST_ID => Some(format!("has {bytes} bytes; an id may have {LONGEST_ID}")),
+        _ => None,
+    }
+}
+
+/// A time in the user's unit that is read back as the very tick, or where floats are too coarse for that, as one just after it.
+fn told(unit: &TimeUnit, time: Timestamp) -> Number {
+    let scale = i64::try_from(unit.scale).unwrap_or(1);
+    if time.0 % scale == 0 {
+        return (time.0 / scale).into();
+    }
+    let mut own = unit.from_ticks(time);
+    while unit.to_ticks(own).is_some_and(|read| read < time) {
+        own = own.next_up();
+    }
+    Number::from_f64(own).unwrap_or_else(|| (time.0 / scale).into())
+}

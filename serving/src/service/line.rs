@@ -1,0 +1,116 @@
+//! The line events stand in: who comes after whom is decided here, before anything is written.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHashMap;
+use tempograph_framework::Timestamp;
+use tokio::sync::oneshot;
+
+use super::ingest::{Ack, Outcome, Receipt};
+use crate::log::Entry;
+
+/// One request in line.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// What it writes; nothing if all it brought is known already, or there was nothing in it. It waits for its turn all the same:
+    /// by then what it repeats is as durable as itself.
+    pub entry: Option<Entry>,
+    pub ack: Ack,
+    pub receipt: Receipt,
+    pub answer: Option<oneshot::Sender<Outcome>>,
+}
+
+impl Waiting {
+    pub fn events(&self) -> usize {
+        self.entry.as_ref().map_or(0, Entry::events)
+    }
+
+    pub fn answer(&mut self, outcome: Outcome) {
+        if let Some(answer) = self.answer.take() {
+            // The sender may have gone.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+/// The end of the log, with what stands in line counted in.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// Number of the next event.
+    pub next_seq: u64,
+    pub newest: Option<Timestamp>,
+    /// Events in line that have an id, and their numbers.
+    pub ids: FxHashMap<String, u64>,
+    queue: VecDeque<Waiting>,
+    /// Events admitted and not applied yet.
+    pub waiting: usize,
+    /// Nobody joins any more, and who waits for the line's next is told when it is empty.
+    closed: bool,
+}
+
+/// A line with one end where requests join and one where the log takes them.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    tail: Mutex<Tail>,
+    joined: Condvar,
+}
+
+impl Line {
+    /// The end of the line, for who wants to join or to look.
+    pub fn tail(&self) -> MutexGuard<'_, Tail> {
+        // Joining is the last thing done under the lock, and done whole.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a request at the end.
+    pub fn join(&self, mut tail: MutexGuard<'_, Tail>, waiting: Waiting) {
+        tail.waiting += waiting.events();
+        tail.queue.push_back(waiting);
+        drop(tail);
+        self.joined.notify_one();
+    }
+
+    /// Takes requests from the front, at least one and up to `most` events; `None` once the line is closed and empty.
+    pub fn take(&self, most: usize) -> Option<Vec<Waiting>> {
+        let mut tail = self.tail();
+        loop {
+            if !tail.queue.is_empty() {
+                break;
+            }
+            if tail.closed {
+                return None;
+            }
+            tail = self.joined.wait(tail).unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut taken, mut events) = (Vec::new(), 0);
+        while let Some(next) = tail.queue.front()
+            && (taken.is_empty() || events + next.events() <= most)
+        {
+            events += next.events();
+            taken.extend(tail.queue.pop_front());
+        }
+        Some(taken)
+    }
+
+    /// Empties the line and puts its end back where the log's is.
+    pub fn reset(&self, next_seq: u64, newest: Option<Timestamp>) -> Vec<Waiting> {
+        let mut tail = self.tail();
+        let turned_away: Vec<_> = tail.queue.drain(..).collect();
+        tail.waiting -= turned_away.iter().map(Waiting::events).sum::<usize>();
+        tail.ids.clear();
+        (tail.next_seq, tail.newest) = (next_seq, newest);
+        turned_away
+    }
+
+    /// Says that so many events in line have been applied, or never will be.
+    pub fn leave(&self, events: usize) {
+        self.tail().waiting -= events;
+    }
+
+    /// Lets nobody join any more.
+    pub fn close(&self) {
+        self.tail().closed = true;
+        self.joined.notify_all();
+    }
+}

@@ -1,0 +1,278 @@
+//! The service: a log of record, the engine it feeds, and snapshots of both.
+
+mod admission;
+mod ingest;
+mod line;
+mod progress;
+mod readiness;
+mod spec;
+mod status;
+mod threads;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use self::admission::Facts;
+pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, Receipt, Ticket};
+use self::line::{Line, Waiting};
+use self::progress::Progress;
+pub use self::progress::Reached;
+pub use self::readiness::Readiness;
+use self::readiness::Shown;
+pub(crate) use self::spec::beside;
+pub use self::spec::{Clock, Late, ServiceSpec, SnapshotSpec};
+use self::status::Counts;
+pub use self::status::Status;
+use crate::log::{Act, Entry, Log, LogError, MemoryLog};
+use crate::{ArtifactError, Engine, Position};
+
+/// A model and its history that outlive the process: every event is written to the log of record before it happens.
+///
+/// All methods may be called from many threads. Those that wait say so, and are not for threads that drive tasks.
+#[derive(Debug)]
+pub struct Service {
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the service's threads share.
+#[derive(Debug)]
+struct Core {
+    spec: ServiceSpec,
+    engine: RwLock<Arc<Engine>>,
+    log: Arc<dyn Log>,
+    facts: Facts,
+    line: Line,
+    progress: Progress,
+    readiness: Shown,
+    counts: Counts,
+}
+
+/// A change of models.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Reloaded {
+    /// Name of the weights that answer now.
+    pub model: String,
+    /// Name of the weights that answered before.
+    pub previous: String,
+    /// Events replayed to warm them.
+    pub replayed: u64,
+    /// What reads see.
+    pub position: Position,
+}
+
+/// Why a service cannot be opened, or does not do what it is told.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// An artifact or a snapshot cannot be opened or written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The log of record cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The settings make no sense.
+    #[error("{key} is {value}; {wanted}")]
+    Setting {
+        /// The key.
+        key: &'static str,
+        /// What it says.
+        value: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// The artifact and what is there do not go together.
+    #[error("{0}")]
+    Unfit(String),
+    /// A thread cannot be had.
+    #[error("the service cannot run: {0}")]
+    Run(#[from] std::io::Error),
+}
+
+impl Service {
+    /// Opens the log, and of the snapshots the newest that is whole, or the artifact where there is none. What the log has beyond it is
+    /// replayed in the background: see [`readiness`](Service::readiness).
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the artifact, the log or the settings will not do.
+    pub fn open(artifact: &Path, spec: &ServiceSpec) -> Result<Arc<Service>, ServiceError> {
+        Service::with_log(artifact, spec, Arc::new(MemoryLog::default()))
+    }
+
+    /// As [`open`](Service::open), with a log of one's own.
+    ///
+    /// # Errors
+    /// As [`open`](Service::open).
+    pub fn with_log(artifact: &Path, spec: &ServiceSpec, log: Arc<dyn Log>) -> Result<Arc<Service>, ServiceError> {
+        let engine = Engine::open(artifact)?;
+        let position = engine.position();
+        let core = Arc::new(Core {
+            spec: spec.clone(),
+            facts: Facts::of(engine.manifest()),
+            engine: RwLock::new(Arc::new(engine)),
+            log,
+            line: Line::default(),
+            progress: Progress::new(Reached { durable_seq: position.log_seq, applied: position }),
+            readiness: Shown::new(Readiness::Recovering { applied: position.log_seq, of: position.log_seq }),
+            counts: Counts::default(),
+        });
+        let threads = Mutex::new(threads::start(&core)?);
+        Ok(Arc::new(Service { core, threads }))
+    }
+
+    /// Whether events are taken and answers are of now.
+    pub fn readiness(&self) -> Readiness {
+        self.core.readiness.get()
+    }
+
+    /// Waits until the service is ready or never will be, or the deadline has passed; says which.
+    pub fn wait_until_ready(&self, deadline: Instant) -> Readiness {
+        loop {
+            match self.readiness() {
+                Readiness::Recovering { .. } if Instant::now() < deadline => std::thread::sleep(std::time::Duration::from_millis(2)),
+                settled => return settled,
+            }
+        }
+    }
+
+    /// Lets events happen, and waits for what the request's `ack` asks for.
+    ///
+    /// # Errors
+    /// [`IngestError`]: none of the events was taken.
+    pub fn ingest(&self, request: IngestRequest) -> Result<Receipt, IngestError> {
+        self.submit(request)?.wait()
+    }
+
+    /// Puts events in line without waiting for them to be written; the ticket is for the receipt.
+    ///
+    /// # Errors
+    /// [`IngestError`]: none of the events was taken.
+    pub fn submit(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
+        self.core.submit(request).inspect_err(|error| self.core.counts.refused(error))
+    }
+
+    /// The engine that answers now. Who holds on to it after a reload reads the past.
+    pub fn engine(&self) -> Arc<Engine> {
+        self.core.engine()
+    }
+
+    /// What reads see.
+    pub fn position(&self) -> Position {
+        self.core.progress.now().applied
+    }
+
+    /// Events on the disk.
+    pub fn durable_seq(&self) -> u64 {
+        self.core.progress.now().durable_seq
+    }
+
+    /// Waits until reads see at least `min_seq` events; `None` where they do not before the deadline.
+    pub fn wait_for(&self, min_seq: u64, deadline: Instant) -> Option<Position> {
+        self.core.progress.wait(deadline, |reached| reached.applied.log_seq >= min_seq).map(|reached| reached.applied)
+    }
+
+    /// As [`wait_for`](Service::wait_for), in a task and as long as it takes.
+    pub async fn reach(&self, min_seq: u64) -> Position {
+        self.core.progress.reach(|reached| reached.applied.log_seq >= min_seq).await.applied
+    }
+
+    /// Warms the weights of another artifact by replaying the log from where it stands, then lets it answer. Waits; reads and events
+    /// go on meanwhile.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the model that answered goes on answering.
+    pub fn reload(&self, artifact: &Path) -> Result<Reloaded, ServiceError> {
+        Err(ServiceError::Unfit(format!("{}: models cannot be changed yet", artifact.display())))
+    }
+
+    /// Lets the model that answered before the last reload answer again, once it has caught up. Waits.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the model that answered goes on answering.
+    pub fn rollback(&self) -> Result<Reloaded, ServiceError> {
+        Err(ServiceError::Unfit("models cannot be changed yet".into()))
+    }
+
+    /// Takes a snapshot now, and waits for it.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the snapshots there were are still there.
+    pub fn snapshot(&self) -> Result<Position, ServiceError> {
+        Err(ServiceError::Unfit("snapshots cannot be taken yet".into()))
+    }
+
+    /// Every number there is about the service.
+    pub fn status(&self) -> Status {
+        self.core.status()
+    }
+
+    /// Takes no more events, finishes those in line, takes a snapshot where the settings say so, and ends the threads. Waits for all of
+    /// it, but not beyond the deadline; says whether it was done in time. What is durable is so in any case.
+    pub fn drain(&self, deadline: Instant) -> bool {
+        self.core.readiness.set(Readiness::Draining);
+        self.core.line.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        threads.into_iter().all(|thread| {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            thread.is_finished() && thread.join().is_ok()
+        })
+    }
+}
+
+impl Drop for Service {
+    /// The threads finish what is in line and end by themselves.
+    fn drop(&mut self) {
+        self.core.line.close();
+    }
+}
+
+impl Core {
+    fn engine(&self) -> Arc<Engine> {
+        // The pointer is replaced whole.
+        self.engine.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn submit(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
+        let ready = || match self.readiness.get() {
+            Readiness::Ready => Ok(()),
+            other => Err(IngestError::NotReady(other)),
+        };
+        ready()?;
+        let (ack, granularity) = (request.ack, request.granularity);
+        let checked = self.facts.check(request)?;
+        let mut tail = self.line.tail();
+        // Whoever closed the line has said so before.
+        ready()?;
+        let (queued, most) = (tail.waiting, self.spec.log.queue);
+        if queued > 0 && queued + checked.request.events.len() > most {
+            return Err(IngestError::Full { queued, most });
+        }
+        let admitted = self.facts.admit(checked, &tail, &*self.log, self.spec.late)?;
+        let accepted = admitted.events.len() as u64;
+        let receipt = Receipt {
+            first_seq: tail.next_seq,
+            accepted,
+            duplicates: admitted.duplicates,
+            late: admitted.late.len() as u64,
+            position: self.progress.now().applied,
+        };
+        let act = Act::Events { events: admitted.events, granularity, late: admitted.late };
+        let entry = (accepted > 0).then_some(Entry { first_seq: tail.next_seq, act });
+        if let Some(entry) = &entry {
+            tail.ids.extend(entry.ids().map(|(id, seq)| (id.to_owned(), seq)));
+        }
+        tail.next_seq += accepted;
+        tail.newest = admitted.newest;
+        let (answer, ticket) = Ticket::new();
+        let mut waiting = Waiting { entry, ack, receipt, answer: Some(answer) };
+        if ack == Ack::Accepted {
+            waiting.answer(Ok(receipt));
+        }
+        self.line.join(tail, waiting);
+        self.counts.taken(&receipt);
+        Ok(ticket)
+    }
+}

@@ -1,0 +1,73 @@
+//! How far the log and the history have come, for those who wait for it.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::request::Position;
+
+/// How far things have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Events on the disk.
+    pub durable_seq: u64,
+    /// What reads see.
+    pub applied: Position,
+}
+
+/// The place where the log's and the history's progress is told.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    reached: Mutex<Reached>,
+    changed: Condvar,
+    watched: watch::Sender<Reached>,
+}
+
+impl Progress {
+    pub fn new(reached: Reached) -> Progress {
+        Progress { reached: Mutex::new(reached), changed: Condvar::new(), watched: watch::Sender::new(reached) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reached> {
+        // A number is written whole.
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn now(&self) -> Reached {
+        *self.lock()
+    }
+
+    pub fn durable(&self, seq: u64) {
+        self.change(|reached| reached.durable_seq = seq);
+    }
+
+    pub fn applied(&self, position: Position) {
+        self.change(|reached| reached.applied = position);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Reached)) {
+        let mut reached = self.lock();
+        change(&mut reached);
+        self.watched.send_replace(*reached);
+        self.changed.notify_all();
+    }
+
+    /// Waits on this thread until `enough`, or says `None` once the deadline has passed.
+    pub fn wait(&self, deadline: Instant, mut enough: impl FnMut(&Reached) -> bool) -> Option<Reached> {
+        let mut reached = self.lock();
+        while !enough(&reached) {
+            let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            reached = self.changed.wait_timeout(reached, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(*reached)
+    }
+
+    /// Waits in a task until `enough`.
+    pub async fn reach(&self, enough: impl FnMut(&Reached) -> bool) -> Reached {
+        let mut watcher = self.watched.subscribe();
+        // The sender lives as long as `self`.
+        let reached = watcher.wait_for(enough).await.map(|reached| *reached);
+        reached.unwrap_or_else(|_| self.now())
+    }
+}

@@ -1,0 +1,58 @@
+//! Whether a service answers.
+
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use serde::Serialize;
+
+/// Whether a service answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "status")]
+pub enum Readiness {
+    /// The log is being replayed; answers would be old.
+    Recovering {
+        /// Events replayed or in the snapshot.
+        applied: u64,
+        /// Events there are.
+        of: u64,
+    },
+    /// All that is durable is applied, and events are taken.
+    Ready,
+    /// No events are taken any more.
+    Draining,
+    /// Something happened that only a restart mends.
+    Broken(String),
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Readiness::Recovering { applied, of } => write!(f, "recovering: {applied} of {of} events are applied"),
+            Readiness::Ready => f.write_str("ready"),
+            Readiness::Draining => f.write_str("draining"),
+            Readiness::Broken(why) => write!(f, "broken: {why}"),
+        }
+    }
+}
+
+/// A readiness many look at.
+#[derive(Debug)]
+pub(crate) struct Shown(RwLock<Readiness>);
+
+impl Shown {
+    pub fn new(readiness: Readiness) -> Shown {
+        Shown(RwLock::new(readiness))
+    }
+
+    pub fn get(&self) -> Readiness {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows another; what is broken stays so.
+    pub fn set(&self, readiness: Readiness) {
+        let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*shown, Readiness::Broken(_)) {
+            *shown = readiness;
+        }
+    }
+}

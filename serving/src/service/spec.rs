@@ -1,0 +1,96 @@
+//! What a service is told of its log, its snapshots and late events.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::log::LogSpec;
+
+/// The sections `log`, `snapshots` and the key `late` of a server's settings.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// The log of record.
+    pub log: LogSpec,
+    /// Snapshots in the background.
+    pub snapshots: SnapshotSpec,
+    /// What becomes of an event that is older than the newest.
+    pub late: Late,
+}
+
+/// What becomes of an event that is older than the newest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Late {
+    /// Its request is refused, and it is named.
+    #[default]
+    Reject,
+    /// It happens now: at the time of the newest event. The log keeps the time it was told with.
+    ApplyNow,
+}
+
+/// When snapshots are taken, where they are, and how many are kept. A bound of 0 is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotSpec {
+    /// Their folder; left out, beside the artifact: `ARTIFACT.snapshots`.
+    pub dir: Option<PathBuf>,
+    /// After so many events.
+    pub every_events: u64,
+    /// After so many MiB of log.
+    pub every_mib: u64,
+    /// After so many seconds, if there was any event.
+    pub every_seconds: u64,
+    /// How many are kept, at least 1; the older ones are there for the day the newest is damaged.
+    pub keep: usize,
+    /// Whether one is taken when the server is asked to stop, which makes the next start quick.
+    pub at_drain: bool,
+    /// What tells the time of day, for ages in the metrics. Nothing is ever ordered by it.
+    #[serde(skip)]
+    pub clock: Clock,
+}
+
+/// A clock on the wall, which may go backwards.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(pub fn() -> SystemTime);
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock(SystemTime::now)
+    }
+}
+
+impl PartialEq for Clock {
+    /// Settings are the same whichever clock is looked at.
+    fn eq(&self, _: &Clock) -> bool {
+        true
+    }
+}
+
+impl Default for SnapshotSpec {
+    fn default() -> SnapshotSpec {
+        SnapshotSpec {
+            dir: None,
+            every_events: 100_000,
+            every_mib: 256,
+            every_seconds: 0,
+            keep: 2,
+            at_drain: true,
+            clock: Clock::default(),
+        }
+    }
+}
+
+impl SnapshotSpec {
+    /// The folder of the snapshots of what was started from `artifact`.
+    pub fn dir(&self, artifact: &Path) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| beside(artifact, "snapshots"))
+    }
+}
+
+/// `ARTIFACT.what`, beside the artifact.
+pub(crate) fn beside(artifact: &Path, what: &str) -> PathBuf {
+    let name = artifact.file_name().unwrap_or("artifact".as_ref()).to_string_lossy();
+    artifact.with_file_name(format!("{name}.{what}"))
+}

@@ -1,0 +1,104 @@
+//! Every number there is about a service.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+use super::ingest::{IngestError, Receipt};
+use super::{Core, Readiness};
+use crate::request::{Position, RequestError};
+
+/// What has been counted since the service was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    accepted: AtomicU64,
+    duplicates: AtomicU64,
+    late: AtomicU64,
+    late_refused: AtomicU64,
+    refused: AtomicU64,
+    full: AtomicU64,
+    log_failures: AtomicU64,
+    groups: AtomicU64,
+}
+
+/// How a service is doing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// Whether it answers.
+    pub readiness: Readiness,
+    /// Name of the weights that answer.
+    pub model: String,
+    /// Events on the disk.
+    pub durable_seq: u64,
+    /// What reads see.
+    pub applied: Position,
+    /// Events in line, waiting to be logged and applied.
+    pub queued: u64,
+    /// Events taken since the service was opened.
+    pub accepted: u64,
+    /// Events left out because they were known.
+    pub duplicates: u64,
+    /// Late events that happened at the newest time.
+    pub late: u64,
+    /// Requests refused for a late event.
+    pub late_refused: u64,
+    /// Requests refused for other events that will not do.
+    pub refused: u64,
+    /// Requests refused because the line was full.
+    pub full: u64,
+    /// Requests refused, and groups of them, because the log could not be written.
+    pub log_failures: u64,
+    /// Flushes to the disk.
+    pub groups: u64,
+    /// Bytes of the log where it is stored.
+    pub log_bytes: u64,
+}
+
+impl Counts {
+    pub fn taken(&self, receipt: &Receipt) {
+        self.accepted.fetch_add(receipt.accepted, Relaxed);
+        self.duplicates.fetch_add(receipt.duplicates, Relaxed);
+        self.late.fetch_add(receipt.late, Relaxed);
+    }
+
+    pub fn refused(&self, error: &IngestError) {
+        let counter = match error {
+            IngestError::Refused(RequestError::Late { .. }) => &self.late_refused,
+            IngestError::Refused(_) => &self.refused,
+            IngestError::Full { .. } => &self.full,
+            IngestError::Log(_) => &self.log_failures,
+            IngestError::NotReady(_) => return,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub fn logged(&self) {
+        self.groups.fetch_add(1, Relaxed);
+    }
+
+    pub fn log_failed(&self) {
+        self.log_failures.fetch_add(1, Relaxed);
+    }
+}
+
+impl Core {
+    pub fn status(&self) -> Status {
+        let (counts, reached) = (&self.counts, self.progress.now());
+        Status {
+            readiness: self.readiness.get(),
+            model: self.engine().manifest().model_version(),
+            durable_seq: reached.durable_seq,
+            applied: reached.applied,
+            queued: self.line.tail().waiting as u64,
+            accepted: counts.accepted.load(Relaxed),
+            duplicates: counts.duplicates.load(Relaxed),
+            late: counts.late.load(Relaxed),
+            late_refused: counts.late_refused.load(Relaxed),
+            refused: counts.refused.load(Relaxed),
+            full: counts.full.load(Relaxed),
+            log_failures: counts.log_failures.load(Relaxed),
+            groups: counts.groups.load(Relaxed),
+            log_bytes: self.log.bytes(),
+        }
+    }
+}
