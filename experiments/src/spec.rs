@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tempograph_framework::nearest;
-use tempograph_models::TgnSpec;
-use tempograph_trainers::{EvalSpec, TrainSpec};
+use tempograph_models::{PretrainSpec, TgnSpec};
+use tempograph_trainers::{EvalSpec, ParallelSpec, TrainSpec};
 
 /// What a spec file says. Every key has a default but `data.path`; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,9 +32,15 @@ pub struct RunSpec {
     /// The model.
     #[serde(default)]
     pub model: ModelSpec,
+    /// Learning static memory beforehand.
+    #[serde(default)]
+    pub pretrain: PretrainSpec,
     /// Training.
     #[serde(default)]
     pub train: TrainSpec,
+    /// How trainers share the work.
+    #[serde(default)]
+    pub parallel: ParallelSpec,
     /// Evaluation.
     #[serde(default)]
     pub eval: EvalSpec,
@@ -65,6 +71,9 @@ pub struct DataSpec {
     /// Fixed evaluation negatives, `[val, test]` files as TGB has them (`.pkl`) or as this program writes them (`.safetensors`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negatives: Option<[PathBuf; 2]>,
+    /// Static memory, as `tempograph pretrain` wrote it, for models that read any; left out, `static.safetensors` in the data's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_memory: Option<PathBuf>,
 }
 
 /// The model, by its kind.
@@ -145,7 +154,9 @@ impl RunSpec {
     }
 
     fn checked(self) -> Result<RunSpec> {
-        let wrong = [self.tgn().check(), self.train.check(), self.eval.check(), self.data.check()].into_iter().find_map(Result::err);
+        let checks =
+            [self.tgn().check(), self.pretrain.check(), self.train.check(), self.parallel.check(), self.eval.check(), self.data.check()];
+        let wrong = checks.into_iter().find_map(Result::err);
         match wrong {
             Some(wrong) => bail!(wrong),
             None => Ok(self),
@@ -260,6 +271,9 @@ mod tests {
             ("model.heads=3", "heads = 3"),
             ("model.sampler={ window = 0 }", "window = 0"),
             ("model.kind=gpt", "gpt"),
+            ("model.static.how=both", "both"),
+            ("model.static.hide=1", "hide = 1"),
+            ("pretrain.tail=1.5", "tail = 1.5"),
             ("train.lr=-1", "train.lr = -1"),
             ("data.edge_features=all", "\"all\""),
             ("data.val=0.9", "data.val"),

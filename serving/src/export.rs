@@ -22,7 +22,7 @@ use crate::open;
 /// The folder holds `manifest.json` ([`Manifest`]), `spec.toml` (the model's settings), `weights.safetensors` (dotted names),
 /// `history.safetensors` ([`History::to_store`]), `ids.safetensors` (the user's own ids: `own [N]`, `side [N]`, and `destinations`,
 /// the nodes acted on so far) and, where the model reads features, `features.safetensors`: `node [N, F]`, and of the edge features
-/// only the rows the history still refers to, `edge.event [M]` and `edge.row [M, E]`.
+/// only the rows the history still refers to, `edge.event [M]` and `edge.row [M, E]`; where it reads static memory, `static [N, S]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
     /// What was learned.
@@ -53,23 +53,22 @@ impl Export<'_> {
     /// [`ArtifactError`]; what stood at `dir` then still stands.
     pub fn write(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
         self.check()?;
-        let replaced = self.make_room(dir)?;
-        let fresh = sibling(dir, "partial");
-        let written = self.write_folder(&fresh).and_then(|manifest| {
-            open::open(&fresh)?;
-            put_in_place(&fresh, dir, replaced).map_err(ArtifactError::io(dir))?;
-            Ok(manifest)
-        });
-        if written.is_err() {
-            // The first error is the one to tell; what is left of the folder is only in the way.
-            let _ = fs::remove_dir_all(&fresh);
-        }
-        written
+        let history = self.history.to_store();
+        let parts = Parts {
+            manifest: self.manifest(),
+            spec: self.model.spec(),
+            weights: weights::<Cpu, _>(self.model),
+            ids: Names::of_dataset(self.dataset, self.history.seen() as usize).to_store(),
+            features: self.features(&history),
+            history,
+        };
+        parts.write(dir, self.replace)
     }
 
     /// Refuses parts that do not belong together.
     fn check(&self) -> Result<(), ArtifactError> {
         let (history, set) = (self.history, self.dataset);
+        let known = history.features().static_memory.as_ref().map_or(0, |rows| rows.width());
         let fact = if history.nodes() != set.nodes {
             format!("the history holds {} nodes, the dataset `{}` {}", history.nodes(), set.name, set.nodes)
         } else if history.seen() > set.log.len() as u64 {
@@ -78,6 +77,8 @@ impl Export<'_> {
             format!("the model reads {} edge features, the dataset `{}` has {}", self.widths.edge, set.name, set.edge_width())
         } else if self.widths.node > 0 && self.widths.node != set.node_width() {
             format!("the model reads {} node features, the dataset `{}` has {}", self.widths.node, set.name, set.node_width())
+        } else if self.static_width() > 0 && self.static_width() != known {
+            format!("the model reads static memory of width {}, the history shows {known}", self.static_width())
         } else if self.batch == 0 {
             "the training batch size is 0".into()
         } else {
@@ -86,42 +87,12 @@ impl Export<'_> {
         Err(ArtifactError::Inconsistent { fact })
     }
 
-    /// Whether an artifact at `dir` is to step aside.
-    fn make_room(&self, dir: &Path) -> Result<bool, ArtifactError> {
-        if !dir.exists() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
-            return Ok(false);
-        }
-        let replaceable = open::is_artifact(dir);
-        if replaceable && self.replace { Ok(true) } else { Err(ArtifactError::Occupied { path: dir.to_owned(), replaceable }) }
+    /// Width of the static memory the model reads.
+    fn static_width(&self) -> usize {
+        self.model.spec().static_memory.on().map_or(0, |part| part.width)
     }
 
-    fn write_folder(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
-        fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
-        let spec = toml::to_string_pretty(&SpecFile { model: self.model.spec().clone() })
-            .map_err(|error| ArtifactError::Damaged { path: dir.join(SPEC), fact: error.to_string() })?;
-        write_file(&dir.join(SPEC), spec.as_bytes())?;
-        weights::<Cpu, _>(self.model).write(&dir.join(WEIGHTS))?;
-        Names::of_dataset(self.dataset, self.history.seen() as usize).to_store().write(&dir.join(IDS))?;
-        let history = self.history.to_store();
-        history.write(&dir.join(HISTORY))?;
-        let mut files = vec![SPEC, WEIGHTS, IDS, HISTORY];
-        if let Some(features) = self.features(history)? {
-            features.write(&dir.join(FEATURES))?;
-            files.push(FEATURES);
-        }
-        let facts = |name: &str| {
-            let path = dir.join(name);
-            FileFacts::of(&path).map(|facts| (name.to_string(), facts)).map_err(ArtifactError::io(&path))
-        };
-        let manifest = self.manifest(files.into_iter().map(facts).collect::<Result<_, _>>()?);
-        let mut text = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| ArtifactError::Damaged { path: dir.join(MANIFEST), fact: error.to_string() })?;
-        text.push(b'\n');
-        write_file(&dir.join(MANIFEST), &text)?;
-        Ok(manifest)
-    }
-
-    fn manifest(&self, files: BTreeMap<String, FileFacts>) -> Manifest {
+    fn manifest(&self) -> Manifest {
         let (set, spec) = (self.dataset, self.model.spec());
         Manifest {
             format: FORMAT.into(),
@@ -135,16 +106,23 @@ impl Export<'_> {
             dataset: DatasetFacts { name: set.name.clone(), sha256: set.checksum.clone() },
             nodes: set.nodes,
             sides: set.sides,
-            widths: Widths { memory: spec.memory, time: spec.time, embedding: spec.width, edge: self.widths.edge, node: self.widths.node },
-            files,
+            widths: Widths {
+                memory: spec.memory,
+                time: spec.time,
+                embedding: spec.width,
+                edge: self.widths.edge,
+                node: self.widths.node,
+                static_memory: self.static_width(),
+            },
+            files: BTreeMap::new(),
         }
     }
 
     /// The features a server may be asked for: those of all nodes, and of the events the history still refers to.
-    fn features(&self, history: Store) -> Result<Option<Store>, ArtifactError> {
+    fn features(&self, history: &Store) -> Option<Store> {
         let mut store = Store::default();
         if let (true, Some(rows)) = (self.widths.edge > 0, self.dataset.log.features()) {
-            let events = referred_to(history)?;
+            let events = referred_to(history);
             let values = events.iter().flat_map(|&event| rows.row(event)).copied().collect();
             store.put("edge.row", [events.len(), rows.width()], values);
             store.put("edge.event", [events.len()], events);
@@ -152,20 +130,86 @@ impl Export<'_> {
         if let (true, Some(table)) = (self.widths.node > 0, &self.dataset.node_features) {
             store.put("node", [table.rows(), table.width()], table.values().to_vec());
         }
+        if let (width @ 1.., Some(rows)) = (self.static_width(), &self.history.features().static_memory) {
+            let values = (0..self.history.nodes() as u64).flat_map(|node| rows.row(node)).copied().collect();
+            store.put("static", [self.history.nodes(), width], values);
+        }
         let any = store.names().next().is_some();
-        Ok(any.then_some(store))
+        any.then_some(store)
     }
 }
 
-/// Events that stand in kept links, waiting mail or the newest tick, ascending.
-fn referred_to(mut history: Store) -> Result<Vec<u64>, ArtifactError> {
-    let mut events = Vec::new();
-    for name in ["mail.event", "link.event", "pending.id"] {
-        events.extend(history.take::<u64>(name)?.1);
+/// What the files of an artifact hold.
+pub(crate) struct Parts<'a> {
+    /// All of it but the files' sizes and checksums.
+    pub manifest: Manifest,
+    pub spec: &'a TgnSpec,
+    pub weights: Store,
+    pub ids: Store,
+    pub history: Store,
+    pub features: Option<Store>,
+}
+
+impl Parts<'_> {
+    /// Writes the folder `dir`, which appears whole or not at all, and only if it can be opened again. An artifact that stands there
+    /// is replaced if `replace` says so.
+    pub fn write(self, dir: &Path, replace: bool) -> Result<Manifest, ArtifactError> {
+        let replaced = make_room(dir, replace)?;
+        let fresh = sibling(dir, "partial");
+        let written = self.write_folder(&fresh).and_then(|manifest| {
+            open::open(&fresh)?;
+            put_in_place(&fresh, dir, replaced).map_err(ArtifactError::io(dir))?;
+            Ok(manifest)
+        });
+        if written.is_err() {
+            // The first error is the one to tell; what is left of the folder is only in the way.
+            let _ = fs::remove_dir_all(&fresh);
+        }
+        written
     }
+
+    fn write_folder(self, dir: &Path) -> Result<Manifest, ArtifactError> {
+        fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
+        let spec = toml::to_string_pretty(&SpecFile { model: self.spec.clone() })
+            .map_err(|error| ArtifactError::Damaged { path: dir.join(SPEC), fact: error.to_string() })?;
+        write_file(&dir.join(SPEC), spec.as_bytes())?;
+        let mut names = vec![SPEC];
+        let stores = [(WEIGHTS, Some(self.weights)), (IDS, Some(self.ids)), (HISTORY, Some(self.history)), (FEATURES, self.features)];
+        for (name, store) in stores {
+            if let Some(store) = store {
+                store.write(&dir.join(name))?;
+                names.push(name);
+            }
+        }
+        let facts = |name: &str| {
+            let path = dir.join(name);
+            FileFacts::of(&path).map(|facts| (name.to_string(), facts)).map_err(ArtifactError::io(&path))
+        };
+        let manifest = Manifest { files: names.into_iter().map(facts).collect::<Result<_, _>>()?, ..self.manifest };
+        let mut text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| ArtifactError::Damaged { path: dir.join(MANIFEST), fact: error.to_string() })?;
+        text.push(b'\n');
+        write_file(&dir.join(MANIFEST), &text)?;
+        Ok(manifest)
+    }
+}
+
+/// Whether an artifact at `dir` is to step aside.
+fn make_room(dir: &Path, replace: bool) -> Result<bool, ArtifactError> {
+    if !dir.exists() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Ok(false);
+    }
+    let replaceable = open::is_artifact(dir);
+    if replaceable && replace { Ok(true) } else { Err(ArtifactError::Occupied { path: dir.to_owned(), replaceable }) }
+}
+
+/// Events that stand in kept links, waiting mail or the newest tick, ascending.
+pub(crate) fn referred_to(history: &Store) -> Vec<u64> {
+    let of = |name| history.get::<u64>(name).unwrap_or_default();
+    let mut events: Vec<u64> = ["mail.event", "link.event", "pending.id"].into_iter().flat_map(of).copied().collect();
     events.sort_unstable();
     events.dedup();
-    Ok(events)
+    events
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {

@@ -1,8 +1,8 @@
 //! The model as it is served: on slices of host memory where it can be, else on tensors.
 
-use tempograph_framework::{Answer, Forward, Model, Queries, SliceModel, Update, View, values};
+use tempograph_framework::{Answer, Forward, Model, Queries, SliceModel, Store, Update, View, values, weights};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{SliceTgn, SliceWork, Tgn};
+use tempograph_models::{SliceTgn, SliceWork, Tgn, TgnSpec};
 
 /// What computes answers and updates: the kernels that train, on slices, or for settings that have none the tensor library.
 #[derive(Debug)]
@@ -26,6 +26,22 @@ impl Served {
         match SliceTgn::of(&model) {
             Some(slices) => Served::Slices(Box::new(slices)),
             None => Served::Tensors(Box::new(model)),
+        }
+    }
+
+    /// The settings it was built from.
+    pub fn spec(&self) -> &TgnSpec {
+        match self {
+            Served::Slices(model) => model.spec(),
+            Served::Tensors(model) => model.spec(),
+        }
+    }
+
+    /// The weights under their dotted names.
+    pub fn weights(&self) -> Store {
+        match self {
+            Served::Slices(model) => model.parameters().to_store(),
+            Served::Tensors(model) => weights::<Cpu, _>(&**model),
         }
     }
 

@@ -3,8 +3,13 @@ mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
 use tempograph_framework::{Combine, Content, Dataset, Delta, Lookup, OtherMemory, Sampler, Table, TimeUnit, Timestamp};
-use tempograph_models::{Attention, Embedding, Message, TgnSpec};
+use tempograph_models::{Attention, Embedding, Message, StaticSpec, TgnSpec, Wiring};
 use tempograph_serving::Granularity;
+
+/// Static memory fine-tuned for some of the nodes.
+fn tuned() -> StaticSpec {
+    StaticSpec { how: Wiring::Concat, width: 5, train: true, nodes: Some(20), ..StaticSpec::default() }
+}
 
 /// Settings that take every way through view and observe.
 fn variants() -> Vec<TgnSpec> {
@@ -23,6 +28,8 @@ fn variants() -> Vec<TgnSpec> {
         },
         TgnSpec { embedding: Embedding::Time, time_scale: Some(3600.0), ..small() },
         TgnSpec { embedding: Embedding::Identity, ..small() },
+        TgnSpec { static_memory: StaticSpec { how: Wiring::Add, width: 5, ..StaticSpec::default() }, ..small() },
+        TgnSpec { static_memory: tuned(), layers: 2, ..small() },
     ]
 }
 

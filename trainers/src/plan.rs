@@ -136,7 +136,9 @@ impl Plan {
             return Err(format!("{named}, which {world} processes cannot share evenly"));
         }
         if !memory.is_multiple_of(world) && !world.is_multiple_of(*memory) {
-            return Err(format!("{named}; {world} processes need a whole number of histories each, or each history a whole number of them"));
+            return Err(format!(
+                "{named}; {world} processes need a whole number of histories each, or each history a whole number of them"
+            ));
         }
         let each = lanes / world;
         Ok(rank * each..(rank + 1) * each)

@@ -1,6 +1,7 @@
 //! A model and its history, asked and told in the user's own ids and times, by many at once.
 
 mod read;
+mod save;
 mod state;
 mod write;
 

@@ -57,4 +57,15 @@ impl SchedulerSpec {
     pub fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
     }
+
+    /// Longest wait for company.
+    pub(crate) fn max_wait(&self) -> Duration {
+        Duration::from_micros(self.max_wait_us)
+    }
+
+    /// Threads that compute answers on this machine.
+    pub(crate) fn workers(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        if self.workers > 0 { self.workers } else { cores.div_ceil(2) }
+    }
 }

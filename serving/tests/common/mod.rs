@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, View, values};
+use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values};
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
@@ -42,7 +42,11 @@ impl World {
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
         let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
-        let features = Features { edges: set.log.features().cloned(), nodes };
+        let static_memory = spec.static_memory.on().map(|part| {
+            let values = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos()).collect();
+            Arc::new(Table::new(values, part.width).unwrap()) as Arc<dyn Rows>
+        });
+        let features = Features { edges: set.log.features().cloned(), nodes, static_memory };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
         let mut world = World { set, model, history, widths, folder: tempfile::tempdir().unwrap() };
         world.observe_all(0..SEEN, BATCH);

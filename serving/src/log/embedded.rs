@@ -1,0 +1,217 @@
+//! The log of record in files of this machine.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use fjall::config::CompressionPolicy;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::journal::{self, Damage};
+use super::{Entry, Log, LogError};
+
+/// Bytes kept in memory before they are sorted into tables; as much is read again from the journal when the log is opened.
+const MEMTABLE: u64 = 16 << 20;
+/// Bytes of tables kept for reading.
+const CACHE: u64 = 16 << 20;
+/// Entries given up in one write.
+const FORGOTTEN_AT_ONCE: usize = 4096;
+
+/// A log in a folder, on [fjall](https://docs.rs/fjall): an append is one checksummed record of its journal, flushed to the disk.
+///
+/// `entries` has [`Entry::to_bytes`] by place (`u64`, big-endian), `ids` the number of an event (`u64`, little-endian) by its id; an
+/// append writes both or neither. The journal's tail is [looked at](journal) before it is opened.
+pub struct EmbeddedLog {
+    dir: PathBuf,
+    /// Nothing after a failed write, until it is opened again.
+    store: RwLock<Option<Store>>,
+    kept: Mutex<Range<u64>>,
+}
+
+struct Store {
+    database: Database,
+    entries: Keyspace,
+    ids: Keyspace,
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`LogError`], naming the folder: it cannot be written, another process has it, or the disk has lost part of it.
+    pub fn open(dir: &Path) -> Result<EmbeddedLog, LogError> {
+        let store = Store::open(dir)?;
+        let first = store.entries.first_key_value().map(|entry| entry.key());
+        let last = store.entries.last_key_value().map(|entry| entry.key());
+        let place = |key: Option<fjall::Result<fjall::Slice>>| -> Result<Option<u64>, LogError> {
+            key.transpose().map_err(storage(dir))?.map(|key| place_of(&key)).transpose()
+        };
+        let kept = match (place(first)?, place(last)?) {
+            (Some(first), Some(last)) => first..last + 1,
+            _ => 0..0,
+        };
+        Ok(EmbeddedLog { dir: dir.to_owned(), store: RwLock::new(Some(store)), kept: Mutex::new(kept) })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Store) -> fjall::Result<T>) -> Result<T, LogError> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let store = store.as_ref().ok_or_else(|| self.closed())?;
+        work(store).map_err(storage(&self.dir))
+    }
+
+    fn closed(&self) -> LogError {
+        LogError::Storage { place: self.dir.display().to_string(), fact: "it is closed since a write failed".into() }
+    }
+
+    fn keep(&self, change: impl FnOnce(&mut Range<u64>)) {
+        change(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Log for EmbeddedLog {
+    fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
+        let first = self.kept().end;
+        let written = self.with(|store| {
+            let mut batch = store.database.batch().durability(Some(PersistMode::SyncData));
+            let mut bytes = 0;
+            for (entry, place) in entries.iter().zip(first..) {
+                let value = entry.to_bytes();
+                bytes += value.len() as u64;
+                batch.insert(&store.entries, place.to_be_bytes(), value);
+                entry.ids().for_each(|(id, seq)| batch.insert(&store.ids, id, seq.to_le_bytes()));
+            }
+            batch.commit().map(|()| bytes)
+        });
+        match written {
+            Ok(_) => self.keep(|kept| kept.end += entries.len() as u64),
+            // What is on the disk now is not known before it is read again.
+            Err(_) => drop(self.store.write().unwrap_or_else(PoisonError::into_inner).take()),
+        }
+        written
+    }
+
+    fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
+        let kept = self.kept();
+        if from < kept.start {
+            return Err(LogError::NotKept { place: from, kept });
+        }
+        let mut entries = Vec::new();
+        let mut count = 0;
+        // An append under way is not read: it is not known yet whether it will be durable.
+        let found = self.with(|store| {
+            let mut found = Vec::new();
+            for entry in store.entries.range(from.to_be_bytes()..kept.end.to_be_bytes()) {
+                let (key, value) = entry.into_inner()?;
+                let read = Entry::from_bytes(&value);
+                count += read.as_ref().map_or(events, Entry::events).max(1);
+                found.push((key, read));
+                if count >= events {
+                    break;
+                }
+            }
+            Ok(found)
+        })?;
+        for ((key, read), place) in found.into_iter().zip(from..) {
+            let damaged = |fact| LogError::Damaged { place, fact };
+            if place_of(&key)? != place {
+                return Err(damaged(format!("it is missing; the next there is has the place {}", place_of(&key)?)));
+            }
+            entries.push(read.map_err(damaged)?);
+        }
+        Ok(entries)
+    }
+
+    fn kept(&self) -> Range<u64> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
+        let found = self.with(|store| store.ids.get(id))?;
+        let number = |seq: fjall::Slice| match seq[..].try_into() {
+            Ok(seq) => Ok(u64::from_le_bytes(seq)),
+            Err(_) => Err(storage(&self.dir)(format!("the id `{id}` has {} bytes where an event's number has 8", seq.len()))),
+        };
+        found.map(number).transpose()
+    }
+
+    fn forget(&self, place: u64) -> Result<(), LogError> {
+        loop {
+            let kept = self.kept();
+            let end = place.min(kept.end).min(kept.start + FORGOTTEN_AT_ONCE as u64);
+            if kept.start >= end {
+                return Ok(());
+            }
+            self.with(|store| store.remove(kept.start..end, PersistMode::Buffer))?;
+            self.keep(|kept| kept.start = end);
+        }
+    }
+
+    fn reopen(&self) -> Result<(), LogError> {
+        let mut held = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            let store = Store::open(&self.dir)?;
+            // A write that failed may be there all the same. Its sender was told that it is not.
+            store.remove(self.kept().end..u64::MAX, PersistMode::SyncAll).map_err(storage(&self.dir))?;
+            *held = Some(store);
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.with(|store| Ok(store.entries.disk_space() + store.ids.disk_space() + store.database.write_buffer_size())).unwrap_or(0)
+    }
+}
+
+impl Store {
+    fn open(dir: &Path) -> Result<Store, LogError> {
+        std::fs::create_dir_all(dir).map_err(storage(dir))?;
+        match journal::mend(dir).map_err(storage(dir))? {
+            Ok(0) => {}
+            Ok(cut) => tracing::warn!("{}: the last write was torn; its {cut} bytes were cut off", dir.display()),
+            Err(Damage { file, good, next }) => {
+                let fact = format!("{} is damaged from byte {good} to byte {next}, and events that were durable follow", file.display());
+                return Err(storage(dir)(fact));
+            }
+        }
+        let open = || -> fjall::Result<Store> {
+            let builder = Database::builder(dir).cache_size(CACHE).worker_threads(1).journal_compression(CompressionType::None);
+            let database = builder.open()?;
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+            let entries = database.keyspace("entries", || options().data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)))?;
+            let ids = database.keyspace("ids", options)?;
+            Ok(Store { database, entries, ids })
+        };
+        open().map_err(storage(dir))
+    }
+
+    /// Removes entries and the ids of their events.
+    fn remove(&self, places: Range<u64>, durability: PersistMode) -> fjall::Result<()> {
+        let mut batch = self.database.batch().durability(Some(durability));
+        for entry in self.entries.range(places.start.to_be_bytes()..places.end.to_be_bytes()) {
+            let (key, value) = entry.into_inner()?;
+            if let Ok(entry) = Entry::from_bytes(&value) {
+                entry.ids().for_each(|(id, _)| batch.remove(&self.ids, id));
+            }
+            batch.remove(&self.entries, key);
+        }
+        batch.commit()
+    }
+}
+
+impl fmt::Debug for EmbeddedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedLog").field("dir", &self.dir).field("kept", &self.kept()).finish_non_exhaustive()
+    }
+}
+
+fn place_of(key: &[u8]) -> Result<u64, LogError> {
+    let place = key.try_into().map(u64::from_be_bytes);
+    place.map_err(|_| LogError::Damaged { place: 0, fact: format!("a place has {} bytes where it must have 8", key.len()) })
+}
+
+/// What is told of an error of the storage in `dir`.
+fn storage<E: fmt::Display>(dir: &Path) -> impl Fn(E) -> LogError {
+    let place = dir.display().to_string();
+    move |error| LogError::Storage { place: place.clone(), fact: error.to_string() }
+}

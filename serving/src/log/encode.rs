@@ -1,0 +1,242 @@
+//! Entries as bytes: the form in which every log keeps them.
+//!
+//! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch), `first_seq u64`, `count varint`, and for each event
+//! `flags u8`, `src varint`, `dst varint`, a time, and as the flags say a label `f32` (bit 0; else it is 0), features (bit 1: `count
+//! varint`, `f32` each), an id (bit 2: `bytes u8`, UTF-8) and the time it was told with (bit 3: it was late). A time is `0, zigzag
+//! varint`, `1, varint` or `2, f64`. Numbers of fixed width are little-endian; a varint has seven bits a byte, lowest first.
+
+use serde_json::Number;
+
+use super::entry::{Act, Entry};
+use crate::request::{Granularity, NewEvent};
+
+/// The form that is written and read.
+const FORM: u8 = 1;
+
+const LABEL: u8 = 1;
+const FEATURES: u8 = 2;
+const ID: u8 = 4;
+const LATE: u8 = 8;
+
+impl Entry {
+    /// The entry as bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Act::Events { events, granularity, late } = &self.act;
+        let mut bytes = Vec::with_capacity(16 + 24 * events.len());
+        bytes.push(FORM);
+        bytes.push(u8::from(*granularity == Granularity::Batch));
+        bytes.extend(self.first_seq.to_le_bytes());
+        put_varint(&mut bytes, events.len() as u64);
+        let mut late = late.iter().peekable();
+        for (i, event) in events.iter().enumerate() {
+            let told = late.next_if(|&&(at, _)| at as usize == i).map(|(_, told)| told);
+            put_event(&mut bytes, event, told);
+        }
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Entry::to_bytes) wrote.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Entry, String> {
+        let mut reader = Reader { bytes };
+        match reader.u8()? {
+            FORM => {}
+            other => return Err(format!("it has form {other}, and this program reads form {FORM}")),
+        }
+        let granularity = match reader.u8()? {
+            0 => Granularity::Event,
+            1 => Granularity::Batch,
+            other => return Err(format!("it is of kind {other}, which this program does not know")),
+        };
+        let first_seq = u64::from_le_bytes(reader.array()?);
+        let count = reader.varint()?;
+        let (mut events, mut late) = (Vec::new(), Vec::new());
+        for i in 0..count {
+            let (event, told) = reader.event()?;
+            late.extend(told.map(|told| (i as u32, told)));
+            events.push(event);
+        }
+        match reader.bytes {
+            [] => Ok(Entry { first_seq, act: Act::Events { events, granularity, late } }),
+            rest => Err(format!("{} bytes follow its last event", rest.len())),
+        }
+    }
+}
+
+fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, told: Option<&Number>) {
+    let flag = |flag, set: bool| if set { flag } else { 0 };
+    // Told apart by bits: -0.0 is a label as well.
+    let label = event.label.to_bits() != 0;
+    bytes.push(flag(LABEL, label) | flag(FEATURES, event.features.is_some()) | flag(ID, event.id.is_some()) | flag(LATE, told.is_some()));
+    put_varint(bytes, event.src);
+    put_varint(bytes, event.dst);
+    put_time(bytes, &event.time);
+    if label {
+        bytes.extend(event.label.to_le_bytes());
+    }
+    if let Some(row) = &event.features {
+        put_varint(bytes, row.len() as u64);
+        row.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+    }
+    if let Some(id) = &event.id {
+        bytes.push(id.len() as u8);
+        bytes.extend(id.as_bytes());
+    }
+    if let Some(told) = told {
+        put_time(bytes, told);
+    }
+}
+
+fn put_time(bytes: &mut Vec<u8>, time: &Number) {
+    if let Some(whole) = time.as_i64() {
+        bytes.push(0);
+        put_varint(bytes, ((whole << 1) ^ (whole >> 63)) as u64);
+    } else if let Some(large) = time.as_u64() {
+        bytes.push(1);
+        put_varint(bytes, large);
+    } else {
+        bytes.push(2);
+        bytes.extend(time.as_f64().unwrap_or(f64::NAN).to_le_bytes());
+    }
+}
+
+fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+/// Takes numbers off the front of some bytes.
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+        let (taken, rest) = self.bytes.split_at_checked(count).ok_or("it ends in the middle of an event")?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (taken, rest) = self.bytes.split_first_chunk().ok_or("it ends in the middle of an event")?;
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn varint(&mut self) -> Result<u64, String> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                break;
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err("it has a number of more than 64 bits".into())
+    }
+
+    fn event(&mut self) -> Result<(NewEvent, Option<Number>), String> {
+        let flags = self.u8()?;
+        if flags > LABEL | FEATURES | ID | LATE {
+            return Err(format!("an event has the flags {flags:#x}, which this program does not know"));
+        }
+        let (src, dst, time) = (self.varint()?, self.varint()?, self.time()?);
+        let label = if flags & LABEL != 0 { f32::from_le_bytes(self.array()?) } else { 0.0 };
+        let features = if flags & FEATURES != 0 { Some(self.row()?) } else { None };
+        let id = if flags & ID != 0 { Some(self.id()?) } else { None };
+        let told = if flags & LATE != 0 { Some(self.time()?) } else { None };
+        Ok((NewEvent { src, dst, time, label, features, id }, told))
+    }
+
+    fn time(&mut self) -> Result<Number, String> {
+        match self.u8()? {
+            0 => self.varint().map(|bits| (((bits >> 1) as i64) ^ -((bits & 1) as i64)).into()),
+            1 => self.varint().map(Number::from),
+            2 => Number::from_f64(f64::from_le_bytes(self.array()?)).ok_or_else(|| "a time is not a finite number".into()),
+            other => Err(format!("a time is of kind {other}, which this program does not know")),
+        }
+    }
+
+    fn row(&mut self) -> Result<Vec<f32>, String> {
+        let count = usize::try_from(self.varint()?).map_err(|_| "it has more features than there is memory")?;
+        let bytes = self.take(count.checked_mul(4).ok_or("it has more features than there is memory")?)?;
+        Ok(bytes.chunks_exact(4).map(|value| f32::from_le_bytes([value[0], value[1], value[2], value[3]])).collect())
+    }
+
+    fn id(&mut self) -> Result<String, String> {
+        let bytes = usize::from(self.u8()?);
+        String::from_utf8(self.take(bytes)?.to_vec()).map_err(|_| "an id is not UTF-8".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number() -> impl Strategy<Value = Number> {
+        prop_oneof![any::<i64>().prop_map(Number::from), any::<u64>().prop_map(Number::from), any::<f64>().prop_filter_map("finite", Number::from_f64)]
+    }
+
+    fn event() -> impl Strategy<Value = (NewEvent, Option<Number>)> {
+        let values = (any::<u64>(), any::<u64>(), number(), prop_oneof![Just(0.0f32), any::<i32>().prop_map(|value| value as f32)]);
+        let row = proptest::option::of(proptest::collection::vec(any::<i32>().prop_map(|value| value as f32 / 7.0), 0..5));
+        let id = proptest::option::of("\\PC{1,12}");
+        (values, row, id, proptest::option::of(number()))
+            .prop_map(|((src, dst, time, label), features, id, told)| (NewEvent { src, dst, time, label, features, id }, told))
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        (any::<u64>(), any::<bool>(), proptest::collection::vec(event(), 0..6)).prop_map(|(first_seq, batch, told)| {
+            let late = told.iter().zip(0..).filter_map(|((_, told), i)| Some((i, told.clone()?))).collect();
+            let granularity = if batch { Granularity::Batch } else { Granularity::Event };
+            Entry { first_seq, act: Act::Events { events: told.into_iter().map(|(event, _)| event).collect(), granularity, late } }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn entries_survive_their_bytes(entry in entry()) {
+            prop_assert_eq!(Entry::from_bytes(&entry.to_bytes()).unwrap(), entry);
+        }
+
+        #[test]
+        fn bytes_that_are_cut_or_added_to_are_no_entry(entry in entry(), cut in 1usize..40) {
+            let bytes = entry.to_bytes();
+            if cut <= bytes.len() {
+                prop_assert!(Entry::from_bytes(&bytes[..bytes.len() - cut]).is_err());
+            }
+            prop_assert!(Entry::from_bytes(&[bytes, vec![0]].concat()).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Entry::from_bytes(&bytes);
+            let _ = Entry::from_bytes(&[vec![FORM, 0], bytes].concat());
+        }
+    }
+
+    #[test]
+    fn an_event_without_features_takes_a_few_bytes() {
+        let event = NewEvent { src: 812, dst: 9_000, time: 1_300_000.into(), label: 0.0, features: None, id: None };
+        let entry = |count| Entry {
+            first_seq: 0,
+            act: Act::Events { events: vec![event.clone(); count], granularity: Granularity::Event, late: Vec::new() },
+        };
+        assert_eq!(entry(101).to_bytes().len() - entry(1).to_bytes().len(), 100 * 9);
+    }
+}
