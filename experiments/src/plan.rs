@@ -63,8 +63,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     }
     let mut spec = RunSpec::read(&args.spec, &args.sets)?;
     let device = Device::parse(&spec.device)?;
-    let course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &course);
+    let mut course = data::open(&spec.data)?;
+    data::resolve(&mut spec, &mut course)?;
     let machine = Machine::here();
     let sizes = Sizes::of(&spec, &course)?;
     let devices = args.devices.unwrap_or_else(|| if device == Device::Cpu { machine.cores } else { machine.gpus.len() });
