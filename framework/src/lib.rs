@@ -57,6 +57,7 @@ mod queries;
 mod reach;
 mod read_mail;
 mod resident;
+mod settings;
 mod slice_model;
 mod snapshot;
 mod static_memory;
@@ -90,6 +91,7 @@ pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat,
 pub use queries::{Pair, Queries};
 pub use resident::ResidentModel;
 pub use reach::Reach;
+pub use settings::{explain_toml, lay_over};
 pub use slice_model::{Answer, SliceModel};
 pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, write_whole};
