@@ -20,10 +20,14 @@ const REQUESTS: usize = 60;
 
 /// An artifact of a fresh model that has seen nothing.
 fn artifact(spec: &TgnSpec, folder: &Path) {
-    let set = stream(40, WIDTHS.edge, WIDTHS.node);
-    let model = Tgn::<Cpu>::new(spec, WIDTHS, 5, &Default::default());
+    artifact_of(spec, WIDTHS, folder);
+}
+
+fn artifact_of(spec: &TgnSpec, widths: FeatureWidths, folder: &Path) {
+    let set = stream(40, widths.edge, widths.node);
+    let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
-    Export { model: &model, history: &history, dataset: &set, widths: WIDTHS, batch: 24, replace: false }.write(folder).unwrap();
+    Export { model: &model, history: &history, dataset: &set, widths, batch: 24, replace: false }.write(folder).unwrap();
 }
 
 /// What a client does.
@@ -298,14 +302,14 @@ fn an_explanation_names_the_newest_neighbours_with_weights_that_sum_to_one() {
 #[test]
 fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
     let spec = variants().remove(1).1;
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path().join("artifact");
-    artifact(&spec, &at);
     let mut draw = Draw::new(3).of(Purpose::Negatives).at(0, 0);
-    // Node features keep the room of ids the artifact knew, so those that come and go are new.
     let early: Vec<_> = (0..12).map(|i| event(100 + i % 3, i % 4, 1000 + i as i64, &mut draw)).collect();
     let late: Vec<_> = (0..8).map(|i| event(i % 4, i % 4, 2000 + i as i64, &mut draw)).collect();
-    for strategy in [Strategy::Full, Strategy::Affected] {
+    // Where nodes have features their room is not given on.
+    for (strategy, node) in [(Strategy::Full, 0), (Strategy::Affected, 0), (Strategy::Affected, 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("artifact");
+        artifact_of(&spec, FeatureWidths { node, ..WIDTHS }, &at);
         let engine = Engine::open_with(&at, &EngineSpec { strategy, ttl: Some(500.0), ..EngineSpec::default() }).unwrap();
         engine.observe(&early, Granularity::Event).unwrap();
         engine.observe(&late, Granularity::Event).unwrap();
@@ -321,11 +325,13 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
         assert!(neighbours(&engine).iter().all(|&node| node < 100), "{strategy:?}");
         engine.save(&folder.path().join("saved")).unwrap();
         let opened = Engine::open_with(&folder.path().join("saved"), engine.spec()).unwrap();
+        let nodes = engine.nodes();
         let back = [event(101, 2, 2100, &mut draw), event(300, 2, 2101, &mut draw)];
         for engine in [&engine, &opened] {
             engine.observe(&back, Granularity::Event).unwrap();
         }
         assert!(opened.history().to_store() == engine.history().to_store(), "{strategy:?}: what was forgotten stays so in an artifact");
+        assert_eq!(engine.nodes() - nodes, if node > 0 { 1 } else { 0 }, "{strategy:?}: 101 and 300 are new");
         let explained = engine.explain(&PairQuery { src: 101, dst: 2, time: None }).unwrap().answer;
         assert_eq!(explained.src.iter().map(|one| one.seq).collect::<Vec<_>>(), [20], "{strategy:?}: it remembers nothing from before");
         assert_eq!(ask(&engine, 3, 3000), ask(&opened, 3, 3000));
