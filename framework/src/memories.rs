@@ -16,8 +16,6 @@ pub struct Memories {
     /// `[N]` time of the last mail read into each memory.
     pub(crate) updated: Vec<Timestamp>,
     pub(crate) mailbox: Mailbox,
-    /// `[N]` the version that came of writing each memory and its mail last.
-    pub(crate) written: Vec<u64>,
     pub(crate) version: u64,
     /// Where each node stands in the update at hand.
     places: Places,
@@ -32,7 +30,6 @@ impl Memories {
             rows: Vec::new(),
             updated: Vec::new(),
             mailbox: Mailbox::new(0, needs.mail, needs.memory),
-            written: Vec::new(),
             version: 0,
             places: Places::default(),
         };
@@ -46,7 +43,6 @@ impl Memories {
         self.rows.resize(nodes * self.width, 0.0);
         self.updated.resize(nodes, self.origin);
         self.mailbox.grow(nodes);
-        self.written.resize(nodes, 0);
         self.places.make_room(nodes);
     }
 
@@ -55,7 +51,6 @@ impl Memories {
         self.rows.fill(0.0);
         self.updated.fill(self.origin);
         self.mailbox.clear_all();
-        self.written.fill(0);
         self.version = 0;
     }
 
@@ -82,7 +77,7 @@ impl Memories {
     /// Bytes it holds.
     pub fn bytes(&self) -> usize {
         let mail = self.nodes() * (size_of::<Mail>() + 4 * self.mailbox.carried());
-        4 * self.rows.len() + 16 * self.nodes() + mail
+        4 * self.rows.len() + 8 * self.nodes() + mail
     }
 
     /// Writes what a model made of `batch`: the touched nodes' memories are written, and their mail is replaced by that of this batch.
@@ -129,7 +124,6 @@ impl Memories {
                 self.updated[node.index()] = mail.time;
             }
             self.mailbox.clear(node);
-            self.written[node.index()] = self.version + 1;
         }
     }
 
