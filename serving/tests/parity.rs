@@ -42,7 +42,7 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
         for history in [Lookup::Exact, Lookup::Batch] {
             let what = format!("{history:?}, {features} features");
             let mut world = World::new(&TgnSpec { history, ..small() }, features);
-            let server = Running::start(world.engine());
+            let server = Running::start(&world);
             for range in batches(BATCH) {
                 let told = world.told(range.clone());
                 let during = if history == Lookup::Exact { told.as_slice() } else { &[] };
@@ -50,7 +50,7 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
                 server.tell(&told, "batch");
                 assert_close(&found, &world.examine(range), &what);
             }
-            assert!(server.engine.history().to_store() == world.history.to_store(), "{what}: the states differ");
+            assert!(server.service.engine().history().to_store() == world.history.to_store(), "{what}: the states differ");
         }
     }
 }
@@ -74,7 +74,7 @@ fn every_kind_of_model_goes_on_from_its_artifact_as_it_would_have_without() {
 #[test]
 fn how_events_are_grouped_into_requests_changes_nothing() {
     let mut world = World::new(&small(), 3);
-    let engine = world.engine();
+    world.engine();
     world.observe_all(SEEN..EVENTS, 1);
     for size in [1, 7, EVENTS] {
         let engine = tempograph_serving::Engine::open(&world.folder()).unwrap();
@@ -83,9 +83,10 @@ fn how_events_are_grouped_into_requests_changes_nothing() {
         }
         assert!(engine.history().to_store() == world.history.to_store(), "requests of {size} events");
     }
-    let server = Running::start(engine);
+    let service = common::service::open(&world.folder(), &common::service::in_memory());
+    let server = Running::of(service, &tempograph_serving::ServeSpec::default());
     batches(11).for_each(|range| drop(server.tell(&world.told(range), "event")));
-    assert!(server.engine.history().to_store() == world.history.to_store());
+    assert!(server.service.engine().history().to_store() == world.history.to_store());
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn fractional_times_and_node_features_survive_the_artifact() {
         notices: vec![],
     });
     let mut world = World::of(&small(), set.unwrap());
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     for range in batches(BATCH) {
         let told = world.told(range.clone());
         let found = server.scores(&world.questions(range.clone()), &told);
