@@ -13,7 +13,7 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Heuristic;
 use tempograph_trainers::{
     Board, Course, Evaluation, Examination, Examinee, Exchange, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles,
-    Status, Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
+    Status, Timeline, Trace, Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
 };
 
 use crate::data;
@@ -53,6 +53,9 @@ pub struct TrainArgs {
     /// Replace a run that is there already.
     #[arg(long)]
     force: bool,
+    /// Write which stage worked on which batch when, in Chrome's trace format (open it at ui.perfetto.dev).
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// What several processes talk over [default: nccl between GPUs, mpi under mpirun in a build with it, else tcp].
     #[arg(long)]
     transport: Option<Transport>,
@@ -154,8 +157,16 @@ impl TrainRun<'_> {
 
         let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
         let mut board = Board::new(&self.files.board(), 10);
-        let fit = self.fit(&spec, &course);
+        let trace = self.trace(exchange.rank())?;
+        let fit = self.fit(&spec, &course, trace.clone());
         let outcome = fit.run_among(exchange, &mut *model, &mut All(vec![&mut terminal, &mut board]))?;
+        if let (Some(trace), Some(path)) = (trace, &self.args.trace) {
+            let timeline = trace.finish().and_then(|()| Timeline::read(path));
+            let (all, hidden) = timeline.with_context(|| format!("cannot write the trace {}", path.display()))?.hidden();
+            terminal.done();
+            let share = 100.0 * hidden / all.max(f64::MIN_POSITIVE);
+            self.say(&format!("{all:.1} s of sampling and gathering, {share:.1} % beside the training"));
+        }
         let (finished, fitted) = match outcome {
             Outcome::Finished(fitted) => (true, fitted),
             Outcome::Stopped(fitted) => (false, fitted),
@@ -184,7 +195,13 @@ impl TrainRun<'_> {
         Ok(())
     }
 
-    fn fit<'a>(&'a self, spec: &'a RunSpec, course: &'a Course) -> Fit<'a> {
+    /// A timeline to be filled, by the first process, if one is asked for.
+    fn trace(&self, rank: usize) -> Result<Option<Arc<Trace>>> {
+        let create = |path: &PathBuf| Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()));
+        Ok(self.args.trace.as_ref().filter(|_| rank == 0).map(create).transpose()?.map(Arc::new))
+    }
+
+    fn fit<'a>(&'a self, spec: &'a RunSpec, course: &'a Course, trace: Option<Arc<Trace>>) -> Fit<'a> {
         Fit {
             course,
             train: &spec.train,
@@ -194,6 +211,7 @@ impl TrainRun<'_> {
             files: self.files.clone(),
             resume: self.args.resume,
             stop: self.stop,
+            trace,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::exchange::{Alone, Exchange, agree};
 use crate::lanes::{Lanes, Wishes};
 use crate::learn::StepRecord;
 use crate::trainee::{StepSettings, Trainee};
-use crate::{EpochReport, EvalSpec, ParallelSpec, SelectBy, TrainError, TrainSpec};
+use crate::{EpochReport, EvalSpec, ParallelSpec, SelectBy, Trace, TrainError, TrainSpec};
 
 /// The data of a run, cut and indexed.
 #[derive(Debug)]
@@ -138,6 +138,8 @@ pub struct Fit<'a> {
     pub resume: bool,
     /// Set from outside to stop after the next step.
     pub stop: &'a AtomicBool,
+    /// Where the stages of each step are noted, if anywhere.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Fit<'_> {
@@ -209,7 +211,7 @@ struct Sitting<'a> {
     fit: &'a Fit<'a>,
     exchange: &'a mut dyn Exchange,
     trainee: &'a mut dyn Trainee,
-    lanes: Lanes<'a>,
+    lanes: Lanes,
     progress: Progress,
     watch: &'a mut dyn Watch,
     begun: Instant,
@@ -238,6 +240,7 @@ impl<'a> Sitting<'a> {
                 return Err(TrainError::OtherPlan { path, found: progress.plan, expected: plan });
             }
             lanes.restore(progress.step, &mut store, trainee.needs())?;
+            lanes.prefetched = progress.prefetch.clone();
         }
         let earlier = progress.earlier_seconds;
         Ok(Sitting { fit, exchange, trainee, lanes, progress, watch, begun: Instant::now(), earlier, validated: None })
@@ -353,6 +356,7 @@ impl<'a> Sitting<'a> {
             SelectBy::Ap => val.all.ap,
             SelectBy::Mrr => val.all.mrr,
         };
+        self.progress.prefetch = std::mem::take(&mut self.lanes.prefetched);
         self.progress.close_epoch(val, memory_norm(self.lanes.history()));
         let best = self.progress.best.is_none_or(|mark| score > mark.score);
         if best {
@@ -372,6 +376,7 @@ impl<'a> Sitting<'a> {
     /// Writes a checkpoint of all processes' lanes.
     fn save(&mut self) -> Result<(), TrainError> {
         self.progress.earlier_seconds = self.earlier + self.begun.elapsed().as_secs_f64();
+        self.progress.prefetch.clone_from(&self.lanes.prefetched);
         let (path, own) = (self.fit.files.checkpoint(), self.lanes.to_store(self.progress.step));
         if self.exchange.world() == 1 {
             return Ok(gather(&path, self.trainee, [own], &self.progress)?.write(&path)?);

@@ -30,7 +30,9 @@ mod pipeline;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod prefetch;
 mod propose;
+mod question;
 mod report;
 mod spec;
 mod taped;
@@ -56,11 +58,13 @@ pub use mpi::over_mpi;
 #[cfg(feature = "cuda")]
 pub use nccl::over_nccl;
 pub use plan::{Lane, Plan, Stand, Turn};
+pub use prefetch::PrefetchReport;
 pub use propose::{Facts, NoProposal, Proposal, propose};
 pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
 pub use spec::{EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};
 pub use tcp::over_tcp;
 pub use timetable::timetable;
+pub use trace::{Span, Stage, Timeline, Trace};
 pub use trace::{Stage, Trace};
 pub use trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};
