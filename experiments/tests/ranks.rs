@@ -216,6 +216,22 @@ fn a_process_of_mpirun_that_is_killed_ends_the_others_and_the_run_can_be_resumed
     assert_eq!(place.hashes("killed"), place.hashes("whole"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_process_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
+    let (place, plan) = (Place::new(), [1, 2, 2]);
+    let long = ["--set", "train.epochs=8", "--set", "train.checkpoint_minutes=1e-9"];
+    succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
+    let children = place.start(2, plan, "stopped", &long);
+    wait_for(&place.path("stopped/checkpoint.safetensors"));
+    assert!(Command::new("kill").args(["-TERM", &children[1].id().to_string()]).status().unwrap().success());
+    let outputs = succeed(children);
+    let said = String::from_utf8_lossy(&outputs[0].stdout);
+    assert!(said.contains("stopped; go on with") && said.contains("--resume"), "{said}");
+    succeed(place.start(4, plan, "stopped", &[&long[..], &["--resume"]].concat()));
+    assert_eq!(place.hashes("stopped"), place.hashes("whole"));
+}
+
 #[test]
 fn what_stops_one_process_is_said_by_all() {
     let place = Place::new();
