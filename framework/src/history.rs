@@ -167,6 +167,11 @@ impl History {
         &self.updated
     }
 
+    /// Events that settled for a node, in either direction.
+    pub fn degree(&self, node: NodeId) -> u64 {
+        self.adjacency.degree(node)
+    }
+
     /// Bytes this history holds, features and what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
         let nodes = self.nodes();

@@ -64,11 +64,11 @@ pub use export::Export;
 pub use features::EdgeStore;
 pub use log::{Act, Entry, Log, LogError, LogKind, LogSpec, MemoryLog};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
-pub use request::{Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
-pub use schedule::{
-    Answer, Arrival, Arrivals, Body, Fate, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms, simulate,
-};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use schedule::{
+    Answer, Arrival, Arrivals, Body, CostStatus, Fate, Group, Kind, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec,
+    SchedulerStatus, TenantStatus, Terms, simulate,
+};
 pub use serve::{ServeError, run, serve};
 pub use service::{
     Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
