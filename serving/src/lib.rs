@@ -57,12 +57,13 @@ mod request;
 mod schedule;
 mod serve;
 mod service;
+mod snapshots;
 mod workspace;
 
 pub use engine::{Engine, Past};
 pub use export::Export;
 pub use features::EdgeStore;
-pub use log::{Act, Entry, Log, LogError, LogKind, LogSpec, MemoryLog};
+pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{
@@ -72,5 +73,5 @@ pub use schedule::{
 pub use serve::{ServeError, run, serve};
 pub use service::{
     Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
-    SnapshotSpec, Status, Ticket,
+    Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };

@@ -1,6 +1,8 @@
 //! A small TGN that has seen part of a generated stream, a server in the test's own process, and a client.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod service;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
