@@ -142,7 +142,7 @@ impl Service {
 
     /// Events taken, durable or not.
     pub fn taken_seq(&self) -> u64 {
-        self.core.line.tail().next_seq
+        self.core.line.tail().next.seq
     }
 
     /// Waits until reads see at least `min_seq` events; `None` where they do not before the deadline.
