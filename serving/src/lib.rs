@@ -87,6 +87,8 @@ pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{
     Answer, Arrival, Arrivals, Body, Fate, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms, simulate,
+    Answer, Arrival, Arrivals, Body, CostStatus, Fate, Group, Kind, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec,
+    SchedulerStatus, TenantStatus, Terms, simulate,
 };
 pub use serve::{ServeError, run, serve};
 pub use service::{

@@ -2,6 +2,7 @@
 
 mod read;
 mod save;
+mod size;
 mod state;
 mod write;
 

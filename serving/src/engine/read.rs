@@ -40,7 +40,7 @@ impl Engine {
         scores.clear();
         self.spaces.with(|space| {
             let position = self.look_at_pairs(space, queries, during)?;
-            self.score_shown(space, scores)?;
+            self.score_shown(space, PAIRS_A_PASS, scores, &mut |_| ())?;
             Ok(position)
         })
     }
@@ -74,11 +74,20 @@ impl Engine {
         Ok(position(&state.history))
     }
 
-    /// Scores the pairs of all parts.
-    fn score_shown(&self, Workspace { asked, pass, more, .. }: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
-        for (_, pass) in asked.chunks(PAIRS_A_PASS).zip(std::iter::once(pass).chain(more.iter_mut())) {
+    /// Scores the pairs of all parts; `after` each but the last it is said how many pairs were in it.
+    fn score_shown(
+        &self,
+        Workspace { asked, pass, more, .. }: &mut Workspace,
+        part: usize,
+        scores: &mut Vec<f32>,
+        after: &mut dyn FnMut(usize),
+    ) -> Result<(), RequestError> {
+        for (pairs, pass) in asked.chunks(part).zip(std::iter::once(pass).chain(more.iter_mut())) {
             self.model.forward(pass);
             scores.extend_from_slice(pass.scores());
+            if scores.len() < asked.len() {
+                after(pairs.len());
+            }
         }
         // What a rare large request took is not kept.
         more.clear();
@@ -90,13 +99,25 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
     pub fn rank(&self, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
+        self.rank_in_parts(query, PAIRS_A_PASS, &mut |_| ())
+    }
+
+    /// As [`rank`](Engine::rank), so many candidates at a time. Between two parts `after` may do something else: it is told the size of
+    /// the part before. The answer is of one position all the same.
+    pub(crate) fn rank_in_parts(
+        &self,
+        query: &RankQuery,
+        part: usize,
+        after: &mut dyn FnMut(usize),
+    ) -> Result<Answered<Vec<Ranked>>, RequestError> {
+        let part = part.clamp(1, PAIRS_A_PASS);
         if query.k == 0 {
             return Err(RequestError::invalid("k", "is 0; it must be at least 1"));
         }
         self.spaces.with(|space| {
-            let (candidates, position) = self.look_at_candidates(space, query)?;
+            let (candidates, position) = self.look_at_candidates(space, query, part)?;
             let mut scores = Vec::with_capacity(candidates.len());
-            self.score_shown(space, &mut scores)?;
+            self.score_shown(space, part, &mut scores, after)?;
             let mut ranked: Vec<_> = candidates.into_iter().zip(scores).collect();
             ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
             let told = ranked.into_iter().take(query.k);
@@ -106,7 +127,7 @@ impl Engine {
     }
 
     /// Copies what a source and its candidates are shown of the past. The candidates' own ids come back.
-    fn look_at_candidates(&self, space: &mut Workspace, query: &RankQuery) -> Result<(Vec<u64>, Position), RequestError> {
+    fn look_at_candidates(&self, space: &mut Workspace, query: &RankQuery, part: usize) -> Result<(Vec<u64>, Position), RequestError> {
         let Workspace { told, asked, pass, more, .. } = space;
         let state = &*self.state()?;
         let features = self.show(state, &[], told)?;
@@ -126,8 +147,8 @@ impl Engine {
                 state.names.destinations().iter().map(|&node| state.names.own(node)).collect()
             }
         };
-        more.resize_with(asked.len().div_ceil(PAIRS_A_PASS).saturating_sub(1), Pass::default);
-        for (part, pass) in asked.chunks(PAIRS_A_PASS).zip(std::iter::once(pass).chain(more)) {
+        more.resize_with(asked.len().div_ceil(part).saturating_sub(1), Pass::default);
+        for (part, pass) in asked.chunks(part).zip(std::iter::once(pass).chain(more)) {
             let part: Vec<NodeId> = part.iter().map(|&(_, node, _)| node).collect();
             pass.queries = Queries::of_candidates(src, &part, time);
             look(state, told, &features, pass);
