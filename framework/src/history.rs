@@ -142,8 +142,8 @@ impl History {
     }
 
     /// Events that settled for a node, in either direction.
-    pub fn degree(&self, node: NodeId) -> u64 {
-        self.adjacency.degree(node)
+    pub fn degree(&self, node: crate::NodeId) -> u64 {
+        self.graph.adjacency.degree(node)
     }
 
     /// Bytes this history holds, features and what it shares with a log not counted.

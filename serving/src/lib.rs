@@ -61,6 +61,7 @@ mod oip;
 mod open;
 #[cfg(feature = "otel")]
 mod otel;
+mod prompt;
 pub mod proto;
 mod refused;
 mod request;
@@ -86,7 +87,6 @@ pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLo
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{
-    Answer, Arrival, Arrivals, Body, Fate, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms, simulate,
     Answer, Arrival, Arrivals, Body, CostStatus, Fate, Group, Kind, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec,
     SchedulerStatus, TenantStatus, Terms, simulate,
 };
