@@ -1,13 +1,11 @@
 //! Whatever is sent, the server answers, blames the sender, and is as it was.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Running, World, small};
+use crate::common::{Running, World, small};
 use proptest::prelude::*;
 use prost::Message;
 use tempograph_serving::ServeSpec;
