@@ -4,6 +4,7 @@ mod kept;
 mod rank;
 mod read;
 mod save;
+mod size;
 mod spec;
 mod state;
 mod stats;

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde_json::Number;
 use tempograph_framework::{NodeId, Side, Timestamp};
 
-use super::read::finite;
+use super::read::{PAIRS_A_PASS, finite};
 use super::state::State;
 use super::{Engine, position};
 use crate::request::{Answered, MOST, Place, Position, RankQuery, Ranked, RequestError, probability};
@@ -20,14 +20,26 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
     pub fn rank(&self, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
+        self.rank_in_parts(query, PAIRS_A_PASS, &mut |_| ())
+    }
+
+    /// As [`rank`](Engine::rank), so many candidates at a time. Between two parts `after` may do something else: it is told the size of
+    /// the part before. The answer is of one position all the same.
+    pub(crate) fn rank_in_parts(
+        &self,
+        query: &RankQuery,
+        part: usize,
+        after: &mut dyn FnMut(usize),
+    ) -> Result<Answered<Vec<Ranked>>, RequestError> {
+        let mut parts = Parts { size: part.clamp(1, PAIRS_A_PASS), after };
         if query.k == 0 {
             return Err(RequestError::invalid("k", "is 0; it must be at least 1"));
         }
-        self.spaces.with(|space| match self.rank_at_once(space, query)? {
+        self.spaces.with(|space| match self.rank_at_once(space, query, &mut parts)? {
             Some(answered) => Ok(answered),
             None => {
                 let _turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
-                self.rank_in_parts(space, query)
+                self.rank_all(space, query, &mut parts)
             }
         })
     }
@@ -42,7 +54,12 @@ impl Engine {
     }
 
     /// Ranks candidates that are few enough to be looked at at once.
-    fn rank_at_once(&self, space: &mut Workspace, query: &RankQuery) -> Result<Option<Answered<Vec<Ranked>>>, RequestError> {
+    fn rank_at_once(
+        &self,
+        space: &mut Workspace,
+        query: &RankQuery,
+        parts: &mut Parts<'_>,
+    ) -> Result<Option<Answered<Vec<Ranked>>>, RequestError> {
         let (ids, position): (Vec<u64>, Position) = {
             let state = &*self.state()?;
             let (src, time) = self.read_rank(state, space, query)?;
@@ -57,16 +74,16 @@ impl Engine {
                 }
                 None => self.ask_destinations(state, space, 0, src, time),
             };
-            self.look_at_pairs(state, &None, true, space);
+            self.look_at_pairs(state, &None, true, parts.size, space);
             (ids, position(&state.history))
         };
         let mut best = Best::of(query.k);
-        self.take_scores(space, &ids, &mut best)?;
+        self.take_scores(space, &ids, parts, &mut best)?;
         Ok(Some(Answered { answer: best.told(), position }))
     }
 
     /// Ranks all destinations, part by part, while nothing happens.
-    fn rank_in_parts(&self, space: &mut Workspace, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
+    fn rank_all(&self, space: &mut Workspace, query: &RankQuery, parts: &mut Parts<'_>) -> Result<Answered<Vec<Ranked>>, RequestError> {
         let mut best = Best::of(query.k);
         let mut done = 0;
         loop {
@@ -74,14 +91,14 @@ impl Engine {
                 let state = &*self.state()?;
                 let (src, time) = self.read_rank(state, space, query)?;
                 let ids = self.ask_destinations(state, space, done, src, time);
-                self.look_at_pairs(state, &None, true, space);
+                self.look_at_pairs(state, &None, true, parts.size, space);
                 (ids, position(&state.history))
             };
             if ids.is_empty() {
                 return Ok(Answered { answer: best.told(), position });
             }
             done += ids.len();
-            self.take_scores(space, &ids, &mut best)?;
+            self.take_scores(space, &ids, parts, &mut best)?;
         }
     }
 
@@ -100,15 +117,21 @@ impl Engine {
         part.iter().map(|&node| state.names.own(node)).collect()
     }
 
-    fn take_scores(&self, space: &mut Workspace, ids: &[u64], best: &mut Best) -> Result<(), RequestError> {
+    fn take_scores(&self, space: &mut Workspace, ids: &[u64], parts: &mut Parts<'_>, best: &mut Best) -> Result<(), RequestError> {
         let mut scores = std::mem::take(&mut space.scores);
         scores.clear();
-        self.score_shown(space, &mut scores)?;
+        self.score_shown(space, parts.size, &mut scores, parts.after)?;
         finite(&scores)?;
         best.take(ids, &scores);
         space.scores = scores;
         Ok(())
     }
+}
+
+/// How candidates are taken: so many at a time, and what is done between.
+struct Parts<'a> {
+    size: usize,
+    after: &'a mut dyn FnMut(usize),
 }
 
 /// The `k` best so far, found by selection: what is not among them is never sorted.
