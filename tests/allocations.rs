@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use tempograph_framework::{Draw, NodeId, Purpose, Queries, View};
 use tempograph_tests::toy::Toy;
 use tempograph_tests::{course, examination, stream, training};
-use tempograph_trainers::{Course, Direct, Examinee, Fit, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch};
+use tempograph_trainers::{Course, Direct, Examinee, Fit, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch};
 
 /// Held by the test that counts.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -74,7 +74,16 @@ fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
     let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
     let train = TrainSpec { epochs: 3, checkpoint_minutes: 0.0, ..training() };
     let files = RunFiles { folder: folder.path().into() };
-    let fit = Fit { course: &course, train: &train, eval: &examination(), seed: 3, files, resume: false, stop: &stop };
+    let fit = Fit {
+        course: &course,
+        train: &train,
+        parallel: &ParallelSpec::default(),
+        eval: &examination(),
+        seed: 3,
+        files,
+        resume: false,
+        stop: &stop,
+    };
     let mut notes = Notes(Vec::with_capacity(1000));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     pool.install(|| fit.run(&mut Direct::new(Toy::new(10_000)), &mut notes)).unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use tempograph_framework::{Draw, NodeId, Purpose, Queries, Store, View};
 use tempograph_tests::toy::Toy;
 use tempograph_tests::{Maker, Runner, Stopper, Traces, course, stream, taped_toy, toy, training};
-use tempograph_trainers::{Course, Direct, NotFinite, Outcome, StepSettings, Trainee, warm};
+use tempograph_trainers::{Course, Direct, NotFinite, Outcome, ParallelSpec, StepSettings, Trainee, warm};
 
 const WIDTH: usize = 3;
 
@@ -110,7 +110,8 @@ fn moments_of_another_model_are_refused_by_name() {
 
 fn run(course: &Course, first: (&Maker, Stopper), then: Option<&Maker>) -> Traces {
     let (folder, train) = (tempfile::tempdir().unwrap(), training());
-    let runner = |maker| Runner { course, maker, train: &train, folder: folder.path() };
+    let parallel = ParallelSpec::default();
+    let runner = |maker| Runner { course, maker, train: &train, parallel: &parallel, folder: folder.path() };
     let (maker, mut stopper) = first;
     match (runner(maker).sit(false, &mut stopper), then) {
         (Outcome::Finished(fitted), None) => runner(maker).traces(fitted),

@@ -93,7 +93,7 @@ fn ten_steps_agree_with_pyg() {
     let names = || NAMES.iter().filter(|(ours, _)| !ours.is_empty());
     let tolerance = |kind: &str| tolerances.clone().take::<f32>(&format!("tolerance.{kind}")).map(|(_, value)| value[0]).unwrap();
     let mut model = Tgn::<CpuTape>::new(&spec(), FeatureWidths { edge: EDGE, node: 0 }, 0, &device);
-    let mut history = History::new(NODES, model.needs(), Timestamp(0), Features { edges: Some(features), nodes: None });
+    let mut history = History::new(NODES, model.needs(), Timestamp(0), Features { edges: Some(features), ..Features::default() });
 
     for step in 0..10 {
         // The weights before each step are PyG's own, so that a step is compared without the drift of those before.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tempograph_framework::{Combine, Sampler};
 use tempograph_models::{Embedding, Message, TgnSpec, Updater};
 use tempograph_tests::{Maker, Moment, Runner, Stopper, Traces, course, small, stream, taped, toy, training};
-use tempograph_trainers::{Course, Outcome, Schedule, SelectBy, TrainSpec};
+use tempograph_trainers::{Course, Outcome, ParallelSpec, Schedule, SelectBy, TrainSpec};
 
 const EVENTS: usize = 240;
 
@@ -28,7 +28,7 @@ fn data() -> Course {
 /// Runs in a folder of their own.
 fn in_new_folder<R>(course: &Course, maker: &Maker, train: &TrainSpec, work: impl FnOnce(&Runner<'_>) -> R) -> R {
     let folder = tempfile::tempdir().unwrap();
-    work(&Runner { course, maker, train, folder: folder.path() })
+    work(&Runner { course, maker, train, parallel: &ParallelSpec::default(), folder: folder.path() })
 }
 
 /// Every moment a run can be stopped at.

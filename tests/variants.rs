@@ -4,7 +4,7 @@
 use tempograph_framework::{Draw, History, Model, Purpose, Queries, values};
 use tempograph_models::TgnSpec;
 use tempograph_tests::{Runner, course, features, model, small, stream, taped, training, variants};
-use tempograph_trainers::TrainSpec;
+use tempograph_trainers::{ParallelSpec, TrainSpec};
 
 /// Adding the same to all keys changes no softmax: the gradient of this bias is zero but for rounding.
 fn matters(weight: &str) -> bool {
@@ -16,7 +16,8 @@ fn assert_trains(name: &str, spec: &TgnSpec, edge: usize, node: usize) {
     let course = course(stream(260, edge, node));
     let train = TrainSpec { epochs: 4, ..training() };
     let folder = tempfile::tempdir().unwrap();
-    let mut traces = Runner { course: &course, maker: &taped(spec), train: &train, folder: folder.path() }.whole();
+    let mut traces =
+        Runner { course: &course, maker: &taped(spec), train: &train, parallel: &ParallelSpec::default(), folder: folder.path() }.whole();
 
     let losses: Vec<f64> = traces.epochs.iter().map(|epoch| epoch.train.loss).collect();
     assert!(losses.iter().all(|loss| loss.is_finite()), "{what}: losses {losses:?}");

@@ -1,16 +1,16 @@
 //! The data a spec names, opened, cut and indexed.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tempograph_framework::{
-    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split, TgbNegatives, Timestamp,
-    hold_out_nodes,
+    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split, StaticMemory, Table,
+    TgbNegatives, Timestamp, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
-use tempograph_models::{Embedding, FeatureWidths};
+use tempograph_models::{Embedding, FeatureWidths, StaticSpec, Wiring};
 use tempograph_trainers::{Course, DataReport, Part};
 
 use crate::spec::{DataSpec, ModelSpec, RunSpec};
@@ -43,12 +43,52 @@ pub fn open(spec: &DataSpec) -> Result<Course> {
     Ok(course)
 }
 
-/// Fills in what a spec leaves to the data: the time scale of JODIE's projection.
-pub fn resolve(spec: &mut RunSpec, course: &Course) {
+/// Fills in what a spec leaves to the data, the time scale of JODIE's projection and the nodes of static memory, and opens static memory
+/// where the model reads it.
+///
+/// # Errors
+/// Static memory that is not there, is damaged, has another width, or was learned from other events than those of the training split.
+pub fn resolve(spec: &mut RunSpec, course: &mut Course) -> Result<()> {
     let ModelSpec::Tgn(model) = &mut spec.model;
     if model.embedding == Embedding::Time && model.time_scale.is_none() {
         model.time_scale = Some(mean_gap(course));
     }
+    if let Wiring::Add | Wiring::Concat = model.static_memory.how {
+        course.features.static_memory = Some(Arc::new(static_memory(&spec.data, &model.static_memory, course)?));
+        if model.static_memory.train {
+            model.static_memory.nodes.get_or_insert(course.dataset.nodes);
+        }
+    }
+    Ok(())
+}
+
+/// Where a spec's static memory is.
+///
+/// # Errors
+/// A stream that is generated, which has no folder to keep it in.
+pub fn static_path(spec: &DataSpec) -> Result<PathBuf> {
+    match &spec.static_memory {
+        Some(path) => Ok(path.clone()),
+        None if spec.path.starts_with("synthetic:") => {
+            bail!("data.path = \"{}\" is generated and has no folder: name a file for its static memory in data.static_memory", spec.path)
+        }
+        None => Ok(Path::new(&spec.path).join("static.safetensors")),
+    }
+}
+
+fn static_memory(spec: &DataSpec, reads: &StaticSpec, course: &Course) -> Result<Table> {
+    let path = static_path(spec)?;
+    if !path.exists() {
+        bail!("there is no static memory in {}; learn it with `tempograph pretrain` and the same spec", path.display());
+    }
+    let found = StaticMemory::read(&path)?;
+    let hint = || format!("{} does not go with this run; learn it anew with `tempograph pretrain` and the same spec", path.display());
+    found.check(&course.dataset, course.split.train.clone()).with_context(hint)?;
+    if found.vectors.width() != reads.width {
+        let width = found.vectors.width();
+        bail!("{} is {width} wide, but model.static.width = {}", path.display(), reads.width);
+    }
+    Ok(found.vectors)
 }
 
 /// Mean ticks between a source's consecutive events in the training split; 1 where no source has two.
@@ -86,6 +126,7 @@ pub fn report(course: &Course) -> DataReport {
         nodes: dataset.nodes,
         edge_features: widths.edge,
         node_features: widths.node,
+        static_memory: course.features.static_memory.as_ref().map_or(0, |rows| rows.width()),
         split: [split.val.start, split.test.start],
         new_node_events: [new(Part::Val), new(Part::Test)],
     }
@@ -134,7 +175,7 @@ fn features(spec: &DataSpec, dataset: &Dataset) -> Result<Features> {
         Some(columns) => Some(Arc::new(Zeros(vec![0.0; columns]))),
     };
     let nodes = dataset.node_features.clone().filter(|_| spec.node_features).map(|table| Arc::new(table) as Arc<dyn Rows>);
-    Ok(Features { edges, nodes })
+    Ok(Features { edges, nodes, static_memory: None })
 }
 
 /// Every row is zero: what peers that need features are run with.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tempograph_experiments::allocations::Counting;
-use tempograph_experiments::{bench, device, eval, export, fetch, load, new, prepare, serve, train};
+use tempograph_experiments::{bench, device, eval, export, fetch, load, new, plan, prepare, pretrain, serve, train};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -32,6 +32,8 @@ struct CommandLine {
 enum Command {
     Prepare(prepare::PrepareArgs),
     Fetch(fetch::FetchArgs),
+    Plan(plan::PlanArgs),
+    Pretrain(pretrain::PretrainArgs),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Export(export::ExportArgs),
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Pretrain(args) => pretrain::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),

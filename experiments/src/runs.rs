@@ -29,8 +29,8 @@ impl Run {
         let mut spec = RunSpec::read(&files.spec(), sets)?;
         // Before anything computes: the first parallel loop would start the threads by itself.
         device::use_threads(spec.threads)?;
-        let course = data::open(&spec.data)?;
-        data::resolve(&mut spec, &course);
+        let mut course = data::open(&spec.data)?;
+        data::resolve(&mut spec, &mut course)?;
         Ok(Run { spec, course, files })
     }
 

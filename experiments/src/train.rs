@@ -121,9 +121,9 @@ struct TrainRun<'a> {
 
 impl TrainRun<'_> {
     fn on(&self, mut spec: RunSpec, device: Device) -> Result<()> {
-        let course = data::open(&spec.data)?;
+        let mut course = data::open(&spec.data)?;
+        data::resolve(&mut spec, &mut course)?;
         make_folder(self.files, &spec, self.args)?;
-        data::resolve(&mut spec, &course);
         let mut model = trainee(&spec, &course, device)?;
         let mut report = self.blank_report(&spec, &course, model.size())?;
         self.say(&introduction(&report));
@@ -132,7 +132,16 @@ impl TrainRun<'_> {
         let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
         let mut board = Board::new(&self.files.board(), 10);
         let (files, stop) = (self.files.clone(), self.stop);
-        let fit = Fit { course: &course, train: &spec.train, eval: &spec.eval, seed: spec.seed, files, resume: self.args.resume, stop };
+        let fit = Fit {
+            course: &course,
+            train: &spec.train,
+            parallel: &spec.parallel,
+            eval: &spec.eval,
+            seed: spec.seed,
+            files,
+            resume: self.args.resume,
+            stop,
+        };
         let outcome = fit.run(&mut *model, &mut All(vec![&mut terminal, &mut board]))?;
         let (finished, fitted) = match outcome {
             Outcome::Finished(fitted) => (true, fitted),
@@ -225,6 +234,9 @@ impl TrainRun<'_> {
             data: data::report(course),
             parameters,
             epochs: Vec::new(),
+            steps: 0,
+            weights_sha256: None,
+            history_sha256: None,
             best_epoch: None,
             test: None,
             test_by_rule: BTreeMap::new(),
@@ -252,6 +264,8 @@ impl TrainRun<'_> {
 fn take(report: &mut Report, fitted: Fitted) {
     report.best_epoch = fitted.best.map(|mark| mark.epoch);
     report.epochs = fitted.epochs;
+    report.steps = fitted.steps;
+    (report.weights_sha256, report.history_sha256) = (Some(fitted.weights_sha256), Some(fitted.history_sha256));
     report.seconds = fitted.seconds;
     report.history_bytes = fitted.history_bytes;
 }

@@ -359,10 +359,36 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_whole_files_behind() {
 }
 
 #[test]
+fn a_plan_is_proposed_with_what_it_was_decided_from() {
+    let place = Place::new();
+    let plan = |more: &[&str]| -> Value {
+        serde_json::from_str(&place.succeeds(&[&["plan", "tiny.toml", "--devices", "4", "--json"], more].concat())).unwrap()
+    };
+    let found = plan(&["--machines", "2"]);
+    let lanes: f64 = ["minibatch", "epoch", "memory"].iter().map(|key| number(&found, &format!("/parallel/{key}"))).product();
+    assert_eq!(lanes, 8.0);
+    assert_eq!(number(&found, "/parallel/memory") % 2.0, 0.0);
+    let captured = found["captured"].as_array().unwrap();
+    let shares: Vec<f64> = captured.iter().map(|one| number(one, "/share")).collect();
+    assert_eq!(number(&captured[0], "/batch"), 50.0);
+    assert!(shares.len() > 2 && shares.is_sorted_by(|smaller, larger| smaller >= larger), "{shares:?}");
+    assert!(number(&found, "/bytes/history") > 35.0 * 8.0 * 4.0);
+
+    // Whatever batches capture, or nothing less than all.
+    assert_eq!(number(&plan(&["--keep", "0"]), "/parallel/minibatch"), 4.0);
+    assert_eq!(number(&plan(&["--keep", "1"]), "/parallel/minibatch"), 1.0);
+
+    let said = place.succeeds(&["plan", "tiny.toml", "--devices", "4"]);
+    assert!(said.contains("captured events") && said.contains("[parallel]\nminibatch = "), "{said}");
+    let said = place.fails(&["plan", "tiny.toml", "--devices", "0"]);
+    assert!(said.contains("0 devices"), "{said}");
+}
+
+#[test]
 fn every_command_teaches_by_example() {
     let place = Place::new();
     assert!(place.succeeds(&["--help"]).contains("tempograph train experiments/quickstart.toml"));
-    for command in ["prepare", "fetch", "train", "eval", "export", "serve", "bench", "devices", "new"] {
+    for command in ["prepare", "fetch", "plan", "train", "eval", "export", "serve", "bench", "devices", "new"] {
         let help = place.succeeds(&[command, "--help"]);
         assert!(help.contains(&format!("tempograph {command}")) && help.contains("Example"), "{command}: {help}");
     }

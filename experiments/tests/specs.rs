@@ -6,7 +6,7 @@ use tempograph_experiments::spec::RunSpec;
 
 const TEMPLATE: &str = include_str!("../src/new_template.toml");
 const MINIMAL: &str = "[data]\npath = \"synthetic:events=20000\"\n";
-const SECTIONS: [&str; 5] = ["", "data", "model", "train", "eval"];
+const SECTIONS: [&str; 7] = ["", "data", "model", "model.static", "pretrain", "train", "eval"];
 
 /// The keys a section has, from the parser's own complaint about one that it does not have.
 fn keys_of(section: &str) -> Vec<String> {
@@ -33,12 +33,18 @@ fn lines_of(section: &str) -> Vec<&'static str> {
     lines
 }
 
+/// Whether a key of `section` has a section of its own.
+fn is_section(section: &str, key: &str) -> bool {
+    let path = if section.is_empty() { key.to_string() } else { format!("{section}.{key}") };
+    SECTIONS.contains(&path.as_str())
+}
+
 #[test]
 fn the_template_names_and_explains_every_key() {
     for section in SECTIONS {
         let (lines, keys) = (lines_of(section), keys_of(section));
         assert!(keys.len() > 3, "[{section}] has only the keys {keys:?}");
-        for key in keys.iter().filter(|key| !SECTIONS.contains(&key.as_str())) {
+        for key in keys.iter().filter(|key| !is_section(section, key)) {
             let sets = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
             let at = lines.iter().position(|line| sets(line)).unwrap_or_else(|| panic!("[{section}] leaves out `{key}`"));
             assert!(at > 0 && lines[at - 1].starts_with('#'), "[{section}] does not explain `{key}` in the line above it");
@@ -53,10 +59,13 @@ fn the_template_shows_the_defaults() {
 
 #[test]
 fn what_the_template_leaves_commented_out_is_accepted() {
-    let optional = |line: &str| ["# name = ", "# negatives = ", "# time_scale = "].iter().any(|key| line.starts_with(key));
+    let optional = |line: &str| {
+        ["# name = ", "# negatives = ", "# static_memory = ", "# time_scale = ", "# nodes = "].iter().any(|key| line.starts_with(key))
+    };
     let text: Vec<&str> = TEMPLATE.lines().map(|line| if optional(line) { &line[2..] } else { line }).collect();
     let spec = RunSpec::parse(&text.join("\n"), &[]).unwrap();
-    assert!(!spec.name.is_empty() && spec.data.negatives.is_some() && spec.tgn().time_scale.is_some());
+    assert!(!spec.name.is_empty() && spec.data.negatives.is_some() && spec.data.static_memory.is_some());
+    assert!(spec.tgn().time_scale.is_some() && spec.tgn().static_memory.nodes.is_some());
 }
 
 #[test]

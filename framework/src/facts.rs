@@ -5,12 +5,12 @@ use rayon::prelude::*;
 use crate::pairs::{PairFact, Recency};
 use crate::present::{Moment, Present};
 use crate::view::Hop;
-use crate::{History, NodeId, Pair, Queries, Timestamp};
+use crate::{Graph, NodeId, Pair, Queries, Timestamp};
 
 /// Pairs one task tells about.
 const PAIRS_A_TASK: usize = 64;
 
-impl History {
+impl Graph {
     /// The facts of each pair over what `facts` held, if the model needs them. `first` is the first hop with nodes for rows, `roots` the
     /// centre of each root in it.
     pub(crate) fn tell_facts(&self, queries: &Queries, first: Option<&Hop>, roots: &[u32], present: &Present, facts: &mut Vec<PairFact>) {

@@ -4,36 +4,23 @@ use std::sync::Arc;
 
 use tempograph_kernels::Rows;
 
-use crate::adjacency::{Adjacency, Link};
-use crate::mailbox::{Mail, Mailbox};
-use crate::needs::Sampler;
-use crate::pairs::PairIndex;
-use crate::places::Places;
-use crate::{Batch, Event, EventLog, Needs, NodeId, Timestamp, Update};
+use crate::{Batch, EventLog, Graph, Memories, Needs, PurposeDraw, Queries, Timestamp, Update, View};
 
 /// The state of the world a model has seen.
 ///
 /// [`view`](History::view) reads the past and changes nothing; [`observe`](History::observe) lets a batch happen and is the only
 /// thing that writes. A view always comes first: what it shows is the memory of the batch's start, and neighbours strictly before
 /// each root's time.
+///
+/// It has two halves: the [`Graph`], which follows from the events alone, and the [`Memories`], which follow from what a model made of
+/// them. Both verbs are made of the halves' own, so that a trainer can look into the graph of batches to come while the memories are
+/// still those of now.
 #[derive(Clone, Debug)]
 pub struct History {
-    pub(crate) needs: Needs,
-    pub(crate) origin: Timestamp,
-    /// `[N, D]`.
-    pub(crate) memory: Vec<f32>,
-    /// `[N]` time of the last mail read into each memory.
-    pub(crate) updated: Vec<Timestamp>,
-    pub(crate) mailbox: Mailbox,
-    pub(crate) adjacency: Adjacency,
-    pub(crate) pairs: PairIndex,
-    /// Events of the newest tick: not before any query at that tick, so not settled yet.
-    pub(crate) pending: Vec<Event>,
-    pub(crate) seen: u64,
-    pub(crate) version: u64,
+    pub(crate) graph: Graph,
+    /// Shared, so that others can read on while a copy is written.
+    pub(crate) memories: Arc<Memories>,
     pub(crate) features: Features,
-    /// Where each node stands in the update at hand.
-    rows: Places,
 }
 
 /// Constant features a history shows beside what has happened.
@@ -43,6 +30,8 @@ pub struct Features {
     pub edges: Option<Arc<dyn Rows>>,
     /// `F` columns by node.
     pub nodes: Option<Arc<dyn Rows>>,
+    /// Static memory, `S` columns by node.
+    pub static_memory: Option<Arc<dyn Rows>>,
 }
 
 /// Why a batch could not happen.
@@ -79,109 +68,118 @@ pub enum ObserveError {
 impl History {
     /// An empty history of `nodes` nodes. `origin` is the time memories count from: the log's first event.
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp, features: Features) -> History {
-        let adjacency = match needs.sampler {
-            // Facts about pairs say how long a node has been idle: that takes its newest event even where no neighbours are shown.
-            Sampler::Recent => Adjacency::last(0, needs.neighbours.max(usize::from(needs.pairs))),
-            Sampler::Uniform | Sampler::Window(_) => Adjacency::all(0),
-        };
-        let mut history = History {
-            origin,
-            memory: Vec::new(),
-            updated: Vec::new(),
-            mailbox: Mailbox::new(0, needs.mail, needs.memory),
-            adjacency,
-            pairs: PairIndex::default(),
-            pending: Vec::new(),
-            seen: 0,
-            version: 0,
-            features,
-            needs,
-            rows: Places::default(),
-        };
-        history.grow(nodes);
-        history
+        let memories = Arc::new(Memories::new(nodes, &needs, origin));
+        History { graph: Graph::new(nodes, needs, origin), memories, features }
     }
 
     /// Makes room for node numbers below `nodes`; what is held stays.
     pub fn grow(&mut self, nodes: usize) {
-        let nodes = nodes.max(self.nodes());
-        self.memory.resize(nodes * self.needs.memory, 0.0);
-        self.updated.resize(nodes, self.origin);
-        self.mailbox.grow(nodes);
-        self.adjacency.grow(nodes);
-        self.rows.make_room(nodes);
+        self.graph.grow(nodes);
+        Arc::make_mut(&mut self.memories).grow(nodes);
     }
 
     /// Says that the events to come are those of `log`: where all of a node's events have to be kept, they are read there, sorted by node
     /// once for all histories of the log, and not kept a second time. Events that are not the log's may still come; they only take their
     /// own room.
     pub fn follow(&mut self, log: &EventLog) {
-        if self.needs.sampler != Sampler::Recent {
-            self.adjacency.follow(log.by_node());
-        }
+        self.graph.follow(log);
     }
 
     /// Forgets everything that happened; the room stays.
     pub fn reset(&mut self) {
-        self.memory.fill(0.0);
-        self.updated.fill(self.origin);
-        self.mailbox.clear_all();
-        self.adjacency.clear();
-        self.pairs.clear();
-        self.pending.clear();
-        (self.seen, self.version) = (0, 0);
+        self.graph.reset();
+        Arc::make_mut(&mut self.memories).reset();
+    }
+
+    /// What follows from the events alone.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// What a model made of the events. Who keeps it while the history goes on makes the history copy it.
+    pub fn memories(&self) -> &Arc<Memories> {
+        &self.memories
+    }
+
+    /// The constant features it shows.
+    pub fn features(&self) -> &Features {
+        &self.features
     }
 
     /// Nodes there is room for.
     pub fn nodes(&self) -> usize {
-        self.updated.len()
+        self.graph.nodes()
     }
 
     /// Batches observed.
     pub fn version(&self) -> u64 {
-        self.version
+        self.graph.version()
     }
 
     /// Events observed: the position in the log.
     pub fn seen(&self) -> u64 {
-        self.seen
+        self.graph.seen()
     }
 
     /// Time of the newest event observed.
     pub fn newest(&self) -> Option<Timestamp> {
-        self.pending.last().map(|event| event.time)
+        self.graph.newest()
     }
 
     /// What this history keeps.
     pub fn needs(&self) -> &Needs {
-        &self.needs
+        self.graph.needs()
     }
 
     /// All stored memories, `[N, D]`, as written by the last observe of each node (waiting mail not read).
     pub fn memory(&self) -> &[f32] {
-        &self.memory
+        self.memories.rows()
     }
 
     /// Time of the newest mail read into each memory, `[N]`.
     pub fn updated(&self) -> &[Timestamp] {
-        &self.updated
+        self.memories.updated()
     }
 
     /// Events that settled for a node, in either direction.
-    pub fn degree(&self, node: NodeId) -> u64 {
-        self.adjacency.degree(node)
+    pub fn degree(&self, node: crate::NodeId) -> u64 {
+        self.graph.adjacency.degree(node)
     }
 
     /// Bytes this history holds, features and what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
-        let nodes = self.nodes();
-        let mail = nodes * (size_of::<Mail>() + 4 * self.mailbox.carried());
-        4 * self.memory.len() + 16 * nodes + mail + self.adjacency.bytes() + 24 * self.pairs.len()
+        self.graph.bytes() + self.memories.bytes()
     }
 
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.
     pub fn set_edge_features(&mut self, edges: Option<Arc<dyn Rows>>) {
         self.features.edges = edges;
+    }
+
+    /// Reads the past of the roots of `queries`, strictly before each root's time.
+    ///
+    /// `during` is the batch in hand: exact lookups see its earlier events too. All nodes it touches are in the view, so that the
+    /// forward pass can say what observing it will write. `chance` draws uniform neighbours; a root's draw depends on its node and
+    /// time only. Every layer looks at the root's time (as the TGN authors' code does), since the memories are those of now.
+    ///
+    /// # Panics
+    /// If a root or the batch names a node the history has no room for: callers check ids where they enter.
+    pub fn view(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw) -> View {
+        let mut view = View::default();
+        self.view_into(queries, during, chance, &mut view);
+        view
+    }
+
+    /// Reads what [`view`](History::view) reads over what `view` showed before, in the same memory.
+    ///
+    /// Mail that somebody else still holds is left to them: the view then shows its own anew.
+    ///
+    /// # Panics
+    /// As [`view`](History::view) does.
+    pub fn view_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
+        self.graph.sample_into(queries, during, chance, view);
+        self.features.show_in(view);
+        self.memories.read_into(view);
     }
 
     /// Lets `batch` happen: the touched nodes' memories are written, their mail is replaced by that of this batch, and the events
@@ -191,81 +189,18 @@ impl History {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, or an update without
     /// a row for a touched node.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
-        self.rows.note_all(&update.nodes);
-        self.check(batch, update)?;
-        if self.needs.memory > 0 {
-            self.write_memories(batch, update);
-            self.deliver(batch);
-        }
-        for event in batch.events() {
-            self.settle_before(event.time);
-            self.pending.push(event);
-        }
-        self.seen += batch.len() as u64;
-        self.version += 1;
+        self.graph.check(batch)?;
+        Arc::make_mut(&mut self.memories).observe(batch, update)?;
+        self.graph.enter(batch);
         Ok(())
     }
+}
 
-    fn check(&self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
-        let mut newest = self.pending.last().map(|event| event.time);
-        for event in batch.events() {
-            if let Some(newest) = newest.filter(|&newest| event.time < newest) {
-                return Err(ObserveError::Late { event: event.id.0, time: event.time.0, newest: newest.0 });
-            }
-            newest = Some(event.time);
-            for node in [event.src, event.dst] {
-                if node.index() >= self.nodes() {
-                    return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
-                }
-                if self.needs.memory > 0 && self.new_memory(node, update).is_none() {
-                    return Err(ObserveError::MissingRow { node: node.0 });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The row of `node` in the update at hand, `[D]`.
-    fn new_memory<'u>(&self, node: NodeId, update: &'u Update) -> Option<&'u [f32]> {
-        let row = self.rows.of(node, &update.nodes)?;
-        update.memory.get(row * self.needs.memory..(row + 1) * self.needs.memory)
-    }
-
-    fn write_memories(&mut self, batch: &Batch<'_>, update: &Update) {
-        let width = self.needs.memory;
-        for &node in batch.src.iter().chain(batch.dst) {
-            if let Some(row) = self.new_memory(node, update) {
-                self.memory[node.index() * width..][..width].copy_from_slice(row);
-            }
-            if let Some(mail) = self.mailbox.waiting(node).last() {
-                self.updated[node.index()] = mail.time;
-            }
-            self.mailbox.clear(node);
-        }
-    }
-
-    fn deliver(&mut self, batch: &Batch<'_>) {
-        let width = self.needs.memory;
-        for event in batch.events() {
-            for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
-                let mail = Mail { event: event.id, other: link.node, time: event.time, since: self.updated[node.index()] };
-                self.mailbox.deliver(node, mail, &self.memory[link.node.index() * width..][..width]);
-            }
-        }
-    }
-
-    /// Moves the pending events into the settled past if they are strictly before `time`.
-    fn settle_before(&mut self, time: Timestamp) {
-        if self.pending.last().is_none_or(|event| event.time >= time) {
-            return;
-        }
-        for event in self.pending.drain(..) {
-            for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
-                self.adjacency.insert(node, link);
-            }
-            if self.needs.pairs {
-                self.pairs.insert(event.src, event.dst, event.time);
-            }
-        }
+impl Features {
+    /// Shows the features in `view`: the stage between the sampled neighbours and the memories.
+    pub fn show_in(&self, view: &mut View) {
+        view.edge_features.clone_from(&self.edges);
+        view.node_features.clone_from(&self.nodes);
+        view.static_memory.clone_from(&self.static_memory);
     }
 }

@@ -25,11 +25,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod adjacency;
+mod captured;
 mod column;
 mod dataset;
 mod draw;
 mod events;
 mod facts;
+mod graph;
 mod history;
 #[cfg(test)]
 mod history_tests;
@@ -37,6 +39,7 @@ mod ids;
 mod inductive;
 mod look;
 mod mailbox;
+mod memories;
 mod metrics;
 mod model;
 mod nearest;
@@ -49,20 +52,26 @@ mod prepare;
 mod present;
 mod queries;
 mod read_mail;
+mod settings;
 mod slice_model;
 mod snapshot;
+mod static_memory;
 mod store;
 mod synthetic;
 mod tcsr;
 mod view;
+mod view_store;
 mod weights;
 
+pub use captured::{Captured, captured};
 pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
 pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use events::{Batch, Event, EventLog, LogError};
+pub use graph::Graph;
 pub use history::{Features, History, ObserveError};
 pub use ids::{EventId, NodeId, Timestamp};
 pub use inductive::{HeldOut, NewNodes, hold_out_nodes};
+pub use memories::Memories;
 pub use metrics::{LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc};
 pub use model::{Forward, Model, Update};
 pub use nearest::nearest;
@@ -72,7 +81,9 @@ pub use pairs::{PairFact, Recency};
 pub use parameters::{Parameter, Parameters};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
+pub use settings::{explain_toml, lay_over};
 pub use slice_model::{Answer, SliceModel};
+pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};

@@ -1,4 +1,4 @@
-//! `History::view`: how the past is read.
+//! `Graph::sample_into`: how neighbours are looked up.
 
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -8,7 +8,7 @@ use crate::needs::{Delta, Lookup, Sampler};
 use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
 use crate::view::{Hop, View};
-use crate::{Batch, History, Needs, NodeId, PurposeDraw, Queries, Timestamp};
+use crate::{Batch, Graph, Needs, NodeId, PurposeDraw, Queries, Timestamp};
 
 /// Centres whose neighbours one task looks up.
 const CENTRES_A_TASK: usize = 128;
@@ -93,29 +93,16 @@ impl Slots<'_> {
     }
 }
 
-impl History {
-    /// Reads the past of the roots of `queries`, strictly before each root's time.
+impl Graph {
+    /// Finds what `view` shows of the neighbourhood: neighbours, facts about pairs and the distinct nodes, over what it showed before, in
+    /// the same memory. What `queries`, `during` and `chance` mean is told at [`History::view`](crate::History::view).
     ///
-    /// `during` is the batch in hand: exact lookups see its earlier events too. All nodes it touches are in the view, so that the
-    /// forward pass can say what observing it will write. `chance` draws uniform neighbours; a root's draw depends on its node and
-    /// time only. Every layer looks at the root's time (as the TGN authors' code does), since the memories are those of now.
-    ///
-    /// # Panics
-    /// If a root or the batch names a node the history has no room for: callers check ids where they enter.
-    pub fn view(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw) -> View {
-        let mut view = View::default();
-        self.view_into(queries, during, chance, &mut view);
-        view
-    }
-
-    /// Reads what [`view`](History::view) reads over what `view` showed before, in the same memory.
-    ///
-    /// Mail that somebody else still holds is left to them: the view then shows its own anew.
+    /// Features and memories are still to be read: those of before are for other nodes.
     ///
     /// # Panics
-    /// As [`view`](History::view) does.
-    pub fn view_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
-        let View { nodes, mail, hops, roots, pairs, work: Work { present, centres, named, rows }, .. } = view;
+    /// If a root or the batch names a node the graph has no room for: callers check ids where they enter.
+    pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
+        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows }, .. } = view;
         self.gather_present(during, present);
         named.make_room(self.nodes());
         rows.make_room(self.nodes());
@@ -149,10 +136,7 @@ impl History {
             Some(hop) => slots_of(hop).for_each(row),
             None => roots.iter_mut().for_each(row),
         }
-        self.read_mail(nodes, mail);
         view.version = self.version;
-        view.edge_features.clone_from(&self.features.edges);
-        view.node_features.clone_from(&self.features.nodes);
     }
 
     /// The row of each root: a centre of the first hop or, where there is none, its node, which is still to be given a row.
@@ -170,7 +154,7 @@ impl History {
         }));
     }
 
-    /// When a root is asked about, as the history's lookup means it.
+    /// When a root is asked about, as the graph's lookup means it.
     pub(crate) fn moment(&self, queries: &Queries, root: usize) -> Moment {
         let (time, place) = (queries.times()[root], queries.places()[root]);
         match self.needs.lookup {
@@ -205,7 +189,7 @@ impl History {
         hop.centres.extend(nodes.iter().map(|node| node.0));
         hop.idle.clear();
         if self.needs.idle {
-            hop.idle.extend(nodes.iter().zip(moments).map(|(&node, moment)| moment.time().since(self.updated_with_mail(node))));
+            hop.idle.extend(nodes.iter().zip(moments).map(|(&node, moment)| moment.time().since(self.renewed(node))));
         }
         if k == 0 {
             return found.count.fill(0);
@@ -277,13 +261,8 @@ impl History {
     fn delta(&self, link: &Link, moment: Moment) -> f32 {
         match self.needs.delta {
             Delta::SinceEvent => moment.time().since(link.time),
-            Delta::SinceUpdate => self.updated_with_mail(link.node).since(link.time),
+            Delta::SinceUpdate => self.renewed(link.node).since(link.time),
         }
-    }
-
-    /// When the memory of `node` is from, once its waiting mail is read.
-    fn updated_with_mail(&self, node: NodeId) -> Timestamp {
-        self.mailbox.waiting(node).last().map_or(self.updated[node.index()], |mail| mail.time)
     }
 }
 

@@ -1,8 +1,10 @@
 //! A history as named arrays: what checkpoints and artifacts hold of it.
 
+use std::sync::Arc;
+
 use crate::adjacency::Link;
 use crate::mailbox::Mail;
-use crate::{Event, EventId, Features, History, Needs, NodeId, Store, StoreError, Timestamp};
+use crate::{Event, EventId, Features, Graph, History, Memories, Needs, NodeId, Store, StoreError, Timestamp};
 
 /// The form of the arrays; a reader refuses another.
 const FORMAT: u64 = 1;
@@ -15,24 +17,42 @@ impl History {
     /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`.
     pub fn to_store(&self) -> Store {
         let mut store = Store::default();
-        let nodes = self.nodes();
-        store.put("memory", [nodes, self.needs.memory], self.memory.clone());
-        store.put("updated", [nodes], times(self.updated.iter().copied()));
-        store.put("position", [4], vec![FORMAT, self.seen, self.version, self.origin.0 as u64]);
-        self.store_mail(&mut store);
-        self.store_links(&mut store);
-        let pairs = self.pairs.sorted();
-        store.put("pair.src", [pairs.len()], pairs.iter().map(|((src, _), _)| src.0).collect());
-        store.put("pair.dst", [pairs.len()], pairs.iter().map(|((_, dst), _)| dst.0).collect());
-        store.put("pair.count", [pairs.len()], pairs.iter().map(|(_, (count, _))| *count).collect());
-        store.put("pair.last", [pairs.len()], times(pairs.iter().map(|(_, (_, last))| *last)));
-        let pending = &self.pending;
-        store.put("pending.id", [pending.len()], pending.iter().map(|event| event.id.0).collect());
-        store.put("pending.src", [pending.len()], pending.iter().map(|event| event.src.0).collect());
-        store.put("pending.dst", [pending.len()], pending.iter().map(|event| event.dst.0).collect());
-        store.put("pending.time", [pending.len()], times(pending.iter().map(|event| event.time)));
-        store.put("pending.label", [pending.len()], pending.iter().map(|event| event.label).collect());
+        let position = [FORMAT, self.graph.seen, self.graph.version, self.graph.origin.0 as u64];
+        store.put("position", [4], position.to_vec());
+        self.memories.store(&mut store);
+        self.graph.store(&mut store);
         store
+    }
+
+    /// The history that [`to_store`](History::to_store) told, for a model with the same needs.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] naming the array that is missing, of the wrong kind, or names a node that is not there.
+    pub fn from_store(mut store: Store, needs: Needs, features: Features) -> Result<History, StoreError> {
+        let position = store.take_len::<u64>("position", 4)?;
+        if position[0] != FORMAT {
+            return Err(wrong("position", format!("says format {}, this program reads format {FORMAT}", position[0])));
+        }
+        let (_, updated) = store.take::<i64>("updated")?;
+        let (nodes, origin) = (updated.len(), Timestamp(position[3] as i64));
+        let mut memories = Memories::new(nodes, &needs, origin);
+        memories.version = position[2];
+        memories.updated = updated.into_iter().map(Timestamp).collect();
+        memories.restore(&mut store)?;
+        let mut graph = Graph::new(nodes, needs, origin);
+        (graph.seen, graph.version) = (position[1], position[2]);
+        graph.renewed = (0..nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect();
+        graph.restore(&mut store)?;
+        Ok(History { graph, memories: Arc::new(memories), features })
+    }
+}
+
+impl Memories {
+    fn store(&self, store: &mut Store) {
+        let nodes = self.nodes();
+        store.put("memory", [nodes, self.width], self.rows.clone());
+        store.put("updated", [nodes], times(self.updated.iter().copied()));
+        self.store_mail(store);
     }
 
     fn store_mail(&self, store: &mut Store) {
@@ -52,43 +72,15 @@ impl History {
         store.put("mail.rows", [count, width], rows);
     }
 
-    fn store_links(&self, store: &mut Store) {
-        let links: Vec<(NodeId, Link)> = self.adjacency.links().collect();
-        let count = links.len();
-        store.put("degree", [self.nodes()], self.adjacency.degrees().to_vec());
-        store.put("link.owner", [count], links.iter().map(|(owner, _)| owner.0).collect());
-        store.put("link.event", [count], links.iter().map(|(_, link)| link.event.0).collect());
-        store.put("link.node", [count], links.iter().map(|(_, link)| link.node.0).collect());
-        store.put("link.outgoing", [count], links.iter().map(|(_, link)| link.outgoing).collect());
-        store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
-    }
-
-    /// The history that [`to_store`](History::to_store) told, for a model with the same needs.
-    ///
-    /// # Errors
-    /// [`StoreError::Array`] naming the array that is missing, of the wrong kind, or names a node that is not there.
-    pub fn from_store(mut store: Store, needs: Needs, features: Features) -> Result<History, StoreError> {
-        let position = store.take_len::<u64>("position", 4)?;
-        if position[0] != FORMAT {
-            return Err(wrong("position", format!("says format {}, this program reads format {FORMAT}", position[0])));
-        }
-        let (_, updated) = store.take::<i64>("updated")?;
-        let nodes = updated.len();
-        let mut history = History::new(nodes, needs, Timestamp(position[3] as i64), features);
-        (history.seen, history.version) = (position[1], position[2]);
-        history.updated = updated.into_iter().map(Timestamp).collect();
-        history.memory = store.take_len::<f32>("memory", nodes * history.needs.memory)?;
-        history.restore_mail(&mut store)?;
-        history.restore_links(&mut store)?;
-        history.restore_pairs(&mut store)?;
-        history.restore_pending(&mut store)?;
-        Ok(history)
+    fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.rows = store.take_len::<f32>("memory", self.nodes() * self.width)?;
+        self.restore_mail(store)
     }
 
     fn restore_mail(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let owners = self.nodes_in("mail.node", store)?;
+        let owners = nodes_in("mail.node", self.nodes(), store)?;
         let count = owners.len();
-        let others = self.nodes_of("mail.other", count, store)?;
+        let others = nodes_of("mail.other", [count, self.nodes()], store)?;
         let event = store.take_len::<u64>("mail.event", count)?;
         let time = store.take_len::<i64>("mail.time", count)?;
         let since = store.take_len::<i64>("mail.since", count)?;
@@ -101,11 +93,50 @@ impl History {
         Ok(())
     }
 
+    /// When the memory of `node` is from, once its waiting mail is read.
+    fn renewed_by_mail(&self, node: NodeId) -> Timestamp {
+        self.mailbox.waiting(node).last().map_or(self.updated[node.index()], |mail| mail.time)
+    }
+}
+
+impl Graph {
+    fn store(&self, store: &mut Store) {
+        self.store_links(store);
+        let pairs = self.pairs.sorted();
+        store.put("pair.src", [pairs.len()], pairs.iter().map(|((src, _), _)| src.0).collect());
+        store.put("pair.dst", [pairs.len()], pairs.iter().map(|((_, dst), _)| dst.0).collect());
+        store.put("pair.count", [pairs.len()], pairs.iter().map(|(_, (count, _))| *count).collect());
+        store.put("pair.last", [pairs.len()], times(pairs.iter().map(|(_, (_, last))| *last)));
+        let pending = &self.pending;
+        store.put("pending.id", [pending.len()], pending.iter().map(|event| event.id.0).collect());
+        store.put("pending.src", [pending.len()], pending.iter().map(|event| event.src.0).collect());
+        store.put("pending.dst", [pending.len()], pending.iter().map(|event| event.dst.0).collect());
+        store.put("pending.time", [pending.len()], times(pending.iter().map(|event| event.time)));
+        store.put("pending.label", [pending.len()], pending.iter().map(|event| event.label).collect());
+    }
+
+    fn store_links(&self, store: &mut Store) {
+        let links: Vec<(NodeId, Link)> = self.adjacency.links().collect();
+        let count = links.len();
+        store.put("degree", [self.nodes()], self.adjacency.degrees().to_vec());
+        store.put("link.owner", [count], links.iter().map(|(owner, _)| owner.0).collect());
+        store.put("link.event", [count], links.iter().map(|(_, link)| link.event.0).collect());
+        store.put("link.node", [count], links.iter().map(|(_, link)| link.node.0).collect());
+        store.put("link.outgoing", [count], links.iter().map(|(_, link)| link.outgoing).collect());
+        store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
+    }
+
+    fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.restore_links(store)?;
+        self.restore_pairs(store)?;
+        self.restore_pending(store)
+    }
+
     fn restore_links(&mut self, store: &mut Store) -> Result<(), StoreError> {
         let degrees = store.take_len::<u64>("degree", self.nodes())?;
-        let owners = self.nodes_in("link.owner", store)?;
+        let owners = nodes_in("link.owner", self.nodes(), store)?;
         let count = owners.len();
-        let ends = self.nodes_of("link.node", count, store)?;
+        let ends = nodes_of("link.node", [count, self.nodes()], store)?;
         let event = store.take_len::<u64>("link.event", count)?;
         let outgoing = store.take_len::<u32>("link.outgoing", count)?;
         let time = store.take_len::<i64>("link.time", count)?;
@@ -115,8 +146,8 @@ impl History {
     }
 
     fn restore_pairs(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let src = self.nodes_in("pair.src", store)?;
-        let dst = self.nodes_of("pair.dst", src.len(), store)?;
+        let src = nodes_in("pair.src", self.nodes(), store)?;
+        let dst = nodes_of("pair.dst", [src.len(), self.nodes()], store)?;
         let count = store.take_len::<u32>("pair.count", src.len())?;
         let last = store.take_len::<i64>("pair.last", src.len())?;
         self.pairs.restore(src.into_iter().zip(dst).zip(count.into_iter().zip(last.into_iter().map(Timestamp))));
@@ -124,8 +155,8 @@ impl History {
     }
 
     fn restore_pending(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        let src = self.nodes_in("pending.src", store)?;
-        let dst = self.nodes_of("pending.dst", src.len(), store)?;
+        let src = nodes_in("pending.src", self.nodes(), store)?;
+        let dst = nodes_of("pending.dst", [src.len(), self.nodes()], store)?;
         let id = store.take_len::<u64>("pending.id", src.len())?;
         let time = store.take_len::<i64>("pending.time", src.len())?;
         let label = store.take_len::<f32>("pending.label", src.len())?;
@@ -133,23 +164,23 @@ impl History {
         self.pending = (0..src.len()).map(event).collect();
         Ok(())
     }
+}
 
-    /// An array of node numbers, each of which must be held.
-    fn nodes_in(&self, name: &str, store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
-        let (_, numbers) = store.take::<u32>(name)?;
-        match numbers.iter().find(|&&number| number as usize >= self.nodes()) {
-            Some(number) => Err(wrong(name, format!("names node {number}, but there are {} nodes", self.nodes()))),
-            None => Ok(numbers.into_iter().map(NodeId).collect()),
-        }
+/// An array of numbers of nodes, each of which must be below `held`.
+fn nodes_in(name: &str, held: usize, store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
+    let (_, numbers) = store.take::<u32>(name)?;
+    match numbers.iter().find(|&&number| number as usize >= held) {
+        Some(number) => Err(wrong(name, format!("names node {number}, but there are {held} nodes"))),
+        None => Ok(numbers.into_iter().map(NodeId).collect()),
     }
+}
 
-    /// The same of `len` numbers.
-    fn nodes_of(&self, name: &str, len: usize, store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
-        let nodes = self.nodes_in(name, store)?;
-        match nodes.len() == len {
-            true => Ok(nodes),
-            false => Err(wrong(name, format!("has {} values where {len} are expected", nodes.len()))),
-        }
+/// The same of `len` numbers.
+fn nodes_of(name: &str, [len, held]: [usize; 2], store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
+    let nodes = nodes_in(name, held, store)?;
+    match nodes.len() == len {
+        true => Ok(nodes),
+        false => Err(wrong(name, format!("has {} values where {len} are expected", nodes.len()))),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use sha2::{Digest, Sha256};
 
 /// Arrays by name, and notes (text by name) that go into the file's header.
 ///
@@ -172,18 +173,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`]; what stood at `path` still stands.
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
-        let views = self.arrays.iter().map(|(name, (shape, array))| {
-            let (dtype, bytes): (_, &[u8]) = match array {
-                Array::F32(values) => (Dtype::F32, bytemuck::cast_slice(values)),
-                Array::U32(values) => (Dtype::U32, bytemuck::cast_slice(values)),
-                Array::U64(values) => (Dtype::U64, bytemuck::cast_slice(values)),
-                Array::I64(values) => (Dtype::I64, bytemuck::cast_slice(values)),
-            };
-            TensorView::new(dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
-        });
-        let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|source| StoreError::Format { path: path.into(), source })?;
-        let notes = (!self.notes.is_empty()).then(|| self.notes.clone().into_iter().collect());
-        let bytes = safetensors::serialize(views, notes).map_err(|source| StoreError::Format { path: path.into(), source })?;
+        let bytes = self.to_bytes().map_err(|source| StoreError::Format { path: path.into(), source })?;
         write_whole(path, &bytes).map_err(|source| StoreError::Io { path: path.into(), source })
     }
 
@@ -193,9 +183,31 @@ impl Store {
     /// [`StoreError`] naming the file and what is wrong with it.
     pub fn read(path: &Path) -> Result<Store, StoreError> {
         let bytes = std::fs::read(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
-        let format = |source| StoreError::Format { path: path.into(), source };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(format)?;
+        Store::from_bytes(&bytes, path)
+    }
+
+    /// What the file holds, byte for byte.
+    ///
+    /// # Errors
+    /// Never in practice: shapes are checked when arrays are put.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+        let views = self
+            .arrays
+            .iter()
+            .map(|(name, (shape, array))| TensorView::new(array.dtype(), shape.clone(), array.bytes()).map(|view| (name.as_str(), view)));
+        let views: Vec<_> = views.collect::<Result<_, _>>()?;
+        let notes = (!self.notes.is_empty()).then(|| self.notes.clone().into_iter().collect());
+        safetensors::serialize(views, notes)
+    }
+
+    /// What was told by [`to_bytes`](Store::to_bytes); `from` is named in errors.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming `from` and what is wrong with it.
+    pub fn from_bytes(bytes: &[u8], from: &Path) -> Result<Store, StoreError> {
+        let format = |source| StoreError::Format { path: from.into(), source };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+        let file = SafeTensors::deserialize(bytes).map_err(format)?;
         let mut store = Store { notes: header.metadata().clone().unwrap_or_default().into_iter().collect(), ..Store::default() };
         for (name, view) in file.iter() {
             let data = view.data();
@@ -204,11 +216,41 @@ impl Store {
                 Dtype::U32 => Array::U32(bytemuck::pod_collect_to_vec(data)),
                 Dtype::U64 => Array::U64(bytemuck::pod_collect_to_vec(data)),
                 Dtype::I64 => Array::I64(bytemuck::pod_collect_to_vec(data)),
-                other => return Err(StoreError::Kind { path: path.into(), name: name.into(), dtype: format!("{other:?}") }),
+                other => return Err(StoreError::Kind { path: from.into(), name: name.into(), dtype: format!("{other:?}") }),
             };
             store.arrays.insert(name.into(), (view.shape().to_vec(), array));
         }
         Ok(store)
+    }
+
+    /// SHA-256 of all arrays with their names, kinds and shapes, in hexadecimal. Notes are not part of it.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, (shape, array)) in &self.arrays {
+            hash.update(format!("{name}\0{:?}\0{shape:?}\0", array.dtype()));
+            hash.update(array.bytes());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Array {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Array::F32(_) => Dtype::F32,
+            Array::U32(_) => Dtype::U32,
+            Array::U64(_) => Dtype::U64,
+            Array::I64(_) => Dtype::I64,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Array::F32(values) => bytemuck::cast_slice(values),
+            Array::U32(values) => bytemuck::cast_slice(values),
+            Array::U64(values) => bytemuck::cast_slice(values),
+            Array::I64(values) => bytemuck::cast_slice(values),
+        }
     }
 }
 

@@ -13,8 +13,10 @@ use crate::{NodeId, PairFact};
 /// and filled again ([`History::view_into`](crate::History::view_into)) needs no new memory.
 #[derive(Debug, Default)]
 pub struct View {
-    /// Observes the history had seen: `history.version() - view.version` is the view's staleness.
+    /// Batches whose events its neighbours are of: `history.version() - view.version` is how far the history has gone on since.
     pub version: u64,
+    /// Batches whose updates its memories are of.
+    pub memory_version: u64,
     /// The distinct nodes, `[U]`, ascending.
     pub nodes: Vec<NodeId>,
     /// Stored memory and waiting mail of the distinct nodes.
@@ -30,7 +32,16 @@ pub struct View {
     pub edge_features: Option<Arc<dyn Rows>>,
     /// Node features by node, where the set has any.
     pub node_features: Option<Arc<dyn Rows>>,
+    /// Static memory by node, where the model reads any.
+    pub static_memory: Option<Arc<dyn Rows>>,
     pub(crate) work: Work,
+}
+
+impl View {
+    /// Batches that stand in its neighbourhood but not in its memories: none, unless the memories were read ahead.
+    pub fn staleness(&self) -> u64 {
+        self.version.saturating_sub(self.memory_version)
+    }
 }
 
 /// Memory of `U` nodes and the mail that waits for them.

@@ -303,7 +303,7 @@ fn a_training_step_on_a_device_is_that_of_the_host_and_waits_for_nothing() {
     let features: Vec<f32> = floats::<CpuTape, 1>(7, [2 * events]).into_data().to_vec().unwrap();
     let edges: Arc<dyn Rows> = Arc::new(TwoColumns(features.clone()));
     let rules = DeviceRules { memory: d, neighbours: k, other_at_read: false, update_without_mail: false, since_update: false };
-    let mut host = History::new(nodes as usize, needs, ORIGIN, Features { edges: Some(edges), nodes: None });
+    let mut host = History::new(nodes as usize, needs, ORIGIN, Features { edges: Some(edges), ..Features::default() });
     let mut device = WgpuHistory::new(&Default::default(), nodes as usize, ORIGIN.0, rules, (&features, 2));
     let scores = DeviceScores { activation: ScoreActivation::LeakyRelu(0.2), dropout: Some(Dropout { rate: 0.2, seed: 5 }) };
     for start in (0..events).step_by(size) {

@@ -14,3 +14,12 @@ pub fn gpus() -> Result<Vec<String>, String> {
     let count = CudaContext::device_count().map_err(said)?;
     (0..count as usize).map(|index| CudaContext::new(index).and_then(|context| context.name()).map_err(said)).collect()
 }
+
+/// Memory of the GPU numbered `index`, bytes.
+///
+/// # Errors
+/// A sentence with what the driver says. [`gpus`] tells first whether there is a driver.
+pub fn gpu_bytes(index: usize) -> Result<u64, String> {
+    let total = CudaContext::new(index).and_then(|context| context.total_mem());
+    total.map(|bytes| bytes as u64).map_err(|error| format!("the CUDA driver says: {error}"))
+}

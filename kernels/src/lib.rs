@@ -53,7 +53,7 @@ pub use cube::{
 };
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
-pub use gpu::gpus;
+pub use gpu::{gpu_bytes, gpus};
 pub use mail::{Cell, MailPlan};
 pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
 pub use ops::{

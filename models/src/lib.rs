@@ -1,6 +1,7 @@
 //! Models of temporal graphs, one paper a file.
 //!
-//! [`Tgn`] is trained and served; [`Heuristic`] is the floor it is measured against.
+//! [`Tgn`] is trained and served, with DistTGL's static memory ([`StaticGraph`] learns it) or without; [`Heuristic`] is the floor it is
+//! measured against.
 //!
 //! ```
 //! use tempograph_framework::{Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries};
@@ -17,10 +18,12 @@
 //! assert_eq!(model.forward(&queries, &view, None).scores.dims(), [2]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+mod disttgl;
 mod heuristics;
 mod layers;
 mod tgn;
 
+pub use disttgl::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
 pub use heuristics::Heuristic;
 pub use tgn::{
     Attention, Embedding, FeatureWidths, HopSizes, Message, Precision, SliceTgn, SliceWork, StepCost, StepSizes, Tgn, TgnSpec, TimeInit,

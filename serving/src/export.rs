@@ -22,7 +22,7 @@ use crate::open;
 /// The folder holds `manifest.json` ([`Manifest`]), `spec.toml` (the model's settings), `weights.safetensors` (dotted names),
 /// `history.safetensors` ([`History::to_store`]), `ids.safetensors` (the user's own ids: `own [N]`, `side [N]`, and `destinations`,
 /// the nodes acted on so far) and, where the model reads features, `features.safetensors`: `node [N, F]`, and of the edge features
-/// only the rows the history still refers to, `edge.event [M]` and `edge.row [M, E]`.
+/// only the rows the history still refers to, `edge.event [M]` and `edge.row [M, E]`; where it reads static memory, `static [N, S]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
     /// What was learned.
@@ -68,6 +68,7 @@ impl Export<'_> {
     /// Refuses parts that do not belong together.
     fn check(&self) -> Result<(), ArtifactError> {
         let (history, set) = (self.history, self.dataset);
+        let known = history.features().static_memory.as_ref().map_or(0, |rows| rows.width());
         let fact = if history.nodes() != set.nodes {
             format!("the history holds {} nodes, the dataset `{}` {}", history.nodes(), set.name, set.nodes)
         } else if history.seen() > set.log.len() as u64 {
@@ -76,12 +77,19 @@ impl Export<'_> {
             format!("the model reads {} edge features, the dataset `{}` has {}", self.widths.edge, set.name, set.edge_width())
         } else if self.widths.node > 0 && self.widths.node != set.node_width() {
             format!("the model reads {} node features, the dataset `{}` has {}", self.widths.node, set.name, set.node_width())
+        } else if self.static_width() > 0 && self.static_width() != known {
+            format!("the model reads static memory of width {}, the history shows {known}", self.static_width())
         } else if self.batch == 0 {
             "the training batch size is 0".into()
         } else {
             return Ok(());
         };
         Err(ArtifactError::Inconsistent { fact })
+    }
+
+    /// Width of the static memory the model reads.
+    fn static_width(&self) -> usize {
+        self.model.spec().static_memory.on().map_or(0, |part| part.width)
     }
 
     fn manifest(&self) -> Manifest {
@@ -98,7 +106,14 @@ impl Export<'_> {
             dataset: DatasetFacts { name: set.name.clone(), sha256: set.checksum.clone() },
             nodes: set.nodes,
             sides: set.sides,
-            widths: Widths { memory: spec.memory, time: spec.time, embedding: spec.width, edge: self.widths.edge, node: self.widths.node },
+            widths: Widths {
+                memory: spec.memory,
+                time: spec.time,
+                embedding: spec.width,
+                edge: self.widths.edge,
+                node: self.widths.node,
+                static_memory: self.static_width(),
+            },
             files: BTreeMap::new(),
         }
     }
@@ -114,6 +129,10 @@ impl Export<'_> {
         }
         if let (true, Some(table)) = (self.widths.node > 0, &self.dataset.node_features) {
             store.put("node", [table.rows(), table.width()], table.values().to_vec());
+        }
+        if let (width @ 1.., Some(rows)) = (self.static_width(), &self.history.features().static_memory) {
+            let values = (0..self.history.nodes() as u64).flat_map(|node| rows.row(node)).copied().collect();
+            store.put("static", [self.history.nodes(), width], values);
         }
         let any = store.names().next().is_some();
         any.then_some(store)

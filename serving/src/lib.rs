@@ -42,27 +42,47 @@
 //! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+mod auth;
 mod engine;
+mod entry;
 mod export;
 mod features;
+mod grpc;
 mod http;
 mod incoming;
+mod limits;
+mod listen;
 mod log;
 mod manifest;
 mod metrics;
 mod model;
 mod names;
+mod oip;
 mod open;
+#[cfg(feature = "otel")]
+mod otel;
+mod prompt;
+pub mod proto;
+mod refused;
 mod request;
+mod routes;
 mod schedule;
 mod serve;
+mod server;
 mod service;
 mod snapshots;
+mod spec;
+mod steer;
+mod tls;
+mod trace;
 mod workspace;
 
+pub use auth::{AuthSpec, Role, TokenSpec};
 pub use engine::{Engine, Past};
 pub use export::Export;
 pub use features::EdgeStore;
+pub use limits::LimitsSpec;
+pub use listen::ListenSpec;
 pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
@@ -75,3 +95,6 @@ pub use service::{
     Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
     Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
+pub use spec::{SERVE_TEMPLATE, ServeSpec};
+pub use tls::TlsSpec;
+pub use trace::{LogFormat, LoggingSpec, TracesSpec};

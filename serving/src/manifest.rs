@@ -80,6 +80,20 @@ pub struct Widths {
     pub edge: usize,
     /// Node features `F`, 0 for none.
     pub node: usize,
+    /// Static memory `S`, 0 for none.
+    #[serde(rename = "static", default, skip_serializing_if = "is_none")]
+    pub static_memory: usize,
+}
+
+fn is_none(width: &usize) -> bool {
+    *width == 0
+}
+
+impl Widths {
+    /// Whether the model reads any constant rows, so that there is a file of them.
+    pub(crate) fn reads_features(&self) -> bool {
+        self.edge + self.node + self.static_memory > 0
+    }
 }
 
 /// What a file must be.

@@ -23,7 +23,6 @@ pub(crate) struct Opened {
     pub history: History,
     pub names: Names,
     pub edges: Option<Arc<EdgeStore>>,
-    pub nodes: Option<Arc<dyn Rows>>,
 }
 
 /// The part of the manifest that every version has.
@@ -45,10 +44,12 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     verify_files(dir, &manifest)?;
     let model = read_model(dir, &manifest)?;
     let path = dir.join(FEATURES);
-    let mut features = if manifest.widths.edge + manifest.widths.node > 0 { Store::read(&path)? } else { Store::default() };
+    let mut features = if manifest.widths.reads_features() { Store::read(&path)? } else { Store::default() };
     let edges = read_edges(&mut features, &manifest).map_err(ArtifactError::array(&path))?;
-    let nodes = read_nodes(&mut features, &manifest).map_err(ArtifactError::array(&path))?;
-    let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes: nodes.clone() };
+    let by_node = |features: &mut Store, name, width| read_nodes(features, name, width, &manifest).map_err(ArtifactError::array(&path));
+    let nodes = by_node(&mut features, "node", manifest.widths.node)?;
+    let static_memory = by_node(&mut features, "static", manifest.widths.static_memory)?;
+    let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes, static_memory };
     let path = dir.join(HISTORY);
     let history = History::from_store(Store::read(&path)?, model.needs(), features).map_err(ArtifactError::array(&path))?;
     let newest = history.newest().map(|time| time.0);
@@ -64,7 +65,7 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     if names.len() != manifest.nodes {
         return Err(damaged(&path, format!("ids of {} nodes, but the manifest says {}", names.len(), manifest.nodes)));
     }
-    Ok(Opened { manifest, model, history, names, edges, nodes })
+    Ok(Opened { manifest, model, history, names, edges })
 }
 
 fn damaged(path: &Path, fact: String) -> ArtifactError {
@@ -98,7 +99,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
 /// Every file the manifest must list is listed, has its size and its checksum.
 fn verify_files(dir: &Path, manifest: &Manifest) -> Result<(), ArtifactError> {
     let mut names = vec![SPEC, WEIGHTS, HISTORY, IDS];
-    if manifest.widths.edge + manifest.widths.node > 0 {
+    if manifest.widths.reads_features() {
         names.push(FEATURES);
     }
     for name in names {
@@ -130,9 +131,13 @@ fn read_model(dir: &Path, manifest: &Manifest) -> Result<Tgn<Cpu>, ArtifactError
 fn check_spec(spec: &TgnSpec, manifest: &Manifest) -> Result<(), String> {
     spec.check()?;
     let stated = manifest.widths;
-    for (key, found, stated) in
-        [("memory", spec.memory, stated.memory), ("time", spec.time, stated.time), ("width", spec.width, stated.embedding)]
-    {
+    let static_width = spec.static_memory.on().map_or(0, |part| part.width);
+    for (key, found, stated) in [
+        ("memory", spec.memory, stated.memory),
+        ("time", spec.time, stated.time),
+        ("width", spec.width, stated.embedding),
+        ("static.width", static_width, stated.static_memory),
+    ] {
         if found != stated {
             return Err(format!("model.{key} = {found}, but the manifest says {stated}"));
         }
@@ -151,13 +156,12 @@ fn read_edges(store: &mut Store, manifest: &Manifest) -> Result<Option<Arc<EdgeS
     Ok(Some(Arc::new(EdgeStore::new(width, &events, rows, manifest.log_position))))
 }
 
-/// Node features, where the model reads any.
-fn read_nodes(store: &mut Store, manifest: &Manifest) -> Result<Option<Arc<dyn Rows>>, StoreError> {
-    let width = manifest.widths.node;
+/// Constant rows by node, where the model reads any: its features, or static memory.
+fn read_nodes(store: &mut Store, name: &str, width: usize, manifest: &Manifest) -> Result<Option<Arc<dyn Rows>>, StoreError> {
     if width == 0 {
         return Ok(None);
     }
-    let rows = store.take_len::<f32>("node", manifest.nodes * width)?;
-    let table = Table::new(rows, width).map_err(|error| StoreError::Array { name: "node".into(), problem: error.to_string() })?;
+    let rows = store.take_len::<f32>(name, manifest.nodes * width)?;
+    let table = Table::new(rows, width).map_err(|error| StoreError::Array { name: name.into(), problem: error.to_string() })?;
     Ok(Some(Arc::new(NodeFeatures::new(table))))
 }

@@ -3,8 +3,13 @@ mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
 use tempograph_framework::{Combine, Content, Dataset, Delta, Lookup, OtherMemory, Sampler, Table, TimeUnit, Timestamp};
-use tempograph_models::{Attention, Embedding, Message, TgnSpec};
+use tempograph_models::{Attention, Embedding, Message, StaticSpec, TgnSpec, Wiring};
 use tempograph_serving::Granularity;
+
+/// Static memory fine-tuned for some of the nodes.
+fn tuned() -> StaticSpec {
+    StaticSpec { how: Wiring::Concat, width: 5, train: true, nodes: Some(20), ..StaticSpec::default() }
+}
 
 /// Settings that take every way through view and observe.
 fn variants() -> Vec<TgnSpec> {
@@ -23,6 +28,8 @@ fn variants() -> Vec<TgnSpec> {
         },
         TgnSpec { embedding: Embedding::Time, time_scale: Some(3600.0), ..small() },
         TgnSpec { embedding: Embedding::Identity, ..small() },
+        TgnSpec { static_memory: StaticSpec { how: Wiring::Add, width: 5, ..StaticSpec::default() }, ..small() },
+        TgnSpec { static_memory: tuned(), layers: 2, ..small() },
     ]
 }
 
@@ -32,7 +39,7 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
         for history in [Lookup::Exact, Lookup::Batch] {
             let what = format!("{history:?}, {features} features");
             let mut world = World::new(&TgnSpec { history, ..small() }, features);
-            let server = Running::start(world.engine());
+            let server = Running::start(&world);
             for range in batches(BATCH) {
                 let told = world.told(range.clone());
                 let during = if history == Lookup::Exact { told.as_slice() } else { &[] };
@@ -40,7 +47,7 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
                 server.tell(&told, "batch");
                 assert_close(&found, &world.examine(range), &what);
             }
-            assert!(server.engine.history().to_store() == world.history.to_store(), "{what}: the states differ");
+            assert!(server.service.engine().history().to_store() == world.history.to_store(), "{what}: the states differ");
         }
     }
 }
@@ -64,7 +71,7 @@ fn every_kind_of_model_goes_on_from_its_artifact_as_it_would_have_without() {
 #[test]
 fn how_events_are_grouped_into_requests_changes_nothing() {
     let mut world = World::new(&small(), 3);
-    let engine = world.engine();
+    world.engine();
     world.observe_all(SEEN..EVENTS, 1);
     for size in [1, 7, EVENTS] {
         let engine = tempograph_serving::Engine::open(&world.folder()).unwrap();
@@ -73,9 +80,10 @@ fn how_events_are_grouped_into_requests_changes_nothing() {
         }
         assert!(engine.history().to_store() == world.history.to_store(), "requests of {size} events");
     }
-    let server = Running::start(engine);
+    let service = common::service::open(&world.folder(), &common::service::in_memory());
+    let server = Running::of(service, &tempograph_serving::ServeSpec::default());
     batches(11).for_each(|range| drop(server.tell(&world.told(range), "event")));
-    assert!(server.engine.history().to_store() == world.history.to_store());
+    assert!(server.service.engine().history().to_store() == world.history.to_store());
 }
 
 #[test]
@@ -127,7 +135,7 @@ fn fractional_times_and_node_features_survive_the_artifact() {
         notices: vec![],
     });
     let mut world = World::of(&small(), set.unwrap());
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     for range in batches(BATCH) {
         let told = world.told(range.clone());
         let found = server.scores(&world.questions(range.clone()), &told);

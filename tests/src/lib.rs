@@ -14,9 +14,10 @@ use tempograph_framework::{
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
-use tempograph_models::{Attention, Embedding, FeatureWidths, Message, Tgn, TgnSpec, Updater};
+use tempograph_models::{Attention, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
 use tempograph_trainers::{
-    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, RunFiles, Stages, StepRecord, Taped, TrainSpec, Trainee, Watch,
+    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, ParallelSpec, RunFiles, Stages, StepRecord, Taped, TrainSpec, Trainee,
+    Watch,
 };
 use toy::{Toy, ToyModule};
 
@@ -42,10 +43,14 @@ pub fn stream(events: usize, edge: usize, node: usize) -> Dataset {
     .unwrap()
 }
 
-/// A dataset's features as models read them.
+/// Width of the static memory of all fixtures.
+pub const STATIC: usize = 5;
+
+/// A dataset's features as models read them, and static memory for those that read any: nobody has learned it.
 pub fn features(set: &Dataset) -> Features {
     let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
-    Features { edges: set.log.features().cloned(), nodes }
+    let static_memory = Table::new((0..set.nodes * STATIC).map(|i| (i as f32 * 0.7).cos()).collect(), STATIC).unwrap();
+    Features { edges: set.log.features().cloned(), nodes, static_memory: Some(Arc::new(static_memory)) }
 }
 
 /// A dataset cut into 70, 15 and 15 per cent.
@@ -85,6 +90,16 @@ pub fn small() -> TgnSpec {
     TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, dropout: 0.0, ..TgnSpec::default() }
 }
 
+/// Static memory as it is, now and then hidden.
+pub fn frozen(how: Wiring) -> StaticSpec {
+    StaticSpec { how, width: STATIC, hide: 0.2, ..StaticSpec::default() }
+}
+
+/// Static memory that is fine-tuned, of all nodes of [`stream`] but the last.
+pub fn tuned(how: Wiring) -> StaticSpec {
+    StaticSpec { train: true, nodes: Some(23), ..frozen(how) }
+}
+
 /// Every option of a TGN, each with a name for messages.
 pub fn variants() -> Vec<(&'static str, TgnSpec)> {
     let conv = TgnSpec { attention: Attention::TransformerConv, ..small() };
@@ -110,6 +125,12 @@ pub fn variants() -> Vec<(&'static str, TgnSpec)> {
         ("window", TgnSpec { sampler: Sampler::Window(30), ..small() }),
         ("pair features", TgnSpec { pair_features: true, ..small() }),
         ("pair features, identity", TgnSpec { pair_features: true, embedding: Embedding::Identity, ..small() }),
+        ("static, add", TgnSpec { static_memory: frozen(Wiring::Add), ..small() }),
+        ("static, concat, 2 layers", TgnSpec { layers: 2, static_memory: frozen(Wiring::Concat), ..small() }),
+        ("static, concat, sum", TgnSpec { embedding: Embedding::Sum, static_memory: tuned(Wiring::Concat), ..small() }),
+        ("static, tuned, add, conv", TgnSpec { static_memory: tuned(Wiring::Add), ..conv.clone() }),
+        ("static, tuned, concat", TgnSpec { static_memory: tuned(Wiring::Concat), ..small() }),
+        ("static, tuned, identity", TgnSpec { embedding: Embedding::Identity, static_memory: tuned(Wiring::Add), ..small() }),
         (
             "as PyG",
             TgnSpec {
@@ -141,6 +162,8 @@ pub struct Runner<'a> {
     pub maker: &'a Maker,
     /// How it is trained.
     pub train: &'a TrainSpec,
+    /// How the work is shared.
+    pub parallel: &'a ParallelSpec,
     /// Where it is kept.
     pub folder: &'a Path,
 }
@@ -150,7 +173,16 @@ impl Runner<'_> {
     pub fn sit(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
         let stop = stopper.flag.clone();
         let files = RunFiles { folder: self.folder.to_path_buf() };
-        let fit = Fit { course: self.course, train: self.train, eval: &examination(), seed: 3, files, resume, stop: &stop };
+        let fit = Fit {
+            course: self.course,
+            train: self.train,
+            parallel: self.parallel,
+            eval: &examination(),
+            seed: 3,
+            files,
+            resume,
+            stop: &stop,
+        };
         fit.run(&mut *(self.maker)(&self.course.dataset), stopper).unwrap()
     }
 

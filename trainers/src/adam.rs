@@ -28,13 +28,22 @@ impl<B: AutodiffBackend> Adam<B>
 where
     B::InnerBackend: TemporalOps,
 {
-    /// One step down `gradients`; gives the new model and the norm of all gradients before clipping.
+    /// One step down the gradients of a tape; gives the new model and the norm of all gradients before clipping.
     pub fn step<M: AutodiffModule<B>>(&mut self, model: M, gradients: B::Gradients, settings: &StepSettings) -> (M, f64) {
         let norm = norm::<B, M>(&model, &gradients);
+        (self.down(model, Slopes::Tape(gradients), norm, settings), norm)
+    }
+
+    /// One step down the numbers that [`flat`] told, or a sum of such; else as [`step`](Adam::step).
+    pub fn step_flat<M: AutodiffModule<B>>(&mut self, model: M, gradients: &[f32], settings: &StepSettings) -> (M, f64) {
+        let norm = gradients.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+        (self.down(model, Slopes::Flat(gradients), norm, settings), norm)
+    }
+
+    fn down<M: AutodiffModule<B>>(&mut self, model: M, gradients: Slopes<'_, B>, norm: f64, settings: &StepSettings) -> M {
         self.steps += 1;
         let (scale, constants) = (settings.scale(norm), settings.adam(self.steps));
-        let mut step = Step { path: Path::default(), gradients, scale, constants, moments: &mut self.moments };
-        (model.map(&mut step), norm)
+        model.map(&mut Step { path: Path::default(), gradients, scale, constants, moments: &mut self.moments })
     }
 
     /// Moments and step count.
@@ -62,9 +71,30 @@ where
     }
 }
 
+/// Where a step finds the gradient of each weight.
+enum Slopes<'a, B: AutodiffBackend> {
+    Tape(B::Gradients),
+    /// Of all weights one after the other, in the order they are visited; what is left of them.
+    Flat(&'a [f32]),
+}
+
+impl<B: AutodiffBackend> Slopes<'_, B> {
+    /// The gradient of the next weight, if one reached it.
+    fn next<const D: usize>(&mut self, weight: &Tensor<B, D>) -> Option<Tensor<B::InnerBackend, D>> {
+        match self {
+            Slopes::Tape(gradients) => weight.grad_remove(gradients),
+            Slopes::Flat(rest) => {
+                let (own, others) = rest.split_at(weight.shape().num_elements());
+                *rest = others;
+                Some(Tensor::from_data(TensorData::new(own.to_vec(), weight.shape()), &weight.device()))
+            }
+        }
+    }
+}
+
 struct Step<'a, B: AutodiffBackend> {
     path: Path,
-    gradients: B::Gradients,
+    gradients: Slopes<'a, B>,
     scale: f32,
     constants: AdamStep,
     moments: &'a mut HashMap<String, [Tensor<B::InnerBackend, 1>; 2]>,
@@ -81,7 +111,7 @@ where
         self.path.exit();
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return param };
+        let Some(gradient) = self.gradients.next(&param.val()) else { return param };
         let gradient = if self.scale == 1.0 { gradient } else { gradient * self.scale };
         let (id, weight, mapper) = param.consume();
         let weight = weight.inner();
@@ -100,6 +130,28 @@ fn norm<B: AutodiffBackend, M: AutodiffModule<B>>(model: &M, gradients: &B::Grad
     let mut squares = Squares::<B> { gradients, sum: 0.0 };
     model.visit(&mut squares);
     squares.sum.sqrt()
+}
+
+/// Writes the gradients of all weights over `flat`, times `share`, in the order they are visited; zeros where none reached.
+pub(crate) fn flat<B: AutodiffBackend, M: AutodiffModule<B>>(model: &M, gradients: &B::Gradients, share: f32, flat: &mut Vec<f32>) {
+    flat.clear();
+    model.visit(&mut Flattened::<B> { gradients, share, flat });
+}
+
+struct Flattened<'a, B: AutodiffBackend> {
+    gradients: &'a B::Gradients,
+    share: f32,
+    flat: &'a mut Vec<f32>,
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for Flattened<'_, B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let weight = param.val();
+        match weight.grad(self.gradients) {
+            Some(gradient) => self.flat.extend(values(gradient).iter().map(|slope| self.share * slope)),
+            None => self.flat.resize(self.flat.len() + weight.shape().num_elements(), 0.0),
+        }
+    }
 }
 
 struct Squares<'a, B: AutodiffBackend> {

@@ -1,6 +1,5 @@
 //! The whole state of a run in one file, so that a run that was stopped goes on as if it never had been.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,21 +8,23 @@ use serde::{Deserialize, Serialize};
 use tempograph_framework::{Features, History, Needs, Store, StoreError};
 
 use crate::trainee::Trainee;
-use crate::{EpochReport, Evaluation, Stages, StepRecord, TrainError, TrainReport};
+use crate::{EpochReport, Evaluation, Plan, Stages, StepRecord, TrainError, TrainReport};
 
 /// Where a run stands. Sums are kept exactly, so that the reports of a resumed run are those of one that never stopped.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// Checksum of the data.
     pub data: String,
+    /// How the work is shared.
+    pub plan: Plan,
     /// Epoch under way, from 0.
     pub epoch: usize,
-    /// First event not yet trained on in it.
-    pub next: usize,
     /// Steps taken in all epochs.
     pub step: u64,
     /// Steps taken in this epoch.
     pub epoch_steps: u64,
+    /// Events trained in this epoch, by all lanes of this process.
+    pub events: usize,
     /// Sum of this epoch's losses.
     pub loss: f64,
     /// Learning rate of the last step.
@@ -38,11 +39,30 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A step was taken; `next` is the first event not trained on.
-    pub fn passed(&mut self, next: usize, record: &StepRecord) {
-        self.next = next;
+    /// A run that has not begun.
+    pub fn start(data: String, plan: Plan) -> Progress {
+        Progress {
+            data,
+            plan,
+            epoch: 0,
+            step: 0,
+            epoch_steps: 0,
+            events: 0,
+            loss: 0.0,
+            lr: 0.0,
+            seconds: 0.0,
+            stages: Stages::default(),
+            epochs: Vec::new(),
+            best: None,
+            earlier_seconds: 0.0,
+        }
+    }
+
+    /// A step was taken.
+    pub fn passed(&mut self, record: &StepRecord) {
         self.step += 1;
         self.epoch_steps += 1;
+        self.events += record.events;
         self.loss += record.loss;
         self.lr = record.lr;
         self.seconds += record.stages.total();
@@ -54,40 +74,42 @@ impl Progress {
         earlier + begun.elapsed().as_secs_f64() - self.earlier_seconds
     }
 
-    /// Writes down the epoch under way and starts the next at the beginning of `train`.
-    pub fn close_epoch(&mut self, val: Evaluation, memory_norm: f64, train: Range<usize>) {
+    /// Writes down the epoch under way and starts the next.
+    pub fn close_epoch(&mut self, val: Evaluation, memory_norm: f64) {
         let report = TrainReport {
             loss: self.loss / self.epoch_steps.max(1) as f64,
-            events_per_second: train.len() as f64 / self.seconds.max(f64::MIN_POSITIVE),
+            events_per_second: self.events as f64 / self.seconds.max(f64::MIN_POSITIVE),
             seconds: self.seconds,
             lr: self.lr,
             stages: self.stages,
         };
         self.epoch += 1;
-        self.epochs.push(EpochReport { epoch: self.epoch, train: report, val, memory_norm });
-        self.next = train.start;
-        (self.epoch_steps, self.loss, self.seconds, self.stages) = (0, 0.0, 0.0, Stages::default());
+        self.epochs.push(EpochReport { epoch: self.epoch, steps: self.step, train: report, val, memory_norm });
+        (self.epoch_steps, self.events, self.loss, self.seconds, self.stages) = (0, 0, 0.0, 0.0, Stages::default());
     }
 }
 
-/// Writes weights, moments, history and progress.
-pub(crate) fn save(path: &Path, trainee: &dyn Trainee, history: &History, progress: &Progress) -> Result<(), TrainError> {
+/// A checkpoint's arrays: weights, moments, and what the lanes told.
+pub(crate) fn gather(
+    path: &Path,
+    trainee: &dyn Trainee,
+    lanes: impl IntoIterator<Item = Store>,
+    progress: &Progress,
+) -> Result<Store, TrainError> {
     let mut store = Store::default();
     store.join("model.", trainee.weights());
     store.join("adam.", trainee.moments());
-    store.join("history.", history.to_store());
+    lanes.into_iter().for_each(|lanes| store.join("", lanes));
     store.note("progress", serde_json::to_string(progress).map_err(|error| TrainError::Note { path: path.into(), error })?);
-    Ok(store.write(path)?)
+    Ok(store)
 }
 
-/// Reads a checkpoint; weights and moments go into `trainee`.
-pub(crate) fn load(path: &Path, trainee: &mut dyn Trainee, features: Features) -> Result<(History, Progress), TrainError> {
-    let mut store = Store::read(path)?;
-    let progress = note(&store, "progress", path)?;
+/// Reads a checkpoint; weights and moments go into `trainee`, and what the lanes told stays in `store`.
+pub(crate) fn take_up(path: &Path, store: &mut Store, trainee: &mut dyn Trainee) -> Result<Progress, TrainError> {
+    let progress = note(store, "progress", path)?;
     trainee.restore_weights(store.split_off("model."))?;
     trainee.restore_moments(store.split_off("adam."))?;
-    let history = History::from_store(store.split_off("history."), trainee.needs(), features)?;
-    Ok((history, progress))
+    Ok(progress)
 }
 
 /// Weights worth keeping and the history they left at the end of validation.

@@ -4,10 +4,10 @@ use rayon::prelude::*;
 use tempograph_framework::{Answer, Needs, Parameters, Queries, SliceModel, Store, StoreError, Update, View};
 use tempograph_kernels::cpu::{adam_step, sum_of_squares};
 
-use crate::Stages;
+use crate::crew::Crew;
 use crate::epoch::Clock;
 use crate::loss::link_loss_on_slices;
-use crate::trainee::{Examinee, NotFinite, StepSettings, Taken, Trainee};
+use crate::trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};
 
 /// Numbers of one task where gradients are clipped.
 const CHUNK: usize = 1 << 14;
@@ -16,12 +16,17 @@ const CHUNK: usize = 1 << 14;
 /// seen, nothing asks for more.
 pub struct Direct<M: SliceModel> {
     model: M,
+    /// The first one answers, too.
+    lanes: Vec<Lane<M>>,
+    adam: FlatAdam,
+}
+
+/// What one lane computes in, and what it found.
+struct Lane<M: SliceModel> {
     work: M::Work,
     /// Derivative of the loss in each score, `[P]`.
     slopes: Vec<f32>,
-    /// Beside the weights, one for one.
-    gradients: Vec<f32>,
-    adam: FlatAdam,
+    found: Found,
 }
 
 /// AdamW over all weights at once.
@@ -37,12 +42,37 @@ impl<M: SliceModel> Direct<M> {
     /// A model that has not been trained yet.
     pub fn new(model: M) -> Direct<M> {
         let size = model.parameters().values().len();
-        Direct { model, work: M::Work::default(), slopes: Vec::new(), gradients: vec![0.0; size], adam: FlatAdam::new(size) }
+        Direct { model, lanes: vec![Lane::new(size)], adam: FlatAdam::new(size) }
     }
 
     /// The model as it has been trained so far.
     pub fn model(&self) -> &M {
         &self.model
+    }
+}
+
+impl<M: SliceModel> Lane<M> {
+    /// For a model of `size` weights.
+    fn new(size: usize) -> Lane<M> {
+        let mut found = Found::default();
+        found.nothing(size);
+        Lane { work: M::Work::default(), slopes: Vec::new(), found }
+    }
+
+    /// Goes forward and back. Without a finite loss there is no way back.
+    fn find(&mut self, model: &M, asked: &Asked<'_>) {
+        let Lane { work, slopes, found } = self;
+        let mut clock = Clock::start();
+        model.forward(asked.queries, asked.view, Some(asked.dropout), work);
+        found.loss = link_loss_on_slices(&work.as_ref().scores, asked.queries.positives(), slopes);
+        found.stages.forward = clock.lap();
+        if found.loss.is_finite() {
+            if asked.share != 1.0 {
+                slopes.iter_mut().for_each(|slope| *slope *= asked.share);
+            }
+            model.backward(asked.queries, asked.view, slopes, &mut found.gradients, work);
+        }
+        found.stages.backward = clock.lap();
     }
 }
 
@@ -52,31 +82,53 @@ impl<M: SliceModel> Examinee for Direct<M> {
     }
 
     fn answer(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update) {
-        self.model.forward(queries, view, None, &mut self.work);
-        let Answer { scores, update, .. } = self.work.as_ref();
+        let Direct { model, lanes, .. } = self;
+        model.forward(queries, view, None, &mut lanes[0].work);
+        let Answer { scores, update, .. } = lanes[0].work.as_ref();
         (scores, update)
     }
 
     fn advance(&mut self, view: &View) -> &Update {
-        self.model.advance(view, &mut self.work);
-        &self.work.as_ref().update
+        let Direct { model, lanes, .. } = self;
+        model.advance(view, &mut lanes[0].work);
+        &lanes[0].work.as_ref().update
     }
 }
 
 impl<M: SliceModel> Trainee for Direct<M> {
     fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
-        let (mut clock, mut stages) = (Clock::start(), Stages::default());
-        self.model.forward(queries, view, Some(settings.dropout), &mut self.work);
-        let loss = link_loss_on_slices(&self.work.as_ref().scores, queries.positives(), &mut self.slopes);
-        stages.forward = clock.lap();
+        let lane = &mut self.lanes[0];
+        lane.find(&self.model, &Asked { queries, view, dropout: settings.dropout, share: 1.0 });
+        let Found { gradients, loss, stages } = &mut lane.found;
+        let (loss, mut stages) = (*loss, *stages);
         if !loss.is_finite() {
             return Err(NotFinite { loss });
         }
-        self.model.backward(queries, view, &self.slopes, &mut self.gradients, &mut self.work);
-        stages.backward = clock.lap();
-        let gradient_norm = self.adam.step(self.model.parameters_mut().values_mut(), &mut self.gradients, settings);
+        let mut clock = Clock::start();
+        let gradient_norm = self.adam.step(self.model.parameters_mut().values_mut(), gradients, settings);
         stages.step = clock.lap();
-        Ok(Taken { loss, gradient_norm, update: &self.work.as_ref().update, stages })
+        Ok(Taken { loss, gradient_norm, update: &lane.work.as_ref().update, stages })
+    }
+
+    fn find(&mut self, asked: &[Option<Asked<'_>>], crew: &Crew) {
+        let (model, size) = (&self.model, self.size());
+        self.lanes.resize_with(asked.len().max(self.lanes.len()), || Lane::new(size));
+        crew.each(self.lanes.iter_mut().zip(asked), |(lane, asked)| match asked {
+            Some(asked) => lane.find(model, asked),
+            None => lane.found.nothing(size),
+        });
+    }
+
+    fn found(&self, lane: usize) -> &Found {
+        &self.lanes[lane].found
+    }
+
+    fn update(&self, lane: usize) -> &Update {
+        &self.lanes[lane].work.as_ref().update
+    }
+
+    fn descend(&mut self, gradients: &mut [f32], settings: &StepSettings) -> f64 {
+        self.adam.step(self.model.parameters_mut().values_mut(), gradients, settings)
     }
 
     fn size(&self) -> usize {

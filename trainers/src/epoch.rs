@@ -1,4 +1,4 @@
-//! The loop: ask, view, answer, observe. Training, evaluation and warming up are three ways to answer.
+//! The walk over a log that learns nothing: ask, view, answer, observe. Evaluation and warming up are two ways to answer.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +15,6 @@ pub(crate) trait Walker {
 
     /// Answers from the view and says what the batch will have changed.
     fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError>;
-
-    /// A batch has happened; `next` is the first event of the one to come.
-    fn passed(&mut self, _history: &History, _next: usize, _times: &Stages) -> Result<(), TrainError> {
-        Ok(())
-    }
 }
 
 /// Time spent in each stage.
@@ -75,20 +70,11 @@ pub(crate) fn walk(
         }
         let end = (next + size).min(range.end);
         let batch = log.batch(next..end);
-        let mut times = Stages::default();
-        let mut clock = Clock::start();
-
         walker.ask(&batch, &mut queries)?;
-        times.ask = clock.lap();
         history.view_into(&queries, Some(&batch), chance, &mut view);
-        times.view = clock.lap();
         let update = walker.answer(&batch, &queries, &view)?;
-        clock.lap();
         history.observe(&batch, update)?;
-        times.observe = clock.lap();
-
         next = end;
-        walker.passed(history, next, &times)?;
     }
     Ok(next)
 }

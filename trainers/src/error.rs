@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use tempograph_framework::{EventId, MetricError, NegativesError, ObserveError, StoreError};
 
+use crate::{ExchangeError, Plan};
+
 /// Why training or evaluation could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -28,6 +30,22 @@ pub enum TrainError {
         /// Checksum of the data that is there.
         expected: String,
     },
+    /// A plan that the data or the processes do not fit.
+    #[error("{0}")]
+    Plan(String),
+    /// A checkpoint of a run under another plan.
+    #[error("{}: the checkpoint is of a run under the plan {found}, but the spec says {expected}", path.display())]
+    OtherPlan {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The plan it was trained under.
+        found: Plan,
+        /// The plan of the spec.
+        expected: Plan,
+    },
+    /// Another process of the training is gone or computes otherwise.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     /// Nothing to examine.
     #[error("the split of events {}..{} has nothing to examine", range.start, range.end)]
     EmptySplit {

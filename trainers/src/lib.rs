@@ -1,4 +1,4 @@
-//! The loop, evaluation, checkpoints and reports. Nothing here names a model.
+//! The steps of a plan, evaluation, checkpoints and reports. Nothing here names a model.
 //!
 //! ```
 //! use tempograph_trainers::{Schedule, TrainSpec};
@@ -10,28 +10,40 @@
 mod adam;
 mod board;
 mod checkpoint;
+mod crew;
 mod direct;
 mod epoch;
 mod error;
 mod evaluate;
+mod exchange;
 mod fit;
+mod lanes;
 mod learn;
 mod loss;
+mod pipeline;
+mod plan;
+mod propose;
 mod report;
 mod spec;
 mod taped;
+mod trace;
 mod trainee;
 
 pub use board::Board;
 pub use checkpoint::{Kept, Mark, RunFiles, kept};
+pub use crew::Crew;
 pub use direct::Direct;
 pub use epoch::Stages;
 pub use error::TrainError;
 pub use evaluate::{Answers, Evaluation, Examination, evaluate, warm};
+pub use exchange::{Alone, Exchange, ExchangeError, add_in_order, agree};
 pub use fit::{Course, Fit, Fitted, Outcome, Part, Watch};
 pub use learn::StepRecord;
-pub use loss::link_loss;
+pub use loss::{link_loss, link_loss_on_slices};
+pub use plan::{Lane, Plan, Stand, Turn};
+pub use propose::{Facts, NoProposal, Proposal, propose};
 pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
-pub use spec::{EvalSpec, Schedule, SelectBy, TrainSpec};
+pub use spec::{EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};
-pub use trainee::{Examinee, NotFinite, StepSettings, Taken, Trainee};
+pub use trace::{Stage, Trace};
+pub use trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};

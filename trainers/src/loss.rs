@@ -14,7 +14,7 @@ pub fn link_loss<B: Backend>(scores: Tensor<B, 1>, positives: usize) -> Tensor<B
 }
 
 /// [`link_loss`] of logits in host memory. Its derivative in each score is written over `slopes`.
-pub(crate) fn link_loss_on_slices(scores: &[f32], positives: usize, slopes: &mut Vec<f32>) -> f32 {
+pub fn link_loss_on_slices(scores: &[f32], positives: usize, slopes: &mut Vec<f32>) -> f32 {
     slopes.clear();
     let (positive, negative) = scores.split_at(positives);
     (mean_softplus(positive, -1.0, slopes) + mean_softplus(negative, 1.0, slopes)) as f32

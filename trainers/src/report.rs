@@ -38,6 +38,15 @@ pub struct Report {
     pub parameters: usize,
     /// One for each epoch done.
     pub epochs: Vec<EpochReport>,
+    /// Steps taken.
+    #[serde(default)]
+    pub steps: u64,
+    /// SHA-256 of the weights after the last step, in hexadecimal.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
+    /// SHA-256 of all histories after the last step, in hexadecimal.
+    #[serde(default)]
+    pub history_sha256: Option<String>,
     /// The epoch, counted from 1, whose weights were kept.
     pub best_epoch: Option<usize>,
     /// The kept weights on the test split, under the first of the spec's rules.
@@ -81,6 +90,9 @@ pub struct DataReport {
     pub edge_features: usize,
     /// Columns of node features.
     pub node_features: usize,
+    /// Width of the static memory the model reads; 0 for none.
+    #[serde(default)]
+    pub static_memory: usize,
     /// First events of validation and of test.
     pub split: [usize; 2],
     /// Validation and test events that touch a node unseen in training.
@@ -92,6 +104,9 @@ pub struct DataReport {
 pub struct EpochReport {
     /// Counted from 1.
     pub epoch: usize,
+    /// Steps taken until its end.
+    #[serde(default)]
+    pub steps: u64,
     /// Training.
     pub train: TrainReport,
     /// Validation afterwards.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::NegativeRule;
 
+use crate::Plan;
+
 /// How a model is trained; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -50,6 +52,68 @@ impl Default for TrainSpec {
             checkpoint_minutes: 10.0,
         }
     }
+}
+
+/// How trainers share the work; what is left out has the default shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ParallelSpec {
+    /// `i`: shards of a global batch of `i` times `train.batch` events (1).
+    pub minibatch: usize,
+    /// `j`: lanes on one history, each batch trained by one of them in `j` steps against `j` sets of negatives (1).
+    pub epoch: usize,
+    /// `k`: histories at different places of the log (1).
+    pub memory: usize,
+    /// Lanes that compute at the same time, each with its share of the threads; 0 takes as many as there are threads (0). The others wait
+    /// for their turn: a plan means the same whatever this is.
+    pub threads: usize,
+    /// What `train.lr` is multiplied by where several batches are averaged in a step (`linear`).
+    pub lr_scale: LrScale,
+    /// Steps between two checks that all processes have the same weights; 0 never checks (100).
+    pub check_every: u64,
+}
+
+impl Default for ParallelSpec {
+    fn default() -> ParallelSpec {
+        ParallelSpec { minibatch: 1, epoch: 1, memory: 1, threads: 0, lr_scale: LrScale::Linear, check_every: 100 }
+    }
+}
+
+impl ParallelSpec {
+    /// Its three axes.
+    pub fn plan(&self) -> Plan {
+        Plan { minibatch: self.minibatch, epoch: self.epoch, memory: self.memory }
+    }
+
+    /// Says what makes no sense, naming the key and its value.
+    ///
+    /// # Errors
+    /// A sentence for a count of zero.
+    pub fn check(&self) -> Result<(), String> {
+        self.plan().check(usize::MAX)
+    }
+
+    /// What the learning rate is multiplied by.
+    pub fn lr_factor(&self) -> f64 {
+        let lanes = self.plan().lanes() as f64;
+        match self.lr_scale {
+            LrScale::Linear => lanes,
+            LrScale::Sqrt => lanes.sqrt(),
+            LrScale::None => 1.0,
+        }
+    }
+}
+
+/// How the learning rate grows with the batches averaged in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LrScale {
+    /// With their number, as in DistTGL.
+    Linear,
+    /// With its square root.
+    Sqrt,
+    /// Not at all.
+    None,
 }
 
 /// The course of the learning rate.

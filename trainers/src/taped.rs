@@ -9,10 +9,11 @@ use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend};
 
 use crate::Stages;
-use crate::adam::Adam;
+use crate::adam::{Adam, flat};
+use crate::crew::Crew;
 use crate::epoch::Clock;
 use crate::loss::link_loss;
-use crate::trainee::{Examinee, NotFinite, StepSettings, Taken, Trainee};
+use crate::trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};
 
 /// Held from a step's forward pass to its optimiser step. The tensor library (burn-autodiff 0.21) keeps the tapes of all threads in one
 /// place, and tidying up after one thread's backward pass can remove a node that another thread is about to build on: its gradient
@@ -59,8 +60,18 @@ pub struct Taped<B: AutodiffBackend, M: AutodiffModule<B>> {
     /// The same weights off the tape, once they have been asked for since they last changed.
     plain: Option<Untaped<B::InnerBackend, M::InnerModule>>,
     adam: Adam<B>,
-    update: Update,
+    /// What each lane of a plan found, and what observing writes; they take turns at the tape.
+    lanes: Vec<(Found, Update)>,
     device: B::Device,
+}
+
+/// What going forward and back gives.
+struct Pass<B: AutodiffBackend> {
+    loss: f32,
+    /// Nothing if the loss is not finite.
+    gradients: Option<B::Gradients>,
+    update: Update,
+    stages: Stages,
 }
 
 impl<B, M> Taped<B, M>
@@ -72,11 +83,32 @@ where
 {
     /// A model that has not been trained yet; its weights are on `device`.
     pub fn new(model: M, device: &B::Device) -> Taped<B, M> {
-        Taped { model: Some(model), plain: None, adam: Adam::default(), update: Update::none(), device: device.clone() }
+        Taped { model: Some(model), plain: None, adam: Adam::default(), lanes: vec![Default::default()], device: device.clone() }
     }
 
     fn model(&self) -> &M {
         self.model.as_ref().unwrap_or_else(|| unreachable!("the model is put back after each step"))
+    }
+
+    /// Goes forward and back; without a finite loss there is no way back. The tape must be the caller's.
+    fn pass(&self, asked: &Asked<'_>) -> Pass<B> {
+        let (mut clock, mut stages) = (Clock::start(), Stages::default());
+        let forward = self.model().forward(asked.queries, asked.view, Some(asked.dropout));
+        let loss = link_loss(forward.scores, asked.queries.positives());
+        let value = values(loss.clone().detach())[0];
+        stages.forward = clock.lap();
+        let gradients = value.is_finite().then(|| loss.backward());
+        stages.backward = clock.lap();
+        Pass { loss: value, gradients, update: forward.update, stages }
+    }
+
+    /// Lets the optimiser change the model; gives the norm it found.
+    fn learn(&mut self, step: impl FnOnce(&mut Adam<B>, M) -> (M, f64)) -> f64 {
+        self.plain = None;
+        let model = self.model.take().unwrap_or_else(|| unreachable!("the model is put back after each step"));
+        let (model, norm) = step(&mut self.adam, model);
+        self.model = Some(model);
+        norm
     }
 
     fn plain(&mut self) -> &mut Untaped<B::InnerBackend, M::InnerModule> {
@@ -114,23 +146,42 @@ where
 {
     fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
         let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut clock, mut stages) = (Clock::start(), Stages::default());
-        let forward = self.model().forward(queries, view, Some(settings.dropout));
-        let loss = link_loss(forward.scores, queries.positives());
-        let value = values(loss.clone().detach())[0];
-        stages.forward = clock.lap();
-        if !value.is_finite() {
-            return Err(NotFinite { loss: value });
-        }
-        let gradients = loss.backward();
-        stages.backward = clock.lap();
-        self.plain = None;
-        let model = self.model.take().unwrap_or_else(|| unreachable!("the model is put back after each step"));
-        let (model, gradient_norm) = self.adam.step(model, gradients, settings);
-        self.model = Some(model);
+        let Pass { loss, gradients, update, mut stages } = self.pass(&Asked { queries, view, dropout: settings.dropout, share: 1.0 });
+        let Some(gradients) = gradients else { return Err(NotFinite { loss }) };
+        let mut clock = Clock::start();
+        let gradient_norm = self.learn(|adam, model| adam.step(model, gradients, settings));
         stages.step = clock.lap();
-        self.update = forward.update;
-        Ok(Taken { loss: value, gradient_norm, update: &self.update, stages })
+        self.lanes[0].1 = update;
+        Ok(Taken { loss, gradient_norm, update: &self.lanes[0].1, stages })
+    }
+
+    fn find(&mut self, asked: &[Option<Asked<'_>>], _: &Crew) {
+        let size = self.size();
+        let mut lanes = std::mem::take(&mut self.lanes);
+        lanes.resize_with(asked.len().max(lanes.len()), Default::default);
+        for ((found, own), asked) in lanes.iter_mut().zip(asked) {
+            found.nothing(size);
+            let Some(asked) = asked else { continue };
+            let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
+            let Pass { loss, gradients, update, stages } = self.pass(asked);
+            (found.loss, found.stages, *own) = (loss, stages, update);
+            if let Some(gradients) = gradients {
+                flat(self.model(), &gradients, asked.share, &mut found.gradients);
+            }
+        }
+        self.lanes = lanes;
+    }
+
+    fn found(&self, lane: usize) -> &Found {
+        &self.lanes[lane].0
+    }
+
+    fn update(&self, lane: usize) -> &Update {
+        &self.lanes[lane].1
+    }
+
+    fn descend(&mut self, gradients: &mut [f32], settings: &StepSettings) -> f64 {
+        self.learn(|adam, model| adam.step_flat(model, gradients, settings))
     }
 
     fn size(&self) -> usize {

@@ -4,6 +4,7 @@ use tempograph_framework::{Needs, Queries, Store, StoreError, Update, View};
 use tempograph_kernels::AdamStep;
 
 use crate::Stages;
+use crate::crew::Crew;
 
 /// A model that is asked, with the memory it answers in.
 pub trait Examinee {
@@ -27,6 +28,19 @@ pub trait Trainee: Examinee {
     /// A loss that is not finite; nothing has been learned then.
     fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite>;
 
+    /// Finds the way down for each lane, all by the same weights, and takes no step. Lane `l` is told `asked[l]`; one that has nothing to
+    /// do finds nothing. What it found is kept for [`found`](Trainee::found).
+    fn find(&mut self, asked: &[Option<Asked<'_>>], crew: &Crew);
+
+    /// What lane `lane` found.
+    fn found(&self, lane: usize) -> &Found;
+
+    /// What observing the batch that lane `lane` was asked about will write.
+    fn update(&self, lane: usize) -> &Update;
+
+    /// Takes one step down `gradients`, those of all weights in the order of [`Found::gradients`]. Gives their norm before clipping.
+    fn descend(&mut self, gradients: &mut [f32], settings: &StepSettings) -> f64;
+
     /// Learned numbers.
     fn size(&self) -> usize;
 
@@ -47,6 +61,39 @@ pub trait Trainee: Examinee {
     /// # Errors
     /// [`StoreError::Array`] for moments of another size, or of no weight of the model.
     fn restore_moments(&mut self, store: Store) -> Result<(), StoreError>;
+}
+
+/// What a lane is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The pairs.
+    pub queries: &'a Queries,
+    /// Their past.
+    pub view: &'a View,
+    /// Seed of the dropout.
+    pub dropout: u64,
+    /// What its loss counts among those of all lanes, which add up to 1.
+    pub share: f32,
+}
+
+/// What a lane found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Gradients of all weights, times the lane's share.
+    pub gradients: Vec<f32>,
+    /// The loss, not times the share; 0 of nothing.
+    pub loss: f32,
+    /// Time of its forward and its backward pass.
+    pub stages: Stages,
+}
+
+impl Found {
+    /// Finds nothing, for a model of `size` weights.
+    pub(crate) fn nothing(&mut self, size: usize) {
+        self.gradients.clear();
+        self.gradients.resize(size, 0.0);
+        (self.loss, self.stages) = (0.0, Stages::default());
+    }
 }
 
 /// What a step is told.

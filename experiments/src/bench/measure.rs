@@ -41,7 +41,7 @@ pub(super) fn once(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured
 fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     let mut spec = spec.clone();
     let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &course);
+    data::resolve(&mut spec, &mut course)?;
     course.split.train = from..course.split.train.end.min(from + steps * spec.train.batch);
     if course.split.train.is_empty() {
         bail!("there is no event {from} to train on");
@@ -54,7 +54,16 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     let begun = Instant::now();
     warm(&mut *model, &mut history, &course.dataset.log, 0..from, spec.train.batch, &stop)?;
     let warm_seconds = begun.elapsed().as_secs_f64();
-    let fit = Fit { course: &course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
+    let fit = Fit {
+        course: &course,
+        train: &train,
+        parallel: &spec.parallel,
+        eval: &spec.eval,
+        seed: spec.seed,
+        files: nowhere,
+        resume: false,
+        stop: &stop,
+    };
     let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch));
     fit.train_after(&mut *model, history, &mut run)?;
     run.measured(warm_seconds)

@@ -12,6 +12,8 @@ mod serve;
 mod stats;
 mod table;
 
+pub(crate) use table::aligned;
+
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};

@@ -43,7 +43,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
 
 fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
     let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &course);
+    data::resolve(&mut spec, &mut course)?;
     let trained = course.split.train.end.min(args.steps * spec.train.batch);
     course.split.train.end = trained;
     let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
@@ -76,7 +76,16 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
-    let fit = Fit { course, train: &train, eval: &spec.eval, seed: spec.seed, files: nowhere, resume: false, stop: &stop };
+    let fit = Fit {
+        course,
+        train: &train,
+        parallel: &spec.parallel,
+        eval: &spec.eval,
+        seed: spec.seed,
+        files: nowhere,
+        resume: false,
+        stop: &stop,
+    };
     let mut trained = trainee(spec, course, Device::Cpu)?;
     fit.train_once(&mut *trained, &mut Unwatched)?;
     let mut history = course.history(trained.needs());

@@ -5,6 +5,7 @@ mod neighbours;
 mod observe;
 mod pairs;
 mod snapshot;
+mod stages;
 mod uniform;
 
 use std::ops::Range;
@@ -251,5 +252,5 @@ impl Slow {
 
 /// `Arc`s of a table with one row for each event, so that two tables can be told apart.
 fn features(events: usize, of: f32) -> Features {
-    Features { edges: Some(Arc::new(Table::new(vec![of; events], 1).unwrap())), nodes: None }
+    Features { edges: Some(Arc::new(Table::new(vec![of; events], 1).unwrap())), ..Features::default() }
 }

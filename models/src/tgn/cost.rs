@@ -12,11 +12,12 @@
 //! ```text
 //! memory     forward  R (2D + E + T) G + R D A + S D G        G = 3D, A = D (GRU); G = D, A = 0 (RNN)
 //!            backward the same again for the weights, and R T G for the time encoding
-//! attention  forward  C W O + 2 C O X + 2 N H X               X = W + E + T, W = D or, above the first layer, O
+//! attention  forward  C W O + 2 C O X + 2 N H X               X = W + E + T, W = D (+ S, static memory behind it) or, above the first layer, O
 //!            backward 2 C W O + 4 C O X + 2 N H X + 2 N H (W + T)
 //!   paper    forward  C O O + C (O + W) O + C O O,  backward twice that
 //!   conv     forward  C W O,  backward twice that
 //! decoder    forward  (P_src + P_dst) O O + P O,  backward twice that
+//! static     forward  U S D where it is added,  backward that, or where it is tuned twice that
 //! ```
 //!
 //! in products of one multiplication and one addition: `R` receivers of mail, `S` nodes updated without, `C` centres, `N` neighbours shown,
@@ -32,6 +33,7 @@ use tempograph_framework::{Batch, MailView, Queries, View};
 use super::FeatureWidths;
 use super::decoder::PAIR_COLUMNS;
 use super::spec::{Attention, Embedding, Message, TgnSpec, Updater};
+use crate::disttgl::{StaticSpec, Wiring};
 
 /// Operations of Adam's step on one weight: two moving averages, a root, a quotient, a difference.
 const ADAM: f64 = 14.0;
@@ -170,8 +172,9 @@ pub fn step_cost(spec: &TgnSpec, features: FeatureWidths, sizes: &StepSizes) -> 
     let mut products = Products::default();
     products.memory(spec, features.edge, sizes);
     products.map(sizes.nodes, features.node, spec.memory, 0);
+    products.static_map(spec, sizes.nodes);
     for (i, hop) in sizes.hops.iter().enumerate() {
-        let input = if i + 1 == sizes.hops.len() { spec.memory } else { spec.width };
+        let input = if i + 1 == sizes.hops.len() { spec.hidden_width() } else { spec.width };
         products.layer(spec, input, features.edge, *hop);
     }
     products.decoder(spec, sizes);
@@ -218,6 +221,13 @@ impl Products {
                 self.map(receivers, memory, gates, memory);
                 self.map(receivers, memory, gates, 0);
             }
+        }
+    }
+
+    /// Static memory mapped into the memory's width, where it is added.
+    fn static_map(&mut self, spec: &TgnSpec, nodes: f64) {
+        if let StaticSpec { how: Wiring::Add, width, .. } = spec.static_memory {
+            self.map(nodes, width, spec.memory, if spec.static_memory.tuned() > 0 { width } else { 0 });
         }
     }
 
@@ -275,7 +285,8 @@ fn bytes(spec: &TgnSpec, features: FeatureWidths, sizes: &StepSizes, weights: f6
     let neighbours: f64 = sizes.hops.iter().map(|hop| hop.neighbours).sum();
     // weights, two moments and gradients, each read and written
     let learned = 8.0 * F32 * weights;
-    let read = sizes.nodes * (row + F32 * features.node as f64) + sizes.mails * mail;
+    let static_width = spec.static_memory.on().map_or(0, |part| part.width);
+    let read = sizes.nodes * (row + F32 * (features.node + static_width) as f64) + sizes.mails * mail;
     let shown = neighbours * LINK_BYTES + sizes.feature_rows * F32 * features.edge as f64;
     learned + read + shown + sizes.written * (row + mail)
 }
@@ -293,7 +304,7 @@ fn parameters(spec: &TgnSpec, features: FeatureWidths) -> usize {
     let updater = 2 * time + message + linear(input, gates) + linear(memory, gates);
     let nodes = if features.node > 0 { linear(features.node, memory) } else { 0 };
     let layer = |depth: usize| {
-        let input = if depth == 0 { memory } else { width };
+        let input = if depth == 0 { spec.hidden_width() } else { width };
         let x = input + features.edge + time;
         match (spec.embedding, spec.attention) {
             (Embedding::Attention, Attention::Paper) => {
@@ -308,7 +319,11 @@ fn parameters(spec: &TgnSpec, features: FeatureWidths) -> usize {
     let depth = if matches!(spec.embedding, Embedding::Attention | Embedding::Sum) { spec.layers } else { 1 };
     let pair = if spec.pair_features { linear(PAIR_COLUMNS, width) + width * width } else { 0 };
     let decoder = 2 * linear(spec.embedding_width(), width) + pair + linear(width, 1);
-    updater + nodes + (0..depth).map(layer).sum::<usize>() + decoder
+    let static_memory = spec.static_memory.on().map_or(0, |part| {
+        let map = if part.how == Wiring::Add { linear(part.width, memory) } else { 0 };
+        map + part.tuned() * part.width
+    });
+    updater + nodes + static_memory + (0..depth).map(layer).sum::<usize>() + decoder
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use tempograph_framework::{PairFact, Queries, View};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 use tempograph_kernels::{PairPlan, TemporalOps, gather_rows, pair_scores};
 
-use super::spec::TgnSpec;
 use crate::layers::{Init, Linear};
 
 /// Positions of the newest occurrence in a recent list that are told apart.
@@ -25,12 +24,12 @@ pub(crate) struct LinkDecoder<B: Backend> {
 }
 
 impl<B: Backend> LinkDecoder<B> {
-    pub fn new(spec: &TgnSpec, init: &mut Init<B>) -> LinkDecoder<B> {
-        let (input, width) = (spec.embedding_width(), spec.width);
+    /// For embeddings of width `input`, `width` wide inside; `facts` says whether it reads those about pairs.
+    pub fn new(input: usize, width: usize, facts: bool, init: &mut Init<B>) -> LinkDecoder<B> {
         LinkDecoder {
             lin_src: Linear::new(init, input, width, true),
             lin_dst: Linear::new(init, input, width, true),
-            lin_pair: spec.pair_features.then(|| [Linear::new(init, PAIR_COLUMNS, width, true), Linear::new(init, width, width, false)]),
+            lin_pair: facts.then(|| [Linear::new(init, PAIR_COLUMNS, width, true), Linear::new(init, width, width, false)]),
             lin_final: Linear::new(init, width, 1, true),
         }
     }

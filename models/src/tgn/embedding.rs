@@ -34,7 +34,7 @@ impl<B: Backend> Embedder<B> {
     pub fn new(spec: &TgnSpec, edge: usize, init: &mut Init<B>) -> Embedder<B> {
         let layer = |depth: usize, init: &mut Init<B>| {
             let shape = Shape {
-                input: if depth == 0 { spec.memory } else { spec.width },
+                input: if depth == 0 { spec.hidden_width() } else { spec.width },
                 edge,
                 time: spec.time,
                 width: spec.width,

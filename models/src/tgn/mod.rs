@@ -14,7 +14,8 @@
 //! - node features enter through a learned map into the memory's width instead of having to be as wide;
 //! - messages have no columns for features the log does not have;
 //! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have;
-//! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer.
+//! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer;
+//! - embeddings may start from static memory as well (`disttgl/`).
 mod cost;
 mod decoder;
 mod embedding;
@@ -23,6 +24,8 @@ mod slices;
 mod spec;
 
 pub use cost::{HopSizes, StepCost, StepSizes, step_cost};
+pub(crate) use decoder::LinkDecoder;
+pub(crate) use slices::{Decoder, DecoderPlaces, DecoderWork, Weights};
 pub use slices::{SliceTgn, SliceWork};
 pub use spec::{Attention, Embedding, Message, Precision, TgnSpec, TimeInit, Updater};
 
@@ -31,8 +34,8 @@ use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values}
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 use tempograph_kernels::{Rows, TemporalOps, gather_rows};
 
+use crate::disttgl::StaticMemory;
 use crate::layers::{Init, Linear};
-use decoder::LinkDecoder;
 use embedding::Embedder;
 use memory::MemoryUpdater;
 
@@ -52,6 +55,7 @@ pub struct Tgn<B: Backend> {
     node_features: Option<Linear<B>>,
     embedding: Embedder<B>,
     decoder: LinkDecoder<B>,
+    static_memory: Option<StaticMemory<B>>,
     #[module(skip)]
     spec: TgnSpec,
 }
@@ -64,7 +68,8 @@ impl<B: Backend> Tgn<B> {
             memory: MemoryUpdater::new(spec, features.edge, init),
             node_features: (features.node > 0).then(|| Linear::new(init, features.node, spec.memory, true)),
             embedding: Embedder::new(spec, features.edge, init),
-            decoder: LinkDecoder::new(spec, init),
+            decoder: LinkDecoder::new(spec.embedding_width(), spec.width, spec.pair_features, init),
+            static_memory: spec.static_memory.on().map(|part| StaticMemory::new(part, spec.memory, init)),
             spec: spec.clone(),
         }
     }
@@ -76,14 +81,18 @@ impl<B: Backend> Tgn<B> {
 }
 
 impl<B: TemporalOps> Tgn<B> {
-    /// What embeddings start from: the memory, plus the mapped node features, `[U, D]`.
-    fn hidden(&self, memory: Tensor<B, 2>, view: &View) -> Tensor<B, 2> {
-        match (&self.node_features, &view.node_features) {
+    /// What embeddings start from: the memory, plus the mapped node features, `[U, D]`, with static memory added to it or behind it.
+    fn hidden(&self, memory: Tensor<B, 2>, view: &View, dropout: Option<u64>) -> Tensor<B, 2> {
+        let hidden = match (&self.node_features, &view.node_features) {
             (Some(map), Some(rows)) => {
                 let device = memory.device();
                 memory + map.forward(feature_rows(rows.as_ref(), view.nodes.iter().map(|node| u64::from(node.0)), &device))
             }
             _ => memory,
+        };
+        match &self.static_memory {
+            Some(part) => part.join(hidden, view, dropout),
+            None => hidden,
         }
     }
 }
@@ -96,7 +105,7 @@ impl<B: TemporalOps> Model<B> for Tgn<B> {
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B> {
         let memory = self.memory.forward(view);
         let update = update(view, memory.clone());
-        let hidden = self.hidden(memory, view);
+        let hidden = self.hidden(memory, view, dropout);
         let embeddings = self.embedding.forward(hidden, &self.memory.time, view, dropout);
         let scores = self.decoder.forward(embeddings.clone(), queries, view);
         Forward { scores, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
 
+use crate::disttgl::{StaticSpec, Wiring};
+
 /// Settings of a TGN; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -49,6 +51,9 @@ pub struct TgnSpec {
     pub pair_features: bool,
     /// Ticks that count as one for `embedding = "time"`; left out, the mean time between a source's events in the training split.
     pub time_scale: Option<f64>,
+    /// DistTGL's static memory (off).
+    #[serde(rename = "static")]
+    pub static_memory: StaticSpec,
 }
 
 impl Default for TgnSpec {
@@ -75,6 +80,7 @@ impl Default for TgnSpec {
             time_delta: Delta::SinceEvent,
             pair_features: false,
             time_scale: None,
+            static_memory: StaticSpec::default(),
         }
     }
 }
@@ -210,7 +216,15 @@ impl TgnSpec {
         if self.time_scale.is_some_and(|scale| scale.is_nan() || scale <= 0.0) {
             return Err(format!("model.time_scale = {:?}; it must be positive", self.time_scale));
         }
-        Ok(())
+        if self.static_memory.how == Wiring::Concat && !matches!(self.embedding, Embedding::Attention | Embedding::Sum) {
+            return Err("model.static.how = \"concat\" goes with embedding = \"attention\" or \"sum\"; with the others use \"add\"".into());
+        }
+        self.static_memory.check()
+    }
+
+    /// Width of what embeddings start from: the memory, and static memory where it stands behind.
+    pub(crate) fn hidden_width(&self) -> usize {
+        self.memory + if self.static_memory.how == Wiring::Concat { self.static_memory.width } else { 0 }
     }
 
     /// Width of what the decoder reads.

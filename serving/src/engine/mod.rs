@@ -11,7 +11,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
-use tempograph_kernels::Rows;
 
 use crate::features::EdgeStore;
 use crate::manifest::{ArtifactError, Manifest};
@@ -47,7 +46,6 @@ pub struct Engine {
     /// Held by the one who writes.
     turn: Mutex<()>,
     edges: Option<Arc<EdgeStore>>,
-    node_features: Option<Arc<dyn Rows>>,
     spaces: Workspaces,
 }
 
@@ -69,17 +67,9 @@ impl Engine {
     /// # Errors
     /// [`ArtifactError`] naming the file and what is wrong with it.
     pub fn open(dir: &Path) -> Result<Engine, ArtifactError> {
-        let Opened { manifest, model, history, names, edges, nodes } = open(dir)?;
+        let Opened { manifest, model, history, names, edges } = open(dir)?;
         let state = RwLock::new(State { history, names });
-        Ok(Engine {
-            manifest,
-            model: Served::of(model),
-            state,
-            turn: Mutex::default(),
-            edges,
-            node_features: nodes,
-            spaces: Workspaces::default(),
-        })
+        Ok(Engine { manifest, model: Served::of(model), state, turn: Mutex::default(), edges, spaces: Workspaces::default() })
     }
 
     /// What the artifact said of itself.

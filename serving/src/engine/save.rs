@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tempograph_framework::{History, Store};
+use tempograph_framework::{Features, History, Store};
 use tempograph_kernels::Rows;
 
 use super::Engine;
@@ -20,12 +20,17 @@ impl Engine {
     /// [`ArtifactError`]; what stood at `dir` then still stands. [`ArtifactError::Inconsistent`] of a [broken](Engine::is_broken) engine.
     pub fn save(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
         let broken = || ArtifactError::Inconsistent { fact: "the engine broke off in the middle of an event".into() };
-        let (manifest, ids, history) = {
+        let (manifest, ids, history, constant) = {
             let _turn = self.turn.lock().map_err(|_| broken())?;
             let state = self.state().map_err(|_| broken())?;
-            (self.manifest_of(&state.history, state.names.len()), state.names.to_store(), state.history.to_store())
+            (
+                self.manifest_of(&state.history, state.names.len()),
+                state.names.to_store(),
+                state.history.to_store(),
+                state.history.features().clone(),
+            )
         };
-        let features = self.features_of(&history, manifest.nodes);
+        let features = self.features_of(&history, &constant, manifest.nodes);
         let parts = Parts { manifest, spec: self.model.spec(), weights: self.model.weights(), ids, history, features };
         parts.write(dir, true)
     }
@@ -42,16 +47,18 @@ impl Engine {
     }
 
     /// The features of all nodes, and of the events a history still refers to.
-    fn features_of(&self, history: &Store, nodes: usize) -> Option<Store> {
+    fn features_of(&self, history: &Store, constant: &Features, nodes: usize) -> Option<Store> {
         let mut store = Store::default();
         if let Some(rows) = &self.edges {
             let events = referred_to(history);
             store.put("edge.row", [events.len(), rows.width()], events.iter().flat_map(|&event| rows.row(event)).copied().collect());
             store.put("edge.event", [events.len()], events);
         }
-        if let Some(rows) = &self.node_features {
-            let values = (0..nodes as u64).flat_map(|node| rows.row(node)).copied().collect();
-            store.put("node", [nodes, rows.width()], values);
+        for (name, rows) in [("node", &constant.nodes), ("static", &constant.static_memory)] {
+            if let Some(rows) = rows {
+                let values = (0..nodes as u64).flat_map(|node| rows.row(node)).copied().collect();
+                store.put(name, [nodes, rows.width()], values);
+            }
         }
         let any = store.names().next().is_some();
         any.then_some(store)

@@ -7,8 +7,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use super::admission::Facts;
-use super::{Core, ServiceError};
-use crate::log::{place_after, replay};
+use super::{Core, Reached, ServiceError};
+use crate::log::{ReplayError, place_after, replay};
 use crate::{Engine, Position};
 
 /// Entries the next model may be behind when events are held up for it.
@@ -52,6 +52,7 @@ impl Core {
         // One change at a time, and no snapshot of the model that goes after that of the one that comes.
         let shelf = self.keeper.shelf();
         let from = next.position().log_seq;
+        self.can_catch_up(from)?;
         let mut place = place_after(&*self.log, from)?;
         for _ in 0..ROUNDS {
             let end = self.log.kept().end;
@@ -79,6 +80,18 @@ impl Core {
             replayed: position.log_seq - from,
             position,
         })
+    }
+
+    /// Refuses a model from before the first event of a log that has none yet, or from after the last.
+    fn can_catch_up(&self, seen: u64) -> Result<(), ReplayError> {
+        let Reached { durable_seq, applied } = self.progress.now();
+        if seen > durable_seq {
+            Err(ReplayError::Ahead { seen, end: durable_seq })
+        } else if seen < applied.log_seq && self.log.kept().is_empty() {
+            Err(ReplayError::Gap { seen, first: applied.log_seq })
+        } else {
+            Ok(())
+        }
     }
 
     /// Lets `next` answer, and keeps the one that answered.

@@ -1,15 +1,22 @@
 //! The link decoder on slices.
 
-use tempograph_framework::{Pair, Queries, View};
+use tempograph_framework::PairFact;
 use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, mask};
 
-use super::places::{Map, weight_and_bias};
-use super::{SliceTgn, SliceWork};
-use crate::tgn::decoder::pair_row;
+use super::Weights;
+use super::places::{DecoderPlaces, Map, weight_and_bias};
+use crate::tgn::decoder::{PAIR_COLUMNS, pair_row};
 
-/// Working memory of the decoder.
+/// A link decoder: where its weights stand, and they themselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decoder<'a> {
+    pub places: &'a DecoderPlaces,
+    pub weights: Weights<'a>,
+}
+
+/// Working memory of a decoder.
 #[derive(Debug, Default)]
-pub(super) struct DecoderWork {
+pub(crate) struct DecoderWork {
     src: EndWork,
     dst: EndWork,
     pairs: PairScores,
@@ -49,13 +56,12 @@ const NOWHERE: u32 = u32::MAX;
 
 impl EndWork {
     /// Finds the distinct rows of one end. Repeats are mapped once.
-    fn gather(&mut self, queries: &Queries, view: &View, end: impl Fn(&Pair) -> u32, table: &PaddedRows) {
+    fn gather(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows) {
         self.place_of.clear();
         self.place_of.resize(table.rows(), NOWHERE);
         self.rows.clear();
         self.place.clear();
-        for pair in queries.pairs() {
-            let row = view.roots[end(pair) as usize];
+        for row in rows {
             let place = &mut self.place_of[row as usize];
             if *place == NOWHERE {
                 *place = self.rows.len() as u32;
@@ -67,51 +73,47 @@ impl EndWork {
     }
 
     /// Hands the gradient of the mapped rows on to the top table's.
-    fn backward(&mut self, model: &SliceTgn, map: &Map, gradients: &mut [f32], table: &mut PaddedRows) {
+    fn backward(&mut self, weights: Weights<'_>, map: &Map, gradients: &mut [f32], table: &mut PaddedRows) {
         let into = InputGradient::Replace(&mut self.embedded_gradient);
-        self.map.backward(&self.embedded, model.values(&map.weight), &self.gradient, weight_and_bias(gradients, map), into);
+        self.map.backward(&self.embedded, weights.values(&map.weight), &self.gradient, weight_and_bias(gradients, map), into);
         for (i, &row) in self.rows.iter().enumerate() {
             add(table.row_mut(row as usize), self.embedded_gradient.row(i));
         }
     }
 }
 
-impl SliceTgn {
-    /// Logits of the asked pairs, from the embeddings.
-    pub(super) fn score(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
-        let (places, DecoderWork { src, dst, pairs, facts }) = (&self.places.decoder, &mut work.decoder);
-        let scores = &mut work.answer.scores;
-        scores.resize(queries.pairs().len(), 0.0);
+impl DecoderWork {
+    /// Logits of pairs of rows of `table`, `[P]`, with a fact of each where the decoder reads them.
+    pub fn score(
+        &mut self,
+        decoder: Decoder<'_>,
+        rows: impl Iterator<Item = [u32; 2]> + Clone,
+        known: &[PairFact],
+        table: &PaddedRows,
+        scores: &mut [f32],
+    ) {
         if scores.is_empty() {
             return;
         }
-        src.gather(queries, view, |pair| pair.src, &work.embeddings);
-        dst.gather(queries, view, |pair| pair.dst, &work.embeddings);
-        src.map.forward(&src.embedded, self.weights(&places.src), Activation::None, &mut src.mapped);
-        dst.map.forward(&dst.embedded, self.weights(&places.dst), Activation::None, &mut dst.mapped);
+        let (Decoder { places, weights }, DecoderWork { src, dst, pairs, facts }) = (decoder, self);
+        src.gather(rows.clone().map(|[src, _]| src), table);
+        dst.gather(rows.map(|[_, dst]| dst), table);
+        src.map.forward(&src.embedded, weights.of(&places.src), Activation::None, &mut src.mapped);
+        dst.map.forward(&dst.embedded, weights.of(&places.dst), Activation::None, &mut dst.mapped);
         if let Some([first, second]) = &places.pair {
-            facts.facts.zeros(view.pairs.len(), crate::tgn::decoder::PAIR_COLUMNS);
-            view.pairs.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
+            facts.facts.zeros(known.len(), PAIR_COLUMNS);
+            known.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
             let [of_first, of_second] = &mut facts.maps;
-            of_first.forward(&facts.facts, self.weights(first), Activation::Relu, &mut facts.rectified);
-            of_second.forward(&facts.rectified, self.weights(second), Activation::None, &mut facts.mapped);
+            of_first.forward(&facts.facts, weights.of(first), Activation::Relu, &mut facts.rectified);
+            of_second.forward(&facts.rectified, weights.of(second), Activation::None, &mut facts.mapped);
         }
-        let bias = places.last.bias.as_ref().map_or(0.0, |bias| self.values(bias)[0]);
-        pairs.forward(self.pair_inputs(src, dst, facts), bias, scores);
+        let bias = places.last.bias.as_ref().map_or(0.0, |bias| weights.values(bias)[0]);
+        pairs.forward(decoder.inputs(src, dst, facts), bias, scores);
     }
 
-    fn pair_inputs<'a>(&'a self, src: &'a EndWork, dst: &'a EndWork, facts: &'a FactWork) -> PairInputs<'a> {
-        let places = &self.places.decoder;
-        let c = places.pair.is_some().then_some(&facts.mapped);
-        PairInputs { a: &src.mapped, b: &dst.mapped, i: &src.place, j: &dst.place, c, weight: self.values(&places.last.weight) }
-    }
-
-    /// Gradients of the decoder's weights and of the embeddings.
-    pub(super) fn score_backward(&self, scores: &[f32], gradients: &mut [f32], work: &mut SliceWork) {
-        let table = &mut work.embeddings_gradient;
-        table.resize_apart(work.embeddings.rows(), work.embeddings.columns(), work.embeddings.stride());
-        table.values.fill(0.0);
-        let (places, DecoderWork { src, dst, pairs, facts }) = (&self.places.decoder, &mut work.decoder);
+    /// Gradients of the decoder's weights, written over, and of the rows of the table, added, from the derivative of the loss in each score.
+    pub fn backward(&mut self, decoder: Decoder<'_>, scores: &[f32], gradients: &mut [f32], table: &mut PaddedRows) {
+        let (Decoder { places, weights }, DecoderWork { src, dst, pairs, facts }) = (decoder, self);
         if scores.is_empty() {
             let maps = [&places.src, &places.dst, &places.last].into_iter().chain(places.pair.iter().flatten());
             maps.for_each(|map| weight_and_bias(gradients, map).into_iter().for_each(|gradient| gradient.fill(0.0)));
@@ -119,17 +121,31 @@ impl SliceTgn {
         }
         let [weight, bias] = weight_and_bias(gradients, &places.last);
         let (mut a, mut b) = (std::mem::take(&mut src.gradient), std::mem::take(&mut dst.gradient));
-        pairs.backward(self.pair_inputs(src, dst, facts), scores, PairGradients { a: &mut a, b: &mut b, weight, bias });
+        pairs.backward(decoder.inputs(src, dst, facts), scores, PairGradients { a: &mut a, b: &mut b, weight, bias });
         (src.gradient, dst.gradient) = (a, b);
-        src.backward(self, &places.src, gradients, table);
-        dst.backward(self, &places.dst, gradients, table);
+        src.backward(weights, &places.src, gradients, table);
+        dst.backward(weights, &places.dst, gradients, table);
         if let Some([first, second]) = &places.pair {
             let ([of_first, of_second], gradient) = (&mut facts.maps, &mut facts.gradient);
             let parts = weight_and_bias(gradients, second);
-            of_second.backward(&facts.rectified, self.values(&second.weight), pairs.hidden(), parts, InputGradient::Replace(gradient));
+            of_second.backward(&facts.rectified, weights.values(&second.weight), pairs.hidden(), parts, InputGradient::Replace(gradient));
             mask(&mut gradient.values, &facts.rectified.values);
             let parts = weight_and_bias(gradients, first);
-            of_first.backward(&facts.facts, self.values(&first.weight), gradient, parts, InputGradient::Unwanted);
+            of_first.backward(&facts.facts, weights.values(&first.weight), gradient, parts, InputGradient::Unwanted);
+        }
+    }
+}
+
+impl<'a> Decoder<'a> {
+    fn inputs(self, src: &'a EndWork, dst: &'a EndWork, facts: &'a FactWork) -> PairInputs<'a> {
+        let c = self.places.pair.is_some().then_some(&facts.mapped);
+        PairInputs {
+            a: &src.mapped,
+            b: &dst.mapped,
+            i: &src.place,
+            j: &dst.place,
+            c,
+            weight: self.weights.values(&self.places.last.weight),
         }
     }
 }

@@ -66,8 +66,8 @@ impl SliceTgn {
     pub(super) fn embed(&self, view: &View, work: &mut SliceWork) {
         let dropout = work.dropout;
         work.layers.resize_with(self.places.layers.len(), LayerWork::default);
-        let (depth, width) = (self.places.layers.len(), self.spec.memory);
-        let hidden = if view.node_features.is_some() { &work.features.hidden } else { &work.answer.update.memory };
+        let (depth, width) = (self.places.layers.len(), self.spec.hidden_width());
+        let hidden = work.hidden.rows(&work.answer.update.memory);
         let hidden = Below { values: hidden, columns: width, stride: width };
         if depth == 0 {
             match view.hops.first() {
@@ -102,7 +102,7 @@ impl SliceTgn {
                 work.centres.gather(below.values, below.stride, below.columns, &hop.centres);
                 self.join_projections(work, [key, value], |map| [Some(map.weight.clone()), Some(edge.weight.clone()), map.bias.clone()]);
                 self.attend(work, query, attending, below);
-                work.maps[1].forward(&work.centres, self.weights(skip), Activation::None, &mut work.beside);
+                work.maps[1].forward(&work.centres, self.weights().of(skip), Activation::None, &mut work.beside);
                 let LayerWork { attended, beside, out, .. } = work;
                 std::mem::swap(attended, out);
                 (0..out.rows()).for_each(|row| add(out.row_mut(row), beside.row(row)));
@@ -111,10 +111,10 @@ impl SliceTgn {
                 self.gather_with_now(&mut work.centres, below, hop);
                 self.join_projections(work, [key, value], |map| [Some(map.weight.clone()), map.bias.clone(), None]);
                 self.attend(work, query, attending, below);
-                work.maps[1].forward(&work.attended, self.weights(out), Activation::None, &mut work.projected);
+                work.maps[1].forward(&work.attended, self.weights().of(out), Activation::None, &mut work.projected);
                 merge(&mut work.beside, &work.projected, &work.centres, below.columns, hop);
-                work.maps[2].forward(&work.beside, self.weights(fc1), Activation::Relu, &mut work.rectified);
-                work.maps[3].forward(&work.rectified, self.weights(fc2), Activation::None, &mut work.out);
+                work.maps[2].forward(&work.beside, self.weights().of(fc1), Activation::Relu, &mut work.rectified);
+                work.maps[3].forward(&work.rectified, self.weights().of(fc2), Activation::None, &mut work.out);
             }
             LayerPlaces::Time { drift } => {
                 work.centres.gather(below.values, below.stride, below.columns, &hop.centres);
@@ -144,7 +144,7 @@ impl SliceTgn {
         let (rows, stride) = (work.centres.rows(), head_stride(width, heads));
         work.query.resize_apart(rows, width, stride);
         work.attended.resize_apart(rows, width, stride);
-        work.maps[0].forward_apart(&work.centres, self.weights(query), Activation::None, &mut work.query);
+        work.maps[0].forward_apart(&work.centres, self.weights().of(query), Activation::None, &mut work.query);
         let (version, precision) = (self.parameters.version(), self.spec.precision.into());
         let weights = ProjectionWeights { key: &work.key, value: &work.value, heads, version, precision };
         work.attention.forward(&attending, weights, self.table(below), &work.query.values, &mut work.attended.values);
@@ -201,7 +201,7 @@ impl SliceTgn {
     /// Gradients of the layers' weights and of the hidden rows, from that of the embeddings.
     pub(super) fn embed_backward(&self, view: &View, gradients: &mut [f32], work: &mut SliceWork) {
         let dropout = work.dropout;
-        let (depth, width) = (self.places.layers.len(), self.spec.memory);
+        let (depth, width) = (self.places.layers.len(), self.spec.hidden_width());
         work.hidden_gradient.resize(view.nodes.len() * width, 0.0);
         if depth == 0 {
             work.hidden_gradient.fill(0.0);
@@ -213,7 +213,7 @@ impl SliceTgn {
             return;
         }
         std::mem::swap(&mut work.embeddings_gradient, &mut work.layers[depth - 1].out_gradient);
-        let hidden = if view.node_features.is_some() { &work.features.hidden } else { &work.answer.update.memory };
+        let hidden = work.hidden.rows(&work.answer.update.memory);
         for layer in (0..depth).rev() {
             let (done, rest) = work.layers.split_at_mut(layer);
             let hop = &view.hops[depth - 1 - layer];

@@ -3,18 +3,24 @@
 
 mod decoder;
 mod embedding;
+mod hidden;
 mod places;
 
+use std::ops::Range;
+
 use tempograph_framework::{Answer, MailView, Needs, Parameters, Queries, SliceModel, View, weights};
-use tempograph_kernels::cpu::{self, CellGradients, CellWeights, LinearWeights, MemoryUpdate, PaddedRows, TimeWeights, add};
+use tempograph_kernels::cpu::{CellGradients, CellWeights, LinearWeights, MemoryUpdate, PaddedRows, Precision, TimeWeights};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_kernels::{Cell, MailPlan};
 
 use super::spec::{TgnSpec, Updater};
 use super::{FeatureWidths, Tgn};
-use decoder::DecoderWork;
 use embedding::LayerWork;
-use places::{Map, Places, split, weight_and_bias};
+use hidden::HiddenWork;
+use places::{Map, Places, split};
+
+pub(crate) use decoder::{Decoder, DecoderWork};
+pub(crate) use places::DecoderPlaces;
 
 /// A [`Tgn`] that computes on slices of host memory: what trains and serves on the CPU.
 #[derive(Clone, Debug)]
@@ -31,26 +37,34 @@ pub struct SliceWork {
     /// Seed of the last forward pass.
     dropout: Option<u64>,
     memory: MemoryUpdate,
-    features: FeatureWork,
+    hidden: HiddenWork,
     layers: Vec<LayerWork>,
     /// `[C, O]` what roots are embedded as.
     embeddings: PaddedRows,
     embeddings_gradient: PaddedRows,
     decoder: DecoderWork,
-    /// `[U, D]` gradient of the hidden rows.
+    /// `[U, W]` gradient of the hidden rows.
     hidden_gradient: Vec<f32>,
 }
 
-/// Node features mapped into the memory's width.
-#[derive(Debug, Default)]
-struct FeatureWork {
-    map: cpu::Linear,
-    /// `[U, F]`
-    rows: PaddedRows,
-    /// `[U, D]`
-    mapped: PaddedRows,
-    /// `[U, D]` memory and mapped features together.
-    hidden: Vec<f32>,
+/// Weights in the one array of them, with what products read of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weights<'a> {
+    pub parameters: &'a Parameters,
+    pub precision: Precision,
+}
+
+impl<'a> Weights<'a> {
+    /// The numbers that stand in `range`.
+    pub fn values(self, range: &Range<usize>) -> &'a [f32] {
+        &self.parameters.values()[range.clone()]
+    }
+
+    /// Those of a linear map.
+    pub fn of(self, map: &Map) -> LinearWeights<'a> {
+        let bias = map.bias.as_ref().map(|bias| self.values(bias));
+        LinearWeights { weight: self.values(&map.weight), bias, version: self.parameters.version(), precision: self.precision }
+    }
 }
 
 impl AsRef<Answer> for SliceWork {
@@ -94,13 +108,16 @@ impl SliceTgn {
         }
     }
 
-    fn values(&self, range: &std::ops::Range<usize>) -> &[f32] {
-        &self.parameters.values()[range.clone()]
+    fn values(&self, range: &Range<usize>) -> &[f32] {
+        self.weights().values(range)
     }
 
-    fn weights(&self, map: &Map) -> LinearWeights<'_> {
-        let bias = map.bias.as_ref().map(|bias| self.values(bias));
-        LinearWeights { weight: self.values(&map.weight), bias, version: self.parameters.version(), precision: self.spec.precision.into() }
+    fn weights(&self) -> Weights<'_> {
+        Weights { parameters: &self.parameters, precision: self.spec.precision.into() }
+    }
+
+    fn decoder(&self) -> Decoder<'_> {
+        Decoder { places: &self.places.decoder, weights: self.weights() }
     }
 
     /// Reads waiting mail into memory: the update of the answer.
@@ -114,22 +131,6 @@ impl SliceTgn {
         let weights = CellWeights { w_ih, w_hh, b_ih, b_hh, version, precision };
         update.memory.resize(plan.memory.len(), 0.0);
         work.memory.forward(plan, self.cell(), weights, self.time(), &mut update.memory);
-    }
-
-    /// Adds mapped node features to the memory, where there are any.
-    fn add_features(&self, view: &View, work: &mut SliceWork) {
-        let (Some(places), Some(rows)) = (&self.places.node_features, &view.node_features) else { return };
-        let FeatureWork { map, rows: gathered, mapped, hidden } = &mut work.features;
-        gathered.zeros(view.nodes.len(), rows.width());
-        for (i, node) in view.nodes.iter().enumerate() {
-            gathered.row_mut(i).copy_from_slice(rows.row(u64::from(node.0)));
-        }
-        map.forward(gathered, self.weights(places), cpu::Activation::None, mapped);
-        hidden.clear();
-        hidden.extend_from_slice(&work.answer.update.memory);
-        for (i, row) in hidden.chunks_exact_mut(self.spec.memory).enumerate() {
-            add(row, mapped.row(i));
-        }
     }
 }
 
@@ -151,7 +152,7 @@ impl SliceModel for SliceTgn {
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut SliceWork) {
         work.dropout = dropout;
         self.read_mail(view, work);
-        self.add_features(view, work);
+        self.put_together(view, work);
         self.embed(view, work);
         self.score(queries, view, work);
         let embeddings = &mut work.answer.embeddings;
@@ -169,25 +170,26 @@ impl SliceModel for SliceTgn {
         assert_eq!(gradients.len(), self.parameters.values().len(), "a gradient for each weight");
         self.places.summed().for_each(|range| gradients[range.clone()].fill(0.0));
         assert_eq!(scores.len(), queries.pairs().len(), "a derivative for each score");
-        self.score_backward(scores, gradients, work);
+        let (embeddings, table) = (&work.embeddings, &mut work.embeddings_gradient);
+        table.resize_apart(embeddings.rows(), embeddings.columns(), embeddings.stride());
+        table.values.fill(0.0);
+        work.decoder.backward(self.decoder(), scores, gradients, table);
         self.embed_backward(view, gradients, work);
-        self.features_backward(view, gradients, work);
+        self.hidden_backward(view, gradients, work);
         let ([w_ih, w_hh, b_ih, b_hh], [freq, phase]) = (&self.places.cell, &self.places.time);
         let [w_ih, w_hh, b_ih, b_hh, freq, phase] = split(gradients, [w_ih, w_hh, b_ih, b_hh, freq, phase]);
         let cell = CellGradients { w_ih, w_hh, b_ih, b_hh };
-        work.memory.backward(mail_plan(view), self.cell(), self.time(), &work.hidden_gradient, cell, [freq, phase]);
+        work.memory.backward(mail_plan(view), self.cell(), self.time(), work.hidden.of_memory(&work.hidden_gradient), cell, [freq, phase]);
     }
 }
 
 impl SliceTgn {
-    fn features_backward(&self, view: &View, gradients: &mut [f32], work: &mut SliceWork) {
-        let (Some(place), Some(_)) = (&self.places.node_features, &view.node_features) else { return };
-        let FeatureWork { map, rows, mapped, .. } = &mut work.features;
-        for (i, gradient) in work.hidden_gradient.chunks_exact(self.spec.memory).enumerate() {
-            mapped.row_mut(i).copy_from_slice(gradient);
-        }
-        let parts = weight_and_bias(gradients, place);
-        map.backward(rows, self.values(&place.weight), mapped, parts, cpu::InputGradient::Unwanted);
+    /// Logits of the asked pairs, from the embeddings.
+    fn score(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
+        let SliceWork { answer: Answer { scores, .. }, embeddings, decoder, .. } = work;
+        scores.resize(queries.pairs().len(), 0.0);
+        let rows = queries.pairs().iter().map(|pair| [pair.src, pair.dst].map(|root| view.roots[root as usize]));
+        decoder.score(self.decoder(), rows, &view.pairs, embeddings, scores);
     }
 }
 

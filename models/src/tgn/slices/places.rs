@@ -8,7 +8,7 @@ use crate::tgn::spec::{Attention, Embedding, TgnSpec};
 
 /// Where a linear map stands.
 #[derive(Clone, Debug)]
-pub(super) struct Map {
+pub(crate) struct Map {
     pub weight: Range<usize>,
     pub bias: Option<Range<usize>>,
 }
@@ -21,6 +21,7 @@ pub(super) struct Places {
     /// Frequencies and phases.
     pub time: [Range<usize>; 2],
     pub node_features: Option<Map>,
+    pub static_memory: StaticPlaces,
     pub layers: Vec<LayerPlaces>,
     pub decoder: DecoderPlaces,
 }
@@ -33,22 +34,50 @@ pub(super) enum LayerPlaces {
     Time { drift: Range<usize> },
 }
 
+/// Where the weights of static memory stand: its map, and the `[N, S]` differences to the frozen vectors.
+#[derive(Clone, Debug)]
+pub(super) struct StaticPlaces {
+    pub map: Option<Map>,
+    pub correction: Option<Range<usize>>,
+}
+
 /// Where the weights of the decoder stand.
 #[derive(Clone, Debug)]
-pub(super) struct DecoderPlaces {
+pub(crate) struct DecoderPlaces {
     pub src: Map,
     pub dst: Map,
     pub pair: Option<[Map; 2]>,
     pub last: Map,
 }
 
+/// Finds weights by their names.
+#[derive(Clone, Copy)]
+struct Names<'a>(&'a Parameters);
+
+impl Names<'_> {
+    fn find(self, name: &str) -> Option<Range<usize>> {
+        self.0.find(name).map(|part| part.range.clone())
+    }
+
+    fn range(self, name: &str) -> Range<usize> {
+        self.find(name).unwrap_or_else(|| unreachable!("a model has the weight `{name}`"))
+    }
+
+    fn map(self, name: &str) -> Map {
+        Map { weight: self.range(&format!("{name}.weight")), bias: self.find(&format!("{name}.bias")) }
+    }
+
+    /// A map that not every model has.
+    fn maybe(self, name: &str) -> Option<Map> {
+        self.find(&format!("{name}.weight")).map(|_| self.map(name))
+    }
+}
+
 impl Places {
     pub fn of(spec: &TgnSpec, parameters: &Parameters) -> Places {
-        let find = |name: &str| parameters.find(name).map(|part| part.range.clone());
-        let range = |name: &str| find(name).unwrap_or_else(|| unreachable!("a TGN has the weight `{name}`"));
-        let map = |name: &str| Map { weight: range(&format!("{name}.weight")), bias: find(&format!("{name}.bias")) };
+        let names = Names(parameters);
         let layer = |depth: usize| {
-            let part = |name: &str| map(&format!("embedding.layers.{depth}.{name}"));
+            let part = |name: &str| names.map(&format!("embedding.layers.{depth}.{name}"));
             match (spec.embedding, spec.attention) {
                 (Embedding::Attention, Attention::Paper) => LayerPlaces::Paper {
                     query: part("query"),
@@ -65,7 +94,7 @@ impl Places {
                     edge: part("lin_edge"),
                     skip: part("lin_skip"),
                 },
-                _ => LayerPlaces::Time { drift: range(&format!("embedding.layers.{depth}.drift")) },
+                _ => LayerPlaces::Time { drift: names.range(&format!("embedding.layers.{depth}.drift")) },
             }
         };
         let depth = match spec.embedding {
@@ -73,19 +102,24 @@ impl Places {
             Embedding::Time => 1,
             Embedding::Identity => 0,
         };
-        let [first, second] = ["decoder.lin_pair.0", "decoder.lin_pair.1"].map(|name| find(&format!("{name}.weight")).map(|_| map(name)));
         Places {
-            cell: ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|name| range(&format!("memory.cell.{name}"))),
-            time: ["freq", "phase"].map(|name| range(&format!("memory.time.{name}"))),
-            node_features: find("node_features.weight").map(|_| map("node_features")),
+            cell: ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|name| names.range(&format!("memory.cell.{name}"))),
+            time: ["freq", "phase"].map(|name| names.range(&format!("memory.time.{name}"))),
+            node_features: names.maybe("node_features"),
+            static_memory: StaticPlaces { map: names.maybe("static_memory.map"), correction: names.find("static_memory.correction") },
             layers: (0..depth).map(layer).collect(),
-            decoder: DecoderPlaces {
-                src: map("decoder.lin_src"),
-                dst: map("decoder.lin_dst"),
-                pair: first.zip(second).map(<[Map; 2]>::from),
-                last: map("decoder.lin_final"),
-            },
+            decoder: DecoderPlaces::of(parameters, "decoder."),
         }
+    }
+}
+
+impl DecoderPlaces {
+    /// Of the decoder whose weights' names begin with `prefix`.
+    pub fn of(parameters: &Parameters, prefix: &str) -> DecoderPlaces {
+        let names = Names(parameters);
+        let [first, second] = ["lin_pair.0", "lin_pair.1"].map(|name| names.maybe(&format!("{prefix}{name}")));
+        let [src, dst, last] = ["lin_src", "lin_dst", "lin_final"].map(|name| names.map(&format!("{prefix}{name}")));
+        DecoderPlaces { src, dst, pair: first.zip(second).map(<[Map; 2]>::from), last }
     }
 }
 
@@ -101,7 +135,7 @@ impl Places {
             let drift = if let LayerPlaces::Time { drift } = layer { Some(drift) } else { None };
             maps.into_iter().flatten().flat_map(|map| std::iter::once(&map.weight).chain(&map.bias)).chain(drift)
         });
-        self.time.iter().chain(of_layers)
+        self.time.iter().chain(of_layers).chain(&self.static_memory.correction)
     }
 }
 

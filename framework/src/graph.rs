@@ -1,0 +1,155 @@
+//! Who met whom and when: the half of a history that follows from the events alone.
+
+use crate::adjacency::{Adjacency, Link};
+use crate::needs::Sampler;
+use crate::pairs::PairIndex;
+use crate::{Batch, Event, EventLog, Needs, NodeId, ObserveError, Timestamp};
+
+/// Recent neighbours, pairs and times of every node.
+///
+/// No weight has a part in it, so the graph of a later batch can be had before the batches up to there are trained:
+/// [`sample_into`](Graph::sample_into) and [`observe`](Graph::observe) by turns.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub(crate) needs: Needs,
+    pub(crate) origin: Timestamp,
+    pub(crate) adjacency: Adjacency,
+    pub(crate) pairs: PairIndex,
+    /// Events of the newest tick: not before any query at that tick, so not settled yet.
+    pub(crate) pending: Vec<Event>,
+    /// `[N]` when each memory is from once its waiting mail is read: the node's newest event, or the origin.
+    pub(crate) renewed: Vec<Timestamp>,
+    pub(crate) seen: u64,
+    pub(crate) version: u64,
+}
+
+impl Graph {
+    /// A graph of `nodes` nodes in which nothing has happened. `origin` is the time memories count from: the log's first event.
+    pub fn new(nodes: usize, needs: Needs, origin: Timestamp) -> Graph {
+        let adjacency = match needs.sampler {
+            // Facts about pairs say how long a node has been idle: that takes its newest event even where no neighbours are shown.
+            Sampler::Recent => Adjacency::last(0, needs.neighbours.max(usize::from(needs.pairs))),
+            Sampler::Uniform | Sampler::Window(_) => Adjacency::all(0),
+        };
+        let mut graph =
+            Graph { needs, origin, adjacency, pairs: PairIndex::default(), pending: Vec::new(), renewed: Vec::new(), seen: 0, version: 0 };
+        graph.grow(nodes);
+        graph
+    }
+
+    /// Makes room for node numbers below `nodes`; what is held stays.
+    pub fn grow(&mut self, nodes: usize) {
+        let nodes = nodes.max(self.nodes());
+        self.adjacency.grow(nodes);
+        self.renewed.resize(nodes, self.origin);
+    }
+
+    /// As [`History::follow`](crate::History::follow).
+    pub fn follow(&mut self, log: &EventLog) {
+        if self.needs.sampler != Sampler::Recent {
+            self.adjacency.follow(log.by_node());
+        }
+    }
+
+    /// Forgets everything that happened; the room stays.
+    pub fn reset(&mut self) {
+        self.adjacency.clear();
+        self.pairs.clear();
+        self.pending.clear();
+        self.renewed.fill(self.origin);
+        (self.seen, self.version) = (0, 0);
+    }
+
+    /// Nodes there is room for.
+    pub fn nodes(&self) -> usize {
+        self.renewed.len()
+    }
+
+    /// Batches observed.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Events observed: the position in the log.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Time of the newest event observed.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.pending.last().map(|event| event.time)
+    }
+
+    /// What this graph keeps.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// Bytes it holds, what it shares with a log not counted.
+    pub fn bytes(&self) -> usize {
+        16 * self.nodes() + self.adjacency.bytes() + 24 * self.pairs.len()
+    }
+
+    /// Lets the events of `batch` happen.
+    ///
+    /// # Errors
+    /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, or an unknown node.
+    pub fn observe(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
+        self.check(batch)?;
+        self.enter(batch);
+        Ok(())
+    }
+
+    /// Whether `batch` can happen.
+    pub(crate) fn check(&self, batch: &Batch<'_>) -> Result<(), ObserveError> {
+        let mut newest = self.newest();
+        for event in batch.events() {
+            if let Some(newest) = newest.filter(|&newest| event.time < newest) {
+                return Err(ObserveError::Late { event: event.id.0, time: event.time.0, newest: newest.0 });
+            }
+            newest = Some(event.time);
+            if let Some(node) = [event.src, event.dst].into_iter().find(|node| node.index() >= self.nodes()) {
+                return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a batch happen that can.
+    pub(crate) fn enter(&mut self, batch: &Batch<'_>) {
+        for event in batch.events() {
+            self.settle_before(event.time);
+            self.pending.push(event);
+            self.renew(event);
+        }
+        self.seen += batch.len() as u64;
+        self.version += 1;
+    }
+
+    /// The event's mail waits at both ends. Without memory nothing waits.
+    fn renew(&mut self, event: Event) {
+        if self.needs.memory > 0 {
+            [event.src, event.dst].into_iter().for_each(|node| self.renewed[node.index()] = event.time);
+        }
+    }
+
+    /// Moves the pending events into the settled past if they are strictly before `time`.
+    fn settle_before(&mut self, time: Timestamp) {
+        if self.pending.last().is_none_or(|event| event.time >= time) {
+            return;
+        }
+        for event in self.pending.drain(..) {
+            for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
+                self.adjacency.insert(node, link);
+            }
+            if self.needs.pairs {
+                self.pairs.insert(event.src, event.dst, event.time);
+            }
+        }
+    }
+
+    /// When the memory of `node` is from, once its waiting mail is read.
+    pub(crate) fn renewed(&self, node: NodeId) -> Timestamp {
+        self.renewed[node.index()]
+    }
+}

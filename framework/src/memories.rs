@@ -1,0 +1,154 @@
+//! What a model made of the events: the half of a history that follows from its weights.
+
+use crate::adjacency::Link;
+use crate::mailbox::{Mail, Mailbox};
+use crate::places::Places;
+use crate::{Batch, Needs, NodeId, ObserveError, Timestamp, Update};
+
+/// The memory of every node and the mail that waits for it.
+#[derive(Clone, Debug)]
+pub struct Memories {
+    /// `D`; 0 keeps nothing.
+    pub(crate) width: usize,
+    pub(crate) origin: Timestamp,
+    /// `[N, D]`.
+    pub(crate) rows: Vec<f32>,
+    /// `[N]` time of the last mail read into each memory.
+    pub(crate) updated: Vec<Timestamp>,
+    pub(crate) mailbox: Mailbox,
+    /// `[N]` the version that came of writing each memory and its mail last.
+    pub(crate) written: Vec<u64>,
+    pub(crate) version: u64,
+    /// Where each node stands in the update at hand.
+    places: Places,
+}
+
+impl Memories {
+    /// Memories of `nodes` nodes to which nothing has happened. `origin` is the time they count from: the log's first event.
+    pub fn new(nodes: usize, needs: &Needs, origin: Timestamp) -> Memories {
+        let mut memories = Memories {
+            width: needs.memory,
+            origin,
+            rows: Vec::new(),
+            updated: Vec::new(),
+            mailbox: Mailbox::new(0, needs.mail, needs.memory),
+            written: Vec::new(),
+            version: 0,
+            places: Places::default(),
+        };
+        memories.grow(nodes);
+        memories
+    }
+
+    /// Makes room for node numbers below `nodes`; what is held stays.
+    pub fn grow(&mut self, nodes: usize) {
+        let nodes = nodes.max(self.nodes());
+        self.rows.resize(nodes * self.width, 0.0);
+        self.updated.resize(nodes, self.origin);
+        self.mailbox.grow(nodes);
+        self.written.resize(nodes, 0);
+        self.places.make_room(nodes);
+    }
+
+    /// Forgets everything that happened; the room stays.
+    pub fn reset(&mut self) {
+        self.rows.fill(0.0);
+        self.updated.fill(self.origin);
+        self.mailbox.clear_all();
+        self.written.fill(0);
+        self.version = 0;
+    }
+
+    /// Nodes there is room for.
+    pub fn nodes(&self) -> usize {
+        self.updated.len()
+    }
+
+    /// Batches observed.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All stored memories, `[N, D]`, as written by the last observe of each node (waiting mail not read).
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+
+    /// Time of the newest mail read into each memory, `[N]`.
+    pub fn updated(&self) -> &[Timestamp] {
+        &self.updated
+    }
+
+    /// Bytes it holds.
+    pub fn bytes(&self) -> usize {
+        let mail = self.nodes() * (size_of::<Mail>() + 4 * self.mailbox.carried());
+        4 * self.rows.len() + 16 * self.nodes() + mail
+    }
+
+    /// Writes what a model made of `batch`: the touched nodes' memories are written, and their mail is replaced by that of this batch.
+    ///
+    /// # Errors
+    /// [`ObserveError`], and nothing has changed: an unknown node, or an update without a row for a touched node.
+    pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.places.note_all(&update.nodes);
+        if self.width > 0 {
+            self.check(batch, update)?;
+            self.write(batch, update);
+            self.deliver(batch);
+        }
+        self.version += 1;
+        Ok(())
+    }
+
+    fn check(&self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        for event in batch.events() {
+            for node in [event.src, event.dst] {
+                if node.index() >= self.nodes() {
+                    return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
+                }
+                if self.renewed(node, update).is_none() {
+                    return Err(ObserveError::MissingRow { node: node.0 });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The row of `node` in the update at hand, `[D]`.
+    fn renewed<'u>(&self, node: NodeId, update: &'u Update) -> Option<&'u [f32]> {
+        let row = self.places.of(node, &update.nodes)?;
+        update.memory.get(row * self.width..(row + 1) * self.width)
+    }
+
+    fn write(&mut self, batch: &Batch<'_>, update: &Update) {
+        for &node in batch.src.iter().chain(batch.dst) {
+            if let Some(row) = self.renewed(node, update) {
+                self.rows[node.index() * self.width..][..self.width].copy_from_slice(row);
+            }
+            if let Some(mail) = self.mailbox.waiting(node).last() {
+                self.updated[node.index()] = mail.time;
+            }
+            self.mailbox.clear(node);
+            self.written[node.index()] = self.version + 1;
+        }
+    }
+
+    fn deliver(&mut self, batch: &Batch<'_>) {
+        for event in batch.events() {
+            for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
+                let mail = Mail { event: event.id, other: link.node, time: event.time, since: self.updated[node.index()] };
+                self.mailbox.deliver(node, mail, &self.rows[link.node.index() * self.width..][..self.width]);
+            }
+        }
+    }
+
+    /// The stored memory of `node`, `[D]`.
+    pub(crate) fn of(&self, node: NodeId) -> &[f32] {
+        &self.rows[node.index() * self.width..][..self.width]
+    }
+
+    /// Whether the memory of `node` goes through the updater.
+    pub(crate) fn reads(&self, node: NodeId) -> bool {
+        self.width > 0 && (self.mailbox.rule().update_without_mail || !self.mailbox.waiting(node).is_empty())
+    }
+}

@@ -1,0 +1,116 @@
+//! What a spec may say about static memory.
+
+use serde::{Deserialize, Serialize};
+
+/// How a model reads static memory; what is left out has the default shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StaticSpec {
+    /// Where it enters: `off`, `add` to the memory through a learned map, or `concat` behind it (`off`).
+    pub how: Wiring,
+    /// Width `S` (100).
+    pub width: usize,
+    /// Whether it is fine-tuned with the model (false).
+    pub train: bool,
+    /// Share of the nodes whose vector a training step hides (0.1).
+    pub hide: f32,
+    /// Nodes that are fine-tuned; left out, all of the dataset's.
+    pub nodes: Option<usize>,
+}
+
+/// Where static memory enters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wiring {
+    /// Nowhere.
+    Off,
+    /// Added to the memory, through a linear map.
+    Add,
+    /// Behind the memory.
+    Concat,
+}
+
+/// How static memory is learned beforehand; what is left out has the default shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainSpec {
+    /// Passes over the training events at most (50).
+    pub epochs: usize,
+    /// Events a step (1000).
+    pub batch: usize,
+    /// Learning rate (3e-3).
+    pub lr: f64,
+    /// Decoupled weight decay of vectors and decoder (0).
+    pub weight_decay: f64,
+    /// Negatives for each event (5).
+    pub negatives: usize,
+    /// Share of the training events, the last of them, that tells when to stop; 0 makes all passes (0.1).
+    pub tail: f64,
+    /// Passes without a smaller loss on that tail after which learning stops (3).
+    pub patience: usize,
+}
+
+impl Default for StaticSpec {
+    fn default() -> StaticSpec {
+        StaticSpec { how: Wiring::Off, width: 100, train: false, hide: 0.1, nodes: None }
+    }
+}
+
+impl Default for PretrainSpec {
+    fn default() -> PretrainSpec {
+        PretrainSpec { epochs: 50, batch: 1000, lr: 3e-3, weight_decay: 0.0, negatives: 5, tail: 0.1, patience: 3 }
+    }
+}
+
+impl StaticSpec {
+    /// The settings, unless static memory is off.
+    pub fn on(&self) -> Option<&StaticSpec> {
+        (self.how != Wiring::Off).then_some(self)
+    }
+
+    /// Says what cannot be built, naming the key and its value.
+    ///
+    /// # Errors
+    /// A sentence for a width or a number of nodes of zero, or a share out of `0..1`.
+    pub fn check(&self) -> Result<(), String> {
+        if self.width == 0 {
+            return Err("model.static.width is 0; it must be at least 1".into());
+        }
+        if !(0.0..1.0).contains(&self.hide) {
+            return Err(format!("model.static.hide = {}; it lies in 0 <= hide < 1", self.hide));
+        }
+        if self.nodes == Some(0) {
+            return Err("model.static.nodes is 0; leave it out for all nodes of the data".into());
+        }
+        Ok(())
+    }
+
+    /// Nodes with a difference of their own to the frozen vectors; 0 where they stay frozen.
+    pub(crate) fn tuned(&self) -> usize {
+        if self.train { self.nodes.unwrap_or(0) } else { 0 }
+    }
+}
+
+impl PretrainSpec {
+    /// Says what makes no sense, naming the key and its value.
+    ///
+    /// # Errors
+    /// A sentence for a count of zero, a rate that is not a number of the right sign, or a tail out of `0..1`.
+    pub fn check(&self) -> Result<(), String> {
+        for (key, value) in [("epochs", self.epochs), ("batch", self.batch), ("negatives", self.negatives), ("patience", self.patience)] {
+            if value == 0 {
+                return Err(format!("pretrain.{key} is 0; it must be at least 1"));
+            }
+        }
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return Err(format!("pretrain.lr = {}; it must be positive", self.lr));
+        }
+        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
+            return Err(format!("pretrain.weight_decay = {}; it must not be negative", self.weight_decay));
+        }
+        if !(0.0..1.0).contains(&self.tail) {
+            return Err(format!("pretrain.tail = {}; it lies in 0 <= tail < 1", self.tail));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! A plan has one meaning: whoever computes it, and however often it is stopped, it leaves the same weights and histories.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use tempograph_framework::{Combine, Sampler};
+use tempograph_models::TgnSpec;
+use tempograph_tests::{Maker, Runner, Stopper, Traces, course, small, stream, taped, toy, training};
+use tempograph_trainers::{Course, LrScale, Outcome, ParallelSpec, TrainSpec};
+
+fn plan(minibatch: usize, epoch: usize, memory: usize) -> ParallelSpec {
+    ParallelSpec { minibatch, epoch, memory, lr_scale: LrScale::None, ..ParallelSpec::default() }
+}
+
+fn plans() -> Vec<ParallelSpec> {
+    [(2, 1, 1), (1, 2, 1), (1, 1, 2), (3, 2, 1), (2, 2, 2), (1, 3, 2)].map(|(i, j, k)| plan(i, j, k)).to_vec()
+}
+
+fn data() -> Course {
+    course(stream(240, 2, 3))
+}
+
+fn in_new_folder<R>(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec, work: impl FnOnce(&Runner<'_>) -> R) -> R {
+    let folder = tempfile::tempdir().unwrap();
+    work(&Runner { course, maker, train, parallel, folder: folder.path() })
+}
+
+fn whole(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Traces {
+    in_new_folder(course, maker, train, parallel, |runner| runner.whole())
+}
+
+#[track_caller]
+fn assert_same(what: &str, found: &Traces, expected: &Traces) {
+    assert_eq!(found.epochs, expected.epochs, "{what}: losses and metrics");
+    assert!(found.checkpoint == expected.checkpoint, "{what}: weights, moments or histories of the checkpoint");
+    assert!(found.best == expected.best, "{what}: weights or history of the best epoch");
+}
+
+#[test]
+fn lanes_in_turn_and_lanes_on_threads_compute_the_same_bits() {
+    let course = course(stream(400, 4, 0));
+    let train = TrainSpec { batch: 20, epochs: 3, ..training() };
+    for parallel in plans() {
+        let with = |threads: usize, lanes: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| whole(&course, &toy(10_000), &train, &ParallelSpec { threads: lanes, ..parallel.clone() }))
+        };
+        let in_turn = with(1, 1);
+        assert!(in_turn.epochs.len() == 3 && in_turn.epochs.iter().all(|epoch| epoch.train.loss.is_finite()));
+        for (threads, lanes) in [(4, 1), (2, 2), (3, 0), (2, 8)] {
+            assert_same(&format!("{} on {threads} threads, {lanes} lanes at once", parallel.plan()), &with(threads, lanes), &in_turn);
+        }
+    }
+}
+
+#[test]
+fn a_plan_stopped_at_any_step_and_resumed_is_the_plan_that_never_stopped() {
+    let (course, train) = (data(), TrainSpec { batch: 12, ..training() });
+    let models = [
+        ("on slices", toy(4)),
+        ("2 layers, pair features", taped(&TgnSpec { layers: 2, dropout: 0.1, pair_features: true, ..small() })),
+        ("uniform, mean mail", taped(&TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, ..small() })),
+    ];
+    for (name, maker) in &models {
+        for parallel in plans() {
+            let expected = whole(&course, maker, &train, &parallel);
+            let steps = expected.epochs.last().unwrap().steps as usize;
+            for moment in [0, 1, 2, steps / 2] {
+                let found = in_new_folder(&course, maker, &train, &parallel, |runner| {
+                    let first = runner.sit(false, &mut Stopper::at(moment));
+                    match (first, runner.sit(true, &mut Stopper::never())) {
+                        (Outcome::Stopped(_), Outcome::Finished(fitted)) => runner.traces(fitted),
+                        _ => panic!("stopped at moment {moment}, the run did not go on to its end"),
+                    }
+                });
+                assert_same(&format!("{name}, {}, stopped at moment {moment}", parallel.plan()), &found, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn shards_of_a_batch_are_the_batch() {
+    let course = data();
+    let epochs = |batch: usize, shards: usize| {
+        let train = TrainSpec { batch, ..training() };
+        whole(&course, &taped(&small()), &train, &plan(shards, 1, 1)).epochs
+    };
+    for (whole, cut) in epochs(24, 1).iter().zip(epochs(8, 3)) {
+        assert_eq!(whole.steps, cut.steps);
+        assert!((whole.train.loss - cut.train.loss).abs() < 1e-4, "{} for {}", cut.train.loss, whole.train.loss);
+        assert!((whole.memory_norm - cut.memory_norm).abs() < 1e-3, "{} for {}", cut.memory_norm, whole.memory_norm);
+    }
+}
+
+#[test]
+fn equal_work_takes_as_many_fewer_steps_as_there_are_lanes() {
+    let (course, train) = (data(), TrainSpec { batch: 10, epochs: 6, ..training() });
+    let steps = |parallel: &ParallelSpec| whole(&course, &toy(4), &train, parallel).epochs.last().unwrap().steps;
+    let alone = steps(&plan(1, 1, 1));
+    for parallel in plans() {
+        let lanes = parallel.plan().lanes() as u64;
+        let found = steps(&parallel);
+        // The last batch of a pass may be smaller, so cutting the log rounds up.
+        assert!((alone.div_ceil(lanes)..=alone.div_ceil(lanes) + 6).contains(&found), "{}: {found} steps for {alone}", parallel.plan());
+    }
+}
+
+#[test]
+fn lanes_learn_what_one_lane_learns_and_plans_differ() {
+    let (course, train) = (course(stream(600, 2, 0)), TrainSpec { batch: 20, epochs: 6, ..training() });
+    let run = |parallel: &ParallelSpec| whole(&course, &taped(&small()), &train, parallel);
+    let (mut alone, mut seen) = (run(&plan(1, 1, 1)), Vec::new());
+    let first = alone.epochs[0].train.loss;
+    for parallel in [plan(1, 2, 1), plan(1, 1, 2)] {
+        let mut found = run(&ParallelSpec { lr_scale: LrScale::Linear, ..parallel });
+        let last = found.epochs.last().unwrap().train.loss;
+        assert!(last < first, "{last} after {first}");
+        seen.push(found.checkpoint.split_off("model."));
+    }
+    seen.push(alone.checkpoint.split_off("model."));
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "plans are told apart");
+}
+
+#[test]
+fn a_plan_the_data_does_not_fit_and_a_checkpoint_of_another_plan_are_refused() {
+    let (course, train) = (data(), TrainSpec { batch: 100, ..training() });
+    let folder = tempfile::tempdir().unwrap();
+    let (maker, stop) = (toy(4), std::sync::atomic::AtomicBool::new(false));
+    let run = |parallel: &ParallelSpec, resume: bool| {
+        let files = tempograph_trainers::RunFiles { folder: folder.path().into() };
+        let eval = tempograph_tests::examination();
+        let fit = tempograph_trainers::Fit { course: &course, train: &train, parallel, eval: &eval, seed: 3, files, resume, stop: &stop };
+        fit.run(&mut *maker(&course.dataset), &mut Stopper::never()).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let error = run(&plan(1, 1, 7), false).unwrap_err();
+    assert!(error.contains("parallel.memory = 7") && error.contains("2 global batches"), "{error}");
+    run(&plan(1, 2, 1), false).unwrap();
+    let error = run(&plan(1, 1, 2), true).unwrap_err();
+    assert!(error.contains("under the plan 1x2x1, but the spec says 1x1x2"), "{error}");
+}

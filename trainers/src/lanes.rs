@@ -1,0 +1,425 @@
+//! The lanes of a plan: histories, the batches begun on them, and one step of all lanes together.
+
+use std::ops::Range;
+
+use tempograph_framework::{
+    Batch, Draw, EventId, History, Needs, NegativeSampler, NodeId, Purpose, PurposeDraw, Queries, Store, Update, View,
+};
+
+use crate::crew::Crew;
+use crate::epoch::Clock;
+use crate::exchange::Exchange;
+use crate::fit::Fit;
+use crate::learn::{Drawn, StepRecord};
+use crate::plan::{Lane, Plan, Stand};
+use crate::trainee::{Asked, StepSettings, Trainee};
+use crate::{Course, Stages, TrainError, TrainSpec};
+
+/// The lanes this process hosts, and the histories they train on.
+pub(crate) struct Lanes<'a> {
+    pub plan: Plan,
+    /// Global batches of a pass.
+    pub batches: usize,
+    questions: Questions<'a>,
+    /// The lanes of this process, by rank.
+    own: Range<usize>,
+    /// The processes that share this process's history with it, where it has only one and not all of its lanes.
+    group: Option<Range<usize>>,
+    crew: Crew,
+    worlds: Vec<World>,
+    /// Of all weights.
+    gradients: Vec<f32>,
+}
+
+/// A history and what is being trained on it.
+struct World {
+    /// Its number in the plan.
+    number: usize,
+    history: History,
+    /// `[j]` by the step they were begun at, modulo `j`.
+    begun: Vec<Begun>,
+}
+
+/// A global batch that was read: a question for each (set of negatives, shard), `[j, i]`.
+#[derive(Default)]
+struct Begun(Vec<Question>);
+
+/// What a lane trains in one step.
+#[derive(Default)]
+struct Question {
+    part: Range<usize>,
+    whole: Range<usize>,
+    dropout: u64,
+    drawn: Drawn,
+    queries: Queries,
+    view: View,
+    /// How long asking and viewing took.
+    stages: Stages,
+}
+
+/// Makes questions of places in the plan.
+struct Questions<'a> {
+    course: &'a Course,
+    train: &'a TrainSpec,
+    plan: Plan,
+    negatives: NegativeSampler,
+    dropout: PurposeDraw,
+    sampling: PurposeDraw,
+}
+
+/// Where a question stands in the plan.
+#[derive(Clone, Copy)]
+struct Slot {
+    history: usize,
+    stand: Stand,
+    set: usize,
+    shard: usize,
+}
+
+/// What a process tells the others beside its gradients; they are added up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wishes {
+    /// To stop after this step.
+    pub stop: bool,
+    /// To write a checkpoint after it.
+    pub save: bool,
+}
+
+impl<'a> Lanes<'a> {
+    /// The lanes of `fit` that process `rank` of `world` hosts, all histories empty.
+    pub fn new(fit: &Fit<'a>, needs: Needs, rank: usize, world: usize) -> Result<Lanes<'a>, TrainError> {
+        let (course, plan) = (fit.course, fit.parallel.plan());
+        let batches = plan.batches(course.split.train.len(), fit.train.batch);
+        plan.check(batches).map_err(TrainError::Plan)?;
+        let own = plan.share(rank, world).map_err(TrainError::Plan)?;
+        let histories = plan.lane(own.start).history..plan.lane(own.end - 1).history + 1;
+        let sharers = world / plan.memory;
+        let group = (sharers > 1).then(|| histories.start * sharers..(histories.start + 1) * sharers);
+        let threads = rayon::current_num_threads();
+        let workers = if fit.parallel.threads == 0 { threads } else { fit.parallel.threads };
+        let crew = Crew::new(workers.min(own.len()), threads)
+            .map_err(|error| TrainError::Plan(format!("cannot start the lanes' threads: {error}")))?;
+        let world =
+            |number| World { number, history: course.history(needs.clone()), begun: (0..plan.epoch).map(|_| Begun::room(plan)).collect() };
+        let worlds = histories.map(world).collect();
+        let questions = Questions::new(fit, plan);
+        Ok(Lanes { plan, batches, questions, own, group, crew, worlds, gradients: Vec::new() })
+    }
+
+    /// The first of this process's histories.
+    pub fn history(&self) -> &History {
+        &self.worlds[0].history
+    }
+
+    /// Puts another in its place.
+    pub fn set_history(&mut self, history: History) {
+        self.worlds[0].history = history;
+    }
+
+    /// Bytes of all this process's histories.
+    pub fn bytes(&self) -> usize {
+        self.worlds.iter().map(|world| world.history.bytes()).sum()
+    }
+
+    /// Takes one step with all lanes. `settings` has no seed yet.
+    pub fn step(
+        &mut self,
+        step: u64,
+        trainee: &mut dyn Trainee,
+        exchange: &mut dyn Exchange,
+        settings: StepSettings,
+        wishes: Wishes,
+    ) -> Result<(StepRecord, Wishes), TrainError> {
+        let mut clock = Clock::start();
+        let asked = self.begin(step)?;
+        let reading = clock.lap();
+        let (mut record, wishes) = match self.plan.lanes() {
+            1 => (self.step_alone(step, trainee, settings)?, wishes),
+            _ => self.step_together(step, trainee, exchange, settings, wishes)?,
+        };
+        clock.lap();
+        self.observe(step, trainee, exchange)?;
+        record.stages.observe = clock.lap();
+        // Lanes read at the same time: each kind of work has its part of the time that passed.
+        let part = if asked.total() > 0.0 { reading / asked.total() } else { 0.0 };
+        (record.stages.ask, record.stages.view) = (part * asked.ask, part * asked.view);
+        Ok((record, wishes))
+    }
+
+    /// Reads the batches that are begun at `step`, with all the negatives they will be trained with.
+    fn begin(&mut self, step: u64) -> Result<Stages, TrainError> {
+        let Lanes { plan, batches, questions, own, crew, worlds, .. } = self;
+        let (plan, at) = (*plan, plan.begins_lane(step));
+        for world in worlds.iter_mut() {
+            let stand = plan.begins(world.number, step, *batches);
+            if stand.batch == 0 && stand.sweep > 0 {
+                world.history.reset();
+            }
+        }
+        let asked = worlds.iter_mut().flat_map(|World { number, history, begun }| {
+            let (history, number, stand) = (&*history, *number, plan.begins(*number, step, *batches));
+            let of_lanes = begun[at].0.iter_mut().enumerate().filter_map({
+                let own = own.clone();
+                move |(i, question)| {
+                    let (set, shard) = (i / plan.minibatch, i % plan.minibatch);
+                    let hosted = own.contains(&plan.rank(Lane { history: number, epoch: at, shard }));
+                    hosted.then_some((history, question, Slot { history: number, stand, set, shard }))
+                }
+            });
+            of_lanes
+        });
+        crew.try_each(asked, |(history, question, slot)| questions.read(history, question, slot))?;
+        let mut stages = Stages::default();
+        worlds.iter().flat_map(|world| &world.begun[at].0).for_each(|question| stages.add(&question.stages));
+        Ok(stages)
+    }
+
+    /// What lane `rank` trains at `step`.
+    fn question(&self, rank: usize, step: u64) -> Option<&Question> {
+        let turn = self.plan.turn(rank, step, self.batches)?;
+        let world = self.worlds.iter().find(|world| world.number == turn.history)?;
+        let question = &world.begun[self.plan.begins_lane(turn.begun)].0[turn.set * self.plan.minibatch + turn.shard];
+        (!question.part.is_empty()).then_some(question)
+    }
+
+    /// A plan of one lane: the trainee takes the step by itself.
+    fn step_alone(&self, step: u64, trainee: &mut dyn Trainee, settings: StepSettings) -> Result<StepRecord, TrainError> {
+        let Some(question) = self.question(0, step) else { return Ok(StepRecord { step, ..StepRecord::default() }) };
+        let settings = StepSettings { dropout: question.dropout, ..settings };
+        let taken = trainee.step(&question.queries, &question.view, &settings);
+        let taken = taken.map_err(|error| self.diverged(step, error.loss))?;
+        Ok(StepRecord {
+            step,
+            events: question.part.len(),
+            loss: f64::from(taken.loss),
+            lr: settings.lr,
+            gradient_norm: taken.gradient_norm,
+            stages: taken.stages,
+        })
+    }
+
+    /// Each lane finds its way down; one step down their mean.
+    fn step_together(
+        &mut self,
+        step: u64,
+        trainee: &mut dyn Trainee,
+        exchange: &mut dyn Exchange,
+        settings: StepSettings,
+        wishes: Wishes,
+    ) -> Result<(StepRecord, Wishes), TrainError> {
+        let mut clock = Clock::start();
+        let trained = self.plan.trained_at(step) as f32;
+        let asked: Vec<Option<Asked<'_>>> = self.own.clone().map(|rank| self.question(rank, step).map(|q| q.asked(trained))).collect();
+        let events = asked.iter().flatten().map(|asked| asked.queries.positives()).sum();
+        trainee.find(&asked, &self.crew);
+        let finding = clock.lap();
+        let told: Vec<[f32; 3]> =
+            asked.iter().enumerate().map(|(lane, asked)| wishes.beside(asked, trainee.found(lane).loss, lane)).collect();
+        drop(asked);
+        let lanes = 0..self.own.len();
+        self.gradients.resize(trainee.size(), 0.0);
+        let found: Vec<&[f32]> = lanes.clone().map(|lane| &*trainee.found(lane).gradients).collect();
+        exchange.sum(&found, &mut self.gradients)?;
+        let mut all = [0.0; 3];
+        exchange.sum(&told.iter().map(|told| &told[..]).collect::<Vec<_>>(), &mut all)?;
+        let [loss, stop, save] = all;
+        if !loss.is_finite() {
+            return Err(self.diverged(step, loss));
+        }
+        let mut stages = Stages::default();
+        lanes.for_each(|lane| stages.add(&trainee.found(lane).stages));
+        let part = finding / stages.total().max(f64::MIN_POSITIVE);
+        (stages.forward, stages.backward) = (part * stages.forward, part * stages.backward);
+        let gradient_norm = trainee.descend(&mut self.gradients, &settings);
+        stages.step = clock.lap();
+        let record = StepRecord { step, events, loss: f64::from(loss), lr: settings.lr, gradient_norm, stages };
+        Ok((record, Wishes { stop: stop > 0.0, save: save > 0.0 }))
+    }
+
+    fn diverged(&self, step: u64, loss: f32) -> TrainError {
+        let stand = self.plan.begins(self.worlds[0].number, step, self.batches);
+        let event = self.questions.whole(stand.batch).start as u64;
+        TrainError::Diverged { step, event: EventId(event), loss }
+    }
+
+    /// Lets the batches begun at `step` happen.
+    fn observe(&mut self, step: u64, trainee: &dyn Trainee, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
+        let Lanes { plan, batches, questions, own, group, crew, worlds, .. } = self;
+        let (plan, batches, at) = (*plan, *batches, plan.begins_lane(step));
+        let first = |history| plan.rank(Lane { history, epoch: at, shard: 0 });
+        let shared = match group {
+            Some(group) => {
+                let lane = first(worlds[0].number);
+                let told = if own.contains(&lane) { to_bytes(trainee.update(lane - own.start)) } else { Vec::new() };
+                let told = exchange.share(group.clone(), &told)?;
+                told.iter().find(|told| !told.is_empty()).map(|told| from_bytes(told))
+            }
+            None => None,
+        };
+        let happen = |World { number, history, .. }: &mut World, update: &Update| {
+            let whole = questions.whole(plan.begins(*number, step, batches).batch);
+            Ok(history.observe(&questions.course.dataset.log.batch(whole), update)?)
+        };
+        let update = |world: &World| shared.as_ref().unwrap_or_else(|| trainee.update(first(world.number) - own.start));
+        match &mut worlds[..] {
+            [world] => happen(world, update(world)),
+            worlds => {
+                let updates: Vec<&Update> = worlds.iter().map(update).collect();
+                crew.try_each(worlds.iter_mut().zip(updates), |(world, update)| happen(world, update))
+            }
+        }
+    }
+}
+
+impl Lanes<'_> {
+    /// This process's histories, and what is still to be trained of the batches begun before `step`.
+    pub fn to_store(&self, step: u64) -> Store {
+        let mut store = Store::default();
+        let leads = self.group.is_none() || self.own.start.is_multiple_of(self.plan.epoch * self.plan.minibatch);
+        for World { number, history, .. } in &self.worlds {
+            if leads {
+                store.join(&format!("history.{number}."), history.to_store());
+            }
+        }
+        for (slot, begun, at) in self.unfinished(step) {
+            let question = &self.worlds[slot.history - self.worlds[0].number].begun[at].0[slot.set * self.plan.minibatch + slot.shard];
+            store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
+        }
+        store
+    }
+
+    /// Takes up where [`to_store`](Lanes::to_store) of all processes left.
+    pub fn restore(&mut self, step: u64, store: &mut Store, needs: Needs) -> Result<(), TrainError> {
+        let features = &self.questions.course.features;
+        for World { number, history, .. } in &mut self.worlds {
+            *history = History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
+        }
+        for (slot, begun, at) in self.unfinished(step).collect::<Vec<_>>() {
+            let first = self.worlds[0].number;
+            let question = &mut self.worlds[slot.history - first].begun[at].0[slot.set * self.plan.minibatch + slot.shard];
+            self.questions.ask(question, slot)?;
+            if !question.part.is_empty() {
+                question.view = View::from_store(store.split_off(&name(slot.history, begun, slot.set, slot.shard)), features)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What this process's lanes will train from `step` on of batches begun before, the step each was begun at, and its place among them.
+    fn unfinished(&self, step: u64) -> impl Iterator<Item = (Slot, u64, usize)> {
+        let Plan { minibatch, epoch, .. } = self.plan;
+        let earlier = step.saturating_sub(epoch as u64 - 1)..step;
+        let places = self.worlds.iter().map(|world| world.number).flat_map(move |number| earlier.clone().map(move |begun| (number, begun)));
+        places.flat_map(move |(history, begun)| {
+            let (at, stand) = (self.plan.begins_lane(begun), self.plan.begins(history, begun, self.batches));
+            let sets = (step - begun) as usize..epoch;
+            sets.flat_map(move |set| (0..minibatch).map(move |shard| (Slot { history, stand, set, shard }, begun, at)))
+                .filter(move |(slot, ..)| self.own.contains(&self.plan.rank(Lane { history: slot.history, epoch: at, shard: slot.shard })))
+        })
+    }
+
+    /// SHA-256 of each of this process's histories, by number.
+    pub fn hashes(&self) -> Vec<(usize, String)> {
+        self.worlds.iter().map(|world| (world.number, world.history.to_store().sha256())).collect()
+    }
+}
+
+fn name(history: usize, begun: u64, set: usize, shard: usize) -> String {
+    format!("begun.{history}.{begun}.{set}.{shard}.")
+}
+
+impl Begun {
+    /// Room for the questions of a batch of `plan`.
+    fn room(plan: Plan) -> Begun {
+        Begun((0..plan.epoch * plan.minibatch).map(|_| Question::default()).collect())
+    }
+}
+
+impl Question {
+    /// What the lane is asked, where `trained` batches are trained in all.
+    fn asked(&self, trained: f32) -> Asked<'_> {
+        let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
+        Asked { queries: &self.queries, view: &self.view, dropout: self.dropout, share }
+    }
+}
+
+impl Wishes {
+    /// What lane `lane` tells: its part of the loss, and with the first lane of a process what that wishes.
+    fn beside(self, asked: &Option<Asked<'_>>, loss: f32, lane: usize) -> [f32; 3] {
+        let wish = |wished: bool| f32::from(u8::from(wished && lane == 0));
+        [asked.map_or(0.0, |asked| asked.share * loss), wish(self.stop), wish(self.save)]
+    }
+}
+
+impl<'a> Questions<'a> {
+    fn new(fit: &Fit<'a>, plan: Plan) -> Questions<'a> {
+        let draw = Draw::new(fit.seed);
+        let negatives = NegativeSampler::new(fit.course.candidates.clone(), fit.train.negative_rule, draw.of(Purpose::Negatives));
+        let (dropout, sampling) = (draw.of(Purpose::Dropout), draw.of(Purpose::Sampling));
+        Questions { course: fit.course, train: fit.train, plan, negatives, dropout, sampling }
+    }
+
+    /// The events of a global batch.
+    fn whole(&self, batch: usize) -> Range<usize> {
+        let (train, size) = (&self.course.split.train, self.plan.minibatch * self.train.batch);
+        train.start + batch * size..train.end.min(train.start + (batch + 1) * size)
+    }
+
+    /// The pass over the log a question belongs to, counted over all histories and sets of negatives: what chance goes by.
+    fn pass(&self, slot: Slot) -> u32 {
+        let Plan { epoch, memory, .. } = self.plan;
+        ((slot.stand.sweep as usize * epoch + slot.set) * memory + slot.history) as u32
+    }
+
+    /// Forms a question; its view is still to be read.
+    fn ask(&self, question: &mut Question, slot: Slot) -> Result<(), TrainError> {
+        let pass = self.pass(slot);
+        question.whole = self.whole(slot.stand.batch);
+        question.part = part(&question.whole, slot.shard, self.plan.minibatch);
+        question.dropout = self.dropout.at(pass, question.part.start as u64).next_u64();
+        question.drawn.draw(&self.negatives, pass, self.train.negatives, &self.batch(&question.part))?;
+        let Drawn { nodes, offsets } = &question.drawn;
+        question.queries.ask_batch(&self.batch(&question.part), nodes, offsets);
+        Ok(())
+    }
+
+    /// Forms a question and reads the past it is asked of.
+    fn read(&self, history: &History, question: &mut Question, slot: Slot) -> Result<(), TrainError> {
+        let mut clock = Clock::start();
+        self.ask(question, slot)?;
+        question.stages.ask = clock.lap();
+        let chance = Draw::new(self.sampling.at(self.pass(slot), 0).next_u64()).of(Purpose::Sampling);
+        // The whole batch is in sight of each of its shards, so that each says what observing it will write.
+        history.view_into(&question.queries, Some(&self.batch(&question.whole)), chance, &mut question.view);
+        question.stages.view = clock.lap();
+        Ok(())
+    }
+
+    fn batch(&self, range: &Range<usize>) -> Batch<'_> {
+        self.course.dataset.log.batch(range.clone())
+    }
+}
+
+/// Shard `shard` of `shards` of a batch: sizes differ by one at most, and the first is never empty.
+fn part(whole: &Range<usize>, shard: usize, shards: usize) -> Range<usize> {
+    let cut = |shard: usize| whole.start + (shard * whole.len()).div_ceil(shards);
+    cut(shard)..cut(shard + 1)
+}
+
+fn to_bytes(update: &Update) -> Vec<u8> {
+    let mut bytes = (update.nodes.len() as u64).to_le_bytes().to_vec();
+    update.nodes.iter().for_each(|node| bytes.extend_from_slice(&node.0.to_le_bytes()));
+    update.memory.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    bytes
+}
+
+fn from_bytes(bytes: &[u8]) -> Update {
+    let (count, rest) = bytes.split_at(8);
+    let count = u64::from_le_bytes(count.try_into().expect("eight bytes")) as usize;
+    let (nodes, memory) = rest.split_at(4 * count);
+    let word = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).expect("four bytes");
+    Update {
+        nodes: nodes.chunks_exact(4).map(|bytes| NodeId(u32::from_le_bytes(word(bytes)))).collect(),
+        memory: memory.chunks_exact(4).map(|bytes| f32::from_le_bytes(word(bytes))).collect(),
+    }
+}

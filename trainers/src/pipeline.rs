@@ -1,0 +1,283 @@
+//! Batches made ready on threads of their own while those before them are trained.
+//!
+//! ```text
+//! free -> [sample] -> sampled -> [read] -> ready -> the trainer -> free
+//!                                  ^
+//!                            memories as of now
+//! ```
+//!
+//! A fixed number of items goes round, which bounds every queue; whoever has nothing to do waits in one.
+
+use std::collections::VecDeque;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+
+use rayon::ThreadPoolBuilder;
+use tempograph_framework::Memories;
+
+use crate::TrainError;
+
+/// How far a pipeline runs ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// Items made ready before the one in hand is done with; at least `reach`.
+    pub depth: usize,
+    /// How many items before its turn an item's memories are read; at least 1.
+    pub reach: usize,
+}
+
+/// Items that are sampled, then read, each stage on a thread of its own.
+///
+/// Which memories an item is read from does not depend on how fast anybody is: item `n + reach` is read from the memories that stood
+/// when item `n` was taken, and the first `reach` items from those that stood when the first was.
+pub(crate) struct Pipeline<T> {
+    ahead: Ahead,
+    /// None only while it ends.
+    ends: Option<Ends<T>>,
+    /// Read and waiting for their turn, or the error that stands in the place of one.
+    coming: VecDeque<Result<T, TrainError>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The trainer's ends of the queues.
+struct Ends<T> {
+    free: Sender<T>,
+    memories: Sender<Vec<Arc<Memories>>>,
+    ready: Receiver<Result<T, TrainError>>,
+}
+
+impl<T: Default + Send + 'static> Pipeline<T> {
+    /// Starts sampling. `sample` is called for one item after the other, in order, and fills it over what it held; `read` adds what the
+    /// memories say.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn start(
+        ahead: Ahead,
+        sample: impl FnMut(&mut T) -> Result<(), TrainError> + Send + 'static,
+        read: impl Fn(&mut T, &[Arc<Memories>]) + Send + 'static,
+    ) -> std::io::Result<Pipeline<T>> {
+        let (free, to_sample) = channel();
+        let (sampled, to_read) = channel();
+        let (read_ones, ready) = channel();
+        let (memories, tokens) = channel();
+        // Nobody takes part yet, so that nothing can refuse them.
+        (0..=ahead.depth).for_each(|_| free.send(T::default()).expect("the other end is in this function"));
+        let threads = vec![
+            spawn("sample", move || sample_all(&to_sample, &sampled, sample))?,
+            spawn("memory", move || read_all(&tokens, &to_read, &read_ones, read))?,
+        ];
+        Ok(Pipeline { ahead, ends: Some(Ends { free, memories, ready }), coming: VecDeque::new(), threads })
+    }
+
+    /// The next item. From here on until [`settle`](Pipeline::settle) the one that comes `reach` after it is read from `memories`.
+    ///
+    /// # Errors
+    /// What sampling it failed with.
+    pub fn take(&mut self, memories: impl Fn() -> Vec<Arc<Memories>>) -> Result<T, TrainError> {
+        while self.coming.len() < self.ahead.reach && !matches!(self.coming.back(), Some(Err(_))) {
+            self.read_from(memories());
+            self.settle();
+        }
+        let Some(item) = self.coming.pop_front() else { self.fail() };
+        self.read_from(memories());
+        item
+    }
+
+    /// Waits until nobody reads the memories any more: they may be written.
+    pub fn settle(&mut self) {
+        if let Some(Ends { ready, .. }) = &self.ends {
+            // After an error, or a panic that is told when the item is missed, nothing comes.
+            self.coming.extend(ready.recv());
+        }
+    }
+
+    /// The items that wait for their turn, the next first.
+    pub fn coming(&mut self) -> impl Iterator<Item = &mut T> {
+        self.coming.iter_mut().flatten()
+    }
+
+    /// Gives back an item that was done with, to be filled again.
+    pub fn give_back(&mut self, item: T) {
+        if let Some(Ends { free, .. }) = &self.ends {
+            // Refused only by a sampler that has ended, which told why.
+            let _ = free.send(item);
+        }
+    }
+
+    fn read_from(&self, memories: Vec<Arc<Memories>>) {
+        if let Some(ends) = &self.ends {
+            let _ = ends.memories.send(memories);
+        }
+    }
+
+    /// Nothing came, and no error in its place: a stage has panicked.
+    fn fail(&mut self) -> ! {
+        self.ends = None;
+        for thread in self.threads.drain(..) {
+            if let Err(panic) = thread.join() {
+                resume_unwind(panic);
+            }
+        }
+        panic!("an item was taken after the error that ended its pipeline");
+    }
+}
+
+impl<T> Drop for Pipeline<T> {
+    fn drop(&mut self) {
+        self.ends = None;
+        // A stage that panicked has nothing more to say: nobody took what it would have made.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// A thread whose parallel loops are its own: those who train need the others.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let thread = Builder::new().name(name.into());
+    thread.spawn(move || {
+        let alone = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+        // Without a pool of its own it takes part in everybody's.
+        work();
+        drop(alone);
+    })
+}
+
+fn sample_all<T>(free: &Receiver<T>, sampled: &Sender<Result<T, TrainError>>, mut sample: impl FnMut(&mut T) -> Result<(), TrainError>) {
+    while let Ok(mut item) = free.recv() {
+        let result = sample(&mut item).map(|()| item);
+        let failed = result.is_err();
+        if sampled.send(result).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn read_all<T>(
+    tokens: &Receiver<Vec<Arc<Memories>>>,
+    sampled: &Receiver<Result<T, TrainError>>,
+    ready: &Sender<Result<T, TrainError>>,
+    read: impl Fn(&mut T, &[Arc<Memories>]),
+) {
+    while let (Ok(memories), Ok(mut item)) = (tokens.recv(), sampled.recv()) {
+        if let Ok(item) = &mut item {
+            read(item, &memories);
+        }
+        // Before the item is given away: who gets it may write the memories.
+        drop(memories);
+        if ready.send(item).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tempograph_framework::{Batch, EventId, Needs, NodeId, Timestamp, Update};
+
+    /// What went through both stages.
+    #[derive(Default, Debug, PartialEq)]
+    struct Item {
+        number: usize,
+        /// Version of the memories it was read from.
+        read: u64,
+    }
+
+    fn memories() -> Arc<Memories> {
+        Arc::new(Memories::new(2, &Needs::nothing(), Timestamp(0)))
+    }
+
+    /// Lets one event happen; the memories must be nobody else's.
+    fn write(memories: &mut Arc<Memories>) {
+        let (src, dst, time, label) = ([NodeId(0)], [NodeId(1)], [Timestamp(0)], [0.0]);
+        let batch = Batch { first: EventId(0), src: &src, dst: &dst, time: &time, label: &label };
+        Arc::get_mut(memories).expect("nobody reads while they are written").observe(&batch, &Update::none()).unwrap();
+    }
+
+    /// Numbers the items; item `failing` cannot be sampled. `pause` says how long each stage takes, in units of ten microseconds.
+    fn numbered(ahead: Ahead, failing: usize, pause: [u64; 2]) -> Pipeline<Item> {
+        let wait = |units: u64| std::thread::sleep(Duration::from_micros(10 * units));
+        let mut next = 0;
+        let sample = move |item: &mut Item| {
+            wait(pause[0]);
+            *item = Item { number: next, read: u64::MAX };
+            next += 1;
+            if item.number == failing { Err(TrainError::EmptySplit { range: failing..failing }) } else { Ok(()) }
+        };
+        let read = move |item: &mut Item, memories: &[Arc<Memories>]| {
+            wait(pause[1]);
+            item.read = memories[0].version();
+        };
+        Pipeline::start(ahead, sample, read).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn items_come_in_order_each_read_as_many_versions_early_as_it_should_be_however_fast_anybody_is(
+            reach in 1usize..4, more in 0usize..3, count in 0usize..12, pause in any::<[bool; 3]>(),
+        ) {
+            let [sample, read, train] = pause.map(|slow| 30 * u64::from(slow));
+            let mut pipeline = numbered(Ahead { depth: reach + more, reach }, usize::MAX, [sample, read]);
+            let mut memories = memories();
+            for number in 0..count {
+                let item = pipeline.take(|| vec![memories.clone()]).unwrap();
+                prop_assert_eq!(&item, &Item { number, read: number.saturating_sub(reach) as u64 });
+                std::thread::sleep(Duration::from_micros(10 * train));
+                pipeline.settle();
+                pipeline.give_back(item);
+                write(&mut memories);
+            }
+        }
+
+        #[test]
+        fn an_error_comes_in_the_place_of_the_item_that_failed(reach in 1usize..4, more in 0usize..3, failing in 0usize..8) {
+            let mut pipeline = numbered(Ahead { depth: reach + more, reach }, failing, [0, 0]);
+            let mut memories = memories();
+            for number in 0..failing {
+                let item = pipeline.take(|| vec![memories.clone()]).unwrap();
+                prop_assert_eq!(item.number, number);
+                pipeline.settle();
+                pipeline.give_back(item);
+                write(&mut memories);
+            }
+            let error = pipeline.take(|| vec![memories.clone()]).unwrap_err();
+            let expected = TrainError::EmptySplit { range: failing..failing };
+            prop_assert_eq!(error.to_string(), expected.to_string());
+        }
+    }
+
+    #[test]
+    fn no_more_is_made_than_the_depth_and_nothing_once_the_pipeline_is_dropped() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = made.clone();
+        let sample = move |_: &mut Item| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        let mut pipeline = Pipeline::start(Ahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &[Arc<Memories>]| ()).unwrap();
+        let memories = memories();
+        let held = pipeline.take(|| vec![memories.clone()]).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(made.load(Ordering::SeqCst), 4, "the one in hand and three ahead");
+        drop(pipeline);
+        assert_eq!((Arc::strong_count(&made), Arc::strong_count(&memories)), (1, 1), "both threads have ended");
+        drop(held);
+    }
+
+    #[test]
+    fn a_stage_that_panics_ends_the_training_with_its_panic() {
+        let sample = |_: &mut Item| -> Result<(), TrainError> { panic!("out of luck") };
+        let mut pipeline = Pipeline::start(Ahead { depth: 2, reach: 1 }, sample, |_: &mut Item, _: &[Arc<Memories>]| ()).unwrap();
+        let told = catch_unwind(AssertUnwindSafe(|| pipeline.take(|| vec![memories()]))).map(|_| ()).unwrap_err();
+        assert_eq!(told.downcast_ref::<&str>(), Some(&"out of luck"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Which `i x j x k` suits a log and a machine.
+
+use tempograph_framework::Captured;
+
+/// What a proposal is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Events of a lane's shard, `train.batch`: what fills a device.
+    pub batch: usize,
+    /// Events trained on in an epoch.
+    pub events: usize,
+    /// Captured shares, that of `batch` among them, sizes ascending.
+    pub captured: Vec<Captured>,
+    /// The captured share of a global batch has to be at least this part of that of `batch`, in `0..=1`.
+    pub keep: f64,
+    /// Machines.
+    pub machines: usize,
+    /// Devices of each: GPUs, or lanes that share its cores.
+    pub devices: usize,
+    /// What one machine has room for beside what all its lanes share, bytes.
+    pub room: u64,
+    /// One history, bytes.
+    pub history: u64,
+    /// What each lane needs of its own: weights, gradients, moments, views; bytes.
+    pub lane: u64,
+}
+
+/// A plan, and what bounded it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Shards of a global batch, `i`.
+    pub minibatch: usize,
+    /// Lanes on one history, each with negatives of its own, `j`.
+    pub epoch: usize,
+    /// Histories, `k`.
+    pub memory: usize,
+    /// The largest batch examined that captures enough, events.
+    pub largest: usize,
+    /// Histories one machine has room for, at most one for each of its devices.
+    pub copies: usize,
+}
+
+/// Why nothing can be proposed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoProposal {
+    /// Nothing to compute on.
+    #[error("{machines} machines with {devices} devices each: there must be at least one of each")]
+    NoDevice {
+        /// Machines.
+        machines: usize,
+        /// Devices of each.
+        devices: usize,
+    },
+    /// Not even one history fits.
+    #[error("one history ({history} bytes) and {devices} lanes ({lane} bytes each) do not fit into the {room} bytes a machine has left")]
+    NoRoom {
+        /// One history, bytes.
+        history: u64,
+        /// Lanes of a machine.
+        devices: usize,
+        /// Each lane, bytes.
+        lane: u64,
+        /// What there is, bytes.
+        room: u64,
+    },
+    /// Each machine has a history at another batch, so there must be as many batches.
+    #[error("{machines} machines need as many batches to begin at, but {events} events make {batches} batches of {batch}")]
+    TooFewBatches {
+        /// Machines.
+        machines: usize,
+        /// Events an epoch.
+        events: usize,
+        /// Batches they make.
+        batches: usize,
+        /// Events of a batch.
+        batch: usize,
+    },
+}
+
+/// Proposes a plan of `machines * devices` lanes, by DistTGL's rule (SC 2023):
+///
+/// 1. Minibatch parallelism `i` is what grows batches without a second history, but events of one batch do not see each other. So `i` is as
+///    many shards as the largest batch that still captures enough (`keep`) has, in one machine.
+/// 2. Memory parallelism `k` sends nothing but gradients between its histories: one history for each machine, and more for as many lanes
+///    as a machine has room to copy it.
+/// 3. Epoch parallelism `j` takes what is left: lanes of one machine on one history.
+///
+/// `i`, `j` and `k / machines` multiply to `devices`, so each divides it.
+///
+/// # Errors
+/// [`NoProposal`], with its values.
+pub fn propose(facts: &Facts) -> Result<Proposal, NoProposal> {
+    let &Facts { batch, events, machines, devices, room, history, lane, .. } = facts;
+    if machines == 0 || devices == 0 {
+        return Err(NoProposal::NoDevice { machines, devices });
+    }
+    let left = room.saturating_sub(lane.saturating_mul(devices as u64));
+    let copies = (left / history.max(1)).min(devices as u64) as usize;
+    if copies == 0 {
+        return Err(NoProposal::NoRoom { history, devices, lane, room });
+    }
+    let largest = largest_batch(facts);
+    let minibatch = largest_divisor(devices, |i| i * batch <= largest.max(batch));
+    let batches = events.div_ceil(minibatch * batch);
+    if batches < machines {
+        return Err(NoProposal::TooFewBatches { machines, events, batches, batch: minibatch * batch });
+    }
+    let groups = devices / minibatch;
+    let here = largest_divisor(groups, |here| here <= copies && here * machines <= batches);
+    Ok(Proposal { minibatch, epoch: groups / here, memory: here * machines, largest, copies })
+}
+
+/// The largest size that captures enough, with all smaller ones from `batch` on.
+fn largest_batch(facts: &Facts) -> usize {
+    let own = facts.captured.iter().find(|captured| captured.batch == facts.batch).map_or(0.0, |captured| captured.share);
+    let larger = facts.captured.iter().filter(|captured| captured.batch >= facts.batch);
+    larger.take_while(|captured| captured.share >= facts.keep * own).last().map_or(facts.batch, |captured| captured.batch)
+}
+
+/// The largest divisor of `number` that `fits`; 1 where none does.
+fn largest_divisor(number: usize, fits: impl Fn(usize) -> bool) -> usize {
+    (1..=number).rev().find(|&divisor| number.is_multiple_of(divisor) && fits(divisor)).unwrap_or(1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Half of what 100 events capture is lost at 800.
+    fn facts() -> Facts {
+        let captured = [(100, 0.4), (200, 0.38), (400, 0.34), (800, 0.2), (1600, 0.35)];
+        Facts {
+            batch: 100,
+            events: 50_000,
+            captured: captured.map(|(batch, share)| Captured { batch, share }).to_vec(),
+            keep: 0.8,
+            machines: 1,
+            devices: 8,
+            room: 1 << 30,
+            history: 1 << 20,
+            lane: 1 << 20,
+        }
+    }
+
+    fn plan(facts: &Facts) -> [usize; 3] {
+        let Proposal { minibatch, epoch, memory, .. } = propose(facts).unwrap();
+        [minibatch, epoch, memory]
+    }
+
+    #[test]
+    fn shards_stop_at_the_largest_batch_that_captures_enough() {
+        assert_eq!(propose(&facts()).unwrap().largest, 400);
+        assert_eq!(plan(&facts()), [4, 1, 2]);
+        assert_eq!(plan(&Facts { keep: 0.9, ..facts() }), [2, 1, 4]);
+        assert_eq!(plan(&Facts { keep: 1.0, ..facts() }), [1, 1, 8]);
+        assert_eq!(plan(&Facts { keep: 0.0, ..facts() }), [8, 1, 1]);
+    }
+
+    #[test]
+    fn what_has_no_room_for_histories_of_its_own_becomes_epoch_parallelism() {
+        let room = |histories: u64| (8 << 20) + (histories << 20);
+        assert_eq!(plan(&Facts { keep: 1.0, room: room(3), ..facts() }), [1, 4, 2]);
+        assert_eq!(plan(&Facts { keep: 1.0, room: room(1), ..facts() }), [1, 8, 1]);
+        assert_eq!(plan(&Facts { room: room(1), ..facts() }), [4, 2, 1]);
+        let error = propose(&Facts { room: room(0), ..facts() }).unwrap_err().to_string();
+        assert!(error.contains("1048576 bytes) and 8 lanes") && error.contains("8388608 bytes a machine"), "{error}");
+    }
+
+    #[test]
+    fn four_machines_of_eight_devices_with_room_for_two_histories_each() {
+        let captured = [(1600, 1.0), (3200, 0.8), (6400, 0.5)].map(|(batch, share)| Captured { batch, share }).to_vec();
+        let room = 8 * (1 << 20) + 2 * (1 << 20);
+        let facts = Facts { batch: 1600, events: 1_000_000, captured, machines: 4, room, ..facts() };
+        assert_eq!(plan(&facts), [2, 2, 8]);
+    }
+
+    #[test]
+    fn every_proposal_uses_every_device_and_a_history_never_spans_machines() {
+        for machines in 1..=5 {
+            for devices in 1..=12 {
+                for copies in 1..=12 {
+                    for keep in [0.0, 0.5, 0.8, 0.9, 1.0] {
+                        let facts = Facts { machines, devices, keep, lane: 0, room: copies << 20, ..facts() };
+                        let Proposal { minibatch, epoch, memory, .. } = propose(&facts).unwrap();
+                        assert_eq!(minibatch * epoch * memory, machines * devices);
+                        assert_eq!(memory % machines, 0);
+                        assert!(memory / machines <= copies as usize);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn histories_are_never_more_than_batches_to_begin_at() {
+        assert_eq!(plan(&Facts { keep: 1.0, events: 301, ..facts() }), [1, 2, 4]);
+        let error = propose(&Facts { keep: 1.0, events: 99, machines: 2, ..facts() }).unwrap_err().to_string();
+        assert!(error.contains("99 events make 1 batches of 100"), "{error}");
+        assert!(propose(&Facts { devices: 0, ..facts() }).unwrap_err().to_string().contains("0 devices"));
+    }
+}
