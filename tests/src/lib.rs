@@ -16,8 +16,8 @@ use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{Attention, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
 use tempograph_trainers::{
-    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, ParallelSpec, RunFiles, Stages, StepRecord, Taped, TrainSpec, Trainee,
-    Watch,
+    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages, StepRecord, Taped,
+    TrainSpec, Trainee, Watch,
 };
 use toy::{Toy, ToyModule};
 
@@ -182,6 +182,7 @@ impl Runner<'_> {
             files,
             resume,
             stop: &stop,
+            trace: None,
         };
         fit.run(&mut *(self.maker)(&self.course.dataset), stopper).unwrap()
     }
@@ -221,6 +222,7 @@ pub struct Traces {
 fn timeless(mut report: EpochReport) -> EpochReport {
     (report.train.seconds, report.train.events_per_second, report.val.seconds) = (0.0, 0.0, 0.0);
     report.train.stages = Stages::default();
+    report.train.prefetch = PrefetchReport::default();
     report
 }
 

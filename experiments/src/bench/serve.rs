@@ -85,6 +85,7 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
         files: nowhere,
         resume: false,
         stop: &stop,
+        trace: None,
     };
     let mut trained = trainee(spec, course, Device::Cpu)?;
     fit.train_once(&mut *trained, &mut Unwatched)?;
