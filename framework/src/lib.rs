@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod adjacency;
+mod ahead;
 mod captured;
 mod column;
 mod dataset;
@@ -51,6 +52,7 @@ mod places;
 mod prepare;
 mod present;
 mod queries;
+mod reach;
 mod read_mail;
 mod settings;
 mod slice_model;
@@ -61,6 +63,7 @@ mod synthetic;
 mod tcsr;
 mod view;
 mod view_store;
+mod waves;
 mod weights;
 
 pub use captured::{Captured, captured};
@@ -81,10 +84,12 @@ pub use pairs::{PairFact, Recency};
 pub use parameters::{Parameter, Parameters};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
+pub use reach::Reach;
 pub use settings::{explain_toml, lay_over};
 pub use slice_model::{Answer, SliceModel};
 pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};
+pub use waves::Waves;
 pub use weights::{Path, values, weights, with_weights};

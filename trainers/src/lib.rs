@@ -66,5 +66,4 @@ pub use taped::{Taped, Untaped};
 pub use tcp::over_tcp;
 pub use timetable::timetable;
 pub use trace::{Span, Stage, Timeline, Trace};
-pub use trace::{Stage, Trace};
 pub use trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};

@@ -104,7 +104,8 @@ impl<'a> Connection<'a> {
             let millis = deadline.as_micros().div_ceil(1000).max(1);
             self.request.extend_from_slice(format!("deadline-ms: {millis}\r\n").as_bytes());
         }
-        self.request.extend_from_slice(format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        self.request
+            .extend_from_slice(format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
         match self.exchange() {
             Ok((status, from)) => Ok(Response { status, body: &self.read[from..] }),
             Err(failure) => {

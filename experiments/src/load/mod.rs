@@ -28,7 +28,8 @@ use tally::TallyReport;
 
 /// Put load on a server and measure what its users would see.
 #[derive(Args, Debug, Clone)]
-#[command(after_help = "The load is open: every request has a moment at which it is to be sent, whatever became of those before it, and its
+#[command(
+    after_help = "The load is open: every request has a moment at which it is to be sent, whatever became of those before it, and its
 latency counts from that moment. So a server that stalls is charged for everybody who would have waited (no coordinated omission).
 Goodput is what was answered within --deadline-ms. A request that finds all connections busy until then is counted as not sent.
 
@@ -43,7 +44,8 @@ Examples:
   tempograph load http://127.0.0.1:8080 --data data/wikipedia --rate 2000
   tempograph load 127.0.0.1:8080 --data data/wikipedia --mix ingest=50,score=49,rank=1 --arrivals bursty --seconds 30
   tempograph load 127.0.0.1:8080 --data data/wikipedia --find-saturation --json > load.json
-  tempograph load --policies 100,50 --arrivals bursty      # the scheduler's policies, simulated; no server")]
+  tempograph load --policies 100,50 --arrivals bursty      # the scheduler's policies, simulated; no server"
+)]
 pub struct LoadArgs {
     /// Where the server is: http://HOST:PORT or HOST:PORT.
     #[arg(required_unless_present = "policies")]
@@ -238,7 +240,8 @@ fn mix(text: &str) -> Result<Rates> {
     let mut rates = Rates::default();
     for part in text.split(',') {
         let (kind, weight) = part.split_once('=').with_context(|| format!("--mix: `{part}` is not KIND=WEIGHT, such as score=50"))?;
-        let weight: f64 = weight.trim().parse().ok().filter(|weight| *weight >= 0.0).with_context(|| format!("--mix: `{weight}` is not a weight"))?;
+        let weight: f64 =
+            weight.trim().parse().ok().filter(|weight| *weight >= 0.0).with_context(|| format!("--mix: `{weight}` is not a weight"))?;
         match kind.trim() {
             "ingest" => rates.events = weight,
             "score" => rates.scores = weight,
@@ -345,7 +348,8 @@ fn heading() -> String {
 /// The rows of a phase.
 fn lines(share: f64, report: &PhaseReport) -> Vec<String> {
     let kinds = [("event", &report.events), ("score", &report.scores), ("rank", &report.ranks)];
-    let mut lines: Vec<String> = kinds.iter().filter(|(_, tally)| tally.offered_per_second > 0.0).map(|(kind, tally)| line(share, kind, tally)).collect();
+    let mut lines: Vec<String> =
+        kinds.iter().filter(|(_, tally)| tally.offered_per_second > 0.0).map(|(kind, tally)| line(share, kind, tally)).collect();
     let stale = report.staleness;
     if stale.count > 0 {
         let (p50, p99, p999, max) = (stale.p50_ms, stale.p99_ms, stale.p999_ms, stale.max_ms);
@@ -374,7 +378,9 @@ mod tests {
     #[test]
     fn a_mix_is_by_weight_and_what_it_is_not_is_named() {
         assert_eq!(mix("ingest=1,score=3").unwrap(), Rates { events: 0.25, scores: 0.75, ranks: 0.0 });
-        for (text, expected) in [("ingest", "KIND=WEIGHT"), ("score=x", "not a weight"), ("sing=1", "there is no `sing`"), ("rank=0", "all weights")] {
+        for (text, expected) in
+            [("ingest", "KIND=WEIGHT"), ("score=x", "not a weight"), ("sing=1", "there is no `sing`"), ("rank=0", "all weights")]
+        {
             let error = mix(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }

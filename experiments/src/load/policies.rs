@@ -52,13 +52,23 @@ fn row(policy: &str, load: f64, outcome: &Outcome) -> Value {
 
 /// The rows for people.
 pub(super) fn show(rows: &[Value]) {
-    println!("{:>5}  {:<9} {:>11} {:>8} {:>9} {:>9} {:>9} {:>8} {:>8}", "load", "policy", "goodput/s", "p50 ms", "p99 ms", "p99.9 ms", "late", "refused", "dropped");
+    println!(
+        "{:>5}  {:<9} {:>11} {:>8} {:>9} {:>9} {:>9} {:>8} {:>8}",
+        "load", "policy", "goodput/s", "p50 ms", "p99 ms", "p99.9 ms", "late", "refused", "dropped"
+    );
     for row in rows {
         let number = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
         println!(
             "{:>5.1}  {:<9} {:>11.0} {:>8.2} {:>9.2} {:>9.2} {:>9} {:>8} {:>8}",
-            number("load"), row["policy"].as_str().unwrap_or_default(), number("goodput_per_second"), number("p50_ms"), number("p99_ms"),
-            number("p999_ms"), number("late"), number("refused"), number("dropped")
+            number("load"),
+            row["policy"].as_str().unwrap_or_default(),
+            number("goodput_per_second"),
+            number("p50_ms"),
+            number("p99_ms"),
+            number("p999_ms"),
+            number("late"),
+            number("refused"),
+            number("dropped")
         );
     }
 }

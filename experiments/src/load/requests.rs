@@ -10,7 +10,6 @@ use tempograph_framework::{Draw, Purpose, RandomNumbers};
 use super::http::{Connection, Failure, Response};
 use super::phase::{Noted, PATIENCE, Planned, Running};
 use super::staleness::{Seen, Sent};
-use super::tally::Tally;
 
 /// What happened to a request whose connection was busy until its deadline had passed.
 const UNSENT: &str = "not sent: all connections busy";
