@@ -146,7 +146,7 @@ impl TrainRun<'_> {
         data::resolve(&mut spec, &mut course)?;
         if !self.leads {
             let mut model = trainee(&spec, &course, device)?;
-            self.fit(&spec, &course).run_among(exchange, &mut *model, &mut All(Vec::new()))?;
+            self.fit(&spec, &course, None).run_among(exchange, &mut *model, &mut All(Vec::new()))?;
             return Ok(());
         }
         make_folder(self.files, &spec, self.args)?;
