@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 use serde_json::Number;
 use tempograph_framework::{NodeId, Side, Timestamp};
 
-use super::read::{PAIRS_A_PASS, finite};
+use super::read::finite;
 use super::state::State;
 use super::{Engine, position};
 use crate::request::{Answered, MOST, Place, Position, RankQuery, Ranked, RequestError, probability};
-use crate::workspace::Workspace;
+use crate::workspace::{A_PASS, Workspace};
 
 impl Engine {
     /// The best candidates, best first; of equals the one named first.
@@ -20,27 +20,35 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
     pub fn rank(&self, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
-        self.rank_in_parts(query, PAIRS_A_PASS, &mut |_| ())
+        self.rank_in_chunks(query, A_PASS, &mut |_| ())
     }
 
-    /// As [`rank`](Engine::rank), so many candidates at a time. Between two parts `after` may do something else: it is told the size of
-    /// the part before. The answer is of one position all the same.
-    pub(crate) fn rank_in_parts(
+    /// As [`rank`](Engine::rank), at most so many candidates at a time. In between, `between` may do something else: it is told which share
+    /// is done. The answer is as of one position all the same.
+    ///
+    /// # Errors
+    /// As [`rank`](Engine::rank).
+    pub(crate) fn rank_in_chunks(
         &self,
         query: &RankQuery,
-        part: usize,
-        after: &mut dyn FnMut(usize),
+        chunk: usize,
+        between: &mut dyn FnMut(f64),
     ) -> Result<Answered<Vec<Ranked>>, RequestError> {
-        let mut parts = Parts { size: part.clamp(1, PAIRS_A_PASS), after };
         if query.k == 0 {
             return Err(RequestError::invalid("k", "is 0; it must be at least 1"));
         }
-        self.spaces.with(|space| match self.rank_at_once(space, query, &mut parts)? {
-            Some(answered) => Ok(answered),
-            None => {
-                let _turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
-                self.rank_all(space, query, &mut parts)
-            }
+        self.spaces.with(|space| {
+            space.sight.part = chunk.clamp(1, A_PASS);
+            let ranked = match self.rank_at_once(space, query, between) {
+                Ok(None) => match self.turn.lock() {
+                    Ok(_turn) => self.rank_in_parts(space, query),
+                    Err(_) => Err(RequestError::Broken),
+                },
+                Ok(Some(answered)) => Ok(answered),
+                Err(error) => Err(error),
+            };
+            space.sight.part = A_PASS;
+            ranked
         })
     }
 
@@ -58,7 +66,7 @@ impl Engine {
         &self,
         space: &mut Workspace,
         query: &RankQuery,
-        parts: &mut Parts<'_>,
+        between: &mut dyn FnMut(f64),
     ) -> Result<Option<Answered<Vec<Ranked>>>, RequestError> {
         let (ids, position): (Vec<u64>, Position) = {
             let state = &*self.state()?;
@@ -74,16 +82,16 @@ impl Engine {
                 }
                 None => self.ask_destinations(state, space, 0, src, time),
             };
-            self.look_at_pairs(state, &None, true, parts.size, space);
+            self.look_at_pairs(state, &None, true, space);
             (ids, position(&state.history))
         };
         let mut best = Best::of(query.k);
-        self.take_scores(space, &ids, parts, &mut best)?;
+        self.take_scores(space, &ids, &mut best, between)?;
         Ok(Some(Answered { answer: best.told(), position }))
     }
 
     /// Ranks all destinations, part by part, while nothing happens.
-    fn rank_all(&self, space: &mut Workspace, query: &RankQuery, parts: &mut Parts<'_>) -> Result<Answered<Vec<Ranked>>, RequestError> {
+    fn rank_in_parts(&self, space: &mut Workspace, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
         let mut best = Best::of(query.k);
         let mut done = 0;
         loop {
@@ -91,14 +99,14 @@ impl Engine {
                 let state = &*self.state()?;
                 let (src, time) = self.read_rank(state, space, query)?;
                 let ids = self.ask_destinations(state, space, done, src, time);
-                self.look_at_pairs(state, &None, true, parts.size, space);
+                self.look_at_pairs(state, &None, true, space);
                 (ids, position(&state.history))
             };
             if ids.is_empty() {
                 return Ok(Answered { answer: best.told(), position });
             }
             done += ids.len();
-            self.take_scores(space, &ids, parts, &mut best)?;
+            self.take_scores(space, &ids, &mut best, &mut |_| ())?;
         }
     }
 
@@ -117,21 +125,15 @@ impl Engine {
         part.iter().map(|&node| state.names.own(node)).collect()
     }
 
-    fn take_scores(&self, space: &mut Workspace, ids: &[u64], parts: &mut Parts<'_>, best: &mut Best) -> Result<(), RequestError> {
+    fn take_scores(&self, space: &mut Workspace, ids: &[u64], best: &mut Best, between: &mut dyn FnMut(f64)) -> Result<(), RequestError> {
         let mut scores = std::mem::take(&mut space.scores);
         scores.clear();
-        self.score_shown(space, parts.size, &mut scores, parts.after)?;
+        self.score_in_parts(space, &mut scores, between)?;
         finite(&scores)?;
         best.take(ids, &scores);
         space.scores = scores;
         Ok(())
     }
-}
-
-/// How candidates are taken: so many at a time, and what is done between.
-struct Parts<'a> {
-    size: usize,
-    after: &'a mut dyn FnMut(usize),
 }
 
 /// The `k` best so far, found by selection: what is not among them is never sorted.

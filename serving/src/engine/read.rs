@@ -14,9 +14,6 @@ use crate::model::Pass;
 use crate::request::{Answered, MOST, NewEvent, PairQuery, Place, Position, RequestError};
 use crate::workspace::{Sight, Workspace};
 
-/// Pairs scored in one forward pass: bounds the memory a request takes. A score does not depend on what is scored beside it.
-pub(super) const PAIRS_A_PASS: usize = 4096;
-
 /// Features of the stored events and of those a read brings, where it brings any.
 type ShownFeatures = Option<Arc<dyn Rows>>;
 
@@ -42,10 +39,10 @@ impl Engine {
             let position = {
                 let state = &*self.state()?;
                 let features = self.read_pairs(state, space, queries, during)?;
-                self.look_at_pairs(state, &features, during.is_empty(), PAIRS_A_PASS, space);
+                self.look_at_pairs(state, &features, during.is_empty(), space);
                 position(&state.history)
             };
-            self.score_shown(space, PAIRS_A_PASS, scores, &mut |_| ())?;
+            self.score_shown(space, scores)?;
             finite(scores)?;
             Ok(position)
         })
@@ -77,9 +74,8 @@ impl Engine {
         Ok(features)
     }
 
-    /// Copies what the pairs asked about are shown of the past, in parts of `part` pairs: embeddings, where these are kept and all is asked
-    /// of one moment.
-    pub(super) fn look_at_pairs(&self, state: &State, features: &ShownFeatures, may_be_kept: bool, part: usize, space: &mut Workspace) {
+    /// Copies what the pairs asked about are shown of the past: embeddings, where these are kept and all is asked of one moment.
+    pub(super) fn look_at_pairs(&self, state: &State, features: &ShownFeatures, may_be_kept: bool, space: &mut Workspace) {
         let Workspace { told, asked, sight, embedded, .. } = space;
         let moment = asked.first().map(|&(_, _, time)| time).filter(|&first| asked.iter().all(|&(_, _, time)| time == first));
         *embedded = may_be_kept && self.kept.is_some() && moment.is_some();
@@ -93,7 +89,7 @@ impl Engine {
             self.gather(state, time, sight);
             return self.counts.embeddings(sight.gathered.asked(), sight.gathered.missing());
         }
-        let parts = asked.chunks(part);
+        let parts = asked.chunks(sight.part);
         for (pass, part) in sight.passes(parts.len()).zip(parts) {
             pass.queries.clear();
             part.iter().for_each(|&(src, dst, time)| pass.queries.push_pair(src, dst, time));
@@ -101,31 +97,32 @@ impl Engine {
         }
     }
 
-    /// Adds the scores of what was looked at, in parts of `part` pairs, to `scores`; `after` each part but the last it is said how many pairs
-    /// were in it.
-    pub(super) fn score_shown(
+    /// Adds the scores of what was looked at to `scores`.
+    pub(super) fn score_shown(&self, space: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
+        self.score_in_parts(space, scores, &mut |_| ())
+    }
+
+    /// As [`score_shown`](Engine::score_shown). Between two passes, `between` is told which share of them is done.
+    pub(super) fn score_in_parts(
         &self,
         space: &mut Workspace,
-        part: usize,
         scores: &mut Vec<f32>,
-        after: &mut dyn FnMut(usize),
+        between: &mut dyn FnMut(f64),
     ) -> Result<(), RequestError> {
         let Workspace { asked, sight, embedded, .. } = space;
         if *embedded {
-            self.embed_missing(sight)?;
+            self.embed_in_parts(sight, between)?;
             let Sight { gathered, pass, .. } = sight;
             self.model.score_embedded(gathered.rows(), &gathered.pairs, pass);
             scores.extend_from_slice(pass.scores());
             return Ok(());
         }
-        let parts = asked.chunks(part);
-        let last = parts.len().saturating_sub(1);
-        for (i, (pairs, pass)) in parts.zip(std::iter::once(&mut sight.pass).chain(&mut sight.more)).enumerate() {
+        for (_, pass) in asked.chunks(sight.part).zip(std::iter::once(&mut sight.pass).chain(&mut sight.more)) {
             self.model.forward(pass);
             self.keep_memories(pass)?;
             scores.extend_from_slice(pass.scores());
-            if i < last {
-                after(pairs.len());
+            if scores.len() < asked.len() {
+                between(scores.len() as f64 / asked.len() as f64);
             }
         }
         // What a rare large request took is not kept.
