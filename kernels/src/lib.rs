@@ -30,7 +30,7 @@ mod adam;
 mod autodiff;
 pub mod cpu;
 #[cfg(feature = "cube")]
-mod cube;
+pub mod cube;
 mod dropout;
 mod flex;
 #[cfg(feature = "cuda")]
@@ -48,11 +48,6 @@ mod rows;
 pub mod tensor;
 
 pub use adam::AdamStep;
-#[cfg(feature = "cube")]
-pub use cube::{
-    DeviceEvents, DeviceHistory, DeviceOps, DevicePast, DeviceRoots, DeviceRules, DeviceScores, HostMail, HostPast, allow_tf32,
-    device_attention, device_memory_update, device_roots, launches,
-};
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
 pub use gpu::{gpu_bytes, gpus};

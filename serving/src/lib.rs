@@ -42,30 +42,57 @@
 //! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+mod auth;
 mod engine;
+mod entry;
 mod export;
 mod features;
+mod grpc;
 mod http;
 mod incoming;
+mod limits;
+mod listen;
 mod log;
 mod manifest;
 mod metrics;
 mod model;
 mod names;
+mod oip;
 mod open;
+#[cfg(feature = "otel")]
+mod otel;
+pub mod proto;
+mod refused;
 mod request;
+mod routes;
+mod schedule;
 mod serve;
+mod server;
 mod service;
+mod snapshots;
+mod spec;
+mod steer;
+mod tls;
+mod trace;
 mod workspace;
 
-pub use engine::{Engine, Past};
+pub use auth::{AuthSpec, Role, TokenSpec};
+pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
-pub use log::{Act, Entry, Log, LogError, LogKind, LogSpec, MemoryLog};
+pub use limits::LimitsSpec;
+pub use listen::ListenSpec;
+pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use schedule::{
+    Answer, Arrival, Arrivals, Body, Fate, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec, Terms, simulate,
+};
 pub use serve::{ServeError, run, serve};
 pub use service::{
     Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
-    SnapshotSpec, Status, Ticket,
+    Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
+pub use spec::{SERVE_TEMPLATE, ServeSpec};
+pub use tls::TlsSpec;
+pub use trace::{LogFormat, LoggingSpec, TracesSpec};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
     Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler, Split, Store, Table, TimeUnit,
-    Timestamp, values,
+    Timestamp, values, weights, with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
@@ -63,7 +63,17 @@ pub fn course(set: Dataset) -> Course {
 /// A fresh model for a dataset.
 pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> Tgn<CpuTape> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    Tgn::new(spec, widths, seed, &Default::default())
+    tuned_model(Tgn::new(spec, widths, seed, &Default::default()))
+}
+
+/// Fine-tuning of static memory begins at zero: gives it numbers that show.
+fn tuned_model(model: Tgn<CpuTape>) -> Tgn<CpuTape> {
+    let (mut store, name) = (weights::<CpuTape, _>(&model), "static_memory.correction");
+    if store.names().any(|known| known == name) {
+        let (shape, zeros) = store.take::<f32>(name).unwrap();
+        store.put(name, shape, (0..zeros.len()).map(|i| (i as f32).sin()).collect());
+    }
+    with_weights(model, store).unwrap()
 }
 
 /// Makes a fresh model for a dataset, the same each time.

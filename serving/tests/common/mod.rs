@@ -1,6 +1,8 @@
 //! A small TGN that has seen part of a generated stream, a server in the test's own process, and a client.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod service;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
@@ -10,11 +12,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values};
+use tempograph_framework::{
+    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values, weights, with_weights,
+};
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
-use tempograph_serving::{Engine, Export, NewEvent, PairQuery, run};
+use tempograph_serving::{Engine, Export, NewEvent, PairQuery, ServeError, ServeSpec, Service, run};
 
 pub const EVENTS: usize = 420;
 pub const SEEN: usize = 300;
@@ -40,10 +44,12 @@ impl World {
 
     pub fn of(spec: &TgnSpec, set: Dataset) -> World {
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
+        let model = tuned(Tgn::<Cpu>::new(spec, widths, 5, &Default::default()));
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
         let static_memory = spec.static_memory.on().map(|part| {
-            let values = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos()).collect();
+            // one row more than there are nodes: that of a node nobody knew
+            let known = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos());
+            let values = known.chain(std::iter::repeat_n(0.0, part.width)).collect();
             Arc::new(Table::new(values, part.width).unwrap()) as Arc<dyn Rows>
         });
         let features = Features { edges: set.log.features().cloned(), nodes, static_memory };
@@ -122,6 +128,16 @@ impl World {
     }
 }
 
+/// Fine-tuning begins at zero: gives it numbers that show.
+fn tuned(model: Tgn<Cpu>) -> Tgn<Cpu> {
+    let (mut store, name) = (weights::<Cpu, _>(&model), "static_memory.correction");
+    if store.names().any(|known| known == name) {
+        let (shape, zeros) = store.take::<f32>(name).unwrap();
+        store.put(name, shape, (0..zeros.len()).map(|i| (i as f32).sin()).collect());
+    }
+    with_weights(model, store).unwrap()
+}
+
 fn view(history: &History, queries: &Queries, batch: &Batch<'_>) -> View {
     history.view(queries, Some(batch), Draw::new(0).of(Purpose::Sampling))
 }
@@ -140,27 +156,38 @@ pub fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 /// A server in this process, stopped when dropped.
 pub struct Running {
     pub address: SocketAddr,
-    pub engine: Arc<Engine>,
+    pub service: Arc<Service>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
-    thread: Option<JoinHandle<std::io::Result<()>>>,
+    thread: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl Running {
-    pub fn start(engine: Engine) -> Running {
-        let engine = Arc::new(engine);
+    /// Serves what the world exports, with nothing on the disk.
+    pub fn start(world: &World) -> Running {
+        Running::with(world, &ServeSpec::default())
+    }
+
+    pub fn with(world: &World, spec: &ServeSpec) -> Running {
+        world.export().write(&world.folder()).unwrap();
+        let service = service::open(&world.folder(), &service::in_memory());
+        Running::of(service, spec)
+    }
+
+    /// Serves a service as `spec` says, but for its address.
+    pub fn of(service: Arc<Service>, spec: &ServeSpec) -> Running {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let served = engine.clone();
+        let (served, spec) = (service.clone(), spec.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                run(listener, served, async { stopped.await.unwrap_or_default() }).await
+                run(vec![listener], served, &spec, async { stopped.await.unwrap_or_default() }).await
             })
         });
-        Running { address, engine, stop: Some(stop), thread: Some(thread) }
+        Running { address, service, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Asks it to stop, without waiting.
@@ -169,7 +196,7 @@ impl Running {
     }
 
     /// Waits until it has stopped.
-    pub fn wait(&mut self) -> std::io::Result<()> {
+    pub fn wait(&mut self) -> Result<(), ServeError> {
         self.thread.take().unwrap().join().unwrap()
     }
 
