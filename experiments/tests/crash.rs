@@ -34,7 +34,7 @@ impl World {
         let spec = TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, ..TgnSpec::default() };
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
         let model = Tgn::<Cpu>::new(&spec, widths, 5, &Default::default());
-        let features = Features { edges: set.log.features().cloned(), nodes: None };
+        let features = Features { edges: set.log.features().cloned(), ..Features::default() };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
         let world = World { folder: tempfile::tempdir().unwrap(), events: told(&set) };
         Export { model: &model, history: &history, dataset: &set, widths, batch: 50, replace: false }.write(&world.artifact()).unwrap();
