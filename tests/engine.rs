@@ -337,3 +337,34 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
         assert_eq!(ask(&engine, 3, 3000), ask(&opened, 3, 3000));
     }
 }
+
+/// Memory of this process in bytes, where the system tells.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    line.unwrap_or(0) << 10
+}
+
+/// `NODES=10000000 WIDTH=32 cargo test --release -p tempograph-tests --test engine -- --ignored --nocapture memory_of_many_nodes`
+#[test]
+#[ignore = "measures, for minutes"]
+fn memory_of_many_nodes_that_all_have_met_somebody() {
+    let set = |name: &str, default: usize| std::env::var(name).map_or(default, |value| value.parse().unwrap());
+    let (nodes, width) = (set("NODES", 1_000_000), set("WIDTH", 100));
+    let spec = TgnSpec { memory: width, time: width, width, heads: 2, ..TgnSpec::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("artifact");
+    artifact_of(&spec, FeatureWidths::default(), &at);
+    let engine = Engine::open(&at).unwrap();
+    let before = resident();
+    let begun = std::time::Instant::now();
+    let tell = |i: u64| NewEvent { id: None, src: 100 + i, dst: 100 + i, time: (1000 + i).into(), label: 0.0, features: None };
+    for first in (0..nodes as u64 / 2).step_by(4096) {
+        let events: Vec<NewEvent> = (first..(first + 4096).min(nodes as u64 / 2)).map(tell).collect();
+        engine.observe(&events, Granularity::Event).unwrap();
+    }
+    let (seconds, taken, held) = (begun.elapsed().as_secs_f64(), resident() - before, engine.nodes());
+    let first = engine.score(&[PairQuery { src: 100, dst: 100, time: None }], &[]).unwrap();
+    println!("{held} nodes of width {width}: {} MB more, {} bytes a node; told in {seconds:.0} s", taken >> 20, taken / held);
+    assert!(first.answer[0].is_finite() && held >= nodes);
+}
