@@ -76,7 +76,6 @@ mod workspace;
 
 pub use auth::{AuthSpec, Role, TokenSpec};
 pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
-pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
 pub use limits::LimitsSpec;
