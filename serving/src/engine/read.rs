@@ -7,15 +7,12 @@ use tempograph_framework::{Lookup, Pair, Side, Table};
 use tempograph_kernels::Rows;
 
 use super::state::State;
-use super::{Engine, position, sampling};
+use super::{Engine, Part, position, sampling};
 use crate::features::Shown;
 use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::request::{Answered, MOST, NewEvent, PairQuery, Place, Position, RequestError};
 use crate::workspace::{Sight, Workspace};
-
-/// Pairs scored in one forward pass: bounds the memory a request takes. A score does not depend on what is scored beside it.
-const PAIRS_A_PASS: usize = 4096;
 
 /// Features of the stored events and of those a read brings, where it brings any.
 type ShownFeatures = Option<Arc<dyn Rows>>;
@@ -86,13 +83,13 @@ impl Engine {
             let gathered = &mut sight.gathered;
             gathered.clear();
             for &(src, dst, _) in &*asked {
-                let pair = Pair { src: gathered.root(src), dst: gathered.root(dst) };
+                let pair = Pair { src: gathered.ask(src, Part::Source), dst: gathered.ask(dst, Part::Destination) };
                 gathered.pairs.push(pair);
             }
             self.gather(state, time, sight);
             return self.counts.embeddings(sight.gathered.asked(), sight.gathered.missing());
         }
-        let parts = asked.chunks(PAIRS_A_PASS);
+        let parts = asked.chunks(sight.part);
         for (pass, part) in sight.passes(parts.len()).zip(parts) {
             pass.queries.clear();
             part.iter().for_each(|&(src, dst, time)| pass.queries.push_pair(src, dst, time));
@@ -102,18 +99,31 @@ impl Engine {
 
     /// Adds the scores of what was looked at to `scores`.
     pub(super) fn score_shown(&self, space: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
+        self.score_in_parts(space, scores, &mut |_| ())
+    }
+
+    /// As [`score_shown`](Engine::score_shown). Between two passes, `between` is told which share of them is done.
+    pub(super) fn score_in_parts(
+        &self,
+        space: &mut Workspace,
+        scores: &mut Vec<f32>,
+        between: &mut dyn FnMut(f64),
+    ) -> Result<(), RequestError> {
         let Workspace { asked, sight, embedded, .. } = space;
         if *embedded {
-            self.embed_missing(sight)?;
+            self.embed_in_parts(sight, between)?;
             let Sight { gathered, pass, .. } = sight;
-            self.model.score_embedded(gathered.rows(), &gathered.pairs, pass);
+            self.model.score_ends(gathered.rows(), &gathered.pairs, pass);
             scores.extend_from_slice(pass.scores());
             return Ok(());
         }
-        for (_, pass) in asked.chunks(PAIRS_A_PASS).zip(std::iter::once(&mut sight.pass).chain(&mut sight.more)) {
+        for (_, pass) in asked.chunks(sight.part).zip(std::iter::once(&mut sight.pass).chain(&mut sight.more)) {
             self.model.forward(pass);
             self.keep_memories(pass)?;
             scores.extend_from_slice(pass.scores());
+            if scores.len() < asked.len() {
+                between(scores.len() as f64 / asked.len() as f64);
+            }
         }
         // What a rare large request took is not kept.
         sight.more.clear();
@@ -134,7 +144,7 @@ impl Engine {
                 let time = state.read_time(&self.manifest, time, told, Place::field("time"))?;
                 if self.kept.is_some() {
                     sight.gathered.clear();
-                    sight.gathered.root(node);
+                    sight.gathered.ask(node, Part::Whole);
                     self.gather(state, time, sight);
                     self.counts.embeddings(1, sight.gathered.missing());
                 } else {
@@ -146,7 +156,7 @@ impl Engine {
             };
             let answer = if self.kept.is_some() {
                 self.embed_missing(sight)?;
-                sight.gathered.rows().to_vec()
+                sight.gathered.rows().row(0).to_vec()
             } else {
                 self.model.forward(&mut sight.pass);
                 self.keep_memories(&sight.pass)?;
