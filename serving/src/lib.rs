@@ -75,7 +75,6 @@ mod trace;
 mod workspace;
 
 pub use auth::{AuthSpec, Role, TokenSpec};
-pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
