@@ -199,7 +199,7 @@ impl Shared {
         let engine = self.service.engine();
         match read {
             Read::Score { queries, during } => {
-                let size = Size { items: queries.len(), neighbours: engine.neighbours(queries) };
+                let size = Size { items: queries.len(), neighbours: engine.stored_neighbours(queries) };
                 (if during.is_empty() { Kind::Score } else { Kind::ScoreShown }, size)
             }
             Read::Rank(query) => (Kind::Rank, Size::of(query.candidates.as_ref().map_or_else(|| engine.destinations(), Vec::len))),
