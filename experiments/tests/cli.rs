@@ -394,3 +394,15 @@ fn every_command_teaches_by_example() {
         assert!(help.contains(&format!("tempograph {command}")) && help.contains("Example"), "{command}: {help}");
     }
 }
+
+#[test]
+fn a_servers_spec_is_written_with_every_key_and_refused_with_the_nearest_one() {
+    let place = Place::new();
+    assert!(place.succeeds(&["new", "--serve", "serve.toml"]).contains("tempograph serve ARTIFACT --spec serve.toml"));
+    assert!(fs::read_to_string(place.path("serve.toml")).unwrap().contains("[limits]"));
+    // The spec comes first: what is wrong with it is said before an artifact is looked for.
+    let said = place.fails(&["serve", "nothing", "--spec", "serve.toml", "--set", "limits.conections=3"]);
+    assert!(said.contains("in the spec serve.toml") && said.contains("did you mean `connections`?"), "{said}");
+    let said = place.fails(&["serve", "nothing", "--spec", "serve.toml", "--listen", "127.0.0.1:0"]);
+    assert!(said.contains("nothing"), "{said}");
+}

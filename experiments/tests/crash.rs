@@ -48,7 +48,7 @@ impl World {
     /// What is saved of a run of `seen` events that nothing happened to.
     fn undisturbed(&self, seen: usize) -> BTreeMap<String, String> {
         let engine = Engine::open(&self.artifact()).unwrap();
-        self.events[..seen].chunks(1000).for_each(|events| drop(engine.observe(events, Granularity::Event).unwrap()));
+        self.events[..seen].chunks(1000).for_each(|events| _ = engine.observe(events, Granularity::Event).unwrap());
         let manifest = engine.save(&self.folder.path().join("undisturbed")).unwrap();
         manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
     }

@@ -32,6 +32,7 @@ mod dataset;
 mod draw;
 mod events;
 mod facts;
+mod forget;
 mod graph;
 mod history;
 #[cfg(test)]
@@ -57,6 +58,7 @@ mod queries;
 mod reach;
 mod read_mail;
 mod resident;
+mod retract;
 mod settings;
 mod slice_model;
 mod snapshot;

@@ -68,7 +68,6 @@ impl Memories {
             MailView::Last(plan) => Arc::get_mut(plan),
             MailView::Many(_) => None,
         };
-        // Memories that are kept ahead come and go otherwise than mail does.
         let Some(plan) = plan.filter(|_| self.ahead.is_none()) else { return self.read_into(view) };
         for [row, m] in view.work.pending.late.drain(..).map(|late| late.map(|at| at as usize)) {
             let node = view.nodes[row];
@@ -82,11 +81,13 @@ impl Memories {
     }
 
     fn read(&self, pending: Option<&Batch<'_>>, view: &mut View) {
-        let later = &mut view.work.pending;
-        later.refill(pending, self.nodes());
-        match (self.mailbox.rule().combine, &mut view.mail) {
+        let (combine, later) = (self.mailbox.rule().combine, &mut view.work.pending);
+        // How many mails a node will have is not known, and memories that are kept ahead come and go: all will be read again.
+        let again = pending.is_some() && (combine == Combine::Mean || self.ahead.is_some());
+        later.refill(pending.filter(|_| !again), self.nodes());
+        match (combine, &mut view.mail) {
             (Combine::Last, MailView::Last(plan)) => self.read_last(&view.nodes, view.edge_features.as_ref(), later, writable(plan)),
-            (Combine::Mean, MailView::Many(mails)) => self.read_many(&view.nodes, later, writable(mails)),
+            (Combine::Mean, MailView::Many(mails)) => self.read_many(&view.nodes, writable(mails)),
             (combine, other) => {
                 *other = match combine {
                     Combine::Last => MailView::Last(Arc::default()),
@@ -95,6 +96,7 @@ impl Memories {
                 return self.read(pending, view);
             }
         }
+        later.late.extend(again.then_some([0, 0]));
         view.memory_version = self.version;
     }
 
@@ -106,10 +108,10 @@ impl Memories {
         plan.empty.clear();
         plan.event.clear();
         plan.dt.clear();
-        let unread = |node| self.reads(node) && self.read_ahead(node).is_none();
         for (row, &node) in nodes.iter().enumerate() {
             // A node that is about to be written will have mail, whether it has any now or not.
-            if !unread(node) && (self.width == 0 || !pending.has(node)) {
+            let unread = self.reads(node) && self.read_ahead(node).is_none();
+            if !unread && (self.width == 0 || !pending.has(node)) {
                 continue;
             }
             let mail = self.mailbox.waiting(node).last();
@@ -138,9 +140,7 @@ impl Memories {
         }
     }
 
-    fn read_many(&self, nodes: &[NodeId], pending: &mut Pending, mails: &mut ManyMails) {
-        // How many mails a node will have is not known: all is read again.
-        pending.late.extend((!pending.nodes.is_empty()).then_some([0, 0]));
+    fn read_many(&self, nodes: &[NodeId], mails: &mut ManyMails) {
         self.read_rows(nodes, &mut mails.memory);
         mails.unique = nodes.len();
         mails.rows.clear();

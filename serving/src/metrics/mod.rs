@@ -3,7 +3,7 @@
 mod histogram;
 mod taken;
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::routes::ROUTES;
 use crate::service::Ack;
 
 /// Statuses that are counted by themselves; any other is 500.
-const STATUSES: [u16; 17] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 501, 503, 504, 101];
+const STATUSES: [u16; 16] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 501, 503, 504];
 /// gRPC's codes by number.
 const CODES: [&str; 17] = [
     "OK",
@@ -54,6 +54,12 @@ impl Ended {
 
     fn label(slot: usize) -> String {
         STATUSES.get(slot).map_or_else(|| CODES[slot - STATUSES.len()].to_string(), u16::to_string)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Ended::label(self.slot()))
     }
 }
 
@@ -206,7 +212,7 @@ pub(crate) fn counter(out: &mut String, name: &str, help: &str, value: u64) {
 }
 
 /// A gauge and its only sample.
-pub(crate) fn gauge(out: &mut String, name: &str, help: &str, value: impl std::fmt::Display) {
+pub(crate) fn gauge(out: &mut String, name: &str, help: &str, value: impl fmt::Display) {
     header(out, name, "gauge", help);
     line(out, format_args!("tempograph_{name} {value}"));
 }
@@ -215,7 +221,7 @@ pub(crate) fn header(out: &mut String, name: &str, kind: &str, help: &str) {
     line(out, format_args!("# HELP tempograph_{name} {help}\n# TYPE tempograph_{name} {kind}"));
 }
 
-pub(crate) fn line(out: &mut String, line: std::fmt::Arguments<'_>) {
+pub(crate) fn line(out: &mut String, line: fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{line}");
 }

@@ -1,11 +1,9 @@
 //! The typed API over gRPC: the same answers and the same refusals as over HTTP.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
 use std::time::Duration;
 
-use common::grpc::Grpc;
-use common::{EVENTS, Running, SEEN, World, small};
+use crate::common::grpc::Grpc;
+use crate::common::{EVENTS, Running, SEEN, World, small};
 use serde_json::json;
 use tempograph_serving::NewEvent;
 use tempograph_serving::proto::tempograph::{
@@ -142,7 +140,7 @@ fn a_stream_has_a_receipt_for_each_of_its_requests_in_order() {
 }
 
 async fn collect(
-    mut events: tempograph_serving::proto::tempograph::events_client::EventsClient<common::grpc::Served>,
+    mut events: tempograph_serving::proto::tempograph::events_client::EventsClient<crate::common::grpc::Served>,
     requests: Vec<EventsRequest>,
 ) -> Result<tonic::Response<Vec<Receipt>>, tonic::Status> {
     let mut stream = events.stream(tokio_stream::iter(requests)).await?.into_inner();

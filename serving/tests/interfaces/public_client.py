@@ -3,7 +3,7 @@
     pip install "tritonclient[http,grpc]"
     python public_client.py 127.0.0.1:8080
 
-Prints the scores by the way they came. `cargo test --test oip` runs this where it can.
+Prints the scores by the way they came. `cargo test --test interfaces` runs this where it can.
 """
 
 import json

@@ -1,9 +1,7 @@
 //! Who may do what, over HTTP and gRPC alike.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
-use common::grpc::Grpc;
-use common::{Running, SEEN, World, small};
+use crate::common::grpc::Grpc;
+use crate::common::{Running, SEEN, World, small};
 use serde_json::json;
 use tempograph_serving::proto::tempograph::{DrainRequest, EventsRequest, ModelRequest};
 use tempograph_serving::{Role, ServeSpec, TokenSpec};

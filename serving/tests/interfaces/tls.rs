@@ -1,6 +1,4 @@
 //! Encrypted connections, with certificates made here and now.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Running, World, small};
+use crate::common::{Running, World, small};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempograph_serving::ServeSpec;
 use tokio_rustls::rustls::crypto::ring;
@@ -57,7 +55,7 @@ fn ask(address: SocketAddr, authority: &Authority, own: Option<&Path>) -> std::i
     let mut connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
     let mut socket = TcpStream::connect(address)?;
     let mut stream = Stream::new(&mut connection, &mut socket);
-    stream.write_all(common::request("GET", "/health/live", "").as_bytes())?;
+    stream.write_all(crate::common::request("GET", "/health/live", "").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
@@ -73,7 +71,7 @@ fn a_server_with_a_certificate_speaks_tls_and_nothing_else() {
     assert!(ask(server.address, &known, None).unwrap().starts_with("HTTP/1.1 200"));
     assert!(ask(server.address, &stranger, None).unwrap_err().to_string().contains("UnknownIssuer"));
     let mut plain = TcpStream::connect(server.address).unwrap();
-    plain.write_all(common::request("GET", "/health/live", "").as_bytes()).unwrap();
+    plain.write_all(crate::common::request("GET", "/health/live", "").as_bytes()).unwrap();
     let mut answer = Vec::new();
     plain.read_to_end(&mut answer).unwrap_or_default();
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP"));

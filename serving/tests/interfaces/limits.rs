@@ -1,12 +1,10 @@
 //! Bounds on what a client may ask, how it asks, and how long it waits.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{Running, SEEN, World, small};
+use crate::common::{Running, SEEN, World, small};
 use serde_json::json;
 use tempograph_serving::ServeSpec;
 
@@ -35,7 +33,7 @@ fn lists_and_bodies_are_bounded_by_the_spec() {
     let mut stream = TcpStream::connect(server.address).unwrap();
     let head = "POST /v1/score HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}fa0\r\n{}\r\n0\r\n\r\n", " ".repeat(4000)).as_bytes()).unwrap();
-    let (status, answer) = common::response(&mut stream);
+    let (status, answer) = crate::common::response(&mut stream);
     assert_eq!(status, 413, "{answer}");
 }
 
@@ -55,7 +53,7 @@ fn slow_heads_and_bodies_are_not_waited_for() {
     }
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.write_all(b"POST /v1/score HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{").unwrap();
-    let (status, answer) = common::response(&mut stream);
+    let (status, answer) = crate::common::response(&mut stream);
     assert_eq!(status, 408, "{answer}");
     assert!(answer.contains("the body did not arrive within 300 ms"), "{answer}");
 }
@@ -74,7 +72,8 @@ fn more_connections_than_the_spec_allows_are_closed_at_once() {
     let answered = || {
         let mut stream = TcpStream::connect(server.address).unwrap();
         let mut answer = String::new();
-        let asked = stream.write_all(common::request("GET", "/metrics", "").as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
+        let asked =
+            stream.write_all(crate::common::request("GET", "/metrics", "").as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
         asked.is_ok() && answer.contains("tempograph_connections_refused_total")
     };
     while !answered() {

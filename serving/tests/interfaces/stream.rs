@@ -1,12 +1,10 @@
 //! A stream of events over HTTP: one JSON object a line.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{EVENTS, Running, SEEN, World, small};
+use crate::common::{EVENTS, Running, SEEN, World, small};
 use serde_json::{Value, json};
 use tempograph_serving::{NewEvent, ServeSpec};
 
@@ -53,7 +51,7 @@ fn chunked(server: &Running, path: &str, body: &[u8], piece: usize) -> (u16, Val
     }
     bytes.extend_from_slice(b"0\r\n\r\n");
     stream.write_all(&bytes).unwrap();
-    let (status, answer) = common::response(&mut stream);
+    let (status, answer) = crate::common::response(&mut stream);
     (status, serde_json::from_str(&answer).unwrap())
 }
 
@@ -122,7 +120,7 @@ fn a_stream_that_pauses_is_not_held_back_and_one_that_stalls_is_ended() {
         assert!(begun.elapsed() < Duration::from_secs(10), "the event waits for more");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let (status, answer) = common::response(&mut stream);
+    let (status, answer) = crate::common::response(&mut stream);
     assert_eq!(status, 408, "{answer}");
     assert!(answer.contains("nothing came for 400 ms") && answer.contains("\"accepted\":1"), "{answer}");
 }
@@ -137,7 +135,7 @@ fn a_stream_ends_when_the_server_stops() {
     stream.write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
     server.get("/health/live");
     server.ask_to_stop();
-    let (status, answer) = common::response(&mut stream);
+    let (status, answer) = crate::common::response(&mut stream);
     assert_eq!(status, 503, "{answer}");
     assert!(answer.contains("the server is stopping") && answer.contains("\"accepted\":1"), "{answer}");
     server.wait().unwrap();

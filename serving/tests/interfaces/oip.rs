@@ -1,11 +1,9 @@
 //! The Open Inference Protocol, spoken as its clients speak it: JSON, JSON with bytes behind it, and gRPC.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
 use std::process::Command;
 
-use common::grpc::Grpc;
-use common::{Running, World, small};
+use crate::common::grpc::Grpc;
+use crate::common::{Running, World, small};
 use serde_json::{Value, json};
 use tempograph_serving::PairQuery;
 use tempograph_serving::proto::open_inference::infer_parameter::ParameterChoice;
@@ -69,7 +67,7 @@ fn tensors_in_json_give_the_scores_of_the_typed_api() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!((&answer["id"], &answer["model_name"]), (&json!("seven"), &json!("score")));
     assert_eq!(output(&answer, "score")["data"], json!(scores(&server)));
-    assert_eq!(output(&answer, "log_seq")["data"], json!([common::SEEN]));
+    assert_eq!(output(&answer, "log_seq")["data"], json!([crate::common::SEEN]));
     // The time that was left out, said; nested as a shape of two axes.
     let time = [newest + 1; 3];
     let nested = json!({ "name": "time", "datatype": "FP64", "shape": [3, 1], "data": time.map(|time| [time]) });
@@ -109,7 +107,7 @@ fn tensors_in_bytes_behind_the_json_are_read_and_written() {
     let (json, behind) = answer.split_at(length.parse().unwrap());
     let json: Value = serde_json::from_slice(json).unwrap();
     assert_eq!(output(&json, "score")["parameters"]["binary_data_size"], 12);
-    assert_eq!(output(&json, "log_seq")["data"], json!([common::SEEN]));
+    assert_eq!(output(&json, "log_seq")["data"], json!([crate::common::SEEN]));
     let found: Vec<f32> = behind.chunks(4).map(|chunk| f32::from_le_bytes(chunk.try_into().unwrap())).collect();
     assert_eq!(found, scores(&server));
 }
@@ -200,7 +198,7 @@ fn a_public_client_is_answered() {
     }
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/public_client.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interfaces/public_client.py");
     let asked = Command::new(&python).args([script, &server.address.to_string()]).output().unwrap();
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     let told: Value = serde_json::from_slice(&asked.stdout).unwrap();

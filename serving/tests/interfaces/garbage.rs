@@ -1,13 +1,11 @@
 //! Whatever is sent, the server answers, blames the sender, and is as it was.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Running, World, small};
+use crate::common::{Running, World, small};
 use proptest::prelude::*;
 use prost::Message;
 use tempograph_serving::ServeSpec;
@@ -76,9 +74,10 @@ enum Edit {
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
-    let odd = ["-1", "1e400", "18446744073709551616", "null", "[[[[", "\"", "{}", "9223372036854775807", "\u{0}", "\n", "NaN"];
+    const ODD: [&str; 11] =
+        ["-1", "1e400", "18446744073709551616", "null", "[[[[", "\"", "{}", "9223372036854775807", "\u{0}", "\n", "NaN"];
     let put =
-        prop_oneof![prop::sample::select(&odd[..]).prop_map(|text| text.as_bytes().to_vec()), prop::collection::vec(any::<u8>(), 1..6)];
+        prop_oneof![prop::sample::select(&ODD[..]).prop_map(|text| text.as_bytes().to_vec()), prop::collection::vec(any::<u8>(), 1..6)];
     prop_oneof![
         (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
         (any::<prop::sample::Index>(), 1..9_usize).prop_map(|(at, count)| Edit::Cut(at, count)),

@@ -1,8 +1,6 @@
 //! The document at `/openapi.json` is about the routes there are, and what it shows as examples is answered as it says.
-#![allow(clippy::unwrap_used, reason = "tests")]
-mod common;
 
-use common::{Running, World, small};
+use crate::common::{Running, World, small};
 use serde_json::{Map, Value};
 
 fn document(server: &Running) -> Value {
