@@ -378,7 +378,8 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
     assert_eq!(number(&plan(&["--keep", "0"]), "/parallel/minibatch"), 4.0);
     assert_eq!(number(&plan(&["--keep", "1"]), "/parallel/minibatch"), 1.0);
 
-    let said = place.succeeds(&["plan", "tiny.toml", "--devices", "4"]);
+    let said = place.succeeds(&["plan", "tiny.toml", "--devices", "4", "--timetable"]);
+    assert!(said.contains("|0.0*") && said.contains("history 0, lane 0"), "{said}");
     assert!(said.contains("captured events") && said.contains("[parallel]\nminibatch = "), "{said}");
     let said = place.fails(&["plan", "tiny.toml", "--devices", "0"]);
     assert!(said.contains("0 devices"), "{said}");

@@ -56,6 +56,7 @@ mod model;
 mod names;
 mod oip;
 mod open;
+mod page;
 #[cfg(feature = "otel")]
 mod otel;
 mod prompt;
@@ -75,7 +76,7 @@ mod trace;
 mod workspace;
 
 pub use auth::{AuthSpec, Role, TokenSpec};
-pub use engine::{Engine, Past};
+pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
 pub use limits::LimitsSpec;

@@ -7,7 +7,7 @@ use crate::request::PairQuery;
 
 impl Engine {
     /// Neighbours that the ends of pairs have, as many as are looked at; ends that are not known have none.
-    pub(crate) fn neighbours(&self, queries: &[PairQuery]) -> usize {
+    pub(crate) fn neighbours_of(&self, queries: &[PairQuery]) -> usize {
         let Ok(state) = self.state() else { return 0 };
         let most = state.history.needs().neighbours as u64;
         let of = |side, id| state.names.find(side, id).map_or(0, |node| state.history.degree(node).min(most));

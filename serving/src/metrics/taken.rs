@@ -42,7 +42,7 @@ mod tests {
         let (taken, start) = (Taken::default(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(taken.staleness(at(0), 0), Duration::ZERO);
-        [(10, 5), (20, 9), (25, 7), (30, 12)].map(|(millis, seq)| taken.note(at(millis), seq));
+        [(10, 5), (20, 9), (25, 7), (30, 12)].into_iter().for_each(|(millis, seq)| taken.note(at(millis), seq));
         for (seen, millis) in [(0, 90), (4, 90), (5, 80), (8, 80), (9, 70), (12, 0), (99, 0)] {
             assert_eq!(taken.staleness(at(100), seen), Duration::from_millis(millis), "{seen}");
         }

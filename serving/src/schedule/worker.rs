@@ -40,7 +40,7 @@ impl Shared {
             }
             state = match turn {
                 Turn::Run(batch) => {
-                    state.queue.begins(now, worker, batch.kind, batch.size, batch.deadline);
+                    state.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
                     return Some(batch);
                 }
                 Turn::Wait(until) => {
@@ -106,6 +106,7 @@ impl Shared {
         let body = match &job.read.read {
             Read::Score { queries, during } => engine.score(queries, during).map(|told| told.map(Body::Scores)),
             Read::Embedding { node, side, time } => engine.embedding(*node, *side, time.as_ref()).map(|told| told.map(Body::Embedding)),
+            Read::Explain(query) => engine.explain(query).map(|told| told.map(Body::Explained)),
             Read::Rank(query) => self.rank(worker, engine, query, &job).map(|told| told.map(Body::Ranked)),
         };
         if body.is_ok() && !job.kind.yields() {
@@ -123,20 +124,21 @@ impl Shared {
         query: &RankQuery,
         job: &Job<Pending>,
     ) -> Result<Answered<Vec<crate::Ranked>>, RequestError> {
-        let (mut begun, mut left) = (Instant::now(), job.size.items);
-        let answered = engine.rank_in_parts(query, self.spec.chunk, &mut |done| {
-            self.learn_chunk(job, done, begun.elapsed());
-            left = left.saturating_sub(done);
+        let (mut begun, mut took) = (Instant::now(), Duration::ZERO);
+        let answered = engine.rank_in_chunks(query, self.spec.chunk, &mut |done| {
+            took += self.chunk_took(job, begun.elapsed());
+            let left = (job.size.items as f64 * (1.0 - done)).ceil() as usize;
             self.let_overtake(worker, job, left);
             begun = Instant::now();
         })?;
-        self.learn_chunk(job, left, begun.elapsed());
+        took += self.chunk_took(job, begun.elapsed());
+        self.learn(job.kind, job.size, took);
         Ok(answered)
     }
 
-    fn learn_chunk(&self, job: &Job<Pending>, items: usize, took: Duration) {
-        self.learn(job.kind, Size::of(items), took);
+    fn chunk_took(&self, job: &Job<Pending>, took: Duration) -> Duration {
         self.state().queue.charge(&job.tenant, took);
+        took
     }
 
     /// Answers what is due before a long job, of which so many items are left.
@@ -145,8 +147,8 @@ impl Shared {
             let (mut state, now, mut late) = (self.state(), self.now(), Vec::new());
             let batch = state.queue.overtaking(now, long.deadline, &long.tenant, &mut late);
             match &batch {
-                Some(batch) => state.queue.begins(now, worker, batch.kind, batch.size, batch.deadline),
-                None => state.queue.begins(now, worker, long.kind, Size::of(left), long.deadline),
+                Some(batch) => state.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline),
+                None => state.queue.begins(now, worker, long.kind, long.size, left, long.deadline),
             }
             state.counts.dropped += late.len() as u64;
             state.counts.overtakings += u64::from(batch.is_some());
