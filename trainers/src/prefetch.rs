@@ -106,7 +106,7 @@ impl Prefetch {
     }
 
     /// What the batches to come show of memories that are no more: what a run that goes on elsewhere has to know.
-    pub fn to_store(&mut self) -> Store {
+    pub fn take_down(&mut self) -> Store {
         let mut store = Store::default();
         if self.staleness == 0 {
             return store;
@@ -120,7 +120,7 @@ impl Prefetch {
         store
     }
 
-    /// Takes up where [`to_store`](Prefetch::to_store) left. `first` was taken, and nothing since.
+    /// Takes up where [`take_down`](Prefetch::take_down) left. `first` was taken, and nothing since.
     ///
     /// # Errors
     /// A view that cannot be read.
