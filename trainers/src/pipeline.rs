@@ -94,7 +94,12 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
     }
 
     /// The items that wait for their turn, the next first.
-    pub fn coming(&mut self) -> impl Iterator<Item = &mut T> {
+    pub fn coming(&self) -> impl Iterator<Item = &T> {
+        self.coming.iter().flatten()
+    }
+
+    /// The same, to be written.
+    pub fn coming_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.coming.iter_mut().flatten()
     }
 
