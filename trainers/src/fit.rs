@@ -377,7 +377,7 @@ impl<'a> Sitting<'a> {
     fn save(&mut self) -> Result<(), TrainError> {
         self.progress.earlier_seconds = self.earlier + self.begun.elapsed().as_secs_f64();
         self.progress.prefetch.clone_from(&self.lanes.prefetched);
-        let (path, own) = (self.fit.files.checkpoint(), self.lanes.take_down(self.progress.step));
+        let (path, own) = (self.fit.files.checkpoint(), self.lanes.to_store(self.progress.step));
         if self.exchange.world() == 1 {
             return Ok(gather(&path, self.trainee, [own], &self.progress)?.write(&path)?);
         }

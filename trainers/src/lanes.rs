@@ -301,7 +301,7 @@ impl Lanes {
 
 impl Lanes {
     /// This process's histories, and what is still to be trained of the batches begun before `step`.
-    pub fn take_down(&mut self, step: u64) -> Store {
+    pub fn to_store(&self, step: u64) -> Store {
         let mut store = Store::default();
         let leads = self.group.is_none() || self.own.start.is_multiple_of(self.plan.epoch * self.plan.minibatch);
         for World { number, history, .. } in &self.worlds {
@@ -314,11 +314,11 @@ impl Lanes {
                 &self.worlds[slot.history - self.worlds[0].number].begun[at].questions[slot.set * self.plan.minibatch + slot.shard];
             store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
         }
-        store.join("", self.prefetch.as_mut().map_or_else(|| self.restored.clone(), Prefetch::take_down));
+        store.join("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
         store
     }
 
-    /// Takes up where [`take_down`](Lanes::take_down) of all processes left.
+    /// Takes up where [`to_store`](Lanes::to_store) of all processes left.
     pub fn restore(&mut self, step: u64, store: &mut Store, needs: Needs) -> Result<(), TrainError> {
         let features = &self.questions.features;
         for World { number, history, .. } in &mut self.worlds {
