@@ -1,4 +1,5 @@
 //! What is durable survives: restarts, torn writes, damaged snapshots, a full disk, a clock that goes backwards.
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::fs::{self, File};
