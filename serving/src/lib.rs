@@ -58,6 +58,7 @@ mod oip;
 mod open;
 #[cfg(feature = "otel")]
 mod otel;
+mod page;
 mod prompt;
 pub mod proto;
 mod refused;
@@ -75,7 +76,6 @@ mod trace;
 mod workspace;
 
 pub use auth::{AuthSpec, Role, TokenSpec};
-pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
