@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::service::{Scripted, in_memory, named, open, quiet, request, saved, soon, tell, with_log};
+use common::service::{Scripted, in_memory, insist, named, open, quiet, request, saved, soon, tell, with_log};
 use common::{EVENTS, SEEN, World, small};
 use tempograph_serving::{
     Ack, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, LogSpec, NewEvent, Readiness, RequestError, Service, ServiceSpec,
@@ -196,11 +196,31 @@ fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
     assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, SEEN as u64 + 10));
     assert_eq!(service.engine().score(&world.questions(SEEN + 9..SEEN + 10), &[]).unwrap().position.log_seq, SEEN as u64 + 10);
     log.full.store(false, Ordering::Relaxed);
-    let receipt = tell(&service, &events[10..]).unwrap();
+    let receipt = insist(&service, &events[10..]).unwrap();
     assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 10, 20, 0));
     assert!(!service.status().log_failing);
     engine.observe(&events, Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
+}
+
+#[test]
+fn events_of_a_failed_write_that_are_found_in_the_log_happen_once_however_often_they_are_told() {
+    let world = World::new(&small(), 0);
+    let engine = world.engine();
+    let log = Arc::new(Scripted::default());
+    let service = with_log(&world.folder(), &in_memory(), log.clone());
+    let events = named(world.told(SEEN..SEEN + 30));
+    tell(&service, &events[..10]).unwrap();
+    log.keeps_failed.store(true, Ordering::Relaxed);
+    log.full.store(true, Ordering::Relaxed);
+    assert!(tell(&service, &events[10..15]).is_err());
+    log.full.store(false, Ordering::Relaxed);
+    let receipt = insist(&service, &events[10..20]).unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates, receipt.position.log_seq), (5, 5, SEEN as u64 + 20));
+    tell(&service, &events).unwrap();
+    engine.observe(&events, Granularity::Event).unwrap();
+    assert_eq!(saved(&service.engine()), saved(&engine));
+    assert_eq!(service.status().queued, 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod admission;
 mod change;
+mod failing;
 mod ingest;
 mod keeper;
 mod line;
@@ -13,7 +14,6 @@ mod status;
 mod threads;
 
 use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -22,6 +22,7 @@ use std::time::Instant;
 use self::admission::Facts;
 pub use self::change::Reloaded;
 pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, Receipt, Ticket};
+use self::failing::Failing;
 use self::keeper::{Keeper, Order};
 pub use self::keeper::{Snapshot, SnapshotStatus};
 use self::line::{Line, Start, Waiting};
@@ -60,6 +61,7 @@ struct Core {
     progress: Progress,
     readiness: Shown,
     counts: Counts,
+    failing: Failing,
     keeper: Keeper,
 }
 
@@ -228,10 +230,8 @@ impl Core {
         ready()?;
         let (ack, granularity) = (request.ack, request.granularity);
         let checked = self.facts.check(request)?;
-        if self.counts.log_failing.load(Relaxed) {
-            // Ids cannot be looked up before.
-            self.log.reopen()?;
-        }
+        // Ids cannot be looked up in a log that is closed.
+        self.failing.try_again(|| self.log.reopen())?;
         let mut tail = self.line.tail();
         // Whoever closed the line has said so before.
         ready()?;
@@ -257,7 +257,7 @@ impl Core {
         let (answer, ticket) = Ticket::new();
         let mut waiting = Waiting { entry, ack, receipt, newest: admitted.newest, answer: Some(answer) };
         // While the log fails nothing is promised that is known not to be kept.
-        if ack == Ack::Accepted && !self.counts.log_failing.load(Relaxed) {
+        if ack == Ack::Accepted && !self.failing.now() {
             waiting.answer(Ok(receipt));
         }
         self.line.join(tail, waiting);
