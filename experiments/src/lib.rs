@@ -26,6 +26,7 @@ pub mod plan;
 pub mod prepare;
 pub mod pretrain;
 mod progress;
+mod ranks;
 mod runs;
 pub mod serve;
 pub mod spec;

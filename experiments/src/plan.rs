@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tempograph_framework::{Captured, History, Timestamp, captured};
-use tempograph_trainers::{Course, Facts, Proposal, propose};
+use tempograph_trainers::{Course, Facts, Plan, Proposal, propose};
 
 use crate::bench::aligned;
 use crate::data;
@@ -164,7 +164,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn told(&self) -> String {
-        let Proposal { minibatch, epoch, memory, .. } = self.proposal;
+        let Plan { minibatch, epoch, memory } = self.proposal.plan;
         format!(
             "{}\n{}\n{}\n{}\n{minibatch} x {epoch} x {memory}: {}\n\n{}\n{}\n",
             self.captured_table(),
@@ -226,14 +226,14 @@ impl Found<'_> {
     }
 
     fn meaning(&self) -> String {
-        let Proposal { minibatch, epoch, memory, .. } = self.proposal;
+        let Plan { minibatch, epoch, memory } = self.proposal.plan;
         let global = minibatch * self.facts.batch;
         let steps = self.facts.events.div_ceil(global);
         format!("batches of {global} events, {steps} an epoch, on {memory} histories of {epoch} x {minibatch} lanes")
     }
 
     fn lines(&self) -> String {
-        let Proposal { minibatch, epoch, memory, .. } = self.proposal;
+        let Plan { minibatch, epoch, memory } = self.proposal.plan;
         format!("[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {}\n", self.threads)
     }
 
@@ -247,7 +247,7 @@ impl Found<'_> {
 
     fn json(&self) -> serde_json::Value {
         let Facts { batch, events, captured, keep, machines, devices, room, .. } = &self.facts;
-        let Proposal { minibatch, epoch, memory, largest, copies } = self.proposal;
+        let Proposal { plan: Plan { minibatch, epoch, memory }, largest, copies } = self.proposal;
         let Sizes { history, weights, view, features, log } = self.sizes;
         let gpus: Vec<_> = self.machine.gpus.iter().map(|gpu| json!({ "name": gpu.name, "bytes": gpu.bytes })).collect();
         json!({

@@ -69,6 +69,12 @@ pub struct PurposeDraw {
 }
 
 impl PurposeDraw {
+    /// What a generator elsewhere needs to draw the same numbers at the same places.
+    #[cfg(feature = "cube")]
+    pub(crate) fn key(self) -> u64 {
+        self.key
+    }
+
     /// The generator at one place: usually an epoch and an event, or an epoch and a step.
     pub fn at(self, epoch: u32, index: u64) -> RandomNumbers {
         RandomNumbers { key: [low(self.key), high(self.key)], epoch, index, block: 0, words: [0; 4], left: 0 }

@@ -96,7 +96,7 @@ impl Graph {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, or an unknown node.
     pub fn observe(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         self.check(batch)?;
-        self.enter(batch);
+        self.enter(batch, 1);
         Ok(())
     }
 
@@ -115,15 +115,15 @@ impl Graph {
         Ok(())
     }
 
-    /// Lets a batch happen that can.
-    pub(crate) fn enter(&mut self, batch: &Batch<'_>) {
+    /// Lets as many batches happen, which can, as there are `versions`.
+    pub(crate) fn enter(&mut self, batch: &Batch<'_>, versions: u64) {
         for event in batch.events() {
             self.settle_before(event.time);
             self.pending.push(event);
             self.renew(event);
         }
         self.seen += batch.len() as u64;
-        self.version += 1;
+        self.version += versions;
     }
 
     /// The event's mail waits at both ends. Without memory nothing waits.

@@ -184,9 +184,22 @@ impl History {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, or an update without
     /// a row for a touched node.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.happen(batch, update, 1)
+    }
+
+    /// Lets the events of a [wave](crate::Waves) happen: the history is then as if each had been observed by itself, its
+    /// [`version`](History::version) included.
+    ///
+    /// # Errors
+    /// As [`observe`](History::observe).
+    pub fn observe_apart(&mut self, wave: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.happen(wave, update, wave.len() as u64)
+    }
+
+    fn happen(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
         self.graph.check(batch)?;
-        Arc::make_mut(&mut self.memories).observe(batch, update)?;
-        self.graph.enter(batch);
+        Arc::make_mut(&mut self.memories).happen(batch, update, versions)?;
+        self.graph.enter(batch, versions);
         Ok(())
     }
 }

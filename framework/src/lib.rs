@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod adjacency;
+mod ahead;
 mod captured;
 mod column;
 mod dataset;
@@ -45,13 +46,17 @@ mod model;
 mod nearest;
 mod needs;
 mod negatives;
+#[cfg(feature = "cube")]
+mod on_device;
 mod pairs;
 mod parameters;
 mod places;
 mod prepare;
 mod present;
 mod queries;
+mod reach;
 mod read_mail;
+mod resident;
 mod settings;
 mod slice_model;
 mod snapshot;
@@ -61,6 +66,7 @@ mod synthetic;
 mod tcsr;
 mod view;
 mod view_store;
+mod waves;
 mod weights;
 
 pub use captured::{Captured, captured};
@@ -77,14 +83,19 @@ pub use model::{Forward, Model, Update};
 pub use nearest::nearest;
 pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
 pub use negatives::{BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, TgbNegatives};
+#[cfg(feature = "cube")]
+pub use on_device::ResidentHistory;
 pub use pairs::{PairFact, Recency};
 pub use parameters::{Parameter, Parameters};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
+pub use resident::ResidentModel;
+pub use reach::Reach;
 pub use settings::{explain_toml, lay_over};
 pub use slice_model::{Answer, SliceModel};
 pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};
+pub use waves::Waves;
 pub use weights::{Path, values, weights, with_weights};

@@ -221,13 +221,18 @@ impl Graph {
 
     /// Fills the slots with the newest links before `moment`, newest first, and says how many there were.
     fn last_before(&self, node: NodeId, moment: Moment, present: &Present, slots: &mut Slots<'_>) -> usize {
-        let settled = self.adjacency.newest_first(node).skip_while(|link| !moment.sees(link));
         let mut count = 0;
-        for link in present.before(node, moment).iter().rev().chain(settled).take(self.needs.neighbours) {
+        for link in self.newest_links(node, moment, present).take(self.needs.neighbours) {
             slots.put(count, link, self.delta(link, moment));
             count += 1;
         }
         count
+    }
+
+    /// The links of `node` before `moment`, newest first.
+    pub(crate) fn newest_links<'a>(&'a self, node: NodeId, moment: Moment, present: &'a Present) -> impl Iterator<Item = &'a Link> {
+        let settled = self.adjacency.newest_first(node).skip_while(move |link| !moment.sees(link));
+        present.before(node, moment).iter().rev().chain(settled)
     }
 
     /// Draws a link for each slot, with replacement, from those between `from` and `moment`; newest first.

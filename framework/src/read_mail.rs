@@ -47,7 +47,8 @@ impl Memories {
             MailView::Last(plan) => Arc::get_mut(plan),
             MailView::Many(_) => None,
         };
-        let Some(plan) = plan else { return self.read_into(view) };
+        // Memories that are kept ahead come and go otherwise than mail does.
+        let Some(plan) = plan.filter(|_| self.ahead.is_none()) else { return self.read_into(view) };
         self.refresh_last(&view.nodes, view.memory_version, plan);
         view.memory_version = self.version;
     }
@@ -60,7 +61,8 @@ impl Memories {
         plan.empty.clear();
         plan.event.clear();
         plan.dt.clear();
-        for (row, &node) in nodes.iter().enumerate().filter(|&(_, &node)| self.reads(node)) {
+        let unread = |node| self.reads(node) && self.read_ahead(node).is_none();
+        for (row, &node) in nodes.iter().enumerate().filter(|&(_, &node)| unread(node)) {
             let mail = self.mailbox.waiting(node).last();
             plan.rows.push(row as u32);
             plan.empty.push(mail.is_none());
@@ -147,7 +149,7 @@ impl Memories {
     }
 
     fn read_rows(&self, nodes: &[NodeId], memory: &mut Vec<f32>) {
-        fill_rows(memory, self.width, nodes, |&node| self.of(node));
+        fill_rows(memory, self.width, nodes, |&node| self.read_ahead(node).unwrap_or_else(|| self.of(node)));
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a backend brings along to have fused operations: forward and backward passes on its own primitives.
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan, reference};
+use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use std::fmt::Debug;
@@ -54,12 +54,8 @@ pub trait Kernels: Backend {
     fn adam(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3];
 
     /// Scores `[P]`. Inputs: `a`, `b`, `c` (without rows where nothing is added), `weight` `[1, O]`, `bias` `[1]`.
-    fn pairs_forward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5]) -> FloatTensor<Self> {
-        reference::pairs_forward::<Self>(plan, inputs)
-    }
+    fn pairs_forward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5]) -> FloatTensor<Self>;
 
     /// Gradients of the five inputs.
-    fn pairs_backward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5], grad: &FloatTensor<Self>) -> [FloatTensor<Self>; 5] {
-        reference::pairs_backward::<Self>(plan, inputs, grad)
-    }
+    fn pairs_backward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5], grad: &FloatTensor<Self>) -> [FloatTensor<Self>; 5];
 }

@@ -30,7 +30,7 @@ mod adam;
 mod autodiff;
 pub mod cpu;
 #[cfg(feature = "cube")]
-mod cube;
+pub mod cube;
 mod dropout;
 mod flex;
 #[cfg(feature = "cuda")]
@@ -38,6 +38,8 @@ mod gpu;
 mod kernels;
 pub mod machine;
 mod mail;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod neighbours;
 mod ops;
 mod pairs;
@@ -46,15 +48,12 @@ mod rows;
 pub mod tensor;
 
 pub use adam::AdamStep;
-#[cfg(feature = "cube")]
-pub use cube::{
-    DeviceEvents, DeviceHistory, DeviceOps, DevicePast, DeviceRoots, DeviceRules, DeviceScores, HostMail, HostPast, allow_tf32,
-    device_attention, device_memory_update, device_roots, launches,
-};
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
 pub use gpu::{gpu_bytes, gpus};
 pub use mail::{Cell, MailPlan};
+#[cfg(feature = "cuda")]
+pub use nccl::Nccl;
 pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
 pub use ops::{
     TemporalOps, adam_step, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, temporal_attention,

@@ -3,8 +3,7 @@
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan, Rows, ScoreActivation};
 use burn::tensor::activation::{leaky_relu, sigmoid, softmax};
 use burn::tensor::backend::Backend;
-use burn::tensor::ops::FloatTensor;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{Int, Tensor, TensorData};
 
 /// Weights of a memory update: `w_ih` and `w_hh`, then `b_ih`, `b_hh`, `freq` and `phase`.
 pub type CellWeights<B> = ([Tensor<B, 2>; 2], [Tensor<B, 1>; 4]);
@@ -161,37 +160,6 @@ pub fn pair_scores<B: Backend>(plan: &PairPlan, inputs: [Tensor<B, 2>; 4], bias:
 fn pair_hidden<B: Backend>(plan: &PairPlan, a: Tensor<B, 2>, b: Tensor<B, 2>, c: Tensor<B, 2>) -> Tensor<B, 2> {
     let sum = gather_rows(a, &plan.i) + gather_rows(b, &plan.j);
     if c.dims()[0] == 0 { sum } else { sum + c }
-}
-
-fn tensor<B: Backend, const D: usize>(primitive: &FloatTensor<B>) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(primitive.clone()))
-}
-
-fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
-    tensor.into_primitive().tensor()
-}
-
-/// The forward pass on a backend's primitives.
-pub(crate) fn pairs_forward<B: Backend>(plan: &PairPlan, inputs: &[FloatTensor<B>; 5]) -> FloatTensor<B> {
-    let [a, b, c, weight, bias] = inputs;
-    primitive(pair_scores::<B>(plan, [a, b, c, weight].map(tensor), tensor(bias)))
-}
-
-/// The backward pass on a backend's primitives.
-pub(crate) fn pairs_backward<B: Backend>(plan: &PairPlan, inputs: &[FloatTensor<B>; 5], grad: &FloatTensor<B>) -> [FloatTensor<B>; 5] {
-    let [a, b, c, weight, _] = inputs;
-    let [a, b, c, weight] = [a, b, c, weight].map(tensor::<B, 2>);
-    let (grad, device) = (tensor::<B, 1>(grad).unsqueeze_dim::<2>(1), weight.device());
-    let hidden = pair_hidden(plan, a.clone(), b.clone(), c.clone());
-    let of_hidden = (grad.clone() * weight).mask_fill(hidden.clone().lower_equal_elem(0.0), 0.0);
-    let sums = |like: Tensor<B, 2>, rows: &[u32]| {
-        let rows = indices(rows.iter().copied(), &device);
-        like.zeros_like().select_assign(0, rows, of_hidden.clone(), IndexingUpdateOp::Add)
-    };
-    let of_c = if c.dims()[0] == 0 { c } else { of_hidden.clone() };
-    let of_weight = grad.clone().transpose().matmul(hidden.clamp_min(0.0));
-    let [a, b, c, weight] = [sums(a, &plan.i), sums(b, &plan.j), of_c, of_weight].map(primitive);
-    [a, b, c, weight, primitive(grad.sum())]
 }
 
 fn matrix<B: Backend>(numbers: Vec<f32>, rows: usize, columns: usize, device: &B::Device) -> Tensor<B, 2> {

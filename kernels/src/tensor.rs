@@ -10,6 +10,10 @@ pub type Cpu = burn_flex::Flex;
 /// [`Cpu`] with a tape for gradients.
 pub type CpuTape = Autodiff<Cpu>;
 
+/// A way to drive devices.
+#[cfg(feature = "cube")]
+pub use burn_cubecl::CubeRuntime;
+
 /// Tensors on an NVIDIA GPU.
 #[cfg(feature = "cuda")]
 pub type Cuda = burn_cuda::Cuda<f32, i32>;
@@ -19,9 +23,9 @@ pub use burn_cuda::CudaDevice;
 /// [`Cuda`] with a tape for gradients.
 #[cfg(feature = "cuda")]
 pub type CudaTape = Autodiff<Cuda>;
-/// What has happened, kept on an NVIDIA GPU.
+/// How NVIDIA GPUs are driven.
 #[cfg(feature = "cuda")]
-pub type CudaHistory = crate::DeviceHistory<cubecl::cuda::CudaRuntime>;
+pub use cubecl::cuda::CudaRuntime;
 
 /// Tensors on a device that Vulkan drives, a processor's software device among them: what the kernels for GPUs are tested on.
 #[cfg(feature = "wgpu")]
@@ -32,6 +36,6 @@ pub use burn_wgpu::WgpuDevice;
 /// [`Wgpu`] with a tape for gradients.
 #[cfg(feature = "wgpu")]
 pub type WgpuTape = Autodiff<Wgpu>;
-/// What has happened, kept on a Vulkan device.
+/// How Vulkan devices are driven.
 #[cfg(feature = "wgpu")]
-pub type WgpuHistory = crate::DeviceHistory<burn_wgpu::WgpuRuntime>;
+pub use burn_wgpu::WgpuRuntime;

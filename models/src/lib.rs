@@ -29,3 +29,5 @@ pub use tgn::{
     Attention, Embedding, FeatureWidths, HopSizes, Message, Precision, SliceTgn, SliceWork, StepCost, StepSizes, Tgn, TgnSpec, TimeInit,
     Updater, step_cost,
 };
+#[cfg(feature = "cube")]
+pub use tgn::{DeviceTgn, NotOnDevice};

@@ -76,8 +76,8 @@ mod tls;
 mod trace;
 mod workspace;
 
+pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use auth::{AuthSpec, Role, TokenSpec};
-pub use engine::{Engine, Past};
 pub use export::Export;
 pub use features::EdgeStore;
 pub use limits::LimitsSpec;

@@ -1,6 +1,6 @@
 //! The model as it is served: on slices of host memory where it can be, else on tensors.
 
-use tempograph_framework::{Answer, Forward, Model, Queries, SliceModel, Store, Update, View, values, weights};
+use tempograph_framework::{Answer, Forward, MailView, Model, Pair, Queries, SliceModel, Store, Update, View, values, weights};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{SliceTgn, SliceWork, Tgn, TgnSpec};
 
@@ -57,6 +57,14 @@ impl Served {
         }
     }
 
+    /// Logits of pairs of rows of `embeddings`, `[R, O]`.
+    pub fn score_embedded(&self, embeddings: &[f32], pairs: &[Pair], pass: &mut Pass) {
+        match self {
+            Served::Slices(model) => model.score_embedded(embeddings, pairs, &mut pass.slices),
+            Served::Tensors(_) => unreachable!("embeddings of a model on tensors are not kept"),
+        }
+    }
+
     /// The memories after the waiting mail is read.
     pub fn advance(&self, pass: &mut Pass) {
         match self {
@@ -80,6 +88,19 @@ impl Pass {
     pub fn embedding(&self) -> &[f32] {
         debug_assert_eq!(self.queries.len(), 1, "several roots may share a row");
         &self.answer().embeddings
+    }
+
+    /// Memories that mail was read into for it.
+    pub fn mails_read(&self) -> usize {
+        match &self.view.mail {
+            MailView::Last(plan) => plan.rows.len(),
+            MailView::Many(mails) => mails.rows.len(),
+        }
+    }
+
+    /// The embedding of a root, `[O]`.
+    pub fn embedding_of(&self, root: usize, width: usize) -> &[f32] {
+        &self.answer().embeddings[self.view.roots[root] as usize * width..][..width]
     }
 
     /// What observing writes.

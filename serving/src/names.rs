@@ -3,6 +3,14 @@
 use rustc_hash::FxHashMap;
 use tempograph_framework::{Dataset, NodeId, Side, Sides, Store, StoreError};
 
+/// Parts of the map from ids to nodes.
+const PARTS: usize = 256;
+
+/// The part of the map an id is in: high bits of a product, which differ for ids that follow each other.
+fn part(id: u64) -> usize {
+    (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as usize % PARTS
+}
+
 /// Which node each of the user's ids is, and which nodes have been acted on so far.
 ///
 /// In a bipartite set user 7 and item 7 are two nodes. New nodes get the next free number whichever side they are on.
@@ -13,7 +21,8 @@ pub(crate) struct Names {
     own: Vec<u64>,
     /// `[N]`, all of them sources in a one-mode set.
     side: Vec<Side>,
-    node_of: FxHashMap<(Side, u64), NodeId>,
+    /// In parts, so that making room for a new one never moves more than a part.
+    node_of: Vec<FxHashMap<(Side, u64), NodeId>>,
     /// Nodes that were the destination of an event so far, in the order they first were.
     destinations: Vec<NodeId>,
     /// `[N]`, or shorter: whether each node is among them.
@@ -26,7 +35,7 @@ impl Names {
             bipartite,
             own: Vec::new(),
             side: Vec::new(),
-            node_of: FxHashMap::default(),
+            node_of: vec![FxHashMap::default(); PARTS],
             destinations: Vec::new(),
             acted_on: Vec::new(),
         }
@@ -93,7 +102,7 @@ impl Names {
 
     /// The node under the user's `id`.
     pub fn find(&self, side: Side, id: u64) -> Option<NodeId> {
-        self.node_of.get(&(self.space(side), id)).copied()
+        self.node_of[part(id)].get(&(self.space(side), id)).copied()
     }
 
     /// The user's id of `node`.
@@ -126,7 +135,7 @@ impl Names {
         let (node, side) = (NodeId(self.own.len() as u32), self.space(side));
         self.own.push(id);
         self.side.push(side);
-        self.node_of.insert((side, id), node);
+        self.node_of[part(id)].insert((side, id), node);
         node
     }
 

@@ -2,9 +2,12 @@
 mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
-use tempograph_framework::{Combine, Content, Dataset, Delta, Lookup, OtherMemory, Sampler, Table, TimeUnit, Timestamp};
+use tempograph_framework::{
+    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, Model, NodeId, OtherMemory, Purpose, Queries, Sampler, Table, TimeUnit,
+    Timestamp, values,
+};
 use tempograph_models::{Attention, Embedding, Message, StaticSpec, TgnSpec, Wiring};
-use tempograph_serving::Granularity;
+use tempograph_serving::{Granularity, NewEvent, PairQuery};
 
 /// Static memory fine-tuned for some of the nodes.
 fn tuned() -> StaticSpec {
@@ -84,6 +87,27 @@ fn how_events_are_grouped_into_requests_changes_nothing() {
     let server = Running::of(service, &tempograph_serving::ServeSpec::default());
     batches(11).for_each(|range| drop(server.tell(&world.told(range), "event")));
     assert!(server.service.engine().history().to_store() == world.history.to_store());
+}
+
+#[test]
+fn a_node_that_comes_up_in_service_has_no_static_memory() {
+    let mut world = World::new(&TgnSpec { static_memory: tuned(), ..small() }, 0);
+    let engine = world.engine();
+    let (stranger, dst, time) = (NodeId(world.set.nodes as u32), world.set.log.dst()[SEEN], world.set.log.time()[SEEN]);
+    let event = NewEvent { src: 99_999, ..world.told(SEEN..SEEN + 1).remove(0) };
+    engine.observe(std::slice::from_ref(&event), Granularity::Event).unwrap();
+    let later = Timestamp(time.0 + 5000);
+    let asked = PairQuery { src: 99_999, dst: event.dst, time: Some(later.0.into()) };
+    let found = engine.score(&[asked], &[]).unwrap();
+
+    world.history.grow(world.set.nodes + 1);
+    let log = EventLog::new(vec![stranger], vec![dst], vec![time], vec![0.0], None).unwrap();
+    let chance = Draw::new(0).of(Purpose::Sampling);
+    let update = world.model.advance(&world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
+    world.history.observe(&log.batch(0..1), &update).unwrap();
+    let asked = Queries::of_candidates(stranger, &[dst], later);
+    let expected = world.model.forward(&asked, &world.history.view(&asked, None, chance), None).scores;
+    assert_close(&found, &values(expected), "a stranger");
 }
 
 #[test]

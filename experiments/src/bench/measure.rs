@@ -63,6 +63,7 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
         files: nowhere,
         resume: false,
         stop: &stop,
+        trace: None,
     };
     let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch));
     fit.train_after(&mut *model, history, &mut run)?;

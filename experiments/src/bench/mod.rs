@@ -11,6 +11,7 @@ mod recovery;
 mod scale;
 mod serve;
 mod stats;
+mod strategies;
 mod table;
 
 pub(crate) use table::aligned;
@@ -31,6 +32,7 @@ use configuration::configurations;
   tempograph bench experiments/paired/wikipedia.toml --peer pyg --batch 200,600 --threads 1,2 --edge-features none,zeros:172
   tempograph bench experiments/wikipedia.toml --peer pyg --python ~/venv/bin/python --set threads=1 --json
   tempograph bench experiments/wikipedia.toml --serve --json
+  tempograph bench experiments/wikipedia.toml --serve --strategies --set model.time_delta=since-update
   tempograph bench experiments/wikipedia.toml --scale --out experiments/results
   tempograph bench experiments/wikipedia.toml --recovery --out experiments/results
 
@@ -74,6 +76,9 @@ pub struct BenchArgs {
     /// Measure one event served at a time: update and score, in this process.
     #[arg(long, conflicts_with_all = ["peer", "batch", "threads", "edge_features"])]
     serve: bool,
+    /// With --serve, measure instead events told in waves, and all destinations ranked after each request by every strategy.
+    #[arg(long, requires = "serve")]
+    strategies: bool,
     /// Measure how long a server takes to be ready again with a log of --events events (1e6 and 1e7), on the built-in stream.
     #[arg(long, conflicts_with_all = ["peer", "serve", "scale", "batch", "threads", "edge_features"])]
     recovery: bool,

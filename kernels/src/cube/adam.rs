@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 
 /// The constants of a step as the kernel reads them.
 #[derive(CubeType, CubeLaunch)]
-struct Constants {
+pub(super) struct Constants {
     beta1: f32,
     beta2: f32,
     eps: f32,
@@ -19,17 +19,29 @@ struct Constants {
     root_correction: f32,
 }
 
+impl<R: CubeRuntime> ConstantsLaunch<R> {
+    pub(super) fn of(step: &AdamStep) -> Self {
+        let AdamStep { lr, beta1, beta2, eps, weight_decay, .. } = *step;
+        Self::new(beta1, beta2, eps, 1.0 - lr * weight_decay, step.step_size(), step.root_correction())
+    }
+}
+
+/// Moves parameter `i` and its moments by the gradient `g`.
+#[cube]
+pub(super) fn moved(param: &mut Array<f32>, first: &mut Array<f32>, second: &mut Array<f32>, i: usize, g: f32, constants: &Constants) {
+    let m = first[i] * constants.beta1 + g * (1.0f32 - constants.beta1);
+    let v = second[i] * constants.beta2 + g * g * (1.0f32 - constants.beta2);
+    first[i] = m;
+    second[i] = v;
+    let root = v.sqrt() / constants.root_correction + constants.eps;
+    param[i] = param[i] * constants.kept - m * constants.step_size / root;
+}
+
 #[cube(launch)]
 fn step(param: &mut Array<f32>, first: &mut Array<f32>, second: &mut Array<f32>, grad: &Array<f32>, constants: &Constants) {
     let i = ABSOLUTE_POS;
     if i < grad.len() {
-        let g = grad[i];
-        let m = first[i] * constants.beta1 + g * (1.0f32 - constants.beta1);
-        let v = second[i] * constants.beta2 + g * g * (1.0f32 - constants.beta2);
-        first[i] = m;
-        second[i] = v;
-        let root = v.sqrt() / constants.root_correction + constants.eps;
-        param[i] = param[i] * constants.kept - m * constants.step_size / root;
+        moved(param, first, second, i, grad[i], constants);
     }
 }
 
@@ -43,9 +55,7 @@ pub(super) fn adam<R: CubeRuntime>(tensors: [CubeTensor<R>; 3], grad: CubeTensor
     let [param, first, second] = tensors.each_ref().map(|tensor| device.span(tensor));
     let grad = device.span(&grad);
     if grad.len() > 0 {
-        let AdamStep { lr, beta1, beta2, eps, weight_decay, .. } = *constants;
-        let (step_size, correction) = (constants.step_size(), constants.root_correction());
-        let arguments = ConstantsLaunch::new(beta1, beta2, eps, 1.0 - lr * weight_decay, step_size, correction);
+        let arguments = ConstantsLaunch::of(constants);
         let (count, dim) = (units(grad.len()), CubeDim::new_1d(UNITS));
         step::launch::<R>(&device.client, count, dim, param.arg(), first.arg(), second.arg(), grad.arg(), arguments);
     }

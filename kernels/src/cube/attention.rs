@@ -172,6 +172,28 @@ pub(super) fn keep(mask: &Mask, root: usize, head: usize, slot: usize, #[comptim
     }
 }
 
+/// What a cube does: one head of one root.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Task {
+    /// Of the pair of head and root, heads slowest.
+    pub(super) at: usize,
+    pub(super) head: usize,
+    pub(super) root: usize,
+}
+
+/// The task of this cube; there may be more cubes than tasks, which then do the last one as well.
+#[cube]
+pub(super) fn task(neighbours: &Neighbourhood, #[comptime] shape: Shape) -> Task {
+    let roots = neighbours.count.len();
+    let at = usize::min(CUBE_POS, comptime!(shape.heads) * roots - 1);
+    Task { at, head: at / roots, root: at % roots }
+}
+
+/// A cube for every head of every root.
+pub(super) fn tasks(shape: &Shape, roots: usize) -> (CubeCount, CubeDim) {
+    (cubes(shape.heads * roots), CubeDim::new_1d(UNITS))
+}
+
 /// `out` `[H, R, X]` and `weights` `[H, R, K]`.
 #[cube(launch)]
 fn forward_kernel(
@@ -183,10 +205,8 @@ fn forward_kernel(
     out: &mut Array<f32>,
     #[comptime] shape: Shape,
 ) {
-    let roots = neighbours.count.len();
-    let at = usize::min(CUBE_POS, comptime!(shape.heads) * roots - 1);
-    let head = at / roots;
-    let root = at % roots;
+    let task = task(neighbours, shape);
+    let (at, head, root) = (task.at, task.head, task.root);
     let k = comptime!(shape.k);
     let mut scores = SharedMemory::<f32>::new(k);
     let mut dropped = SharedMemory::<f32>::new(k);
@@ -294,11 +314,11 @@ pub(super) fn attend<R: CubeRuntime>(
         return [zeros(&inputs[1]), device.tensor(&device.empty(0), [heads, roots, k])];
     }
     let (out, weights) = (device.empty(heads * roots * x), device.empty(heads * roots * k));
-    let spans = Inputs::new(device, inputs);
+    let (spans, (count, dim)) = (Inputs::new(device, inputs), tasks(shape, roots));
     forward_kernel::launch::<R>(
         &device.client,
-        cubes(heads * roots),
-        CubeDim::new_1d(UNITS),
+        count,
+        dim,
         spans.neighbourhood(sent),
         spans.query.arg(),
         constants.mask(),

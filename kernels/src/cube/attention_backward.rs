@@ -1,10 +1,10 @@
 //! Gradients of temporal attention. Neighbours are put together again; only their weights were kept.
-use super::attention::{Constants, Inputs, Kept, Neighbourhood, Shape, UNITS, dots, keep, mix, slope};
+use super::attention::{Constants, Inputs, Kept, Neighbourhood, Shape, UNITS, dots, keep, mix, slope, task, tasks};
 use super::dropout::Mask;
 use super::math::{sin, time_argument};
 use super::plans::AttentionSpans;
 use super::reduce::{COLUMNS, ROWS, down};
-use super::span::{Device, cubes, padded, zeros};
+use super::span::{Device, Span, cubes, padded, zeros};
 use super::time::sum_shares;
 use crate::AttentionPlan;
 use burn::tensor::TensorMetadata;
@@ -34,10 +34,8 @@ fn query_kernel(
     out: &mut Array<f32>,
     #[comptime] shape: Shape,
 ) {
-    let roots = neighbours.count.len();
-    let at = usize::min(CUBE_POS, comptime!(shape.heads) * roots - 1);
-    let head = at / roots;
-    let root = at % roots;
+    let task = task(neighbours, shape);
+    let (at, head, root) = (task.at, task.head, task.root);
     let k = comptime!(shape.k);
     let start = at * comptime!(shape.x());
     let mut scores = SharedMemory::<f32>::new(k);
@@ -126,29 +124,46 @@ fn time_kernel(
     }
 }
 
-/// Adds up, for every row of `hidden`, the slots that name it. A cube takes a row.
+/// Who names each row of `hidden`: the roots themselves come first, the slots from `slots` on.
+#[derive(CubeType, CubeLaunch)]
+struct Names {
+    starts: Array<u32>,
+    names: Array<u32>,
+    slots: u32,
+    /// `[R, W]` the gradient of the roots' own rows, where it is wanted.
+    own: Array<f32>,
+}
+
+/// Adds up, for every row of `hidden`, what names it. A cube takes a row.
 #[cube(launch)]
 fn hidden_kernel(
-    starts: &Array<u32>,
-    slots: &Array<u32>,
+    names: &Names,
     query: &Array<f32>,
     grad: &Array<f32>,
     shares: &Shares,
     out: &mut Array<f32>,
     roots: u32,
     #[comptime] shape: Shape,
+    #[comptime] own: bool,
 ) {
     let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * ROWS) as usize));
-    let row = usize::min(CUBE_POS, starts.len() - 2);
-    let start = starts[row];
-    let end = starts[row + 1];
+    let row = usize::min(CUBE_POS, names.starts.len() - 2);
+    let start = names.starts[row];
+    let end = names.starts[row + 1];
     let w = comptime!(shape.w);
     for block in 0..comptime!(shape.w.div_ceil(COLUMNS as usize)) {
         let column = block * COLUMNS as usize + UNIT_POS_X as usize;
         let mut sum = 0.0f32;
         if column < w {
             for at in range_stepped(start + UNIT_POS_Y, end, ROWS) {
-                sum += slot_gradient(shares, query, grad, roots as usize, slots[at as usize] as usize, column, shape);
+                let name = names.names[at as usize];
+                if name >= names.slots {
+                    sum += slot_gradient(shares, query, grad, roots as usize, (name - names.slots) as usize, column, shape);
+                } else if comptime!(own) {
+                    if name < roots {
+                        sum += names.own[name as usize * w + column];
+                    }
+                }
             }
         }
         let sum = down(sum, &mut shared);
@@ -167,11 +182,36 @@ pub(super) fn backward<R: CubeRuntime>(
 ) -> [CubeTensor<R>; 4] {
     let device = Device::of(grad);
     let shape = Shape::new(plan, inputs);
-    gradients(&device, &Constants::of(plan), &shape, &kept.sent, inputs, &kept.weights, grad)
+    let constants = Constants::of(plan);
+    let (n, roots) = (inputs[0].shape()[0], inputs[1].shape()[1]);
+    if shape.heads * roots * shape.k == 0 {
+        return inputs.each_ref().map(zeros);
+    }
+    let (shared, times) = slot_gradients(&device, &constants, &shape, &kept.sent, inputs, &kept.weights, grad);
+    let hidden = hidden_gradient(&device, &shape, &kept.sent, inputs, &shared, None);
+    debug_assert_eq!(hidden.shape()[0], n, "rows of hidden");
+    let [freq, phase] = times.map(|sum| device.tensor(&sum, [shape.t]));
+    [hidden, device.tensor(&shared.query, [shape.heads, roots, shape.x()]), freq, phase]
 }
 
-/// As [`backward`], of neighbours that are on the device.
-pub(super) fn gradients<R: CubeRuntime>(
+/// What the gradients of neighbours are made of.
+pub(super) struct SlotGradients<R: CubeRuntime> {
+    dropped: Span<R>,
+    score: Span<R>,
+    /// `[H, R, X]` gradient of the output.
+    grad: Span<R>,
+    /// `[H, R, X]` gradient of the query.
+    pub(super) query: Span<R>,
+}
+
+impl<R: CubeRuntime> SlotGradients<R> {
+    fn shares(&self) -> SharesLaunch<R> {
+        SharesLaunch::new(self.dropped.arg(), self.score.arg())
+    }
+}
+
+/// The gradient of the query with what that of `hidden` is made of, and the gradients of `freq` and `phase`. There are slots.
+pub(super) fn slot_gradients<R: CubeRuntime>(
     device: &Device<R>,
     constants: &Constants,
     shape: &Shape,
@@ -179,30 +219,24 @@ pub(super) fn gradients<R: CubeRuntime>(
     inputs: &[CubeTensor<R>; 4],
     weights: &CubeTensor<R>,
     grad: &CubeTensor<R>,
-) -> [CubeTensor<R>; 4] {
-    let (n, roots) = (inputs[0].shape()[0], inputs[1].shape()[1]);
-    let Shape { heads, k, .. } = *shape;
-    let x = shape.x();
-    if heads * roots * k == 0 {
-        return inputs.each_ref().map(zeros);
-    }
-    let spans = Inputs::new(device, inputs);
-    let (weights, grad) = (device.span(weights), device.span(grad));
+) -> (SlotGradients<R>, [Span<R>; 2]) {
+    let (Shape { heads, k, .. }, roots, x) = (*shape, inputs[1].shape()[1], shape.x());
+    let (spans, weights) = (Inputs::new(device, inputs), device.span(weights));
     let [dropped, score] = [(); 2].map(|()| device.empty(heads * roots * k));
-    let shares = || SharesLaunch::new(dropped.arg(), score.arg());
-    let query = device.empty(heads * roots * x);
+    let shared = SlotGradients { dropped, score, grad: device.span(grad), query: device.empty(heads * roots * x) };
+    let (count, dim) = tasks(shape, roots);
     query_kernel::launch::<R>(
         &device.client,
-        cubes(heads * roots),
-        CubeDim::new_1d(UNITS),
+        count,
+        dim,
         spans.neighbourhood(sent),
         spans.query.arg(),
-        grad.arg(),
+        shared.grad.arg(),
         constants.mask(),
         constants.activation(),
         weights.arg(),
-        shares(),
-        query.arg(),
+        shared.shares(),
+        shared.query.arg(),
         *shape,
     );
     let times = device.empty(roots * 2 * padded(shape.t));
@@ -213,30 +247,43 @@ pub(super) fn gradients<R: CubeRuntime>(
             CubeDim::new_1d(UNITS),
             spans.neighbourhood(sent),
             spans.query.arg(),
-            grad.arg(),
-            shares(),
+            shared.grad.arg(),
+            shared.shares(),
             times.arg(),
             *shape,
             padded(shape.t),
         );
     }
+    let sums = sum_shares(device, &times, if shape.t > 0 { roots } else { 0 }, shape.t);
+    (shared, sums)
+}
+
+/// The gradient of `hidden`; that of the roots' own rows `[R, W]` is added where there is one.
+pub(super) fn hidden_gradient<R: CubeRuntime>(
+    device: &Device<R>,
+    shape: &Shape,
+    sent: &AttentionSpans<R>,
+    inputs: &[CubeTensor<R>; 4],
+    shared: &SlotGradients<R>,
+    own: Option<&Span<R>>,
+) -> CubeTensor<R> {
+    let (n, roots) = (inputs[0].shape()[0], inputs[1].shape()[1]);
     let (hidden, rows) = device.matrix(n, shape.w);
     if rows.len() > 0 {
-        let [starts, slots] = &sent.groups;
+        let ([starts, names], first) = (&sent.groups, sent.first_slot as u32);
         hidden_kernel::launch::<R>(
             &device.client,
             cubes(n),
             CubeDim::new_2d(COLUMNS, ROWS),
-            starts.arg(),
-            slots.arg(),
-            spans.query.arg(),
-            grad.arg(),
-            shares(),
+            NamesLaunch::new(starts.arg(), names.arg(), first, own.unwrap_or(&rows).arg()),
+            device.span(&inputs[1]).arg(),
+            shared.grad.arg(),
+            shared.shares(),
             rows.arg(),
             roots as u32,
             *shape,
+            own.is_some(),
         );
     }
-    let [freq, phase] = sum_shares(device, &times, if shape.t > 0 { roots } else { 0 }, shape.t);
-    [hidden, device.tensor(&query, [heads, roots, x]), freq, phase]
+    hidden
 }

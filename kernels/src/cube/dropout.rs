@@ -1,25 +1,6 @@
 //! Dropout by the hash of [`Dropout`](crate::Dropout), in numbers of 32 bits: not every device has wider ones.
+use super::wide::{Wide, times};
 use cubecl::prelude::*;
-
-/// A number of 64 bits.
-#[derive(CubeType, Clone, Copy)]
-struct Wide {
-    high: u32,
-    low: u32,
-}
-
-/// `a * b` to 64 bits.
-#[cube]
-fn times(a: Wide, high: u32, low: u32) -> Wide {
-    let a_high = a.low >> 16;
-    let a_low = a.low & 0xffff;
-    let b_high = low >> 16;
-    let b_low = low & 0xffff;
-    let first = a_high * b_low + ((a_low * b_low) >> 16);
-    let second = a_low * b_high + (first & 0xffff);
-    let carried = a_high * b_high + (first >> 16) + (second >> 16);
-    Wide { high: carried + a.high * low + a.low * high, low: a.low * low }
-}
 
 /// `a ^ (a >> by)`, `by` below 32.
 #[cube]

@@ -1,5 +1,5 @@
 //! Rows of a matrix by number, and back.
-use super::plans::group;
+use super::plans::{NONE, group};
 use super::reduce::{COLUMNS, ROWS, down};
 use super::span::{Device, Parcel, Places, Span, UNITS, cubes, units};
 use burn::tensor::TensorMetadata;
@@ -11,7 +11,12 @@ use cubecl::prelude::*;
 fn gather_kernel(hidden: &Array<f32>, rows: &Array<u32>, out: &mut Array<f32>, #[comptime] width: usize) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
-        out[i] = hidden[rows[i / width] as usize * width + i % width];
+        let row = rows[i / width];
+        let mut value = 0.0f32;
+        if row != NONE {
+            value = hidden[row as usize * width + i % width];
+        }
+        out[i] = value;
     }
 }
 
@@ -24,6 +29,7 @@ fn scatter_kernel(
     out: &mut Array<f32>,
     count: u32,
     #[comptime] width: usize,
+    #[comptime] add: bool,
 ) {
     let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * ROWS) as usize));
     let row = usize::min(CUBE_POS, count as usize - 1);
@@ -39,7 +45,11 @@ fn scatter_kernel(
         }
         let sum = down(sum, &mut shared);
         if UNIT_POS_Y == 0 && column < width {
-            out[row * width + column] = sum;
+            if comptime!(add) {
+                out[row * width + column] += sum;
+            } else {
+                out[row * width + column] = sum;
+            }
         }
     }
 }
@@ -55,7 +65,7 @@ pub(super) fn gather<R: CubeRuntime>(hidden: &CubeTensor<R>, rows: &[u32]) -> Cu
     gather_span(&device, &device.span(hidden), &sent, width)
 }
 
-/// `hidden[rows]`, `[rows, width]`.
+/// `hidden[rows]`, `[rows, width]`; 0 where a row is [`NONE`].
 pub(super) fn gather_span<R: CubeRuntime>(device: &Device<R>, hidden: &Span<R>, rows: &Span<R>, width: usize) -> CubeTensor<R> {
     let (tensor, out) = device.matrix(rows.len(), width);
     if out.len() > 0 {
@@ -76,22 +86,23 @@ pub(super) fn gather_backward<R: CubeRuntime>(grad: &CubeTensor<R>, rows: &[u32]
     let sent = device.send(parcel);
     let mut places = Places::default();
     let [starts, positions] = lens.map(|len| sent.part(places.next(len), len));
-    scatter_span(&device, &device.span(grad), [&starts, &positions], count, grad.shape()[1])
+    let (tensor, out) = device.matrix(count, grad.shape()[1]);
+    scatter_onto(&device, &device.span(grad), [&starts, &positions], count, &out, false);
+    tensor
 }
 
-/// The sums of the rows of `grad` that each of `count` groups names, `[count, width]`.
-pub(super) fn scatter_span<R: CubeRuntime>(
+/// Writes, or adds, to `out` `[count, width]` the sums of the rows of `grad` that each of `count` groups names.
+pub(super) fn scatter_onto<R: CubeRuntime>(
     device: &Device<R>,
     grad: &Span<R>,
     [starts, positions]: [&Span<R>; 2],
     count: usize,
-    width: usize,
-) -> CubeTensor<R> {
-    let (tensor, out) = device.matrix(count, width);
+    out: &Span<R>,
+    add: bool,
+) {
     if out.len() > 0 {
-        let (launch, dim) = (cubes(count), CubeDim::new_2d(COLUMNS, ROWS));
+        let (launch, dim, width) = (cubes(count), CubeDim::new_2d(COLUMNS, ROWS), out.len() / count);
         let groups = (starts.arg(), positions.arg());
-        scatter_kernel::launch::<R>(&device.client, launch, dim, grad.arg(), groups.0, groups.1, out.arg(), count as u32, width);
+        scatter_kernel::launch::<R>(&device.client, launch, dim, grad.arg(), groups.0, groups.1, out.arg(), count as u32, width, add);
     }
-    tensor
 }

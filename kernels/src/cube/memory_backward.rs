@@ -2,8 +2,8 @@
 use super::memory::{Kept, Shape};
 use super::plans::{EMPTY, NONE};
 use super::products::product;
-use super::reduce::sum_rows;
-use super::span::{Device, UNITS, transposed, units, zeros};
+use super::reduce::sum_rows_into;
+use super::span::{Device, Span, UNITS, transposed, units, zeros};
 use super::time;
 use crate::{Cell, MailPlan};
 use burn_cubecl::CubeRuntime;
@@ -65,6 +65,9 @@ fn mask_kernel(rows: &Array<u32>, encoding: &mut Array<f32>, #[comptime] width: 
     }
 }
 
+/// Where the gradients of matrices and biases are written: `w_ih`, `w_hh`, `b_ih` and `b_hh`.
+pub(super) type Written<R> = [Span<R>; 4];
+
 /// Gradients of the six weights.
 pub(super) fn backward<R: CubeRuntime>(
     plan: &MailPlan,
@@ -73,23 +76,31 @@ pub(super) fn backward<R: CubeRuntime>(
     kept: &Kept<R>,
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 6] {
-    let shape = Shape::new(plan, cell, weights);
-    gradients(&Device::of(grad), &shape, weights, kept, grad)
+    let (device, shape) = (Device::of(grad), Shape::new(plan, cell, weights));
+    if shape.mails * shape.d == 0 {
+        return weights.each_ref().map(zeros);
+    }
+    let (x, gates) = (shape.x(), shape.gates());
+    let written = [gates * x, gates * shape.d, gates, gates].map(|len| device.empty(len));
+    let [freq, phase] = gradients(&device, &shape, weights, kept, &device.span(grad), &written);
+    let [w_ih, w_hh, b_ih, b_hh] = &written;
+    let [freq, phase] = [freq, phase].map(|span| device.tensor(&span, [shape.t]));
+    let [w_ih, w_hh] = [(w_ih, x), (w_hh, shape.d)].map(|(span, width)| device.tensor(span, [gates, width]));
+    let [b_ih, b_hh] = [b_ih, b_hh].map(|span| device.tensor(span, [gates]));
+    [w_ih, w_hh, b_ih, b_hh, freq, phase]
 }
 
-/// As [`backward`], of an update whose mail was on the device.
+/// Writes the gradients of matrices and biases and gives those of `freq` and `phase`, `[T]`. There are mails, and memories have a width.
 pub(super) fn gradients<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
     weights: &[CubeTensor<R>; 6],
     kept: &Kept<R>,
-    grad: &CubeTensor<R>,
-) -> [CubeTensor<R>; 6] {
+    grad: &Span<R>,
+    [w_ih, w_hh, b_ih, b_hh]: &Written<R>,
+) -> [Span<R>; 2] {
     let Shape { mails, d, t, .. } = *shape;
     let (x, gates) = (shape.x(), shape.gates());
-    if mails * d == 0 {
-        return weights.each_ref().map(zeros);
-    }
     let (input, into_input) = device.matrix(mails, gates);
     let (recurrent, into_recurrent) = device.matrix(mails, gates);
     let dim = CubeDim::new_1d(UNITS);
@@ -98,25 +109,23 @@ pub(super) fn gradients<R: CubeRuntime>(
         units(mails * d),
         dim,
         CellsLaunch::new(kept.rows.arg(), kept.own.arg(), kept.gates.arg()),
-        device.span(grad).arg(),
+        grad.arg(),
         into_input.arg(),
         into_recurrent.arg(),
         *shape,
     );
-    let [w_ih, w_hh] = [(&input, &kept.message, x), (&recurrent, &kept.own, d)].map(|(into, rows, width)| {
-        let (out, _) = device.matrix(gates, width);
-        product(transposed(into), device.tensor(rows, [mails, width]), out.clone());
-        out
-    });
-    let [b_ih, b_hh] = [&into_input, &into_recurrent].map(|into| device.tensor(&sum_rows(device, into, mails, gates), [gates]));
+    for (into, rows, width, out) in [(&input, &kept.message, x, w_ih), (&recurrent, &kept.own, d, w_hh)] {
+        product(transposed(into), device.tensor(rows, [mails, width]), device.tensor(out, [gates, width]));
+    }
+    for (into, out) in [(&into_input, b_ih), (&into_recurrent, b_hh)] {
+        sum_rows_into(device, into, mails, gates, out);
+    }
     let [freq, phase] = [4, 5].map(|i| device.span(&weights[i]));
-    let [freq, phase] = if t == 0 {
-        [4, 5].map(|i| zeros(&weights[i]))
-    } else {
-        let (out, encoding) = device.matrix(mails, t);
-        product(input, slice(weights[0].clone(), &[0..gates, x - t..x]), out);
-        mask_kernel::launch::<R>(&device.client, units(mails * t), dim, kept.rows.arg(), encoding.arg(), t);
-        time::gradients(device, mails, &kept.dt, [&freq, &phase], &encoding)
-    };
-    [w_ih, w_hh, b_ih, b_hh, freq, phase]
+    if t == 0 {
+        return [freq, phase];
+    }
+    let (out, encoding) = device.matrix(mails, t);
+    product(input, slice(weights[0].clone(), &[0..gates, x - t..x]), out);
+    mask_kernel::launch::<R>(&device.client, units(mails * t), dim, kept.rows.arg(), encoding.arg(), t);
+    time::gradients(device, mails, &kept.dt, [&freq, &phase], &encoding)
 }

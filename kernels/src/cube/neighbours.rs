@@ -1,5 +1,6 @@
 //! Recent neighbours: a ring for each node, and the events that have not settled into it.
 use super::plans::NONE;
+use super::sampling::{ByNodeLaunch, ChanceLaunch, draw_kernel};
 use super::span::{Device, Span, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
@@ -35,27 +36,29 @@ pub(super) struct Ring {
 /// Who is asked about, and when: an event is seen that is earlier, or of that very time and before that place in the log.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Roots {
-    node: Array<u32>,
-    time: Array<u32>,
-    place: Array<u32>,
+    /// [`NONE`] where nobody is.
+    pub(super) node: Array<u32>,
+    pub(super) time: Array<u32>,
+    pub(super) place: Array<u32>,
+    pub(super) count: u32,
 }
 
 /// When the memory of each node is from, `[N]`: without its waiting mail, and the mail's event and time.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Clock {
-    updated: Array<u32>,
-    mail_event: Array<u32>,
-    mail_time: Array<u32>,
+    pub(super) updated: Array<u32>,
+    pub(super) mail_event: Array<u32>,
+    pub(super) mail_time: Array<u32>,
 }
 
 /// What is found: how many, then in each slot node, event and time difference.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Found {
-    count: Array<u32>,
-    /// Starts with the roots and all the touched nodes; the slots come behind.
-    named: Array<u32>,
-    event: Array<u32>,
-    dt: Array<f32>,
+    pub(super) count: Array<u32>,
+    /// The slots come behind other names.
+    pub(super) named: Array<u32>,
+    pub(super) event: Array<u32>,
+    pub(super) dt: Array<f32>,
 }
 
 /// `a - b` of times, which lie less than `2^31` apart.
@@ -64,8 +67,37 @@ pub(super) fn since(a: u32, b: u32) -> f32 {
     f32::cast_from(i32::reinterpret(a - b))
 }
 
+/// Whether an event of that time and number came before a query.
 #[cube]
-fn put(found: &mut Found, clock: &Clock, slot: usize, skipped: usize, link: (u32, u32, u32), now: u32, #[comptime] lookup: Lookup) {
+pub(super) fn seen(end: u32, event: u32, time: u32, place: u32) -> bool {
+    end < time || (end == time && event < place)
+}
+
+/// Whether nobody is asked about.
+#[cube]
+pub(super) fn absent(roots: &Roots, root: usize) -> bool {
+    roots.node[root] == NONE
+}
+
+/// Marks the slots of a root that nothing was found for.
+#[cube]
+pub(super) fn slots_left(found: &mut Found, root: usize, count: u32, skipped: u32, #[comptime] k: usize) {
+    for slot in count..k as u32 {
+        found.named[skipped as usize + root * k + slot as usize] = NONE.runtime();
+    }
+}
+
+/// Fills a slot of `found` with `link`: node, event and time.
+#[cube]
+pub(super) fn put(
+    found: &mut Found,
+    clock: &Clock,
+    slot: usize,
+    skipped: usize,
+    link: (u32, u32, u32),
+    now: u32,
+    #[comptime] lookup: Lookup,
+) {
     let (node, event, time) = link;
     let mut then = now;
     if comptime!(lookup.since_update) {
@@ -90,37 +122,35 @@ fn look_kernel(
     #[comptime] lookup: Lookup,
 ) {
     let root = ABSOLUTE_POS;
-    if root < roots.node.len() {
+    if root < roots.count as usize {
         let k = comptime!(lookup.k);
-        let node = roots.node[root];
+        let is_absent = absent(roots, root);
+        let node = select(is_absent, 0u32, roots.node[root]);
+        let visible = select(is_absent, 0u32, visible);
         let time = roots.time[root];
         let place = roots.place[root];
         let mut count = 0u32;
         for back in 0..visible {
             let j = (visible - 1 - back) as usize;
             let end = ends.time[j];
-            let seen = end < time || (end == time && ends.event[j] < place);
-            if ends.node[j] == node && seen && count < k as u32 {
+            if ends.node[j] == node && seen(end, ends.event[j], time, place) && count < k as u32 {
                 let link = (ends.other[j], ends.event[j], end);
                 put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
                 count += 1;
             }
         }
-        let degree = ring.degree[node as usize];
+        let degree = select(is_absent, 0u32, ring.degree[node as usize]);
         for back in 0..u32::min(degree, k as u32) {
             let j = node as usize * k + ((degree - 1 - back) % k as u32) as usize;
             let end = ring.time[j];
-            let seen = end < time || (end == time && ring.event[j] < place);
-            if seen && count < k as u32 {
+            if seen(end, ring.event[j], time, place) && count < k as u32 {
                 let link = (ring.node[j], ring.event[j], end);
                 put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
                 count += 1;
             }
         }
         found.count[root] = count;
-        for slot in count..k as u32 {
-            found.named[skipped as usize + root * k + slot as usize] = NONE.runtime();
-        }
+        slots_left(found, root, count, skipped, k);
     }
 }
 
@@ -183,54 +213,124 @@ impl<R: CubeRuntime> EndSpans<R> {
     }
 }
 
-/// The rings of all nodes.
-pub(super) struct Rings<R: CubeRuntime> {
-    pub(super) degree: Span<R>,
-    pub(super) node: Span<R>,
-    pub(super) time: Span<R>,
-    pub(super) event: Span<R>,
+/// What has settled, on a device.
+pub(super) enum Settled<R: CubeRuntime> {
+    /// The newest events of every node, `[N, K]`.
+    Rings { node: Span<R>, time: Span<R>, event: Span<R> },
+    /// As many events of every node as its degree says, of those of a log sorted by node.
+    ByNode { starts: Span<R>, node: Span<R>, time: Span<R>, event: Span<R> },
 }
 
-impl<R: CubeRuntime> Rings<R> {
-    pub(super) fn arg(&self) -> RingLaunch<R> {
-        RingLaunch::new(self.degree.arg(), self.node.arg(), self.time.arg(), self.event.arg())
-    }
+/// The settled neighbourhood of every node.
+pub(super) struct Neighbourhoods<R: CubeRuntime> {
+    /// `[N]` events ever settled.
+    pub(super) degree: Span<R>,
+    pub(super) settled: Settled<R>,
+}
 
+/// Draws with replacement: their key, the time ticks count from, and the ticks they reach back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drawing {
+    pub(super) key: u64,
+    pub(super) origin: i64,
+    pub(super) window: i64,
+}
+
+impl Drawing {
+    fn arg<R: CubeRuntime>(self) -> ChanceLaunch<R> {
+        let (key, origin) = (self.key, self.origin as u64);
+        let window = self.window.clamp(0, i64::from(i32::MAX)) as i32;
+        ChanceLaunch::new(key as u32, (key >> 32) as u32, origin as u32, (origin >> 32) as u32, window)
+    }
+}
+
+/// Whom a lookup asks about, `[R]`, and what it finds: slots behind `skipped` names.
+pub(super) struct Asked<'a, R: CubeRuntime> {
+    pub(super) roots: [&'a Span<R>; 3],
+    pub(super) ends: &'a EndSpans<R>,
+    /// Of the ends, how many may be seen.
+    pub(super) visible: usize,
+    /// When memories were updated, and event and time of waiting mail.
+    pub(super) clock: [&'a Span<R>; 3],
+    /// Counts, names, events and time differences.
+    pub(super) found: [&'a Span<R>; 4],
+    pub(super) skipped: usize,
+}
+
+impl<R: CubeRuntime> Neighbourhoods<R> {
     /// Lets the first `settled` of `ends` settle.
     pub(super) fn insert(&self, device: &Device<R>, ends: &EndSpans<R>, settled: usize, k: usize) {
-        if settled * k == 0 {
+        if settled == 0 {
             return;
         }
-        let (count, dim) = (|| units(settled), CubeDim::new_1d(UNITS));
-        insert_kernel::launch::<R>(&device.client, count(), dim, ends.arg(), settled as u32, self.arg(), k);
-        degree_kernel::launch::<R>(&device.client, count(), dim, ends.arg(), settled as u32, self.degree.arg());
+        let (count, dim, client) = (|| units(settled), CubeDim::new_1d(UNITS), &device.client);
+        if let Settled::Rings { node, time, event } = &self.settled {
+            let ring = RingLaunch::new(self.degree.arg(), node.arg(), time.arg(), event.arg());
+            insert_kernel::launch::<R>(client, count(), dim, ends.arg(), settled as u32, ring, k);
+        }
+        degree_kernel::launch::<R>(client, count(), dim, ends.arg(), settled as u32, self.degree.arg());
+    }
+
+    /// Fills `found` with what the roots see of the visible ends and of what has settled.
+    pub(super) fn look(&self, device: &Device<R>, asked: &Asked<'_, R>, drawing: Drawing, lookup: Lookup) {
+        let Asked { roots: [node, time, place], ends, visible, clock, found, skipped } = asked;
+        let [updated, mail_event, mail_time] = clock;
+        let [counts, named, event, dt] = found;
+        let (client, count, dim) = (&device.client, units(counts.len()), CubeDim::new_1d(UNITS));
+        let roots = RootsLaunch::new(node.arg(), time.arg(), place.arg(), counts.len() as u32);
+        let clock = ClockLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg());
+        let found = FoundLaunch::new(counts.arg(), named.arg(), event.arg(), dt.arg());
+        let (visible, skipped) = (*visible as u32, *skipped as u32);
+        match &self.settled {
+            Settled::Rings { node, time, event } => {
+                let ring = RingLaunch::new(self.degree.arg(), node.arg(), time.arg(), event.arg());
+                look_kernel::launch::<R>(client, count, dim, roots, ends.arg(), visible, ring, clock, found, skipped, lookup);
+            }
+            Settled::ByNode { starts, node, time, event } => {
+                let log = ByNodeLaunch::new(starts.arg(), node.arg(), time.arg(), event.arg(), self.degree.arg());
+                let chance = drawing.arg();
+                draw_kernel::launch::<R>(client, count, dim, roots, ends.arg(), visible, log, clock, found, skipped, chance, lookup);
+            }
+        }
     }
 }
 
-/// Fills `found`, whose slots come behind `skipped` names, with what `roots` `[R]` see of the first `visible` ends and the rings.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn look<R: CubeRuntime>(
-    device: &Device<R>,
-    [node, time, place]: [&Span<R>; 3],
-    ends: &EndSpans<R>,
-    visible: usize,
-    rings: &Rings<R>,
-    [updated, mail_event, mail_time]: [&Span<R>; 3],
-    [count, named, event, dt]: [&Span<R>; 4],
-    skipped: usize,
-    lookup: Lookup,
-) {
-    look_kernel::launch::<R>(
-        &device.client,
-        units(node.len()),
-        CubeDim::new_1d(UNITS),
-        RootsLaunch::new(node.arg(), time.arg(), place.arg()),
-        ends.arg(),
-        visible as u32,
-        rings.arg(),
-        ClockLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg()),
-        FoundLaunch::new(count.arg(), named.arg(), event.arg(), dt.arg()),
-        skipped as u32,
-        lookup,
-    );
+/// Behind `roots` of times and places, `[C]`, come those of their slots: each root's own.
+#[cube(launch)]
+fn spread_kernel(times: &mut Array<u32>, places: &mut Array<u32>, roots: u32, first: u32, #[comptime] k: usize) {
+    let slot = ABSOLUTE_POS;
+    if slot < roots as usize * k {
+        let at = first as usize + slot;
+        times[at] = times[slot / k];
+        places[at] = places[slot / k];
+    }
+}
+
+/// Gives the slots of `roots` roots, which begin at `first`, the roots' times and places.
+pub(super) fn spread<R: CubeRuntime>(device: &Device<R>, [times, places]: [&Span<R>; 2], roots: usize, first: usize, k: usize) {
+    let (count, dim) = (units(roots * k), CubeDim::new_1d(UNITS));
+    spread_kernel::launch::<R>(&device.client, count, dim, times.arg(), places.arg(), roots as u32, first as u32, k);
+}
+
+/// Rows of the table below in which every root and every slot has a row of its own: its own number, [`NONE`] where the slot is empty.
+#[cube(launch)]
+fn own_rows_kernel(counts: &Array<u32>, rows: &mut Array<u32>, first: u32, #[comptime] k: usize) {
+    let i = ABSOLUTE_POS;
+    if i < rows.len() {
+        let mut row = select(i < counts.len(), i as u32, NONE);
+        if i >= first as usize {
+            let slot = i - first as usize;
+            let number = (slot % k) as u32;
+            row = select(number < counts[slot / k], i as u32, NONE);
+        }
+        rows[i] = row;
+    }
+}
+
+/// `[first + R * K]`, see the kernel.
+pub(super) fn own_rows<R: CubeRuntime>(device: &Device<R>, counts: &Span<R>, first: usize, k: usize) -> Span<R> {
+    let len = first + counts.len() * k;
+    let rows = device.empty(len).part(0, len);
+    own_rows_kernel::launch::<R>(&device.client, units(len), CubeDim::new_1d(UNITS), counts.arg(), rows.arg(), first as u32, k);
+    rows
 }

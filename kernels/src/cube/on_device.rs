@@ -1,7 +1,7 @@
 //! The kernels on the backends of burn that CubeCL drives.
-use super::{adam, attention, attention_backward, gather, memory, memory_backward, time};
+use super::{adam, attention, attention_backward, gather, memory, memory_backward, pairs, time};
 use crate::kernels::Kernels;
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan};
+use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
 use burn_cubecl::element::BoolElement;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
@@ -59,5 +59,13 @@ impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
 
     fn adam(tensors: [CubeTensor<R>; 3], grad: CubeTensor<R>, step: &AdamStep) -> [CubeTensor<R>; 3] {
         adam::adam(tensors, grad, step)
+    }
+
+    fn pairs_forward(plan: &PairPlan, inputs: &[CubeTensor<R>; 5]) -> CubeTensor<R> {
+        pairs::forward(plan, inputs)
+    }
+
+    fn pairs_backward(plan: &PairPlan, inputs: &[CubeTensor<R>; 5], grad: &CubeTensor<R>) -> [CubeTensor<R>; 5] {
+        pairs::backward(plan, inputs, grad)
     }
 }

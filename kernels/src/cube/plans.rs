@@ -71,8 +71,10 @@ pub(super) struct AttentionSpans<R: CubeRuntime> {
     pub(super) row: Span<R>,
     /// `[R, K]`
     pub(super) dt: Span<R>,
-    /// `[N + 1]` and `[R, K]`: for every row of `hidden` where its group begins, and the valid slots that name it, ascending.
+    /// `[N + 1]` and at least `[R, K]`: for every row of `hidden` where its group begins, and what names it, ascending: valid slots, counted from
+    /// `first_slot` on, and where that is not 0 the roots themselves.
     pub(super) groups: [Span<R>; 2],
+    pub(super) first_slot: usize,
     /// `[R, K]` row of `table`.
     pub(super) feature: Span<R>,
     /// `[.., E]`
@@ -109,6 +111,7 @@ impl<R: CubeRuntime> AttentionSpans<R> {
             row: next(slots),
             dt: next(slots),
             groups: [next(n + 1), next(slots)],
+            first_slot: 0,
             feature: next(table.index.len()),
             table: next(table.len()),
         }
@@ -116,15 +119,15 @@ impl<R: CubeRuntime> AttentionSpans<R> {
 }
 
 /// The feature rows that some events name, each once.
-struct Table<'a> {
-    index: Vec<u32>,
+pub(super) struct Table<'a> {
+    pub(super) index: Vec<u32>,
     rows: Vec<&'a [f32]>,
     width: usize,
 }
 
 impl<'a> Table<'a> {
     /// Nothing at all where there are no features; what an event that is not there refers to does not matter.
-    fn new(features: Option<&'a dyn Rows>, events: impl Iterator<Item = Option<u64>>) -> Self {
+    pub(super) fn new(features: Option<&'a dyn Rows>, events: impl Iterator<Item = Option<u64>>) -> Self {
         let mut table = Self { index: Vec::new(), rows: Vec::new(), width: features.map_or(0, Rows::width) };
         let Some(features) = features.filter(|features| features.width() > 0) else { return table };
         let mut places = HashMap::new();
@@ -140,11 +143,11 @@ impl<'a> Table<'a> {
         table
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.rows.len() * self.width
     }
 
-    fn numbers(&self) -> impl Iterator<Item = f32> {
+    pub(super) fn numbers(&self) -> impl Iterator<Item = f32> {
         self.rows.iter().flat_map(|row| row.iter().copied())
     }
 }

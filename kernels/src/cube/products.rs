@@ -21,7 +21,7 @@ fn strategy() -> Strategy {
     if TF32.load(Ordering::Relaxed) { Strategy::Auto } else { Strategy::SimpleUnit(Default::default()) }
 }
 
-/// `left [n, m]` times `right [m, k]`, written to `out` `[n, k]`. None of `n`, `m` and `k` is 0.
+/// `left [.., n, m]` times `right [.., m, k]`, written to `out` `[.., n, k]`. No size is 0.
 pub(super) fn product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, out: CubeTensor<R>) {
     count_launch();
     let float = DType::F32.into();

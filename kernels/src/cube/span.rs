@@ -9,6 +9,7 @@ use cubecl::client::ComputeClient;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use cubecl::stream_id::StreamId;
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -130,7 +131,17 @@ pub(super) struct Device<R: CubeRuntime> {
     pub(super) device: R::Device,
 }
 
+impl<R: CubeRuntime> fmt::Debug for Device<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.device)
+    }
+}
+
 impl<R: CubeRuntime> Device<R> {
+    pub(super) fn new(device: &R::Device) -> Self {
+        Self { client: R::client(device), device: device.clone() }
+    }
+
     /// Where `tensor` is.
     pub(super) fn of(tensor: &CubeTensor<R>) -> Self {
         Self { client: tensor.client.clone(), device: tensor.device.clone() }
@@ -149,11 +160,9 @@ impl<R: CubeRuntime> Device<R> {
         self.send(parcel).part(0, len)
     }
 
-    /// Numbers `start..start + len` of `span` at a place of their own.
-    pub(super) fn copied(&self, span: &Span<R>, start: usize, len: usize) -> Span<R> {
-        let copy = self.empty(len).part(0, len);
-        copy_kernel::launch::<R>(&self.client, units(len), CubeDim::new_1d(UNITS), span.arg(), copy.arg(), start as u32);
-        copy
+    /// Copies the numbers of `from` from `start` on over those of `to`.
+    pub(super) fn copy_to(&self, from: &Span<R>, start: usize, to: &Span<R>) {
+        copy_kernel::launch::<R>(&self.client, units(to.len()), CubeDim::new_1d(UNITS), from.arg(), to.arg(), start as u32);
     }
 
     /// Copies numbers to the host, which waits for them.

@@ -151,11 +151,12 @@ pub(super) struct States<R: CubeRuntime> {
     pub(super) updated: Span<R>,
     /// `[N]`
     pub(super) event: Span<R>,
-    node: Span<R>,
+    pub(super) node: Span<R>,
     /// `[N]`
     pub(super) time: Span<R>,
-    since: Span<R>,
-    other: Span<R>,
+    pub(super) since: Span<R>,
+    /// `[N, D]`, or nothing where mail carries no memories.
+    pub(super) other: Span<R>,
 }
 
 impl<R: CubeRuntime> States<R> {
@@ -178,8 +179,8 @@ impl<R: CubeRuntime> States<R> {
         MailLaunch::new(self.event.arg(), self.node.arg(), self.time.arg(), self.since.arg(), self.other.arg())
     }
 
-    /// Memory and mail of `rows`, as the memory update reads them; `table` is the edge features by event.
-    pub(super) fn read(&self, device: &Device<R>, rows: &Unique<R>, table: &Span<R>, rule: Rule) -> MailSpans<R> {
+    /// Memory and mail of `rows`, as the memory update reads them, with the events of the mail in place of feature rows.
+    pub(super) fn read(&self, device: &Device<R>, rows: &Unique<R>, rule: Rule) -> MailSpans<R> {
         let capacity = rows.nodes.len();
         let [memory, other] = [(); 2].map(|()| device.empty(capacity * rule.d).part(0, capacity * rule.d));
         let [mail_of, marks, dt, feature] = [(); 4].map(|()| device.empty(capacity).part(0, capacity));
@@ -187,7 +188,7 @@ impl<R: CubeRuntime> States<R> {
         let (count, dim) = (units(capacity * rule.d), CubeDim::new_1d(UNITS));
         let (nodes, starts) = (rows.nodes.arg(), rows.starts.arg());
         read_kernel::launch::<R>(&device.client, count, dim, nodes, starts, self.memory.arg(), self.mail(), out, rule);
-        MailSpans { memory, other, mail_of, rows: marks, dt, feature, table: table.clone() }
+        MailSpans { memory, other, mail_of, rows: marks, dt, feature, table: device.empty(0).part(0, 0) }
     }
 
     /// After the events whose ends begin at `first`: new memories, which are `rows` of `new`, and new mail.

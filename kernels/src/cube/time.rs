@@ -59,7 +59,7 @@ pub(super) fn encode_backward<R: CubeRuntime>(dt: &[f32], [freq, phase]: &[CubeT
     let rows = dt.len();
     let dt = device.send(parcel);
     let [freq, phase, grad] = [freq, phase, grad].map(|tensor| device.span(tensor));
-    gradients(&device, rows, &dt, [&freq, &phase], &grad)
+    gradients(&device, rows, &dt, [&freq, &phase], &grad).map(|span| device.tensor(&span, [freq.len()]))
 }
 
 /// Gradients of `freq` and `phase` from `rows` times and the gradients of their encodings.
@@ -69,7 +69,7 @@ pub(super) fn gradients<R: CubeRuntime>(
     dt: &Span<R>,
     [freq, phase]: [&Span<R>; 2],
     grad: &Span<R>,
-) -> [CubeTensor<R>; 2] {
+) -> [Span<R>; 2] {
     let width = freq.len();
     let shares = device.empty(rows * 2 * padded(width));
     if rows * width > 0 {
@@ -81,8 +81,8 @@ pub(super) fn gradients<R: CubeRuntime>(
 }
 
 /// Adds up what rows bring to both gradients, `[rows, 2, padded]`.
-pub(super) fn sum_shares<R: CubeRuntime>(device: &Device<R>, shares: &Span<R>, rows: usize, width: usize) -> [CubeTensor<R>; 2] {
+pub(super) fn sum_shares<R: CubeRuntime>(device: &Device<R>, shares: &Span<R>, rows: usize, width: usize) -> [Span<R>; 2] {
     let padded = padded(width);
     let sum = sum_rows(device, shares, rows, 2 * padded);
-    [0, padded].map(|start| device.tensor(&sum.part(start, padded), [width]))
+    [0, padded].map(|start| sum.part(start, width))
 }

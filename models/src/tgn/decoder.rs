@@ -54,7 +54,7 @@ impl<B: TemporalOps> LinkDecoder<B> {
 }
 
 /// The distinct values in order of first appearance, and each value's place among them. Repeats stand near each other.
-fn repeats(values: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u32>) {
+pub(super) fn repeats(values: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u32>) {
     let mut place_of = rustc_hash::FxHashMap::default();
     let mut distinct = Vec::new();
     let place = values

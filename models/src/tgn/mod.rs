@@ -18,6 +18,8 @@
 //! - embeddings may start from static memory as well (`disttgl/`).
 mod cost;
 mod decoder;
+#[cfg(feature = "cube")]
+mod device;
 mod embedding;
 mod memory;
 mod slices;
@@ -25,6 +27,8 @@ mod spec;
 
 pub use cost::{HopSizes, StepCost, StepSizes, step_cost};
 pub(crate) use decoder::LinkDecoder;
+#[cfg(feature = "cube")]
+pub use device::{DeviceTgn, NotOnDevice};
 pub(crate) use slices::{Decoder, DecoderPlaces, DecoderWork, Weights};
 pub use slices::{SliceTgn, SliceWork};
 pub use spec::{Attention, Embedding, Message, Precision, TgnSpec, TimeInit, Updater};

@@ -12,7 +12,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values};
+use tempograph_framework::{
+    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values, weights, with_weights,
+};
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
@@ -42,10 +44,12 @@ impl World {
 
     pub fn of(spec: &TgnSpec, set: Dataset) -> World {
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
+        let model = tuned(Tgn::<Cpu>::new(spec, widths, 5, &Default::default()));
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
         let static_memory = spec.static_memory.on().map(|part| {
-            let values = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos()).collect();
+            // one row more than there are nodes: that of a node nobody knew
+            let known = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos());
+            let values = known.chain(std::iter::repeat_n(0.0, part.width)).collect();
             Arc::new(Table::new(values, part.width).unwrap()) as Arc<dyn Rows>
         });
         let features = Features { edges: set.log.features().cloned(), nodes, static_memory };
@@ -122,6 +126,16 @@ impl World {
         let (unit, ticks) = (&self.set.time_unit, self.set.log.time()[event]);
         if unit.scale == 1 { ticks.0.into() } else { serde_json::Number::from_f64(unit.from_ticks(ticks)).unwrap() }
     }
+}
+
+/// Fine-tuning begins at zero: gives it numbers that show.
+fn tuned(model: Tgn<Cpu>) -> Tgn<Cpu> {
+    let (mut store, name) = (weights::<Cpu, _>(&model), "static_memory.correction");
+    if store.names().any(|known| known == name) {
+        let (shape, zeros) = store.take::<f32>(name).unwrap();
+        store.put(name, shape, (0..zeros.len()).map(|i| (i as f32).sin()).collect());
+    }
+    with_weights(model, store).unwrap()
 }
 
 fn view(history: &History, queries: &Queries, batch: &Batch<'_>) -> View {

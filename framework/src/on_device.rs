@@ -1,0 +1,259 @@
+//! A history taken to a device and brought back.
+
+use std::sync::Arc;
+
+use tempograph_kernels::cube::{
+    DeviceEvents, DeviceHistory, DeviceLog, DeviceRoots, DeviceRules, DeviceSampler, DeviceState, DeviceWorld, StateLink, StateMail,
+    TooLarge,
+};
+use tempograph_kernels::tensor::CubeRuntime;
+
+use crate::adjacency::Link;
+use crate::mailbox::Mail;
+use crate::needs::OtherMemory;
+use crate::{
+    Batch, Combine, Delta, Event, EventId, EventLog, Features, History, Lookup, Needs, NodeId, PurposeDraw, Queries, Sampler, Timestamp,
+};
+
+/// A history on a device, in the words of one in host memory.
+pub struct ResidentHistory<R: CubeRuntime> {
+    /// What computes.
+    pub device: DeviceHistory<R>,
+    needs: Needs,
+    origin: Timestamp,
+    features: Features,
+    nodes: usize,
+    seen: u64,
+    version: u64,
+}
+
+impl Needs {
+    /// Says what of this a history on a device does not keep.
+    ///
+    /// # Errors
+    /// The first such thing, in words.
+    pub fn on_device(&self) -> Result<(), &'static str> {
+        match self {
+            Needs { pairs: true, .. } => Err("facts about pairs"),
+            Needs { idle: true, .. } => Err("times since a node was last heard of"),
+            Needs { memory: 0, .. } => Err("models without memory"),
+            Needs { mail, .. } if mail.combine != Combine::Last => Err("more than one mail a node"),
+            Needs { layers, neighbours, .. } if !(1..=2).contains(layers) || *neighbours == 0 => Err("models without neighbours"),
+            _ => Ok(()),
+        }
+    }
+
+    fn rules(&self) -> DeviceRules {
+        DeviceRules {
+            memory: self.memory,
+            neighbours: self.neighbours,
+            layers: self.layers,
+            sampler: match self.sampler {
+                Sampler::Recent => DeviceSampler::Recent,
+                Sampler::Uniform => DeviceSampler::Drawn { window: i64::MAX },
+                Sampler::Window(window) => DeviceSampler::Drawn { window },
+            },
+            other_at_read: self.mail.other == OtherMemory::AtRead,
+            update_without_mail: self.mail.update_without_mail,
+            since_update: self.delta == Delta::SinceUpdate,
+        }
+    }
+}
+
+impl<R: CubeRuntime> ResidentHistory<R> {
+    /// Room on `device` for what `history`, which has the right needs and features, will see of `log`; nothing has happened yet. `room` are the
+    /// bytes it may take: edge features that do not fit stay in host memory.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where the rest does not fit.
+    ///
+    /// # Panics
+    /// Where [`Needs::on_device`] names something.
+    pub fn new(device: &R::Device, history: &History, log: &EventLog, room: u64) -> Result<Self, TooLarge> {
+        let needs = history.needs().clone();
+        needs.on_device().unwrap_or_else(|what| panic!("a history on a device has no {what}"));
+        let by_node = (needs.sampler != Sampler::Recent).then(|| ByNode::of(log, history.nodes()));
+        let world = DeviceWorld {
+            nodes: history.nodes(),
+            origin: history.origin.0,
+            features: history.features.edges.clone(),
+            events: log.len(),
+            log: by_node.as_ref().map(ByNode::as_log),
+            room,
+        };
+        Ok(Self {
+            device: DeviceHistory::new(device, needs.rules(), &world)?,
+            origin: history.origin,
+            features: history.features.clone(),
+            nodes: history.nodes(),
+            seen: 0,
+            version: 0,
+            needs,
+        })
+    }
+
+    /// What it keeps.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// Reads the past of the roots of `queries` while `batch` is in hand, as [`History::view`] does.
+    ///
+    /// # Panics
+    /// If a node is not below the number of nodes.
+    pub fn look(&self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> tempograph_kernels::cube::DevicePast<R> {
+        let places: Vec<u64> = queries.places().iter().map(|place| place.0).collect();
+        let (node, time) = (raw(queries.nodes()), ticks(queries.times()));
+        let roots = DeviceRoots {
+            node: &node,
+            time: &time,
+            place: (self.needs.lookup == Lookup::Ordered).then_some(&places),
+            sees_batch: self.needs.lookup != Lookup::Batch,
+            key: chance.key(),
+        };
+        let (src, dst, time) = (raw(batch.src), raw(batch.dst), ticks(batch.time));
+        self.device.look(&roots, &DeviceEvents { src: &src, dst: &dst, time: &time, first: batch.first.0 })
+    }
+
+    /// Lets `batch` happen, which `past` was read for and whose rows have new memories.
+    pub fn observe(
+        &mut self,
+        batch: &Batch<'_>,
+        past: &tempograph_kernels::cube::DevicePast<R>,
+        memory: &tempograph_kernels::cube::Matrix<R>,
+    ) {
+        self.device.observe(past, memory);
+        self.seen += batch.len() as u64;
+        self.version += 1;
+    }
+
+    /// Goes on from what `history` has seen of `log`.
+    ///
+    /// # Panics
+    /// Where it has other nodes or needs.
+    pub fn enter(&mut self, history: &History, log: &EventLog) {
+        (self.seen, self.version) = (history.seen, history.version);
+        let pending = history.pending.first().map_or(0, |event| event.id.index());
+        let batch = log.batch(pending..pending + history.pending.len());
+        let (src, dst, time) = (raw(batch.src), raw(batch.dst), ticks(batch.time));
+        let events = DeviceEvents { src: &src, dst: &dst, time: &time, first: batch.first.0 };
+        self.device.restore(&state_of(history), &events);
+    }
+
+    /// What has happened, as a history that follows `log`. Waits for the device.
+    pub fn leave(&self, log: &EventLog) -> History {
+        let state = self.device.state();
+        let mut history = History::new(self.nodes, self.needs.clone(), self.origin, self.features.clone());
+        history.follow(log);
+        (history.seen, history.version) = (self.seen, self.version);
+        history.updated = state.updated.iter().copied().map(Timestamp).collect();
+        deliver(&mut history, &state);
+        settle(&mut history, &state, log);
+        history.pending = state.pending.iter().map(|&id| event(log, id)).collect();
+        history.memory = state.memory;
+        history
+    }
+}
+
+fn raw(nodes: &[NodeId]) -> Vec<u32> {
+    nodes.iter().map(|node| node.0).collect()
+}
+
+fn ticks(times: &[Timestamp]) -> Vec<i64> {
+    times.iter().map(|time| time.0).collect()
+}
+
+fn event(log: &EventLog, id: u64) -> Event {
+    let at = id as usize;
+    log.batch(at..at + 1).events().next().unwrap_or_else(|| unreachable!("a batch of one event has one"))
+}
+
+fn state_of(history: &History) -> DeviceState {
+    let nodes = history.nodes();
+    let (k, carried) = (history.needs.neighbours, history.mailbox.carried());
+    let mut state = DeviceState {
+        memory: history.memory.clone(),
+        updated: ticks(&history.updated),
+        others: vec![0.0; nodes * carried],
+        degree: history.adjacency.degrees().iter().map(|&degree| degree as u32).collect(),
+        pending: history.pending.iter().map(|event| event.id.0).collect(),
+        ..DeviceState::default()
+    };
+    for node in (0..nodes as u32).map(NodeId) {
+        let mail = history.mailbox.waiting(node).last();
+        let told = |mail: &Mail| StateMail { event: mail.event.0, other: mail.other.0, time: mail.time.0, since: mail.since.0 };
+        state.mail.push(mail.map(told));
+        let row = history.mailbox.other_rows(node);
+        state.others[node.index() * carried..][..row.len()].copy_from_slice(row);
+    }
+    if history.needs.sampler == Sampler::Recent {
+        state.ring = vec![StateLink::default(); nodes * k];
+        let mut newest = vec![0; nodes];
+        let links: Vec<(NodeId, Link)> = history.adjacency.links().collect();
+        for &(owner, link) in links.iter().rev() {
+            let n = owner.index();
+            newest[n] += 1;
+            let at = (history.adjacency.degree(owner) as usize - newest[n]) % k;
+            state.ring[n * k + at] = StateLink { node: link.node.0, time: link.time.0, event: link.event.0 };
+        }
+    }
+    state
+}
+
+fn deliver(history: &mut History, state: &DeviceState) {
+    let carried = history.mailbox.carried();
+    for (node, mail) in state.mail.iter().enumerate() {
+        let Some(StateMail { event, other, time, since }) = *mail else { continue };
+        let mail = Mail { event: EventId(event), other: NodeId(other), time: Timestamp(time), since: Timestamp(since) };
+        history.mailbox.deliver(NodeId(node as u32), mail, &state.others[node * carried..][..carried]);
+    }
+}
+
+/// Gives every node the events its degree counts: those of the ring, or the first of the log.
+fn settle(history: &mut History, state: &DeviceState, log: &EventLog) {
+    let k = history.needs.neighbours;
+    let degrees: Vec<u64> = state.degree.iter().copied().map(u64::from).collect();
+    let mut links: Vec<(NodeId, Link)> = Vec::new();
+    for (n, &degree) in degrees.iter().enumerate() {
+        let owner = NodeId(n as u32);
+        if state.ring.is_empty() {
+            links.extend(log.by_node().of_node(owner)[..degree as usize].iter().map(|&link| (owner, link)));
+            continue;
+        }
+        links.extend((degree.saturating_sub(k as u64)..degree).map(|i| {
+            let StateLink { node, time, event } = state.ring[n * k + i as usize % k];
+            let outgoing = u32::from(log.src()[event as usize] == owner);
+            (owner, Link { time: Timestamp(time), event: EventId(event), node: NodeId(node), outgoing })
+        }));
+    }
+    let restored = history.adjacency.restore(&degrees, &links);
+    restored.unwrap_or_else(|node| unreachable!("node {node:?} has no more links than its degree"));
+}
+
+/// A log by node in arrays.
+struct ByNode {
+    starts: Vec<u32>,
+    node: Vec<u32>,
+    time: Vec<i64>,
+    event: Vec<u32>,
+}
+
+impl ByNode {
+    fn of(log: &EventLog, nodes: usize) -> ByNode {
+        let sorted = Arc::clone(log.by_node());
+        let mut all = ByNode { starts: vec![0], node: Vec::new(), time: Vec::new(), event: Vec::new() };
+        for owner in (0..nodes as u32).map(NodeId) {
+            for link in sorted.of_node(owner) {
+                all.node.push(link.node.0);
+                all.time.push(link.time.0);
+                all.event.push(link.event.0 as u32);
+            }
+            all.starts.push(all.node.len() as u32);
+        }
+        all
+    }
+
+    fn as_log(&self) -> DeviceLog<'_> {
+        DeviceLog { starts: &self.starts, node: &self.node, time: &self.time, event: &self.event }
+    }
+}

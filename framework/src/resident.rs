@@ -1,0 +1,53 @@
+//! Models that train where they keep everything: weights, optimiser and history on a device.
+
+use tempograph_kernels::AdamStep;
+
+use crate::{Batch, EventLog, History, Needs, Parameters, PurposeDraw, Queries};
+
+/// A model with its weights, its optimiser and a history on a device. A step is handed over and not waited for.
+///
+/// The host sees the history only where it is asked for, as the [`History`] that the same batches would have left in host memory.
+pub trait ResidentModel {
+    /// What the model must be told of the past.
+    fn needs(&self) -> Needs;
+
+    /// The weights as they are now. Waits for the device.
+    fn parameters(&self) -> Parameters;
+
+    /// Takes these numbers for its weights, in the order of [`parameters`](ResidentModel::parameters).
+    ///
+    /// # Panics
+    /// Where there are not as many.
+    fn set_parameters(&mut self, values: &[f32]);
+
+    /// Steps taken, and both moments of the weights in their order. Waits for the device.
+    fn moments(&self) -> (u64, [Vec<f32>; 2]);
+
+    /// Takes up where [`moments`](ResidentModel::moments) left.
+    ///
+    /// # Panics
+    /// Where there are not as many numbers.
+    fn set_moments(&mut self, steps: u64, moments: [&[f32]; 2]);
+
+    /// Goes on from what `history` has seen of `log`.
+    fn enter(&mut self, history: &History, log: &EventLog);
+
+    /// What has happened on the device, as a history that follows `log`. Waits for the device.
+    fn history(&self, log: &EventLog) -> History;
+
+    /// Takes a step on `queries`, asked before `batch` happens, and lets it happen. `chance` draws neighbours, `dropout` is the seed of what is
+    /// dropped, `clip` the largest norm of all gradients together, 0 for any. Where the loss is not finite, nothing is learned.
+    ///
+    /// # Panics
+    /// Where [`room`](ResidentModel::room) is 0.
+    fn train(&mut self, batch: &Batch<'_>, queries: &Queries, chance: PurposeDraw, dropout: u64, step: &AdamStep, clip: f32);
+
+    /// Steps there is room for before [`learned`](ResidentModel::learned) has to be asked.
+    fn room(&self) -> usize;
+
+    /// Loss and norm of all gradients before clipping of each step since this was last asked. Waits for the device.
+    fn learned(&mut self) -> Vec<[f32; 2]>;
+
+    /// Waits until everything that was handed over is done.
+    fn wait(&self);
+}
