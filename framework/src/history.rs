@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tempograph_kernels::Rows;
 
-use crate::{Batch, EventLog, Graph, Memories, Needs, PurposeDraw, Queries, Timestamp, Update, View};
+use crate::{Batch, EventId, EventLog, Graph, Memories, Needs, NodeId, PurposeDraw, Queries, Timestamp, Update, View};
 
 /// The state of the world a model has seen.
 ///
@@ -129,6 +129,12 @@ impl History {
     /// What this history keeps.
     pub fn needs(&self) -> &Needs {
         self.graph.needs()
+    }
+
+    /// When `event` of `node` happened, if it is still known.
+    pub fn time_of(&self, node: NodeId, event: EventId) -> Option<Timestamp> {
+        let pending = self.graph.pending.iter().find(|known| known.id == event).map(|known| known.time);
+        pending.or_else(|| self.graph.adjacency.newest_first(node).find(|link| link.event == event).map(|link| link.time))
     }
 
     /// All stored memories, `[N, D]`, as written by the last observe of each node (waiting mail not read).

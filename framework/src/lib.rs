@@ -32,6 +32,7 @@ mod dataset;
 mod draw;
 mod events;
 mod facts;
+mod forget;
 mod graph;
 mod history;
 #[cfg(test)]
@@ -56,6 +57,7 @@ mod present;
 mod queries;
 mod reach;
 mod read_mail;
+mod retract;
 mod resident;
 mod settings;
 mod slice_model;

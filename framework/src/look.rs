@@ -231,6 +231,11 @@ impl Graph {
 
     /// The links of `node` before `moment`, newest first.
     pub(crate) fn newest_links<'a>(&'a self, node: NodeId, moment: Moment, present: &'a Present) -> impl Iterator<Item = &'a Link> {
+        self.all_links(node, moment, present).filter(|link| self.leads_to_present(link))
+    }
+
+    /// The same with those to nodes that were forgotten.
+    pub(crate) fn all_links<'a>(&'a self, node: NodeId, moment: Moment, present: &'a Present) -> impl Iterator<Item = &'a Link> {
         let settled = self.adjacency.newest_first(node).skip_while(move |link| !moment.sees(link));
         present.before(node, moment).iter().rev().chain(settled)
     }

@@ -156,6 +156,19 @@ impl Memories {
         }
     }
 
+    /// Whether anything has ever happened to `node`.
+    pub(crate) fn holds(&self, node: NodeId) -> bool {
+        self.updated[node.index()] != self.origin || !self.mailbox.waiting(node).is_empty()
+    }
+
+    /// Makes the memory of `node` that of a new one.
+    pub(crate) fn forget(&mut self, node: NodeId, version: u64) {
+        self.rows[node.index() * self.width..][..self.width].fill(0.0);
+        self.updated[node.index()] = self.origin;
+        self.mailbox.clear(node);
+        self.written[node.index()] = version;
+    }
+
     /// The stored memory of `node`, `[D]`.
     pub(crate) fn of(&self, node: NodeId) -> &[f32] {
         &self.rows[node.index() * self.width..][..self.width]

@@ -33,9 +33,13 @@ impl Reach {
         if history.changed_after(node, version) {
             return true;
         }
-        let mut neighbours =
-            history.graph.newest_links(node, moment, &self.present).take(if hops > 0 { history.needs().neighbours } else { 0 });
-        neighbours.any(|link| self.since_moment(history, link.node, moment, hops - 1, version))
+        if hops == 0 {
+            return false;
+        }
+        // That a neighbour was forgotten is a change too.
+        let shown = if history.graph.first.is_empty() { history.needs().neighbours } else { usize::MAX };
+        let mut links = history.graph.all_links(node, moment, &self.present).take(shown);
+        links.any(|link| self.since_moment(history, link.node, moment, hops - 1, version))
     }
 
     /// The neighbours of `node` as a query at `time` is shown them, newest first.

@@ -76,6 +76,7 @@ mod tls;
 mod trace;
 mod workspace;
 
+pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
 pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use auth::{AuthSpec, Role, TokenSpec};
 pub use export::Export;

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use rustc_hash::FxHashMap;
 use tempograph_framework::{Delta, History, NodeId, Pair, Reach, Sampler, Timestamp};
+use tempograph_kernels::cpu::PaddedRows;
 
 use super::state::State;
 use super::{Engine, Strategy, sampling};
@@ -14,13 +15,25 @@ use crate::workspace::Sight;
 /// Nodes embedded in one forward pass: bounds the memory a request takes.
 const NODES_A_PASS: usize = 4096;
 
+/// What is wanted of an embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// Itself, `[O]`.
+    Whole,
+    /// What the decoder makes of it as the source of a pair.
+    Source,
+    /// As the destination.
+    Destination,
+}
+
 /// Embeddings by node, each good for one moment and until an event reaches it. Nodes share places: the last one embedded has it.
 #[derive(Debug)]
 pub(super) struct Kept {
-    width: usize,
+    /// Of an embedding, and of what the decoder maps it to.
+    widths: [usize; 2],
     /// A power of two of them.
     entries: Vec<Entry>,
-    /// `[entries, O]`
+    /// `[entries, O + 2 O']`: each embedding and what the decoder makes of it.
     rows: Vec<f32>,
 }
 
@@ -34,90 +47,107 @@ struct Entry {
 
 impl Kept {
     /// Room for `count` embeddings; memory is taken as they come.
-    pub fn new(count: usize, width: usize) -> Kept {
+    pub fn new(count: usize, widths: [usize; 2]) -> Kept {
         let count = count.next_power_of_two();
         let nothing = Entry { node: None, moment: Timestamp(0), holds: 0 };
-        Kept { width, entries: vec![nothing; count], rows: vec![0.0; count * width] }
+        Kept { widths, entries: vec![nothing; count], rows: vec![0.0; count * (widths[0] + 2 * widths[1])] }
     }
 
     fn place(&self, node: NodeId) -> usize {
         node.index() & (self.entries.len() - 1)
     }
 
-    /// The embedding of `node` at `moment`, if it is here and nothing has `changed` it after the version it was known to hold at; from now
-    /// on it is known to hold at `version`.
-    fn find(&mut self, node: NodeId, moment: Timestamp, version: u64, changed: impl FnOnce(u64) -> bool) -> Option<&[f32]> {
+    fn row(&self, place: usize) -> std::ops::Range<usize> {
+        let width = self.widths[0] + 2 * self.widths[1];
+        place * width..(place + 1) * width
+    }
+
+    /// A part of the embedding of `node` at `moment`, if it is here and nothing has `changed` it after the version it was known to hold at;
+    /// from now on it is known to hold at `version`.
+    fn find(&mut self, (node, part): (NodeId, Part), moment: Timestamp, version: u64, changed: impl FnOnce(u64) -> bool) -> Option<&[f32]> {
         let place = self.place(node);
         let entry = &mut self.entries[place];
         if (entry.node, entry.moment) != (Some(node), moment) || entry.holds < version && changed(entry.holds) {
             return None;
         }
         entry.holds = entry.holds.max(version);
-        Some(&self.rows[place * self.width..][..self.width])
+        let [whole, mapped] = self.widths;
+        let row = &self.rows[self.row(place)];
+        Some(match part {
+            Part::Whole => &row[..whole],
+            Part::Source => &row[whole..whole + mapped],
+            Part::Destination => &row[whole + mapped..],
+        })
     }
 
     /// Keeps what was computed at `version`, unless something newer is here.
-    fn keep(&mut self, node: NodeId, moment: Timestamp, version: u64, row: &[f32]) {
+    fn keep(&mut self, node: NodeId, moment: Timestamp, version: u64, parts: [&[f32]; 3]) {
         let place = self.place(node);
         let entry = &mut self.entries[place];
         if entry.node == Some(node) && entry.holds > version {
             return;
         }
         *entry = Entry { node: Some(node), moment, holds: version };
-        self.rows[place * self.width..][..self.width].copy_from_slice(row);
+        let at = self.row(place);
+        let mut row = &mut self.rows[at];
+        for part in parts {
+            let (own, rest) = row.split_at_mut(part.len());
+            own.copy_from_slice(part);
+            row = rest;
+        }
     }
 }
 
 /// The embeddings one request needs.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
-    /// The distinct nodes asked about.
-    nodes: Vec<NodeId>,
-    place: FxHashMap<NodeId, u32>,
-    /// Pairs of them.
+    /// What is asked for, each once.
+    asked: Vec<(NodeId, Part)>,
+    place: FxHashMap<(NodeId, Part), u32>,
+    /// Pairs of places.
     pub pairs: Vec<Pair>,
-    /// `[nodes, O]`
-    rows: Vec<f32>,
-    width: usize,
-    /// Nodes that have to be embedded, by their place.
+    /// `[asked]`, each the part that is asked for.
+    rows: PaddedRows,
+    /// What has to be embedded, by its place.
     missing: Vec<u32>,
-    /// When they are asked about, as far as the model can tell.
+    /// When it is asked for, as far as the model can tell.
     moment: Timestamp,
     reach: Reach,
 }
 
 impl Gathered {
-    /// Asks about nobody any more.
+    /// Asks for nothing any more.
     pub fn clear(&mut self) {
-        self.nodes.clear();
+        self.asked.clear();
         self.place.clear();
         self.pairs.clear();
     }
 
-    /// The place of a node, which is asked about from now on.
-    pub fn root(&mut self, node: NodeId) -> u32 {
-        let next = self.nodes.len() as u32;
-        let place = *self.place.entry(node).or_insert(next);
+    /// The place of a node's part, which is asked for from now on.
+    pub fn ask(&mut self, node: NodeId, part: Part) -> u32 {
+        let next = self.asked.len() as u32;
+        let place = *self.place.entry((node, part)).or_insert(next);
         if place == next {
-            self.nodes.push(node);
+            self.asked.push((node, part));
         }
         place
     }
 
-    /// Asks about the neighbours, as seen at `time`, of the first `count` nodes asked about.
+    /// Asks for the neighbours, as seen at `time`, of the first `count` nodes asked for.
     pub fn ask_neighbours(&mut self, history: &History, time: Timestamp, count: usize) {
-        let reach = std::mem::take(&mut self.reach);
+        let mut reach = std::mem::take(&mut self.reach);
+        reach.prepare(history);
         for at in 0..count {
-            reach.neighbours(history, self.nodes[at], time).for_each(|node| {
-                self.root(node);
+            reach.neighbours(history, self.asked[at].0, time).for_each(|node| {
+                self.ask(node, Part::Whole);
             });
         }
         self.reach = reach;
     }
 
-    /// Distinct nodes asked about.
+    /// Things asked for.
     pub fn asked(&self) -> usize {
-        self.nodes.len()
+        self.asked.len()
     }
 
     /// How many of them were not kept.
@@ -125,23 +155,18 @@ impl Gathered {
         self.missing.len()
     }
 
-    /// Makes ready to look at a history as it stands.
-    pub fn prepare(&mut self, history: &History) {
-        self.reach.prepare(history);
-    }
-
-    /// The embeddings, `[nodes, O]`.
-    pub fn rows(&self) -> &[f32] {
+    /// What was asked for, row by row.
+    pub fn rows(&self) -> &PaddedRows {
         &self.rows
     }
 }
 
 impl Engine {
     /// Whether embeddings of this model can be kept: they do so only for what a node's newest neighbours tell.
-    pub(super) fn keeps_embeddings(model: &Served, strategy: Strategy) -> Option<usize> {
+    pub(super) fn keeps_embeddings(model: &Served, strategy: Strategy) -> Option<[usize; 2]> {
         let Served::Slices(model) = model else { return None };
         let recent = model.spec().sampler == Sampler::Recent && !model.spec().pair_features;
-        (recent && strategy != Strategy::Full).then(|| model.embedding_width())
+        (recent && strategy != Strategy::Full).then(|| [model.embedding_width(), model.spec().width])
     }
 
     /// The moment an embedding at `time` is good for: a model that is shown no time since events cannot tell one moment behind all events
@@ -157,7 +182,7 @@ impl Engine {
     pub(super) fn gather(&self, state: &State, time: Timestamp, sight: &mut Sight) {
         let Some(kept) = &self.kept else { unreachable!("asked of an engine that keeps no embeddings") };
         let Sight { gathered, pass, more } = sight;
-        let Gathered { nodes, rows, width, missing, moment, reach, .. } = gathered;
+        let Gathered { asked, rows, missing, moment, reach, .. } = gathered;
         let history = &state.history;
         let (version, hops) = (history.version(), history.needs().layers);
         *moment = self.moment(state, time);
@@ -165,11 +190,11 @@ impl Engine {
         missing.clear();
         {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            *width = kept.width;
-            rows.resize(nodes.len() * *width, 0.0);
-            for ((place, &node), row) in nodes.iter().enumerate().zip(rows.chunks_exact_mut(*width)) {
-                match kept.find(node, *moment, version, |holds| reach.since(history, node, time, hops, holds)) {
-                    Some(found) => row.copy_from_slice(found),
+            let whole = asked.iter().any(|&(_, part)| part == Part::Whole);
+            rows.resize(asked.len(), kept.widths[usize::from(!whole)]);
+            for (place, &(node, part)) in asked.iter().enumerate() {
+                match kept.find((node, part), *moment, version, |holds| reach.since(history, node, time, hops, holds)) {
+                    Some(found) => rows.row_mut(place).copy_from_slice(found),
                     None => missing.push(place as u32),
                 }
             }
@@ -177,7 +202,7 @@ impl Engine {
         more.resize_with(missing.len().div_ceil(NODES_A_PASS).saturating_sub(1), Pass::default);
         for (part, pass) in missing.chunks(NODES_A_PASS).zip(std::iter::once(pass).chain(more)) {
             pass.queries.clear();
-            part.iter().for_each(|&place| pass.queries.push_node(nodes[place as usize], time));
+            part.iter().for_each(|&place| pass.queries.push_node(asked[place as usize].0, time));
             history.view_into(&pass.queries, None, sampling(), &mut pass.view);
         }
     }
@@ -185,16 +210,18 @@ impl Engine {
     /// Embeds what was missing, and keeps it.
     pub(super) fn embed_missing(&self, sight: &mut Sight) -> Result<(), RequestError> {
         let Sight { gathered, pass, more } = sight;
-        let Gathered { nodes, rows, width, missing, moment, .. } = gathered;
+        let Gathered { asked, rows, missing, moment, .. } = gathered;
         for (part, pass) in missing.chunks(NODES_A_PASS).zip(std::iter::once(pass).chain(more.iter_mut())) {
             self.model.forward(pass);
             self.keep_memories(pass)?;
+            self.model.map_ends(pass);
             let kept = self.kept.as_ref().map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner));
             let Some(mut kept) = kept else { unreachable!("asked of an engine that keeps no embeddings") };
             for (root, &place) in part.iter().enumerate() {
-                let row = pass.embedding_of(root, *width);
-                rows[place as usize * *width..][..*width].copy_from_slice(row);
-                kept.keep(nodes[place as usize], *moment, pass.view.version, row);
+                let (node, part) = asked[place as usize];
+                let parts = pass.parts_of(root, kept.widths[0]);
+                rows.row_mut(place as usize).copy_from_slice(parts[part as usize]);
+                kept.keep(node, *moment, pass.view.version, parts);
             }
         }
         // What a rare large request took is not kept.

@@ -1,8 +1,11 @@
 //! A model and its history, asked and told in the user's own ids and times, by many at once.
 
+mod expire;
+mod explain;
 mod kept;
 mod rank;
 mod read;
+mod retract;
 mod save;
 mod spec;
 mod state;
@@ -21,8 +24,10 @@ use crate::model::{Pass, Served};
 use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
+pub use explain::{Explanation, Neighbour};
 pub(crate) use kept::Gathered;
-use kept::Kept;
+use kept::{Kept, Part};
+pub use retract::Retraction;
 pub use spec::{EngineSpec, Strategy};
 use state::State;
 use stats::Counts;
@@ -96,7 +101,7 @@ impl Engine {
         if spec.strategy != Strategy::Full {
             history.keep_ahead();
         }
-        let kept = Engine::keeps_embeddings(&model, spec.strategy).map(|width| Mutex::new(Kept::new(spec.kept, width)));
+        let kept = Engine::keeps_embeddings(&model, spec.strategy).map(|widths| Mutex::new(Kept::new(spec.kept, widths)));
         let state = RwLock::new(State { history, names });
         Ok(Engine {
             manifest,

@@ -7,7 +7,7 @@ use tempograph_framework::{Lookup, Pair, Side, Table};
 use tempograph_kernels::Rows;
 
 use super::state::State;
-use super::{Engine, position, sampling};
+use super::{Engine, Part, position, sampling};
 use crate::features::Shown;
 use crate::incoming::Incoming;
 use crate::model::Pass;
@@ -86,7 +86,7 @@ impl Engine {
             let gathered = &mut sight.gathered;
             gathered.clear();
             for &(src, dst, _) in &*asked {
-                let pair = Pair { src: gathered.root(src), dst: gathered.root(dst) };
+                let pair = Pair { src: gathered.ask(src, Part::Source), dst: gathered.ask(dst, Part::Destination) };
                 gathered.pairs.push(pair);
             }
             self.gather(state, time, sight);
@@ -106,7 +106,7 @@ impl Engine {
         if *embedded {
             self.embed_missing(sight)?;
             let Sight { gathered, pass, .. } = sight;
-            self.model.score_embedded(gathered.rows(), &gathered.pairs, pass);
+            self.model.score_ends(gathered.rows(), &gathered.pairs, pass);
             scores.extend_from_slice(pass.scores());
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Engine {
                 let time = state.read_time(&self.manifest, time, told, Place::field("time"))?;
                 if self.kept.is_some() {
                     sight.gathered.clear();
-                    sight.gathered.root(node);
+                    sight.gathered.ask(node, Part::Whole);
                     self.gather(state, time, sight);
                     self.counts.embeddings(1, sight.gathered.missing());
                 } else {
@@ -146,7 +146,7 @@ impl Engine {
             };
             let answer = if self.kept.is_some() {
                 self.embed_missing(sight)?;
-                sight.gathered.rows().to_vec()
+                sight.gathered.rows().row(0).to_vec()
             } else {
                 self.model.forward(&mut sight.pass);
                 self.keep_memories(&sight.pass)?;

@@ -40,7 +40,7 @@ impl State {
     pub fn number(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) {
         for (i, event) in events.iter().enumerate() {
             let event_id = told.first + i as u64;
-            let mut node = |side, id| self.names.find(side, id).unwrap_or_else(|| newcomers.number(event_id, self.names.space(side), id));
+            let mut node = |side, id| self.names.find(side, id).unwrap_or_else(|| newcomers.number(&self.names, event_id, side, id));
             told.src.push(node(Side::Source, event.src));
             told.dst.push(node(Side::Destination, event.dst));
             told.label.push(event.label);

@@ -46,6 +46,25 @@ impl EngineStats {
     }
 }
 
+impl std::ops::Sub for EngineStats {
+    type Output = EngineStats;
+
+    /// What was counted since `earlier`.
+    fn sub(self, earlier: EngineStats) -> EngineStats {
+        EngineStats {
+            events: self.events - earlier.events,
+            waves: self.waves - earlier.waves,
+            memories_shown: self.memories_shown - earlier.memories_shown,
+            mails_read: self.mails_read - earlier.mails_read,
+            embeddings_asked: self.embeddings_asked - earlier.embeddings_asked,
+            embeddings_computed: self.embeddings_computed - earlier.embeddings_computed,
+            embeddings_ahead: self.embeddings_ahead - earlier.embeddings_ahead,
+            retracted: self.retracted - earlier.retracted,
+            expired: self.expired - earlier.expired,
+        }
+    }
+}
+
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

@@ -2,7 +2,7 @@
 
 use tempograph_framework::{Batch, Timestamp};
 
-use super::{Engine, Strategy, position, sampling};
+use super::{Engine, Part, Strategy, position, sampling};
 use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::names::Newcomers;
@@ -43,7 +43,7 @@ impl Engine {
     fn take_in(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) -> Result<(), RequestError> {
         let state = self.state()?;
         told.clear(state.history.seen());
-        newcomers.clear(state.names.len());
+        newcomers.clear();
         state.rules(&self.manifest).check("events", events, &mut told.time)?;
         if u32::try_from(state.names.len() + 2 * events.len()).is_err() {
             return Err(RequestError::invalid("events", "would need more nodes than can be numbered"));
@@ -84,14 +84,13 @@ impl Engine {
         gathered.clear();
         let ends = batch.src.iter().chain(batch.dst);
         ends.for_each(|&node| {
-            gathered.root(node);
+            gathered.ask(node, Part::Whole);
         });
         {
             let state = &*self.state()?;
             let newest = state.history.newest().map_or(0, |newest| newest.0);
             let time = Timestamp(newest.saturating_add(1));
             if self.spec.precompute > 1 {
-                gathered.prepare(&state.history);
                 gathered.ask_neighbours(&state.history, time, gathered.asked());
             }
             self.gather(state, time, sight);
