@@ -76,9 +76,8 @@ mod tls;
 mod trace;
 mod workspace;
 
-pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
-pub use engine::{Engine, EngineSpec, EngineStats, Past, Strategy};
 pub use auth::{AuthSpec, Role, TokenSpec};
+pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
 pub use limits::LimitsSpec;
@@ -93,8 +92,8 @@ pub use schedule::{
 };
 pub use serve::{ServeError, run, serve};
 pub use service::{
-    Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
-    Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
+    Ack, Clock, Forgotten, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Retracted, Service,
+    ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};
 pub use tls::TlsSpec;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{explain_toml, lay_over};
 
+use crate::EngineSpec;
 use crate::auth::AuthSpec;
 use crate::limits::LimitsSpec;
 use crate::listen::ListenSpec;
@@ -32,6 +33,8 @@ pub struct ServeSpec {
     pub log: LogSpec,
     /// Snapshots.
     pub snapshots: SnapshotSpec,
+    /// How the engine works.
+    pub engine: EngineSpec,
     /// The order of reads.
     pub scheduler: SchedulerSpec,
     /// Log lines.
@@ -75,10 +78,11 @@ impl ServeSpec {
 
     /// The part of it that is the service's.
     pub fn service(&self) -> ServiceSpec {
-        ServiceSpec { log: self.log.clone(), snapshots: self.snapshots.clone(), late: self.late }
+        ServiceSpec { log: self.log.clone(), snapshots: self.snapshots.clone(), late: self.late, engine: self.engine.clone() }
     }
 
     fn checked(self) -> Result<ServeSpec, String> {
+        self.engine.check()?;
         self.auth.check()?;
         self.tls.check()?;
         self.limits.check()?;
@@ -111,7 +115,8 @@ mod tests {
             assert!(SERVE_TEMPLATE.contains(&format!("[{section}]")), "[{section}] is not in the template");
             keys.keys().for_each(|key| assert!(told(key), "{section}.{key} is not in the template"));
         }
-        for optional in ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events"] {
+        for optional in ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events", "ttl"]
+        {
             assert!(told(optional), "{optional} is not in the template");
         }
     }
@@ -119,7 +124,7 @@ mod tests {
     #[test]
     fn what_is_shown_commented_out_in_the_template_would_do() {
         let shown = SERVE_TEMPLATE.replace("# [[auth", "[[auth");
-        let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "keep_events", "dir", "anonymous"];
+        let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "keep_events", "dir", "anonymous", "ttl"];
         let lines: Vec<String> = shown
             .lines()
             .map(|line| {

@@ -117,7 +117,10 @@ fn export(spec: &RunSpec, set: &Dataset, artifact: &Path) -> Result<()> {
 
 /// Snapshots after so many events, or none.
 fn settings(every_events: u64) -> ServiceSpec {
-    ServiceSpec { snapshots: SnapshotSpec { every_events, every_mib: 0, at_drain: false, ..SnapshotSpec::default() }, ..ServiceSpec::default() }
+    ServiceSpec {
+        snapshots: SnapshotSpec { every_events, every_mib: 0, at_drain: false, ..SnapshotSpec::default() },
+        ..ServiceSpec::default()
+    }
 }
 
 fn open(artifact: &Path, spec: &ServiceSpec) -> Result<Arc<Service>> {
@@ -195,7 +198,8 @@ fn allocated(file: &fs::Metadata) -> u64 {
 }
 
 fn rows(points: &[Point]) -> Vec<Vec<String>> {
-    let head = ["events", "replayed", "ready, s", "of it opening, s", "runs", "log, bytes an event", "snapshot, MB", "written at, events/s"];
+    let head =
+        ["events", "replayed", "ready, s", "of it opening, s", "runs", "log, bytes an event", "snapshot, MB", "written at, events/s"];
     let row = |point: &Point| {
         vec![
             point.events.to_string(),

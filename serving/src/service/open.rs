@@ -1,6 +1,7 @@
 //! Opening a service: settings, log, and the newest snapshot that is whole.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -39,12 +40,12 @@ impl Service {
         // A log that forgets cannot go on where a snapshot stands.
         let (found, passed_over) = match spec.log.kind {
             LogKind::Memory => (None, Vec::new()),
-            _ => shelf.newest(&base, Engine::open)?,
+            _ => shelf.newest(&base, |path| Engine::open_with(path, &spec.engine))?,
         };
         passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (engine, note) = match found {
             Some((note, engine)) => (engine, Some(note)),
-            None => (Engine::open(artifact)?, None),
+            None => (Engine::open_with(artifact, &spec.engine)?, None),
         };
         let position = engine.position();
         let place = match &note {
@@ -68,6 +69,7 @@ impl Service {
             readiness: Shown::new(Readiness::Recovering { applied: position.log_seq, of: end }),
             counts: Counts::passing_over(passed_over.len()),
             failing: Failing::default(),
+            unlooked: AtomicU64::new(0),
             keeper: Keeper::new(shelf, base, note, due),
         });
         let threads = Mutex::new(threads::start(&core, to_keep)?);

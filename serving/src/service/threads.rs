@@ -11,7 +11,7 @@ use super::ingest::{Ack, IngestError, Receipt};
 use super::keeper::Order;
 use super::line::{Start, Waiting};
 use super::{Core, Readiness};
-use crate::log::{Entry, LogError, ReplayError, happen, replay};
+use crate::log::{Entry, Happened, LogError, ReplayError, happen, replay};
 
 /// Requests whose entries are on the disk, and how many bytes they take there.
 struct Logged {
@@ -162,6 +162,7 @@ impl Core {
             }
             if events > 0 {
                 self.keeper.count(events as u64, bytes, &self.spec.snapshots);
+                self.forget_idle(events as u64);
             }
         }
     }
@@ -173,7 +174,10 @@ impl Core {
             *place += 1;
             drop(place);
             match happened {
-                Ok(position) => self.progress.applied(position),
+                Ok(Happened { position, changed }) => {
+                    self.progress.applied(position);
+                    waiting.receipt.accepted += changed;
+                }
                 Err(error) => {
                     let error = error.to_string();
                     waiting.answer(Err(IngestError::NotApplied(error.clone())));
