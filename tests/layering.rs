@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that come in through some rooms only.
-const DOORS: [(&str, &[&str]); 20] = [
+const DOORS: [(&str, &[&str]); 23] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
@@ -34,6 +34,9 @@ const DOORS: [(&str, &[&str]); 20] = [
     ("memmap2", &["framework"]),
     ("parquet", &["framework"]),
     ("axum", &["serving"]),
+    ("hyper-util", &["serving"]),
+    ("tokio-rustls", &["serving"]),
+    ("tonic", &["serving"]),
     ("clap", &["experiments"]),
     ("indicatif", &["experiments"]),
     ("ureq", &["experiments"]),

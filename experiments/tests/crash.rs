@@ -34,7 +34,7 @@ impl World {
         let spec = TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, ..TgnSpec::default() };
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
         let model = Tgn::<Cpu>::new(&spec, widths, 5, &Default::default());
-        let features = Features { edges: set.log.features().cloned(), nodes: None };
+        let features = Features { edges: set.log.features().cloned(), ..Features::default() };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
         let world = World { folder: tempfile::tempdir().unwrap(), events: told(&set) };
         Export { model: &model, history: &history, dataset: &set, widths, batch: 50, replace: false }.write(&world.artifact()).unwrap();
@@ -48,7 +48,7 @@ impl World {
     /// What is saved of a run of `seen` events that nothing happened to.
     fn undisturbed(&self, seen: usize) -> BTreeMap<String, String> {
         let engine = Engine::open(&self.artifact()).unwrap();
-        self.events[..seen].chunks(1000).for_each(|events| drop(engine.observe(events, Granularity::Event).unwrap()));
+        self.events[..seen].chunks(1000).for_each(|events| _ = engine.observe(events, Granularity::Event).unwrap());
         let manifest = engine.save(&self.folder.path().join("undisturbed")).unwrap();
         manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
     }

@@ -147,6 +147,11 @@ impl History {
         self.memories.updated()
     }
 
+    /// Events that settled for a node, in either direction.
+    pub fn degree(&self, node: crate::NodeId) -> u64 {
+        self.graph.adjacency.degree(node)
+    }
+
     /// Bytes this history holds, features and what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
         self.graph.bytes() + self.memories.bytes()

@@ -7,6 +7,7 @@ use crate::adjacency::{Link, since};
 use crate::needs::{Delta, Lookup, Sampler};
 use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
+use crate::read_mail::Pending;
 use crate::view::{Hop, View};
 use crate::{Batch, Graph, Needs, NodeId, PurposeDraw, Queries, Timestamp};
 
@@ -22,6 +23,8 @@ pub(crate) struct Work {
     named: NodeSet,
     /// Where each node stands in the view's.
     rows: Places,
+    /// What is still to be read of memories read ahead.
+    pub(crate) pending: Pending,
 }
 
 impl std::fmt::Debug for Work {
@@ -102,7 +105,7 @@ impl Graph {
     /// # Panics
     /// If a root or the batch names a node the graph has no room for: callers check ids where they enter.
     pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
-        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows }, .. } = view;
+        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows, .. }, .. } = view;
         self.gather_present(during, present);
         named.make_room(self.nodes());
         rows.make_room(self.nodes());

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tonic::{Code, Status};
 use tracing::Instrument;
 
+use crate::auth::Role;
 use crate::metrics::Ended;
 use crate::refused::{Kind, Refused};
 use crate::routes::{ROUTES, Route, place};
@@ -18,12 +19,15 @@ use crate::server::{Call, Server};
 /// Lets a request in or refuses it, in the words of its protocol; counts it by its route.
 pub(crate) async fn enter(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().and_then(|path| place(path.as_str()));
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let route = matched.and_then(place);
+    let unlisted = matched.is_some() && route.is_none();
     let grpc = Route::is_grpc(request.uri().path());
-    let span = tracing::debug_span!("request", route = route.map_or("other", |at| ROUTES[at].path));
+    let span = tracing::debug_span!("request", route = matched_name(route));
     #[cfg(feature = "otel")]
     crate::otel::continue_from(&span, request.headers());
-    let response = match admit(&server, route, &request) {
+    let admitted = if unlisted { Err(Refused::new(Kind::NotFound, "this route is closed")) } else { admit(&server, route, &request) };
+    let response = match admitted {
         Err(refused) if grpc => Status::from(refused).into_http::<axum::body::Body>(),
         Err(refused) => refused.into_response(),
         Ok(call) => {
@@ -31,8 +35,14 @@ pub(crate) async fn enter(State(server): State<Arc<Server>>, mut request: Reques
             next.run(request).instrument(span).await
         }
     };
-    server.metrics.answered(route, ended(&response, grpc), begun.elapsed());
+    let (ended, took) = (ended(&response, grpc), begun.elapsed());
+    tracing::debug!(route = matched_name(route), ended = %ended, micros = took.as_micros() as u64, "answered");
+    server.metrics.answered(route, ended, took);
     response
+}
+
+fn matched_name(route: Option<usize>) -> &'static str {
+    route.map_or("other", |at| ROUTES[at].path)
 }
 
 fn admit(server: &Server, route: Option<usize>, request: &Request) -> Result<Call, Refused> {
@@ -44,12 +54,15 @@ fn admit(server: &Server, route: Option<usize>, request: &Request) -> Result<Cal
         Some(role) => {
             let caller = server.gate.caller(headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()))?;
             caller.must_be(role)?;
+            if role == Role::Admin {
+                tracing::info!(by = caller.name.as_deref(), path = request.uri().path(), "an admin's request");
+            }
             caller
         }
     };
     refuse_large(headers, route, server.limits.body_bytes)?;
     let tenant = tenant(headers, caller.name.as_ref())?;
-    Ok(Call { tenant, deadline: deadline(headers)?.map(|within| Instant::now() + within), caller })
+    Ok(Call { tenant, deadline: deadline(headers)?.map(|within| Instant::now() + within) })
 }
 
 /// Refuses a body that announces itself as too large before it is sent; one that does not is cut off while it is read.

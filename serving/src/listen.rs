@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::limits::LimitsSpec;
 use crate::metrics::Metrics;
+use crate::prompt::Prompt;
 
 /// The section `listen` of a server's settings. Every address speaks HTTP/1.1, HTTP/2 and gRPC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,7 +125,7 @@ impl Door {
 
     async fn speak(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: hyper_util::server::graceful::Watcher) {
         let service = TowerToHyperService::new(self.router.clone());
-        let connection = self.protocol.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = self.protocol.serve_connection(TokioIo::new(Prompt::new(stream, self.head)), service).into_owned();
         // A connection that breaks off is the peer's affair too; what its requests did is counted where they were answered.
         let _ = watcher.watch(connection).await;
     }

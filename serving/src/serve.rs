@@ -100,7 +100,7 @@ pub async fn run(
     warn_if_open(&gate, tls.is_some(), &listeners);
     let (phases, phase) = watch::channel(Phase::Up);
     let metrics = Arc::new(Metrics::default());
-    let scheduler = Scheduler::new(service.engine(), &spec.scheduler);
+    let scheduler = Scheduler::start(service.clone(), &spec.scheduler)?;
     let server = Server { service: service.clone(), scheduler, gate, limits: spec.limits.clone(), metrics: metrics.clone(), phase };
     let door = Door::new(router(Arc::new(server)), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
     let doors: Vec<_> = listeners

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::auth::{Caller, Gate};
+use crate::auth::Gate;
 use crate::limits::LimitsSpec;
 use crate::metrics::{Metrics, Stage};
 use crate::refused::{Kind, Refused};
 use crate::schedule::{Answer, Read, Scheduler, Terms};
-use crate::service::{IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
+use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
 
 /// A service as its clients meet it.
 #[derive(Debug)]
@@ -36,10 +36,9 @@ pub(crate) enum Phase {
     Closing,
 }
 
-/// Who calls, and when the answer is of no use any more.
+/// For whom a request is, and when the answer is of no use any more.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub caller: Caller,
     pub tenant: Arc<str>,
     pub deadline: Option<Instant>,
 }
@@ -49,6 +48,14 @@ pub(crate) struct Call {
 pub(crate) struct Seen {
     pub min_seq: Option<u64>,
     pub max_staleness_ms: Option<u64>,
+}
+
+/// Events in line, and who waits for what.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    ticket: Ticket,
+    ack: Ack,
+    begun: Instant,
 }
 
 /// Events that may be checked on a thread that drives connections: more would let others wait.
@@ -71,7 +78,9 @@ impl Server {
         let answering = self.scheduler.submit(read, terms).instrument(tracing::debug_span!("answer"));
         let answered = self.by(call.deadline, answering, "nothing was changed").await?;
         self.metrics.stage(Stage::Answer, begun.elapsed());
-        Ok(answered?)
+        let answer = answered?;
+        self.metrics.seen(answer.position.log_seq);
+        Ok(answer)
     }
 
     fn check_size(&self, read: &Read) -> Result<(), Refused> {
@@ -90,32 +99,35 @@ impl Server {
     /// # Errors
     /// [`Refused`]: none of them happens, but where the deadline has passed meanwhile.
     pub async fn tell(&self, call: &Call, request: IngestRequest) -> Result<Receipt, Refused> {
-        let begun = Instant::now();
-        let ticket = self.hand_in(request).await?;
-        self.receipt(call, ticket, begun).await
+        let handed = self.hand_in(request).await?;
+        self.receipt(call, handed).await
     }
 
     /// Checks events and puts them in line.
     ///
     /// # Errors
     /// [`Refused`]: none of them happens.
-    pub async fn hand_in(&self, request: IngestRequest) -> Result<Ticket, Refused> {
+    pub async fn hand_in(&self, request: IngestRequest) -> Result<Handed, Refused> {
         LimitsSpec::count("events", request.events.len(), self.limits.events)?;
-        if request.events.len() <= FEW {
-            return Ok(self.service.submit(request)?);
-        }
-        let service = self.service.clone();
-        Ok(off_the_reactor(move || service.submit(request)).await??)
+        let (ack, begun) = (request.ack, Instant::now());
+        let ticket = if request.events.len() <= FEW {
+            self.service.submit(request)?
+        } else {
+            let service = self.service.clone();
+            off_the_reactor(move || service.submit(request)).await??
+        };
+        self.metrics.taken(self.service.taken_seq());
+        Ok(Handed { ticket, ack, begun })
     }
 
-    /// Waits for a receipt of what was handed in at `begun`.
+    /// Waits for the receipt of what was handed in.
     ///
     /// # Errors
     /// As [`tell`](Server::tell).
-    pub async fn receipt(&self, call: &Call, ticket: Ticket, begun: Instant) -> Result<Receipt, Refused> {
-        let waiting = ticket.instrument(tracing::debug_span!("ingest"));
+    pub async fn receipt(&self, call: &Call, handed: Handed) -> Result<Receipt, Refused> {
+        let waiting = handed.ticket.instrument(tracing::debug_span!("ingest"));
         let receipt = self.by(call.deadline, waiting, "the events may happen still; tell them again under the same ids to be sure").await?;
-        self.metrics.stage(Stage::Ingest, begun.elapsed());
+        self.metrics.acknowledged(handed.ack, handed.begun.elapsed());
         Ok(receipt?)
     }
 

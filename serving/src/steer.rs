@@ -3,18 +3,32 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::metrics::{counter, gauge};
 use crate::refused::{Kind, Refused};
 use crate::request::{PairQuery, Position};
+use crate::schedule::SchedulerStatus;
 use crate::server::{Call, Seen, Server, off_the_reactor};
-use crate::service::{Readiness, ServiceError};
+use crate::service::{Readiness, ServiceError, Status};
 
 /// How long a drain by request may take. Reloads and snapshots take as long as they take.
 const DRAIN: Duration = Duration::from_secs(60);
 
+/// Every number there is.
+#[derive(Serialize)]
+pub(crate) struct Numbers {
+    #[serde(flatten)]
+    service: Status,
+    scheduler: SchedulerStatus,
+}
+
 impl Server {
+    pub fn status(&self) -> Numbers {
+        Numbers { service: self.service.status(), scheduler: self.scheduler.status() }
+    }
+
     /// # Errors
     /// 409 or 422 with what is wrong with the artifact; the model that answered goes on.
     pub async fn reload(&self, artifact: PathBuf) -> Result<Value, Refused> {
@@ -72,13 +86,14 @@ impl Server {
     /// All numbers in Prometheus' text format.
     pub fn numbers(&self) -> String {
         let mut out = String::with_capacity(16 << 10);
-        let status = self.service.status();
+        let Numbers { service: status, scheduler } = self.status();
         let ready = u8::from(status.readiness == Readiness::Ready);
         gauge(&mut out, "ready", "1 while events are taken and answers are of now.", ready);
         gauge(&mut out, "log_seq", "Events that reads see.", status.applied.log_seq);
         gauge(&mut out, "version", "Batches that reads see.", status.applied.version);
         gauge(&mut out, "durable_seq", "Events on the disk.", status.durable_seq);
         gauge(&mut out, "lag_events", "Events taken that reads do not see yet.", status.queued);
+        gauge(&mut out, "reads_waiting", "Reads that wait.", scheduler.waiting);
         gauge(&mut out, "nodes", "Nodes known.", self.service.engine().nodes());
         gauge(&mut out, "log_bytes", "Bytes of the log of record.", status.log_bytes);
         if let Some(last) = &status.snapshots.last {
@@ -87,6 +102,12 @@ impl Server {
             gauge(&mut out, "snapshot_seconds", "Seconds it took to write.", status.snapshots.took_seconds);
         }
         for (name, help, value) in [
+            ("reads_admitted_total", "Reads let in by the scheduler.", scheduler.admitted),
+            ("reads_refused_full_total", "Reads refused because too many waited.", scheduler.refused_full),
+            ("reads_refused_late_total", "Reads refused because they would have been late.", scheduler.refused_late),
+            ("reads_dropped_total", "Reads let in whose deadline could not be kept after all.", scheduler.dropped),
+            ("passes_total", "Forward passes of reads.", scheduler.passes),
+            ("pass_items_total", "Pairs, candidates and nodes answered in them.", scheduler.items),
             ("events_total", "Events taken.", status.accepted),
             ("duplicates_total", "Events left out because the log had them.", status.duplicates),
             ("late_events_total", "Late events that happened at the newest time.", status.late),

@@ -101,11 +101,15 @@ impl Tls {
         TlsAcceptor::from(self.config.clone())
     }
 
-    /// Goes on looking for a newer certificate. One that will not do is logged, and the one before stays.
+    /// Goes on looking for a newer certificate, every few seconds and at SIGHUP. One that will not do is logged, and the one before stays.
     pub async fn renew(&self) {
         let mut seen = self.certificate.changed();
+        let mut hangup = Hangup::listen();
         loop {
-            tokio::time::sleep(self.every).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.every) => {}
+                () = hangup.come() => {}
+            }
             let now = self.certificate.changed();
             if now == seen {
                 continue;
@@ -116,6 +120,35 @@ impl Tls {
                 Err(error) => tracing::error!(error, "a newer certificate will not do; the one before is used still"),
             }
         }
+    }
+}
+
+/// The signal that asks to look at files anew, where there is one.
+struct Hangup {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangup {
+    #[cfg(unix)]
+    fn listen() -> Hangup {
+        // Without it the files are looked at often enough.
+        Hangup { signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok() }
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> Hangup {
+        Hangup {}
+    }
+
+    async fn come(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 }
 

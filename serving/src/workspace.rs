@@ -9,6 +9,9 @@ use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::names::Newcomers;
 
+/// Most nodes or pairs of a pass, where nothing may come between. A score does not depend on what is scored beside it.
+pub(crate) const A_PASS: usize = 4096;
+
 /// What one request works in.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
@@ -26,13 +29,21 @@ pub(crate) struct Workspace {
 }
 
 /// What a request is shown of the past.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sight {
+    /// Most nodes or pairs of a pass: bounds the memory a request takes, and the time until something else may come between.
+    pub part: usize,
     /// Embeddings, where these are kept.
     pub gathered: Gathered,
     pub pass: Pass,
     /// Further parts of a large request.
     pub more: Vec<Pass>,
+}
+
+impl Default for Sight {
+    fn default() -> Sight {
+        Sight { part: A_PASS, gathered: Gathered::default(), pass: Pass::default(), more: Vec::new() }
+    }
 }
 
 impl Sight {

@@ -107,7 +107,7 @@ fn a_node_that_comes_up_in_service_has_no_static_memory() {
     world.history.observe(&log.batch(0..1), &update).unwrap();
     let asked = Queries::of_candidates(stranger, &[dst], later);
     let expected = world.model.forward(&asked, &world.history.view(&asked, None, chance), None).scores;
-    assert_close(&found, &values(expected), "a stranger");
+    assert_close(&found.answer, &values(expected), "a stranger");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tempograph_serving::{Engine, Granularity, PairQuery, Service};
 fn other(features: usize, seen: usize) -> World {
     let mut world = World::new(&small(), features);
     world.model = Tgn::<Cpu>::new(&small(), world.widths, 77, &Default::default());
-    let features = Features { edges: world.set.log.features().cloned(), nodes: None };
+    let features = Features { edges: world.set.log.features().cloned(), ..Features::default() };
     world.history = History::new(world.set.nodes, world.model.needs(), world.set.log.time()[0], features);
     world.observe_all(0..seen, common::BATCH);
     world

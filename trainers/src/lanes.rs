@@ -177,7 +177,7 @@ impl Lanes {
         let mut clock = Clock::start();
         let Lanes { plan, batches, questions, worlds, ahead, prefetch, restored, prefetched, trace, .. } = self;
         let now = |World { number, history, .. }: &World| Now {
-            sweep: plan.begins(*number, step, *batches).sweep,
+            stand: plan.begins(*number, step, *batches),
             memories: history.memories().clone(),
         };
         let now: Vec<Now> = worlds.iter().map(now).collect();

@@ -49,7 +49,8 @@ impl<M: Mesh> Exchange for Over<M> {
 
         let parts: Vec<Cow<'_, [u8]>> = others.iter().map(|&process| joined(lanes, part(process))).collect();
         let came = self.0.swap(&others, &parts)?;
-        let came = numbers(&others, came, lanes.len() * own.len(), world)?;
+        let read = |(&process, bytes): (&usize, Vec<u8>)| numbers(process, &bytes, lanes.len() * own.len(), world);
+        let came = others.iter().zip(came).map(read).collect::<Result<Vec<_>, _>>()?;
         let mut of_all: Vec<&[f32]> = Vec::new();
         for process in 0..world {
             match others.iter().position(|&other| other == process) {
@@ -63,10 +64,10 @@ impl<M: Mesh> Exchange for Over<M> {
         let summed: Vec<Cow<'_, [u8]>> = others.iter().map(|_| Cow::from(bytemuck::cast_slice(&total[own.clone()]))).collect();
         let came = self.0.swap(&others, &summed)?;
         drop(summed);
-        for (&process, bytes) in others.iter().zip(&came) {
+        for (&process, bytes) in others.iter().zip(came) {
             let range = part(process);
-            let sum = numbers(&[process], vec![bytes.clone()], range.len(), world)?;
-            total[range].copy_from_slice(&sum[0]);
+            let sum = numbers(process, &bytes, range.len(), world)?;
+            total[range].copy_from_slice(&sum);
         }
         Ok(())
     }
@@ -88,18 +89,15 @@ impl<M: Mesh> Exchange for Over<M> {
 fn joined<'a>(arrays: &[&'a [f32]], range: Range<usize>) -> Cow<'a, [u8]> {
     match arrays {
         [one] => Cow::from(bytemuck::cast_slice(&one[range])),
-        many => many.iter().flat_map(|array| bytemuck::cast_slice::<f32, u8>(&array[range.clone()])).copied().collect(),
+        many => many.iter().map(|array| bytemuck::cast_slice::<f32, u8>(&array[range.clone()])).collect::<Vec<_>>().concat().into(),
     }
 }
 
-/// What each of `peers` sent, as `count` numbers.
-fn numbers(peers: &[usize], came: Vec<Vec<u8>>, count: usize, world: usize) -> Result<Vec<Vec<f32>>, ExchangeError> {
-    let read = |(&rank, bytes): (&usize, Vec<u8>)| {
-        if bytes.len() == 4 * count {
-            return Ok(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes));
-        }
-        let how = format!("it sent {} bytes where {} were due: it runs something else", bytes.len(), 4 * count);
-        Err(ExchangeError::Gone { rank, world, how })
-    };
-    peers.iter().zip(came).map(read).collect()
+/// What process `rank` of `world` sent, as `count` numbers.
+fn numbers(rank: usize, bytes: &[u8], count: usize, world: usize) -> Result<Vec<f32>, ExchangeError> {
+    if bytes.len() == 4 * count {
+        return Ok(bytemuck::pod_collect_to_vec(bytes));
+    }
+    let how = format!("it sent {} bytes where {} were due: it runs something else", bytes.len(), 4 * count);
+    Err(ExchangeError::Gone { rank, world, how })
 }

@@ -2,16 +2,17 @@
 //!
 //! The sampler has graphs of its own, which follow from the events alone and so can run ahead of the histories. Memories cannot: they
 //! are read from the histories as they stand, `staleness` batches before their turn. With `staleness = 0` they are read one batch
-//! early all the same, and what that batch writes is read again: nothing trained is other than without a pipeline.
+//! early all the same, but for what that batch will write, which is read when it has: nothing trained is other than without a pipeline.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Features, Graph, Memories, Store, View};
+use tempograph_framework::{Batch, Features, Graph, Memories, Store, View};
 
 use crate::pipeline::{Ahead, Pipeline};
-use crate::question::{Begun, Questions};
+use crate::plan::Stand;
+use crate::question::{Begun, Question, Questions};
 use crate::trace::{Stage, Trace, note};
 use crate::{ParallelSpec, TrainError};
 
@@ -42,8 +43,8 @@ pub(crate) struct Ready {
 /// The memories of a history as they stand.
 #[derive(Clone)]
 pub(crate) struct Now {
-    /// How often the history has been emptied.
-    pub sweep: u64,
+    /// The batch that the history is to observe next.
+    pub stand: Stand,
     pub memories: Arc<Memories>,
 }
 
@@ -58,15 +59,10 @@ impl Prefetch {
     ) -> Result<Prefetch, TrainError> {
         let ahead = Ahead { depth: spec.prefetch, reach: spec.staleness.max(1) };
         let histories = graphs.iter().map(|(number, _)| *number).collect();
+        let reader = Reader { questions: questions.clone(), exact: spec.staleness == 0, trace: trace.clone() };
         let mut sampler = Sampler { questions, graphs, step, trace: trace.clone() };
-        let reader = trace.clone();
         let sample = move |ready: &mut Ready| sampler.fill(ready);
-        let read = move |ready: &mut Ready, now: &Vec<Now>| {
-            let began = Instant::now();
-            ready.read(now);
-            ready.reading = began.elapsed().as_secs_f64();
-            note(&reader, Stage::Memory, ready.step, began);
-        };
+        let read = move |ready: &mut Ready, now: &Vec<Now>| reader.read(ready, now);
         let pipeline = Pipeline::start(ahead, sample, read)
             .map_err(|error| TrainError::Plan(format!("cannot start the threads of parallel.prefetch: {error}")))?;
         Ok(Prefetch { pipeline, histories, staleness: spec.staleness, trace })
@@ -85,12 +81,12 @@ impl Prefetch {
 
         let began = Instant::now();
         // What a history that has just been emptied shows could not be read before.
-        std::iter::once(&mut ready).chain(self.pipeline.coming()).for_each(|ready| ready.read(now));
+        std::iter::once(&mut ready).chain(self.pipeline.coming()).for_each(|ready| ready.read(now, |_| None));
         if self.staleness == 0 {
-            ready.refresh(now);
+            ready.complete(now);
         }
-        note(&self.trace, Stage::Refresh, ready.step, began);
-        report.refreshing += began.elapsed().as_secs_f64();
+        note(&self.trace, Stage::Complete, ready.step, began);
+        report.completing += began.elapsed().as_secs_f64();
         report.sampling += ready.sampling;
         report.reading += ready.reading;
         Ok(ready)
@@ -148,21 +144,47 @@ fn name(history: usize, ahead: usize, question: usize) -> String {
 }
 
 impl Ready {
-    /// Reads the memories of batches that stand in the same pass over the log as their history does now.
-    fn read(&mut self, now: &[Now]) {
+    /// Reads the memories of batches that stand in the same pass over the log as their history does now, but for what `pending`, the batch
+    /// that a history is to observe before, will write.
+    fn read<'b>(&mut self, now: &[Now], pending: impl Fn(&Now) -> Option<Batch<'b>>) {
         for (begun, now) in self.begun.iter_mut().zip(now) {
-            if !begun.read && begun.stand.sweep == now.sweep {
-                begun.questions.iter_mut().for_each(|question| now.memories.read_into(&mut question.view));
-                begun.read = true;
+            if begun.read || begun.stand.sweep != now.stand.sweep {
+                continue;
             }
+            let pending = if begun.stand == now.stand { None } else { pending(now) };
+            for Question { view, .. } in &mut begun.questions {
+                match &pending {
+                    Some(pending) => now.memories.read_ahead_into(pending, view),
+                    None => now.memories.read_into(view),
+                }
+            }
+            begun.read = true;
         }
     }
 
-    /// Makes memories that were read those of now.
-    fn refresh(&mut self, now: &[Now]) {
+    /// Reads what was left out before it was written.
+    fn complete(&mut self, now: &[Now]) {
         for (begun, now) in self.begun.iter_mut().zip(now) {
-            begun.questions.iter_mut().for_each(|question| now.memories.refresh_into(&mut question.view));
+            begun.questions.iter_mut().for_each(|question| now.memories.complete_in(&mut question.view));
         }
+    }
+}
+
+/// Reads the memories of batches that were sampled.
+struct Reader {
+    questions: Arc<Questions>,
+    /// Whether what is still to be written is left out, to be completed.
+    exact: bool,
+    trace: Option<Arc<Trace>>,
+}
+
+impl Reader {
+    fn read(&self, ready: &mut Ready, now: &[Now]) {
+        let began = Instant::now();
+        let next = |now: &Now| self.questions.batch(&self.questions.whole(now.stand.batch));
+        ready.read(now, |now| self.exact.then(|| next(now)));
+        ready.reading = began.elapsed().as_secs_f64();
+        note(&self.trace, Stage::Memory, ready.step, began);
     }
 }
 
@@ -214,8 +236,8 @@ pub struct PrefetchReport {
     pub reading: f64,
     /// The trainer had to wait for a batch, or until its memories were read.
     pub waiting: f64,
-    /// The trainer read again what was written since the memories were read.
-    pub refreshing: f64,
+    /// The trainer read what had been left out because it was still to be written.
+    pub completing: f64,
     /// Batches whose memories were `0, 1, 2, …` batches behind their neighbours.
     pub staleness: Vec<u64>,
 }
@@ -223,8 +245,8 @@ pub struct PrefetchReport {
 impl PrefetchReport {
     /// The part of sampling and reading that kept the trainer from nothing.
     pub fn hidden(&self) -> f64 {
-        let all = self.sampling + self.reading + self.refreshing;
-        if all > 0.0 { (1.0 - (self.waiting + self.refreshing) / all).max(0.0) } else { 0.0 }
+        let all = self.sampling + self.reading + self.completing;
+        if all > 0.0 { (1.0 - (self.waiting + self.completing) / all).max(0.0) } else { 0.0 }
     }
 
     /// Counts a batch whose memories were so far behind.

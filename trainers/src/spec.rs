@@ -72,8 +72,8 @@ pub struct ParallelSpec {
     /// Batches made ready while the one before them is trained: a pipeline on two threads of its own looks up neighbours and reads memories
     /// ahead; 0 has none (0). What is trained does not depend on it.
     pub prefetch: usize,
-    /// Batches by which the memories a batch is shown may be behind its neighbours: 0 is exact (0). More saves the reading again of what
-    /// was written while a batch waited, and is another training.
+    /// Batches by which the memories a batch is shown may be behind its neighbours: 0 is exact (0). With more, nothing is left to be read
+    /// between two batches; it is another training.
     pub staleness: usize,
     /// Steps between two checks that all processes have the same weights; 0 never checks (100).
     pub check_every: u64,

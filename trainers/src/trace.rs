@@ -22,8 +22,8 @@ pub enum Stage {
     Memory,
     /// Waiting for a batch that is not ready.
     Wait,
-    /// Reading again what was written since the memories were read.
-    Refresh,
+    /// Reading the memories that were still to be written when the others were read.
+    Complete,
     /// Forward pass, backward pass and the optimiser's step.
     Compute,
     /// Writing memories, mail and neighbours.
@@ -38,7 +38,7 @@ impl Stage {
             Stage::Features => "features",
             Stage::Memory => "memory",
             Stage::Wait => "wait",
-            Stage::Refresh => "refresh",
+            Stage::Complete => "complete",
             Stage::Compute => "compute",
             Stage::WriteBack => "write back",
         }
@@ -187,7 +187,7 @@ impl Timeline {
             let named = |span: &&Span| stages.iter().any(|stage| stage.name() == span.stage);
             self.spans.iter().filter(named).map(|span| span.time.clone()).collect::<Vec<_>>()
         };
-        let ready = of(&[Stage::Sample, Stage::Features, Stage::Memory, Stage::Refresh]);
+        let ready = of(&[Stage::Sample, Stage::Features, Stage::Memory, Stage::Complete]);
         // One after the other: the trainer does one thing at a time.
         let trained = of(&[Stage::Compute, Stage::WriteBack]);
         let beside = |time: &Range<f64>| {

@@ -12,9 +12,6 @@ use crate::model::{Pass, Served};
 use crate::request::RequestError;
 use crate::workspace::Sight;
 
-/// Nodes embedded in one forward pass: bounds the memory a request takes.
-const NODES_A_PASS: usize = 4096;
-
 /// What is wanted of an embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
@@ -181,7 +178,7 @@ impl Engine {
     /// Copies the embeddings that are kept, and of the other nodes what is to be embedded.
     pub(super) fn gather(&self, state: &State, time: Timestamp, sight: &mut Sight) {
         let Some(kept) = &self.kept else { unreachable!("asked of an engine that keeps no embeddings") };
-        let Sight { gathered, pass, more } = sight;
+        let Sight { gathered, pass, more, part: most } = sight;
         let Gathered { asked, rows, missing, moment, reach, .. } = gathered;
         let history = &state.history;
         let (version, hops) = (history.version(), history.needs().layers);
@@ -199,8 +196,8 @@ impl Engine {
                 }
             }
         }
-        more.resize_with(missing.len().div_ceil(NODES_A_PASS).saturating_sub(1), Pass::default);
-        for (part, pass) in missing.chunks(NODES_A_PASS).zip(std::iter::once(pass).chain(more)) {
+        more.resize_with(missing.len().div_ceil(*most).saturating_sub(1), Pass::default);
+        for (part, pass) in missing.chunks(*most).zip(std::iter::once(pass).chain(more)) {
             pass.queries.clear();
             part.iter().for_each(|&place| pass.queries.push_node(asked[place as usize].0, time));
             history.view_into(&pass.queries, None, sampling(), &mut pass.view);
@@ -209,9 +206,15 @@ impl Engine {
 
     /// Embeds what was missing, and keeps it.
     pub(super) fn embed_missing(&self, sight: &mut Sight) -> Result<(), RequestError> {
-        let Sight { gathered, pass, more } = sight;
+        self.embed_in_parts(sight, &mut |_| ())
+    }
+
+    /// As [`embed_missing`](Engine::embed_missing). Between two passes, `between` is told which share of the nodes is done.
+    pub(super) fn embed_in_parts(&self, sight: &mut Sight, between: &mut dyn FnMut(f64)) -> Result<(), RequestError> {
+        let Sight { gathered, pass, more, part: most } = sight;
+        let mut done = 0;
         let Gathered { asked, rows, missing, moment, .. } = gathered;
-        for (part, pass) in missing.chunks(NODES_A_PASS).zip(std::iter::once(pass).chain(more.iter_mut())) {
+        for (part, pass) in missing.chunks(*most).zip(std::iter::once(pass).chain(more.iter_mut())) {
             self.model.forward(pass);
             self.keep_memories(pass)?;
             self.model.map_ends(pass);
@@ -222,6 +225,11 @@ impl Engine {
                 let parts = pass.parts_of(root, kept.widths[0]);
                 rows.row_mut(place as usize).copy_from_slice(parts[part as usize]);
                 kept.keep(node, *moment, pass.view.version, parts);
+            }
+            drop(kept);
+            done += part.len();
+            if done < missing.len() {
+                between(done as f64 / missing.len() as f64);
             }
         }
         // What a rare large request took is not kept.

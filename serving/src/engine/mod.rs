@@ -7,6 +7,7 @@ mod rank;
 mod read;
 mod retract;
 mod save;
+mod size;
 mod spec;
 mod state;
 mod stats;

@@ -9,7 +9,7 @@ use super::read::finite;
 use super::state::State;
 use super::{Engine, position};
 use crate::request::{Answered, MOST, Place, Position, RankQuery, Ranked, RequestError, probability};
-use crate::workspace::Workspace;
+use crate::workspace::{A_PASS, Workspace};
 
 impl Engine {
     /// The best candidates, best first; of equals the one named first.
@@ -20,15 +20,35 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
     pub fn rank(&self, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
+        self.rank_in_chunks(query, A_PASS, &mut |_| ())
+    }
+
+    /// As [`rank`](Engine::rank), at most so many candidates at a time. In between, `between` may do something else: it is told which share
+    /// is done. The answer is as of one position all the same.
+    ///
+    /// # Errors
+    /// As [`rank`](Engine::rank).
+    pub(crate) fn rank_in_chunks(
+        &self,
+        query: &RankQuery,
+        chunk: usize,
+        between: &mut dyn FnMut(f64),
+    ) -> Result<Answered<Vec<Ranked>>, RequestError> {
         if query.k == 0 {
             return Err(RequestError::invalid("k", "is 0; it must be at least 1"));
         }
-        self.spaces.with(|space| match self.rank_at_once(space, query)? {
-            Some(answered) => Ok(answered),
-            None => {
-                let _turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
-                self.rank_in_parts(space, query)
-            }
+        self.spaces.with(|space| {
+            space.sight.part = chunk.clamp(1, A_PASS);
+            let ranked = match self.rank_at_once(space, query, between) {
+                Ok(None) => match self.turn.lock() {
+                    Ok(_turn) => self.rank_in_parts(space, query),
+                    Err(_) => Err(RequestError::Broken),
+                },
+                Ok(Some(answered)) => Ok(answered),
+                Err(error) => Err(error),
+            };
+            space.sight.part = A_PASS;
+            ranked
         })
     }
 
@@ -42,7 +62,12 @@ impl Engine {
     }
 
     /// Ranks candidates that are few enough to be looked at at once.
-    fn rank_at_once(&self, space: &mut Workspace, query: &RankQuery) -> Result<Option<Answered<Vec<Ranked>>>, RequestError> {
+    fn rank_at_once(
+        &self,
+        space: &mut Workspace,
+        query: &RankQuery,
+        between: &mut dyn FnMut(f64),
+    ) -> Result<Option<Answered<Vec<Ranked>>>, RequestError> {
         let (ids, position): (Vec<u64>, Position) = {
             let state = &*self.state()?;
             let (src, time) = self.read_rank(state, space, query)?;
@@ -61,7 +86,7 @@ impl Engine {
             (ids, position(&state.history))
         };
         let mut best = Best::of(query.k);
-        self.take_scores(space, &ids, &mut best)?;
+        self.take_scores(space, &ids, &mut best, between)?;
         Ok(Some(Answered { answer: best.told(), position }))
     }
 
@@ -81,7 +106,7 @@ impl Engine {
                 return Ok(Answered { answer: best.told(), position });
             }
             done += ids.len();
-            self.take_scores(space, &ids, &mut best)?;
+            self.take_scores(space, &ids, &mut best, &mut |_| ())?;
         }
     }
 
@@ -100,10 +125,10 @@ impl Engine {
         part.iter().map(|&node| state.names.own(node)).collect()
     }
 
-    fn take_scores(&self, space: &mut Workspace, ids: &[u64], best: &mut Best) -> Result<(), RequestError> {
+    fn take_scores(&self, space: &mut Workspace, ids: &[u64], best: &mut Best, between: &mut dyn FnMut(f64)) -> Result<(), RequestError> {
         let mut scores = std::mem::take(&mut space.scores);
         scores.clear();
-        self.score_shown(space, &mut scores)?;
+        self.score_in_parts(space, &mut scores, between)?;
         finite(&scores)?;
         best.take(ids, &scores);
         space.scores = scores;

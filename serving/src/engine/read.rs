@@ -14,9 +14,6 @@ use crate::model::Pass;
 use crate::request::{Answered, MOST, NewEvent, PairQuery, Place, Position, RequestError};
 use crate::workspace::{Sight, Workspace};
 
-/// Pairs scored in one forward pass: bounds the memory a request takes. A score does not depend on what is scored beside it.
-const PAIRS_A_PASS: usize = 4096;
-
 /// Features of the stored events and of those a read brings, where it brings any.
 type ShownFeatures = Option<Arc<dyn Rows>>;
 
@@ -92,7 +89,7 @@ impl Engine {
             self.gather(state, time, sight);
             return self.counts.embeddings(sight.gathered.asked(), sight.gathered.missing());
         }
-        let parts = asked.chunks(PAIRS_A_PASS);
+        let parts = asked.chunks(sight.part);
         for (pass, part) in sight.passes(parts.len()).zip(parts) {
             pass.queries.clear();
             part.iter().for_each(|&(src, dst, time)| pass.queries.push_pair(src, dst, time));
@@ -102,18 +99,31 @@ impl Engine {
 
     /// Adds the scores of what was looked at to `scores`.
     pub(super) fn score_shown(&self, space: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
+        self.score_in_parts(space, scores, &mut |_| ())
+    }
+
+    /// As [`score_shown`](Engine::score_shown). Between two passes, `between` is told which share of them is done.
+    pub(super) fn score_in_parts(
+        &self,
+        space: &mut Workspace,
+        scores: &mut Vec<f32>,
+        between: &mut dyn FnMut(f64),
+    ) -> Result<(), RequestError> {
         let Workspace { asked, sight, embedded, .. } = space;
         if *embedded {
-            self.embed_missing(sight)?;
+            self.embed_in_parts(sight, between)?;
             let Sight { gathered, pass, .. } = sight;
             self.model.score_ends(gathered.rows(), &gathered.pairs, pass);
             scores.extend_from_slice(pass.scores());
             return Ok(());
         }
-        for (_, pass) in asked.chunks(PAIRS_A_PASS).zip(std::iter::once(&mut sight.pass).chain(&mut sight.more)) {
+        for (_, pass) in asked.chunks(sight.part).zip(std::iter::once(&mut sight.pass).chain(&mut sight.more)) {
             self.model.forward(pass);
             self.keep_memories(pass)?;
             scores.extend_from_slice(pass.scores());
+            if scores.len() < asked.len() {
+                between(scores.len() as f64 / asked.len() as f64);
+            }
         }
         // What a rare large request took is not kept.
         sight.more.clear();

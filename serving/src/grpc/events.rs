@@ -13,8 +13,7 @@ use super::{Answered, Calls, call, convert};
 use crate::proto::tempograph::events_server::Events;
 use crate::proto::tempograph::{EventsRequest, Receipt, RetractAnswer, RetractRequest};
 use crate::refused::{Kind, Refused};
-use crate::server::{Call, Server};
-use crate::service::Ticket;
+use crate::server::{Call, Handed, Server};
 
 /// Requests of a stream in line at once: while one is written to the disk the next are read.
 const AHEAD: usize = 16;
@@ -47,10 +46,8 @@ impl Events for Calls {
     }
 }
 
-type Handed = Result<(Ticket, Instant), Refused>;
-
 /// Hands requests in until one is refused, the stream ends, or nobody waits for receipts any more.
-async fn hand_in(server: Arc<Server>, mut requests: Streaming<EventsRequest>, tickets: mpsc::Sender<Handed>) {
+async fn hand_in(server: Arc<Server>, mut requests: Streaming<EventsRequest>, tickets: mpsc::Sender<Result<Handed, Refused>>) {
     let mut at = 0_u64;
     loop {
         let next = tokio::select! {
@@ -70,7 +67,7 @@ async fn hand_in(server: Arc<Server>, mut requests: Streaming<EventsRequest>, ti
     }
 }
 
-async fn take(server: &Server, request: EventsRequest, at: u64) -> Handed {
+async fn take(server: &Server, request: EventsRequest, at: u64) -> Result<Handed, Refused> {
     let begun = Instant::now();
     let place = |refused: Refused| refused.at(format_args!("request {at} of the stream"));
     let request = convert::ingest(request).map_err(place)?;
@@ -80,15 +77,20 @@ async fn take(server: &Server, request: EventsRequest, at: u64) -> Handed {
             Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < server.limits.wait() => {
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
-            handed => return handed.map(|ticket| (ticket, begun)).map_err(place),
+            handed => return handed.map_err(place),
         }
     }
 }
 
-async fn wait(server: Arc<Server>, call: Call, mut waiting: mpsc::Receiver<Handed>, receipts: mpsc::Sender<Result<Receipt, Status>>) {
+async fn wait(
+    server: Arc<Server>,
+    call: Call,
+    mut waiting: mpsc::Receiver<Result<Handed, Refused>>,
+    receipts: mpsc::Sender<Result<Receipt, Status>>,
+) {
     while let Some(handed) = waiting.recv().await {
         let receipt = match handed {
-            Ok((ticket, begun)) => server.receipt(&call, ticket, begun).await,
+            Ok(handed) => server.receipt(&call, handed).await,
             Err(refused) => Err(refused),
         };
         let told = receipt.map(|receipt| convert::receipt(&receipt, server.model())).map_err(Status::from);

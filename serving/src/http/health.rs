@@ -23,9 +23,9 @@ pub(super) async fn ready(State(server): State<Arc<Server>>) -> Result<Json<Valu
     Ok(Json(json!({ "status": "ready" })))
 }
 
-/// `GET /v1/status`: the service's numbers as JSON.
+/// `GET /v1/status`: all numbers of service and scheduler, as JSON.
 pub(super) async fn status(State(server): State<Arc<Server>>) -> Answered {
-    write(&server, &server.service.status())
+    write(&server, &server.status())
 }
 
 /// `GET /metrics`: all numbers as Prometheus reads them.

@@ -18,8 +18,8 @@ use super::body::{Answered, read, write};
 use crate::limits::LimitsSpec;
 use crate::refused::{Kind, Refused};
 use crate::request::{Granularity, NewEvent, Position};
-use crate::server::{Call, Server};
-use crate::service::{Ack, IngestRequest, Receipt, Ticket};
+use crate::server::{Call, Handed, Server};
+use crate::service::{Ack, IngestRequest, Receipt};
 
 /// How long a batch that is not full waits for the next line.
 const PATIENCE: Duration = Duration::from_millis(2);
@@ -122,7 +122,7 @@ struct Lines {
     events: Vec<NewEvent>,
     /// The lines they came on.
     numbers: Vec<u64>,
-    in_line: VecDeque<(Ticket, Instant)>,
+    in_line: VecDeque<Handed>,
     sum: Sum,
 }
 
@@ -233,7 +233,7 @@ impl Lines {
         let (events, numbers) = (std::mem::take(&mut self.events), std::mem::take(&mut self.numbers));
         let request = IngestRequest { events, granularity: Granularity::Event, ack: self.ack };
         let begun = Instant::now();
-        let ticket = loop {
+        let handed = loop {
             match self.server.hand_in(request.clone()).await {
                 // The sender is not read from while there is no room.
                 Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < self.server.limits.wait() => {
@@ -243,16 +243,16 @@ impl Lines {
                 other => break other.map_err(|refused| by_line(refused, &numbers))?,
             }
         };
-        self.in_line.push_back((ticket, begun));
+        self.in_line.push_back(handed);
         Ok(())
     }
 
     /// Waits for receipts until no more than `left` batches are in line.
     async fn settle(&mut self, left: usize) -> Result<(), Refused> {
         while self.in_line.len() > left
-            && let Some((ticket, begun)) = self.in_line.pop_front()
+            && let Some(handed) = self.in_line.pop_front()
         {
-            let receipt = self.server.receipt(&self.call, ticket, begun).await?;
+            let receipt = self.server.receipt(&self.call, handed).await?;
             self.sum.add(&receipt);
             if let Some(told) = &self.told {
                 // A sender that does not read its receipts is not read from either; one that has gone away is told nothing.

@@ -67,3 +67,27 @@ pub(crate) async fn no_such_route(request: Request) -> Refused {
 pub(crate) async fn wrong_method(request: Request) -> Refused {
     Refused::new(Kind::WrongMethod, format!("{} does not take {}", request.uri().path(), request.method()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::routes::{ROUTES, Route};
+
+    #[test]
+    fn every_route_is_in_the_document_and_the_other_way_round() {
+        let document: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let mut told = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let role = operation["x-role"].as_str().unwrap_or("none");
+                told.insert(format!("{} {path} {role}", method.to_uppercase()));
+            }
+        }
+        let role = |route: &Route| route.role.map_or("none".to_string(), |role| format!("{role:?}").to_lowercase());
+        let http = ROUTES.iter().filter(|route| !Route::is_grpc(route.path));
+        let known: BTreeSet<String> = http.map(|route| format!("{} {} {}", route.method, route.path, role(route))).collect();
+        assert_eq!(told, known);
+    }
+}

@@ -1,18 +1,21 @@
 //! What the server counts, in Prometheus' text format.
 
 mod histogram;
+mod taken;
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tonic::Code;
 
 use self::histogram::Histogram;
+use self::taken::Taken;
 use crate::routes::ROUTES;
+use crate::service::Ack;
 
 /// Statuses that are counted by themselves; any other is 500.
-const STATUSES: [u16; 17] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 501, 503, 504, 101];
+const STATUSES: [u16; 16] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 501, 503, 504];
 /// gRPC's codes by number.
 const CODES: [&str; 17] = [
     "OK",
@@ -54,6 +57,12 @@ impl Ended {
     }
 }
 
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Ended::label(self.slot()))
+    }
+}
+
 /// What a request's time goes into.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stage {
@@ -61,13 +70,12 @@ pub(crate) enum Stage {
     Read,
     /// Waiting for its turn and computing.
     Answer,
-    /// From events checked and in line to what their `ack` asks for.
-    Ingest,
     /// Putting the answer into bytes.
     Write,
 }
 
-const STAGES: [&str; 4] = ["read", "answer", "ingest", "write"];
+const STAGES: [&str; 3] = ["read", "answer", "write"];
+const ACKS: [&str; 3] = ["accepted", "durable", "applied"];
 
 /// Counters of a running server.
 #[derive(Debug)]
@@ -75,6 +83,8 @@ pub(crate) struct Metrics {
     /// By place in [`ROUTES`]; the last is for all other paths, so that a client cannot make up labels.
     routes: Vec<RouteCounts>,
     stages: [Histogram; STAGES.len()],
+    acks: [Histogram; ACKS.len()],
+    taken: Taken,
     staleness: Histogram,
     opened: AtomicU64,
     closed: AtomicU64,
@@ -93,6 +103,8 @@ impl Default for Metrics {
         Metrics {
             routes: (0..=ROUTES.len()).map(|_| counts()).collect(),
             stages: Default::default(),
+            acks: Default::default(),
+            taken: Taken::default(),
             staleness: Histogram::default(),
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
@@ -113,9 +125,19 @@ impl Metrics {
         self.stages[stage as usize].took(took);
     }
 
-    /// An answer had not seen what was taken this long before it, and had seen all before.
-    pub fn stale(&self, by: Duration) {
-        self.staleness.took(by);
+    /// Events were acknowledged, so long after they were handed in.
+    pub fn acknowledged(&self, ack: Ack, took: Duration) {
+        self.acks[ack as usize].took(took);
+    }
+
+    /// The line ends with event `seq` now.
+    pub fn taken(&self, seq: u64) {
+        self.taken.note(Instant::now(), seq);
+    }
+
+    /// An answer was given that has seen `log_seq` events.
+    pub fn seen(&self, log_seq: u64) {
+        self.staleness.took(self.taken.staleness(Instant::now(), log_seq));
     }
 
     pub fn connection_opened(&self) {
@@ -146,8 +168,22 @@ impl Metrics {
         for (stage, name) in self.stages.iter().zip(STAGES) {
             stage.write(out, "tempograph_stage_seconds", &format!("stage=\"{name}\""));
         }
-        header(out, "staleness_seconds", "histogram", "Age of the oldest event that was taken and not seen by an answer; 0 for all seen.");
-        self.staleness.write(out, "tempograph_staleness_seconds", "kind=\"read\"");
+        header(
+            out,
+            "ack_seconds",
+            "histogram",
+            "Seconds from events handed in to their acknowledgement; for `applied`, until reads see them.",
+        );
+        for (ack, name) in self.acks.iter().zip(ACKS) {
+            ack.write(out, "tempograph_ack_seconds", &format!("ack=\"{name}\""));
+        }
+        header(
+            out,
+            "staleness_seconds",
+            "histogram",
+            "Age of the oldest event that was taken and that an answer has not seen; 0 for none.",
+        );
+        self.staleness.write(out, "tempograph_staleness_seconds", "of=\"answer\"");
     }
 
     fn write_routes(&self, out: &mut String) {
@@ -176,7 +212,7 @@ pub(crate) fn counter(out: &mut String, name: &str, help: &str, value: u64) {
 }
 
 /// A gauge and its only sample.
-pub(crate) fn gauge(out: &mut String, name: &str, help: &str, value: impl std::fmt::Display) {
+pub(crate) fn gauge(out: &mut String, name: &str, help: &str, value: impl fmt::Display) {
     header(out, name, "gauge", help);
     line(out, format_args!("tempograph_{name} {value}"));
 }
@@ -185,7 +221,7 @@ pub(crate) fn header(out: &mut String, name: &str, kind: &str, help: &str) {
     line(out, format_args!("# HELP tempograph_{name} {help}\n# TYPE tempograph_{name} {kind}"));
 }
 
-pub(crate) fn line(out: &mut String, line: std::fmt::Arguments<'_>) {
+pub(crate) fn line(out: &mut String, line: fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{line}");
 }

@@ -86,6 +86,11 @@ impl CostModel {
         self.fitted[0]
     }
 
+    /// Seconds of a pass, of an item and of a neighbour.
+    pub fn parts(&self) -> [f64; TERMS] {
+        self.fitted
+    }
+
     /// By what a prediction is multiplied to hold for nineteen passes in twenty; at least 1.
     pub fn margin(&self) -> f64 {
         self.margin

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::cost::{CostModel, Size};
 
 /// What sort of pass a read takes. Times are learned for each by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
     /// Scores of pairs, answered with those of other reads.
     Score,
     /// Scores in sight of events of their own, answered alone.
@@ -23,21 +26,21 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub const COUNT: usize = 6;
-    pub const ALL: [Kind; Kind::COUNT] = [Kind::Score, Kind::ScoreShown, Kind::Embedding, Kind::Explain, Kind::Rank, Kind::TopK];
+    pub(crate) const COUNT: usize = 6;
+    pub(crate) const ALL: [Kind; Kind::COUNT] = [Kind::Score, Kind::ScoreShown, Kind::Embedding, Kind::Explain, Kind::Rank, Kind::TopK];
 
     /// Whether reads of this kind share a pass.
-    pub fn shares(self) -> bool {
+    pub(crate) fn shares(self) -> bool {
         self == Kind::Score
     }
 
     /// Whether tighter deadlines may come between its chunks.
-    pub fn yields(self) -> bool {
+    pub(crate) fn yields(self) -> bool {
         matches!(self, Kind::Rank | Kind::TopK)
     }
 
     /// What its times are taken for before any is known: about those of a small model on one core.
-    pub fn cost_model(self) -> CostModel {
+    pub(crate) fn cost_model(self) -> CostModel {
         match self {
             Kind::TopK => CostModel::new(50e-6, 1e-6),
             _ => CostModel::new(50e-6, 20e-6),

@@ -7,6 +7,7 @@
 mod arrivals;
 mod cost;
 mod foresight;
+mod freshness;
 mod job;
 mod line;
 mod outcome;
@@ -15,14 +16,19 @@ mod read;
 mod scheduler;
 mod simulate;
 mod spec;
+mod status;
 mod stream;
 mod tenants;
 #[cfg(test)]
 mod trace_tests;
+mod worker;
 
 pub use arrivals::Arrivals;
+pub use job::Kind;
 pub use outcome::Outcome;
 pub use read::{Answer, Body, Read, Refusal, Terms};
 pub use scheduler::Scheduler;
 pub use simulate::{Arrival, Fate, Machine, simulate};
 pub use spec::{Policy, SchedulerSpec};
+pub use status::{CostStatus, SchedulerStatus, TenantStatus};
+pub use stream::Group;

@@ -109,17 +109,7 @@ impl<T> Queue<T> {
         if kind.shares() {
             return cost.adds(size) + cost.fixed() * (size.items as f64 / self.spec.max_batch as f64).min(1.0);
         }
-        self.passes(kind, size).map(|pass| cost.predict(pass)).sum()
-    }
-
-    /// The passes that a job of this kind and size takes.
-    fn passes(&self, kind: Kind, size: Size) -> impl Iterator<Item = Size> + use<T> {
-        let chunk = if kind.yields() { self.spec.chunk.max(1) } else { usize::MAX };
-        let (items, neighbours) = (size.items.max(1), size.neighbours);
-        (0..items.div_ceil(chunk)).map(move |i| {
-            let items_here = chunk.min(items - i * chunk);
-            Size { items: items_here, neighbours: neighbours * items_here / items }
-        })
+        cost.predict(size)
     }
 
     /// What a worker does next. Jobs that can no more be answered in time go to `late`.
@@ -207,7 +197,7 @@ impl<T> Queue<T> {
     /// How long a job takes by itself, as far as anything is known of it.
     fn alone(&self, kind: Kind, size: Size) -> Duration {
         let cost = &self.costs[kind as usize];
-        if cost.is_believed() { self.passes(kind, size).map(|pass| duration(cost.predict(pass))).sum() } else { Duration::ZERO }
+        if cost.is_believed() { duration(cost.predict(size)) } else { Duration::ZERO }
     }
 
     /// Until when it is worth waiting for more reads to share the next pass, if it is.
@@ -232,15 +222,17 @@ impl<T> Queue<T> {
         self.arrivals.gap().is_some_and(|gap| alone > BUSY * gap * self.running.len() as f64)
     }
 
-    /// A worker begins a pass, or a long job of which `whole` is left.
-    pub fn begins(&mut self, now: Duration, worker: usize, kind: Kind, whole: Size, deadline: Duration) {
-        let first = self.passes(kind, whole).next().unwrap_or(whole);
-        let yields = now + duration(self.costs[kind as usize].predict(first));
-        let until = if kind.yields() { now + duration(self.seconds(kind, whole)) } else { yields };
+    /// A worker begins a pass of this size, or goes on with a long job of it, of which so many items are left.
+    pub fn begins(&mut self, now: Duration, worker: usize, kind: Kind, whole: Size, left: usize, deadline: Duration) {
+        let takes = self.costs[kind as usize].predict(whole);
+        // Chunks of a job cost alike, whatever is fixed in the cost of a whole one.
+        let part = |items: usize| now + duration(takes * items as f64 / whole.items.max(1) as f64);
+        let until = part(left);
+        let yields = if kind.yields() { part(left.min(self.spec.chunk)) } else { until };
         self.running[worker] = Running { until, yields, deadline };
     }
 
-    /// A pass took so long: what is foretold of the next ones follows.
+    /// A pass, or all of a long job, took so long: what is foretold of the next ones follows.
     pub fn learn(&mut self, kind: Kind, size: Size, took: Duration) {
         self.costs[kind as usize].learn(size, took);
     }

@@ -82,6 +82,8 @@ struct Long {
     job: Job<usize>,
     /// Items that are not in a pass yet.
     left: usize,
+    /// What its chunks took.
+    took: Duration,
 }
 
 struct Simulation<'a> {
@@ -127,7 +129,7 @@ impl Simulation<'_> {
         match self.queue.next(now, &mut late) {
             Turn::Run(batch) if batch.kind.yields() => {
                 let Some(job) = batch.jobs.into_iter().next() else { return false };
-                self.workers[worker].long = Some(Long { left: job.size.items, job });
+                self.workers[worker].long = Some(Long { left: job.size.items, job, took: Duration::ZERO });
                 self.next_chunk(now, worker);
                 true
             }
@@ -145,7 +147,7 @@ impl Simulation<'_> {
 
     fn begins(&mut self, now: Duration, worker: usize, batch: Batch<usize>) {
         if !batch.kind.yields() {
-            self.queue.begins(now, worker, batch.kind, batch.size, batch.deadline);
+            self.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
         }
         let plain = self.machine.fixed.as_secs_f64() + batch.size.items as f64 * self.machine.item.as_secs_f64();
         let factor = 1.0 + self.machine.noise * (2.0 * self.chance.uniform_f64() - 1.0);
@@ -157,7 +159,7 @@ impl Simulation<'_> {
     fn next_chunk(&mut self, now: Duration, worker: usize) {
         let Some(long) = &mut self.workers[worker].long else { return };
         let size = Size::of(self.chunk.min(long.left));
-        self.queue.begins(now, worker, long.job.kind, Size::of(long.left), long.job.deadline);
+        self.queue.begins(now, worker, long.job.kind, long.job.size, long.left, long.job.deadline);
         long.left -= size.items;
         let chunk = Batch { kind: long.job.kind, jobs: Vec::new(), size, deadline: long.job.deadline };
         self.begins(now, worker, chunk);
@@ -165,15 +167,19 @@ impl Simulation<'_> {
 
     fn ends(&mut self, now: Duration, worker: usize) {
         let Some((batch, began)) = self.workers[worker].pass.take() else { return };
-        self.queue.learn(batch.kind, batch.size, now - began);
         for job in &batch.jobs {
             self.fates[job.read] = Fate::Answered(now - job.arrived);
         }
-        let Some(long) = &self.workers[worker].long else { return self.queue.rests(worker) };
+        if !batch.kind.yields() {
+            self.queue.learn(batch.kind, batch.size, now - began);
+        }
+        let Some(long) = &mut self.workers[worker].long else { return self.queue.rests(worker) };
         if batch.kind.yields() {
             self.queue.charge(&long.job.tenant, now - began);
+            long.took += now - began;
         }
         if long.left == 0 {
+            self.queue.learn(long.job.kind, long.job.size, long.took);
             self.fates[long.job.read] = Fate::Answered(now - long.job.arrived);
             self.workers[worker].long = None;
             return self.queue.rests(worker);

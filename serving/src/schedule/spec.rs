@@ -53,6 +53,24 @@ impl Default for SchedulerSpec {
 }
 
 impl SchedulerSpec {
+    /// Says what will not do, naming the key and its value.
+    ///
+    /// # Errors
+    /// A sentence for a bound of 0 where at least 1 is needed.
+    pub fn check(&self) -> Result<(), String> {
+        let bounds = [
+            ("max_batch", self.max_batch),
+            ("queue", self.queue),
+            ("tenant_queue", self.tenant_queue),
+            ("chunk", self.chunk),
+            ("deadline_ms", self.deadline_ms as usize),
+        ];
+        match bounds.iter().find(|(_, bound)| *bound == 0) {
+            Some((key, _)) => Err(format!("scheduler.{key} is 0; it must be at least 1")),
+            None => Ok(()),
+        }
+    }
+
     /// The deadline of a read that names none, from when it comes.
     pub fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)

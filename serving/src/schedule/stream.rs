@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// Seconds for which gaps are remembered in what tells bursts: many times as long as a burst, however many reads it has.
 const MEMORY: f64 = 20.0;
 /// Weight of the newest gap in the rate of the moment.
@@ -14,8 +16,9 @@ const BURSTY: f64 = 1.5;
 const SMOOTH: f64 = 1.25;
 
 /// Streams that are alike. Each group has its part of the server, so that bursts meet each other and not who asks evenly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Group {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
     /// Arrivals as even as those of independent users, or evener.
     #[default]
     Smooth,

@@ -149,6 +149,11 @@ impl Service {
         self.core.progress.now().durable_seq
     }
 
+    /// Events taken, durable or not.
+    pub fn taken_seq(&self) -> u64 {
+        self.core.line.tail().next.seq
+    }
+
     /// Waits until reads see at least `min_seq` events; `None` where they do not before the deadline.
     pub fn wait_for(&self, min_seq: u64, deadline: Instant) -> Option<Position> {
         self.core.progress.wait(deadline, |reached| reached.applied.log_seq >= min_seq).map(|reached| reached.applied)

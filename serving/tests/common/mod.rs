@@ -1,6 +1,7 @@
 //! A small TGN that has seen part of a generated stream, a server in the test's own process, and a client.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod grpc;
 pub mod service;
 
 use std::io::{Read, Write};
@@ -214,9 +215,21 @@ impl Running {
     }
 
     pub fn send_text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.send_with(method, path, "", body.as_bytes())
+    }
+
+    /// With more header lines, each ended by CRLF.
+    pub fn send_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        let (head, body) = self.send_bytes(method, path, headers, body);
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
+    }
+
+    /// Head and body of the answer.
+    pub fn send_bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(request(method, path, body).as_bytes()).unwrap();
-        response(&mut stream)
+        stream.write_all(request_head(method, path, headers, body.len()).as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        read_answer(&mut stream)
     }
 
     pub fn scores(&self, queries: &[PairQuery], during: &[NewEvent]) -> Vec<f32> {
@@ -244,14 +257,38 @@ impl Drop for Running {
 }
 
 pub fn request(method: &str, path: &str, body: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    request_head(method, path, "", body.len()) + body
+}
+
+fn request_head(method: &str, path: &str, headers: &str, length: usize) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n")
 }
 
 pub fn response(stream: &mut TcpStream) -> (u16, String) {
+    let (head, body) = read_answer(stream);
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
+}
+
+fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.read_to_end(&mut bytes).unwrap();
-    let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in `{text}`"));
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_string())
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {bytes:?}"));
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let body = bytes[end + 4..].to_vec();
+    let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    (head, if chunked { unchunked(&body) } else { body })
+}
+
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|window| window == b"\r\n").unwrap();
+        let length = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
+        if length == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&body[end + 2..end + 2 + length]);
+        body = &body[end + 4 + length..];
+    }
 }
