@@ -20,10 +20,14 @@ const REQUESTS: usize = 60;
 
 /// An artifact of a fresh model that has seen nothing.
 fn artifact(spec: &TgnSpec, folder: &Path) {
-    let set = stream(40, WIDTHS.edge, WIDTHS.node);
-    let model = Tgn::<Cpu>::new(spec, WIDTHS, 5, &Default::default());
+    artifact_of(spec, WIDTHS, folder);
+}
+
+fn artifact_of(spec: &TgnSpec, widths: FeatureWidths, folder: &Path) {
+    let set = stream(40, widths.edge, widths.node);
+    let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
-    Export { model: &model, history: &history, dataset: &set, widths: WIDTHS, batch: 24, replace: false }.write(folder).unwrap();
+    Export { model: &model, history: &history, dataset: &set, widths, batch: 24, replace: false }.write(folder).unwrap();
 }
 
 /// What a client does.
@@ -298,14 +302,14 @@ fn an_explanation_names_the_newest_neighbours_with_weights_that_sum_to_one() {
 #[test]
 fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
     let spec = variants().remove(1).1;
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path().join("artifact");
-    artifact(&spec, &at);
     let mut draw = Draw::new(3).of(Purpose::Negatives).at(0, 0);
-    // Node features keep the room of ids the artifact knew, so those that come and go are new.
     let early: Vec<_> = (0..12).map(|i| event(100 + i % 3, i % 4, 1000 + i as i64, &mut draw)).collect();
     let late: Vec<_> = (0..8).map(|i| event(i % 4, i % 4, 2000 + i as i64, &mut draw)).collect();
-    for strategy in [Strategy::Full, Strategy::Affected] {
+    // Where nodes have features their room is not given on.
+    for (strategy, node) in [(Strategy::Full, 0), (Strategy::Affected, 0), (Strategy::Affected, 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("artifact");
+        artifact_of(&spec, FeatureWidths { node, ..WIDTHS }, &at);
         let engine = Engine::open_with(&at, &EngineSpec { strategy, ttl: Some(500.0), ..EngineSpec::default() }).unwrap();
         engine.observe(&early, Granularity::Event).unwrap();
         engine.observe(&late, Granularity::Event).unwrap();
@@ -321,13 +325,46 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
         assert!(neighbours(&engine).iter().all(|&node| node < 100), "{strategy:?}");
         engine.save(&folder.path().join("saved")).unwrap();
         let opened = Engine::open_with(&folder.path().join("saved"), engine.spec()).unwrap();
+        let nodes = engine.nodes();
         let back = [event(101, 2, 2100, &mut draw), event(300, 2, 2101, &mut draw)];
         for engine in [&engine, &opened] {
             engine.observe(&back, Granularity::Event).unwrap();
         }
         assert!(opened.history().to_store() == engine.history().to_store(), "{strategy:?}: what was forgotten stays so in an artifact");
+        assert_eq!(engine.nodes() - nodes, if node > 0 { 1 } else { 0 }, "{strategy:?}: 101 and 300 are new");
         let explained = engine.explain(&PairQuery { src: 101, dst: 2, time: None }).unwrap().answer;
         assert_eq!(explained.src.iter().map(|one| one.seq).collect::<Vec<_>>(), [20], "{strategy:?}: it remembers nothing from before");
         assert_eq!(ask(&engine, 3, 3000), ask(&opened, 3, 3000));
     }
+}
+
+/// Memory of this process in bytes, where the system tells.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    line.unwrap_or(0) << 10
+}
+
+/// `NODES=10000000 WIDTH=32 cargo test --release -p tempograph-tests --test engine -- --ignored --nocapture memory_of_many_nodes`
+#[test]
+#[ignore = "measures, for minutes"]
+fn memory_of_many_nodes_that_all_have_met_somebody() {
+    let set = |name: &str, default: usize| std::env::var(name).map_or(default, |value| value.parse().unwrap());
+    let (nodes, width) = (set("NODES", 1_000_000), set("WIDTH", 100));
+    let spec = TgnSpec { memory: width, time: width, width, heads: 2, ..TgnSpec::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("artifact");
+    artifact_of(&spec, FeatureWidths::default(), &at);
+    let engine = Engine::open(&at).unwrap();
+    let before = resident();
+    let begun = std::time::Instant::now();
+    let tell = |i: u64| NewEvent { id: None, src: 100 + i, dst: 100 + i, time: (1000 + i).into(), label: 0.0, features: None };
+    for first in (0..nodes as u64 / 2).step_by(4096) {
+        let events: Vec<NewEvent> = (first..(first + 4096).min(nodes as u64 / 2)).map(tell).collect();
+        engine.observe(&events, Granularity::Event).unwrap();
+    }
+    let (seconds, taken, held) = (begun.elapsed().as_secs_f64(), resident() - before, engine.nodes());
+    let first = engine.score(&[PairQuery { src: 100, dst: 100, time: None }], &[]).unwrap();
+    println!("{held} nodes of width {width}: {} MB more, {} bytes a node; told in {seconds:.0} s", taken >> 20, taken / held);
+    assert!(first.answer[0].is_finite() && held >= nodes);
 }

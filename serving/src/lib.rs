@@ -56,6 +56,7 @@ mod model;
 mod names;
 mod oip;
 mod open;
+mod page;
 #[cfg(feature = "otel")]
 mod otel;
 mod prompt;

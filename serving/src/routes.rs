@@ -28,6 +28,8 @@ const READ: Option<Role> = Some(Role::Read);
 
 /// All of them.
 pub(crate) const ROUTES: &[Route] = &[
+    // What it shows it asks for with its reader's own token.
+    get("/", None),
     post("/v1/events", Role::Ingest),
     post("/v1/events/stream", Role::Ingest),
     post("/v1/retract", Role::Ingest),

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::engine::EngineStats;
 use crate::metrics::{counter, gauge};
 use crate::refused::{Kind, Refused};
 use crate::request::{PairQuery, Position};
-use crate::schedule::SchedulerStatus;
+use crate::schedule::{Body, Read, SchedulerStatus};
 use crate::server::{Call, Seen, Server, off_the_reactor};
 use crate::service::{Readiness, ServiceError, Status};
 
@@ -22,11 +23,12 @@ pub(crate) struct Numbers {
     #[serde(flatten)]
     service: Status,
     scheduler: SchedulerStatus,
+    engine: EngineStats,
 }
 
 impl Server {
     pub fn status(&self) -> Numbers {
-        Numbers { service: self.service.status(), scheduler: self.scheduler.status() }
+        Numbers { service: self.service.status(), scheduler: self.scheduler.status(), engine: self.service.engine().stats() }
     }
 
     /// # Errors
@@ -78,15 +80,18 @@ impl Server {
     }
 
     /// # Errors
-    /// 501.
-    pub async fn explain(&self, _call: &Call, _pair: PairQuery, _seen: Seen) -> Result<(Value, Position, String), Refused> {
-        Err(Refused::new(Kind::Unsupported, "scores cannot be explained yet"))
+    /// As [`ask`](Server::ask).
+    pub async fn explain(&self, call: &Call, pair: PairQuery, seen: Seen) -> Result<(Value, Position, String), Refused> {
+        let answer = self.ask(call, Read::Explain(pair), seen).await?;
+        let Body::Explained(explanation) = &answer.body else { return Err(Refused::broken()) };
+        let told = serde_json::to_value(explanation).map_err(|error| Refused::new(Kind::Internal, error.to_string()))?;
+        Ok((told, answer.position, answer.model.to_string()))
     }
 
     /// All numbers in Prometheus' text format.
     pub fn numbers(&self) -> String {
         let mut out = String::with_capacity(16 << 10);
-        let Numbers { service: status, scheduler } = self.status();
+        let Numbers { service: status, scheduler, engine } = self.status();
         let ready = u8::from(status.readiness == Readiness::Ready);
         gauge(&mut out, "ready", "1 while events are taken and answers are of now.", ready);
         gauge(&mut out, "log_seq", "Events that reads see.", status.applied.log_seq);
@@ -106,6 +111,13 @@ impl Server {
             ("reads_refused_full_total", "Reads refused because too many waited.", scheduler.refused_full),
             ("reads_refused_late_total", "Reads refused because they would have been late.", scheduler.refused_late),
             ("reads_dropped_total", "Reads let in whose deadline could not be kept after all.", scheduler.dropped),
+            ("overtakings_total", "Passes of reads that came between two chunks of a long one.", scheduler.overtakings),
+            ("waves_total", "Waves that events were computed in.", engine.waves),
+            ("memories_shown_total", "Memories shown to reads and writes.", engine.memories_shown),
+            ("mails_read_total", "Memories among them that mail was read into.", engine.mails_read),
+            ("embeddings_asked_total", "Embeddings asked for, where these are kept.", engine.embeddings_asked),
+            ("embeddings_computed_total", "Embeddings among them that had to be computed.", engine.embeddings_computed),
+            ("embeddings_ahead_total", "Embeddings computed as events were told.", engine.embeddings_ahead),
             ("passes_total", "Forward passes of reads.", scheduler.passes),
             ("pass_items_total", "Pairs, candidates and nodes answered in them.", scheduler.items),
             ("events_total", "Events taken.", status.accepted),

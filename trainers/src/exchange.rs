@@ -30,6 +30,13 @@ pub trait Exchange {
     /// [`ExchangeError`] if another process is gone.
     fn share(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError>;
 
+    /// Has every process tell the first what it says: there it comes in the order of the processes, elsewhere nothing comes. All of them
+    /// call it.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] if another process is gone.
+    fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError>;
+
     /// Tells the others, before it is dropped, that this process cannot go on and `why`. One that is dropped without has ended well.
     fn stop(&mut self, why: &str);
 }
@@ -80,6 +87,10 @@ impl Exchange for Alone {
 
     fn share(&mut self, _: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         Ok(vec![own.to_vec()])
+    }
+
+    fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        Ok(vec![own])
     }
 
     fn stop(&mut self, _: &str) {}

@@ -382,7 +382,7 @@ impl<'a> Sitting<'a> {
             return Ok(gather(&path, self.trainee, [own], &self.progress)?.write(&path)?);
         }
         let told = own.to_bytes().map_err(|source| StoreError::Format { path: path.clone(), source })?;
-        let told = self.exchange.share(0..self.exchange.world(), &told)?;
+        let told = self.exchange.gather(told)?;
         if self.exchange.rank() == 0 {
             let lanes = told.iter().map(|told| Store::from_bytes(told, &path)).collect::<Result<Vec<_>, _>>()?;
             gather(&path, self.trainee, lanes, &self.progress)?.write(&path)?;

@@ -80,6 +80,16 @@ impl<M: Mesh> Exchange for Over<M> {
         Ok(among.map(|process| if process == rank { own.to_vec() } else { came.next().unwrap_or_default() }).collect())
     }
 
+    fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        if self.rank() > 0 {
+            self.0.swap(&[0], &[Cow::from(&own)])?;
+            return Ok(Vec::new());
+        }
+        let others = self.others();
+        let came = self.0.swap(&others, &vec![Cow::default(); others.len()])?;
+        Ok(std::iter::once(own).chain(came).collect())
+    }
+
     fn stop(&mut self, why: &str) {
         self.0.stop(why);
     }

@@ -27,19 +27,18 @@ const PATIENCE: Duration = Duration::from_millis(2);
 const AHEAD: usize = 8;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 struct Options {
+    #[serde(default)]
     ack: Ack,
     /// Most events of a batch.
-    batch: usize,
+    batch: Option<usize>,
+    #[serde(default)]
     receipts: Receipts,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options { ack: Ack::default(), batch: 1000, receipts: Receipts::default() }
-    }
-}
+/// Events of a batch where nothing else is asked for.
+const BATCH: usize = 1000;
 
 /// When the sender is told.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
@@ -84,7 +83,7 @@ impl Sum {
 pub(super) async fn stream(State(server): State<Arc<Server>>, mut request: Request) -> Answered {
     let options = Query::<Options>::try_from_uri(request.uri());
     let Query(options) = options.map_err(|rejection| Refused::new(Kind::Malformed, rejection.body_text()))?;
-    LimitsSpec::count("batch", options.batch.max(1), server.limits.events)?;
+    LimitsSpec::count("batch", options.batch.unwrap_or(1), server.limits.events)?;
     let call = request.extensions_mut().remove::<Call>().ok_or_else(Refused::broken)?;
     let body = request.into_body();
     if options.receipts == Receipts::End {
@@ -128,7 +127,7 @@ struct Lines {
 
 impl Lines {
     fn new(server: Arc<Server>, call: Call, options: &Options, told: Option<mpsc::Sender<Result<Bytes, Infallible>>>) -> Lines {
-        let batch = options.batch.max(1);
+        let batch = options.batch.unwrap_or(BATCH).clamp(1, server.limits.events);
         Lines {
             server,
             call,
@@ -170,6 +169,7 @@ impl Lines {
                 // The sender pauses: what has come is not held back any longer.
                 Err(_) if !self.events.is_empty() => {
                     self.hand_in().await?;
+                    self.settle(0).await?;
                     continue;
                 }
                 Err(_) => return Err(Refused::new(Kind::SlowRequest, format!("nothing came for {} ms", self.server.limits.body_ms))),
@@ -178,7 +178,9 @@ impl Lines {
             let piece = piece.map_err(|error| Refused::new(Kind::Malformed, format!("the stream broke off: {error}")))?;
             rest = self.split(rest, &piece).await?;
         }
-        self.line(&rest).await?;
+        if !rest.is_empty() {
+            self.line(&rest).await?;
+        }
         self.hand_in().await
     }
 

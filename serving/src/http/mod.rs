@@ -18,12 +18,14 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use crate::page::page;
 use crate::refused::{Kind, Refused};
 use crate::server::Server;
 
 /// Every route under HTTP, those of [`ROUTES`](crate::routes::ROUTES).
 pub(crate) fn router() -> Router<Arc<Server>> {
     Router::new()
+        .route("/", get(page))
         .route("/v1/events", post(events::events))
         .route("/v1/events/stream", post(lines::stream))
         .route("/v1/retract", post(events::retract))

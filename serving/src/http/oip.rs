@@ -179,21 +179,34 @@ struct InferResponse<'a> {
     model_version: &'a str,
     #[serde(skip_serializing_if = "String::is_empty")]
     id: String,
-    outputs: Vec<Value>,
+    outputs: Vec<Told<'a>>,
+}
+
+/// An output: its values, or how many bytes of them are behind the JSON.
+#[derive(Serialize)]
+struct Told<'a> {
+    name: &'a str,
+    datatype: &'a str,
+    shape: &'a [i64],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Values>,
 }
 
 fn write(name: &str, id: String, outcome: &Outcome, binary: &Binary) -> Answered {
     let mut bytes = Vec::new();
-    let told = |tensor: &Tensor| {
-        let Tensor { name, shape, values } = tensor;
+    let mut outputs = Vec::new();
+    for Tensor { name, shape, values } in &outcome.outputs {
+        let datatype = values.datatype();
         if !binary.wants(name) {
-            return json!({ "name": name, "datatype": values.datatype(), "shape": shape, "data": values.to_json() });
+            outputs.push(Told { name, datatype, shape, parameters: None, data: Some(values) });
+            continue;
         }
         let behind = values.to_bytes();
         bytes.extend_from_slice(&behind);
-        json!({ "name": name, "datatype": values.datatype(), "shape": shape, "parameters": { "binary_data_size": behind.len() } })
-    };
-    let outputs = outcome.outputs.iter().map(told).collect();
+        outputs.push(Told { name, datatype, shape, parameters: Some(json!({ "binary_data_size": behind.len() })), data: None });
+    }
     let head = InferResponse { model_name: name, model_version: &outcome.version, id, outputs };
     let mut body =
         serde_json::to_vec(&head).map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;

@@ -162,6 +162,8 @@ pub(super) async fn explain(State(server): State<Arc<Server>>, request: Request)
 struct Model<'a> {
     manifest: &'a Manifest,
     nodes: usize,
+    /// Time of the newest event.
+    newest: Option<f64>,
     log_seq: u64,
     version: u64,
     model: String,
@@ -171,5 +173,5 @@ struct Model<'a> {
 pub(super) async fn model(State(server): State<Arc<Server>>) -> Answered {
     let engine = server.service.engine();
     let (manifest, Position { log_seq, version }) = (engine.manifest(), engine.position());
-    write(&server, &Model { manifest, nodes: engine.nodes(), log_seq, version, model: manifest.model_version() })
+    write(&server, &Model { manifest, nodes: engine.nodes(), newest: engine.newest(), log_seq, version, model: manifest.model_version() })
 }

@@ -21,7 +21,7 @@ pub enum Kind {
     Explain,
     /// Candidates of one source, in chunks.
     Rank,
-    /// All destinations, in chunks.
+    /// All destinations, in chunks: their embeddings are more often kept.
     TopK,
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Number;
 use tempograph_framework::Side;
 
+use crate::engine::Explanation;
 use crate::request::{NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 
 /// A question to a history.
@@ -29,6 +30,8 @@ pub enum Read {
         /// As of when; left out, just after the newest event.
         time: Option<Number>,
     },
+    /// What the score of a pair rests on.
+    Explain(PairQuery),
 }
 
 /// On which terms a read is asked. The default asks for nothing in particular.
@@ -64,6 +67,8 @@ pub enum Body {
     Ranked(Vec<Ranked>),
     /// `[O]`.
     Embedding(Vec<f32>),
+    /// A score with the neighbours it rests on.
+    Explained(Explanation),
 }
 
 /// Why a read has no answer.

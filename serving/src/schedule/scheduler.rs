@@ -13,6 +13,7 @@ use super::queue::{Denied, Queue};
 use super::read::{Answer, Read, Refusal, Terms};
 use super::spec::SchedulerSpec;
 use super::status::SchedulerStatus;
+use crate::request::RankQuery;
 use crate::service::{Readiness, Service};
 
 /// Answers reads by their deadlines, on threads of its own. They end with it.
@@ -202,8 +203,10 @@ impl Shared {
                 let size = Size { items: queries.len(), neighbours: engine.neighbours_of(queries) };
                 (if during.is_empty() { Kind::Score } else { Kind::ScoreShown }, size)
             }
-            Read::Rank(query) => (Kind::Rank, Size::of(query.candidates.as_ref().map_or_else(|| engine.destinations(), Vec::len))),
+            Read::Rank(RankQuery { candidates: Some(candidates), .. }) => (Kind::Rank, Size::of(candidates.len())),
+            Read::Rank(_) => (Kind::TopK, Size::of(engine.destinations())),
             Read::Embedding { .. } => (Kind::Embedding, Size::of(1)),
+            Read::Explain(_) => (Kind::Explain, Size::of(1)),
         }
     }
 }

@@ -106,6 +106,7 @@ impl Shared {
         let body = match &job.read.read {
             Read::Score { queries, during } => engine.score(queries, during).map(|told| told.map(Body::Scores)),
             Read::Embedding { node, side, time } => engine.embedding(*node, *side, time.as_ref()).map(|told| told.map(Body::Embedding)),
+            Read::Explain(query) => engine.explain(query).map(|told| told.map(Body::Explained)),
             Read::Rank(query) => self.rank(worker, engine, query, &job).map(|told| told.map(Body::Ranked)),
         };
         if body.is_ok() && !job.kind.yields() {

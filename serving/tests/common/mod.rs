@@ -169,7 +169,7 @@ impl Running {
     }
 
     pub fn with(world: &World, spec: &ServeSpec) -> Running {
-        world.export().write(&world.folder()).unwrap();
+        Export { replace: true, ..world.export() }.write(&world.folder()).unwrap();
         let service = service::open(&world.folder(), &service::in_memory());
         Running::of(service, spec)
     }
@@ -254,6 +254,11 @@ impl Drop for Running {
             let _ = thread.join();
         }
     }
+}
+
+/// A list of numbers as they were before they were JSON.
+pub fn floats(list: &Value) -> Vec<f32> {
+    serde_json::from_value(list.clone()).unwrap_or_else(|error| panic!("{list}: {error}"))
 }
 
 pub fn request(method: &str, path: &str, body: &str) -> String {

@@ -19,7 +19,7 @@ fn server() -> &'static Running {
         .get_or_init(|| {
             let world = World::new(&small(), 2);
             let mut spec = ServeSpec::default();
-            (spec.limits.head_ms, spec.limits.body_ms) = (200, 200);
+            (spec.limits.head_ms, spec.limits.body_ms, spec.limits.wait_ms) = (50, 200, 100);
             let server = Running::with(&world, &spec);
             (world, server)
         })
@@ -133,7 +133,7 @@ fn check(sent: &str, answer: Option<(u16, String)>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 800, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn spoilt_requests_are_answered_and_never_the_servers_fault(
@@ -150,7 +150,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 50, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 50, ..ProptestConfig::default() })]
 
     #[test]
     fn spoilt_heads_and_any_bytes_at_all_leave_the_server_as_it_was(

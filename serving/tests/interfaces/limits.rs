@@ -109,3 +109,22 @@ fn a_read_that_has_to_see_what_is_not_there_is_refused_by_its_deadline() {
     let seen = json!({ "queries": [{ "src": 1, "dst": 2 }], "min_seq": SEEN, "max_staleness_ms": 1000 });
     assert_eq!(server.post("/v1/score", &seen).0, 200);
 }
+
+#[test]
+fn a_server_asked_to_stop_is_not_ready_but_answers_while_it_lingers() {
+    let world = World::new(&small(), 0);
+    let mut server = server(&world, &["listen.linger_ms=1500"]);
+    assert_eq!(server.get("/health/ready").0, 200);
+    server.ask_to_stop();
+    let begun = Instant::now();
+    while server.get("/health/ready").0 == 200 {
+        assert!(begun.elapsed() < Duration::from_secs(1), "it is ready still");
+    }
+    let (status, answer) = server.get("/health/ready");
+    assert_eq!((status, &answer["status"]), (503, &json!("draining")), "{answer}");
+    assert_eq!(server.get("/health/live").0, 200, "it is alive all the same");
+    assert_eq!(server.get("/v2/health/ready"), (503, json!({ "ready": false })));
+    assert_eq!(server.post("/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2 }] })).0, 200);
+    server.wait().unwrap();
+    assert!(TcpStream::connect(server.address).is_err());
+}

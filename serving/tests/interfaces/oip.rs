@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::grpc::Grpc;
-use crate::common::{Running, World, small};
+use crate::common::{Running, World, floats, small};
 use serde_json::{Value, json};
 use tempograph_serving::PairQuery;
 use tempograph_serving::proto::open_inference::infer_parameter::ParameterChoice;
@@ -66,7 +66,7 @@ fn tensors_in_json_give_the_scores_of_the_typed_api() {
     let (status, answer) = server.post("/v2/models/score/infer", &body);
     assert_eq!(status, 200, "{answer}");
     assert_eq!((&answer["id"], &answer["model_name"]), (&json!("seven"), &json!("score")));
-    assert_eq!(output(&answer, "score")["data"], json!(scores(&server)));
+    assert_eq!(floats(&output(&answer, "score")["data"]), scores(&server));
     assert_eq!(output(&answer, "log_seq")["data"], json!([crate::common::SEEN]));
     // The time that was left out, said; nested as a shape of two axes.
     let time = [newest + 1; 3];
@@ -75,7 +75,7 @@ fn tensors_in_json_give_the_scores_of_the_typed_api() {
     let (_, answer) = server.post("/v2/models/score/infer", &body);
     assert_eq!(answer["outputs"].as_array().unwrap().len(), 1, "{answer}");
     let expected: Vec<f32> = scores(&server).iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect();
-    assert_eq!(output(&answer, "probability")["data"], json!(expected));
+    assert_eq!(floats(&output(&answer, "probability")["data"]), expected);
 
     let (_, ranked) =
         server.post("/v2/models/rank/infer", &json!({ "inputs": [input("src", "INT64", json!([3]))], "parameters": { "k": 4 } }));

@@ -96,6 +96,15 @@ fn what_is_shared_arrives_in_order_and_stays_within_its_group() {
 }
 
 #[test]
+fn what_is_gathered_comes_to_the_first_alone() {
+    let gathered = among(3, |mut exchange| {
+        let rank = exchange.rank();
+        exchange.gather(vec![rank as u8; rank + 1]).unwrap()
+    });
+    assert_eq!(gathered, [vec![vec![0], vec![1, 1], vec![2, 2, 2]], vec![], vec![]]);
+}
+
+#[test]
 fn a_process_with_other_weights_is_named_on_every_process() {
     let errors = among(3, |mut exchange| {
         let hash = [u8::from(exchange.rank() == 2); 32];

@@ -53,6 +53,9 @@ fn check(spec: &TgnSpec, features: FeatureWidths) -> Result<(), NotOnDevice> {
     if features.node > 0 {
         return unknown("node features");
     }
+    if spec.static_memory.on().is_some() {
+        return unknown("static memory");
+    }
     if spec.message != super::Message::Identity {
         return unknown("message maps");
     }
