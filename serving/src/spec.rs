@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{explain_toml, lay_over};
 
-use crate::EngineSpec;
 use crate::auth::AuthSpec;
+use crate::engine::EngineSpec;
 use crate::limits::LimitsSpec;
 use crate::listen::ListenSpec;
 use crate::log::LogSpec;
@@ -82,10 +82,10 @@ impl ServeSpec {
     }
 
     fn checked(self) -> Result<ServeSpec, String> {
-        self.engine.check()?;
         self.auth.check()?;
         self.tls.check()?;
         self.limits.check()?;
+        self.engine.check()?;
         self.logging.check()?;
         self.traces.check()?;
         Ok(self)
@@ -115,8 +115,7 @@ mod tests {
             assert!(SERVE_TEMPLATE.contains(&format!("[{section}]")), "[{section}] is not in the template");
             keys.keys().for_each(|key| assert!(told(key), "{section}.{key} is not in the template"));
         }
-        for optional in ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events", "ttl"]
-        {
+        for optional in ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events"] {
             assert!(told(optional), "{optional} is not in the template");
         }
     }
@@ -124,7 +123,7 @@ mod tests {
     #[test]
     fn what_is_shown_commented_out_in_the_template_would_do() {
         let shown = SERVE_TEMPLATE.replace("# [[auth", "[[auth");
-        let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "keep_events", "dir", "anonymous", "ttl"];
+        let keys = ["name", "roles", "sha256", "grpc", "cert", "key", "client_ca", "keep_events", "dir", "anonymous"];
         let lines: Vec<String> = shown
             .lines()
             .map(|line| {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::ServiceError;
-use crate::EngineSpec;
+use crate::engine::EngineSpec;
 use crate::log::LogSpec;
 
 /// The sections `log`, `snapshots`, `engine` and the key `late` of a server's settings.
