@@ -162,7 +162,7 @@ fn ready(args: &BenchArgs, artifact: &Path, events: usize, replayed: usize, inge
         whole.push(begun.elapsed().as_secs_f64());
         ensure!(readiness == Readiness::Ready && service.position().log_seq == events as u64, "the service is {readiness}");
     }
-    let median = |times: Vec<f64>| quantile(times.into_iter(), 0.5).unwrap_or(f64::NAN);
+    let median = |times: Vec<f64>| quantile(times, 0.5).unwrap_or(f64::NAN);
     let beside = |what: &str| artifact.with_file_name(format!("artifact.{what}"));
     let newest = fs::read_dir(beside("snapshots"))?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok()).max();
     Ok(Point {
