@@ -64,15 +64,19 @@ impl Server {
     }
 
     /// # Errors
-    /// 501.
+    /// 422 without a time to live in the settings; 503 if the log cannot be written.
     pub async fn expire(&self) -> Result<Value, Refused> {
-        Err(Refused::new(Kind::Unsupported, "nodes cannot be expired yet"))
+        let service = self.service.clone();
+        let done = off_the_reactor(move || service.expire(None)).await??;
+        Ok(json!({ "forgotten": done.forgotten, "log_seq": done.position.log_seq }))
     }
 
     /// # Errors
-    /// 501.
-    pub async fn retract(&self, _ids: Vec<String>) -> Result<(u64, Position), Refused> {
-        Err(Refused::new(Kind::Unsupported, "events cannot be taken back yet"))
+    /// 422 for an id the log does not remember; 503 if it cannot be written.
+    pub async fn retract(&self, ids: Vec<String>) -> Result<(u64, Position), Refused> {
+        let service = self.service.clone();
+        let done = off_the_reactor(move || service.retract(&ids)).await??;
+        Ok((done.retracted, done.position))
     }
 
     /// # Errors

@@ -93,7 +93,7 @@ impl ServiceSpec {
                 return Err(ServiceError::Setting { key, value: "0".into(), wanted: "it must be at least 1" });
             }
         }
-        Ok(())
+        self.engine.check().map_err(ServiceError::Unfit)
     }
 }
 
