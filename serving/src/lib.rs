@@ -56,9 +56,9 @@ mod model;
 mod names;
 mod oip;
 mod open;
-mod page;
 #[cfg(feature = "otel")]
 mod otel;
+mod page;
 mod prompt;
 pub mod proto;
 mod refused;
