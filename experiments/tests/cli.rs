@@ -389,7 +389,7 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
 fn every_command_teaches_by_example() {
     let place = Place::new();
     assert!(place.succeeds(&["--help"]).contains("tempograph train experiments/quickstart.toml"));
-    for command in ["prepare", "fetch", "plan", "train", "eval", "export", "serve", "bench", "devices", "new"] {
+    for command in ["prepare", "fetch", "plan", "train", "eval", "export", "serve", "load", "bench", "devices", "new"] {
         let help = place.succeeds(&[command, "--help"]);
         assert!(help.contains(&format!("tempograph {command}")) && help.contains("Example"), "{command}: {help}");
     }

@@ -301,7 +301,7 @@ impl Lanes {
 
 impl Lanes {
     /// This process's histories, and what is still to be trained of the batches begun before `step`.
-    pub fn to_store(&mut self, step: u64) -> Store {
+    pub fn to_store(&self, step: u64) -> Store {
         let mut store = Store::default();
         let leads = self.group.is_none() || self.own.start.is_multiple_of(self.plan.epoch * self.plan.minibatch);
         for World { number, history, .. } in &self.worlds {
@@ -314,7 +314,7 @@ impl Lanes {
                 &self.worlds[slot.history - self.worlds[0].number].begun[at].questions[slot.set * self.plan.minibatch + slot.shard];
             store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
         }
-        store.join("", self.prefetch.as_mut().map_or_else(|| self.restored.clone(), Prefetch::to_store));
+        store.join("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
         store
     }
 

@@ -77,11 +77,6 @@ impl PhaseReport {
     pub fn keeps_up(&self) -> bool {
         [&self.events, &self.scores, &self.ranks].iter().all(|tally| tally.kept() >= 0.95)
     }
-
-    /// Answers in time a second, of all kinds.
-    pub fn goodput(&self) -> f64 {
-        self.events.goodput_per_second + self.scores.goodput_per_second + self.ranks.goodput_per_second
-    }
 }
 
 /// A read and when it is to be sent.

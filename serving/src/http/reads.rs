@@ -163,6 +163,7 @@ struct Model<'a> {
     manifest: &'a Manifest,
     nodes: usize,
     /// Time of the newest event.
+    #[serde(skip_serializing_if = "Option::is_none")]
     newest: Option<f64>,
     log_seq: u64,
     version: u64,

@@ -172,8 +172,8 @@ fn tensors(answer: &Answer) -> Vec<Tensor> {
             float("probability", ranked.iter().map(|one| one.probability).collect()),
         ],
         Body::Embedding(embedding) => vec![float("embedding", embedding.clone())],
-        // No model of tensors asks for an explanation.
-        Body::Explained(_) => Vec::new(),
+        // No tensor asks for it.
+        Body::Explained(explained) => vec![float("score", vec![explained.score])],
     };
     all.push(whole("log_seq", vec![answer.position.log_seq]));
     all.push(whole("version", vec![answer.position.version]));

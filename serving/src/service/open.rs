@@ -42,12 +42,12 @@ impl Service {
         // A log that forgets cannot go on where a snapshot stands.
         let (found, passed_over) = match spec.log.kind {
             LogKind::Memory => (None, Vec::new()),
-            LogKind::Embedded => shelf.newest(&base, Engine::open)?,
+            LogKind::Embedded => shelf.newest(&base, |dir| Engine::open_with(dir, &spec.engine))?,
         };
         passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (engine, note) = match found {
             Some((note, engine)) => (engine, Some(note)),
-            None => (Engine::open(artifact)?, None),
+            None => (Engine::open_with(artifact, &spec.engine)?, None),
         };
         let position = engine.position();
         let place = match &note {
