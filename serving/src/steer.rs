@@ -100,6 +100,8 @@ impl Server {
         gauge(&mut out, "lag_events", "Events taken that reads do not see yet.", status.queued);
         gauge(&mut out, "reads_waiting", "Reads that wait.", scheduler.waiting);
         gauge(&mut out, "nodes", "Nodes known.", self.service.engine().nodes());
+        gauge(&mut out, "hit_rate", "Share of the asked embeddings that were kept.", engine.hit_rate());
+        gauge(&mut out, "touched_fraction", "Share of the asked embeddings that had to be computed.", engine.touched_fraction());
         gauge(&mut out, "log_bytes", "Bytes of the log of record.", status.log_bytes);
         if let Some(last) = &status.snapshots.last {
             gauge(&mut out, "snapshot_log_seq", "Events the newest snapshot has seen.", last.log_seq);
