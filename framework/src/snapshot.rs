@@ -94,7 +94,7 @@ impl Memories {
     }
 
     /// When the memory of `node` is from, once its waiting mail is read.
-    fn renewed_by_mail(&self, node: NodeId) -> Timestamp {
+    pub(crate) fn renewed_by_mail(&self, node: NodeId) -> Timestamp {
         self.mailbox.waiting(node).last().map_or(self.updated[node.index()], |mail| mail.time)
     }
 }

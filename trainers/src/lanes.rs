@@ -57,6 +57,16 @@ struct Question {
     stages: Stages,
 }
 
+/// What the one lane of a plan asks, of a past that is somebody else's to read.
+pub(crate) struct AskedAlone<'a> {
+    pub batch: Batch<'a>,
+    pub queries: &'a Queries,
+    /// Draws neighbours.
+    pub chance: PurposeDraw,
+    /// Seed of the dropout.
+    pub dropout: u64,
+}
+
 /// Makes questions of places in the plan.
 struct Questions<'a> {
     course: &'a Course,
@@ -148,14 +158,9 @@ impl<'a> Lanes<'a> {
 
     /// Reads the batches that are begun at `step`, with all the negatives they will be trained with.
     fn begin(&mut self, step: u64) -> Result<Stages, TrainError> {
+        self.begin_sweep(step);
         let Lanes { plan, batches, questions, own, crew, worlds, .. } = self;
         let (plan, at) = (*plan, plan.begins_lane(step));
-        for world in worlds.iter_mut() {
-            let stand = plan.begins(world.number, step, *batches);
-            if stand.batch == 0 && stand.sweep > 0 {
-                world.history.reset();
-            }
-        }
         let asked = worlds.iter_mut().flat_map(|World { number, history, begun }| {
             let (history, number, stand) = (&*history, *number, plan.begins(*number, step, *batches));
             let of_lanes = begun[at].0.iter_mut().enumerate().filter_map({
@@ -172,6 +177,27 @@ impl<'a> Lanes<'a> {
         let mut stages = Stages::default();
         worlds.iter().flat_map(|world| &world.begun[at].0).for_each(|question| stages.add(&question.stages));
         Ok(stages)
+    }
+
+    /// Makes ready for the sweep that `step` begins, if it begins one.
+    pub fn begin_sweep(&mut self, step: u64) {
+        for world in &mut self.worlds {
+            let stand = self.plan.begins(world.number, step, self.batches);
+            if stand.batch == 0 && stand.sweep > 0 {
+                world.history.reset();
+            }
+        }
+    }
+
+    /// What the one lane of a plan asks at `step`, of a past that is somebody else's to read.
+    pub fn ask_alone(&mut self, step: u64) -> Result<AskedAlone<'_>, TrainError> {
+        let Lanes { plan, batches, questions, worlds, .. } = self;
+        let World { number, begun, .. } = &mut worlds[0];
+        let slot = Slot { history: *number, stand: plan.begins(*number, step, *batches), set: 0, shard: 0 };
+        let question = &mut begun[0].0[0];
+        questions.ask(question, slot)?;
+        let (batch, chance) = (questions.batch(&question.whole), questions.chance(slot));
+        Ok(AskedAlone { batch, queries: &question.queries, chance, dropout: question.dropout })
     }
 
     /// What lane `rank` trains at `step`.
@@ -388,11 +414,16 @@ impl<'a> Questions<'a> {
         let mut clock = Clock::start();
         self.ask(question, slot)?;
         question.stages.ask = clock.lap();
-        let chance = Draw::new(self.sampling.at(self.pass(slot), 0).next_u64()).of(Purpose::Sampling);
+        let chance = self.chance(slot);
         // The whole batch is in sight of each of its shards, so that each says what observing it will write.
         history.view_into(&question.queries, Some(&self.batch(&question.whole)), chance, &mut question.view);
         question.stages.view = clock.lap();
         Ok(())
+    }
+
+    /// What draws the neighbours a question sees.
+    fn chance(&self, slot: Slot) -> PurposeDraw {
+        Draw::new(self.sampling.at(self.pass(slot), 0).next_u64()).of(Purpose::Sampling)
     }
 
     fn batch(&self, range: &Range<usize>) -> Batch<'_> {
