@@ -83,6 +83,7 @@ fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
         files,
         resume: false,
         stop: &stop,
+        trace: None,
     };
     let mut notes = Notes(Vec::with_capacity(1000));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();

@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that come in through some rooms only.
-const DOORS: [(&str, &[&str]); 19] = [
+const DOORS: [(&str, &[&str]); 23] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
@@ -28,11 +28,15 @@ const DOORS: [(&str, &[&str]); 19] = [
     ("cudarc", &["kernels"]),
     ("gemm-common", &["kernels"]),
     ("gemm-f32", &["kernels"]),
+    ("mpi", &["trainers"]),
     ("tensorboard-rs", &["trainers"]),
     ("safetensors", &["framework"]),
     ("memmap2", &["framework"]),
     ("parquet", &["framework"]),
     ("axum", &["serving"]),
+    ("hyper-util", &["serving"]),
+    ("tokio-rustls", &["serving"]),
+    ("tonic", &["serving"]),
     ("clap", &["experiments"]),
     ("indicatif", &["experiments"]),
     ("ureq", &["experiments"]),

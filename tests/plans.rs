@@ -128,7 +128,17 @@ fn a_plan_the_data_does_not_fit_and_a_checkpoint_of_another_plan_are_refused() {
     let run = |parallel: &ParallelSpec, resume: bool| {
         let files = tempograph_trainers::RunFiles { folder: folder.path().into() };
         let eval = tempograph_tests::examination();
-        let fit = tempograph_trainers::Fit { course: &course, train: &train, parallel, eval: &eval, seed: 3, files, resume, stop: &stop };
+        let fit = tempograph_trainers::Fit {
+            course: &course,
+            train: &train,
+            parallel,
+            eval: &eval,
+            seed: 3,
+            files,
+            resume,
+            stop: &stop,
+            trace: None,
+        };
         fit.run(&mut *maker(&course.dataset), &mut Stopper::never()).map(|_| ()).map_err(|error| error.to_string())
     };
     let error = run(&plan(1, 1, 7), false).unwrap_err();

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{Answer, Draw, History, Model, NodeId, Purpose, Queries, SliceModel, values, weights, with_weights};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{Attention, FeatureWidths, Precision, SliceTgn, SliceWork, Tgn, TgnSpec};
-use tempograph_tests::{course, features, gradients, model, small, stream, taped, variants};
+use tempograph_models::{Attention, FeatureWidths, Precision, SliceTgn, SliceWork, StaticGraph, Tgn, TgnSpec, Wiring};
+use tempograph_tests::{course, features, gradients, model, small, stream, taped, tuned, variants};
 use tempograph_trainers::{Course, Direct, StepSettings, Trainee, link_loss};
 
 /// The derivative of the link loss in each score.
@@ -127,10 +127,12 @@ fn a_hundred_steps_have_the_losses_of_the_tape() {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
     let dropped = TgnSpec { dropout: 0.1, ..small() };
     let conv = TgnSpec { attention: Attention::TransformerConv, pair_features: true, ..dropped.clone() };
-    for spec in [dropped, conv] {
+    let fine = TgnSpec { static_memory: tuned(Wiring::Concat), ..dropped.clone() };
+    for spec in [dropped, conv, fine] {
         let course = course(stream(2000, 3, 0));
         let mut taped = taped(&spec)(&course.dataset);
-        let plain = Tgn::<Cpu>::new(&spec, FeatureWidths { edge: 3, node: 0 }, 3, &Default::default());
+        let fresh = weights(&model(&spec, &course.dataset, 3));
+        let plain = with_weights(Tgn::<Cpu>::new(&spec, FeatureWidths { edge: 3, node: 0 }, 3, &Default::default()), fresh).unwrap();
         let mut direct = Direct::new(SliceTgn::of(&plain).unwrap());
         let ((ours, _), (expected, _)) = (losses(&mut direct, &course, 20, 100), losses(&mut *taped, &course, 20, 100));
         assert!(expected[90..].iter().sum::<f32>() < expected[..10].iter().sum::<f32>() - 0.5, "it learns: {expected:?}");
@@ -142,7 +144,8 @@ fn a_hundred_steps_have_the_losses_of_the_tape() {
 
 #[test]
 fn training_has_the_same_bits_for_any_number_of_threads() {
-    let spec = TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: Attention::TransformerConv, ..small() };
+    let wide = TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: Attention::TransformerConv, ..small() };
+    let spec = TgnSpec { static_memory: tuned(Wiring::Add), ..wide };
     let course = course(stream(2000, 3, 0));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -153,6 +156,22 @@ fn training_has_the_same_bits_for_any_number_of_threads() {
     let one = with(1);
     for threads in [2, 3, 5] {
         assert!(with(threads) == one, "{threads} threads train other weights than one");
+    }
+}
+
+#[test]
+fn static_memory_is_learned_to_the_same_bits_by_any_number_of_threads() {
+    let pairs: Vec<_> = (0..2000u32).map(|i| [NodeId(i * 7 % 400), NodeId(400 + i * 11 % 300)]).collect();
+    let slopes = |scores: &[f32], slopes: &mut Vec<f32>| slopes.extend(loss_gradient(scores, scores.len() / 2));
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut graph = StaticGraph::new(700, 24, 40, 5);
+        pool.install(|| (0..5).for_each(|_| graph.learn(&pairs, 1e-2, 0.0, slopes)));
+        graph.vectors().iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
+    };
+    let one = with(1);
+    for threads in [2, 3, 5] {
+        assert!(with(threads) == one, "{threads} threads learn other vectors than one");
     }
 }
 

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_framework::{Draw, History, Model, Purpose, Queries, values};
-use tempograph_models::TgnSpec;
-use tempograph_tests::{Runner, course, features, model, small, stream, taped, training, variants};
+use tempograph_models::{StaticSpec, TgnSpec, Wiring};
+use tempograph_tests::{Runner, course, features, frozen, model, small, stream, taped, training, variants};
 use tempograph_trainers::{ParallelSpec, TrainSpec};
 
 /// Adding the same to all keys changes no softmax: the gradient of this bias is zero but for rounding.
@@ -49,10 +49,15 @@ fn every_way_through_the_features_trains() {
 }
 
 #[test]
-fn dropout_acts_in_training_only() {
+fn what_is_left_out_by_chance_is_left_out_in_training_only() {
+    let hidden = StaticSpec { hide: 0.5, ..frozen(Wiring::Concat) };
+    acts_in_training_only(&TgnSpec { dropout: 0.5, ..small() });
+    acts_in_training_only(&TgnSpec { static_memory: hidden, ..small() });
+}
+
+fn acts_in_training_only(spec: &TgnSpec) {
     let set = stream(100, 2, 0);
-    let spec = TgnSpec { dropout: 0.5, ..small() };
-    let model = model(&spec, &set, 1);
+    let model = model(spec, &set, 1);
     let mut history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
     let batch = set.log.batch(0..60);
     let step = |history: &History, seed| {

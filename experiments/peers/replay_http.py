@@ -2,8 +2,8 @@
 
     tempograph export RUN --out ART --until val
     tempograph eval RUN --scores scores.safetensors
-    tempograph serve ART --listen 127.0.0.1:7878 &
-    python replay_http.py scores.safetensors --url http://127.0.0.1:7878 --batch 200
+    tempograph serve ART --listen 127.0.0.1:8080 &
+    python replay_http.py scores.safetensors --url http://127.0.0.1:8080 --batch 200
 
 Each batch is asked about first, with its own events as `during` (what exact lookups may see), and then sent as one batch. Needs numpy and safetensors. For
 sets without edge features, whole-number times and artifacts exported right before the split.

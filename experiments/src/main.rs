@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tempograph_experiments::allocations::Counting;
-use tempograph_experiments::{bench, device, eval, export, fetch, new, plan, prepare, pretrain, serve, train};
+use tempograph_experiments::{bench, device, eval, export, fetch, load, new, plan, prepare, pretrain, serve, train};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -38,6 +38,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Export(export::ExportArgs),
     Serve(serve::ServeArgs),
+    Load(load::LoadArgs),
     Bench(bench::BenchArgs),
     Devices(device::DevicesArgs),
     New(new::NewArgs),
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => device::run(&args),
         Command::New(args) => new::run(&args),

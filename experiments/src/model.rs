@@ -52,8 +52,8 @@ where
     use tempograph_trainers::Resident;
 
     tempograph_kernels::cube::set_products(spec.tgn().precision.into());
-    if spec.parallel.plan().lanes() > 1 {
-        eprintln!("the history stays in host memory: a plan of several lanes trains from views");
+    if spec.parallel.plan().lanes() > 1 || spec.parallel.prefetch > 0 {
+        eprintln!("the history stays in host memory: several lanes, and batches made ready ahead, train from views");
         return taped::<B>(spec, course, device);
     }
     let history = course.history(spec.tgn().needs());

@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tempograph_framework::{Captured, History, Timestamp, captured};
-use tempograph_trainers::{Course, Facts, Proposal, propose};
+use tempograph_trainers::{Course, Facts, Plan, Proposal, propose, timetable};
 
 use crate::bench::aligned;
 use crate::data;
@@ -22,7 +22,7 @@ use crate::spec::RunSpec;
 /// A plan is minibatch x epoch x memory parallelism: i shards of each batch, j lanes on each history, k histories.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  tempograph plan experiments/wikipedia.toml --devices 8
+  tempograph plan experiments/wikipedia.toml --devices 8 --timetable
   tempograph plan experiments/wikipedia.toml --devices 8 --machines 4 --json
 
 i grows until a batch would capture less than --keep of what train.batch captures: a node updates its memory once a batch, so
@@ -43,6 +43,9 @@ pub struct PlanArgs {
     /// Least part of the captured events of train.batch that a larger batch has to capture.
     #[arg(long, default_value_t = 0.8)]
     keep: f64,
+    /// Also draw who trains what in the first steps.
+    #[arg(long)]
+    timetable: bool,
     /// Print what was found as JSON.
     #[arg(long)]
     json: bool,
@@ -52,6 +55,8 @@ pub struct PlanArgs {
 const LARGEST: usize = 64;
 /// Share of a machine's memory that histories and lanes may fill.
 const FILL: f64 = 0.8;
+/// Steps that are drawn.
+const DRAWN: u64 = 10;
 
 /// Runs the command.
 ///
@@ -164,14 +169,15 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn told(&self) -> String {
-        let Proposal { minibatch, epoch, memory, .. } = self.proposal;
+        let Plan { minibatch, epoch, memory } = self.proposal.plan;
         format!(
-            "{}\n{}\n{}\n{}\n{minibatch} x {epoch} x {memory}: {}\n\n{}\n{}\n",
+            "{}\n{}\n{}\n{}\n{minibatch} x {epoch} x {memory}: {}\n\n{}{}\n{}\n",
             self.captured_table(),
             self.sizes_table(),
             self.machine_line(),
             self.bounds(),
             self.meaning(),
+            if self.args.timetable { self.drawn() } else { String::new() },
             self.lines(),
             self.launch(),
         )
@@ -226,14 +232,21 @@ impl Found<'_> {
     }
 
     fn meaning(&self) -> String {
-        let Proposal { minibatch, epoch, memory, .. } = self.proposal;
+        let Plan { minibatch, epoch, memory } = self.proposal.plan;
         let global = minibatch * self.facts.batch;
         let steps = self.facts.events.div_ceil(global);
         format!("batches of {global} events, {steps} an epoch, on {memory} histories of {epoch} x {minibatch} lanes")
     }
 
+    /// A cell is batch.set of negatives; `*` reads and observes it, `|` empties the history first.
+    fn drawn(&self) -> String {
+        let plan = self.proposal.plan;
+        let drawn = timetable(&plan, plan.batches(self.facts.events, self.facts.batch), DRAWN);
+        format!("{drawn}batch.negatives: * begun, that is read and observed; | the history emptied first\n\n")
+    }
+
     fn lines(&self) -> String {
-        let Proposal { minibatch, epoch, memory, .. } = self.proposal;
+        let Plan { minibatch, epoch, memory } = self.proposal.plan;
         format!("[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {}\n", self.threads)
     }
 
@@ -247,7 +260,7 @@ impl Found<'_> {
 
     fn json(&self) -> serde_json::Value {
         let Facts { batch, events, captured, keep, machines, devices, room, .. } = &self.facts;
-        let Proposal { minibatch, epoch, memory, largest, copies } = self.proposal;
+        let Proposal { plan: Plan { minibatch, epoch, memory }, largest, copies } = self.proposal;
         let Sizes { history, weights, view, features, log } = self.sizes;
         let gpus: Vec<_> = self.machine.gpus.iter().map(|gpu| json!({ "name": gpu.name, "bytes": gpu.bytes })).collect();
         json!({

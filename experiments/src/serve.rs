@@ -1,31 +1,67 @@
-//! `tempograph serve`: an artifact over HTTP.
+//! `tempograph serve`: an artifact over HTTP and gRPC.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use tempograph_serving::ServeSpec;
 
-/// Serve an artifact over HTTP: events in, scores out.
+/// Serve an artifact over HTTP and gRPC: events in, scores out.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tempograph serve runs/quickstart/artifact
-  tempograph serve wikipedia.artifact --listen 0.0.0.0:8080
+#[command(after_help = "Without a spec it listens on 127.0.0.1:8080, keeps events in ARTIFACT.log beside the artifact and snapshots in
+ARTIFACT.snapshots, and anyone on this machine may tell events and ask. `--set log.kind=memory` keeps nothing.
 
-POST /v1/events, /v1/score, /v1/rank; GET /v1/embedding, /v1/model, /health/live, /health/ready, /metrics.
-Events are applied in memory: a server that stops forgets what came after the export.")]
+Examples:
+  tempograph serve runs/quickstart/artifact
+  tempograph new --serve serve.toml                 # every key, its default and what it does
+  tempograph serve wikipedia.artifact --spec serve.toml --set limits.connections=100
+  tempograph serve wikipedia.artifact --listen 0.0.0.0:8080 --grpc 0.0.0.0:8081 --data /var/lib/tempograph
+
+Over HTTP:
+  POST /v1/events  /v1/events/stream (one JSON event a line)  /v1/retract
+  POST /v1/score  /v1/rank  /v1/explain    GET /v1/embedding  /v1/model  /v1/status
+  GET  /health/live  /health/ready  /metrics  /openapi.json (every route with an example)
+  /v2/… is the Open Inference Protocol, for its clients.    POST /admin/… needs a token with the role `admin`.
+Over gRPC, on the same address: serving/proto/tempograph.proto, and inference.GRPCInferenceService.")]
 pub struct ServeArgs {
     /// The artifact's folder.
     artifact: PathBuf,
-    /// The address to listen on.
-    #[arg(long, default_value = "127.0.0.1:7878")]
-    listen: SocketAddr,
+    /// A TOML file with settings; every key has a default.
+    #[arg(long)]
+    spec: Option<PathBuf>,
+    /// Lay a setting over the spec, such as limits.events=1000; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// The folder for the log of record and the snapshots: `log.dir` and `snapshots.dir`.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The address to listen on: `listen.http`.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// One more address, for gRPC: `listen.grpc`.
+    #[arg(long, value_name = "ADDR")]
+    grpc: Option<SocketAddr>,
+}
+
+impl ServeArgs {
+    /// What the file, `--set` and the other options say together.
+    fn spec(&self) -> Result<ServeSpec> {
+        let mut spec = ServeSpec::read(self.spec.as_deref(), &self.sets).map_err(anyhow::Error::msg)?;
+        if let Some(data) = &self.data {
+            spec.log.dir = Some(data.join("log"));
+            spec.snapshots.dir = Some(data.join("snapshots"));
+        }
+        spec.listen.http = self.listen.unwrap_or(spec.listen.http);
+        spec.listen.grpc = self.grpc.or(spec.listen.grpc);
+        Ok(spec)
+    }
 }
 
 /// Runs the command until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// An artifact that is damaged, or an address that cannot be listened on.
+/// A spec that will not do, an artifact that is damaged, or an address that cannot be listened on.
 pub fn run(args: &ServeArgs) -> Result<()> {
-    Ok(tempograph_serving::serve(&args.artifact, args.listen)?)
+    Ok(tempograph_serving::serve(&args.artifact, &args.spec()?)?)
 }

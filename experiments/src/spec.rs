@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use tempograph_framework::nearest;
+use tempograph_framework::{explain_toml, lay_over};
 use tempograph_models::{PretrainSpec, TgnSpec};
 use tempograph_trainers::{EvalSpec, ParallelSpec, TrainSpec};
 
@@ -123,19 +123,19 @@ impl RunSpec {
     /// As [`read`](RunSpec::read), less the file.
     pub fn parse(text: &str, sets: &[String]) -> Result<RunSpec> {
         // The text itself first: its errors know their line.
-        let mut table: toml::Table = toml::from_str(text).map_err(explain)?;
+        let mut table: toml::Table = toml::from_str(text).map_err(told)?;
         if has_kind(&table) {
-            toml::from_str::<RunSpec>(text).map_err(explain)?;
+            toml::from_str::<RunSpec>(text).map_err(told)?;
         }
         for set in sets {
-            lay_over(&mut table, set).with_context(|| format!("--set {set}"))?;
+            lay_over(&mut table, set).map_err(anyhow::Error::msg).with_context(|| format!("--set {set}"))?;
         }
         if !has_kind(&table)
             && let Some(model) = table.get_mut("model").and_then(toml::Value::as_table_mut)
         {
             model.insert("kind".into(), "tgn".into());
         }
-        let laid: Result<RunSpec> = table.try_into().map_err(explain);
+        let laid: Result<RunSpec> = table.try_into().map_err(told);
         if sets.is_empty() { laid?.checked() } else { laid.with_context(|| format!("after --set {}", sets.join(" --set ")))?.checked() }
     }
 
@@ -196,37 +196,9 @@ fn has_kind(table: &toml::Table) -> bool {
     table.get("model").is_none_or(|model| model.get("kind").is_some())
 }
 
-/// Sets one dotted key. The value is TOML; a bare word is a string.
-fn lay_over(table: &mut toml::Table, set: &str) -> Result<()> {
-    let (key, value) = set.split_once('=').context("a setting is key=value, for example train.lr=1e-3")?;
-    let value = value.trim();
-    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
-    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_string()));
-    let mut parts = key.trim().split('.').peekable();
-    let mut at = table;
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            at.insert(part.to_string(), value);
-            return Ok(());
-        }
-        let below = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = below.as_table_mut().with_context(|| format!("`{part}` is not a section"))?;
-    }
-    bail!("the key is empty")
-}
-
 /// The parser's message, with the nearest known key where a key is unknown.
-fn explain(error: toml::de::Error) -> anyhow::Error {
-    let message = error.to_string();
-    let names: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
-    let unknown = ["unknown field", "unknown variant"].iter().any(|what| error.message().starts_with(what));
-    match names.split_first() {
-        Some((wrong, known)) if unknown => match nearest(wrong, known.iter().copied()) {
-            Some(near) => anyhow::anyhow!("{}\ndid you mean `{near}`?", message.trim_end()),
-            None => anyhow::anyhow!(message),
-        },
-        _ => anyhow::anyhow!(message),
-    }
+fn told(error: toml::de::Error) -> anyhow::Error {
+    anyhow::anyhow!(explain_toml(&error))
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use tempograph_framework::{History, LinkMetrics, NegativeRule};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Heuristic;
 use tempograph_trainers::{
-    Board, Course, Evaluation, Examination, Examinee, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status,
-    Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
+    Board, Course, Evaluation, Examination, Examinee, Exchange, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles,
+    Status, Timeline, Trace, Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
 };
 
 use crate::data;
@@ -21,6 +21,7 @@ use crate::device::{self, Device};
 use crate::export::{self, Until};
 use crate::model::trainee;
 use crate::progress::{All, Terminal};
+use crate::ranks::{Place, Transport};
 use crate::runs::Run;
 use crate::spec::RunSpec;
 
@@ -30,6 +31,10 @@ use crate::spec::RunSpec;
   tempograph train experiments/quickstart.toml
   tempograph train experiments/wikipedia.toml --set seed=1 --set train.lr=1e-3 --out runs/wiki-1
   tempograph train experiments/wikipedia.toml --resume        go on after Ctrl-C or a crash
+
+Several processes share the work of a plan (section parallel of the spec), on one machine or more:
+  mpirun -n 4 tempograph train experiments/wikipedia.toml --set parallel.memory=4
+  srun -n 4 tempograph train …        torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) do as well
 
 Ctrl-C stops at the next batch and writes a checkpoint; a second Ctrl-C stops at once.
 A run's folder holds report.json, spec.toml, best.safetensors, checkpoint.safetensors, tensorboard/ and artifact/.")]
@@ -48,6 +53,12 @@ pub struct TrainArgs {
     /// Replace a run that is there already.
     #[arg(long)]
     force: bool,
+    /// Write which stage worked on which batch when, in Chrome's trace format (open it at ui.perfetto.dev).
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// What several processes talk over [default: nccl between GPUs, mpi under mpirun in a build with it, else tcp].
+    #[arg(long)]
+    transport: Option<Transport>,
     /// Print the report as JSON on standard output and nothing else.
     #[arg(long)]
     json: bool,
@@ -56,16 +67,24 @@ pub struct TrainArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A spec, data or file problem, named; a loss that is not finite.
+/// A spec, data or file problem, named; a loss that is not finite; another process that is gone.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
     let files = RunFiles { folder: args.out.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name)) };
     let stop = stop_on_ctrl_c()?;
-    device::use_threads(spec.threads)?;
-    let device = Device::parse(&spec.device)?;
+    let place = Place::here()?;
+    device::use_threads(place.threads(spec.threads))?;
+    let device = place.device(&spec.device)?;
     device.check()?;
-    let run = TrainRun { args, files: &files, stop: &stop };
-    device::on_a_computing_thread(|| run.on(spec, device))
+    let run = TrainRun { args, files: &files, stop: &stop, leads: place.leads() };
+    device::on_a_computing_thread(|| {
+        let mut exchange = place.meet(args.transport, device, &spec, args.resume)?;
+        let done = run.on(spec, device, &mut *exchange);
+        if let Err(why) = &done {
+            exchange.stop(&format!("{why:#}"));
+        }
+        done
+    })
 }
 
 fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()> {
@@ -117,12 +136,19 @@ struct TrainRun<'a> {
     args: &'a TrainArgs,
     files: &'a RunFiles,
     stop: &'a AtomicBool,
+    /// Whether this process prints, tests and writes; one of several does.
+    leads: bool,
 }
 
 impl TrainRun<'_> {
-    fn on(&self, mut spec: RunSpec, device: Device) -> Result<()> {
+    fn on(&self, mut spec: RunSpec, device: Device, exchange: &mut dyn Exchange) -> Result<()> {
         let mut course = data::open(&spec.data)?;
         data::resolve(&mut spec, &mut course)?;
+        if !self.leads {
+            let mut model = trainee(&spec, &course, device)?;
+            self.fit(&spec, &course, None).run_among(exchange, &mut *model, &mut All(Vec::new()))?;
+            return Ok(());
+        }
         make_folder(self.files, &spec, self.args)?;
         let mut model = trainee(&spec, &course, device)?;
         let mut report = self.blank_report(&spec, &course, model.size())?;
@@ -131,18 +157,16 @@ impl TrainRun<'_> {
 
         let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
         let mut board = Board::new(&self.files.board(), 10);
-        let (files, stop) = (self.files.clone(), self.stop);
-        let fit = Fit {
-            course: &course,
-            train: &spec.train,
-            parallel: &spec.parallel,
-            eval: &spec.eval,
-            seed: spec.seed,
-            files,
-            resume: self.args.resume,
-            stop,
-        };
-        let outcome = fit.run(&mut *model, &mut All(vec![&mut terminal, &mut board]))?;
+        let trace = self.trace(exchange.rank())?;
+        let fit = self.fit(&spec, &course, trace.clone());
+        let outcome = fit.run_among(exchange, &mut *model, &mut All(vec![&mut terminal, &mut board]))?;
+        if let (Some(trace), Some(path)) = (trace, &self.args.trace) {
+            let timeline = trace.finish().and_then(|()| Timeline::read(path));
+            let (all, hidden) = timeline.with_context(|| format!("cannot write the trace {}", path.display()))?.hidden();
+            terminal.done();
+            let share = 100.0 * hidden / all.max(f64::MIN_POSITIVE);
+            self.say(&format!("{all:.1} s of sampling and gathering, {share:.1} % beside the training"));
+        }
         let (finished, fitted) = match outcome {
             Outcome::Finished(fitted) => (true, fitted),
             Outcome::Stopped(fitted) => (false, fitted),
@@ -169,6 +193,26 @@ impl TrainRun<'_> {
             println!("{}", serde_json::to_string_pretty(&report)?);
         }
         Ok(())
+    }
+
+    /// A timeline to be filled, by the first process, if one is asked for.
+    fn trace(&self, rank: usize) -> Result<Option<Arc<Trace>>> {
+        let create = |path: &PathBuf| Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()));
+        Ok(self.args.trace.as_ref().filter(|_| rank == 0).map(create).transpose()?.map(Arc::new))
+    }
+
+    fn fit<'a>(&'a self, spec: &'a RunSpec, course: &'a Course, trace: Option<Arc<Trace>>) -> Fit<'a> {
+        Fit {
+            course,
+            train: &spec.train,
+            parallel: &spec.parallel,
+            eval: &spec.eval,
+            seed: spec.seed,
+            files: self.files.clone(),
+            resume: self.args.resume,
+            stop: self.stop,
+            trace,
+        }
     }
 
     /// The kept model on the test split under every rule, and the floors beside it. `before` has seen all that precedes the split.

@@ -378,7 +378,8 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
     assert_eq!(number(&plan(&["--keep", "0"]), "/parallel/minibatch"), 4.0);
     assert_eq!(number(&plan(&["--keep", "1"]), "/parallel/minibatch"), 1.0);
 
-    let said = place.succeeds(&["plan", "tiny.toml", "--devices", "4"]);
+    let said = place.succeeds(&["plan", "tiny.toml", "--devices", "4", "--timetable"]);
+    assert!(said.contains("|0.0*") && said.contains("history 0, lane 0"), "{said}");
     assert!(said.contains("captured events") && said.contains("[parallel]\nminibatch = "), "{said}");
     let said = place.fails(&["plan", "tiny.toml", "--devices", "0"]);
     assert!(said.contains("0 devices"), "{said}");
@@ -392,4 +393,16 @@ fn every_command_teaches_by_example() {
         let help = place.succeeds(&[command, "--help"]);
         assert!(help.contains(&format!("tempograph {command}")) && help.contains("Example"), "{command}: {help}");
     }
+}
+
+#[test]
+fn a_servers_spec_is_written_with_every_key_and_refused_with_the_nearest_one() {
+    let place = Place::new();
+    assert!(place.succeeds(&["new", "--serve", "serve.toml"]).contains("tempograph serve ARTIFACT --spec serve.toml"));
+    assert!(fs::read_to_string(place.path("serve.toml")).unwrap().contains("[limits]"));
+    // The spec comes first: what is wrong with it is said before an artifact is looked for.
+    let said = place.fails(&["serve", "nothing", "--spec", "serve.toml", "--set", "limits.conections=3"]);
+    assert!(said.contains("in the spec serve.toml") && said.contains("did you mean `connections`?"), "{said}");
+    let said = place.fails(&["serve", "nothing", "--spec", "serve.toml", "--listen", "127.0.0.1:0"]);
+    assert!(said.contains("nothing"), "{said}");
 }

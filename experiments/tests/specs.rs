@@ -6,7 +6,7 @@ use tempograph_experiments::spec::RunSpec;
 
 const TEMPLATE: &str = include_str!("../src/new_template.toml");
 const MINIMAL: &str = "[data]\npath = \"synthetic:events=20000\"\n";
-const SECTIONS: [&str; 7] = ["", "data", "model", "model.static", "pretrain", "train", "eval"];
+const SECTIONS: [&str; 8] = ["", "data", "model", "model.static", "pretrain", "train", "parallel", "eval"];
 
 /// The keys a section has, from the parser's own complaint about one that it does not have.
 fn keys_of(section: &str) -> Vec<String> {

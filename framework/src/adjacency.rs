@@ -16,15 +16,30 @@ pub(crate) struct Link {
     pub event: EventId,
     /// The other end.
     pub node: NodeId,
-    /// 1 if the owner was the source, else 0.
-    pub outgoing: u32,
+    /// [`Link::OUTGOING`], [`Link::INCOMING`], or 0 in a place that holds no link.
+    pub direction: u32,
 }
 
 impl Link {
+    /// The owner was the source.
+    pub const OUTGOING: u32 = 1;
+    /// The owner was the destination.
+    pub const INCOMING: u32 = 2;
+
+    /// Whether the owner turned to `node`.
+    pub fn leads_to(&self, node: NodeId) -> bool {
+        self.node == node && self.direction == Link::OUTGOING
+    }
+
+    /// Whether `node` turned to the owner.
+    pub fn comes_from(&self, node: NodeId) -> bool {
+        self.node == node && self.direction == Link::INCOMING
+    }
+
     /// An event from src to dst as its ends see it: (owner, link). A self-loop is one event of its node.
     pub fn ends(event: EventId, src: NodeId, dst: NodeId, time: Timestamp) -> impl Iterator<Item = (NodeId, Link)> {
-        let from = (src, Link { time, event, node: dst, outgoing: 1 });
-        let to = (dst, Link { time, event, node: src, outgoing: 0 });
+        let from = (src, Link { time, event, node: dst, direction: Link::OUTGOING });
+        let to = (dst, Link { time, event, node: src, direction: Link::INCOMING });
         std::iter::once(from).chain((src != dst).then_some(to))
     }
 }
@@ -129,7 +144,33 @@ impl Adjacency {
     /// The kept events of `node`, newest first.
     pub fn newest_first(&self, node: NodeId) -> impl Iterator<Item = &Link> {
         let (older, newer) = self.runs(node);
-        newer.iter().rev().chain(older.iter().rev())
+        newer.iter().rev().chain(older.iter().rev()).filter(|link| link.direction != 0)
+    }
+
+    /// Whether `link` of `node` is kept.
+    pub fn holds(&self, node: NodeId, link: &Link) -> bool {
+        self.newest_first(node).any(|kept| (kept.event, kept.node, kept.direction) == (link.event, link.node, link.direction))
+    }
+
+    /// Takes an event of `node` back, which need not be kept any more: as if it had never come, but that an older one it has pushed out does
+    /// not come back.
+    pub fn take_back(&mut self, node: NodeId, event: EventId) {
+        if matches!(self.kept, Kept::Known(_)) {
+            self.part();
+        }
+        let kept: Vec<Link> = self.newest_first(node).filter(|link| link.event != event).copied().collect();
+        let n = node.index();
+        self.degree[n] = self.degree[n].saturating_sub(1);
+        match &mut self.kept {
+            Kept::Last { k, ring } => {
+                let ring = &mut ring[n * *k..(n + 1) * *k];
+                ring.fill(Link::default());
+                let newest = self.degree[n] + *k as u64 - 1;
+                kept.iter().enumerate().for_each(|(back, &link)| ring[((newest - back as u64) % *k as u64) as usize] = link);
+            }
+            Kept::All(lists) => lists[n] = kept.into_iter().rev().collect(),
+            Kept::Known(_) => unreachable!("lists of its own were just made"),
+        }
     }
 
     /// Every event of `node` that came before `moment`, oldest first; nothing where only the last events are kept.
@@ -148,6 +189,16 @@ impl Adjacency {
         }
     }
 
+    /// Forgets the events of `node`, of which the newest are kept.
+    ///
+    /// # Panics
+    /// If all events are kept.
+    pub fn forget(&mut self, node: NodeId) {
+        let Kept::Last { k, ring } = &mut self.kept else { panic!("all events of node {} are kept", node.0) };
+        ring[node.index() * *k..][..*k].fill(Link::default());
+        self.degree[node.index()] = 0;
+    }
+
     /// Forgets all events; the room stays.
     pub fn clear(&mut self) {
         if let Kept::All(lists) = &mut self.kept {
@@ -160,7 +211,7 @@ impl Adjacency {
     pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> + '_ {
         (0..self.degree.len() as u32).map(NodeId).flat_map(move |node| {
             let (older, newer) = self.runs(node);
-            older.iter().chain(newer).map(move |&link| (node, link))
+            older.iter().chain(newer).filter(|link| link.direction != 0).map(move |&link| (node, link))
         })
     }
 

@@ -46,7 +46,7 @@ impl Graph {
     /// How often `src` turned to `dst` before `moment`, and when last.
     fn together(&self, src: NodeId, dst: NodeId, moment: Moment, present: &Present) -> (u32, Option<Timestamp>) {
         let settled = self.pairs.get(src, dst).filter(|&(_, last)| last < moment.time());
-        let fresh = present.before(src, moment).iter().filter(|link| link.node == dst && link.outgoing == 1);
+        let fresh = present.before(src, moment).iter().filter(|link| link.leads_to(dst));
         let (mut count, mut last) = settled.map_or((0, None), |(count, last)| (count, Some(last)));
         for link in fresh {
             count += 1;

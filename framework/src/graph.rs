@@ -3,7 +3,7 @@
 use crate::adjacency::{Adjacency, Link};
 use crate::needs::Sampler;
 use crate::pairs::PairIndex;
-use crate::{Batch, Event, EventLog, Needs, NodeId, ObserveError, Timestamp};
+use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
 
 /// Recent neighbours, pairs and times of every node.
 ///
@@ -17,8 +17,12 @@ pub struct Graph {
     pub(crate) pairs: PairIndex,
     /// Events of the newest tick: not before any query at that tick, so not settled yet.
     pub(crate) pending: Vec<Event>,
+    /// Time of the newest event, which may have been taken back since.
+    pub(crate) newest: Option<Timestamp>,
     /// `[N]` when each memory is from once its waiting mail is read: the node's newest event, or the origin.
     pub(crate) renewed: Vec<Timestamp>,
+    /// `[N]` the first event that may be of whoever has the number now, once numbers have been [given on](crate::History::forget).
+    pub(crate) first: Vec<EventId>,
     pub(crate) seen: u64,
     pub(crate) version: u64,
 }
@@ -31,8 +35,18 @@ impl Graph {
             Sampler::Recent => Adjacency::last(0, needs.neighbours.max(usize::from(needs.pairs))),
             Sampler::Uniform | Sampler::Window(_) => Adjacency::all(0),
         };
-        let mut graph =
-            Graph { needs, origin, adjacency, pairs: PairIndex::default(), pending: Vec::new(), renewed: Vec::new(), seen: 0, version: 0 };
+        let mut graph = Graph {
+            needs,
+            origin,
+            adjacency,
+            pairs: PairIndex::default(),
+            pending: Vec::new(),
+            newest: None,
+            renewed: Vec::new(),
+            first: Vec::new(),
+            seen: 0,
+            version: 0,
+        };
         graph.grow(nodes);
         graph
     }
@@ -42,6 +56,9 @@ impl Graph {
         let nodes = nodes.max(self.nodes());
         self.adjacency.grow(nodes);
         self.renewed.resize(nodes, self.origin);
+        if !self.first.is_empty() {
+            self.first.resize(nodes, EventId(0));
+        }
     }
 
     /// As [`History::follow`](crate::History::follow).
@@ -56,6 +73,8 @@ impl Graph {
         self.adjacency.clear();
         self.pairs.clear();
         self.pending.clear();
+        self.newest = None;
+        self.first.clear();
         self.renewed.fill(self.origin);
         (self.seen, self.version) = (0, 0);
     }
@@ -77,7 +96,7 @@ impl Graph {
 
     /// Time of the newest event observed.
     pub fn newest(&self) -> Option<Timestamp> {
-        self.pending.last().map(|event| event.time)
+        self.newest
     }
 
     /// What this graph keeps.
@@ -96,7 +115,7 @@ impl Graph {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, or an unknown node.
     pub fn observe(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         self.check(batch)?;
-        self.enter(batch);
+        self.enter(batch, 1);
         Ok(())
     }
 
@@ -115,15 +134,16 @@ impl Graph {
         Ok(())
     }
 
-    /// Lets a batch happen that can.
-    pub(crate) fn enter(&mut self, batch: &Batch<'_>) {
+    /// Lets as many batches happen, which can, as there are `versions`.
+    pub(crate) fn enter(&mut self, batch: &Batch<'_>, versions: u64) {
         for event in batch.events() {
             self.settle_before(event.time);
             self.pending.push(event);
+            self.newest = Some(event.time);
             self.renew(event);
         }
         self.seen += batch.len() as u64;
-        self.version += 1;
+        self.version += versions;
     }
 
     /// The event's mail waits at both ends. Without memory nothing waits.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tempograph_kernels::Rows;
 
-use crate::{Batch, EventLog, Graph, Memories, Needs, PurposeDraw, Queries, Timestamp, Update, View};
+use crate::{Batch, EventId, EventLog, Graph, Memories, Needs, NodeId, PurposeDraw, Queries, Timestamp, Update, View};
 
 /// The state of the world a model has seen.
 ///
@@ -131,6 +131,12 @@ impl History {
         self.graph.needs()
     }
 
+    /// When `event` of `node` happened, if it is still known.
+    pub fn time_of(&self, node: NodeId, event: EventId) -> Option<Timestamp> {
+        let pending = self.graph.pending.iter().find(|known| known.id == event).map(|known| known.time);
+        pending.or_else(|| self.graph.adjacency.newest_first(node).find(|link| link.event == event).map(|link| link.time))
+    }
+
     /// All stored memories, `[N, D]`, as written by the last observe of each node (waiting mail not read).
     pub fn memory(&self) -> &[f32] {
         self.memories.rows()
@@ -139,6 +145,11 @@ impl History {
     /// Time of the newest mail read into each memory, `[N]`.
     pub fn updated(&self) -> &[Timestamp] {
         self.memories.updated()
+    }
+
+    /// Events that settled for a node, in either direction.
+    pub fn degree(&self, node: crate::NodeId) -> u64 {
+        self.graph.adjacency.degree(node)
     }
 
     /// Bytes this history holds, features and what it shares with a log not counted.
@@ -184,9 +195,22 @@ impl History {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, or an update without
     /// a row for a touched node.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.happen(batch, update, 1)
+    }
+
+    /// Lets the events of a [wave](crate::Waves) happen: the history is then as if each had been observed by itself, its
+    /// [`version`](History::version) included.
+    ///
+    /// # Errors
+    /// As [`observe`](History::observe).
+    pub fn observe_apart(&mut self, wave: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.happen(wave, update, wave.len() as u64)
+    }
+
+    fn happen(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
         self.graph.check(batch)?;
-        Arc::make_mut(&mut self.memories).observe(batch, update)?;
-        self.graph.enter(batch);
+        Arc::make_mut(&mut self.memories).happen(batch, update, versions)?;
+        self.graph.enter(batch, versions);
         Ok(())
     }
 }

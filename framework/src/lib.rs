@@ -25,12 +25,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 mod adjacency;
+mod ahead;
 mod captured;
 mod column;
 mod dataset;
 mod draw;
 mod events;
 mod facts;
+mod forget;
 mod graph;
 mod history;
 #[cfg(test)]
@@ -53,8 +55,11 @@ mod places;
 mod prepare;
 mod present;
 mod queries;
+mod reach;
 mod read_mail;
 mod resident;
+mod retract;
+mod settings;
 mod slice_model;
 mod snapshot;
 mod static_memory;
@@ -63,6 +68,7 @@ mod synthetic;
 mod tcsr;
 mod view;
 mod view_store;
+mod waves;
 mod weights;
 
 pub use captured::{Captured, captured};
@@ -85,10 +91,13 @@ pub use pairs::{PairFact, Recency};
 pub use parameters::{Parameter, Parameters};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
+pub use reach::Reach;
 pub use resident::ResidentModel;
+pub use settings::{explain_toml, lay_over};
 pub use slice_model::{Answer, SliceModel};
 pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};
+pub use waves::Waves;
 pub use weights::{Path, values, weights, with_weights};

@@ -7,6 +7,7 @@ use crate::adjacency::{Link, since};
 use crate::needs::{Delta, Lookup, Sampler};
 use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
+use crate::read_mail::Pending;
 use crate::view::{Hop, View};
 use crate::{Batch, Graph, Needs, NodeId, PurposeDraw, Queries, Timestamp};
 
@@ -22,6 +23,8 @@ pub(crate) struct Work {
     named: NodeSet,
     /// Where each node stands in the view's.
     rows: Places,
+    /// What is still to be read of memories read ahead.
+    pub(crate) pending: Pending,
 }
 
 impl std::fmt::Debug for Work {
@@ -102,7 +105,7 @@ impl Graph {
     /// # Panics
     /// If a root or the batch names a node the graph has no room for: callers check ids where they enter.
     pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
-        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows }, .. } = view;
+        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows, .. }, .. } = view;
         self.gather_present(during, present);
         named.make_room(self.nodes());
         rows.make_room(self.nodes());
@@ -221,13 +224,23 @@ impl Graph {
 
     /// Fills the slots with the newest links before `moment`, newest first, and says how many there were.
     fn last_before(&self, node: NodeId, moment: Moment, present: &Present, slots: &mut Slots<'_>) -> usize {
-        let settled = self.adjacency.newest_first(node).skip_while(|link| !moment.sees(link));
         let mut count = 0;
-        for link in present.before(node, moment).iter().rev().chain(settled).take(self.needs.neighbours) {
+        for link in self.newest_links(node, moment, present).take(self.needs.neighbours) {
             slots.put(count, link, self.delta(link, moment));
             count += 1;
         }
         count
+    }
+
+    /// The links of `node` before `moment`, newest first.
+    pub(crate) fn newest_links<'a>(&'a self, node: NodeId, moment: Moment, present: &'a Present) -> impl Iterator<Item = &'a Link> {
+        self.all_links(node, moment, present).filter(|link| self.leads_to_present(link))
+    }
+
+    /// The same with those to nodes that were forgotten.
+    pub(crate) fn all_links<'a>(&'a self, node: NodeId, moment: Moment, present: &'a Present) -> impl Iterator<Item = &'a Link> {
+        let settled = self.adjacency.newest_first(node).skip_while(move |link| !moment.sees(link));
+        present.before(node, moment).iter().rev().chain(settled)
     }
 
     /// Draws a link for each slot, with replacement, from those between `from` and `moment`; newest first.

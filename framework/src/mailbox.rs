@@ -92,6 +92,20 @@ impl Mailbox {
         }
     }
 
+    /// Throws away mail of `event` that waits for `node`.
+    pub fn take_back(&mut self, node: NodeId, event: EventId) {
+        let n = node.index();
+        match &mut self.kept {
+            Kept::Last { mails, .. } => mails[n] = mails[n].filter(|mail| mail.event != event),
+            Kept::All { mails, others } => {
+                while let Some(at) = mails[n].iter().position(|mail| mail.event == event) {
+                    mails[n].remove(at);
+                    others[n].drain(at * self.carried..(at + 1) * self.carried);
+                }
+            }
+        }
+    }
+
     /// Throws away all mail.
     pub fn clear_all(&mut self) {
         match &mut self.kept {

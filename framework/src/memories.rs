@@ -1,6 +1,7 @@
 //! What a model made of the events: the half of a history that follows from its weights.
 
 use crate::adjacency::Link;
+use crate::ahead::Ahead;
 use crate::mailbox::{Mail, Mailbox};
 use crate::places::Places;
 use crate::{Batch, Needs, NodeId, ObserveError, Timestamp, Update};
@@ -19,6 +20,7 @@ pub struct Memories {
     /// `[N]` the version that came of writing each memory and its mail last.
     pub(crate) written: Vec<u64>,
     pub(crate) version: u64,
+    pub(crate) ahead: Option<Ahead>,
     /// Where each node stands in the update at hand.
     places: Places,
 }
@@ -34,6 +36,7 @@ impl Memories {
             mailbox: Mailbox::new(0, needs.mail, needs.memory),
             written: Vec::new(),
             version: 0,
+            ahead: None,
             places: Places::default(),
         };
         memories.grow(nodes);
@@ -48,6 +51,9 @@ impl Memories {
         self.mailbox.grow(nodes);
         self.written.resize(nodes, 0);
         self.places.make_room(nodes);
+        if let Some(ahead) = &mut self.ahead {
+            ahead.grow(nodes, self.width);
+        }
     }
 
     /// Forgets everything that happened; the room stays.
@@ -56,6 +62,9 @@ impl Memories {
         self.updated.fill(self.origin);
         self.mailbox.clear_all();
         self.written.fill(0);
+        if let Some(ahead) = &mut self.ahead {
+            ahead.clear();
+        }
         self.version = 0;
     }
 
@@ -82,7 +91,7 @@ impl Memories {
     /// Bytes it holds.
     pub fn bytes(&self) -> usize {
         let mail = self.nodes() * (size_of::<Mail>() + 4 * self.mailbox.carried());
-        4 * self.rows.len() + 16 * self.nodes() + mail
+        4 * self.rows.len() + 16 * self.nodes() + mail + self.ahead.as_ref().map_or(0, Ahead::bytes)
     }
 
     /// Writes what a model made of `batch`: the touched nodes' memories are written, and their mail is replaced by that of this batch.
@@ -90,13 +99,18 @@ impl Memories {
     /// # Errors
     /// [`ObserveError`], and nothing has changed: an unknown node, or an update without a row for a touched node.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.happen(batch, update, 1)
+    }
+
+    /// Lets as many batches as there are `versions` happen, of which none reads what another writes.
+    pub(crate) fn happen(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
         self.places.note_all(&update.nodes);
         if self.width > 0 {
             self.check(batch, update)?;
-            self.write(batch, update);
+            self.write(batch, update, self.version + versions);
             self.deliver(batch);
         }
-        self.version += 1;
+        self.version += versions;
         Ok(())
     }
 
@@ -120,7 +134,7 @@ impl Memories {
         update.memory.get(row * self.width..(row + 1) * self.width)
     }
 
-    fn write(&mut self, batch: &Batch<'_>, update: &Update) {
+    fn write(&mut self, batch: &Batch<'_>, update: &Update, version: u64) {
         for &node in batch.src.iter().chain(batch.dst) {
             if let Some(row) = self.renewed(node, update) {
                 self.rows[node.index() * self.width..][..self.width].copy_from_slice(row);
@@ -129,7 +143,7 @@ impl Memories {
                 self.updated[node.index()] = mail.time;
             }
             self.mailbox.clear(node);
-            self.written[node.index()] = self.version + 1;
+            self.written[node.index()] = version;
         }
     }
 
@@ -140,6 +154,19 @@ impl Memories {
                 self.mailbox.deliver(node, mail, &self.rows[link.node.index() * self.width..][..self.width]);
             }
         }
+    }
+
+    /// Whether anything has ever happened to `node`.
+    pub(crate) fn holds(&self, node: NodeId) -> bool {
+        self.updated[node.index()] != self.origin || !self.mailbox.waiting(node).is_empty()
+    }
+
+    /// Makes the memory of `node` that of a new one.
+    pub(crate) fn forget(&mut self, node: NodeId, version: u64) {
+        self.rows[node.index() * self.width..][..self.width].fill(0.0);
+        self.updated[node.index()] = self.origin;
+        self.mailbox.clear(node);
+        self.written[node.index()] = version;
     }
 
     /// The stored memory of `node`, `[D]`.

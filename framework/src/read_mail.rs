@@ -7,11 +7,36 @@ use tempograph_kernels::{MailPlan, Rows};
 
 use crate::mailbox::Mail;
 use crate::needs::{Combine, OtherMemory};
+use crate::places::Places;
 use crate::view::{MailView, ManyMails};
-use crate::{Memories, NodeId, View};
+use crate::{Batch, Memories, NodeId, View};
 
 /// Numbers one task copies.
 const NUMBERS_A_TASK: usize = 1 << 13;
+
+/// Nodes that a batch not yet observed will write, and what a view that was read before that lacks of them.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    nodes: Vec<NodeId>,
+    places: Places,
+    /// Rows of the view, and their places among its updated rows, that are still to be read.
+    late: Vec<[u32; 2]>,
+}
+
+impl Pending {
+    /// Those of `batch`, or none, among `held` nodes.
+    fn refill(&mut self, batch: Option<&Batch<'_>>, held: usize) {
+        self.nodes.clear();
+        self.nodes.extend(batch.into_iter().flat_map(|batch| batch.src.iter().chain(batch.dst)));
+        self.places.make_room(held);
+        self.places.note_all(&self.nodes);
+        self.late.clear();
+    }
+
+    fn has(&self, node: NodeId) -> bool {
+        !self.nodes.is_empty() && self.places.of(node, &self.nodes).is_some()
+    }
+}
 
 impl Memories {
     /// Shows the memory and the mail of the nodes of `view`, in the memory it has unless somebody else holds it too. The view's nodes and
@@ -20,39 +45,62 @@ impl Memories {
     /// # Panics
     /// If the view names a node there is no room for.
     pub fn read_into(&self, view: &mut View) {
-        match (self.mailbox.rule().combine, &mut view.mail) {
-            (Combine::Last, MailView::Last(plan)) => self.read_last(&view.nodes, view.edge_features.as_ref(), writable(plan)),
-            (Combine::Mean, MailView::Many(mails)) => self.read_many(&view.nodes, writable(mails)),
-            (combine, other) => {
-                *other = match combine {
-                    Combine::Last => MailView::Last(Arc::default()),
-                    Combine::Mean => MailView::Many(Arc::default()),
-                };
-                return self.read_into(view);
-            }
-        }
-        view.memory_version = self.version;
+        self.read(None, view);
     }
 
-    /// Brings what `view` shows, which [`read_into`](Memories::read_into) read from these memories at an earlier version, to this one:
-    /// the same as reading all of it again, but only what was written since is copied.
+    /// As [`read_into`](Memories::read_into), but early: `pending` will be observed before the view is used. What that will write is left to
+    /// [`complete_in`](Memories::complete_in).
     ///
     /// # Panics
     /// If the view names a node there is no room for.
-    pub fn refresh_into(&self, view: &mut View) {
-        if view.memory_version == self.version {
+    pub fn read_ahead_into(&self, pending: &Batch<'_>, view: &mut View) {
+        self.read(Some(pending), view);
+    }
+
+    /// Reads what [`read_ahead_into`](Memories::read_ahead_into) has left out, now that the batch it was told of has been observed and no
+    /// other: `view` shows what reading all of it now would.
+    pub fn complete_in(&self, view: &mut View) {
+        view.memory_version = self.version;
+        if view.work.pending.late.is_empty() {
             return;
         }
         let plan = match &mut view.mail {
             MailView::Last(plan) => Arc::get_mut(plan),
             MailView::Many(_) => None,
         };
-        let Some(plan) = plan else { return self.read_into(view) };
-        self.refresh_last(&view.nodes, view.memory_version, plan);
+        let Some(plan) = plan.filter(|_| self.ahead.is_none()) else { return self.read_into(view) };
+        for [row, m] in view.work.pending.late.drain(..).map(|late| late.map(|at| at as usize)) {
+            let node = view.nodes[row];
+            let mail = self.mailbox.waiting(node).last();
+            plan.empty[m] = mail.is_none();
+            plan.event[m] = mail.map_or(0, |mail| mail.event.0);
+            plan.dt[m] = mail.map_or(0.0, since_update);
+            copy_row(&mut plan.memory[row * self.width..][..self.width], self.of(node));
+            copy_row(&mut plan.other[m * self.width..][..self.width], self.other_end(node));
+        }
+    }
+
+    fn read(&self, pending: Option<&Batch<'_>>, view: &mut View) {
+        let (combine, later) = (self.mailbox.rule().combine, &mut view.work.pending);
+        // How many mails a node will have is not known, and memories that are kept ahead come and go: all will be read again.
+        let again = pending.is_some() && (combine == Combine::Mean || self.ahead.is_some());
+        later.refill(pending.filter(|_| !again), self.nodes());
+        match (combine, &mut view.mail) {
+            (Combine::Last, MailView::Last(plan)) => self.read_last(&view.nodes, view.edge_features.as_ref(), later, writable(plan)),
+            (Combine::Mean, MailView::Many(mails)) => self.read_many(&view.nodes, writable(mails)),
+            (combine, other) => {
+                *other = match combine {
+                    Combine::Last => MailView::Last(Arc::default()),
+                    Combine::Mean => MailView::Many(Arc::default()),
+                };
+                return self.read(pending, view);
+            }
+        }
+        later.late.extend(again.then_some([0, 0]));
         view.memory_version = self.version;
     }
 
-    fn read_last(&self, nodes: &[NodeId], features: Option<&Arc<dyn Rows>>, plan: &mut MailPlan) {
+    fn read_last(&self, nodes: &[NodeId], features: Option<&Arc<dyn Rows>>, pending: &mut Pending, plan: &mut MailPlan) {
         self.read_rows(nodes, &mut plan.memory);
         plan.unique = nodes.len();
         plan.features = features.cloned();
@@ -60,8 +108,16 @@ impl Memories {
         plan.empty.clear();
         plan.event.clear();
         plan.dt.clear();
-        for (row, &node) in nodes.iter().enumerate().filter(|&(_, &node)| self.reads(node)) {
+        for (row, &node) in nodes.iter().enumerate() {
+            // A node that is about to be written will have mail, whether it has any now or not.
+            let unread = self.reads(node) && self.read_ahead(node).is_none();
+            if !unread && (self.width == 0 || !pending.has(node)) {
+                continue;
+            }
             let mail = self.mailbox.waiting(node).last();
+            if pending.has(node) || mail.is_some_and(|mail| self.carries_stored() && pending.has(mail.other)) {
+                pending.late.push([row as u32, plan.rows.len() as u32]);
+            }
             plan.rows.push(row as u32);
             plan.empty.push(mail.is_none());
             plan.event.push(mail.map_or(0, |mail| mail.event.0));
@@ -69,46 +125,6 @@ impl Memories {
         }
         let MailPlan { rows, other, .. } = plan;
         fill_rows(other, self.width, rows, |&row| self.other_end(nodes[row as usize]));
-    }
-
-    /// From the last row to the first: mail only ever comes to rows that had none, so what is kept moves towards the end.
-    fn refresh_last(&self, nodes: &[NodeId], version: u64, plan: &mut MailPlan) {
-        let (width, mut old) = (self.width, plan.rows.len());
-        let mut new = nodes.iter().filter(|&&node| self.reads(node)).count();
-        plan.rows.resize(new, 0);
-        plan.empty.resize(new, false);
-        plan.event.resize(new, 0);
-        plan.dt.resize(new, 0.0);
-        plan.other.resize(new * width, 0.0);
-        for (row, &node) in nodes.iter().enumerate().rev() {
-            if self.written_since(version, node) {
-                plan.memory[row * width..][..width].copy_from_slice(self.of(node));
-            }
-            let had = old > 0 && plan.rows[old - 1] == row as u32;
-            old -= usize::from(had);
-            if !self.reads(node) {
-                continue;
-            }
-            new -= 1;
-            let mail = self.mailbox.waiting(node).last();
-            let other_written = || mail.is_some_and(|mail| self.carries_stored() && self.written_since(version, mail.other));
-            plan.rows[new] = row as u32;
-            if !had || self.written_since(version, node) || other_written() {
-                plan.empty[new] = mail.is_none();
-                plan.event[new] = mail.map_or(0, |mail| mail.event.0);
-                plan.dt[new] = mail.map_or(0.0, since_update);
-                copy_row(&mut plan.other[new * width..][..width], self.other_end(node));
-            } else if old != new {
-                plan.empty[new] = plan.empty[old];
-                plan.event[new] = plan.event[old];
-                plan.dt[new] = plan.dt[old];
-                plan.other.copy_within(old * width..(old + 1) * width, new * width);
-            }
-        }
-    }
-
-    fn written_since(&self, version: u64, node: NodeId) -> bool {
-        self.written[node.index()] > version
     }
 
     /// Whether a message carries the other end's memory as it is when the mail is read.
@@ -147,7 +163,7 @@ impl Memories {
     }
 
     fn read_rows(&self, nodes: &[NodeId], memory: &mut Vec<f32>) {
-        fill_rows(memory, self.width, nodes, |&node| self.of(node));
+        fill_rows(memory, self.width, nodes, |&node| self.read_ahead(node).unwrap_or_else(|| self.of(node)));
     }
 }
 

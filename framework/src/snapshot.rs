@@ -14,7 +14,8 @@ impl History {
     ///
     /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`,
     /// `degree [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]`, `link.owner|event|node|outgoing|time [L]`,
-    /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`.
+    /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`, and where the newest
+    /// event was taken back its time, `newest [1]`, and where nodes were forgotten `first [N]`, the first event of each since.
     pub fn to_store(&self) -> Store {
         let mut store = Store::default();
         let position = [FORMAT, self.graph.seen, self.graph.version, self.graph.origin.0 as u64];
@@ -112,6 +113,12 @@ impl Graph {
         store.put("pending.src", [pending.len()], pending.iter().map(|event| event.src.0).collect());
         store.put("pending.dst", [pending.len()], pending.iter().map(|event| event.dst.0).collect());
         store.put("pending.time", [pending.len()], times(pending.iter().map(|event| event.time)));
+        if !self.first.is_empty() {
+            store.put("first", [self.first.len()], self.first.iter().map(|event| event.0).collect());
+        }
+        if let Some(newest) = self.newest.filter(|&newest| pending.last().is_none_or(|last| last.time != newest)) {
+            store.put("newest", [1], vec![newest.0]);
+        }
         store.put("pending.label", [pending.len()], pending.iter().map(|event| event.label).collect());
     }
 
@@ -122,7 +129,7 @@ impl Graph {
         store.put("link.owner", [count], links.iter().map(|(owner, _)| owner.0).collect());
         store.put("link.event", [count], links.iter().map(|(_, link)| link.event.0).collect());
         store.put("link.node", [count], links.iter().map(|(_, link)| link.node.0).collect());
-        store.put("link.outgoing", [count], links.iter().map(|(_, link)| link.outgoing).collect());
+        store.put("link.outgoing", [count], links.iter().map(|(_, link)| u32::from(link.direction == Link::OUTGOING)).collect());
         store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
     }
 
@@ -140,7 +147,8 @@ impl Graph {
         let event = store.take_len::<u64>("link.event", count)?;
         let outgoing = store.take_len::<u32>("link.outgoing", count)?;
         let time = store.take_len::<i64>("link.time", count)?;
-        let link = |i: usize| Link { time: Timestamp(time[i]), event: EventId(event[i]), node: ends[i], outgoing: outgoing[i] };
+        let direction = |i: usize| if outgoing[i] == 1 { Link::OUTGOING } else { Link::INCOMING };
+        let link = |i: usize| Link { time: Timestamp(time[i]), event: EventId(event[i]), node: ends[i], direction: direction(i) };
         let links: Vec<(NodeId, Link)> = (0..count).map(|i| (owners[i], link(i))).collect();
         self.adjacency.restore(&degrees, &links).map_err(|node| wrong("degree", format!("of node {node} is below the number of its links")))
     }
@@ -162,6 +170,13 @@ impl Graph {
         let label = store.take_len::<f32>("pending.label", src.len())?;
         let event = |i: usize| Event { id: EventId(id[i]), src: src[i], dst: dst[i], time: Timestamp(time[i]), label: label[i] };
         self.pending = (0..src.len()).map(event).collect();
+        self.newest = self.pending.last().map(|event| event.time);
+        if store.get::<u64>("first").is_some() {
+            self.first = store.take_len::<u64>("first", self.nodes())?.into_iter().map(EventId).collect();
+        }
+        if store.get::<i64>("newest").is_some() {
+            self.newest = Some(Timestamp(store.take_len::<i64>("newest", 1)?[0]));
+        }
         Ok(())
     }
 }

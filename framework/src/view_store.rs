@@ -18,7 +18,7 @@ impl View {
     /// Everything the view shows but features, as arrays.
     pub fn to_store(&self) -> Store {
         let mut store = Store::default();
-        store.put("version", [1], vec![self.version]);
+        store.put("version", [2], vec![self.version, self.memory_version]);
         put(&mut store, "nodes", self.nodes.iter().map(|node| node.0).collect());
         put(&mut store, "roots", self.roots.clone());
         store_mail(&self.mail, &mut store);
@@ -35,7 +35,8 @@ impl View {
     /// # Errors
     /// [`StoreError::Array`] naming an array that is missing or of another kind.
     pub fn from_store(mut store: Store, features: &Features) -> Result<View, StoreError> {
-        let version = store.take_len::<u64>("version", 1)?[0];
+        let versions = store.take_len::<u64>("version", 2)?;
+        let [version, memory_version] = [versions[0], versions[1]];
         let nodes = store.take::<u32>("nodes")?.1.into_iter().map(NodeId).collect();
         let roots = store.take::<u32>("roots")?.1;
         let mail = restore_mail(&mut store, features)?;
@@ -43,7 +44,19 @@ impl View {
         let hops = (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
         let pairs = restore_pairs(&mut store)?;
         let Features { edges: edge_features, nodes: node_features, static_memory } = features.clone();
-        Ok(View { version, nodes, mail, hops, roots, pairs, edge_features, node_features, static_memory, ..View::default() })
+        Ok(View {
+            version,
+            memory_version,
+            nodes,
+            mail,
+            hops,
+            roots,
+            pairs,
+            edge_features,
+            node_features,
+            static_memory,
+            ..View::default()
+        })
     }
 }
 

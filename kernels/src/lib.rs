@@ -38,6 +38,8 @@ mod gpu;
 mod kernels;
 pub mod machine;
 mod mail;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod neighbours;
 mod ops;
 mod pairs;
@@ -50,6 +52,8 @@ pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
 pub use gpu::{gpu_bytes, gpu_room, gpus};
 pub use mail::{Cell, MailPlan};
+#[cfg(feature = "cuda")]
+pub use nccl::Nccl;
 pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
 pub use ops::{
     TemporalOps, adam_step, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, temporal_attention,

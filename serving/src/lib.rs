@@ -1,24 +1,21 @@
 //! Serving a memory that keeps changing.
 //!
 //! An [`Export`] writes a model and its history as an artifact; an [`Engine`] opens it, answers and goes on observing, by the same
-//! `view`, `forward`, `advance` and `observe` as training; [`serve`] puts it on HTTP.
+//! `view`, `forward`, `advance` and `observe` as training; a [`Service`] keeps a log of record and snapshots of it; a [`Scheduler`] lets
+//! reads in by their deadlines; [`serve`] puts all of it on HTTP and gRPC as a [`ServeSpec`] says.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /v1/events` `{"events": [{"src", "dst", "time", "label"?, "features"?}], "granularity"?: "event" or "batch"}` | `applied` |
+//! | `POST /v1/events` `{"events": [{"src", "dst", "time", "label"?, "features"?, "id"?}], "granularity"?, "ack"?}` | [`Receipt`] |
+//! | `POST /v1/events/stream`, one event a line | the same, summed |
 //! | `POST /v1/score` `{"queries": [{"src", "dst", "time"?}], "during"?: [events]}` | `scores` (logits), `probabilities` |
 //! | `POST /v1/rank` `{"src", "candidates"?, "time"?, "k"?}` | `ranked`: `dst`, `score`, `probability`, best first |
 //! | `GET /v1/embedding?node=&side=&time=` | `embedding` |
-//! | `GET /v1/model` | `manifest`, `nodes` |
-//! | `GET /health/live`, `/health/ready` | `status` |
-//! | `GET /metrics` | Prometheus' text format |
+//! | `GET /openapi.json` | all other routes, with examples |
 //!
 //! Every answer under `/v1` says which events (`log_seq`) and batches (`version`) it has seen, and by which weights (`model`) it was
-//! made. An error is `{"error": "…"}` with 400 (not the JSON that is wanted), 404 (unknown id or route), 405, 409 (a time before the
-//! newest event), 413 (too large) or 422 (a value that will not do). A refused `events` request has applied none of its events.
-//! Ids and times are the user's own; a time left out is one tick after the newest event.
-//!
-//! Events live in memory: a server that is started again stands where its artifact does.
+//! made. An error is `{"error": "…", "code": "…"}`, naming place and value. A refused request has applied nothing. Ids and times are the
+//! user's own; a time left out is one tick after the newest event. The same over gRPC: [`proto`].
 //!
 //! ```
 //! use tempograph_framework::{Dataset, Features, History, Model};
@@ -42,30 +39,59 @@
 //! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+mod auth;
 mod engine;
+mod entry;
 mod export;
 mod features;
+mod grpc;
 mod http;
 mod incoming;
+mod limits;
+mod listen;
 mod log;
 mod manifest;
 mod metrics;
 mod model;
 mod names;
+mod oip;
 mod open;
+#[cfg(feature = "otel")]
+mod otel;
+mod prompt;
+pub mod proto;
+mod refused;
 mod request;
+mod routes;
+mod schedule;
 mod serve;
+mod server;
 mod service;
+mod snapshots;
+mod spec;
+mod steer;
+mod tls;
+mod trace;
 mod workspace;
 
-pub use engine::{Engine, Past};
+pub use auth::{AuthSpec, Role, TokenSpec};
+pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
 pub use export::Export;
 pub use features::EdgeStore;
-pub use log::{Act, Entry, Log, LogError, LogKind, LogSpec, MemoryLog};
+pub use limits::LimitsSpec;
+pub use listen::ListenSpec;
+pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use schedule::{
+    Answer, Arrival, Arrivals, Body, CostStatus, Fate, Group, Kind, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec,
+    SchedulerStatus, TenantStatus, Terms, simulate,
+};
 pub use serve::{ServeError, run, serve};
 pub use service::{
     Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
-    SnapshotSpec, Status, Ticket,
+    Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
+pub use spec::{SERVE_TEMPLATE, ServeSpec};
+pub use tls::TlsSpec;
+pub use trace::{LogFormat, LoggingSpec, TracesSpec};

@@ -1,6 +1,7 @@
 //! The model as it is served: on slices of host memory where it can be, else on tensors.
 
-use tempograph_framework::{Answer, Forward, Model, Queries, SliceModel, Store, Update, View, values, weights};
+use tempograph_framework::{Answer, Forward, MailView, Model, Pair, Queries, SliceModel, Store, Update, View, values, weights};
+use tempograph_kernels::cpu::PaddedRows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{SliceTgn, SliceWork, Tgn, TgnSpec};
 
@@ -57,6 +58,30 @@ impl Served {
         }
     }
 
+    /// Maps what the pass embedded as the decoder maps the ends of pairs.
+    pub fn map_ends(&self, pass: &mut Pass) {
+        match self {
+            Served::Slices(model) => model.map_ends(&mut pass.slices),
+            Served::Tensors(_) => unreachable!("embeddings of a model on tensors are not kept"),
+        }
+    }
+
+    /// Logits of pairs of rows of `ends`, which were mapped as sources and destinations.
+    pub fn score_ends(&self, ends: &PaddedRows, pairs: &[Pair], pass: &mut Pass) {
+        match self {
+            Served::Slices(model) => model.score_ends(ends, pairs, &mut pass.slices),
+            Served::Tensors(_) => unreachable!("embeddings of a model on tensors are not kept"),
+        }
+    }
+
+    /// How the centres of an embedding layer, the lowest first, weighed their neighbours in the pass, `[C, H, K]`, where that is known.
+    pub fn attention<'p>(&self, layer: usize, pass: &'p Pass) -> &'p [f32] {
+        match self {
+            Served::Slices(model) => model.attention(layer, &pass.slices),
+            Served::Tensors(_) => &[],
+        }
+    }
+
     /// The memories after the waiting mail is read.
     pub fn advance(&self, pass: &mut Pass) {
         match self {
@@ -80,6 +105,21 @@ impl Pass {
     pub fn embedding(&self) -> &[f32] {
         debug_assert_eq!(self.queries.len(), 1, "several roots may share a row");
         &self.answer().embeddings
+    }
+
+    /// Memories that mail was read into for it.
+    pub fn mails_read(&self) -> usize {
+        match &self.view.mail {
+            MailView::Last(plan) => plan.rows.len(),
+            MailView::Many(mails) => mails.rows.len(),
+        }
+    }
+
+    /// The embedding of a root, `[O]`, and what the decoder [maps](Served::map_ends) it to as a source and as a destination.
+    pub fn parts_of(&self, root: usize, width: usize) -> [&[f32]; 3] {
+        let row = self.view.roots[root] as usize;
+        let [src, dst] = self.slices.ends().map(|ends| ends.row(row));
+        [&self.answer().embeddings[row * width..][..width], src, dst]
     }
 
     /// What observing writes.

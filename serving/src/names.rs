@@ -1,7 +1,15 @@
 //! The user's own ids of the nodes, growing as new ones appear.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tempograph_framework::{Dataset, NodeId, Side, Sides, Store, StoreError};
+
+/// Parts of the map from ids to nodes.
+const PARTS: usize = 256;
+
+/// The part of the map an id is in: high bits of a product, which differ for ids that follow each other.
+fn part(id: u64) -> usize {
+    (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as usize % PARTS
+}
 
 /// Which node each of the user's ids is, and which nodes have been acted on so far.
 ///
@@ -13,9 +21,12 @@ pub(crate) struct Names {
     own: Vec<u64>,
     /// `[N]`, all of them sources in a one-mode set.
     side: Vec<Side>,
-    node_of: FxHashMap<(Side, u64), NodeId>,
+    /// In parts, so that making room for a new one never moves more than a part.
+    node_of: Vec<FxHashMap<(Side, u64), NodeId>>,
     /// Nodes that were the destination of an event so far, in the order they first were.
     destinations: Vec<NodeId>,
+    /// Nodes that were forgotten and may be given to others; the last goes first.
+    free: Vec<NodeId>,
     /// `[N]`, or shorter: whether each node is among them.
     acted_on: Vec<bool>,
 }
@@ -26,8 +37,9 @@ impl Names {
             bipartite,
             own: Vec::new(),
             side: Vec::new(),
-            node_of: FxHashMap::default(),
+            node_of: vec![FxHashMap::default(); PARTS],
             destinations: Vec::new(),
+            free: Vec::new(),
             acted_on: Vec::new(),
         }
     }
@@ -47,6 +59,9 @@ impl Names {
         let mut store = Store::default();
         store.put("own", [self.len()], self.own.clone());
         store.put("side", [self.len()], self.side.iter().map(|&side| u32::from(side == Side::Destination)).collect());
+        if !self.free.is_empty() {
+            store.put("free", [self.free.len()], self.free.iter().map(|node| node.0).collect());
+        }
         store.put("destinations", [self.destinations.len()], self.destinations.iter().map(|node| node.0).collect());
         store
     }
@@ -57,13 +72,23 @@ impl Names {
         let (_, own) = store.take::<u64>("own")?;
         let side = store.take_len::<u32>("side", own.len())?;
         let mut names = Names::none(bipartite);
-        for (id, side) in own.into_iter().zip(side) {
+        let free = if store.get::<u32>("free").is_some() { store.take::<u32>("free")?.1 } else { Vec::new() };
+        let unnamed: FxHashSet<u32> = free.iter().copied().collect();
+        for (node, (id, side)) in own.into_iter().zip(side).enumerate() {
             let side = if side == 1 { Side::Destination } else { Side::Source };
+            if unnamed.contains(&(node as u32)) {
+                names.place(NodeId(node as u32), side, id);
+                continue;
+            }
             if names.find(side, id).is_some() {
                 return Err(wrong("own", format!("names the id {id} twice on one side")));
             }
             names.add(side, id);
         }
+        if let Some(node) = free.iter().find(|&&node| node as usize >= names.len()) {
+            return Err(wrong("free", format!("names node {node}, but there are {} nodes", names.len())));
+        }
+        names.free = free.into_iter().map(NodeId).collect();
         let (_, destinations) = store.take::<u32>("destinations")?;
         if let Some(node) = destinations.iter().find(|&&node| node as usize >= names.len()) {
             return Err(wrong("destinations", format!("names node {node}, but there are {} nodes", names.len())));
@@ -93,12 +118,17 @@ impl Names {
 
     /// The node under the user's `id`.
     pub fn find(&self, side: Side, id: u64) -> Option<NodeId> {
-        self.node_of.get(&(self.space(side), id)).copied()
+        self.node_of[part(id)].get(&(self.space(side), id)).copied()
     }
 
     /// The user's id of `node`.
     pub fn own(&self, node: NodeId) -> u64 {
         self.own[node.index()]
+    }
+
+    /// The side `node` is on; all are sources in a one-mode set.
+    pub fn side(&self, node: NodeId) -> Side {
+        self.side[node.index()]
     }
 
     /// Notes that `node` was the destination of an event.
@@ -121,12 +151,45 @@ impl Names {
         self.side.iter().position(|&side| side == Side::Source).map(|at| self.own[at])
     }
 
+    /// Gives names up; `reusable` says whether their nodes may be given to others. They are no destinations until they are acted on again.
+    pub fn forget(&mut self, nodes: &[NodeId], reusable: bool) {
+        for &node in nodes {
+            if let Some(acted_on) = self.acted_on.get_mut(node.index()) {
+                *acted_on = false;
+            }
+            if reusable {
+                let (side, id) = (self.side[node.index()], self.own[node.index()]);
+                self.node_of[part(id)].remove(&(side, id));
+                self.free.push(node);
+            }
+        }
+        let Names { destinations, acted_on, .. } = self;
+        destinations.retain(|node| acted_on[node.index()]);
+    }
+
+    /// The node that is named `ahead` others from now.
+    fn next(&self, ahead: usize) -> NodeId {
+        match self.free.len().checked_sub(ahead + 1) {
+            Some(at) => self.free[at],
+            None => NodeId((self.own.len() + ahead - self.free.len()) as u32),
+        }
+    }
+
+    /// Notes id and side of `node`, the last one or one that is there.
+    fn place(&mut self, node: NodeId, side: Side, id: u64) {
+        if node.index() == self.own.len() {
+            self.own.push(id);
+            self.side.push(side);
+        }
+        (self.own[node.index()], self.side[node.index()]) = (id, side);
+    }
+
     /// Names the next node, which is returned.
     pub fn add(&mut self, side: Side, id: u64) -> NodeId {
-        let (node, side) = (NodeId(self.own.len() as u32), self.space(side));
-        self.own.push(id);
-        self.side.push(side);
-        self.node_of.insert((side, id), node);
+        let (node, side) = (self.next(0), self.space(side));
+        self.free.pop();
+        self.place(node, side, id);
+        self.node_of[part(id)].insert((side, id), node);
         node
     }
 
@@ -141,8 +204,8 @@ impl Names {
 /// A node is named when its first event happens and not before, so that a read knows no id its position does not.
 #[derive(Debug, Default)]
 pub(crate) struct Newcomers {
-    /// Number of the first.
-    first: usize,
+    /// Nodes there have to be for them.
+    room: usize,
     /// The event that names each first, and its id, in the order of their numbers.
     ids: Vec<(u64, Side, u64)>,
     node_of: FxHashMap<(Side, u64), NodeId>,
@@ -151,27 +214,28 @@ pub(crate) struct Newcomers {
 }
 
 impl Newcomers {
-    /// Holds nobody any more; those to come are numbered from `first`.
-    pub fn clear(&mut self, first: usize) {
-        self.first = first;
+    /// Holds nobody any more.
+    pub fn clear(&mut self) {
+        self.room = 0;
         self.ids.clear();
         self.node_of.clear();
         self.named = 0;
     }
 
-    /// The number of an id nobody is known by yet, which `event` names.
-    pub fn number(&mut self, event: u64, side: Side, id: u64) -> NodeId {
-        let next = NodeId((self.first + self.ids.len()) as u32);
-        let node = *self.node_of.entry((side, id)).or_insert(next);
+    /// The number of an id nobody in `names` is known by yet, which `event` names.
+    pub fn number(&mut self, names: &Names, event: u64, side: Side, id: u64) -> NodeId {
+        let next = names.next(self.ids.len());
+        let node = *self.node_of.entry((names.space(side), id)).or_insert(next);
         if node == next {
             self.ids.push((event, side, id));
+            self.room = self.room.max(node.index() + 1);
         }
         node
     }
 
     /// Nodes there has to be room for, if there are any newcomers.
     pub fn room(&self) -> Option<usize> {
-        (!self.ids.is_empty()).then_some(self.first + self.ids.len())
+        (self.room > 0).then_some(self.room)
     }
 
     /// Those not named yet whom an event before `end` names, in the order of their numbers.
@@ -192,7 +256,7 @@ mod tests {
         for (bipartite, nodes) in [(true, 2), (false, 1)] {
             let mut names = Names::none(bipartite);
             let mut newcomers = Newcomers::default();
-            let [src, dst] = [Side::Source, Side::Destination].map(|side| newcomers.number(3, names.space(side), 7));
+            let [src, dst] = [Side::Source, Side::Destination].map(|side| newcomers.number(&names, 3, side, 7));
             assert_eq!((newcomers.room(), src == dst), (Some(nodes), !bipartite));
             assert_eq!(newcomers.until(3).count(), 0, "their event has not happened");
             for (side, id) in newcomers.until(4) {

@@ -104,6 +104,13 @@ pub struct Answered<T> {
     pub position: Position,
 }
 
+impl<T> Answered<T> {
+    /// Another form of the answer, at the same position.
+    pub(crate) fn map<U>(self, form: impl FnOnce(T) -> U) -> Answered<U> {
+        Answered { answer: form(self.answer), position: self.position }
+    }
+}
+
 /// Why a request is refused. Nothing of it has been applied.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RequestError {

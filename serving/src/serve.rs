@@ -3,28 +3,37 @@
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
-use crate::http::{Server, router};
-use crate::{ArtifactError, Engine};
-
-/// How long requests in flight are waited for when the server is asked to stop.
-const DRAIN: Duration = Duration::from_secs(10);
+use crate::auth::Gate;
+use crate::entry::enter;
+use crate::grpc;
+use crate::http::{self, no_such_route, wrong_method};
+use crate::listen::Door;
+use crate::log::LogKind;
+use crate::metrics::Metrics;
+use crate::schedule::Scheduler;
+use crate::server::{Phase, Server};
+use crate::service::{Readiness, Service, ServiceError};
+use crate::spec::ServeSpec;
+use crate::tls::Tls;
+use crate::{ArtifactError, trace};
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The artifact cannot be opened.
+    /// The artifact, the log of record or the snapshots cannot be opened.
     #[error(transparent)]
-    Artifact(#[from] ArtifactError),
-    /// The log, the snapshots or their settings will not do.
-    #[error(transparent)]
-    Service(#[from] crate::ServiceError),
+    Service(#[from] ServiceError),
+    /// A setting will not do.
+    #[error("{0}")]
+    Setting(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -38,58 +47,138 @@ pub enum ServeError {
     Run(#[from] io::Error),
 }
 
+impl From<ArtifactError> for ServeError {
+    fn from(error: ArtifactError) -> ServeError {
+        ServeError::Service(error.into())
+    }
+}
+
 /// Serves an artifact until SIGTERM or Ctrl-C, then finishes what is in flight. Prints where it listens and a request to try.
 ///
 /// # Errors
 /// [`ServeError`], before anything is served, but for a listener that breaks.
-pub fn serve(artifact: &Path, listen: SocketAddr) -> Result<(), ServeError> {
-    let engine = Engine::open(artifact)?;
-    // A request computes on one blocking thread and, inside, on the kernels' threads: many more at once would only take turns.
-    let cores = std::thread::available_parallelism().map_or(4, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(2 * cores + 2).enable_all().build()?;
+pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(listen).await.map_err(|error| ServeError::Listen { address: listen, error })?;
-        // A server goes on when nobody reads what it says.
-        let _ = writeln!(io::stdout(), "{}", greeting(&engine, listener.local_addr()?));
+        let _tracing = trace::start(&spec.logging, &spec.traces).map_err(ServeError::Setting)?;
         let stop = stop_signal()?;
-        run(listener, Arc::new(engine), stop).await?;
-        Ok(())
+        let listeners = bind(spec).await?;
+        let service = Service::open(artifact, &spec.service())?;
+        let address = listeners[0].local_addr()?;
+        let greeting = tokio::spawn(greet(service.clone(), address, artifact.to_owned(), spec.clone()));
+        let ended = run(listeners, service, spec, stop).await;
+        greeting.abort();
+        ended
     })
 }
 
-/// Serves `engine` on `listener` until `shutdown` resolves; requests in flight then have ten seconds to finish. The caller may go on
-/// asking the engine itself.
+/// The listeners of a spec, its main address first.
 ///
 /// # Errors
-/// What the system says when the listener breaks.
-pub async fn run(listener: TcpListener, engine: Arc<Engine>, shutdown: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-    let (stopping, stopped) = oneshot::channel();
-    let signal = async move {
-        shutdown.await;
-        // Nobody listens any more if the server has ended by itself.
-        let _ = stopping.send(());
-    };
-    let overdue = async move {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(DRAIN).await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        ended = axum::serve(listener, router(Server::new(engine))).with_graceful_shutdown(signal) => ended,
-        () = overdue => Ok(()),
+/// [`ServeError::Listen`].
+async fn bind(spec: &ServeSpec) -> Result<Vec<TcpListener>, ServeError> {
+    let mut listeners = Vec::new();
+    for address in [Some(spec.listen.http), spec.listen.grpc].into_iter().flatten() {
+        listeners.push(TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?);
+    }
+    Ok(listeners)
+}
+
+/// Serves `service` on `listeners` until `shutdown` resolves: then it is not ready any more, lingers, lets requests in flight finish, and
+/// drains the service. The caller may go on asking the service itself.
+///
+/// # Errors
+/// [`ServeError`], before anything is served.
+pub async fn run(
+    listeners: Vec<TcpListener>,
+    service: Arc<Service>,
+    spec: &ServeSpec,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let gate = Gate::open(&spec.auth).map_err(ServeError::Setting)?;
+    let tls = Tls::open(&spec.tls).map_err(ServeError::Setting)?;
+    warn_if_open(&gate, tls.is_some(), &listeners);
+    let (phases, phase) = watch::channel(Phase::Up);
+    let metrics = Arc::new(Metrics::default());
+    let scheduler = Scheduler::start(service.clone(), &spec.scheduler)?;
+    let server = Server { service: service.clone(), scheduler, gate, limits: spec.limits.clone(), metrics: metrics.clone(), phase };
+    let door = Door::new(router(Arc::new(server)), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
+    let doors: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            let mut closing = phases.subscribe();
+            let stop = async move {
+                // Ends with the channel too.
+                let _ = closing.wait_for(|phase| *phase == Phase::Closing).await;
+            };
+            tokio::spawn(door.clone().open(listener, stop, spec.listen.drain()))
+        })
+        .collect();
+    let renewal = tls.map(|tls| tokio::spawn(async move { tls.renew().await }));
+    shutdown.await;
+    tracing::info!("asked to stop");
+    // Receivers are the server's own.
+    let _ = phases.send(Phase::Lingering);
+    tokio::time::sleep(spec.listen.linger()).await;
+    let _ = phases.send(Phase::Closing);
+    for door in doors {
+        door.await.map_err(io::Error::other)?;
+    }
+    renewal.inspect(tokio::task::JoinHandle::abort);
+    let deadline = Instant::now() + spec.listen.drain();
+    let drained = tokio::task::spawn_blocking(move || service.drain(deadline)).await.map_err(io::Error::other)?;
+    if !drained {
+        tracing::warn!("the service did not come to an end in time; what is durable is so in any case");
+    }
+    Ok(())
+}
+
+/// All routes, behind the one way in.
+fn router(server: Arc<Server>) -> axum::Router {
+    let routes = http::router().merge(grpc::router(&server));
+    let routes = routes.fallback(no_such_route).method_not_allowed_fallback(wrong_method);
+    routes.layer(from_fn_with_state(server.clone(), enter)).with_state(server)
+}
+
+fn warn_if_open(gate: &Gate, tls: bool, listeners: &[TcpListener]) {
+    let reachable = listeners.iter().filter_map(|listener| listener.local_addr().ok()).find(|address| !address.ip().is_loopback());
+    let Some(address) = reachable else { return };
+    if gate.is_open() {
+        tracing::warn!(%address, "others can reach this address, and anyone may ask or tell events: see `auth` in the spec");
+    } else if !tls {
+        tracing::warn!(%address, "others can reach this address, and tokens travel in the clear: see `tls` in the spec");
     }
 }
 
-fn greeting(engine: &Engine, address: SocketAddr) -> String {
+/// Says where the server is once it is ready.
+async fn greet(service: Arc<Service>, address: SocketAddr, artifact: PathBuf, spec: ServeSpec) {
+    let mut told = Instant::now();
+    while let Readiness::Recovering { applied, of } = service.readiness() {
+        if told.elapsed() >= Duration::from_secs(1) {
+            tracing::info!(applied, of, "replaying the log of record");
+            told = Instant::now();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A server goes on when nobody reads what it says.
+    let _ = writeln!(io::stdout(), "{}", greeting(&service, address, &artifact, &spec));
+}
+
+fn greeting(service: &Service, address: SocketAddr, artifact: &Path, spec: &ServeSpec) -> String {
+    let engine = service.engine();
+    let scheme = if spec.tls.cert.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
     let model = engine.manifest().model_version();
     let seen = engine.position().log_seq;
-    let first = format!("serving {model}, {seen} events seen, on http://{address}");
-    let request = match engine.example() {
-        Some(src) => format!("curl -s http://{address}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'"),
-        None => format!("curl -s http://{address}/v1/model"),
+    let kept = match spec.log.kind {
+        LogKind::Memory => "events are forgotten when it stops".to_string(),
+        _ => format!("events are kept in {}", spec.log.dir(artifact).display()),
     };
-    format!("{first}\ntry: {request}")
+    let request = match engine.example() {
+        Some(src) => format!("curl -s {url}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'"),
+        None => format!("curl -s {url}/v1/model"),
+    };
+    format!("serving {model}, {seen} events seen, on {url}\n{kept}\ntry: {request}")
 }
 
 /// Resolves at SIGTERM or Ctrl-C. The handlers stand when this returns.

@@ -2,11 +2,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tempograph_framework::{NodeId, Timestamp};
+use tempograph_framework::{NodeId, Timestamp, Waves};
 
+use crate::engine::Gathered;
 use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::names::Newcomers;
+
+/// Most nodes or pairs of a pass, where nothing may come between. A score does not depend on what is scored beside it.
+pub(crate) const A_PASS: usize = 4096;
 
 /// What one request works in.
 #[derive(Debug, Default)]
@@ -15,11 +19,39 @@ pub(crate) struct Workspace {
     pub told: Incoming,
     /// Ids among them that are new.
     pub newcomers: Newcomers,
+    pub waves: Waves,
     /// Nodes it asks about.
     pub asked: Vec<(NodeId, NodeId, Timestamp)>,
+    /// Whether it is answered from embeddings.
+    pub embedded: bool,
+    pub scores: Vec<f32>,
+    pub sight: Sight,
+}
+
+/// What a request is shown of the past.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    /// Most nodes or pairs of a pass: bounds the memory a request takes, and the time until something else may come between.
+    pub part: usize,
+    /// Embeddings, where these are kept.
+    pub gathered: Gathered,
     pub pass: Pass,
     /// Further parts of a large request.
     pub more: Vec<Pass>,
+}
+
+impl Default for Sight {
+    fn default() -> Sight {
+        Sight { part: A_PASS, gathered: Gathered::default(), pass: Pass::default(), more: Vec::new() }
+    }
+}
+
+impl Sight {
+    /// A pass for each of `parts`, which is at least one.
+    pub fn passes(&mut self, parts: usize) -> impl Iterator<Item = &mut Pass> {
+        self.more.resize_with(parts.saturating_sub(1), Pass::default);
+        std::iter::once(&mut self.pass).chain(&mut self.more)
+    }
 }
 
 /// As many workspaces as there were ever requests at once. The one that came back last is lent first: what it holds is likely in cache.

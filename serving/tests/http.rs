@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, request, response, small};
 use serde_json::{Value, json};
-use tempograph_serving::{NewEvent, PairQuery};
+use tempograph_serving::{NewEvent, PairQuery, ServeSpec};
 
 fn now(src: u64, dst: u64) -> PairQuery {
     PairQuery { src, dst, time: None }
@@ -21,7 +21,7 @@ fn newest(world: &World) -> i64 {
 #[test]
 fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
     let world = World::new(&small(), 2);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     let t = newest(&world);
     let later = t + 5;
     let event = |fields: &str| format!(r#"{{"events":[{{"src":1,"dst":2,"time":{later},"features":[0,0]}},{fields}]}}"#);
@@ -72,17 +72,15 @@ fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
         let error = answer["error"].as_str().unwrap_or_else(|| panic!("{path} {body}: {answer}"));
         assert!(error.contains(expected), "{path} {body}: `{error}` does not say `{expected}`");
         assert_eq!(found, status, "{path} {body}: {error}");
-        if path == "/v1/events" {
-            assert_eq!(answer["applied"], 0, "{body}");
-        }
+        assert!(answer["code"].is_string(), "{path} {body}: {answer}");
     }
-    assert!(server.engine.history().to_store() == world.history.to_store());
+    assert!(server.service.engine().history().to_store() == world.history.to_store());
 }
 
 #[test]
 fn bad_embedding_queries_are_told_what_is_wrong_with_them() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     for (query, status, expected) in [
         ("", 400, "missing field `node`"),
         ("?node=-1&side=source", 422, "node is `-1`, which is not an id"),
@@ -102,7 +100,7 @@ fn bad_embedding_queries_are_told_what_is_wrong_with_them() {
 #[test]
 fn features_a_model_does_not_read_are_refused() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     let event = json!({ "src": 1, "dst": 2, "time": newest(&world), "features": [0.5] });
     let (status, answer) = server.post("/v1/events", &json!({ "events": [event] }));
     assert_eq!((status, &answer["error"]), (422, &json!("events[0].features has 1 values where this model reads 0")));
@@ -111,7 +109,7 @@ fn features_a_model_does_not_read_are_refused() {
 #[test]
 fn a_body_that_is_too_large_is_refused() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     let mut stream = TcpStream::connect(server.address).unwrap();
     write!(stream, "POST /v1/events HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", (16 << 20) + 1).unwrap();
     let (status, text) = response(&mut stream);
@@ -126,29 +124,30 @@ fn a_body_that_is_too_large_is_refused() {
 #[test]
 fn a_late_event_is_refused_with_both_times_and_its_request_with_it() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     let t = newest(&world);
     let event = |time: i64| json!({ "src": 1, "dst": 2, "time": time });
     for (times, late, newest) in [(vec![t - 1], 0, t), (vec![t, t + 9, t + 4], 2, t + 9)] {
         let events: Vec<Value> = times.iter().map(|&time| event(time)).collect();
         let (status, answer) = server.post("/v1/events", &json!({ "events": events }));
         let expected = format!("events[{late}].time is {}, which is before {newest}, the newest time so far", times[late]);
-        assert_eq!((status, &answer), (409, &json!({ "error": expected, "applied": 0 })));
+        assert_eq!((status, &answer), (409, &json!({ "error": expected, "code": "late" })));
     }
     let (status, answer) = server.post("/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2, "time": t - 1 }] }));
     assert_eq!(
         (status, &answer["error"]),
         (409, &json!(format!("queries[0].time is {}, which is before {t}, the newest time so far", t - 1)))
     );
-    assert!(server.engine.history().to_store() == world.history.to_store());
+    assert!(server.service.engine().history().to_store() == world.history.to_store());
     let (_, metrics) = server.send_text("GET", "/metrics", "");
-    assert!(metrics.contains("tempograph_late_requests_total 3"), "{metrics}");
+    // Reads of the past are no late events.
+    assert!(metrics.contains("tempograph_late_requests_total 2"), "{metrics}");
 }
 
 #[test]
 fn a_time_left_out_is_just_after_the_newest_event() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     let at = |time: i64| PairQuery { time: Some(time.into()), ..now(1, 2) };
     let t = newest(&world);
     assert_eq!(server.scores(&[now(1, 2)], &[]), server.scores(&[at(t + 1)], &[]));
@@ -159,14 +158,14 @@ fn a_time_left_out_is_just_after_the_newest_event() {
 #[test]
 fn a_new_node_appears_with_its_first_event() {
     let world = World::new(&small(), 2);
-    let server = Running::start(world.engine());
-    let before = server.engine.history().nodes();
+    let server = Running::start(&world);
+    let before = server.service.engine().history().nodes();
     // 500 is new on both sides, which makes two nodes; nobody knows it before.
     assert_eq!(server.post("/v1/score", &json!({ "queries": [now(500, 500)] })).0, 404);
     let event = NewEvent { src: 500, dst: 500, time: newest(&world).into(), label: 0.0, features: Some(vec![0.5, -0.5]), id: None };
     let answer = server.tell(&[event], "event");
-    assert_eq!((&answer["applied"], &answer["log_seq"]), (&json!(1), &json!(SEEN + 1)));
-    assert_eq!(server.engine.history().nodes(), before + 2);
+    assert_eq!((&answer["accepted"], &answer["log_seq"]), (&json!(1), &json!(SEEN + 1)));
+    assert_eq!(server.service.engine().history().nodes(), before + 2);
     assert!(server.scores(&[now(500, 500)], &[])[0].is_finite());
     let (_, ranked) = server.post("/v1/rank", &json!({ "src": 1, "k": 1000 }));
     assert!(ranked["ranked"].as_array().unwrap().iter().any(|entry| entry["dst"] == 500), "{ranked}");
@@ -175,7 +174,7 @@ fn a_new_node_appears_with_its_first_event() {
 #[test]
 fn a_ranking_is_the_scores_in_order() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     let candidates: Vec<u64> = (0..12).collect();
     let scores = server.scores(&candidates.iter().map(|&dst| now(3, dst)).collect::<Vec<_>>(), &[]);
     let (status, answer) = server.post("/v1/rank", &json!({ "src": 3, "candidates": candidates, "k": 5 }));
@@ -196,7 +195,7 @@ fn a_ranking_is_the_scores_in_order() {
 #[test]
 fn an_embedding_changes_with_its_nodes_events() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     let embedding = || server.get("/v1/embedding?node=3&side=source").1["embedding"].clone();
     let before = embedding();
     assert_eq!(before.as_array().unwrap().len(), 8);
@@ -208,7 +207,7 @@ fn an_embedding_changes_with_its_nodes_events() {
 #[test]
 fn answers_say_what_they_have_seen_and_by_which_weights() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     server.tell(&world.told(SEEN..SEEN + BATCH), "batch");
     let (status, answer) = server.get("/v1/model");
     let version = world.history.version() + 1;
@@ -225,7 +224,7 @@ fn answers_say_what_they_have_seen_and_by_which_weights() {
 #[test]
 fn health_and_metrics_tell_what_happened() {
     let world = World::new(&small(), 0);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     assert_eq!((server.get("/health/live").0, server.get("/health/ready").0), (200, 200));
     server.tell(&world.told(SEEN..SEEN + 7), "event");
     server.scores(&[now(1, 2)], &[]);
@@ -248,7 +247,7 @@ fn health_and_metrics_tell_what_happened() {
 #[test]
 fn readers_are_answered_while_events_arrive() {
     let world = World::new(&small(), 2);
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for reader in 0..4 {
@@ -267,13 +266,13 @@ fn readers_are_answered_while_events_arrive() {
         common::batches(3).for_each(|range| drop(server.tell(&world.told(range), "event")));
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(server.engine.position().log_seq, EVENTS as u64);
+    assert_eq!(server.service.engine().position().log_seq, EVENTS as u64);
 }
 
 #[test]
 fn a_request_in_flight_is_finished_before_the_server_stops() {
     let world = World::new(&small(), 0);
-    let mut server = Running::start(world.engine());
+    let mut server = Running::start(&world);
     let body = json!({ "events": world.told(SEEN..EVENTS) }).to_string();
     let text = request("POST", "/v1/events", &body);
     let mut stream = TcpStream::connect(server.address).unwrap();
@@ -289,7 +288,7 @@ fn a_request_in_flight_is_finished_before_the_server_stops() {
     let start = Instant::now();
     server.wait().unwrap();
     assert!(start.elapsed() < Duration::from_secs(5), "an idle server stops at once");
-    assert_eq!(server.engine.position().log_seq, EVENTS as u64);
+    assert_eq!(server.service.engine().position().log_seq, EVENTS as u64);
     assert!(TcpStream::connect(server.address).is_err(), "it no longer listens");
 }
 
@@ -299,6 +298,7 @@ fn an_address_in_use_is_named() {
     world.engine();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = tempograph_serving::serve(&world.folder(), address).unwrap_err().to_string();
+    let spec = ServeSpec::parse("", &[format!("listen.http={address}")]).unwrap();
+    let error = tempograph_serving::serve(&world.folder(), &spec).unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot listen on {address}: Address already in use")), "{error}");
 }

@@ -2,9 +2,12 @@
 mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
-use tempograph_framework::{Combine, Content, Dataset, Delta, Lookup, OtherMemory, Sampler, Table, TimeUnit, Timestamp};
+use tempograph_framework::{
+    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, Model, NodeId, OtherMemory, Purpose, Queries, Sampler, Table, TimeUnit,
+    Timestamp, values,
+};
 use tempograph_models::{Attention, Embedding, Message, StaticSpec, TgnSpec, Wiring};
-use tempograph_serving::Granularity;
+use tempograph_serving::{Granularity, NewEvent, PairQuery};
 
 /// Static memory fine-tuned for some of the nodes.
 fn tuned() -> StaticSpec {
@@ -39,7 +42,7 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
         for history in [Lookup::Exact, Lookup::Batch] {
             let what = format!("{history:?}, {features} features");
             let mut world = World::new(&TgnSpec { history, ..small() }, features);
-            let server = Running::start(world.engine());
+            let server = Running::start(&world);
             for range in batches(BATCH) {
                 let told = world.told(range.clone());
                 let during = if history == Lookup::Exact { told.as_slice() } else { &[] };
@@ -47,7 +50,7 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
                 server.tell(&told, "batch");
                 assert_close(&found, &world.examine(range), &what);
             }
-            assert!(server.engine.history().to_store() == world.history.to_store(), "{what}: the states differ");
+            assert!(server.service.engine().history().to_store() == world.history.to_store(), "{what}: the states differ");
         }
     }
 }
@@ -71,7 +74,7 @@ fn every_kind_of_model_goes_on_from_its_artifact_as_it_would_have_without() {
 #[test]
 fn how_events_are_grouped_into_requests_changes_nothing() {
     let mut world = World::new(&small(), 3);
-    let engine = world.engine();
+    world.engine();
     world.observe_all(SEEN..EVENTS, 1);
     for size in [1, 7, EVENTS] {
         let engine = tempograph_serving::Engine::open(&world.folder()).unwrap();
@@ -80,9 +83,31 @@ fn how_events_are_grouped_into_requests_changes_nothing() {
         }
         assert!(engine.history().to_store() == world.history.to_store(), "requests of {size} events");
     }
-    let server = Running::start(engine);
+    let service = common::service::open(&world.folder(), &common::service::in_memory());
+    let server = Running::of(service, &tempograph_serving::ServeSpec::default());
     batches(11).for_each(|range| drop(server.tell(&world.told(range), "event")));
-    assert!(server.engine.history().to_store() == world.history.to_store());
+    assert!(server.service.engine().history().to_store() == world.history.to_store());
+}
+
+#[test]
+fn a_node_that_comes_up_in_service_has_no_static_memory() {
+    let mut world = World::new(&TgnSpec { static_memory: tuned(), ..small() }, 0);
+    let engine = world.engine();
+    let (stranger, dst, time) = (NodeId(world.set.nodes as u32), world.set.log.dst()[SEEN], world.set.log.time()[SEEN]);
+    let event = NewEvent { src: 99_999, ..world.told(SEEN..SEEN + 1).remove(0) };
+    engine.observe(std::slice::from_ref(&event), Granularity::Event).unwrap();
+    let later = Timestamp(time.0 + 5000);
+    let asked = PairQuery { src: 99_999, dst: event.dst, time: Some(later.0.into()) };
+    let found = engine.score(&[asked], &[]).unwrap();
+
+    world.history.grow(world.set.nodes + 1);
+    let log = EventLog::new(vec![stranger], vec![dst], vec![time], vec![0.0], None).unwrap();
+    let chance = Draw::new(0).of(Purpose::Sampling);
+    let update = world.model.advance(&world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
+    world.history.observe(&log.batch(0..1), &update).unwrap();
+    let asked = Queries::of_candidates(stranger, &[dst], later);
+    let expected = world.model.forward(&asked, &world.history.view(&asked, None, chance), None).scores;
+    assert_close(&found.answer, &values(expected), "a stranger");
 }
 
 #[test]
@@ -134,7 +159,7 @@ fn fractional_times_and_node_features_survive_the_artifact() {
         notices: vec![],
     });
     let mut world = World::of(&small(), set.unwrap());
-    let server = Running::start(world.engine());
+    let server = Running::start(&world);
     for range in batches(BATCH) {
         let told = world.told(range.clone());
         let found = server.scores(&world.questions(range.clone()), &told);

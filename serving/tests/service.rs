@@ -1,22 +1,257 @@
-//! A service takes events in one order, each once.
+//! A service takes events in one order, each once, and answers when it was asked to.
 mod common;
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use common::service::{Scripted, in_memory, named, open, quiet, request, saved, soon, tell, with_log};
 use common::{EVENTS, SEEN, World, small};
-use tempograph_serving::{Ack, Granularity, IngestRequest, Late, Readiness, Service, ServiceSpec};
+use tempograph_serving::{
+    Ack, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, LogSpec, NewEvent, Readiness, RequestError, Service, ServiceSpec,
+};
 
 #[test]
 fn what_a_service_is_told_its_engine_sees() {
     let world = World::new(&small(), 3);
     let engine = world.engine();
-    let service = Service::open(&world.folder(), &ServiceSpec { late: Late::Reject, ..ServiceSpec::default() }).unwrap();
-    assert_eq!(service.wait_until_ready(Instant::now() + Duration::from_secs(20)), Readiness::Ready);
-    for (i, event) in world.told(SEEN..EVENTS).into_iter().enumerate() {
-        let receipt = service.ingest(IngestRequest { events: vec![event], granularity: Granularity::Event, ack: Ack::Applied }).unwrap();
+    let service = open(&world.folder(), &quiet());
+    for (i, event) in world.told(SEEN..EVENTS).iter().enumerate() {
+        let receipt = tell(&service, std::slice::from_ref(event)).unwrap();
         assert_eq!((receipt.first_seq, receipt.position.log_seq), ((SEEN + i) as u64, (SEEN + i) as u64 + 1));
     }
     engine.observe(&world.told(SEEN..EVENTS), Granularity::Event).unwrap();
-    assert_eq!(service.engine().history().to_store(), engine.history().to_store());
-    assert!(service.drain(Instant::now() + Duration::from_secs(20)));
+    assert_eq!(saved(&service.engine()), saved(&engine));
+    assert!(service.drain(soon()));
+    assert_eq!(service.readiness(), Readiness::Draining);
+}
+
+#[test]
+fn an_event_told_again_under_its_id_happens_once() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let events = named(world.told(SEEN..SEEN + 20));
+    let service = open(&world.folder(), &quiet());
+    let twice = [&events[..5], &events[..5]].concat();
+    let receipt = tell(&service, &twice).unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates, receipt.position.log_seq), (5, 5, SEEN as u64 + 5));
+    // Known ones may be late, and may stand among new ones.
+    let receipt = tell(&service, &events[2..10]).unwrap();
+    assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 5, 5, 3));
+    drop(service);
+    let service = open(&world.folder(), &quiet());
+    let receipt = tell(&service, &events).unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates, receipt.position.log_seq), (10, 10, SEEN as u64 + 20));
+    assert_eq!(service.status().duplicates, 10);
+}
+
+#[test]
+fn a_repeated_event_is_as_durable_as_the_first_when_it_is_acknowledged() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let log = Arc::new(Scripted::default());
+    let service = with_log(&world.folder(), &in_memory(), log.clone());
+    let events = named(world.told(SEEN..SEEN + 1));
+    log.hold(true);
+    let first = service.submit(request(&events, Ack::Accepted)).unwrap().wait().unwrap();
+    assert_eq!(first.accepted, 1);
+    let again = service.submit(request(&events, Ack::Durable)).unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(service.durable_seq(), SEEN as u64);
+    log.hold(false);
+    let again = again.wait().unwrap();
+    assert_eq!((again.accepted, again.duplicates, service.durable_seq()), (0, 1, SEEN as u64 + 1));
+}
+
+#[test]
+fn each_acknowledgement_comes_when_it_is_true_and_reads_see_only_what_is_durable() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let log = Arc::new(Scripted::default());
+    let service = with_log(&world.folder(), &in_memory(), log.clone());
+    let events = world.told(SEEN..SEEN + 3);
+    log.hold(true);
+    let accepted = service.submit(request(&events[..1], Ack::Accepted)).unwrap().wait().unwrap();
+    assert_eq!((accepted.first_seq, accepted.position.log_seq), (SEEN as u64, SEEN as u64));
+    let durable = service.submit(request(&events[1..2], Ack::Durable)).unwrap();
+    let applied = service.submit(request(&events[2..], Ack::Applied)).unwrap();
+    assert_eq!(service.wait_for(SEEN as u64 + 1, std::time::Instant::now() + Duration::from_millis(30)), None);
+    assert_eq!((service.durable_seq(), service.engine().position().log_seq), (SEEN as u64, SEEN as u64));
+    log.hold(false);
+    assert_eq!(durable.wait().unwrap().first_seq, SEEN as u64 + 1);
+    assert!(service.durable_seq() >= SEEN as u64 + 2);
+    assert_eq!(applied.wait().unwrap().position.log_seq, SEEN as u64 + 3);
+    assert_eq!(service.engine().position().log_seq, SEEN as u64 + 3);
+}
+
+#[test]
+fn many_who_wait_share_a_flush() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let log = Arc::new(Scripted::default());
+    let service = with_log(&world.folder(), &in_memory(), log.clone());
+    log.hold(true);
+    let tickets: Vec<_> = world.told(SEEN..EVENTS).chunks(1).map(|event| service.submit(request(event, Ack::Durable)).unwrap()).collect();
+    log.hold(false);
+    let count = tickets.len();
+    tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().accepted, 1));
+    let groups = service.status().groups;
+    assert!(groups <= 2, "{count} requests took {groups} flushes");
+}
+
+#[test]
+fn a_late_event_is_refused_by_name_and_takes_its_request_with_it() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let service = open(&world.folder(), &in_memory());
+    let mut events = world.told(SEEN..SEEN + 3);
+    events[2].time = world.time(7);
+    let Err(IngestError::Refused(RequestError::Late { place, .. })) = tell(&service, &events) else { panic!("a late event was taken") };
+    assert_eq!((place.as_str(), service.status().late_refused), ("events[2].time", 1));
+    // What stands in line counts as having happened, and what was refused does not.
+    tell(&service, &world.told(SEEN..SEEN + 2)).unwrap();
+    assert_eq!(service.position().log_seq, SEEN as u64 + 2);
+}
+
+#[test]
+fn with_apply_now_a_late_event_happens_at_the_newest_time_in_every_run() {
+    let world = World::new(&small(), 2);
+    let engine = world.engine();
+    let spec = ServiceSpec { late: Late::ApplyNow, ..quiet() };
+    let service = open(&world.folder(), &spec);
+    let on_time = world.told(SEEN..SEEN + 10);
+    let late = NewEvent { time: world.time(3), ..on_time[4].clone() };
+    tell(&service, &on_time[..5]).unwrap();
+    let receipt = tell(&service, &[late.clone(), on_time[5].clone()]).unwrap();
+    assert_eq!((receipt.late, receipt.accepted, service.status().late), (1, 2, 1));
+    let now = NewEvent { time: on_time[4].time.clone(), ..late };
+    engine.observe(&[&on_time[..5], &[now], &on_time[5..6]].concat(), Granularity::Event).unwrap();
+    assert_eq!(saved(&service.engine()), saved(&engine));
+    drop(service);
+    // The policy of the day does not change what has happened.
+    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&engine));
+}
+
+#[test]
+fn a_full_line_refuses_and_says_so() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let log = Arc::new(Scripted::default());
+    let spec = ServiceSpec { log: LogSpec { queue: 8, ..in_memory().log }, ..in_memory() };
+    let service = with_log(&world.folder(), &spec, log.clone());
+    let events = world.told(SEEN..SEEN + 12);
+    log.hold(true);
+    let tickets: Vec<_> = events[..8].chunks(4).map(|four| service.submit(request(four, Ack::Applied)).unwrap()).collect();
+    let refused = service.submit(request(&events[8..9], Ack::Applied)).unwrap_err();
+    assert_eq!(refused, IngestError::Full { queued: 8, most: 8 });
+    assert_eq!(refused.to_string(), "8 events wait to be logged and applied, and there is room for 8; try again later");
+    log.hold(false);
+    tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().accepted, 4));
+    assert_eq!(tell(&service, &events[8..]).unwrap().position.log_seq, SEEN as u64 + 12);
+    assert_eq!(service.status().full, 1);
+}
+
+#[test]
+fn events_that_will_not_do_are_named_before_they_are_written() {
+    let world = World::new(&small(), 2);
+    world.engine();
+    let service = open(&world.folder(), &in_memory());
+    let good = world.told(SEEN..SEEN + 2);
+    type Edit = fn(&mut NewEvent);
+    let cases: [(Edit, String); 5] = [
+        (|event| event.features = None, "events[1].features is missing".into()),
+        (|event| event.features = Some(vec![1.0]), "events[1].features has 1 values where this model reads 2".into()),
+        (|event| event.label = f32::NAN, "events[1].label is not a finite".into()),
+        (|event| event.id = Some(String::new()), "events[1].id is empty".into()),
+        (|event| event.id = Some("x".repeat(65)), format!("events[1].id has 65 bytes; an id may have {LONGEST_ID}")),
+    ];
+    for (edit, expected) in cases {
+        let mut events = good.clone();
+        edit(&mut events[1]);
+        let error = tell(&service, &events).unwrap_err().to_string();
+        assert!(error.contains(&expected), "`{error}` does not say `{expected}`");
+    }
+    assert_eq!((service.position().log_seq, service.status().refused), (SEEN as u64, 5));
+}
+
+#[test]
+fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
+    let world = World::new(&small(), 0);
+    let engine = world.engine();
+    let log = Arc::new(Scripted::default());
+    let service = with_log(&world.folder(), &in_memory(), log.clone());
+    let events = named(world.told(SEEN..SEEN + 30));
+    tell(&service, &events[..10]).unwrap();
+    log.full.store(true, Ordering::Relaxed);
+    log.hold(true);
+    let tickets: Vec<_> = events[10..14].chunks(1).map(|event| service.submit(request(event, Ack::Durable)).unwrap()).collect();
+    log.hold(false);
+    for ticket in tickets {
+        let error = ticket.wait().unwrap_err();
+        assert_eq!(error.to_string(), "the log of record scripted cannot be used: No space left on device (os error 28)");
+    }
+    // Not even what asks for no more than a place in line is taken now.
+    assert!(matches!(service.ingest(request(&events[10..11], Ack::Accepted)), Err(IngestError::Log(_))));
+    assert!(service.status().log_failing);
+    assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, SEEN as u64 + 10));
+    assert_eq!(service.engine().score(&world.questions(SEEN + 9..SEEN + 10), &[]).unwrap().position.log_seq, SEEN as u64 + 10);
+    log.full.store(false, Ordering::Relaxed);
+    let receipt = tell(&service, &events[10..]).unwrap();
+    assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 10, 20, 0));
+    assert!(!service.status().log_failing);
+    engine.observe(&events, Granularity::Event).unwrap();
+    assert_eq!(saved(&service.engine()), saved(&engine));
+}
+
+#[test]
+fn tickets_can_be_awaited() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let service = open(&world.folder(), &in_memory());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let receipt = runtime.block_on(async {
+        let ticket = service.submit(request(&world.told(SEEN..SEEN + 5), Ack::Durable)).unwrap();
+        let position = service.reach(SEEN as u64 + 5).await;
+        assert_eq!(position.log_seq, SEEN as u64 + 5);
+        ticket.await.unwrap()
+    });
+    assert_eq!(receipt.accepted, 5);
+}
+
+#[test]
+fn nothing_is_taken_once_a_service_drains_and_all_that_was_taken_is_finished() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let service = open(&world.folder(), &quiet());
+    let tickets: Vec<_> =
+        world.told(SEEN..SEEN + 50).chunks(1).map(|event| service.submit(request(event, Ack::Applied)).unwrap()).collect();
+    assert!(service.drain(soon()));
+    tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().accepted, 1));
+    let error = tell(&service, &world.told(SEEN + 50..SEEN + 51)).unwrap_err();
+    assert_eq!(error.to_string(), "no events are taken: the server is draining");
+    assert!(service.snapshot().is_err());
+}
+
+#[test]
+fn batches_of_training_are_replayed_as_batches() {
+    let world = World::new(&small(), 3);
+    let engine = world.engine();
+    let service = open(&world.folder(), &quiet());
+    for batch in common::batches(common::BATCH) {
+        let events = world.told(batch);
+        engine.observe(&events, Granularity::Batch).unwrap();
+        service.ingest(IngestRequest { events, granularity: Granularity::Batch, ack: Ack::Applied }).unwrap();
+    }
+    drop(service);
+    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&engine));
+}
+
+#[test]
+fn a_service_whose_settings_make_no_sense_says_which() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let spec = ServiceSpec { log: LogSpec { group: 0, ..LogSpec::default() }, ..quiet() };
+    assert_eq!(Service::open(&world.folder(), &spec).unwrap_err().to_string(), "log.group is 0; it must be at least 1");
+    let error = toml::from_str::<ServiceSpec>("[log]\nkindness = 1").unwrap_err().to_string();
+    assert!(error.contains("unknown field `kindness`"), "{error}");
 }

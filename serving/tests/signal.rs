@@ -8,14 +8,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{World, request, response, small};
+use tempograph_serving::ServeSpec;
 
 /// An answer, once there is a server.
 fn ask(address: SocketAddr) -> String {
     for _ in 0..200 {
         if let Ok(mut stream) = TcpStream::connect(address)
             && stream.write_all(request("GET", "/health/ready", "").as_bytes()).is_ok()
+            && let (200, answer) = response(&mut stream)
         {
-            return response(&mut stream).1;
+            return answer;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -28,7 +30,8 @@ fn a_served_artifact_stops_at_sigterm() {
     world.engine();
     let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let folder = world.folder();
-    let served = std::thread::spawn(move || tempograph_serving::serve(&folder, address));
+    let spec = ServeSpec::parse("", &[format!("listen.http={address}")]).unwrap();
+    let served = std::thread::spawn(move || tempograph_serving::serve(&folder, &spec));
     assert!(ask(address).contains("ready"));
     let sent = Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status().unwrap();
     assert!(sent.success());

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
     Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler, Split, Store, Table, TimeUnit,
-    Timestamp, values,
+    Timestamp, values, weights, with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{Attention, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
 use tempograph_trainers::{
-    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, ParallelSpec, RunFiles, Stages, StepRecord, Taped, TrainSpec, Trainee,
-    Watch,
+    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages, StepRecord, Taped,
+    TrainSpec, Trainee, Watch,
 };
 use toy::{Toy, ToyModule};
 
@@ -63,7 +63,17 @@ pub fn course(set: Dataset) -> Course {
 /// A fresh model for a dataset.
 pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> Tgn<CpuTape> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    Tgn::new(spec, widths, seed, &Default::default())
+    tuned_model(Tgn::new(spec, widths, seed, &Default::default()))
+}
+
+/// Fine-tuning of static memory begins at zero: gives it numbers that show.
+fn tuned_model(model: Tgn<CpuTape>) -> Tgn<CpuTape> {
+    let (mut store, name) = (weights::<CpuTape, _>(&model), "static_memory.correction");
+    if store.names().any(|known| known == name) {
+        let (shape, zeros) = store.take::<f32>(name).unwrap();
+        store.put(name, shape, (0..zeros.len()).map(|i| (i as f32).sin()).collect());
+    }
+    with_weights(model, store).unwrap()
 }
 
 /// Makes a fresh model for a dataset, the same each time.
@@ -182,6 +192,7 @@ impl Runner<'_> {
             files,
             resume,
             stop: &stop,
+            trace: None,
         };
         fit.run(&mut *(self.maker)(&self.course.dataset), stopper).unwrap()
     }
@@ -221,6 +232,7 @@ pub struct Traces {
 fn timeless(mut report: EpochReport) -> EpochReport {
     (report.train.seconds, report.train.events_per_second, report.val.seconds) = (0.0, 0.0, 0.0);
     report.train.stages = Stages::default();
+    report.train.prefetch = PrefetchReport::default();
     report
 }
 

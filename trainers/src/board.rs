@@ -4,10 +4,10 @@ use std::path::Path;
 
 use tensorboard_rs::summary_writer::SummaryWriter;
 
-use crate::{EpochReport, Evaluation, StepRecord, Watch};
+use crate::{EpochReport, Evaluation, PrefetchReport, StepRecord, Watch};
 
-/// Writes scalars for TensorBoard: per step loss, learning rate, gradient norm and events/s; per epoch metrics, stage times and
-/// memory norms, under the number of steps taken.
+/// Writes scalars for TensorBoard: per step loss, learning rate, gradient norm and events/s; per epoch metrics, stage times, staleness
+/// and memory norms, under the number of steps taken.
 pub struct Board {
     writer: SummaryWriter,
     steps: usize,
@@ -22,6 +22,22 @@ impl Board {
 
     fn scalar(&mut self, tag: &str, value: f64) {
         self.writer.add_scalar(tag, value as f32, self.steps);
+    }
+
+    /// What a pipeline did in an epoch, if there was one.
+    fn prefetch(&mut self, report: &PrefetchReport) {
+        let batches: u64 = report.staleness.iter().sum();
+        if batches == 0 {
+            return;
+        }
+        let named = [("sampling", report.sampling), ("reading", report.reading), ("waiting", report.waiting), ("hidden", report.hidden())];
+        named.iter().for_each(|(name, value)| self.scalar(&format!("prefetch/{name}"), *value));
+        let counts: Vec<f64> = report.staleness.iter().map(|&count| count as f64).collect();
+        let limits: Vec<f64> = (0..counts.len()).map(|behind| behind as f64 + 0.5).collect();
+        let sum = |power: i32| counts.iter().enumerate().map(|(behind, count)| count * (behind as f64).powi(power)).sum::<f64>();
+        let most = counts.len() as f64 - 1.0;
+        let (one, two) = (sum(1), sum(2));
+        self.writer.add_histogram_raw("prefetch/staleness", 0.0, most, batches as f64, one, two, &limits, &counts, self.steps);
     }
 
     /// Metrics of a split.
@@ -64,6 +80,7 @@ impl Watch for Board {
             ("observe", stages.observe),
         ];
         named.iter().for_each(|(name, seconds)| self.scalar(&format!("stages/{name}"), *seconds));
+        self.prefetch(&report.train.prefetch);
         self.evaluation("val", &report.val);
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tempograph_framework::{Features, History, Needs, Store, StoreError};
 
 use crate::trainee::Trainee;
-use crate::{EpochReport, Evaluation, Plan, Stages, StepRecord, TrainError, TrainReport};
+use crate::{EpochReport, Evaluation, Plan, PrefetchReport, Stages, StepRecord, TrainError, TrainReport};
 
 /// Where a run stands. Sums are kept exactly, so that the reports of a resumed run are those of one that never stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub(crate) struct Progress {
     /// Training time of this epoch.
     pub seconds: f64,
     pub stages: Stages,
+    /// What the pipeline did in this epoch.
+    pub prefetch: PrefetchReport,
     pub epochs: Vec<EpochReport>,
     pub best: Option<Mark>,
     /// Seconds of earlier sittings.
@@ -52,6 +54,7 @@ impl Progress {
             lr: 0.0,
             seconds: 0.0,
             stages: Stages::default(),
+            prefetch: PrefetchReport::default(),
             epochs: Vec::new(),
             best: None,
             earlier_seconds: 0.0,
@@ -82,6 +85,7 @@ impl Progress {
             seconds: self.seconds,
             lr: self.lr,
             stages: self.stages,
+            prefetch: std::mem::take(&mut self.prefetch),
         };
         self.epoch += 1;
         self.epochs.push(EpochReport { epoch: self.epoch, steps: self.step, train: report, val, memory_norm });

@@ -29,6 +29,9 @@ pub trait Exchange {
     /// # Errors
     /// [`ExchangeError`] if another process is gone.
     fn share(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError>;
+
+    /// Tells the others, before it is dropped, that this process cannot go on and `why`. One that is dropped without has ended well.
+    fn stop(&mut self, why: &str);
 }
 
 /// Why processes could not talk.
@@ -78,6 +81,8 @@ impl Exchange for Alone {
     fn share(&mut self, _: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         Ok(vec![own.to_vec()])
     }
+
+    fn stop(&mut self, _: &str) {}
 }
 
 /// Writes the sum of arrays over `total`, number by number, first to last.

@@ -17,7 +17,7 @@ use crate::lanes::{Lanes, Wishes};
 use crate::learn::StepRecord;
 use crate::resident::Handed;
 use crate::trainee::{StepSettings, Trainee};
-use crate::{EpochReport, EvalSpec, ParallelSpec, SelectBy, TrainError, TrainSpec};
+use crate::{EpochReport, EvalSpec, ParallelSpec, SelectBy, Trace, TrainError, TrainSpec};
 
 /// The data of a run, cut and indexed.
 #[derive(Debug)]
@@ -139,6 +139,8 @@ pub struct Fit<'a> {
     pub resume: bool,
     /// Set from outside to stop after the next step.
     pub stop: &'a AtomicBool,
+    /// Where the stages of each step are noted, if anywhere.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Fit<'_> {
@@ -190,12 +192,27 @@ impl Fit<'_> {
     }
 }
 
+impl Fit<'_> {
+    /// What to go on from, if anything: the first process reads it for all.
+    fn checkpoint(&self, exchange: &mut dyn Exchange) -> Result<Option<Store>, TrainError> {
+        let path = self.files.checkpoint();
+        let own = if self.resume && exchange.rank() == 0 && path.exists() { Some(Store::read(&path)?) } else { None };
+        if !self.resume || exchange.world() == 1 {
+            return Ok(own);
+        }
+        let told = own.map(|store| store.to_bytes()).transpose();
+        let told = told.map_err(|source| StoreError::Format { path: path.clone(), source })?.unwrap_or_default();
+        let told = exchange.share(0..exchange.world(), &told)?.swap_remove(0);
+        Ok(if told.is_empty() { None } else { Some(Store::from_bytes(&told, &path)?) })
+    }
+}
+
 /// A run from its start, or from a checkpoint, to its end or the next stop.
 struct Sitting<'a> {
     fit: &'a Fit<'a>,
     exchange: &'a mut dyn Exchange,
     trainee: &'a mut dyn Trainee,
-    lanes: Lanes<'a>,
+    lanes: Lanes,
     progress: Progress,
     watch: &'a mut dyn Watch,
     begun: Instant,
@@ -215,8 +232,7 @@ impl<'a> Sitting<'a> {
         let mut lanes = Lanes::new(fit, trainee.needs(), exchange.rank(), exchange.world())?;
         let mut progress = Progress::start(data.clone(), plan);
         let path = fit.files.checkpoint();
-        if fit.resume && path.exists() {
-            let mut store = Store::read(&path)?;
+        if let Some(mut store) = fit.checkpoint(exchange)? {
             progress = take_up(&path, &mut store, trainee)?;
             if progress.data != data {
                 return Err(TrainError::OtherData { path, found: progress.data, expected: data });
@@ -225,6 +241,7 @@ impl<'a> Sitting<'a> {
                 return Err(TrainError::OtherPlan { path, found: progress.plan, expected: plan });
             }
             lanes.restore(progress.step, &mut store, trainee.needs())?;
+            lanes.prefetched = progress.prefetch.clone();
         }
         let earlier = progress.earlier_seconds;
         Ok(Sitting { fit, exchange, trainee, lanes, progress, watch, begun: Instant::now(), earlier, validated: None })
@@ -243,7 +260,7 @@ impl<'a> Sitting<'a> {
 
     /// Trains to the end of the epoch, or until stopped: then gives `true`.
     fn train(&mut self) -> Result<bool, TrainError> {
-        if self.lanes.plan.lanes() == 1 && self.trainee.resident().is_some() {
+        if self.lanes.plan.lanes() == 1 && self.fit.parallel.prefetch == 0 && self.trainee.resident().is_some() {
             return self.train_on_device();
         }
         let Fit { train, parallel, stop, .. } = self.fit;
@@ -389,6 +406,7 @@ impl<'a> Sitting<'a> {
             SelectBy::Ap => val.all.ap,
             SelectBy::Mrr => val.all.mrr,
         };
+        self.progress.prefetch = std::mem::take(&mut self.lanes.prefetched);
         self.progress.close_epoch(val, memory_norm(self.lanes.history()));
         let best = self.progress.best.is_none_or(|mark| score > mark.score);
         if best {
@@ -408,6 +426,7 @@ impl<'a> Sitting<'a> {
     /// Writes a checkpoint of all processes' lanes.
     fn save(&mut self) -> Result<(), TrainError> {
         self.progress.earlier_seconds = self.earlier + self.begun.elapsed().as_secs_f64();
+        self.progress.prefetch.clone_from(&self.lanes.prefetched);
         let (path, own) = (self.fit.files.checkpoint(), self.lanes.to_store(self.progress.step));
         if self.exchange.world() == 1 {
             return Ok(gather(&path, self.trainee, [own], &self.progress)?.write(&path)?);

@@ -1,26 +1,29 @@
 //! The lanes of a plan: histories, the batches begun on them, and one step of all lanes together.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
 
-use tempograph_framework::{
-    Batch, Draw, EventId, History, Needs, NegativeSampler, NodeId, Purpose, PurposeDraw, Queries, Store, Update, View,
-};
+use tempograph_framework::{EventId, History, Needs, NodeId, Store, Update, View};
 
 use crate::crew::Crew;
 use crate::epoch::Clock;
 use crate::exchange::Exchange;
 use crate::fit::Fit;
-use crate::learn::{Drawn, StepRecord};
-use crate::plan::{Lane, Plan, Stand};
+use crate::learn::StepRecord;
+use crate::plan::{Lane, Plan};
+use crate::prefetch::{AHEAD, Now, Prefetch};
+use crate::question::{AskedAlone, Begun, Question, Questions, Slot};
+use crate::trace::{Stage, Trace, note};
 use crate::trainee::{Asked, StepSettings, Trainee};
-use crate::{Course, Stages, TrainError, TrainSpec};
+use crate::{ParallelSpec, PrefetchReport, Stages, TrainError};
 
 /// The lanes this process hosts, and the histories they train on.
-pub(crate) struct Lanes<'a> {
+pub(crate) struct Lanes {
     pub plan: Plan,
     /// Global batches of a pass.
     pub batches: usize,
-    questions: Questions<'a>,
+    questions: Arc<Questions>,
     /// The lanes of this process, by rank.
     own: Range<usize>,
     /// The processes that share this process's history with it, where it has only one and not all of its lanes.
@@ -29,6 +32,14 @@ pub(crate) struct Lanes<'a> {
     worlds: Vec<World>,
     /// Of all weights.
     gradients: Vec<f32>,
+    ahead: ParallelSpec,
+    /// The batches to come, once the first step is taken and if any are to be made ready ahead.
+    prefetch: Option<Prefetch>,
+    /// What a checkpoint told of batches to come.
+    restored: Store,
+    /// What the pipeline did since the epoch began.
+    pub prefetched: PrefetchReport,
+    trace: Option<Arc<Trace>>,
 }
 
 /// A history and what is being trained on it.
@@ -40,52 +51,6 @@ struct World {
     begun: Vec<Begun>,
 }
 
-/// A global batch that was read: a question for each (set of negatives, shard), `[j, i]`.
-#[derive(Default)]
-struct Begun(Vec<Question>);
-
-/// What a lane trains in one step.
-#[derive(Default)]
-struct Question {
-    part: Range<usize>,
-    whole: Range<usize>,
-    dropout: u64,
-    drawn: Drawn,
-    queries: Queries,
-    view: View,
-    /// How long asking and viewing took.
-    stages: Stages,
-}
-
-/// What the one lane of a plan asks, of a past that is somebody else's to read.
-pub(crate) struct AskedAlone<'a> {
-    pub batch: Batch<'a>,
-    pub queries: &'a Queries,
-    /// Draws neighbours.
-    pub chance: PurposeDraw,
-    /// Seed of the dropout.
-    pub dropout: u64,
-}
-
-/// Makes questions of places in the plan.
-struct Questions<'a> {
-    course: &'a Course,
-    train: &'a TrainSpec,
-    plan: Plan,
-    negatives: NegativeSampler,
-    dropout: PurposeDraw,
-    sampling: PurposeDraw,
-}
-
-/// Where a question stands in the plan.
-#[derive(Clone, Copy)]
-struct Slot {
-    history: usize,
-    stand: Stand,
-    set: usize,
-    shard: usize,
-}
-
 /// What a process tells the others beside its gradients; they are added up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wishes {
@@ -95,9 +60,9 @@ pub(crate) struct Wishes {
     pub save: bool,
 }
 
-impl<'a> Lanes<'a> {
+impl Lanes {
     /// The lanes of `fit` that process `rank` of `world` hosts, all histories empty.
-    pub fn new(fit: &Fit<'a>, needs: Needs, rank: usize, world: usize) -> Result<Lanes<'a>, TrainError> {
+    pub fn new(fit: &Fit<'_>, needs: Needs, rank: usize, world: usize) -> Result<Lanes, TrainError> {
         let (course, plan) = (fit.course, fit.parallel.plan());
         let batches = plan.batches(course.split.train.len(), fit.train.batch);
         plan.check(batches).map_err(TrainError::Plan)?;
@@ -112,8 +77,22 @@ impl<'a> Lanes<'a> {
         let world =
             |number| World { number, history: course.history(needs.clone()), begun: (0..plan.epoch).map(|_| Begun::room(plan)).collect() };
         let worlds = histories.map(world).collect();
-        let questions = Questions::new(fit, plan);
-        Ok(Lanes { plan, batches, questions, own, group, crew, worlds, gradients: Vec::new() })
+        let questions = Arc::new(Questions::new(fit, plan, batches, own.clone()));
+        Ok(Lanes {
+            plan,
+            batches,
+            questions,
+            own,
+            group,
+            crew,
+            worlds,
+            gradients: Vec::new(),
+            ahead: fit.parallel.clone(),
+            prefetch: None,
+            restored: Store::default(),
+            prefetched: PrefetchReport::default(),
+            trace: fit.trace.clone(),
+        })
     }
 
     /// The first of this process's histories.
@@ -124,6 +103,7 @@ impl<'a> Lanes<'a> {
     /// Puts another in its place.
     pub fn set_history(&mut self, history: History) {
         self.worlds[0].history = history;
+        self.prefetch = None;
     }
 
     /// Bytes of all this process's histories.
@@ -140,51 +120,35 @@ impl<'a> Lanes<'a> {
         settings: StepSettings,
         wishes: Wishes,
     ) -> Result<(StepRecord, Wishes), TrainError> {
-        let mut clock = Clock::start();
-        let asked = self.begin(step)?;
-        let reading = clock.lap();
+        let read = self.begin(step)?;
+        let began = Instant::now();
         let (mut record, wishes) = match self.plan.lanes() {
             1 => (self.step_alone(step, trainee, settings)?, wishes),
             _ => self.step_together(step, trainee, exchange, settings, wishes)?,
         };
-        clock.lap();
+        note(&self.trace, Stage::Compute, step, began);
+        if let Some(prefetch) = &mut self.prefetch {
+            prefetch.settle(step, &mut self.prefetched);
+        }
+        let (mut clock, began) = (Clock::start(), Instant::now());
         self.observe(step, trainee, exchange)?;
+        note(&self.trace, Stage::WriteBack, step, began);
         record.stages.observe = clock.lap();
-        // Lanes read at the same time: each kind of work has its part of the time that passed.
-        let part = if asked.total() > 0.0 { reading / asked.total() } else { 0.0 };
-        (record.stages.ask, record.stages.view) = (part * asked.ask, part * asked.view);
+        (record.stages.ask, record.stages.view) = (read.ask, read.view);
         Ok((record, wishes))
     }
 
-    /// Reads the batches that are begun at `step`, with all the negatives they will be trained with.
+    /// Makes ready the batches that are begun at `step`, with all the negatives they will be trained with. Gives the time it took.
     fn begin(&mut self, step: u64) -> Result<Stages, TrainError> {
         self.begin_sweep(step);
-        let Lanes { plan, batches, questions, own, crew, worlds, .. } = self;
-        let (plan, at) = (*plan, plan.begins_lane(step));
-        let asked = worlds.iter_mut().flat_map(|World { number, history, begun }| {
-            let (history, number, stand) = (&*history, *number, plan.begins(*number, step, *batches));
-            let of_lanes = begun[at].0.iter_mut().enumerate().filter_map({
-                let own = own.clone();
-                move |(i, question)| {
-                    let (set, shard) = (i / plan.minibatch, i % plan.minibatch);
-                    let hosted = own.contains(&plan.rank(Lane { history: number, epoch: at, shard }));
-                    hosted.then_some((history, question, Slot { history: number, stand, set, shard }))
-                }
-            });
-            of_lanes
-        });
-        crew.try_each(asked, |(history, question, slot)| questions.read(history, question, slot))?;
-        let mut stages = Stages::default();
-        worlds.iter().flat_map(|world| &world.begun[at].0).for_each(|question| stages.add(&question.stages));
-        Ok(stages)
+        if self.ahead.prefetch == 0 { self.read(step) } else { self.take(step) }
     }
 
-    /// Makes ready for the sweep that `step` begins, if it begins one.
+    /// Histories of which `step` begins another sweep forget.
     pub fn begin_sweep(&mut self, step: u64) {
-        for world in &mut self.worlds {
-            let stand = self.plan.begins(world.number, step, self.batches);
-            if stand.batch == 0 && stand.sweep > 0 {
-                world.history.reset();
+        for World { number, history, .. } in &mut self.worlds {
+            if self.plan.begins(*number, step, self.batches).starts_over() {
+                history.reset();
             }
         }
     }
@@ -194,17 +158,75 @@ impl<'a> Lanes<'a> {
         let Lanes { plan, batches, questions, worlds, .. } = self;
         let World { number, begun, .. } = &mut worlds[0];
         let slot = Slot { history: *number, stand: plan.begins(*number, step, *batches), set: 0, shard: 0 };
-        let question = &mut begun[0].0[0];
+        let question = &mut begun[0].questions[0];
         questions.ask(question, slot)?;
-        let (batch, chance) = (questions.batch(&question.whole), questions.chance(slot));
-        Ok(AskedAlone { batch, queries: &question.queries, chance, dropout: question.dropout })
+        Ok(AskedAlone {
+            batch: questions.batch(&question.whole),
+            queries: &question.queries,
+            chance: questions.chance(slot),
+            dropout: question.dropout,
+        })
+    }
+
+    /// Reads the batches here and now.
+    fn read(&mut self, step: u64) -> Result<Stages, TrainError> {
+        let Lanes { plan, questions, crew, worlds, .. } = self;
+        let (began, mut clock, at) = (Instant::now(), Clock::start(), plan.begins_lane(step));
+        let asked = worlds.iter_mut().flat_map(|World { number, history, begun }| {
+            let history = &*history;
+            questions.of(*number, step, &mut begun[at].questions).map(move |(question, slot)| (history, question, slot))
+        });
+        crew.try_each(asked, |(history, question, slot)| {
+            let mut clock = Clock::start();
+            questions.ask(question, slot)?;
+            question.stages.ask = clock.lap();
+            questions.read(history, question, slot);
+            question.stages.view = clock.lap();
+            Ok::<_, TrainError>(())
+        })?;
+        note(&self.trace, Stage::Sample, step, began);
+        let mut stages = Stages::default();
+        self.worlds.iter().flat_map(|world| &world.begun[at].questions).for_each(|question| stages.add(&question.stages));
+        // Lanes read at the same time: each kind of work has its part of the time that passed.
+        let part = clock.lap() / stages.total().max(f64::MIN_POSITIVE);
+        Ok(Stages { ask: part * stages.ask, view: part * stages.view, ..Stages::default() })
+    }
+
+    /// Takes the batches that were made ready ahead.
+    fn take(&mut self, step: u64) -> Result<Stages, TrainError> {
+        let mut clock = Clock::start();
+        let Lanes { plan, batches, questions, worlds, ahead, prefetch, restored, prefetched, trace, .. } = self;
+        let now = |World { number, history, .. }: &World| Now {
+            stand: plan.begins(*number, step, *batches),
+            memories: history.memories().clone(),
+        };
+        let now: Vec<Now> = worlds.iter().map(now).collect();
+        let started = prefetch.is_none();
+        let prefetch = match prefetch {
+            Some(prefetch) => prefetch,
+            None => {
+                let graphs = worlds.iter().map(|world| (world.number, world.history.graph().clone())).collect();
+                prefetch.insert(Prefetch::start(ahead, questions.clone(), graphs, step, trace.clone())?)
+            }
+        };
+        let mut ready = prefetch.take(&now, prefetched)?;
+        if started {
+            prefetch.restore(&mut ready, &mut std::mem::take(restored), &questions.features)?;
+        }
+        for (world, begun) in worlds.iter_mut().zip(&mut ready.begun) {
+            let shown = begun.questions.iter().find(|question| !question.view.nodes.is_empty());
+            prefetched.count(shown.map_or(0, |question| question.view.staleness()));
+            std::mem::swap(&mut world.begun[plan.begins_lane(step)], begun);
+        }
+        prefetch.give_back(ready);
+        Ok(Stages { view: clock.lap(), ..Stages::default() })
     }
 
     /// What lane `rank` trains at `step`.
     fn question(&self, rank: usize, step: u64) -> Option<&Question> {
         let turn = self.plan.turn(rank, step, self.batches)?;
         let world = self.worlds.iter().find(|world| world.number == turn.history)?;
-        let question = &world.begun[self.plan.begins_lane(turn.begun)].0[turn.set * self.plan.minibatch + turn.shard];
+        let question = &world.begun[self.plan.begins_lane(turn.begun)].questions[turn.set * self.plan.minibatch + turn.shard];
         (!question.part.is_empty()).then_some(question)
     }
 
@@ -284,7 +306,7 @@ impl<'a> Lanes<'a> {
         };
         let happen = |World { number, history, .. }: &mut World, update: &Update| {
             let whole = questions.whole(plan.begins(*number, step, batches).batch);
-            Ok(history.observe(&questions.course.dataset.log.batch(whole), update)?)
+            Ok(history.observe(&questions.batch(&whole), update)?)
         };
         let update = |world: &World| shared.as_ref().unwrap_or_else(|| trainee.update(first(world.number) - own.start));
         match &mut worlds[..] {
@@ -297,9 +319,9 @@ impl<'a> Lanes<'a> {
     }
 }
 
-impl Lanes<'_> {
+impl Lanes {
     /// This process's histories, and what is still to be trained of the batches begun before `step`.
-    pub fn to_store(&self, step: u64) -> Store {
+    pub fn to_store(&mut self, step: u64) -> Store {
         let mut store = Store::default();
         let leads = self.group.is_none() || self.own.start.is_multiple_of(self.plan.epoch * self.plan.minibatch);
         for World { number, history, .. } in &self.worlds {
@@ -308,21 +330,26 @@ impl Lanes<'_> {
             }
         }
         for (slot, begun, at) in self.unfinished(step) {
-            let question = &self.worlds[slot.history - self.worlds[0].number].begun[at].0[slot.set * self.plan.minibatch + slot.shard];
+            let question =
+                &self.worlds[slot.history - self.worlds[0].number].begun[at].questions[slot.set * self.plan.minibatch + slot.shard];
             store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
         }
+        store.join("", self.prefetch.as_mut().map_or_else(|| self.restored.clone(), Prefetch::to_store));
         store
     }
 
     /// Takes up where [`to_store`](Lanes::to_store) of all processes left.
     pub fn restore(&mut self, step: u64, store: &mut Store, needs: Needs) -> Result<(), TrainError> {
-        let features = &self.questions.course.features;
+        let features = &self.questions.features;
         for World { number, history, .. } in &mut self.worlds {
             *history = History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
         }
+        self.prefetch = None;
+        self.restored = Store::default();
+        self.restored.join(AHEAD, store.split_off(AHEAD));
         for (slot, begun, at) in self.unfinished(step).collect::<Vec<_>>() {
             let first = self.worlds[0].number;
-            let question = &mut self.worlds[slot.history - first].begun[at].0[slot.set * self.plan.minibatch + slot.shard];
+            let question = &mut self.worlds[slot.history - first].begun[at].questions[slot.set * self.plan.minibatch + slot.shard];
             self.questions.ask(question, slot)?;
             if !question.part.is_empty() {
                 question.view = View::from_store(store.split_off(&name(slot.history, begun, slot.set, slot.shard)), features)?;
@@ -354,87 +381,12 @@ fn name(history: usize, begun: u64, set: usize, shard: usize) -> String {
     format!("begun.{history}.{begun}.{set}.{shard}.")
 }
 
-impl Begun {
-    /// Room for the questions of a batch of `plan`.
-    fn room(plan: Plan) -> Begun {
-        Begun((0..plan.epoch * plan.minibatch).map(|_| Question::default()).collect())
-    }
-}
-
-impl Question {
-    /// What the lane is asked, where `trained` batches are trained in all.
-    fn asked(&self, trained: f32) -> Asked<'_> {
-        let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
-        Asked { queries: &self.queries, view: &self.view, dropout: self.dropout, share }
-    }
-}
-
 impl Wishes {
     /// What lane `lane` tells: its part of the loss, and with the first lane of a process what that wishes.
     fn beside(self, asked: &Option<Asked<'_>>, loss: f32, lane: usize) -> [f32; 3] {
         let wish = |wished: bool| f32::from(u8::from(wished && lane == 0));
         [asked.map_or(0.0, |asked| asked.share * loss), wish(self.stop), wish(self.save)]
     }
-}
-
-impl<'a> Questions<'a> {
-    fn new(fit: &Fit<'a>, plan: Plan) -> Questions<'a> {
-        let draw = Draw::new(fit.seed);
-        let negatives = NegativeSampler::new(fit.course.candidates.clone(), fit.train.negative_rule, draw.of(Purpose::Negatives));
-        let (dropout, sampling) = (draw.of(Purpose::Dropout), draw.of(Purpose::Sampling));
-        Questions { course: fit.course, train: fit.train, plan, negatives, dropout, sampling }
-    }
-
-    /// The events of a global batch.
-    fn whole(&self, batch: usize) -> Range<usize> {
-        let (train, size) = (&self.course.split.train, self.plan.minibatch * self.train.batch);
-        train.start + batch * size..train.end.min(train.start + (batch + 1) * size)
-    }
-
-    /// The pass over the log a question belongs to, counted over all histories and sets of negatives: what chance goes by.
-    fn pass(&self, slot: Slot) -> u32 {
-        let Plan { epoch, memory, .. } = self.plan;
-        ((slot.stand.sweep as usize * epoch + slot.set) * memory + slot.history) as u32
-    }
-
-    /// Forms a question; its view is still to be read.
-    fn ask(&self, question: &mut Question, slot: Slot) -> Result<(), TrainError> {
-        let pass = self.pass(slot);
-        question.whole = self.whole(slot.stand.batch);
-        question.part = part(&question.whole, slot.shard, self.plan.minibatch);
-        question.dropout = self.dropout.at(pass, question.part.start as u64).next_u64();
-        question.drawn.draw(&self.negatives, pass, self.train.negatives, &self.batch(&question.part))?;
-        let Drawn { nodes, offsets } = &question.drawn;
-        question.queries.ask_batch(&self.batch(&question.part), nodes, offsets);
-        Ok(())
-    }
-
-    /// Forms a question and reads the past it is asked of.
-    fn read(&self, history: &History, question: &mut Question, slot: Slot) -> Result<(), TrainError> {
-        let mut clock = Clock::start();
-        self.ask(question, slot)?;
-        question.stages.ask = clock.lap();
-        let chance = self.chance(slot);
-        // The whole batch is in sight of each of its shards, so that each says what observing it will write.
-        history.view_into(&question.queries, Some(&self.batch(&question.whole)), chance, &mut question.view);
-        question.stages.view = clock.lap();
-        Ok(())
-    }
-
-    /// What draws the neighbours a question sees.
-    fn chance(&self, slot: Slot) -> PurposeDraw {
-        Draw::new(self.sampling.at(self.pass(slot), 0).next_u64()).of(Purpose::Sampling)
-    }
-
-    fn batch(&self, range: &Range<usize>) -> Batch<'_> {
-        self.course.dataset.log.batch(range.clone())
-    }
-}
-
-/// Shard `shard` of `shards` of a batch: sizes differ by one at most, and the first is never empty.
-fn part(whole: &Range<usize>, shard: usize, shards: usize) -> Range<usize> {
-    let cut = |shard: usize| whole.start + (shard * whole.len()).div_ceil(shards);
-    cut(shard)..cut(shard + 1)
 }
 
 fn to_bytes(update: &Update) -> Vec<u8> {

@@ -18,15 +18,27 @@ mod evaluate;
 mod exchange;
 mod fit;
 mod lanes;
+mod launch;
 mod learn;
 mod loss;
+mod mesh;
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod pipeline;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
+mod prefetch;
 mod propose;
+mod question;
 mod report;
 mod resident;
 mod spec;
 mod taped;
+mod tcp;
+mod timetable;
 mod trace;
 mod trainee;
 
@@ -39,13 +51,21 @@ pub use error::TrainError;
 pub use evaluate::{Answers, Evaluation, Examination, evaluate, warm};
 pub use exchange::{Alone, Exchange, ExchangeError, add_in_order, agree};
 pub use fit::{Course, Fit, Fitted, Outcome, Part, Watch};
+pub use launch::{Launch, Meeting};
 pub use learn::StepRecord;
 pub use loss::{link_loss, link_loss_on_slices};
+#[cfg(feature = "mpi")]
+pub use mpi::over_mpi;
+#[cfg(feature = "cuda")]
+pub use nccl::over_nccl;
 pub use plan::{Lane, Plan, Stand, Turn};
+pub use prefetch::PrefetchReport;
 pub use propose::{Facts, NoProposal, Proposal, propose};
 pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
 pub use resident::Resident;
 pub use spec::{EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};
-pub use trace::{Stage, Trace};
+pub use tcp::over_tcp;
+pub use timetable::timetable;
+pub use trace::{Span, Stage, Timeline, Trace};
 pub use trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};

@@ -3,19 +3,17 @@
 //! ```text
 //! free -> [sample] -> sampled -> [read] -> ready -> the trainer -> free
 //!                                  ^
-//!                            memories as of now
+//!                        memories as they stand, M
 //! ```
 //!
 //! A fixed number of items goes round, which bounds every queue; whoever has nothing to do waits in one.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use rayon::ThreadPoolBuilder;
-use tempograph_framework::Memories;
 
 use crate::TrainError;
 
@@ -32,23 +30,23 @@ pub(crate) struct Ahead {
 ///
 /// Which memories an item is read from does not depend on how fast anybody is: item `n + reach` is read from the memories that stood
 /// when item `n` was taken, and the first `reach` items from those that stood when the first was.
-pub(crate) struct Pipeline<T> {
+pub(crate) struct Pipeline<T, M> {
     ahead: Ahead,
     /// None only while it ends.
-    ends: Option<Ends<T>>,
+    ends: Option<Ends<T, M>>,
     /// Read and waiting for their turn, or the error that stands in the place of one.
     coming: VecDeque<Result<T, TrainError>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// The trainer's ends of the queues.
-struct Ends<T> {
+struct Ends<T, M> {
     free: Sender<T>,
-    memories: Sender<Vec<Arc<Memories>>>,
+    memories: Sender<M>,
     ready: Receiver<Result<T, TrainError>>,
 }
 
-impl<T: Default + Send + 'static> Pipeline<T> {
+impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
     /// Starts sampling. `sample` is called for one item after the other, in order, and fills it over what it held; `read` adds what the
     /// memories say.
     ///
@@ -57,8 +55,8 @@ impl<T: Default + Send + 'static> Pipeline<T> {
     pub fn start(
         ahead: Ahead,
         sample: impl FnMut(&mut T) -> Result<(), TrainError> + Send + 'static,
-        read: impl Fn(&mut T, &[Arc<Memories>]) + Send + 'static,
-    ) -> std::io::Result<Pipeline<T>> {
+        read: impl Fn(&mut T, &M) + Send + 'static,
+    ) -> std::io::Result<Pipeline<T, M>> {
         let (free, to_sample) = channel();
         let (sampled, to_read) = channel();
         let (read_ones, ready) = channel();
@@ -72,17 +70,18 @@ impl<T: Default + Send + 'static> Pipeline<T> {
         Ok(Pipeline { ahead, ends: Some(Ends { free, memories, ready }), coming: VecDeque::new(), threads })
     }
 
-    /// The next item. From here on until [`settle`](Pipeline::settle) the one that comes `reach` after it is read from `memories`.
+    /// The next item. From here on until [`settle`](Pipeline::settle) the one that comes `reach` after it is read from the memories
+    /// that stand `now`.
     ///
     /// # Errors
     /// What sampling it failed with.
-    pub fn take(&mut self, memories: impl Fn() -> Vec<Arc<Memories>>) -> Result<T, TrainError> {
+    pub fn take(&mut self, now: impl Fn() -> M) -> Result<T, TrainError> {
         while self.coming.len() < self.ahead.reach && !matches!(self.coming.back(), Some(Err(_))) {
-            self.read_from(memories());
+            self.read_from(now());
             self.settle();
         }
         let Some(item) = self.coming.pop_front() else { self.fail() };
-        self.read_from(memories());
+        self.read_from(now());
         item
     }
 
@@ -107,7 +106,7 @@ impl<T: Default + Send + 'static> Pipeline<T> {
         }
     }
 
-    fn read_from(&self, memories: Vec<Arc<Memories>>) {
+    fn read_from(&self, memories: M) {
         if let Some(ends) = &self.ends {
             let _ = ends.memories.send(memories);
         }
@@ -125,7 +124,7 @@ impl<T: Default + Send + 'static> Pipeline<T> {
     }
 }
 
-impl<T> Drop for Pipeline<T> {
+impl<T, M> Drop for Pipeline<T, M> {
     fn drop(&mut self) {
         self.ends = None;
         // A stage that panicked has nothing more to say: nobody took what it would have made.
@@ -154,11 +153,11 @@ fn sample_all<T>(free: &Receiver<T>, sampled: &Sender<Result<T, TrainError>>, mu
     }
 }
 
-fn read_all<T>(
-    tokens: &Receiver<Vec<Arc<Memories>>>,
+fn read_all<T, M>(
+    tokens: &Receiver<M>,
     sampled: &Receiver<Result<T, TrainError>>,
     ready: &Sender<Result<T, TrainError>>,
-    read: impl Fn(&mut T, &[Arc<Memories>]),
+    read: impl Fn(&mut T, &M),
 ) {
     while let (Ok(memories), Ok(mut item)) = (tokens.recv(), sampled.recv()) {
         if let Ok(item) = &mut item {
@@ -176,11 +175,12 @@ fn read_all<T>(
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use tempograph_framework::{Batch, EventId, Needs, NodeId, Timestamp, Update};
+    use tempograph_framework::{Batch, EventId, Memories, Needs, NodeId, Timestamp, Update};
 
     /// What went through both stages.
     #[derive(Default, Debug, PartialEq)]
@@ -202,7 +202,7 @@ mod tests {
     }
 
     /// Numbers the items; item `failing` cannot be sampled. `pause` says how long each stage takes, in units of ten microseconds.
-    fn numbered(ahead: Ahead, failing: usize, pause: [u64; 2]) -> Pipeline<Item> {
+    fn numbered(ahead: Ahead, failing: usize, pause: [u64; 2]) -> Pipeline<Item, Arc<Memories>> {
         let wait = |units: u64| std::thread::sleep(Duration::from_micros(10 * units));
         let mut next = 0;
         let sample = move |item: &mut Item| {
@@ -211,9 +211,9 @@ mod tests {
             next += 1;
             if item.number == failing { Err(TrainError::EmptySplit { range: failing..failing }) } else { Ok(()) }
         };
-        let read = move |item: &mut Item, memories: &[Arc<Memories>]| {
+        let read = move |item: &mut Item, memories: &Arc<Memories>| {
             wait(pause[1]);
-            item.read = memories[0].version();
+            item.read = memories.version();
         };
         Pipeline::start(ahead, sample, read).unwrap()
     }
@@ -229,7 +229,7 @@ mod tests {
             let mut pipeline = numbered(Ahead { depth: reach + more, reach }, usize::MAX, [sample, read]);
             let mut memories = memories();
             for number in 0..count {
-                let item = pipeline.take(|| vec![memories.clone()]).unwrap();
+                let item = pipeline.take(|| memories.clone()).unwrap();
                 prop_assert_eq!(&item, &Item { number, read: number.saturating_sub(reach) as u64 });
                 std::thread::sleep(Duration::from_micros(10 * train));
                 pipeline.settle();
@@ -243,13 +243,13 @@ mod tests {
             let mut pipeline = numbered(Ahead { depth: reach + more, reach }, failing, [0, 0]);
             let mut memories = memories();
             for number in 0..failing {
-                let item = pipeline.take(|| vec![memories.clone()]).unwrap();
+                let item = pipeline.take(|| memories.clone()).unwrap();
                 prop_assert_eq!(item.number, number);
                 pipeline.settle();
                 pipeline.give_back(item);
                 write(&mut memories);
             }
-            let error = pipeline.take(|| vec![memories.clone()]).unwrap_err();
+            let error = pipeline.take(|| memories.clone()).unwrap_err();
             let expected = TrainError::EmptySplit { range: failing..failing };
             prop_assert_eq!(error.to_string(), expected.to_string());
         }
@@ -263,9 +263,9 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
-        let mut pipeline = Pipeline::start(Ahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &[Arc<Memories>]| ()).unwrap();
+        let mut pipeline = Pipeline::start(Ahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
         let memories = memories();
-        let held = pipeline.take(|| vec![memories.clone()]).unwrap();
+        let held = pipeline.take(|| memories.clone()).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(made.load(Ordering::SeqCst), 4, "the one in hand and three ahead");
         drop(pipeline);
@@ -276,8 +276,8 @@ mod tests {
     #[test]
     fn a_stage_that_panics_ends_the_training_with_its_panic() {
         let sample = |_: &mut Item| -> Result<(), TrainError> { panic!("out of luck") };
-        let mut pipeline = Pipeline::start(Ahead { depth: 2, reach: 1 }, sample, |_: &mut Item, _: &[Arc<Memories>]| ()).unwrap();
-        let told = catch_unwind(AssertUnwindSafe(|| pipeline.take(|| vec![memories()]))).map(|_| ()).unwrap_err();
+        let mut pipeline = Pipeline::start(Ahead { depth: 2, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
+        let told = catch_unwind(AssertUnwindSafe(|| pipeline.take(memories))).map(|_| ()).unwrap_err();
         assert_eq!(told.downcast_ref::<&str>(), Some(&"out of luck"));
     }
 }

@@ -60,12 +60,19 @@ pub struct Lane {
 }
 
 /// A global batch on its way through a history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stand {
     /// How often the history has been emptied.
     pub sweep: u64,
     /// The global batch, counted from the start of the log.
     pub batch: usize,
+}
+
+impl Stand {
+    /// Whether the history is emptied before the batch is read.
+    pub fn starts_over(&self) -> bool {
+        self.batch == 0 && self.sweep > 0
+    }
 }
 
 impl Plan {

@@ -2,6 +2,8 @@
 
 use tempograph_framework::Captured;
 
+use crate::Plan;
+
 /// What a proposal is made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
@@ -28,12 +30,8 @@ pub struct Facts {
 /// A plan, and what bounded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposal {
-    /// Shards of a global batch, `i`.
-    pub minibatch: usize,
-    /// Lanes on one history, each with negatives of its own, `j`.
-    pub epoch: usize,
-    /// Histories, `k`.
-    pub memory: usize,
+    /// A lane for each device.
+    pub plan: Plan,
     /// The largest batch examined that captures enough, events.
     pub largest: usize,
     /// Histories one machine has room for, at most one for each of its devices.
@@ -101,13 +99,14 @@ pub fn propose(facts: &Facts) -> Result<Proposal, NoProposal> {
     }
     let largest = largest_batch(facts);
     let minibatch = largest_divisor(devices, |i| i * batch <= largest.max(batch));
-    let batches = events.div_ceil(minibatch * batch);
+    let batches = Plan { minibatch, ..Plan::ONE }.batches(events, batch);
     if batches < machines {
         return Err(NoProposal::TooFewBatches { machines, events, batches, batch: minibatch * batch });
     }
     let groups = devices / minibatch;
     let here = largest_divisor(groups, |here| here <= copies && here * machines <= batches);
-    Ok(Proposal { minibatch, epoch: groups / here, memory: here * machines, largest, copies })
+    let plan = Plan { minibatch, epoch: groups / here, memory: here * machines };
+    Ok(Proposal { plan, largest, copies })
 }
 
 /// The largest size that captures enough, with all smaller ones from `batch` on.
@@ -144,7 +143,7 @@ mod tests {
     }
 
     fn plan(facts: &Facts) -> [usize; 3] {
-        let Proposal { minibatch, epoch, memory, .. } = propose(facts).unwrap();
+        let Plan { minibatch, epoch, memory } = propose(facts).unwrap().plan;
         [minibatch, epoch, memory]
     }
 
@@ -182,10 +181,12 @@ mod tests {
                 for copies in 1..=12 {
                     for keep in [0.0, 0.5, 0.8, 0.9, 1.0] {
                         let facts = Facts { machines, devices, keep, lane: 0, room: copies << 20, ..facts() };
-                        let Proposal { minibatch, epoch, memory, .. } = propose(&facts).unwrap();
-                        assert_eq!(minibatch * epoch * memory, machines * devices);
-                        assert_eq!(memory % machines, 0);
-                        assert!(memory / machines <= copies as usize);
+                        let plan = propose(&facts).unwrap().plan;
+                        assert_eq!(plan.lanes(), machines * devices);
+                        assert_eq!(plan.memory % machines, 0);
+                        assert!(plan.memory / machines <= copies as usize);
+                        // A process for each machine, and one for each device, can share it.
+                        assert!(plan.share(0, machines).is_ok() && plan.share(0, machines * devices).is_ok(), "{plan}");
                     }
                 }
             }

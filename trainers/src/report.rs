@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{LinkMetrics, Lookup, write_whole};
 
-use crate::{Evaluation, Stages};
+use crate::{Evaluation, PrefetchReport, Stages};
 
 /// Version of the report's form. It rises when a field changes its meaning or goes; new fields leave it.
 pub const REPORT_SCHEMA: u32 = 1;
@@ -128,6 +128,9 @@ pub struct TrainReport {
     pub lr: f64,
     /// Where the time went.
     pub stages: Stages,
+    /// What was made ready ahead, and how stale the memories were; nothing without `parallel.prefetch`.
+    #[serde(default)]
+    pub prefetch: PrefetchReport,
 }
 
 /// A heuristic on the test split.

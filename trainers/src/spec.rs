@@ -69,13 +69,28 @@ pub struct ParallelSpec {
     pub threads: usize,
     /// What `train.lr` is multiplied by where several batches are averaged in a step (`linear`).
     pub lr_scale: LrScale,
+    /// Batches made ready while the one before them is trained: a pipeline on two threads of its own looks up neighbours and reads memories
+    /// ahead; 0 has none (0). What is trained does not depend on it.
+    pub prefetch: usize,
+    /// Batches by which the memories a batch is shown may be behind its neighbours: 0 is exact (0). With more, nothing is left to be read
+    /// between two batches; it is another training.
+    pub staleness: usize,
     /// Steps between two checks that all processes have the same weights; 0 never checks (100).
     pub check_every: u64,
 }
 
 impl Default for ParallelSpec {
     fn default() -> ParallelSpec {
-        ParallelSpec { minibatch: 1, epoch: 1, memory: 1, threads: 0, lr_scale: LrScale::Linear, check_every: 100 }
+        ParallelSpec {
+            minibatch: 1,
+            epoch: 1,
+            memory: 1,
+            threads: 0,
+            prefetch: 0,
+            staleness: 0,
+            lr_scale: LrScale::Linear,
+            check_every: 100,
+        }
     }
 }
 
@@ -88,8 +103,14 @@ impl ParallelSpec {
     /// Says what makes no sense, naming the key and its value.
     ///
     /// # Errors
-    /// A sentence for a count of zero.
+    /// A sentence for a count of zero, or staleness without a pipeline that deep.
     pub fn check(&self) -> Result<(), String> {
+        let ParallelSpec { prefetch, staleness, .. } = self;
+        if staleness > prefetch {
+            return Err(format!(
+                "parallel.staleness = {staleness} reads memories {staleness} batches ahead; parallel.prefetch = {prefetch} must be at least that"
+            ));
+        }
         self.plan().check(usize::MAX)
     }
 

@@ -4,9 +4,12 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Result, Write};
+use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use serde::Deserialize;
 
 /// A stage of training a batch, as a trace names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,8 +22,8 @@ pub enum Stage {
     Memory,
     /// Waiting for a batch that is not ready.
     Wait,
-    /// Reading again what was written since the memories were read.
-    Refresh,
+    /// Reading the memories that were still to be written when the others were read.
+    Complete,
     /// Forward pass, backward pass and the optimiser's step.
     Compute,
     /// Writing memories, mail and neighbours.
@@ -35,10 +38,17 @@ impl Stage {
             Stage::Features => "features",
             Stage::Memory => "memory",
             Stage::Wait => "wait",
-            Stage::Refresh => "refresh",
+            Stage::Complete => "complete",
             Stage::Compute => "compute",
             Stage::WriteBack => "write back",
         }
+    }
+}
+
+/// Notes a stage of a run that is traced.
+pub(crate) fn note(trace: &Option<Arc<Trace>>, stage: Stage, step: u64, from: Instant) {
+    if let Some(trace) = trace {
+        trace.note(stage, step, from);
     }
 }
 
@@ -118,5 +128,74 @@ impl Lines {
             let before = if self.threads.is_empty() { "\n" } else { ",\n" };
             self.failed = self.to.write_all(before.as_bytes()).and_then(|()| self.to.write_all(line.as_bytes()));
         }
+    }
+}
+
+/// What one thread did for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// The name of its stage.
+    pub stage: String,
+    /// The step whose batch it worked on.
+    pub step: u64,
+    /// Number of the thread.
+    pub thread: u64,
+    /// From when until when, in microseconds since the trace was begun.
+    pub time: Range<f64>,
+}
+
+/// A trace that was written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Timeline {
+    /// In the order in which they ended.
+    pub spans: Vec<Span>,
+}
+
+/// A line of a trace.
+#[derive(Deserialize)]
+struct Line {
+    name: String,
+    ph: String,
+    tid: u64,
+    #[serde(default)]
+    ts: f64,
+    #[serde(default)]
+    dur: f64,
+    args: Arguments,
+}
+
+#[derive(Deserialize)]
+struct Arguments {
+    #[serde(default)]
+    step: u64,
+}
+
+impl Timeline {
+    /// Reads what a [`Trace`] wrote and finished.
+    ///
+    /// # Errors
+    /// What the file system says, or that it is no such trace.
+    pub fn read(path: &Path) -> Result<Timeline> {
+        let lines: Vec<Line> = serde_json::from_slice(&std::fs::read(path)?)?;
+        let span = |Line { name, tid, ts, dur, args, .. }| Span { stage: name, step: args.step, thread: tid, time: ts..ts + dur };
+        Ok(Timeline { spans: lines.into_iter().filter(|line| line.ph == "X").map(span).collect() })
+    }
+
+    /// How long was sampled, gathered and read, and how much of that while the trainer computed or wrote back, in seconds.
+    pub fn hidden(&self) -> (f64, f64) {
+        let of = |stages: &[Stage]| {
+            let named = |span: &&Span| stages.iter().any(|stage| stage.name() == span.stage);
+            self.spans.iter().filter(named).map(|span| span.time.clone()).collect::<Vec<_>>()
+        };
+        let ready = of(&[Stage::Sample, Stage::Features, Stage::Memory, Stage::Complete]);
+        // One after the other: the trainer does one thing at a time.
+        let trained = of(&[Stage::Compute, Stage::WriteBack]);
+        let beside = |time: &Range<f64>| {
+            let first = trained.partition_point(|other| other.end <= time.start);
+            let meeting = trained[first..].iter().take_while(|other| other.start < time.end);
+            meeting.map(|other| other.end.min(time.end) - other.start.max(time.start)).sum::<f64>()
+        };
+        let all: f64 = ready.iter().map(|time| time.end - time.start).sum();
+        (all / 1e6, ready.iter().map(beside).sum::<f64>() / 1e6)
     }
 }

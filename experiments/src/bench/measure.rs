@@ -71,6 +71,7 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
         files: nowhere,
         resume: false,
         stop: &stop,
+        trace: None,
     };
     let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch), device != Device::Cpu);
     let (launched, busy) = (launches(), Busy::watch(device));
@@ -79,6 +80,9 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     let measured = run.measured(warm_seconds)?;
     Ok(Measured { launches_per_step: (launched > 0.0).then_some(launched), busy: busy.and_then(Busy::share), ..measured })
 }
+
+/// At most so many steps of a device are heard of at once.
+const HEARD_TOGETHER: usize = 64;
 
 /// Sums up the steps of a run.
 struct Stopwatch {
@@ -95,14 +99,13 @@ struct Stopwatch {
 
 impl Stopwatch {
     fn new(steps: usize, compiles: bool) -> Stopwatch {
-        Stopwatch {
-            compiles,
-            events: 0,
-            stages: Stages::default(),
-            steps: Vec::with_capacity(steps),
-            warm: (steps / 3).max(1),
-            asked: [0; 2],
-        }
+        // What is heard of a device's steps is told together, each with the mean time of all.
+        let warm = match compiles {
+            true if steps > 2 * HEARD_TOGETHER => HEARD_TOGETHER.max(steps / 3),
+            true => (steps / 3).min(steps.saturating_sub(1)),
+            false => (steps / 3).max(1),
+        };
+        Stopwatch { events: 0, stages: Stages::default(), steps: Vec::with_capacity(steps), warm, asked: [0; 2], compiles }
     }
 
     fn measured(&self, warm_seconds: f64) -> Result<Measured> {

@@ -11,6 +11,7 @@ mod plot;
 mod scale;
 mod serve;
 mod stats;
+mod strategies;
 mod table;
 
 pub(crate) use table::aligned;
@@ -30,6 +31,7 @@ use configuration::configurations;
   tempograph bench experiments/paired/wikipedia.toml --peer pyg --batch 200,600 --threads 1,2 --edge-features none,zeros:172
   tempograph bench experiments/wikipedia.toml --peer pyg --python ~/venv/bin/python --set threads=1 --json
   tempograph bench experiments/wikipedia.toml --serve --json
+  tempograph bench experiments/wikipedia.toml --serve --strategies --set model.time_delta=since-update
   tempograph bench experiments/wikipedia.toml --scale --out experiments/results
 
 Both sides train on the same first batches of the same events with the same batch, widths and threads, each in a process of its
@@ -72,6 +74,9 @@ pub struct BenchArgs {
     /// Measure one event served at a time: update and score, in this process.
     #[arg(long, conflicts_with_all = ["peer", "batch", "threads", "edge_features"])]
     serve: bool,
+    /// With --serve, measure instead events told in waves, and all destinations ranked after each request by every strategy.
+    #[arg(long, requires = "serve")]
+    strategies: bool,
     /// With --scale, also write the table and a plot into this folder, as scale.md and scale.svg.
     #[arg(long, requires = "scale", value_name = "FOLDER")]
     out: Option<PathBuf>,

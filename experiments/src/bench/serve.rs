@@ -15,6 +15,7 @@ use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
 
 use super::BenchArgs;
 use super::stats::quantile;
+use super::strategies;
 use crate::allocations::allocations;
 use crate::data;
 use crate::device::{self, Device};
@@ -49,10 +50,16 @@ fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
     let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
     eprintln!("training on {trained} events");
     export(&spec, &course, &folder.0)?;
-    let engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
     let wanted = args.events.first().copied().unwrap_or(EVENTS);
     let events = trained..course.dataset.log.len().min(trained + wanted);
     eprintln!("serving {} events", events.len());
+    if args.strategies {
+        let found = strategies::measure(&folder.0, &course, events)?;
+        let text = if args.json { format!("{found:#}") } else { strategies::show(&found) };
+        println!("{}, {} threads\n{text}", spec.data.path, device::threads());
+        return Ok(());
+    }
+    let engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
     let served = serve(&engine, &course, events)?;
     show(args, &spec, &served)
 }
@@ -85,6 +92,7 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
         files: nowhere,
         resume: false,
         stop: &stop,
+        trace: None,
     };
     let mut trained = trainee(spec, course, Device::Cpu)?;
     fit.train_once(&mut *trained, &mut Unwatched)?;
@@ -120,7 +128,7 @@ fn serve(engine: &Engine, course: &Course, events: std::ops::Range<usize>) -> Re
 }
 
 /// The event in the user's own ids and time.
-fn request(course: &Course, event: Event) -> Result<NewEvent> {
+pub(super) fn request(course: &Course, event: Event) -> Result<NewEvent> {
     let (ids, unit) = (&course.dataset.ids, &course.dataset.time_unit);
     let time = match unit.scale {
         1 => Number::from(event.time.0),

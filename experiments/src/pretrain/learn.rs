@@ -59,25 +59,18 @@ impl Learning<'_> {
     /// # Errors
     /// Training events with a single destination, or a loss that is not finite.
     pub fn run(&self, heard: &mut dyn FnMut(Heard)) -> Result<Option<Learned>> {
-        let mut destinations = self.log.dst()[self.train.clone()].to_vec();
-        destinations.sort_unstable();
-        destinations.dedup();
-        if let [only] = destinations[..] {
-            bail!("all training events have the destination {only}, so there is none to tell it from");
-        }
-        let pool = Pool { log: self.log, destinations };
         let (head, tail) = self.cut();
         let (epochs, tail) = match tail.is_empty() {
             true => (self.spec.epochs, None),
-            false => match self.best(&pool, head, tail, heard)? {
+            false => match self.best(&Pool::of(self.log, head)?, tail, heard)? {
                 Some((epochs, tail)) => (epochs, Some(tail)),
                 None => return Ok(None),
             },
         };
         heard(Heard::Anew { epochs });
-        let mut graph = self.fresh();
+        let (mut graph, pool) = (self.fresh(), Pool::of(self.log, self.train.clone())?);
         for epoch in 1..=epochs {
-            if self.pass(&mut graph, &pool, self.train.clone(), epoch, heard)?.is_none() {
+            if self.pass(&mut graph, &pool, epoch, heard)?.is_none() {
                 return Ok(None);
             }
         }
@@ -96,12 +89,12 @@ impl Learning<'_> {
         (self.train.start..at, at..self.train.end)
     }
 
-    /// The number of passes over `head` after which the loss of `tail` is least.
-    fn best(&self, pool: &Pool<'_>, head: Range<usize>, tail: Range<usize>, heard: &mut dyn FnMut(Heard)) -> Result<Option<(usize, Tail)>> {
+    /// The number of passes over the pool's events after which the loss of `tail` is least.
+    fn best(&self, pool: &Pool<'_>, tail: Range<usize>, heard: &mut dyn FnMut(Heard)) -> Result<Option<(usize, Tail)>> {
         let mut graph = self.fresh();
         let mut best: Option<(usize, Tail)> = None;
         for epoch in 1..=self.spec.epochs {
-            let Some(loss) = self.pass(&mut graph, pool, head.clone(), epoch, heard)? else { return Ok(None) };
+            let Some(loss) = self.pass(&mut graph, pool, epoch, heard)? else { return Ok(None) };
             let found = self.examine(&mut graph, pool, tail.clone())?;
             heard(Heard::Passed { epoch, loss, tail: found });
             match best {
@@ -117,16 +110,9 @@ impl Learning<'_> {
     }
 
     /// One pass in a random order; the mean loss, or `None` if stopped.
-    fn pass(
-        &self,
-        graph: &mut StaticGraph,
-        pool: &Pool<'_>,
-        events: Range<usize>,
-        epoch: usize,
-        heard: &mut dyn FnMut(Heard),
-    ) -> Result<Option<f64>> {
+    fn pass(&self, graph: &mut StaticGraph, pool: &Pool<'_>, epoch: usize, heard: &mut dyn FnMut(Heard)) -> Result<Option<f64>> {
         let draw = Draw::new(self.seed);
-        let mut order: Vec<usize> = events.clone().collect();
+        let mut order: Vec<usize> = pool.events.clone().collect();
         draw.of(Purpose::Sampling).at(epoch as u32, 0).shuffle(&mut order);
         let (mut pairs, mut sum) = (Vec::new(), 0.0);
         for (step, batch) in order.chunks(self.spec.batch).enumerate() {
@@ -145,10 +131,15 @@ impl Learning<'_> {
         Ok(Some(sum / order.len().max(1) as f64))
     }
 
-    /// Loss and average precision, one negative an event, the same every time.
+    /// Loss and average precision, one negative an event, the same every time. Only events between nodes that the pool's events name are
+    /// asked about: of others the vectors say nothing.
     fn examine(&self, graph: &mut StaticGraph, pool: &Pool<'_>, events: Range<usize>) -> Result<Tail> {
         let draw = Draw::new(self.seed).of(Purpose::Evaluation);
-        let (all, mut pairs, mut slopes) = (events.collect::<Vec<_>>(), Vec::new(), Vec::new());
+        let known = |&event: &usize| graph.knows(self.log.src()[event]) && graph.knows(self.log.dst()[event]);
+        let (all, mut pairs, mut slopes) = (events.filter(known).collect::<Vec<_>>(), Vec::new(), Vec::new());
+        if all.is_empty() {
+            bail!("the last of the training events name no nodes of the others: set pretrain.tail = 0 and pretrain.epochs");
+        }
         let (mut scores, mut labels, mut sum) = (Vec::new(), Vec::new(), 0.0);
         for batch in all.chunks(EXAMINED) {
             pool.ask(batch, 1, draw, 0, &mut pairs);
@@ -161,14 +152,26 @@ impl Learning<'_> {
     }
 }
 
-/// Events and whom their negatives are drawn from.
+/// Events to learn from and whom their negatives are drawn from.
 struct Pool<'a> {
     log: &'a EventLog,
-    /// Of the training events, ascending, at least two.
+    events: Range<usize>,
+    /// Of these events, ascending, at least two.
     destinations: Vec<NodeId>,
 }
 
-impl Pool<'_> {
+impl<'a> Pool<'a> {
+    fn of(log: &'a EventLog, events: Range<usize>) -> Result<Pool<'a>> {
+        let mut destinations = log.dst()[events.clone()].to_vec();
+        destinations.sort_unstable();
+        destinations.dedup();
+        match destinations[..] {
+            [] => bail!("there are no training events to learn from"),
+            [only] => bail!("all training events have the destination {only}, so there is none to tell it from"),
+            _ => Ok(Pool { log, events, destinations }),
+        }
+    }
+
     /// The pairs of the events, then `negatives` of each: its source with any destination but its own, as likely as any other.
     fn ask(&self, events: &[usize], negatives: usize, draw: PurposeDraw, epoch: u32, pairs: &mut Vec<[NodeId; 2]>) {
         let (src, dst) = (self.log.src(), self.log.dst());
@@ -193,10 +196,14 @@ mod tests {
         Learning { log, train, nodes: 12, widths: [6, 6], spec, seed: 3, stop }
     }
 
-    /// Sources 0 to 4 go round the destinations 5 to 9; later on everybody meets 10 and 11.
+    /// Each of 0 to 4 meets one of 5 to 9, from event 64 on another, and from 80 on 10 or 11.
     fn log() -> EventLog {
-        let late = |i: u32| i >= 80;
-        let dst = (0..100).map(|i| NodeId(if late(i) { 10 + i % 2 } else { 5 + i % 5 })).collect();
+        let met = |i: u32| match i {
+            0..64 => 5 + i % 5,
+            64..80 => 5 + (i + 1) % 5,
+            _ => 10 + i % 2,
+        };
+        let dst = (0..100).map(|i| NodeId(met(i))).collect();
         let time = (0..100).map(Timestamp).collect();
         EventLog::new((0..100).map(|i| NodeId(i % 5)).collect(), dst, time, vec![0.0; 100], None).unwrap()
     }
@@ -216,11 +223,10 @@ mod tests {
 
     #[test]
     fn it_stops_when_the_tail_gets_worse_and_makes_as_many_passes_as_were_best() {
-        // The tail is unlike the rest: the first pass is the best, or nearly so.
         let spec = PretrainSpec { epochs: 60, batch: 8, lr: 0.05, tail: 0.2, patience: 2, ..PretrainSpec::default() };
         let (log, stop) = (log(), AtomicBool::new(false));
         let (mut losses, mut anew) = (Vec::new(), 0);
-        let learned = learning(&log, 0..100, &spec, &stop)
+        let learned = learning(&log, 0..80, &spec, &stop)
             .run(&mut |heard| match heard {
                 Heard::Passed { tail, .. } => losses.push(tail.loss),
                 Heard::Anew { epochs } => anew = epochs,
@@ -247,7 +253,7 @@ mod tests {
     #[test]
     fn negatives_are_the_other_destinations_of_training_each_as_often() {
         let log = log();
-        let pool = Pool { log: &log, destinations: (5..10).map(NodeId).collect() };
+        let pool = Pool::of(&log, 0..80).unwrap();
         let mut pairs = Vec::new();
         pool.ask(&[7], 4000, Draw::new(1).of(Purpose::Negatives), 0, &mut pairs);
         assert_eq!(pairs[0], [NodeId(2), NodeId(7)]);

@@ -26,18 +26,33 @@ proptest! {
     }
 
     #[test]
-    fn memories_read_early_and_refreshed_are_those_of_now(story in stories(), needs in any_needs(), early in 0usize..4) {
+    fn memories_read_before_a_batch_happened_and_completed_afterwards_are_those_of_now(story in stories(), needs in any_needs()) {
+        let mut before: Option<(Arc<Memories>, Batch<'_>)> = None;
+        let mut view = View::default();
+        let mut batches = story.batches.iter().map(|range| story.log.batch(range.clone()));
+        replay(&story, &needs, |history, _, batch, _| {
+            let now = history.view(&everyone(batch), Some(batch), chance());
+            history.graph().sample_into(&everyone(batch), Some(batch), chance(), &mut view);
+            history.features().show_in(&mut view);
+            if let Some((memories, pending)) = &before {
+                memories.read_ahead_into(pending, &mut view);
+                history.memories().complete_in(&mut view);
+                assert_eq!(format!("{view:?}"), format!("{now:?}"));
+            }
+            before = batches.next().map(|batch| (history.memories().clone(), batch));
+        });
+    }
+
+    #[test]
+    fn a_view_says_how_many_batches_its_memories_are_behind(story in stories(), needs in any_needs(), behind in 0usize..4) {
         let mut earlier: Vec<Arc<Memories>> = Vec::new();
         replay(&story, &needs, |history, _, batch, _| {
             earlier.push(history.memories().clone());
-            let now = history.view(&everyone(batch), Some(batch), chance());
             let mut view = history.view(&everyone(batch), Some(batch), chance());
-            let then = &earlier[earlier.len() - 1 - early.min(earlier.len() - 1)];
-            then.read_into(&mut view);
-            assert_eq!(view.memory_version, then.version());
-            assert_eq!(view.staleness(), history.version() - then.version());
-            history.memories().refresh_into(&mut view);
-            assert_eq!(format!("{view:?}"), format!("{now:?}"));
+            assert_eq!(view.staleness(), 0);
+            let behind = behind.min(earlier.len() - 1);
+            earlier[earlier.len() - 1 - behind].read_into(&mut view);
+            assert_eq!(view.staleness(), behind as u64);
         });
     }
 }

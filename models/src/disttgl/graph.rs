@@ -87,6 +87,11 @@ impl StaticGraph {
         }
     }
 
+    /// Whether anything was learned of the node.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.steps[node.index()] > 0
+    }
+
     /// Logits of pairs of nodes, `[P]`. A node that nothing was learned of has a vector of zeros.
     ///
     /// # Panics

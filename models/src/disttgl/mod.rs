@@ -20,11 +20,13 @@
 //! - **A table and the decoder, nothing between** ([`StaticGraph`]). A graph network over the static graph would tell neighbours what
 //!   attention over them tells the model anyway; a table is what can be stored and needs no graph when it is read.
 //! - **Training events only**, each as often as it happened, in a new random order each pass: the order is what the memory is for.
-//! - **Negatives** are destinations of training events, evenly, the event's own left out, as the model's own; those of the whole log
+//! - **Negatives** are destinations of the events learned from, evenly, the event's own left out, as the model's own; those of the whole log
 //!   would tell which nodes are still to come.
-//! - **When to stop** is told by the last of the training events, held out: pre-training runs on the rest until their loss rises, then once
-//!   more over all of them for as many passes. The loss and not a ranking decides, since it rises as soon as vectors know pairs by heart,
+//! - **When to stop** is told by the last of the training events, held out, as far as they are between nodes the others name: pre-training
+//!   runs on the others until the loss of these rises, then once more over all of them for as many passes. The loss and not a ranking decides, since it rises as soon as vectors know pairs by heart,
 //!   and a model would trust that: it trains on the same events.
+//! - **Weight decay** is strong, `lr * weight_decay` of a vector each time it is named: what one event said of a node is forgotten, what
+//!   comes up again is kept. Of the rates and decays tried, the held-out loss of the training events chose.
 //! - **Adam by row**: a node's vector and its moments move when the node is named, by a count of their own, so a step costs what it names
 //!   and not the table, and a rare node's first steps are first steps.
 //! - **Nodes that no training event names** have zeros, and so have those that appear in service. All vectors are divided by one number, so

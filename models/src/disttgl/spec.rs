@@ -40,7 +40,7 @@ pub struct PretrainSpec {
     pub batch: usize,
     /// Learning rate (3e-3).
     pub lr: f64,
-    /// Decoupled weight decay of vectors and decoder (0).
+    /// Decoupled weight decay of vectors and decoder (1).
     pub weight_decay: f64,
     /// Negatives for each event (5).
     pub negatives: usize,
@@ -58,7 +58,7 @@ impl Default for StaticSpec {
 
 impl Default for PretrainSpec {
     fn default() -> PretrainSpec {
-        PretrainSpec { epochs: 50, batch: 1000, lr: 3e-3, weight_decay: 0.0, negatives: 5, tail: 0.1, patience: 3 }
+        PretrainSpec { epochs: 50, batch: 1000, lr: 3e-3, weight_decay: 1.0, negatives: 5, tail: 0.1, patience: 3 }
     }
 }
 

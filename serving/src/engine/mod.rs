@@ -1,8 +1,16 @@
 //! A model and its history, asked and told in the user's own ids and times, by many at once.
 
+mod expire;
+mod explain;
+mod kept;
+mod rank;
 mod read;
+mod retract;
 mod save;
+mod size;
+mod spec;
 mod state;
+mod stats;
 mod write;
 
 use std::ops::Deref;
@@ -13,11 +21,18 @@ use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
 
 use crate::features::EdgeStore;
 use crate::manifest::{ArtifactError, Manifest};
-use crate::model::Served;
+use crate::model::{Pass, Served};
 use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
+pub use explain::{Explanation, Neighbour};
+pub(crate) use kept::Gathered;
+use kept::{Kept, Part};
+pub use retract::Retraction;
+pub use spec::{EngineSpec, Strategy};
 use state::State;
+use stats::Counts;
+pub use stats::EngineStats;
 
 /// A TGN with what it has seen so far.
 ///
@@ -40,10 +55,14 @@ use state::State;
 #[derive(Debug)]
 pub struct Engine {
     manifest: Manifest,
+    spec: EngineSpec,
     model: Served,
     state: RwLock<State>,
     /// Held by the one who writes.
     turn: Mutex<()>,
+    /// Embeddings, where the model's can be kept. Locked for no longer than they are copied, and after the state where both are.
+    kept: Option<Mutex<Kept>>,
+    counts: Counts,
     edges: Option<Arc<EdgeStore>>,
     spaces: Workspaces,
 }
@@ -66,14 +85,51 @@ impl Engine {
     /// # Errors
     /// [`ArtifactError`] naming the file and what is wrong with it.
     pub fn open(dir: &Path) -> Result<Engine, ArtifactError> {
-        let Opened { manifest, model, history, names, edges } = open(dir)?;
+        Engine::open_with(dir, &EngineSpec::default())
+    }
+
+    /// As [`open`](Engine::open), to work as `spec` says. A model that only the tensor library computes keeps nothing, whatever it says.
+    ///
+    /// # Errors
+    /// As [`open`](Engine::open); [`ArtifactError::Inconsistent`] for a spec that will not do.
+    pub fn open_with(dir: &Path, spec: &EngineSpec) -> Result<Engine, ArtifactError> {
+        spec.check().map_err(|fact| ArtifactError::Inconsistent { fact })?;
+        let Opened { manifest, model, mut history, names, edges } = open(dir)?;
+        let (model, mut spec) = (Served::of(model), spec.clone());
+        if matches!(model, Served::Tensors(_)) {
+            spec.strategy = Strategy::Full;
+        }
+        if spec.strategy != Strategy::Full {
+            history.keep_ahead();
+        }
+        let kept = Engine::keeps_embeddings(&model, spec.strategy).map(|widths| Mutex::new(Kept::new(spec.kept, widths)));
         let state = RwLock::new(State { history, names });
-        Ok(Engine { manifest, model: Served::of(model), state, turn: Mutex::default(), edges, spaces: Workspaces::default() })
+        Ok(Engine {
+            manifest,
+            spec,
+            model,
+            state,
+            turn: Mutex::default(),
+            kept,
+            counts: Counts::default(),
+            edges,
+            spaces: Workspaces::default(),
+        })
     }
 
     /// What the artifact said of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// How it works.
+    pub fn spec(&self) -> &EngineSpec {
+        &self.spec
+    }
+
+    /// How much has been computed, and how much not.
+    pub fn stats(&self) -> EngineStats {
+        self.counts.read()
     }
 
     /// What has happened so far. Nothing happens while it is held, so it is not to be held for long.
@@ -113,6 +169,17 @@ impl Engine {
 
     fn state_mut(&self) -> Result<RwLockWriteGuard<'_, State>, RequestError> {
         self.state.write().map_err(|_| RequestError::Broken)
+    }
+}
+
+impl Engine {
+    /// Keeps the memories that a pass had to bring up to date, so that nobody has to again.
+    fn keep_memories(&self, pass: &Pass) -> Result<(), RequestError> {
+        self.counts.memories(pass);
+        if self.spec.strategy != Strategy::Full && pass.mails_read() > 0 {
+            self.state_mut()?.history.note_ahead(pass.update(), pass.view.version);
+        }
+        Ok(())
     }
 }
 

@@ -3,19 +3,16 @@
 use std::sync::Arc;
 
 use serde_json::Number;
-use tempograph_framework::{Lookup, NodeId, Queries, Side, Table};
+use tempograph_framework::{Lookup, Pair, Side, Table};
 use tempograph_kernels::Rows;
 
 use super::state::State;
-use super::{Engine, position, sampling};
+use super::{Engine, Part, position, sampling};
 use crate::features::Shown;
 use crate::incoming::Incoming;
 use crate::model::Pass;
-use crate::request::{Answered, MOST, NewEvent, PairQuery, Place, Position, RankQuery, Ranked, RequestError, probability};
-use crate::workspace::Workspace;
-
-/// Pairs scored in one forward pass: bounds the memory a request takes. A score does not depend on what is scored beside it.
-const PAIRS_A_PASS: usize = 4096;
+use crate::request::{Answered, MOST, NewEvent, PairQuery, Place, Position, RequestError};
+use crate::workspace::{Sight, Workspace};
 
 /// Features of the stored events and of those a read brings, where it brings any.
 type ShownFeatures = Option<Arc<dyn Rows>>;
@@ -39,19 +36,29 @@ impl Engine {
     pub fn score_into(&self, queries: &[PairQuery], during: &[NewEvent], scores: &mut Vec<f32>) -> Result<Position, RequestError> {
         scores.clear();
         self.spaces.with(|space| {
-            let position = self.look_at_pairs(space, queries, during)?;
+            let position = {
+                let state = &*self.state()?;
+                let features = self.read_pairs(state, space, queries, during)?;
+                self.look_at_pairs(state, &features, during.is_empty(), space);
+                position(&state.history)
+            };
             self.score_shown(space, scores)?;
+            finite(scores)?;
             Ok(position)
         })
     }
 
-    /// Copies what pairs are shown of the past.
-    fn look_at_pairs(&self, space: &mut Workspace, queries: &[PairQuery], during: &[NewEvent]) -> Result<Position, RequestError> {
-        let Workspace { told, asked, .. } = space;
+    /// Finds what pairs of nodes are asked about.
+    fn read_pairs(
+        &self,
+        state: &State,
+        Workspace { told, asked, .. }: &mut Workspace,
+        queries: &[PairQuery],
+        during: &[NewEvent],
+    ) -> Result<ShownFeatures, RequestError> {
         if queries.len() > MOST {
             return Err(RequestError::TooMany { place: "queries".into(), count: queries.len() });
         }
-        let state = &*self.state()?;
         if !during.is_empty() && state.history.needs().lookup == Lookup::Ordered {
             // A query has no place among them, so it would see the very event it asks about.
             return Err(RequestError::invalid("during", "cannot be told to a model with `history = \"ordered\"`"));
@@ -64,75 +71,63 @@ impl Engine {
             let dst = state.find(Side::Destination, query.dst, place("dst"))?;
             asked.push((src, dst, state.read_time(&self.manifest, query.time.as_ref(), told, place("time"))?));
         }
-        let Workspace { told, asked, pass, more, .. } = space;
-        more.resize_with(asked.len().div_ceil(PAIRS_A_PASS).saturating_sub(1), Pass::default);
-        for (part, pass) in asked.chunks(PAIRS_A_PASS).zip(std::iter::once(pass).chain(more)) {
+        Ok(features)
+    }
+
+    /// Copies what the pairs asked about are shown of the past: embeddings, where these are kept and all is asked of one moment.
+    pub(super) fn look_at_pairs(&self, state: &State, features: &ShownFeatures, may_be_kept: bool, space: &mut Workspace) {
+        let Workspace { told, asked, sight, embedded, .. } = space;
+        let moment = asked.first().map(|&(_, _, time)| time).filter(|&first| asked.iter().all(|&(_, _, time)| time == first));
+        *embedded = may_be_kept && self.kept.is_some() && moment.is_some();
+        if let (true, Some(time)) = (*embedded, moment) {
+            let gathered = &mut sight.gathered;
+            gathered.clear();
+            for &(src, dst, _) in &*asked {
+                let pair = Pair { src: gathered.ask(src, Part::Source), dst: gathered.ask(dst, Part::Destination) };
+                gathered.pairs.push(pair);
+            }
+            self.gather(state, time, sight);
+            return self.counts.embeddings(sight.gathered.asked(), sight.gathered.missing());
+        }
+        let parts = asked.chunks(sight.part);
+        for (pass, part) in sight.passes(parts.len()).zip(parts) {
             pass.queries.clear();
             part.iter().for_each(|&(src, dst, time)| pass.queries.push_pair(src, dst, time));
-            look(state, told, &features, pass);
+            look(state, told, features, pass);
         }
-        Ok(position(&state.history))
     }
 
-    /// Scores the pairs of all parts.
-    fn score_shown(&self, Workspace { asked, pass, more, .. }: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
-        for (_, pass) in asked.chunks(PAIRS_A_PASS).zip(std::iter::once(pass).chain(more.iter_mut())) {
-            self.model.forward(pass);
+    /// Adds the scores of what was looked at to `scores`.
+    pub(super) fn score_shown(&self, space: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
+        self.score_in_parts(space, scores, &mut |_| ())
+    }
+
+    /// As [`score_shown`](Engine::score_shown). Between two passes, `between` is told which share of them is done.
+    pub(super) fn score_in_parts(
+        &self,
+        space: &mut Workspace,
+        scores: &mut Vec<f32>,
+        between: &mut dyn FnMut(f64),
+    ) -> Result<(), RequestError> {
+        let Workspace { asked, sight, embedded, .. } = space;
+        if *embedded {
+            self.embed_in_parts(sight, between)?;
+            let Sight { gathered, pass, .. } = sight;
+            self.model.score_ends(gathered.rows(), &gathered.pairs, pass);
             scores.extend_from_slice(pass.scores());
+            return Ok(());
+        }
+        for (_, pass) in asked.chunks(sight.part).zip(std::iter::once(&mut sight.pass).chain(&mut sight.more)) {
+            self.model.forward(pass);
+            self.keep_memories(pass)?;
+            scores.extend_from_slice(pass.scores());
+            if scores.len() < asked.len() {
+                between(scores.len() as f64 / asked.len() as f64);
+            }
         }
         // What a rare large request took is not kept.
-        more.clear();
-        finite(scores)
-    }
-
-    /// The best candidates, best first; of equals the one named first.
-    ///
-    /// # Errors
-    /// [`RequestError`] naming the field that will not do, and why.
-    pub fn rank(&self, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
-        if query.k == 0 {
-            return Err(RequestError::invalid("k", "is 0; it must be at least 1"));
-        }
-        self.spaces.with(|space| {
-            let (candidates, position) = self.look_at_candidates(space, query)?;
-            let mut scores = Vec::with_capacity(candidates.len());
-            self.score_shown(space, &mut scores)?;
-            let mut ranked: Vec<_> = candidates.into_iter().zip(scores).collect();
-            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-            let told = ranked.into_iter().take(query.k);
-            let answer = told.map(|(dst, score)| Ranked { dst, score, probability: probability(score) }).collect();
-            Ok(Answered { answer, position })
-        })
-    }
-
-    /// Copies what a source and its candidates are shown of the past. The candidates' own ids come back.
-    fn look_at_candidates(&self, space: &mut Workspace, query: &RankQuery) -> Result<(Vec<u64>, Position), RequestError> {
-        let Workspace { told, asked, pass, more, .. } = space;
-        let state = &*self.state()?;
-        let features = self.show(state, &[], told)?;
-        let src = state.find(Side::Source, query.src, Place::field("src"))?;
-        let time = state.read_time(&self.manifest, query.time.as_ref(), told, Place::field("time"))?;
-        asked.clear();
-        let ids = match query.candidates.as_deref() {
-            Some(ids) if ids.len() > MOST => return Err(RequestError::TooMany { place: "candidates".into(), count: ids.len() }),
-            Some(ids) => {
-                for (i, &id) in ids.iter().enumerate() {
-                    asked.push((src, state.find(Side::Destination, id, Place::of("candidates", i, ""))?, time));
-                }
-                ids.to_vec()
-            }
-            None => {
-                asked.extend(state.names.destinations().iter().map(|&node| (src, node, time)));
-                state.names.destinations().iter().map(|&node| state.names.own(node)).collect()
-            }
-        };
-        more.resize_with(asked.len().div_ceil(PAIRS_A_PASS).saturating_sub(1), Pass::default);
-        for (part, pass) in asked.chunks(PAIRS_A_PASS).zip(std::iter::once(pass).chain(more)) {
-            let part: Vec<NodeId> = part.iter().map(|&(_, node, _)| node).collect();
-            pass.queries = Queries::of_candidates(src, &part, time);
-            look(state, told, &features, pass);
-        }
-        Ok((ids, position(&state.history)))
+        sight.more.clear();
+        Ok(())
     }
 
     /// The embedding of a node, `[O]`.
@@ -140,25 +135,40 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
     pub fn embedding(&self, node: u64, side: Option<Side>, time: Option<&Number>) -> Result<Answered<Vec<f32>>, RequestError> {
-        self.spaces.with(|Workspace { told, pass, .. }| {
+        self.spaces.with(|Workspace { told, sight, .. }| {
             let position = {
                 let state = &*self.state()?;
-                let side = side_of(state, side)?;
+                let side = state.side_of(side)?;
                 let features = self.show(state, &[], told)?;
                 let node = state.find(side, node, Place::field("node"))?;
                 let time = state.read_time(&self.manifest, time, told, Place::field("time"))?;
-                pass.queries = Queries::of_nodes(&[node], time);
-                look(state, told, &features, pass);
+                if self.kept.is_some() {
+                    sight.gathered.clear();
+                    sight.gathered.ask(node, Part::Whole);
+                    self.gather(state, time, sight);
+                    self.counts.embeddings(1, sight.gathered.missing());
+                } else {
+                    sight.pass.queries.clear();
+                    sight.pass.queries.push_node(node, time);
+                    look(state, told, &features, &mut sight.pass);
+                }
                 position(&state.history)
             };
-            self.model.forward(pass);
-            finite(pass.embedding())?;
-            Ok(Answered { answer: pass.embedding().to_vec(), position })
+            let answer = if self.kept.is_some() {
+                self.embed_missing(sight)?;
+                sight.gathered.rows().row(0).to_vec()
+            } else {
+                self.model.forward(&mut sight.pass);
+                self.keep_memories(&sight.pass)?;
+                sight.pass.embedding().to_vec()
+            };
+            finite(&answer)?;
+            Ok(Answered { answer, position })
         })
     }
 
     /// Puts `events`, which have not been observed, where a read sees them.
-    fn show(&self, state: &State, events: &[NewEvent], told: &mut Incoming) -> Result<ShownFeatures, RequestError> {
+    pub(super) fn show(&self, state: &State, events: &[NewEvent], told: &mut Incoming) -> Result<ShownFeatures, RequestError> {
         let first = state.history.seen();
         told.clear(first);
         state.rules(&self.manifest).check("during", events, &mut told.time)?;
@@ -175,22 +185,13 @@ impl Engine {
 }
 
 /// Copies what `pass` asks about, in sight of the events `told`.
-fn look(state: &State, told: &Incoming, features: &ShownFeatures, pass: &mut Pass) {
+pub(super) fn look(state: &State, told: &Incoming, features: &ShownFeatures, pass: &mut Pass) {
     state.history.view_into(&pass.queries, Some(&told.whole()), sampling(), &mut pass.view);
     if let Some(features) = features {
         pass.view.edge_features = Some(features.clone());
     }
 }
 
-/// The side a node is looked for on.
-fn side_of(state: &State, asked: Option<Side>) -> Result<Side, RequestError> {
-    match (asked, state.names.bipartite()) {
-        (Some(side), _) => Ok(side),
-        (None, false) => Ok(Side::Source),
-        (None, true) => Err(RequestError::invalid("side", "is missing: say `source` or `destination`")),
-    }
-}
-
-fn finite(values: &[f32]) -> Result<(), RequestError> {
+pub(super) fn finite(values: &[f32]) -> Result<(), RequestError> {
     if values.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(RequestError::NotFinite) }
 }

@@ -6,7 +6,7 @@ use tempograph_framework::{Batch, History, NodeId, Side, Timestamp, Update};
 use crate::incoming::{Incoming, Rules, not_before};
 use crate::manifest::Manifest;
 use crate::names::{Names, Newcomers};
-use crate::request::{NewEvent, Place, RequestError, ticks};
+use crate::request::{Granularity, NewEvent, Place, RequestError, ticks};
 
 /// What has happened, and to whom.
 #[derive(Debug)]
@@ -27,20 +27,33 @@ impl State {
         self.names.find(side, id).ok_or_else(unknown)
     }
 
+    /// The side a node is looked for on.
+    pub fn side_of(&self, asked: Option<Side>) -> Result<Side, RequestError> {
+        match (asked, self.names.bipartite()) {
+            (Some(side), _) => Ok(side),
+            (None, false) => Ok(Side::Source),
+            (None, true) => Err(RequestError::invalid("side", "is missing: say `source` or `destination`")),
+        }
+    }
+
     /// Finds the nodes of `events`, or numbers for those that are new: they are named when their first event [happens](Self::observe).
     pub fn number(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) {
         for (i, event) in events.iter().enumerate() {
             let event_id = told.first + i as u64;
-            let mut node = |side, id| self.names.find(side, id).unwrap_or_else(|| newcomers.number(event_id, self.names.space(side), id));
+            let mut node = |side, id| self.names.find(side, id).unwrap_or_else(|| newcomers.number(&self.names, event_id, side, id));
             told.src.push(node(Side::Source, event.src));
             told.dst.push(node(Side::Destination, event.dst));
             told.label.push(event.label);
         }
     }
 
-    /// Lets a batch of events that have been checked happen.
-    pub fn observe(&mut self, batch: &Batch<'_>, update: &Update, newcomers: &mut Newcomers) {
-        self.history.observe(batch, update).unwrap_or_else(|error| unreachable!("events are checked before they happen: {error}"));
+    /// Lets a batch, or a wave, of events that have been checked happen.
+    pub fn observe(&mut self, batch: &Batch<'_>, granularity: Granularity, update: &Update, newcomers: &mut Newcomers) {
+        let observed = match granularity {
+            Granularity::Batch => self.history.observe(batch, update),
+            Granularity::Event => self.history.observe_apart(batch, update),
+        };
+        observed.unwrap_or_else(|error| unreachable!("events are checked before they happen: {error}"));
         newcomers.until(batch.first.0 + batch.len() as u64).for_each(|(side, id)| {
             self.names.add(side, id);
         });

@@ -1,13 +1,13 @@
 //! Letting events happen.
 
-use tempograph_framework::Batch;
+use tempograph_framework::{Batch, Timestamp};
 
-use super::{Engine, position, sampling};
+use super::{Engine, Part, Strategy, position, sampling};
 use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::names::Newcomers;
 use crate::request::{Granularity, NewEvent, Position, RequestError};
-use crate::workspace::Workspace;
+use crate::workspace::{Sight, Workspace};
 
 impl Engine {
     /// Lets events happen, in order: all of them, or none if one will not do. Says where the engine stands after them.
@@ -20,13 +20,21 @@ impl Engine {
     }
 
     fn observe_in(&self, space: &mut Workspace, events: &[NewEvent], granularity: Granularity) -> Result<Position, RequestError> {
-        let Workspace { told, newcomers, pass, .. } = space;
+        let Workspace { told, newcomers, waves, sight, .. } = space;
         self.take_in(events, told, newcomers)?;
         // Nothing can be refused from here on.
         match granularity {
             Granularity::Batch if events.is_empty() => {}
-            Granularity::Batch => self.apply(&told.whole(), newcomers, pass)?,
-            Granularity::Event => (0..events.len()).try_for_each(|i| self.apply(&told.batch(i..i + 1), newcomers, pass))?,
+            Granularity::Batch => self.apply(&told.whole(), granularity, newcomers, sight)?,
+            Granularity::Event => {
+                let mut done = 0;
+                while done < events.len() {
+                    let rest = told.batch(done..events.len());
+                    let wave = waves.next(&self.state()?.history, &rest, self.spec.wave);
+                    self.apply(&told.batch(done..done + wave), granularity, newcomers, sight)?;
+                    done += wave;
+                }
+            }
         }
         Ok(position(&self.state()?.history))
     }
@@ -35,7 +43,7 @@ impl Engine {
     fn take_in(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) -> Result<(), RequestError> {
         let state = self.state()?;
         told.clear(state.history.seen());
-        newcomers.clear(state.names.len());
+        newcomers.clear();
         state.rules(&self.manifest).check("events", events, &mut told.time)?;
         if u32::try_from(state.names.len() + 2 * events.len()).is_err() {
             return Err(RequestError::invalid("events", "would need more nodes than can be numbered"));
@@ -53,12 +61,49 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets a batch happen: what it will write is computed beside the reads.
-    fn apply(&self, batch: &Batch<'_>, newcomers: &mut Newcomers, pass: &mut Pass) -> Result<(), RequestError> {
+    /// Lets a batch or a wave happen. What it writes, and the memories that the next one on its nodes will write, are computed beside the
+    /// reads.
+    fn apply(&self, batch: &Batch<'_>, granularity: Granularity, newcomers: &mut Newcomers, sight: &mut Sight) -> Result<(), RequestError> {
+        let pass = &mut sight.pass;
+        self.advance(batch, pass)?;
+        self.state_mut()?.observe(batch, granularity, pass.update(), newcomers);
+        self.counts.wave(batch.len());
+        if self.spec.strategy != Strategy::Full {
+            self.advance(batch, pass)?;
+            self.keep_memories(pass)?;
+        }
+        if self.spec.strategy == Strategy::Cached && self.spec.precompute > 0 && self.kept.is_some() {
+            self.embed_ahead(batch, sight)?;
+        }
+        Ok(())
+    }
+
+    /// Embeds the ends of events that have just happened and, where two hops are wanted, their neighbours, for whoever asks next.
+    fn embed_ahead(&self, batch: &Batch<'_>, sight: &mut Sight) -> Result<(), RequestError> {
+        let gathered = &mut sight.gathered;
+        gathered.clear();
+        let ends = batch.src.iter().chain(batch.dst);
+        ends.for_each(|&node| {
+            gathered.ask(node, Part::Whole);
+        });
+        {
+            let state = &*self.state()?;
+            let newest = state.history.newest().map_or(0, |newest| newest.0);
+            let time = Timestamp(newest.saturating_add(1));
+            if self.spec.precompute > 1 {
+                gathered.ask_neighbours(&state.history, time, gathered.asked());
+            }
+            self.gather(state, time, sight);
+        }
+        self.counts.ahead(sight.gathered.missing());
+        self.embed_missing(sight)
+    }
+
+    /// Computes the memories of the nodes of `batch` with their mail read.
+    fn advance(&self, batch: &Batch<'_>, pass: &mut Pass) -> Result<(), RequestError> {
         pass.queries.clear();
         self.state()?.history.view_into(&pass.queries, Some(batch), sampling(), &mut pass.view);
         self.model.advance(pass);
-        self.state_mut()?.observe(batch, pass.update(), newcomers);
         Ok(())
     }
 }

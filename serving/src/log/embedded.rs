@@ -138,7 +138,7 @@ impl Log for EmbeddedLog {
     fn forget(&self, place: u64) -> Result<(), LogError> {
         loop {
             let kept = self.kept();
-            let end = place.min(kept.end).min(kept.start + FORGOTTEN_AT_ONCE as u64);
+            let end = place.min(kept.end.saturating_sub(1)).min(kept.start + FORGOTTEN_AT_ONCE as u64);
             if kept.start >= end {
                 return Ok(());
             }
@@ -178,7 +178,8 @@ impl Store {
             let builder = Database::builder(dir).cache_size(CACHE).worker_threads(1).journal_compression(CompressionType::None);
             let database = builder.open()?;
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
-            let entries = database.keyspace("entries", || options().data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)))?;
+            let entries =
+                database.keyspace("entries", || options().data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)))?;
             let ids = database.keyspace("ids", options)?;
             Ok(Store { database, entries, ids })
         };

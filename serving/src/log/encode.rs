@@ -189,7 +189,11 @@ mod tests {
     use super::*;
 
     fn number() -> impl Strategy<Value = Number> {
-        prop_oneof![any::<i64>().prop_map(Number::from), any::<u64>().prop_map(Number::from), any::<f64>().prop_filter_map("finite", Number::from_f64)]
+        prop_oneof![
+            any::<i64>().prop_map(Number::from),
+            any::<u64>().prop_map(Number::from),
+            any::<f64>().prop_filter_map("finite", Number::from_f64)
+        ]
     }
 
     fn event() -> impl Strategy<Value = (NewEvent, Option<Number>)> {

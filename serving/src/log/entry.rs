@@ -28,11 +28,21 @@ pub enum Act {
 }
 
 impl Entry {
-    /// Events it holds.
-    pub fn events(&self) -> usize {
+    /// The events it holds.
+    pub fn told(&self) -> &[NewEvent] {
         match &self.act {
-            Act::Events { events, .. } => events.len(),
+            Act::Events { events, .. } => events,
         }
+    }
+
+    /// How many events it holds.
+    pub fn events(&self) -> usize {
+        self.told().len()
+    }
+
+    /// Ids of its events, with their numbers.
+    pub fn ids(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.told().iter().zip(self.first_seq..).filter_map(|(event, seq)| Some((event.id.as_deref()?, seq)))
     }
 
     /// Events of the log up to and with it.

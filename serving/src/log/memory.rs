@@ -1,11 +1,12 @@
 //! A log that lasts as long as its process.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use super::{Act, Entry, Log, LogError};
+use super::{Entry, Log, LogError};
 
 /// A log in memory: for trials, and for servers that may forget. "Durable" means no more here than "in the log".
 #[derive(Debug, Default)]
@@ -16,8 +17,9 @@ pub struct MemoryLog {
 #[derive(Debug, Default)]
 struct Held {
     first: u64,
-    entries: std::collections::VecDeque<Entry>,
+    entries: VecDeque<Entry>,
     ids: FxHashMap<String, u64>,
+    bytes: u64,
 }
 
 impl MemoryLog {
@@ -28,13 +30,16 @@ impl MemoryLog {
 }
 
 impl Log for MemoryLog {
-    fn append(&self, entries: &[Entry]) -> Result<(), LogError> {
+    fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
         let mut held = self.held();
+        let mut bytes = 0;
         for entry in entries {
+            bytes += size_in_memory(entry);
             held.ids.extend(entry.ids().map(|(id, seq)| (id.to_owned(), seq)));
             held.entries.push_back(entry.clone());
         }
-        Ok(())
+        held.bytes += bytes;
+        Ok(bytes)
     }
 
     fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
@@ -61,9 +66,11 @@ impl Log for MemoryLog {
     fn forget(&self, place: u64) -> Result<(), LogError> {
         let mut held = self.held();
         while held.first < place
+            && held.entries.len() > 1
             && let Some(entry) = held.entries.pop_front()
         {
             held.first += 1;
+            held.bytes -= size_in_memory(&entry);
             for (id, _) in entry.ids() {
                 held.ids.remove(id);
             }
@@ -76,8 +83,7 @@ impl Log for MemoryLog {
     }
 
     fn bytes(&self) -> u64 {
-        let event = size_of::<crate::NewEvent>();
-        self.held().entries.iter().map(|entry| (size_of::<Entry>() + entry.events() * event) as u64).sum()
+        self.held().bytes
     }
 }
 
@@ -87,14 +93,7 @@ impl Held {
     }
 }
 
-impl Entry {
-    /// Ids of its events, with their numbers.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = (&str, u64)> {
-        let Act::Events { events, .. } = &self.act;
-        let named = |(event, seq): (_, u64)| -> Option<(&str, u64)> {
-            let event: &crate::NewEvent = event;
-            Some((event.id.as_deref()?, seq))
-        };
-        events.iter().zip(self.first_seq..).filter_map(named)
-    }
+fn size_in_memory(entry: &Entry) -> u64 {
+    let features: usize = entry.told().iter().map(|event| event.features.as_ref().map_or(0, |row| size_of_val(&row[..]))).sum();
+    (size_of::<Entry>() + size_of_val(entry.told()) + features) as u64
 }

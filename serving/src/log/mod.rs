@@ -1,24 +1,31 @@
 //! The log of record: what happened, in the one order it happened in.
 
+mod embedded;
+mod encode;
 mod entry;
+mod journal;
 mod memory;
+mod replay;
 mod spec;
 
 use std::ops::Range;
 
+pub use embedded::EmbeddedLog;
 pub use entry::{Act, Entry};
 pub use memory::MemoryLog;
+pub use replay::ReplayError;
+pub(crate) use replay::{end_of, happen, place_after, replay};
 pub use spec::{LogKind, LogSpec};
 
 /// An append-only sequence of entries, numbered from 0 by their place.
 ///
 /// One thread appends; any number read meanwhile.
 pub trait Log: Send + Sync + std::fmt::Debug {
-    /// Appends entries, all of them or none. They are on the disk when this returns.
+    /// Appends entries, all of them or none. They are on the disk when this returns. Says how many bytes they take.
     ///
     /// # Errors
     /// [`LogError`]: then none of them is in the log, nor will be once [`reopen`](Log::reopen) has succeeded.
-    fn append(&self, entries: &[Entry]) -> Result<(), LogError>;
+    fn append(&self, entries: &[Entry]) -> Result<u64, LogError>;
 
     /// Entries from place `from` on, in order: at least one if there is one, and no more once `events` events are reached.
     ///
@@ -35,13 +42,13 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// [`LogError`] when the log cannot be read.
     fn find(&self, id: &str) -> Result<Option<u64>, LogError>;
 
-    /// Gives up the entries before `place`, and the ids of their events.
+    /// Gives up the entries before `place`, but for the last there is, and the ids of their events.
     ///
     /// # Errors
     /// [`LogError`]; some may be given up by then.
     fn forget(&self, place: u64) -> Result<(), LogError>;
 
-    /// Makes a log that failed usable again: whatever a failed append left behind is taken out.
+    /// Makes a log that failed usable again: whatever a failed append left behind is taken out. Nothing is done to one that did not fail.
     ///
     /// # Errors
     /// [`LogError`] when it still cannot be used.

@@ -1,8 +1,10 @@
 //! Which events of a request are new, late or known, decided in the order of the line.
 
-use rustc_hash::FxHashMap;
+use std::fmt;
+
+use rustc_hash::FxHashSet;
 use serde_json::Number;
-use tempograph_framework::{TimeUnit, Timestamp};
+use tempograph_framework::{Sides, TimeUnit, Timestamp};
 
 use super::ingest::{IngestError, IngestRequest, LONGEST_ID};
 use super::line::Tail;
@@ -13,10 +15,18 @@ use crate::manifest::Manifest;
 use crate::request::{MOST, NewEvent, Place, RequestError, ticks};
 
 /// What the events of a request are held against that does not change while the model does not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Facts {
     unit: TimeUnit,
     edge_width: usize,
+    one_mode: bool,
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sides = if self.one_mode { "one set of nodes" } else { "sources and destinations" };
+        write!(f, "of {sides}, {} features an event, times in 1/{} of `{}`", self.edge_width, self.unit.scale, self.unit.description)
+    }
 }
 
 /// A request whose events will do, whatever stands in line before it.
@@ -36,7 +46,7 @@ pub(crate) struct Admitted {
 
 impl Facts {
     pub fn of(manifest: &Manifest) -> Facts {
-        Facts { unit: manifest.time_unit.clone(), edge_width: manifest.widths.edge }
+        Facts { unit: manifest.time_unit.clone(), edge_width: manifest.widths.edge, one_mode: manifest.sides == Sides::OneMode }
     }
 
     /// Checks all that does not depend on what happened before.
@@ -61,15 +71,15 @@ impl Facts {
     /// Tells new events from known ones, and settles when late ones happen.
     pub fn admit(&self, checked: Checked, tail: &Tail, log: &dyn Log, late: Late) -> Result<Admitted, IngestError> {
         let Checked { request, times } = checked;
-        let mut admitted = Admitted { newest: tail.newest, ..Admitted::default() };
-        let mut own: FxHashMap<String, ()> = FxHashMap::default();
+        let mut admitted = Admitted { newest: tail.next.newest, ..Admitted::default() };
+        let mut own: FxHashSet<String> = FxHashSet::default();
         for (i, (mut event, time)) in request.events.into_iter().zip(times).enumerate() {
             if let Some(id) = &event.id {
-                if own.contains_key(id) || tail.ids.contains_key(id) || log.find(id)?.is_some() {
+                if own.contains(id) || tail.ids.contains_key(id) || log.find(id)?.is_some() {
                     admitted.duplicates += 1;
                     continue;
                 }
-                own.insert(id.clone(), ());
+                own.insert(id.clone());
             }
             match (not_before(&self.unit, admitted.newest, time, Place::of("events", i, "time")), admitted.newest, late) {
                 (Ok(()), ..) => admitted.newest = Some(time),

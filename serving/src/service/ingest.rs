@@ -53,7 +53,7 @@ pub struct Receipt {
     pub position: Position,
 }
 
-/// Why no event of a request was taken.
+/// Why no event of a request was taken, but for [`NotApplied`](IngestError::NotApplied).
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum IngestError {
     /// An event will not do.
@@ -70,9 +70,13 @@ pub enum IngestError {
     /// Nothing is taken now.
     #[error("no events are taken: the server is {0}")]
     NotReady(Readiness),
-    /// The log of record cannot be written; none of the events will happen.
+    /// The log of record cannot be written. None of the events will happen, unless the process dies before the log can be written again:
+    /// then it may be found in the log. Sent again under its id, an event happens once in any case.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The events are on the disk, and will happen when the server is started again.
+    #[error("the events are durable, but cannot be applied: {0}")]
+    NotApplied(String),
 }
 
 pub(crate) type Outcome = Result<Receipt, IngestError>;

@@ -18,6 +18,8 @@ pub(crate) struct Waiting {
     pub entry: Option<Entry>,
     pub ack: Ack,
     pub receipt: Receipt,
+    /// Time of the newest event up to and with it.
+    pub newest: Option<Timestamp>,
     pub answer: Option<oneshot::Sender<Outcome>>,
 }
 
@@ -34,12 +36,22 @@ impl Waiting {
     }
 }
 
-/// The end of the log, with what stands in line counted in.
+/// What comes after the last event.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Start {
+    /// Number of the next event.
+    pub seq: u64,
+    /// Time of the newest so far.
+    pub newest: Option<Timestamp>,
+}
+
+/// The end of the line.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
-    /// Number of the next event.
-    pub next_seq: u64,
-    pub newest: Option<Timestamp>,
+    /// What comes next, with what stands in line counted in.
+    pub next: Start,
+    /// The same of the log.
+    logged: Start,
     /// Events in line that have an id, and their numbers.
     pub ids: FxHashMap<String, u64>,
     queue: VecDeque<Waiting>,
@@ -57,6 +69,12 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    pub fn starting_at(start: Start) -> Line {
+        let line = Line::default();
+        line.start(start);
+        line
+    }
+
     /// The end of the line, for who wants to join or to look.
     pub fn tail(&self) -> MutexGuard<'_, Tail> {
         // Joining is the last thing done under the lock, and done whole.
@@ -75,11 +93,10 @@ impl Line {
     pub fn take(&self, most: usize) -> Option<Vec<Waiting>> {
         let mut tail = self.tail();
         loop {
-            if !tail.queue.is_empty() {
-                break;
-            }
-            if tail.closed {
-                return None;
+            match (tail.queue.is_empty(), tail.closed) {
+                (false, _) => break,
+                (true, true) => return None,
+                (true, false) => {}
             }
             tail = self.joined.wait(tail).unwrap_or_else(PoisonError::into_inner);
         }
@@ -93,14 +110,32 @@ impl Line {
         Some(taken)
     }
 
-    /// Empties the line and puts its end back where the log's is.
-    pub fn reset(&self, next_seq: u64, newest: Option<Timestamp>) -> Vec<Waiting> {
+    /// Puts both ends where the log's is, before anybody joins.
+    pub fn start(&self, start: Start) {
         let mut tail = self.tail();
-        let turned_away: Vec<_> = tail.queue.drain(..).collect();
-        tail.waiting -= turned_away.iter().map(Waiting::events).sum::<usize>();
+        (tail.next, tail.logged) = (start, start);
+    }
+
+    /// Says that `group`, taken last, is in the log.
+    pub fn logged(&self, group: &[Waiting]) {
+        let mut tail = self.tail();
+        for waiting in group {
+            let Some(entry) = &waiting.entry else { continue };
+            tail.logged = Start { seq: entry.next_seq(), newest: waiting.newest };
+            for (id, _) in entry.ids() {
+                tail.ids.remove(id);
+            }
+        }
+    }
+
+    /// Empties the line and puts its end back where the log's is: `group`, taken last, is not in the log. Returns all who stood there.
+    pub fn reset(&self, mut group: Vec<Waiting>) -> Vec<Waiting> {
+        let mut tail = self.tail();
+        group.extend(std::mem::take(&mut tail.queue));
+        tail.waiting -= group.iter().map(Waiting::events).sum::<usize>();
         tail.ids.clear();
-        (tail.next_seq, tail.newest) = (next_seq, newest);
-        turned_away
+        tail.next = tail.logged;
+        group
     }
 
     /// Says that so many events in line have been applied, or never will be.

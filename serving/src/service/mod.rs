@@ -1,8 +1,11 @@
 //! The service: a log of record, the engine it feeds, and snapshots of both.
 
 mod admission;
+mod change;
 mod ingest;
+mod keeper;
 mod line;
+mod open;
 mod progress;
 mod readiness;
 mod spec;
@@ -10,13 +13,18 @@ mod status;
 mod threads;
 
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use self::admission::Facts;
+pub use self::change::Reloaded;
 pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, Receipt, Ticket};
-use self::line::{Line, Waiting};
+use self::keeper::{Keeper, Order};
+pub use self::keeper::{Snapshot, SnapshotStatus};
+use self::line::{Line, Start, Waiting};
 use self::progress::Progress;
 pub use self::progress::Reached;
 pub use self::readiness::Readiness;
@@ -25,7 +33,7 @@ pub(crate) use self::spec::beside;
 pub use self::spec::{Clock, Late, ServiceSpec, SnapshotSpec};
 use self::status::Counts;
 pub use self::status::Status;
-use crate::log::{Act, Entry, Log, LogError, MemoryLog};
+use crate::log::{Act, Entry, Log, LogError, ReplayError};
 use crate::{ArtifactError, Engine, Position};
 
 /// A model and its history that outlive the process: every event is written to the log of record before it happens.
@@ -42,25 +50,17 @@ pub struct Service {
 struct Core {
     spec: ServiceSpec,
     engine: RwLock<Arc<Engine>>,
+    /// The one that answered before the last change.
+    previous: Mutex<Option<Arc<Engine>>>,
     log: Arc<dyn Log>,
+    /// Place of the next entry to apply.
+    applying: Mutex<u64>,
     facts: Facts,
     line: Line,
     progress: Progress,
     readiness: Shown,
     counts: Counts,
-}
-
-/// A change of models.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Reloaded {
-    /// Name of the weights that answer now.
-    pub model: String,
-    /// Name of the weights that answered before.
-    pub previous: String,
-    /// Events replayed to warm them.
-    pub replayed: u64,
-    /// What reads see.
-    pub position: Position,
+    keeper: Keeper,
 }
 
 /// Why a service cannot be opened, or does not do what it is told.
@@ -72,6 +72,9 @@ pub enum ServiceError {
     /// The log of record cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A history cannot catch up with the log of record.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// The settings make no sense.
     #[error("{key} is {value}; {wanted}")]
     Setting {
@@ -82,7 +85,7 @@ pub enum ServiceError {
         /// What it must be.
         wanted: &'static str,
     },
-    /// The artifact and what is there do not go together.
+    /// The service and what it is told to do do not go together.
     #[error("{0}")]
     Unfit(String),
     /// A thread cannot be had.
@@ -91,36 +94,6 @@ pub enum ServiceError {
 }
 
 impl Service {
-    /// Opens the log, and of the snapshots the newest that is whole, or the artifact where there is none. What the log has beyond it is
-    /// replayed in the background: see [`readiness`](Service::readiness).
-    ///
-    /// # Errors
-    /// [`ServiceError`]: the artifact, the log or the settings will not do.
-    pub fn open(artifact: &Path, spec: &ServiceSpec) -> Result<Arc<Service>, ServiceError> {
-        Service::with_log(artifact, spec, Arc::new(MemoryLog::default()))
-    }
-
-    /// As [`open`](Service::open), with a log of one's own.
-    ///
-    /// # Errors
-    /// As [`open`](Service::open).
-    pub fn with_log(artifact: &Path, spec: &ServiceSpec, log: Arc<dyn Log>) -> Result<Arc<Service>, ServiceError> {
-        let engine = Engine::open(artifact)?;
-        let position = engine.position();
-        let core = Arc::new(Core {
-            spec: spec.clone(),
-            facts: Facts::of(engine.manifest()),
-            engine: RwLock::new(Arc::new(engine)),
-            log,
-            line: Line::default(),
-            progress: Progress::new(Reached { durable_seq: position.log_seq, applied: position }),
-            readiness: Shown::new(Readiness::Recovering { applied: position.log_seq, of: position.log_seq }),
-            counts: Counts::default(),
-        });
-        let threads = Mutex::new(threads::start(&core)?);
-        Ok(Arc::new(Service { core, threads }))
-    }
-
     /// Whether events are taken and answers are of now.
     pub fn readiness(&self) -> Readiness {
         self.core.readiness.get()
@@ -167,6 +140,11 @@ impl Service {
         self.core.progress.now().durable_seq
     }
 
+    /// Events taken, durable or not.
+    pub fn taken_seq(&self) -> u64 {
+        self.core.line.tail().next.seq
+    }
+
     /// Waits until reads see at least `min_seq` events; `None` where they do not before the deadline.
     pub fn wait_for(&self, min_seq: u64, deadline: Instant) -> Option<Position> {
         self.core.progress.wait(deadline, |reached| reached.applied.log_seq >= min_seq).map(|reached| reached.applied)
@@ -178,28 +156,32 @@ impl Service {
     }
 
     /// Warms the weights of another artifact by replaying the log from where it stands, then lets it answer. Waits; reads and events
-    /// go on meanwhile.
+    /// go on meanwhile. Once this returns, a service that is opened again from the same artifact as this one has the new weights.
+    ///
+    /// The model that answered before stays in memory, for [`rollback`](Service::rollback).
     ///
     /// # Errors
     /// [`ServiceError`]: the model that answered goes on answering.
     pub fn reload(&self, artifact: &Path) -> Result<Reloaded, ServiceError> {
-        Err(ServiceError::Unfit(format!("{}: models cannot be changed yet", artifact.display())))
+        self.core.reload(artifact)
     }
 
-    /// Lets the model that answered before the last reload answer again, once it has caught up. Waits.
+    /// Lets the model that answered before the last change answer again, once it has caught up with the log. Waits.
     ///
     /// # Errors
-    /// [`ServiceError`]: the model that answered goes on answering.
+    /// [`ServiceError`]: the model that answered goes on answering. There is none to go back to before a change.
     pub fn rollback(&self) -> Result<Reloaded, ServiceError> {
-        Err(ServiceError::Unfit("models cannot be changed yet".into()))
+        self.core.rollback()
     }
 
     /// Takes a snapshot now, and waits for it.
     ///
     /// # Errors
     /// [`ServiceError`]: the snapshots there were are still there.
-    pub fn snapshot(&self) -> Result<Position, ServiceError> {
-        Err(ServiceError::Unfit("snapshots cannot be taken yet".into()))
+    pub fn snapshot(&self) -> Result<Snapshot, ServiceError> {
+        let (reply, taken) = channel();
+        self.core.keeper.order(Order::Now(reply));
+        taken.recv().unwrap_or_else(|_| Err(ServiceError::Unfit("no snapshots are taken any more: the server is stopping".into())))
     }
 
     /// Every number there is about the service.
@@ -210,8 +192,7 @@ impl Service {
     /// Takes no more events, finishes those in line, takes a snapshot where the settings say so, and ends the threads. Waits for all of
     /// it, but not beyond the deadline; says whether it was done in time. What is durable is so in any case.
     pub fn drain(&self, deadline: Instant) -> bool {
-        self.core.readiness.set(Readiness::Draining);
-        self.core.line.close();
+        self.stop();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         threads.into_iter().all(|thread| {
             while !thread.is_finished() && Instant::now() < deadline {
@@ -220,12 +201,21 @@ impl Service {
             thread.is_finished() && thread.join().is_ok()
         })
     }
+
+    fn stop(&self) {
+        self.core.readiness.set(Readiness::Draining);
+        self.core.line.close();
+    }
 }
 
 impl Drop for Service {
-    /// The threads finish what is in line and end by themselves.
+    /// As [`drain`](Service::drain), however long it takes.
     fn drop(&mut self) {
-        self.core.line.close();
+        self.stop();
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // A panic of a thread has been told by the readiness.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -243,6 +233,10 @@ impl Core {
         ready()?;
         let (ack, granularity) = (request.ack, request.granularity);
         let checked = self.facts.check(request)?;
+        if self.counts.log_failing.load(Relaxed) {
+            // Ids cannot be looked up before.
+            self.log.reopen()?;
+        }
         let mut tail = self.line.tail();
         // Whoever closed the line has said so before.
         ready()?;
@@ -253,22 +247,22 @@ impl Core {
         let admitted = self.facts.admit(checked, &tail, &*self.log, self.spec.late)?;
         let accepted = admitted.events.len() as u64;
         let receipt = Receipt {
-            first_seq: tail.next_seq,
+            first_seq: tail.next.seq,
             accepted,
             duplicates: admitted.duplicates,
             late: admitted.late.len() as u64,
-            position: self.progress.now().applied,
+            position: self.stands(),
         };
         let act = Act::Events { events: admitted.events, granularity, late: admitted.late };
-        let entry = (accepted > 0).then_some(Entry { first_seq: tail.next_seq, act });
+        let entry = (accepted > 0).then_some(Entry { first_seq: tail.next.seq, act });
         if let Some(entry) = &entry {
             tail.ids.extend(entry.ids().map(|(id, seq)| (id.to_owned(), seq)));
         }
-        tail.next_seq += accepted;
-        tail.newest = admitted.newest;
+        tail.next = Start { seq: tail.next.seq + accepted, newest: admitted.newest };
         let (answer, ticket) = Ticket::new();
-        let mut waiting = Waiting { entry, ack, receipt, answer: Some(answer) };
-        if ack == Ack::Accepted {
+        let mut waiting = Waiting { entry, ack, receipt, newest: admitted.newest, answer: Some(answer) };
+        // While the log fails nothing is promised that is known not to be kept.
+        if ack == Ack::Accepted && !self.counts.log_failing.load(Relaxed) {
             waiting.answer(Ok(receipt));
         }
         self.line.join(tail, waiting);

@@ -55,4 +55,12 @@ impl Shown {
             *shown = readiness;
         }
     }
+
+    /// Shows another if it is recovering.
+    pub fn advance(&self, readiness: Readiness) {
+        let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*shown, Readiness::Recovering { .. }) {
+            *shown = readiness;
+        }
+    }
 }

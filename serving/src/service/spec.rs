@@ -1,10 +1,11 @@
 //! What a service is told of its log, its snapshots and late events.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::ServiceError;
 use crate::log::LogSpec;
 
 /// The sections `log`, `snapshots` and the key `late` of a server's settings.
@@ -82,7 +83,23 @@ impl Default for SnapshotSpec {
     }
 }
 
+impl ServiceSpec {
+    pub(super) fn check(&self) -> Result<(), ServiceError> {
+        for (key, value) in [("log.queue", self.log.queue), ("log.group", self.log.group), ("snapshots.keep", self.snapshots.keep)] {
+            if value == 0 {
+                return Err(ServiceError::Setting { key, value: "0".into(), wanted: "it must be at least 1" });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl SnapshotSpec {
+    /// Time between snapshots, where time counts.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        (self.every_seconds > 0).then(|| Duration::from_secs(self.every_seconds))
+    }
+
     /// The folder of the snapshots of what was started from `artifact`.
     pub fn dir(&self, artifact: &Path) -> PathBuf {
         self.dir.clone().unwrap_or_else(|| beside(artifact, "snapshots"))

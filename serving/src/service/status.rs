@@ -1,10 +1,11 @@
 //! Every number there is about a service.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
 use super::ingest::{IngestError, Receipt};
+use super::keeper::SnapshotStatus;
 use super::{Core, Readiness};
 use crate::request::{Position, RequestError};
 
@@ -17,8 +18,11 @@ pub(crate) struct Counts {
     late_refused: AtomicU64,
     refused: AtomicU64,
     full: AtomicU64,
-    log_failures: AtomicU64,
-    groups: AtomicU64,
+    pub log_failures: AtomicU64,
+    /// Whether the last append failed.
+    pub log_failing: AtomicBool,
+    pub groups: AtomicU64,
+    passed_over: u64,
 }
 
 /// How a service is doing.
@@ -46,15 +50,26 @@ pub struct Status {
     pub refused: u64,
     /// Requests refused because the line was full.
     pub full: u64,
-    /// Requests refused, and groups of them, because the log could not be written.
+    /// Times the log could not be written or read.
     pub log_failures: u64,
+    /// Whether it could not the last time.
+    pub log_failing: bool,
     /// Flushes to the disk.
     pub groups: u64,
     /// Bytes of the log where it is stored.
     pub log_bytes: u64,
+    /// The snapshots.
+    pub snapshots: SnapshotStatus,
+    /// Snapshots that were damaged when the service was opened.
+    pub passed_over: u64,
 }
 
 impl Counts {
+    /// Nothing yet, but for snapshots that were passed over.
+    pub fn passing_over(snapshots: usize) -> Counts {
+        Counts { passed_over: snapshots as u64, ..Counts::default() }
+    }
+
     pub fn taken(&self, receipt: &Receipt) {
         self.accepted.fetch_add(receipt.accepted, Relaxed);
         self.duplicates.fetch_add(receipt.duplicates, Relaxed);
@@ -67,17 +82,9 @@ impl Counts {
             IngestError::Refused(_) => &self.refused,
             IngestError::Full { .. } => &self.full,
             IngestError::Log(_) => &self.log_failures,
-            IngestError::NotReady(_) => return,
+            IngestError::NotReady(_) | IngestError::NotApplied(_) => return,
         };
         counter.fetch_add(1, Relaxed);
-    }
-
-    pub fn logged(&self) {
-        self.groups.fetch_add(1, Relaxed);
-    }
-
-    pub fn log_failed(&self) {
-        self.log_failures.fetch_add(1, Relaxed);
     }
 }
 
@@ -97,8 +104,11 @@ impl Core {
             refused: counts.refused.load(Relaxed),
             full: counts.full.load(Relaxed),
             log_failures: counts.log_failures.load(Relaxed),
+            log_failing: counts.log_failing.load(Relaxed),
             groups: counts.groups.load(Relaxed),
             log_bytes: self.log.bytes(),
+            snapshots: self.keeper.status(&self.spec.snapshots),
+            passed_over: counts.passed_over,
         }
     }
 }

@@ -1,103 +1,175 @@
-//! Two threads: one writes the log, one lets happen what is written.
+//! Three threads: one writes the log, one lets happen what is written, one takes snapshots.
 
 use std::io;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use super::ingest::{Ack, IngestError};
-use super::line::Waiting;
+use super::ingest::{Ack, IngestError, Receipt};
+use super::keeper::Order;
+use super::line::{Start, Waiting};
 use super::{Core, Readiness};
-use crate::log::{Act, Entry, LogError};
-use crate::{Engine, RequestError};
+use crate::log::{Entry, LogError, ReplayError, happen, replay};
 
-/// Requests whose entries are on the disk.
-type Logged = Vec<Waiting>;
+/// Requests whose entries are on the disk, and how many bytes they take there.
+struct Logged {
+    group: Vec<Waiting>,
+    bytes: u64,
+}
 
 /// Starts the threads of a service. They end once its line is closed and empty.
-pub(super) fn start(core: &Arc<Core>) -> io::Result<Vec<JoinHandle<()>>> {
+pub(super) fn start(core: &Arc<Core>, orders: Receiver<Order>) -> io::Result<Vec<JoinHandle<()>>> {
     let (logged, to_apply) = channel();
-    let (writing, applying) = (core.clone(), core.clone());
+    let thread = |name: &str, work: Box<dyn FnOnce(&Core) + Send>| {
+        let core = core.clone();
+        Builder::new().name(name.into()).spawn(move || {
+            let _guard = Guard(&core);
+            work(&core);
+        })
+    };
     Ok(vec![
-        Builder::new().name("log".into()).spawn(move || writing.write(&logged))?,
-        Builder::new().name("apply".into()).spawn(move || applying.apply(&to_apply))?,
+        thread("log", Box::new(move |core| core.write(&logged)))?,
+        thread("apply", Box::new(move |core| core.recover_and_apply(&to_apply)))?,
+        thread("snapshots", Box::new(move |core| core.keep(&orders)))?,
     ])
+}
+
+/// Says so when a thread ends by a panic.
+struct Guard<'a>(&'a Core);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            self.0.readiness.set(Readiness::Broken(format!("the thread `{name}` has panicked, which is a bug")));
+        }
+    }
 }
 
 impl Core {
     /// Writes what stands in line, as many requests as there are in one append.
     fn write(&self, logged: &Sender<Logged>) {
-        while let Some(mut group) = self.line.take(self.spec.log.group) {
+        while let Some(group) = self.line.take(self.spec.log.group) {
             let entries: Vec<Entry> = group.iter().filter_map(|waiting| waiting.entry.clone()).collect();
-            match if entries.is_empty() { Ok(()) } else { self.log.append(&entries) } {
-                Ok(()) => self.written(&entries, &mut group),
-                Err(error) => {
-                    self.turn_away(group, &error);
-                    continue;
+            match self.append(&entries) {
+                Ok(bytes) => {
+                    if logged.send(Logged { group: self.written(&entries, group), bytes }).is_err() {
+                        return;
+                    }
                 }
-            }
-            if logged.send(group).is_err() {
-                return;
+                Err(error) => self.turn_away(group, &error),
             }
         }
     }
 
-    fn written(&self, entries: &[Entry], group: &mut [Waiting]) {
-        if let Some(last) = entries.last() {
-            self.counts.logged();
-            self.progress.durable(last.next_seq());
-            let mut tail = self.line.tail();
-            for (id, _) in entries.iter().flat_map(Entry::ids) {
-                tail.ids.remove(id);
-            }
+    /// Writes to a log that may have failed before.
+    fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
+        if entries.is_empty() {
+            return Ok(0);
         }
+        if self.counts.log_failing.load(Relaxed) {
+            self.log.reopen()?;
+        }
+        let bytes = self.log.append(entries)?;
+        self.counts.log_failing.store(false, Relaxed);
+        self.counts.groups.fetch_add(1, Relaxed);
+        Ok(bytes)
+    }
+
+    /// Answers those who wait for the disk.
+    fn written(&self, entries: &[Entry], mut group: Vec<Waiting>) -> Vec<Waiting> {
+        if let Some(last) = entries.last() {
+            self.progress.durable(last.next_seq());
+            self.line.logged(&group);
+        }
+        let position = self.stands();
         for waiting in group.iter_mut().filter(|waiting| waiting.ack == Ack::Durable) {
             let receipt = waiting.receipt;
-            waiting.answer(Ok(super::Receipt { position: self.progress.now().applied, ..receipt }));
+            waiting.answer(Ok(Receipt { position, ..receipt }));
         }
+        group
     }
 
-    /// Tells all who were in line that the log failed: what joined later was numbered after what is lost.
+    /// Tells all who were in line that the log failed: what joined later was numbered after what is not there.
     fn turn_away(&self, group: Vec<Waiting>, error: &LogError) {
-        self.counts.log_failed();
-        let lost: usize = group.iter().map(Waiting::events).sum();
-        self.line.leave(lost);
-        let durable = self.progress.now().durable_seq;
-        let behind = self.line.reset(durable, None);
-        for mut waiting in group.into_iter().chain(behind) {
+        self.counts.log_failing.store(true, Relaxed);
+        self.counts.log_failures.fetch_add(1, Relaxed);
+        tracing::warn!("events are refused: {error}");
+        for mut waiting in self.line.reset(group) {
             waiting.answer(Err(IngestError::Log(error.clone())));
         }
     }
 
     /// Catches up with the log, then applies what comes.
-    fn apply(&self, to_apply: &Receiver<Logged>) {
-        let engine = self.engine();
-        {
-            let mut tail = self.line.tail();
-            tail.next_seq = engine.position().log_seq;
-            tail.newest = engine.history().newest();
+    fn recover_and_apply(&self, to_apply: &Receiver<Logged>) {
+        if let Err(error) = self.recover() {
+            self.readiness.set(Readiness::Broken(error.to_string()));
+        } else {
+            self.apply(to_apply);
         }
-        self.readiness.set(Readiness::Ready);
-        for group in to_apply {
-            for mut waiting in group {
-                if let Some(entry) = &waiting.entry {
-                    if let Err(error) = happen(&self.engine(), entry) {
-                        self.readiness.set(Readiness::Broken(format!("a logged event cannot be applied: {error}")));
-                        return;
-                    }
-                    self.progress.applied(self.engine().position());
+        self.keeper.order(Order::End);
+    }
+
+    fn recover(&self) -> Result<(), ReplayError> {
+        let engine = self.engine();
+        let of = self.progress.now().durable_seq;
+        let mut place = self.applying();
+        let end = self.log.kept().end.max(*place);
+        *place = replay(&*self.log, &engine, *place, end, |position| {
+            self.progress.applied(position);
+            self.readiness.advance(Readiness::Recovering { applied: position.log_seq, of });
+            match self.readiness.get() {
+                Readiness::Draining => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        })?;
+        let newest = engine.history().newest();
+        self.line.start(Start { seq: of, newest });
+        self.readiness.advance(Readiness::Ready);
+        Ok(())
+    }
+
+    fn apply(&self, to_apply: &Receiver<Logged>) {
+        for Logged { group, bytes } in to_apply {
+            let events: usize = group.iter().map(Waiting::events).sum();
+            for waiting in group {
+                if let Err(error) = self.apply_one(waiting) {
+                    self.readiness.set(Readiness::Broken(error));
+                    return;
                 }
-                self.line.leave(waiting.events());
-                let receipt = waiting.receipt;
-                waiting.answer(Ok(super::Receipt { position: self.progress.now().applied, ..receipt }));
+            }
+            if events > 0 {
+                self.keeper.count(events as u64, bytes, &self.spec.snapshots);
             }
         }
     }
-}
 
-/// Does to the engine's history what the log says was done.
-pub(super) fn happen(engine: &Engine, entry: &Entry) -> Result<(), RequestError> {
-    match &entry.act {
-        Act::Events { events, granularity, .. } => engine.observe(events, *granularity).map(drop),
+    fn apply_one(&self, mut waiting: Waiting) -> Result<(), String> {
+        if let Some(entry) = &waiting.entry {
+            let mut place = self.applying();
+            let happened = happen(&self.engine(), entry);
+            *place += 1;
+            drop(place);
+            match happened {
+                Ok(position) => self.progress.applied(position),
+                Err(error) => {
+                    let error = error.to_string();
+                    waiting.answer(Err(IngestError::NotApplied(error.clone())));
+                    return Err(error);
+                }
+            }
+        }
+        self.line.leave(waiting.events());
+        let receipt = waiting.receipt;
+        waiting.answer(Ok(Receipt { position: self.stands(), ..receipt }));
+        Ok(())
+    }
+
+    /// Held while an entry is applied: the place of the next.
+    pub(super) fn applying(&self) -> MutexGuard<'_, u64> {
+        // A panic while an entry is applied leaves the engine broken, which refuses the next.
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,9 @@
 //! A small TGN that has seen part of a generated stream, a server in the test's own process, and a client.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod grpc;
+pub mod service;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
@@ -10,11 +13,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempograph_framework::{Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values};
+use tempograph_framework::{
+    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values, weights, with_weights,
+};
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
-use tempograph_serving::{Engine, Export, NewEvent, PairQuery, run};
+use tempograph_serving::{Engine, Export, NewEvent, PairQuery, ServeError, ServeSpec, Service, run};
 
 pub const EVENTS: usize = 420;
 pub const SEEN: usize = 300;
@@ -40,10 +45,12 @@ impl World {
 
     pub fn of(spec: &TgnSpec, set: Dataset) -> World {
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
+        let model = tuned(Tgn::<Cpu>::new(spec, widths, 5, &Default::default()));
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
         let static_memory = spec.static_memory.on().map(|part| {
-            let values = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos()).collect();
+            // one row more than there are nodes: that of a node nobody knew
+            let known = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos());
+            let values = known.chain(std::iter::repeat_n(0.0, part.width)).collect();
             Arc::new(Table::new(values, part.width).unwrap()) as Arc<dyn Rows>
         });
         let features = Features { edges: set.log.features().cloned(), nodes, static_memory };
@@ -122,6 +129,16 @@ impl World {
     }
 }
 
+/// Fine-tuning begins at zero: gives it numbers that show.
+fn tuned(model: Tgn<Cpu>) -> Tgn<Cpu> {
+    let (mut store, name) = (weights::<Cpu, _>(&model), "static_memory.correction");
+    if store.names().any(|known| known == name) {
+        let (shape, zeros) = store.take::<f32>(name).unwrap();
+        store.put(name, shape, (0..zeros.len()).map(|i| (i as f32).sin()).collect());
+    }
+    with_weights(model, store).unwrap()
+}
+
 fn view(history: &History, queries: &Queries, batch: &Batch<'_>) -> View {
     history.view(queries, Some(batch), Draw::new(0).of(Purpose::Sampling))
 }
@@ -140,27 +157,38 @@ pub fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 /// A server in this process, stopped when dropped.
 pub struct Running {
     pub address: SocketAddr,
-    pub engine: Arc<Engine>,
+    pub service: Arc<Service>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
-    thread: Option<JoinHandle<std::io::Result<()>>>,
+    thread: Option<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl Running {
-    pub fn start(engine: Engine) -> Running {
-        let engine = Arc::new(engine);
+    /// Serves what the world exports, with nothing on the disk.
+    pub fn start(world: &World) -> Running {
+        Running::with(world, &ServeSpec::default())
+    }
+
+    pub fn with(world: &World, spec: &ServeSpec) -> Running {
+        world.export().write(&world.folder()).unwrap();
+        let service = service::open(&world.folder(), &service::in_memory());
+        Running::of(service, spec)
+    }
+
+    /// Serves a service as `spec` says, but for its address.
+    pub fn of(service: Arc<Service>, spec: &ServeSpec) -> Running {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let served = engine.clone();
+        let (served, spec) = (service.clone(), spec.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                run(listener, served, async { stopped.await.unwrap_or_default() }).await
+                run(vec![listener], served, &spec, async { stopped.await.unwrap_or_default() }).await
             })
         });
-        Running { address, engine, stop: Some(stop), thread: Some(thread) }
+        Running { address, service, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Asks it to stop, without waiting.
@@ -169,7 +197,7 @@ impl Running {
     }
 
     /// Waits until it has stopped.
-    pub fn wait(&mut self) -> std::io::Result<()> {
+    pub fn wait(&mut self) -> Result<(), ServeError> {
         self.thread.take().unwrap().join().unwrap()
     }
 
@@ -187,9 +215,21 @@ impl Running {
     }
 
     pub fn send_text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.send_with(method, path, "", body.as_bytes())
+    }
+
+    /// With more header lines, each ended by CRLF.
+    pub fn send_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        let (head, body) = self.send_bytes(method, path, headers, body);
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
+    }
+
+    /// Head and body of the answer.
+    pub fn send_bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(request(method, path, body).as_bytes()).unwrap();
-        response(&mut stream)
+        stream.write_all(request_head(method, path, headers, body.len()).as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        read_answer(&mut stream)
     }
 
     pub fn scores(&self, queries: &[PairQuery], during: &[NewEvent]) -> Vec<f32> {
@@ -217,14 +257,38 @@ impl Drop for Running {
 }
 
 pub fn request(method: &str, path: &str, body: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    request_head(method, path, "", body.len()) + body
+}
+
+fn request_head(method: &str, path: &str, headers: &str, length: usize) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n")
 }
 
 pub fn response(stream: &mut TcpStream) -> (u16, String) {
+    let (head, body) = read_answer(stream);
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
+}
+
+fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.read_to_end(&mut bytes).unwrap();
-    let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in `{text}`"));
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_string())
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {bytes:?}"));
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let body = bytes[end + 4..].to_vec();
+    let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    (head, if chunked { unchunked(&body) } else { body })
+}
+
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|window| window == b"\r\n").unwrap();
+        let length = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
+        if length == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&body[end + 2..end + 2 + length]);
+        body = &body[end + 4 + length..];
+    }
 }

@@ -111,6 +111,35 @@ impl DecoderWork {
         pairs.forward(decoder.inputs(src, dst, facts), bias, scores);
     }
 
+    /// Maps all rows of `table` as sources and as destinations.
+    pub fn map_ends(&mut self, Decoder { places, weights }: Decoder<'_>, table: &PaddedRows) {
+        self.src.map.forward(table, weights.of(&places.src), Activation::None, &mut self.src.mapped);
+        self.dst.map.forward(table, weights.of(&places.dst), Activation::None, &mut self.dst.mapped);
+    }
+
+    /// The rows that were mapped last, as sources and as destinations.
+    pub fn ends(&self) -> [&PaddedRows; 2] {
+        [&self.src.mapped, &self.dst.mapped]
+    }
+
+    /// Logits of pairs of rows of `ends`, `[P]`: the first of each was mapped as a source, the second as a destination.
+    pub fn score_ends(
+        &mut self,
+        decoder: Decoder<'_>,
+        ends: &PaddedRows,
+        rows: impl Iterator<Item = [u32; 2]> + Clone,
+        scores: &mut [f32],
+    ) {
+        let (Decoder { places, weights }, DecoderWork { src, dst, pairs, .. }) = (decoder, self);
+        src.place.clear();
+        src.place.extend(rows.clone().map(|[src, _]| src));
+        dst.place.clear();
+        dst.place.extend(rows.map(|[_, dst]| dst));
+        let weight = weights.values(&places.last.weight);
+        let bias = places.last.bias.as_ref().map_or(0.0, |bias| weights.values(bias)[0]);
+        pairs.forward(PairInputs { a: ends, b: ends, i: &src.place, j: &dst.place, c: None, weight }, bias, scores);
+    }
+
     /// Gradients of the decoder's weights, written over, and of the rows of the table, added, from the derivative of the loss in each score.
     pub fn backward(&mut self, decoder: Decoder<'_>, scores: &[f32], gradients: &mut [f32], table: &mut PaddedRows) {
         let (Decoder { places, weights }, DecoderWork { src, dst, pairs, facts }) = (decoder, self);

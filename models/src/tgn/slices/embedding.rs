@@ -47,6 +47,13 @@ pub(super) struct LayerWork {
     sine: Vec<f32>,
 }
 
+impl LayerWork {
+    /// `[C, H, K]`
+    pub(super) fn attention_weights(&self) -> &[f32] {
+        self.attention.weights()
+    }
+}
+
 /// A table of rows: the hidden rows of the view's nodes, or what the layer below gave.
 #[derive(Clone, Copy)]
 struct Below<'a> {

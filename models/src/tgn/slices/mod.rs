@@ -5,6 +5,7 @@ mod decoder;
 mod embedding;
 mod hidden;
 mod places;
+mod serving;
 
 use std::ops::Range;
 

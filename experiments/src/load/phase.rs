@@ -1,0 +1,232 @@
+//! A stretch of load: every request has a moment at which it is to be sent, whatever became of those before it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::Value;
+use tempograph_framework::{Draw, Purpose};
+use tempograph_serving::Arrivals;
+
+use super::http::{Connection, Target};
+use super::material::Material;
+use super::requests::{Kind, Reader, Teller};
+use super::staleness::{Seen, Sent, staleness};
+use super::tally::{Quantiles, Tally, TallyReport};
+
+/// How long a server may take for an answer before the connection is given up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How a phase asks, whatever its rates.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
+    pub arrivals: Arrivals,
+    pub deadline: Duration,
+    pub connections: usize,
+    pub ingest_connections: usize,
+    /// Most events of a request.
+    pub events: usize,
+    /// Pairs of a request.
+    pub pairs: usize,
+    pub ack: &'static str,
+    pub seed: u64,
+}
+
+/// Requests a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Rates {
+    pub events: f64,
+    pub scores: f64,
+    pub ranks: f64,
+}
+
+impl Rates {
+    pub fn times(self, factor: f64) -> Rates {
+        Rates { events: factor * self.events, scores: factor * self.scores, ranks: factor * self.ranks }
+    }
+}
+
+/// Where the load goes, and what it is made of.
+#[derive(Debug)]
+pub(super) struct Course<'a> {
+    pub target: &'a Target,
+    pub material: &'a Material,
+    pub manner: &'a Manner,
+    /// Set by Ctrl-C.
+    pub stop: &'a AtomicBool,
+    /// Requests done, for whoever watches.
+    pub done: &'a AtomicU64,
+}
+
+/// What a phase showed.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PhaseReport {
+    pub seconds: f64,
+    pub wanted: Rates,
+    pub events: TallyReport,
+    pub scores: TallyReport,
+    pub ranks: TallyReport,
+    /// From when an event was to be sent until an answer had seen it.
+    pub staleness: Quantiles,
+}
+
+impl PhaseReport {
+    /// Whether nearly everything that was offered was answered in time.
+    pub fn keeps_up(&self) -> bool {
+        [&self.events, &self.scores, &self.ranks].iter().all(|tally| tally.kept() >= 0.95)
+    }
+
+    /// Answers in time a second, of all kinds.
+    pub fn goodput(&self) -> f64 {
+        self.events.goodput_per_second + self.scores.goodput_per_second + self.ranks.goodput_per_second
+    }
+}
+
+/// A read and when it is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Planned {
+    pub at: Duration,
+    pub kind: Kind,
+}
+
+/// What the threads of a phase share.
+pub(super) struct Running<'a> {
+    pub course: &'a Course<'a>,
+    pub begin: Instant,
+    pub reads: Vec<Planned>,
+    pub next_read: AtomicUsize,
+    pub events: Vec<Duration>,
+    /// The next event's place in `events`, and its number in the log.
+    pub next_event: Mutex<(usize, u64)>,
+}
+
+/// What one thread saw.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    pub events: Tally,
+    pub scores: Tally,
+    pub ranks: Tally,
+    pub sent: Vec<Sent>,
+    pub seen: Vec<Seen>,
+}
+
+impl Running<'_> {
+    /// Waits until a moment of the phase; false where it was told to stop.
+    pub fn wait_until(&self, at: Duration) -> bool {
+        loop {
+            if self.course.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            let left = at.saturating_sub(self.begin.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+}
+
+impl Course<'_> {
+    /// Runs a phase, to its end or until it is told to stop.
+    ///
+    /// # Errors
+    /// A server that does not say where it stands.
+    pub fn run(&self, rates: Rates, length: Duration) -> Result<PhaseReport> {
+        let draw = Draw::new(self.manner.seed).of(Purpose::Sampling);
+        let moments = |rate: f64, index: u64| {
+            if rate > 0.0 { self.manner.arrivals.moments(rate, length, &mut draw.at(0, index)) } else { Vec::new() }
+        };
+        let of = |kind: Kind, rate: f64, index: u64| moments(rate, index).into_iter().map(move |at| Planned { at, kind });
+        let mut reads: Vec<Planned> = of(Kind::Score, rates.scores, 0).chain(of(Kind::Rank, rates.ranks, 1)).collect();
+        reads.sort_by_key(|read| read.at);
+        let running = Running {
+            course: self,
+            reads,
+            next_read: AtomicUsize::new(0),
+            events: moments(rates.events, 2),
+            next_event: Mutex::new((0, position(self.target)?)),
+            begin: Instant::now() + Duration::from_millis(20),
+        };
+        let noted = running.to_the_end();
+        let seconds = running.begin.elapsed().as_secs_f64().min(length.as_secs_f64());
+        Ok(report(rates, seconds, noted))
+    }
+}
+
+impl Running<'_> {
+    fn to_the_end(&self) -> Vec<Noted> {
+        let manner = self.course.manner;
+        let seen = self.next_event.lock().unwrap_or_else(PoisonError::into_inner).1;
+        std::thread::scope(|scope| {
+            let tellers = if self.events.is_empty() { 0 } else { manner.ingest_connections };
+            let readers = if self.reads.is_empty() { 0 } else { manner.connections.min(self.reads.len()) };
+            let tellers = (0..tellers).map(|_| scope.spawn(|| Teller::new(self).run()));
+            let mut threads: Vec<_> = tellers.collect();
+            threads.extend((0..readers).map(|reader| scope.spawn(move || Reader::new(self, seen, reader as u64).run())));
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        })
+    }
+}
+
+fn report(wanted: Rates, seconds: f64, noted: Vec<Noted>) -> PhaseReport {
+    let mut all = Noted::default();
+    for mut one in noted {
+        all.events.add(&one.events);
+        all.scores.add(&one.scores);
+        all.ranks.add(&one.ranks);
+        all.sent.append(&mut one.sent);
+        all.seen.append(&mut one.seen);
+    }
+    PhaseReport {
+        seconds,
+        wanted,
+        events: all.events.report(seconds),
+        scores: all.scores.report(seconds),
+        ranks: all.ranks.report(seconds),
+        staleness: staleness(&all.sent, all.seen),
+    }
+}
+
+/// What a server says of itself.
+///
+/// # Errors
+/// No server there, or one that does not answer `GET /v1/model` with JSON.
+pub(super) fn model(target: &Target) -> Result<Value> {
+    let mut connection = Connection::new(target, PATIENCE);
+    let answer = connection.send("GET", "/v1/model", None, "");
+    let answer = answer.map_err(|failure| anyhow::anyhow!("{}: {}", target.address, failure.name()))?;
+    if answer.status != 200 {
+        bail!("{}: GET /v1/model says {}: {}", target.address, answer.status, String::from_utf8_lossy(answer.body));
+    }
+    serde_json::from_slice(answer.body).with_context(|| format!("{}: GET /v1/model is not JSON", target.address))
+}
+
+/// Events that a server's answers have seen.
+///
+/// # Errors
+/// As [`model`].
+pub(super) fn position(target: &Target) -> Result<u64> {
+    model(target)?["log_seq"].as_u64().context("GET /v1/model names no log_seq")
+}
+
+/// Waits until a server has applied what it has taken, for at most ten seconds.
+///
+/// # Errors
+/// As [`model`].
+pub(super) fn settle(target: &Target, stop: &AtomicBool) -> Result<()> {
+    let mut last = position(target)?;
+    for _ in 0..40 {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(250));
+        let now = position(target)?;
+        if now == last {
+            return Ok(());
+        }
+        last = now;
+    }
+    Ok(())
+}

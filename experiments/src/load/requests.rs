@@ -1,0 +1,234 @@
+//! The threads of a phase: each has a connection, takes what is due next, and notes what became of it.
+
+use std::fmt::Write;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tempograph_framework::{Draw, Purpose, RandomNumbers};
+
+use super::http::{Connection, Failure, Response};
+use super::phase::{Noted, PATIENCE, Planned, Running};
+use super::staleness::{Seen, Sent};
+
+/// What happened to a request whose connection was busy until its deadline had passed.
+const UNSENT: &str = "not sent: all connections busy";
+
+/// A kind of read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Score,
+    Rank,
+}
+
+/// Asks.
+pub(super) struct Reader<'a> {
+    running: &'a Running<'a>,
+    connection: Connection<'a>,
+    chance: RandomNumbers,
+    /// Events whose nodes are known to the server.
+    known: u64,
+    noted: Noted,
+    body: String,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(running: &'a Running<'a>, known: u64, number: u64) -> Reader<'a> {
+        let course = running.course;
+        let chance = Draw::new(course.manner.seed).of(Purpose::Negatives).at(0, number);
+        let connection = Connection::new(course.target, PATIENCE);
+        Reader { running, connection, chance, known, noted: Noted::default(), body: String::new() }
+    }
+
+    pub fn run(mut self) -> Noted {
+        while let Some(&Planned { at, kind }) = self.running.reads.get(self.running.next_read.fetch_add(1, Ordering::Relaxed)) {
+            if !self.running.wait_until(at) {
+                break;
+            }
+            self.ask(at, kind);
+            self.running.course.done.fetch_add(1, Ordering::Relaxed);
+        }
+        self.noted
+    }
+
+    fn ask(&mut self, at: Duration, kind: Kind) {
+        let deadline = self.running.course.manner.deadline;
+        let left = (at + deadline).saturating_sub(self.running.begin.elapsed());
+        let tally = match kind {
+            Kind::Score => &mut self.noted.scores,
+            Kind::Rank => &mut self.noted.ranks,
+        };
+        if left.is_zero() {
+            return tally.failed(UNSENT, 1);
+        }
+        let course = self.running.course;
+        let path = question(&mut self.body, kind, course.manner.pairs, || course.material.pair(self.known, &mut self.chance));
+        let answer = self.connection.send("POST", path, Some(left), &self.body);
+        let now = self.running.begin.elapsed();
+        match answer {
+            Ok(Response { status: 200, body }) => {
+                tally.answered(now.saturating_sub(at), deadline);
+                self.noted.seen.extend(number(body, "log_seq").map(|log_seq| Seen { at: now, log_seq }));
+            }
+            other => tally.failed(&what_is_wrong(other), 1),
+        }
+    }
+}
+
+/// Writes a question over `body`; where it goes.
+fn question(body: &mut String, kind: Kind, pairs: usize, mut pair: impl FnMut() -> (u64, u64)) -> &'static str {
+    body.clear();
+    // Writing to a string cannot fail.
+    match kind {
+        Kind::Rank => {
+            let _ = write!(body, r#"{{"src":{},"k":10}}"#, pair().0);
+            "/v1/rank"
+        }
+        Kind::Score => {
+            body.push_str("{\"queries\":[");
+            for i in 0..pairs {
+                let (src, dst) = pair();
+                let _ = write!(body, r#"{}{{"src":{src},"dst":{dst}}}"#, if i == 0 { "" } else { "," });
+            }
+            body.push_str("]}");
+            "/v1/score"
+        }
+    }
+}
+
+/// Tells events.
+pub(super) struct Teller<'a> {
+    running: &'a Running<'a>,
+    connection: Connection<'a>,
+    noted: Noted,
+    body: String,
+}
+
+/// Events that are told in one request: their moments, and the number of the first in the endless log.
+struct Due<'a> {
+    at: &'a [Duration],
+    seq: u64,
+}
+
+impl<'a> Teller<'a> {
+    pub fn new(running: &'a Running<'a>) -> Teller<'a> {
+        Teller { running, connection: Connection::new(running.course.target, PATIENCE), noted: Noted::default(), body: String::new() }
+    }
+
+    pub fn run(mut self) -> Noted {
+        while let Some(due) = self.due() {
+            self.tell(&due);
+            self.running.course.done.fetch_add(due.at.len() as u64, Ordering::Relaxed);
+        }
+        self.noted
+    }
+
+    /// Waits for the next event and takes with it all that are due by then. Those whose deadline has passed are given up.
+    fn due(&mut self) -> Option<Due<'a>> {
+        let (running, manner) = (self.running, self.running.course.manner);
+        let mut next = running.next_event.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let (from, seq) = *next;
+            if !running.wait_until(*running.events.get(from)?) {
+                return None;
+            }
+            let now = running.begin.elapsed();
+            let hopeless = running.events[from..].partition_point(|&at| at + manner.deadline <= now);
+            if hopeless > 0 {
+                self.noted.events.failed(UNSENT, hopeless as u64);
+                next.0 += hopeless;
+                continue;
+            }
+            let count = running.events[from..].partition_point(|&at| at <= now).min(manner.events);
+            *next = (from + count, seq + count as u64);
+            return Some(Due { at: &running.events[from..from + count], seq });
+        }
+    }
+
+    fn tell(&mut self, due: &Due<'_>) {
+        let course = self.running.course;
+        self.body.clear();
+        // Writing to a string cannot fail.
+        let _ = write!(self.body, r#"{{"ack":"{}","events":["#, course.manner.ack);
+        for i in 0..due.at.len() as u64 {
+            if i > 0 {
+                self.body.push(',');
+            }
+            course.material.write_event(due.seq + i, &mut self.body);
+        }
+        self.body.push_str("]}");
+        let answer = self.connection.send("POST", "/v1/events", None, &self.body);
+        let now = self.running.begin.elapsed();
+        match answer {
+            Ok(Response { status: 200, body }) => {
+                due.at.iter().for_each(|&at| self.noted.events.answered(now.saturating_sub(at), course.manner.deadline));
+                self.noted.sent.extend(number(body, "first_seq").map(|first| Sent { first, at: due.at.to_vec() }));
+            }
+            other => {
+                self.noted.events.failed(&what_is_wrong(other), due.at.len() as u64);
+                self.tell_again(due);
+            }
+        }
+    }
+
+    /// What was not taken is told in the place of what comes next, so that the log and this side's count agree. With several
+    /// connections others may be ahead already: then it is left out.
+    fn tell_again(&self, due: &Due<'_>) {
+        if self.running.course.manner.ingest_connections == 1 {
+            self.running.next_event.lock().unwrap_or_else(PoisonError::into_inner).1 = due.seq;
+        }
+    }
+}
+
+/// `429 busy` and the like.
+fn what_is_wrong(answer: Result<Response<'_>, Failure>) -> String {
+    match answer {
+        Err(failure) => failure.name().to_string(),
+        Ok(Response { status, body }) => match text(body, "code") {
+            Some(code) => format!("{status} {code}"),
+            None => status.to_string(),
+        },
+    }
+}
+
+/// Where the value of a field of a flat JSON answer begins: nothing else is read of answers, so that reading takes no time.
+fn value<'b>(body: &'b [u8], field: &str) -> Option<&'b [u8]> {
+    let name = format!("\"{field}\":");
+    // The fields wanted stand behind the long ones.
+    let at = body.windows(name.len()).rposition(|part| part == name.as_bytes())?;
+    Some(&body[at + name.len()..])
+}
+
+fn number(body: &[u8], field: &str) -> Option<u64> {
+    let digits = value(body, field)?.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(None, |number: Option<u64>, digit| Some(number.unwrap_or(0) * 10 + u64::from(digit - b'0')))
+}
+
+fn text<'b>(body: &'b [u8], field: &str) -> Option<&'b str> {
+    let quoted = value(body, field)?.strip_prefix(b"\"")?;
+    std::str::from_utf8(&quoted[..quoted.iter().position(|&byte| byte == b'"')?]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_of_an_answer_is_found_in_it() {
+        let body = br#"{"scores":[1.5],"log_seq":412,"version":7,"model":"m","first_seq":0}"#;
+        assert_eq!((number(body, "log_seq"), number(body, "first_seq"), number(body, "seq")), (Some(412), Some(0), None));
+        let refused = Response { status: 429, body: br#"{"code":"busy","error":"full"}"# };
+        assert_eq!(what_is_wrong(Ok(refused)), "429 busy");
+        assert_eq!(what_is_wrong(Ok(Response { status: 500, body: b"oh" })), "500");
+        assert_eq!(what_is_wrong(Err(Failure::Timeout)), "no answer in time");
+    }
+
+    #[test]
+    fn questions_are_json() {
+        let mut body = String::new();
+        assert_eq!(question(&mut body, Kind::Score, 2, || (3, 4)), "/v1/score");
+        assert_eq!(body, r#"{"queries":[{"src":3,"dst":4},{"src":3,"dst":4}]}"#);
+        assert_eq!(question(&mut body, Kind::Rank, 2, || (3, 4)), "/v1/rank");
+        assert_eq!(body, r#"{"src":3,"k":10}"#);
+    }
+}

@@ -1,0 +1,57 @@
+//! Where a server stops keeping up.
+
+use anyhow::Result;
+
+/// How close to each other the largest load that is kept up with and the smallest that is not have to come.
+const CLOSE: f64 = 1.08;
+/// Loads tried at most.
+const TRIES: usize = 16;
+
+/// The largest load that is kept up with, between powers of two of `first` and then by halving; 0 where none is, `None` where trying
+/// ended before that was known.
+///
+/// # Errors
+/// Those of `keeps_up`.
+pub(super) fn saturation(first: f64, mut keeps_up: impl FnMut(f64) -> Result<Option<bool>>) -> Result<Option<f64>> {
+    let (mut kept, mut lost, mut load) = (0.0, f64::INFINITY, first);
+    for _ in 0..TRIES {
+        match keeps_up(load)? {
+            None => return Ok(None),
+            Some(true) => kept = load,
+            Some(false) => lost = load,
+        }
+        load = match (kept > 0.0, lost.is_finite()) {
+            (true, false) => 2.0 * kept,
+            (false, _) => lost / 2.0,
+            (true, true) if lost / kept <= CLOSE => break,
+            (true, true) => (kept * lost).sqrt(),
+        };
+    }
+    Ok(Some(kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_load_that_is_kept_up_with_is_found_from_either_side() {
+        for (first, capacity) in [(100.0, 7300.0), (50_000.0, 800.0), (1000.0, 1000.0)] {
+            let mut tried = 0;
+            let found = saturation(first, |load| {
+                tried += 1;
+                Ok(Some(load <= capacity))
+            });
+            let found = found.unwrap().unwrap();
+            assert!(found <= capacity && found * CLOSE >= capacity, "{found} of {capacity}");
+            assert!(tried <= TRIES);
+        }
+    }
+
+    #[test]
+    fn trying_ends_when_it_is_told_to_and_where_nothing_is_kept_up_with() {
+        assert_eq!(saturation(10.0, |_| Ok(None)).unwrap(), None);
+        assert_eq!(saturation(10.0, |_| Ok(Some(false))).unwrap(), Some(0.0));
+        assert!(saturation(10.0, |_| anyhow::bail!("no server")).is_err());
+    }
+}

@@ -1,0 +1,225 @@
+//! The server is killed at any moment, again and again, and nothing that was durable is lost or happens twice.
+//!
+//! `TEMPOGRAPH_CRASHES` says how often it is killed (12); `TEMPOGRAPH_CRASH_SEED` repeats a run.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempograph_framework::{Dataset, Draw, Features, History, Model, Purpose, RandomNumbers};
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_serving::{Engine, Export, Granularity, NewEvent};
+
+const EVENTS: usize = 60_000;
+/// Longest life of a server after it listens.
+const LONGEST: Duration = Duration::from_millis(600);
+
+struct World {
+    folder: tempfile::TempDir,
+    events: Vec<NewEvent>,
+}
+
+impl World {
+    /// A small model that has seen nothing, and a stream of events with ids.
+    fn new() -> World {
+        let set = Dataset::from_spec(&format!("synthetic:events={EVENTS},users=200,items=100,features=2")).unwrap();
+        let spec = TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, ..TgnSpec::default() };
+        let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
+        let model = Tgn::<Cpu>::new(&spec, widths, 5, &Default::default());
+        let features = Features { edges: set.log.features().cloned(), ..Features::default() };
+        let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
+        let world = World { folder: tempfile::tempdir().unwrap(), events: told(&set) };
+        Export { model: &model, history: &history, dataset: &set, widths, batch: 50, replace: false }.write(&world.artifact()).unwrap();
+        world
+    }
+
+    fn artifact(&self) -> PathBuf {
+        self.folder.path().join("artifact")
+    }
+
+    /// What is saved of a run of `seen` events that nothing happened to.
+    fn undisturbed(&self, seen: usize) -> BTreeMap<String, String> {
+        let engine = Engine::open(&self.artifact()).unwrap();
+        self.events[..seen].chunks(1000).for_each(|events| _ = engine.observe(events, Granularity::Event).unwrap());
+        let manifest = engine.save(&self.folder.path().join("undisturbed")).unwrap();
+        manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
+    }
+
+    /// The same of the newest snapshot.
+    fn survived(&self) -> BTreeMap<String, String> {
+        let shelf = self.folder.path().join("artifact.snapshots");
+        let numbers = std::fs::read_dir(&shelf).unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u64>().ok());
+        let newest = shelf.join(numbers.max().unwrap().to_string()).join("artifact");
+        let manifest = Engine::open(&newest).unwrap().manifest().clone();
+        manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
+    }
+}
+
+fn told(set: &Dataset) -> Vec<NewEvent> {
+    let (log, ids) = (&set.log, &set.ids);
+    let tell = |i: usize| NewEvent {
+        src: ids.own(log.src()[i]),
+        dst: ids.own(log.dst()[i]),
+        time: serde_json::from_str(&set.time_unit.from_ticks(log.time()[i]).to_string()).unwrap(),
+        label: log.label()[i],
+        features: log.features().map(|rows| rows.row(i as u64).to_vec()),
+        id: Some(format!("event-{i}")),
+    };
+    (0..log.len()).map(tell).collect()
+}
+
+/// `tempograph serve`, killed when dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(artifact: &Path) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tempograph"))
+            .arg("serve")
+            .arg(artifact)
+            .args(["--set", "listen.http=127.0.0.1:0", "--set", "snapshots.every_events=300", "--set", "logging.level=warn"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.find_map(|line| Some(line.unwrap().split_once("http://")?.1.split(['/', ' ']).next()?.to_owned())).unwrap();
+        // It may go on talking.
+        std::thread::spawn(move || lines.for_each(drop));
+        Server { child, address }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+        Client::connect(&self.address)?.ask(method, path, body)
+    }
+
+    fn wait_until_ready(&self, deadline: Instant) -> bool {
+        while Instant::now() < deadline {
+            if self.ask("GET", "/health/ready", "").is_some_and(|(status, _)| status == 200) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        false
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One connection that is kept.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(address: &str) -> Option<Client> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Some(Client(BufReader::new(stream)))
+    }
+
+    /// An answer, unless the server dies before it has given all of it.
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.0.get_mut().write_all((head + body).as_bytes()).ok()?;
+        let (mut line, mut status, mut length) = (String::new(), 0, 0);
+        loop {
+            line.clear();
+            self.0.read_line(&mut line).ok().filter(|&read| read > 0)?;
+            match line.trim_end().split_once(' ') {
+                None => break,
+                Some((field, value)) if field.eq_ignore_ascii_case("content-length:") => length = value.parse().unwrap(),
+                Some(("HTTP/1.1", rest)) => status = rest[..3].parse().unwrap(),
+                Some(_) => {}
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).ok()?;
+        Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+}
+
+/// Tells events until the server dies or there are no more. `durable` is how many of them are known to be on its disk.
+fn tell(server: &str, events: &[NewEvent], durable: &AtomicU64, chance: &mut RandomNumbers) {
+    let Some(mut client) = Client::connect(server) else { return };
+    // What was not acknowledged is told again, and some that was.
+    let mut next = (durable.load(Ordering::Relaxed)).saturating_sub(chance.below(5).into()) as usize;
+    while next < events.len() {
+        let end = (next + 1 + chance.below(20) as usize).min(events.len());
+        let ack = ["accepted", "durable", "applied"][chance.below(3) as usize];
+        let body = json!({ "events": events[next..end], "ack": ack }).to_string();
+        let Some((status, answer)) = client.ask("POST", "/v1/events", &body) else { return };
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["accepted"].as_u64().unwrap() + answer["duplicates"].as_u64().unwrap(), (end - next) as u64, "{answer}");
+        if ack != "accepted" {
+            durable.store(end as u64, Ordering::Relaxed);
+        }
+        next = end;
+    }
+}
+
+/// What is known after a life of the server.
+fn live_and_die(world: &World, durable: &AtomicU64, chance: &mut RandomNumbers) -> bool {
+    let server = Server::start(&world.artifact());
+    let end = Instant::now() + Duration::from_micros(chance.below(LONGEST.as_micros() as u32).into());
+    let ready = server.wait_until_ready(end);
+    if ready {
+        let (_, model) = server.ask("GET", "/v1/model", "").unwrap();
+        let (seen, known) = (model["log_seq"].as_u64().unwrap(), durable.load(Ordering::Relaxed));
+        assert!(seen >= known, "{known} events were durable, and {seen} are left");
+        assert!(seen <= EVENTS as u64, "{seen} events of {EVENTS}: some have happened twice");
+        std::thread::scope(|scope| {
+            let address = server.address.clone();
+            let chance = &mut *chance;
+            scope.spawn(move || tell(&address, &world.events, durable, chance));
+            std::thread::sleep(end.saturating_duration_since(Instant::now()));
+            server.signal("-KILL");
+        });
+    } else {
+        server.signal("-KILL");
+    }
+    ready
+}
+
+#[test]
+fn nothing_durable_is_lost_or_doubled_by_a_server_that_is_killed_again_and_again() {
+    let number = |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |value| value.parse().unwrap());
+    let (crashes, seed) = (number("TEMPOGRAPH_CRASHES", 12), number("TEMPOGRAPH_CRASH_SEED", u64::from(std::process::id())));
+    let world = World::new();
+    let durable = AtomicU64::new(0);
+    let mut chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
+    let recovered = (0..crashes).filter(|_| live_and_die(&world, &durable, &mut chance)).count();
+    let told = durable.load(Ordering::Relaxed) as usize;
+    // The last life ends in peace, and with the same events as one that was never disturbed.
+    let mut server = Server::start(&world.artifact());
+    assert!(server.wait_until_ready(Instant::now() + Duration::from_secs(60)), "seed {seed}");
+    let until = (told + 500).min(EVENTS);
+    tell(&server.address, &world.events[..until], &durable, &mut chance);
+    let (_, model) = server.ask("GET", "/v1/model", "").unwrap();
+    let seen = model["log_seq"].as_u64().unwrap() as usize;
+    assert!(seen >= until, "seed {seed}: {seen} of {until}");
+    server.signal("-TERM");
+    assert!(server.child.wait().unwrap().success(), "seed {seed}");
+    assert_eq!(world.survived(), world.undisturbed(seen), "seed {seed}");
+    println!("{crashes} kills, {recovered} of them after recovery; {told} events durable before the last life; seed {seed}");
+    assert!(crashes < 10 || recovered > 0, "seed {seed}: no server lived long enough to be ready");
+}

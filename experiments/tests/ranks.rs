@@ -1,0 +1,253 @@
+//! One plan in one process and in several: the same weights and histories to the bit, whoever dies on the way.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const SPEC: &str = r#"
+name = "tiny"
+seed = 3
+threads = 1
+export = false
+
+[data]
+path = "synthetic:events=700,users=20,items=15"
+
+[model]
+kind = "tgn"
+memory = 8
+time = 8
+width = 8
+neighbours = 4
+
+[parallel]
+check_every = 3
+
+[train]
+batch = 20
+epochs = 2
+lr = 1e-2
+
+[eval]
+negatives = 4
+floors = false
+"#;
+
+/// A folder of its own for one test, with a spec in it.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
+        Place { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `tempograph train` of `plan` into the folder `out`.
+    fn train(&self, plan: [usize; 3], out: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
+        command.current_dir(self.folder.path()).args(["train", "tiny.toml", "--out", out]).args(more);
+        for (key, value) in ["minibatch", "epoch", "memory"].iter().zip(plan) {
+            command.args(["--set", &format!("parallel.{key}={value}")]);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// The same in `world` processes, started as torchrun would.
+    fn start(&self, world: usize, plan: [usize; 3], out: &str, more: &[&str]) -> Vec<Child> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let start = |rank: usize| {
+            let numbers =
+                [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", world), ("LOCAL_WORLD_SIZE", world), ("MASTER_PORT", port.into())];
+            let numbers = numbers.map(|(name, number)| (name, number.to_string()));
+            self.train(plan, out, more).env("MASTER_ADDR", "127.0.0.1").envs(numbers).spawn().unwrap()
+        };
+        (0..world).map(start).collect()
+    }
+
+    /// What both hashes of a finished run are.
+    #[track_caller]
+    fn hashes(&self, out: &str) -> [String; 2] {
+        let report: Value = serde_json::from_slice(&fs::read(self.path(out).join("report.json")).unwrap()).unwrap();
+        assert_eq!(report["status"], "finished");
+        ["weights_sha256", "history_sha256"].map(|field| report[field].as_str().unwrap().to_string())
+    }
+}
+
+/// The same command under Open MPI's `mpirun`, if that is installed: over MPI in a build with the feature, else over TCP.
+fn under_mpirun(command: &Command, world: usize) -> Option<Command> {
+    Command::new("mpirun").arg("--version").output().ok()?;
+    let mut started = Command::new("mpirun");
+    // Tests may run as root, and on fewer cores than there are processes.
+    started.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    started.args(["--oversubscribe", "--bind-to", "none", "-n", &world.to_string()]);
+    started.arg(command.get_program()).args(command.get_args()).current_dir(command.get_current_dir()?);
+    started.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Some(started)
+}
+
+#[track_caller]
+fn succeed(children: Vec<Child>) -> Vec<Output> {
+    let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    for (rank, output) in outputs.iter().enumerate() {
+        assert!(output.status.success(), "process {rank}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    outputs
+}
+
+#[test]
+fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
+    let (place, mut seen) = (Place::new(), Vec::new());
+    for (case, plan) in [[2, 1, 2], [1, 2, 2], [2, 2, 1]].into_iter().enumerate() {
+        let name = |how: &str| format!("{case}-{how}");
+        succeed(vec![place.train(plan, &name("one"), &["--set", "parallel.threads=1"]).spawn().unwrap()]);
+        succeed(vec![place.train(plan, &name("threads"), &["--set", "threads=3", "--set", "parallel.threads=2"]).spawn().unwrap()]);
+        let expected = place.hashes(&name("one"));
+        assert!(!seen.contains(&expected), "another plan is another training");
+        seen.push(expected.clone());
+        assert_eq!(place.hashes(&name("threads")), expected, "{plan:?} on threads");
+        for world in [2, 4] {
+            let outputs = succeed(place.start(world, plan, &name("ranks"), &["--force"]));
+            assert_eq!(place.hashes(&name("ranks")), expected, "{plan:?} in {world} processes");
+            assert!(outputs[0].stdout.len() > 100, "the first process tells");
+            assert!(outputs[1..].iter().all(|output| output.stdout.is_empty() && output.stderr.is_empty()), "the others are silent");
+        }
+    }
+}
+
+fn wait_for(path: &Path) {
+    let patience = Instant::now();
+    while !path.exists() {
+        assert!(patience.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_killed_process_stops_the_others_and_resuming_gives_the_run_that_never_died() {
+    let (place, plan) = (Place::new(), [1, 2, 2]);
+    // Long enough to be killed in an epoch, with a checkpoint after every step.
+    let long = ["--set", "train.epochs=8", "--set", "train.checkpoint_minutes=1e-9"];
+    succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
+
+    let mut children = place.start(4, plan, "killed", &long);
+    wait_for(&place.path("killed/checkpoint.safetensors"));
+    // As `kill -9` does.
+    children[2].kill().unwrap();
+    let killed = Instant::now();
+    let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    for rank in [0, 1, 3] {
+        let said = String::from_utf8_lossy(&outputs[rank].stderr);
+        assert!(!outputs[rank].status.success(), "process {rank} went on");
+        assert!(said.contains("process 2 of 4 is gone") && said.contains("--resume"), "process {rank}: {said}");
+    }
+
+    // Another number of processes goes on.
+    let resume = [&long[..], &["--resume"]].concat();
+    succeed(place.start(2, plan, "killed", &resume));
+    assert_eq!(place.hashes("killed"), place.hashes("whole"));
+}
+
+#[test]
+fn processes_of_mpirun_leave_what_one_process_leaves() {
+    let (place, plan) = (Place::new(), [2, 1, 2]);
+    if under_mpirun(&place.train(plan, "ranks", &[]), 2).is_none() {
+        return eprintln!("skipped: mpirun is not installed");
+    }
+    succeed(vec![place.train(plan, "one", &[]).spawn().unwrap()]);
+    for world in [2, 4] {
+        let mut command = under_mpirun(&place.train(plan, "ranks", &["--force"]), world).unwrap();
+        let outputs = succeed(vec![command.spawn().unwrap()]);
+        let said = String::from_utf8_lossy(&outputs[0].stdout).into_owned();
+        assert_eq!(said.matches("parameters").count(), 1, "one process tells: {said}");
+        assert_eq!(place.hashes("ranks"), place.hashes("one"), "{world} processes");
+    }
+}
+
+/// The process that `launcher` started as `rank`.
+#[cfg(target_os = "linux")]
+fn started_as(launcher: u32, rank: usize) -> Option<u32> {
+    let variable = format!("OMPI_COMM_WORLD_RANK={rank}");
+    let of_rank = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|&byte| byte == 0).any(|one| one == variable.as_bytes()))
+    };
+    let child = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == launcher.to_string()))
+    };
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| child(pid) && of_rank(pid)).min()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_of_mpirun_that_is_killed_ends_the_others_and_the_run_can_be_resumed() {
+    let (place, plan) = (Place::new(), [1, 2, 2]);
+    let long = ["--set", "train.epochs=12", "--set", "train.checkpoint_minutes=1e-9"];
+    let Some(mut command) = under_mpirun(&place.train(plan, "killed", &long), 4) else {
+        return eprintln!("skipped: mpirun is not installed");
+    };
+    succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
+    let launcher = command.spawn().unwrap();
+    wait_for(&place.path("killed/checkpoint.safetensors"));
+    let victim = started_as(launcher.id(), 2).unwrap();
+    assert!(Command::new("kill").args(["-9", &victim.to_string()]).status().unwrap().success());
+    let killed = Instant::now();
+    let output = launcher.wait_with_output().unwrap();
+    assert!(killed.elapsed() < Duration::from_secs(20), "{:?}", killed.elapsed());
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && (said.contains("rank 2") || said.contains("process 2 of 4")), "{said}");
+
+    let resume = [&long[..], &["--resume"]].concat();
+    succeed(vec![under_mpirun(&place.train(plan, "killed", &resume), 2).unwrap().spawn().unwrap()]);
+    assert_eq!(place.hashes("killed"), place.hashes("whole"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
+    let (place, plan) = (Place::new(), [1, 2, 2]);
+    let long = ["--set", "train.epochs=8", "--set", "train.checkpoint_minutes=1e-9"];
+    succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
+    let children = place.start(2, plan, "stopped", &long);
+    wait_for(&place.path("stopped/checkpoint.safetensors"));
+    assert!(Command::new("kill").args(["-TERM", &children[1].id().to_string()]).status().unwrap().success());
+    let outputs = succeed(children);
+    let said = String::from_utf8_lossy(&outputs[0].stdout);
+    assert!(said.contains("stopped; go on with") && said.contains("--resume"), "{said}");
+    succeed(place.start(4, plan, "stopped", &[&long[..], &["--resume"]].concat()));
+    assert_eq!(place.hashes("stopped"), place.hashes("whole"));
+}
+
+#[test]
+fn what_stops_one_process_is_said_by_all() {
+    let place = Place::new();
+    let plan = [1, 1, 2];
+    let first = place.start(2, plan, "run", &[]);
+    succeed(first);
+    // The run is there already, which the first process alone looks for.
+    let outputs: Vec<Output> = place.start(2, plan, "run", &[]).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    for output in outputs {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("holds a run already"), "{said}");
+    }
+    // Three processes cannot share two lanes.
+    let outputs: Vec<Output> = place.start(3, plan, "other", &[]).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    for output in outputs {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("1 x 1 x 2") && said.contains("3 processes"), "{said}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Memories with their mail read, kept for whoever asks next.
+
+use std::sync::Arc;
+
+use crate::needs::{Combine, OtherMemory};
+use crate::{History, Memories, NodeId, Update};
+
+/// What is kept beside memories so that mail is read once, however often it is looked at.
+///
+/// A row holds from the version it was computed at until something it was computed from is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Ahead {
+    /// `[N, D]`.
+    rows: Vec<f32>,
+    /// `[N]` one more than the version each row is from; 0 where there is none.
+    from: Vec<u64>,
+}
+
+impl Ahead {
+    pub fn grow(&mut self, nodes: usize, width: usize) {
+        self.rows.resize(nodes * width, 0.0);
+        self.from.resize(nodes, 0);
+    }
+
+    pub fn clear(&mut self) {
+        self.from.fill(0);
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        4 * self.rows.len() + 8 * self.from.len()
+    }
+}
+
+impl History {
+    /// Keeps memories with their mail read, once they are [noted](History::note_ahead): views then show them as they are, with no mail left
+    /// to read, until an event changes them. What is observed, stored and shown stays the same to the last bit. Does nothing for a
+    /// model without memory, or one that reads a mean of mails.
+    pub fn keep_ahead(&mut self) {
+        if self.needs().memory > 0 && self.needs().mail.combine == Combine::Last {
+            let memories = Arc::make_mut(&mut self.memories);
+            let mut ahead = Ahead { rows: Vec::new(), from: Vec::new() };
+            ahead.grow(memories.nodes(), memories.width);
+            memories.ahead = Some(ahead);
+        }
+    }
+
+    /// Notes memories that were computed from a view of `version`, where nothing they were computed from has been written since.
+    pub fn note_ahead(&mut self, update: &Update, version: u64) {
+        Arc::make_mut(&mut self.memories).note_ahead(update, version);
+    }
+
+    /// Whether the memory of `node`, its mail read, or its neighbours may have changed after `version`.
+    pub(crate) fn changed_after(&self, node: NodeId, version: u64) -> bool {
+        self.memories.ahead.is_none() || !self.memories.unwritten_since(node, version)
+    }
+}
+
+impl Memories {
+    fn note_ahead(&mut self, update: &Update, version: u64) {
+        let Some(mut ahead) = self.ahead.take() else { return };
+        for (&node, row) in update.nodes.iter().zip(update.memory.chunks_exact(self.width)) {
+            let n = node.index();
+            if ahead.from[n] <= version && self.unwritten_since(node, version) {
+                ahead.rows[n * self.width..][..self.width].copy_from_slice(row);
+                ahead.from[n] = version + 1;
+            }
+        }
+        self.ahead = Some(ahead);
+    }
+
+    /// The memory of `node` with its mail read, `[D]`, if it is kept.
+    pub(crate) fn read_ahead(&self, node: NodeId) -> Option<&[f32]> {
+        let ahead = self.ahead.as_ref()?;
+        let n = node.index();
+        let version = ahead.from[n].checked_sub(1)?;
+        self.unwritten_since(node, version).then(|| &ahead.rows[n * self.width..][..self.width])
+    }
+
+    /// Whether nothing that the memory of `node`, its mail read, is made of has been written after `version`.
+    fn unwritten_since(&self, node: NodeId, version: u64) -> bool {
+        let reads_other = self.mailbox.rule().other == OtherMemory::AtRead;
+        let still = |node: NodeId| self.written[node.index()] <= version;
+        still(node) && (!reads_other || self.mailbox.waiting(node).iter().all(|mail| still(mail.other)))
+    }
+}

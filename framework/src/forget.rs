@@ -1,0 +1,49 @@
+//! Forgetting nodes nothing happens to any more.
+
+use std::sync::Arc;
+
+use crate::adjacency::Link;
+use crate::{EventId, Graph, History, NodeId, Timestamp};
+
+impl History {
+    /// Nodes that something has happened to, but nothing from `time` on, ascending.
+    pub fn idle_since(&self, time: Timestamp) -> Vec<NodeId> {
+        let graph = &self.graph;
+        let touched = |node: NodeId| graph.adjacency.degree(node) > 0 || self.memories.holds(node);
+        let idle = (0..graph.nodes() as u32).map(NodeId).filter(|&node| graph.renewed(node) < time && touched(node));
+        // An event of the newest tick is in nobody's list yet.
+        idle.filter(|&node| graph.pending.iter().all(|event| event.src != node && event.dst != node)).collect()
+    }
+
+    /// Forgets all that has happened to `nodes`, to which nothing has happened in the newest tick: memory, mail and neighbours are those of
+    /// nodes that are new, and they are nobody's neighbour any more, so that their numbers may be given to others. Counts of pairs stay.
+    /// Counts as one change of [`version`](History::version).
+    ///
+    /// # Panics
+    /// If all events of a node are kept, or there is no room for one of `nodes`.
+    pub fn forget(&mut self, nodes: &[NodeId]) {
+        let version = self.graph.version + 1;
+        let memories = Arc::make_mut(&mut self.memories);
+        for &node in nodes {
+            memories.forget(node, version);
+            self.graph.forget(node);
+        }
+        (self.graph.version, memories.version) = (version, version);
+    }
+}
+
+impl Graph {
+    fn forget(&mut self, node: NodeId) {
+        if self.first.is_empty() {
+            self.first = vec![EventId(0); self.nodes()];
+        }
+        self.first[node.index()] = EventId(self.seen);
+        self.renewed[node.index()] = self.origin;
+        self.adjacency.forget(node);
+    }
+
+    /// Whether a link leads to whoever has the number now, and not to one it had before.
+    pub(crate) fn leads_to_present(&self, link: &Link) -> bool {
+        self.first.get(link.node.index()).is_none_or(|&first| link.event >= first)
+    }
+}

@@ -1,0 +1,90 @@
+//! Bytes between GPUs over NCCL. The library is loaded when asked: a build with the feature runs on a machine without it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cudarc::driver::{CudaContext, CudaStream, DriverError};
+use cudarc::nccl::result::NcclError;
+use cudarc::nccl::safe::{Comm, Id, group_end, group_start};
+
+/// Time between two looks at whether a transfer is done.
+const GLANCE: Duration = Duration::from_micros(20);
+
+/// A GPU among those of other processes, one each.
+pub struct Nccl {
+    // Before the stream it works on: what is under way ends with it.
+    comm: Comm,
+    stream: Arc<CudaStream>,
+}
+
+impl Nccl {
+    /// Whether the library is installed.
+    pub fn is_there() -> bool {
+        // SAFETY: only looks for the library; the crate asks for `unsafe` because loading any library runs its initialisers.
+        unsafe { cudarc::nccl::sys::is_culib_present() }
+    }
+
+    /// A name for a new group of GPUs, made by one process and told to the others.
+    ///
+    /// # Errors
+    /// A sentence: no library, or what it says.
+    pub fn name() -> Result<[u8; 128], String> {
+        if !Nccl::is_there() {
+            return Err("no NCCL library (libnccl) is installed".into());
+        }
+        Ok(Id::new().map_err(said)?.internal().map(|byte| byte as u8))
+    }
+
+    /// Joins the group `name` with the GPU numbered `device`, as `rank` of `world`. Waits for the others.
+    ///
+    /// # Errors
+    /// A sentence: no library, no such GPU, or what one of them says.
+    pub fn join(device: usize, rank: usize, world: usize, name: [u8; 128]) -> Result<Nccl, String> {
+        if !Nccl::is_there() {
+            return Err("no NCCL library (libnccl) is installed".into());
+        }
+        let stream = CudaContext::new(device).and_then(|context| context.new_stream()).map_err(told)?;
+        let id = Id::uninit(name.map(|byte| byte as std::ffi::c_char));
+        let comm = Comm::from_rank(stream.clone(), rank, world, id).map_err(said)?;
+        Ok(Nccl { comm, stream })
+    }
+
+    /// Sends each of `peers` its part of `outgoing` and receives as many bytes as `incoming` says from each, over the GPUs. `go_on` is asked
+    /// now and then whether to wait any longer.
+    ///
+    /// # Errors
+    /// A sentence with what the library says, or that waiting was given up; the group is of no use any more then.
+    pub fn swap(&self, peers: &[usize], outgoing: &[&[u8]], incoming: &[usize], go_on: &dyn Fn() -> bool) -> Result<Vec<Vec<u8>>, String> {
+        let stream = &self.stream;
+        let upload = |bytes: &&[u8]| if bytes.is_empty() { Ok(None) } else { stream.clone_htod(*bytes).map(Some) };
+        let sent = outgoing.iter().map(upload).collect::<Result<Vec<_>, _>>().map_err(told)?;
+        let room = |&bytes: &usize| if bytes == 0 { Ok(None) } else { stream.alloc_zeros::<u8>(bytes).map(Some) };
+        let mut came = incoming.iter().map(room).collect::<Result<Vec<_>, _>>().map_err(told)?;
+        group_start().map_err(said)?;
+        for ((&peer, sent), came) in peers.iter().zip(&sent).zip(&mut came) {
+            if let Some(sent) = sent {
+                self.comm.send(sent, peer as i32).map_err(said)?;
+            }
+            if let Some(came) = came {
+                self.comm.recv(came, peer as i32).map_err(said)?;
+            }
+        }
+        group_end().map_err(said)?;
+        let done = stream.record_event(None).map_err(told)?;
+        while !done.is_complete() {
+            if !go_on() {
+                return Err("a transfer was given up".into());
+            }
+            std::thread::sleep(GLANCE);
+        }
+        came.iter().map(|came| came.as_ref().map_or(Ok(Vec::new()), |came| stream.clone_dtoh(came))).collect::<Result<_, _>>().map_err(told)
+    }
+}
+
+fn told(error: DriverError) -> String {
+    format!("the CUDA driver says: {error}")
+}
+
+fn said(error: NcclError) -> String {
+    format!("NCCL says: {:?}", error.0)
+}

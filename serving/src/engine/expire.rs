@@ -1,0 +1,56 @@
+//! Forgetting nodes that have been idle for long.
+
+use serde_json::Number;
+use tempograph_framework::{NodeId, OtherMemory, Sampler};
+
+use super::{Engine, position};
+use crate::request::{Answered, Place, RequestError, ticks};
+
+/// Nodes forgotten while readers wait.
+const NODES_A_TURN: usize = 1024;
+
+impl Engine {
+    /// Forgets all nodes that no event from `before` on has named. Says how many.
+    ///
+    /// Memory, mail and neighbours of a forgotten node are gone, and it is nobody's neighbour and no destination any more. Its room goes to
+    /// the next new id, and its own id is new when an event names it again; where a model reads features of nodes, or the memory of a mail's
+    /// sender when the mail is read, the id keeps its room, empty. Reads go on in between; each lot of nodes is one change of version. The
+    /// place of this among the events matters as that of a [retraction](Engine::retract) does.
+    ///
+    /// # Errors
+    /// [`RequestError`] for a time that will not do, or a model whose sampler needs all events of a node.
+    pub fn expire(&self, before: &Number) -> Result<Answered<usize>, RequestError> {
+        let _turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
+        let time = ticks(&self.manifest.time_unit, before, Place::field("before"))?;
+        let (idle, reusable) = {
+            let state = self.state()?;
+            if state.history.needs().sampler != Sampler::Recent {
+                return Err(RequestError::invalid("before", "cannot be given to a model that draws from all events of a node"));
+            }
+            let widths = self.manifest.widths;
+            let by_node = widths.node > 0 || widths.static_memory > 0;
+            let reusable = !by_node && state.history.needs().mail.other == OtherMemory::AtEvent;
+            (state.history.idle_since(time), reusable)
+        };
+        for part in idle.chunks(NODES_A_TURN) {
+            self.forget(part, reusable)?;
+        }
+        self.counts.expired(idle.len());
+        Ok(Answered { answer: idle.len(), position: position(&self.state()?.history) })
+    }
+
+    fn forget(&self, nodes: &[NodeId], reusable: bool) -> Result<(), RequestError> {
+        let mut state = self.state_mut()?;
+        state.history.forget(nodes);
+        state.names.forget(nodes, reusable);
+        Ok(())
+    }
+
+    /// The time before which nodes have been idle for longer than the [time to live](super::EngineSpec::ttl), where there is one: what
+    /// [`expire`](Engine::expire) is to be told.
+    pub fn overdue(&self) -> Option<Number> {
+        let (newest, unit) = (self.history().newest()?, &self.manifest.time_unit);
+        let before = unit.from_ticks(newest) - self.spec.ttl?;
+        if unit.scale == 1 { Some(Number::from(before.floor() as i64)) } else { Number::from_f64(before) }
+    }
+}

@@ -1,0 +1,47 @@
+//! Taking events back.
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{EventId, Side};
+
+use super::{Engine, position};
+use crate::request::{Answered, MOST, Place, RequestError};
+
+/// An event to be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retraction {
+    /// Its number: how many events happened before it.
+    pub seq: u64,
+    /// Who acted.
+    pub src: u64,
+    /// On what.
+    pub dst: u64,
+}
+
+impl Engine {
+    /// Takes events back. Says how many were still known; taking one back again changes nothing.
+    ///
+    /// From then on the event is nobody's neighbour and in no fact about a pair, and mail of it that no later event has had read is thrown
+    /// away. What the model has made of it stays in the memories it was read into: to be rid of that, too, is to replay the log without it,
+    /// under this engine or another. The place of a retraction among the events matters, so a log of record has to keep it there, with the
+    /// numbers of the events: replayed in order, it leaves the very same state.
+    ///
+    /// # Errors
+    /// [`RequestError`] naming the first that names an unknown id, and nothing was taken back.
+    pub fn retract(&self, events: &[Retraction]) -> Result<Answered<usize>, RequestError> {
+        let _turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
+        if events.len() > MOST {
+            return Err(RequestError::TooMany { place: "retractions".into(), count: events.len() });
+        }
+        let mut state = self.state_mut()?;
+        let find = |(i, event): (usize, &Retraction)| {
+            let src = state.find(Side::Source, event.src, Place::of("retractions", i, "src"))?;
+            let dst = state.find(Side::Destination, event.dst, Place::of("retractions", i, "dst"))?;
+            Ok((EventId(event.seq), src, dst))
+        };
+        let found = events.iter().enumerate().map(find).collect::<Result<Vec<_>, RequestError>>()?;
+        let answer = state.history.retract(&found);
+        self.counts.retracted(answer);
+        Ok(Answered { answer, position: position(&state.history) })
+    }
+}

@@ -1,0 +1,51 @@
+//! Running the server. Closed to all whose token does not say `admin`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use serde::Deserialize;
+
+use super::body::{Answered, Nothing, json, json_or_nothing, write};
+use crate::server::Server;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadRequest {
+    artifact: PathBuf,
+}
+
+/// `POST /admin/reload` `{"artifact": FOLDER}`.
+pub(super) async fn reload(State(server): State<Arc<Server>>, request: Request) -> Answered {
+    let (_, ReloadRequest { artifact }) = json(&server, request).await?;
+    let done = server.reload(artifact).await?;
+    write(&server, &done)
+}
+
+/// `POST /admin/rollback`.
+pub(super) async fn rollback(State(server): State<Arc<Server>>, request: Request) -> Answered {
+    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.rollback().await?;
+    write(&server, &done)
+}
+
+/// `POST /admin/snapshot`.
+pub(super) async fn snapshot(State(server): State<Arc<Server>>, request: Request) -> Answered {
+    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.snapshot().await?;
+    write(&server, &done)
+}
+
+/// `POST /admin/drain`.
+pub(super) async fn drain(State(server): State<Arc<Server>>, request: Request) -> Answered {
+    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.drain().await?;
+    write(&server, &done)
+}
+
+/// `POST /admin/expire`.
+pub(super) async fn expire(State(server): State<Arc<Server>>, request: Request) -> Answered {
+    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.expire().await?;
+    write(&server, &done)
+}

@@ -1,0 +1,34 @@
+//! Whether the server is alive, whether it is ready, and its numbers.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::body::{Answered, write};
+use crate::refused::Refused;
+use crate::server::Server;
+
+/// As long as the process answers at all.
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "status": "live" }))
+}
+
+/// Only while events are taken and answers are of now.
+pub(super) async fn ready(State(server): State<Arc<Server>>) -> Result<Json<Value>, Refused> {
+    server.ready()?;
+    Ok(Json(json!({ "status": "ready" })))
+}
+
+/// `GET /v1/status`: all numbers of service and scheduler, as JSON.
+pub(super) async fn status(State(server): State<Arc<Server>>) -> Answered {
+    write(&server, &server.status())
+}
+
+/// `GET /metrics`: all numbers as Prometheus reads them.
+pub(super) async fn metrics(State(server): State<Arc<Server>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], server.numbers()).into_response()
+}

@@ -1,0 +1,206 @@
+//! The Open Inference Protocol over HTTP: JSON, and tensors in bytes behind it where both sides like.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::body::{Answered, read, take};
+use crate::oip::{EXTENSIONS, Inference, Model, Outcome, Parameter, Port, Tensor, Values};
+use crate::refused::{Kind, Refused};
+use crate::server::Server;
+
+/// Bytes of JSON in a body; what follows is tensors.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// A model and its version as the path names them.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    model: String,
+    #[serde(default)]
+    version: String,
+}
+
+impl Named {
+    fn find(&self, server: &Server) -> Result<Model, Refused> {
+        Model::find(&self.model, &self.version, &server.model())
+    }
+}
+
+/// `GET /v2`.
+pub(super) async fn server() -> Json<Value> {
+    Json(json!({ "name": "tempograph", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS }))
+}
+
+/// `GET /v2/health/live`.
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "live": true }))
+}
+
+/// `GET /v2/health/ready`.
+pub(super) async fn ready(State(server): State<Arc<Server>>) -> Response {
+    let ready = server.ready().is_ok();
+    (status(ready), Json(json!({ "ready": ready }))).into_response()
+}
+
+fn status(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+/// `GET /v2/models/{model}/ready`.
+pub(super) async fn model_ready(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Answered {
+    named.find(&server)?;
+    let ready = server.ready().is_ok();
+    Ok((status(ready), Json(json!({ "name": named.model, "ready": ready }))).into_response())
+}
+
+/// `GET /v2/models/{model}`.
+pub(super) async fn model(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Answered {
+    let model = named.find(&server)?;
+    let ports = |ports: &[Port]| {
+        let told = |port: &Port| json!({ "name": port.name, "datatype": port.datatype, "shape": [port.shape] });
+        ports.iter().map(told).collect::<Vec<_>>()
+    };
+    let (inputs, outputs) = (ports(model.inputs()), ports(model.outputs()));
+    let told = json!({ "name": named.model, "versions": [server.model()], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
+    Ok(Json(told).into_response())
+}
+
+#[derive(Deserialize)]
+struct InferRequest {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    parameters: Map<String, Value>,
+    inputs: Vec<Input>,
+    #[serde(default)]
+    outputs: Vec<Output>,
+}
+
+#[derive(Deserialize)]
+struct Input {
+    name: String,
+    datatype: String,
+    shape: Vec<i64>,
+    #[serde(default)]
+    parameters: Map<String, Value>,
+    data: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    name: String,
+    #[serde(default)]
+    parameters: Map<String, Value>,
+}
+
+/// Which outputs are wanted in bytes.
+struct Binary {
+    all: bool,
+    some: BTreeMap<String, bool>,
+}
+
+impl Binary {
+    fn wants(&self, name: &str) -> bool {
+        self.some.get(name).copied().unwrap_or(self.all)
+    }
+}
+
+/// `POST /v2/models/{model}/infer`.
+pub(super) async fn infer(State(server): State<Arc<Server>>, Path(named): Path<Named>, request: Request) -> Answered {
+    let model = named.find(&server)?;
+    let length = json_length(request.headers())?;
+    let (call, body) = take(&server, request).await?;
+    let (inference, binary) = parse(model, &body, length)?;
+    let id = inference.id.clone();
+    let outcome = inference.run(&server, &call).await?;
+    write(&named.model, id, &outcome, &binary)
+}
+
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refused> {
+    let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
+    let length = value.to_str().ok().and_then(|text| text.parse().ok());
+    length.map(Some).ok_or_else(|| Refused::new(Kind::Malformed, format!("the header `{JSON_LENGTH}` is not a count of bytes")))
+}
+
+/// Reads a request: JSON, then the bytes of those inputs that are not in it.
+fn parse(model: Model, body: &Bytes, json_length: Option<usize>) -> Result<(Inference, Binary), Refused> {
+    let malformed = |fact: String| Refused::new(Kind::Malformed, fact);
+    let length = json_length.unwrap_or(body.len());
+    let Some((head, mut bytes)) = body.split_at_checked(length) else {
+        return Err(malformed(format!("the header `{JSON_LENGTH}` says {length} bytes of a body of {}", body.len())));
+    };
+    let InferRequest { id, parameters, inputs, outputs } = read(head)?;
+    let mut tensors = Vec::with_capacity(inputs.len());
+    for Input { name, datatype, shape, parameters, data } in inputs {
+        let size = parameters.get("binary_data_size");
+        let values = match (data, size) {
+            (Some(data), None) => Values::of_json(&name, &datatype, &data)?,
+            (None, Some(size)) => {
+                let taken = size.as_u64().and_then(|size| bytes.split_at_checked(usize::try_from(size).ok()?));
+                let short = || malformed(format!("input `{name}` has binary_data_size {size}, but {} bytes are left", bytes.len()));
+                let (taken, rest) = taken.ok_or_else(short)?;
+                bytes = rest;
+                Values::of_bytes(&name, &datatype, taken)?
+            }
+            _ => return Err(malformed(format!("input `{name}` needs either `data` or the parameter `binary_data_size`"))),
+        };
+        tensors.push(Tensor::new(&name, &shape, values)?);
+    }
+    if !bytes.is_empty() {
+        return Err(malformed(format!("{} bytes are left over behind the inputs", bytes.len())));
+    }
+    let flag = |parameters: &Map<String, Value>, name: &str| parameters.get(name).and_then(Value::as_bool);
+    let all = flag(&parameters, "binary_data_output").unwrap_or(false);
+    let some = outputs.iter().filter_map(|output| Some((output.name.clone(), flag(&output.parameters, "binary_data")?))).collect();
+    let parameters = parameters.into_iter().filter_map(|(name, value)| Some((name, parameter(value)?))).collect();
+    let outputs = outputs.into_iter().map(|output| output.name).collect();
+    Ok((Inference { model, id, parameters, inputs: tensors, outputs }, Binary { all, some }))
+}
+
+fn parameter(value: Value) -> Option<Parameter> {
+    match value {
+        Value::Bool(value) => Some(Parameter::Bool(value)),
+        Value::Number(value) => value.as_i64().map(Parameter::Whole).or_else(|| value.as_f64().map(Parameter::Real)),
+        Value::String(value) => Some(Parameter::Text(value)),
+        _ => None,
+    }
+}
+
+#[derive(Serialize)]
+struct InferResponse<'a> {
+    model_name: &'a str,
+    model_version: &'a str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    id: String,
+    outputs: Vec<Value>,
+}
+
+fn write(name: &str, id: String, outcome: &Outcome, binary: &Binary) -> Answered {
+    let mut bytes = Vec::new();
+    let told = |tensor: &Tensor| {
+        let Tensor { name, shape, values } = tensor;
+        if !binary.wants(name) {
+            return json!({ "name": name, "datatype": values.datatype(), "shape": shape, "data": values.to_json() });
+        }
+        let behind = values.to_bytes();
+        bytes.extend_from_slice(&behind);
+        json!({ "name": name, "datatype": values.datatype(), "shape": shape, "parameters": { "binary_data_size": behind.len() } })
+    };
+    let outputs = outcome.outputs.iter().map(told).collect();
+    let head = InferResponse { model_name: name, model_version: &outcome.version, id, outputs };
+    let mut body =
+        serde_json::to_vec(&head).map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;
+    if bytes.is_empty() {
+        return Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response());
+    }
+    let length = body.len().to_string();
+    body.append(&mut bytes);
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream".to_string()), (JSON_LENGTH, length)], Body::from(body)).into_response())
+}

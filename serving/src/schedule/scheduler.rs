@@ -1,0 +1,225 @@
+//! Where reads are handed in, and the threads that answer them.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::cost::Size;
+use super::freshness::Freshness;
+use super::job::{Job, Kind};
+use super::queue::{Denied, Queue};
+use super::read::{Answer, Read, Refusal, Terms};
+use super::spec::SchedulerSpec;
+use super::status::SchedulerStatus;
+use crate::service::{Readiness, Service};
+
+/// Answers reads by their deadlines, on threads of its own. They end with it.
+#[derive(Debug)]
+pub struct Scheduler {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the threads share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub service: Arc<Service>,
+    pub spec: SchedulerSpec,
+    /// The queue's times count from here.
+    began: Instant,
+    state: Mutex<State>,
+    /// A read came, or it is time to end.
+    pub came: Condvar,
+    freshness: Mutex<Freshness>,
+    /// Reads that may wait for events to be applied.
+    room: Semaphore,
+}
+
+/// What is changed together.
+#[derive(Debug)]
+pub(super) struct State {
+    pub queue: Queue<Pending>,
+    pub counts: SchedulerStatus,
+    pub ending: bool,
+}
+
+/// A read and who waits for its answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub read: Read,
+    pub answer: oneshot::Sender<Result<Answer, Refusal>>,
+}
+
+impl Scheduler {
+    /// A scheduler of reads of a service.
+    ///
+    /// # Errors
+    /// What the system says when threads cannot be had.
+    pub fn start(service: Arc<Service>, spec: &SchedulerSpec) -> std::io::Result<Scheduler> {
+        let workers = spec.workers();
+        let state = State { queue: Queue::new(spec.clone(), workers), counts: SchedulerStatus::default(), ending: false };
+        let shared = Arc::new(Shared {
+            service,
+            spec: spec.clone(),
+            began: Instant::now(),
+            state: Mutex::new(state),
+            came: Condvar::new(),
+            freshness: Mutex::default(),
+            room: Semaphore::new(spec.queue),
+        });
+        let mut scheduler = Scheduler { shared: shared.clone(), threads: Vec::new() };
+        for worker in 0..workers {
+            let shared = shared.clone();
+            scheduler.threads.push(Builder::new().name(format!("answer-{worker}")).spawn(move || shared.work(worker))?);
+        }
+        Ok(scheduler)
+    }
+
+    /// Answers a read, or says why it does not. A read that is not awaited any more is not computed. To be awaited in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Refusal`], as soon as it is known.
+    pub async fn submit(&self, read: Read, terms: Terms) -> Result<Answer, Refusal> {
+        let shared = &self.shared;
+        if let Readiness::Recovering { .. } = shared.service.readiness() {
+            return Err(Refusal::Unavailable("replaying its log"));
+        }
+        let deadline = terms.deadline.unwrap_or_else(|| Instant::now() + shared.spec.deadline());
+        shared.see_enough(&terms, deadline).await?;
+        let answer = shared.hand_in(read, &terms, deadline)?.await.map_err(|_| Refusal::Broken)??;
+        match shared.required(&terms).filter(|&required| answer.position.log_seq < required) {
+            Some(_) => Err(stale(&terms, answer.position.log_seq)),
+            None => Ok(answer),
+        }
+    }
+
+    /// Every number there is about it.
+    pub fn status(&self) -> SchedulerStatus {
+        let state = self.shared.state();
+        let mut status = state.counts.clone();
+        state.queue.describe(&mut status);
+        status
+    }
+}
+
+impl Drop for Scheduler {
+    /// Refuses what waits, and waits for what is being computed.
+    fn drop(&mut self) {
+        let waiting = {
+            let mut state = self.shared.state();
+            state.ending = true;
+            state.queue.clear()
+        };
+        self.shared.came.notify_all();
+        waiting.into_iter().for_each(|job| job.read.refuse(Refusal::Unavailable("stopping")));
+        for thread in self.threads.drain(..) {
+            // A worker that broke off has said so where it did.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        // The policy computes nothing that could break off half-way; if it does, what it knows is old but whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until reads see what the terms ask for.
+    async fn see_enough(&self, terms: &Terms, deadline: Instant) -> Result<(), Refusal> {
+        let Some(required) = self.required(terms) else { return Ok(()) };
+        let at = self.service.position().log_seq;
+        if at >= required {
+            return Ok(());
+        }
+        let Ok(_place) = self.room.try_acquire() else {
+            let retry_after = Duration::from_millis(10);
+            return Err(Refusal::Full { waiting: self.spec.queue, most: self.spec.queue, retry_after });
+        };
+        let reached = tokio::time::timeout_at(deadline.into(), self.service.reach(required)).await;
+        reached.map(drop).map_err(|_| stale(terms, self.service.position().log_seq))
+    }
+
+    /// Events that an answer given now must have seen.
+    fn required(&self, terms: &Terms) -> Option<u64> {
+        let fresh = terms.max_staleness.map(|bound| {
+            let (now, taken) = (self.now(), self.service.taken_seq());
+            let mut freshness = self.freshness.lock().unwrap_or_else(PoisonError::into_inner);
+            freshness.note(now, taken);
+            freshness.required(now, bound, taken)
+        });
+        terms.min_seq.max(fresh)
+    }
+
+    /// Puts a read in line.
+    fn hand_in(&self, read: Read, terms: &Terms, deadline: Instant) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
+        let (kind, size) = self.size(&read);
+        let (answer, receiver) = oneshot::channel();
+        let deadline = deadline.saturating_duration_since(self.began);
+        let mut state = self.state();
+        if state.ending {
+            return Err(Refusal::Unavailable("stopping"));
+        }
+        let arrived = self.now();
+        let job = Job { read: Pending { read, answer }, kind, size, tenant: terms.tenant.clone(), arrived, deadline };
+        match state.queue.admit(arrived, job) {
+            Ok(displaced) => {
+                state.counts.admitted += 1;
+                state.counts.dropped += u64::from(displaced.is_some());
+                drop(state);
+                self.came.notify_one();
+                if let Some(displaced) = displaced {
+                    displaced.read.refuse(self.full(0, Duration::from_millis(1)));
+                }
+                Ok(receiver)
+            }
+            Err((_, Denied::Full { waiting, retry_after })) => {
+                state.counts.refused_full += 1;
+                Err(self.full(waiting, retry_after))
+            }
+            Err((_, Denied::TooLate { needs, has, retry_after })) => {
+                state.counts.refused_late += 1;
+                Err(Refusal::TooLate { needs, has, retry_after })
+            }
+        }
+    }
+
+    fn full(&self, waiting: usize, retry_after: Duration) -> Refusal {
+        Refusal::Full { waiting, most: self.spec.queue, retry_after }
+    }
+
+    /// How much work a read is.
+    fn size(&self, read: &Read) -> (Kind, Size) {
+        let engine = self.service.engine();
+        match read {
+            Read::Score { queries, during } => {
+                let size = Size { items: queries.len(), neighbours: engine.neighbours_of(queries) };
+                (if during.is_empty() { Kind::Score } else { Kind::ScoreShown }, size)
+            }
+            Read::Rank(query) => (Kind::Rank, Size::of(query.candidates.as_ref().map_or_else(|| engine.destinations(), Vec::len))),
+            Read::Embedding { .. } => (Kind::Embedding, Size::of(1)),
+        }
+    }
+}
+
+impl Pending {
+    pub fn refuse(self, refusal: Refusal) {
+        // Whoever asked may have gone.
+        let _ = self.answer.send(Err(refusal));
+    }
+}
+
+fn stale(terms: &Terms, at: u64) -> Refusal {
+    let wanted = match (terms.min_seq, terms.max_staleness) {
+        (Some(seq), None) => format!("an answer is wanted that has seen {seq} events"),
+        (Some(seq), Some(bound)) => format!("an answer is wanted that has seen {seq} events and is no older than {} ms", bound.as_millis()),
+        (None, bound) => format!("an answer is wanted that is no older than {} ms", bound.unwrap_or_default().as_millis()),
+    };
+    Refusal::Stale { wanted, at }
+}

@@ -1,0 +1,188 @@
+//! What all interfaces share: one way to ask, one way to tell, one way to refuse.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use crate::auth::Gate;
+use crate::limits::LimitsSpec;
+use crate::metrics::{Metrics, Stage};
+use crate::refused::{Kind, Refused};
+use crate::schedule::{Answer, Read, Scheduler, Terms};
+use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
+
+/// A service as its clients meet it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub service: Arc<Service>,
+    pub scheduler: Scheduler,
+    pub gate: Gate,
+    pub limits: LimitsSpec,
+    pub metrics: Arc<Metrics>,
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// How far the server is with stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not at all.
+    Up,
+    /// Not ready any more, but answering.
+    Lingering,
+    /// Finishing what is in flight.
+    Closing,
+}
+
+/// For whom a request is, and when the answer is of no use any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub tenant: Arc<str>,
+    pub deadline: Option<Instant>,
+}
+
+/// What an answer must have seen, as clients say it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub min_seq: Option<u64>,
+    pub max_staleness_ms: Option<u64>,
+}
+
+/// Events in line, and who waits for what.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    ticket: Ticket,
+    ack: Ack,
+    begun: Instant,
+}
+
+/// Events that may be checked on a thread that drives connections: more would let others wait.
+const FEW: usize = 256;
+
+impl Server {
+    /// Asks, on the caller's terms.
+    ///
+    /// # Errors
+    /// [`Refused`], at the latest when the deadline has passed.
+    pub async fn ask(&self, call: &Call, read: Read, seen: Seen) -> Result<Answer, Refused> {
+        self.check_size(&read)?;
+        let begun = Instant::now();
+        let terms = Terms {
+            deadline: call.deadline,
+            tenant: call.tenant.clone(),
+            min_seq: seen.min_seq,
+            max_staleness: seen.max_staleness_ms.map(Duration::from_millis),
+        };
+        let answering = self.scheduler.submit(read, terms).instrument(tracing::debug_span!("answer"));
+        let answered = self.by(call.deadline, answering, "nothing was changed").await?;
+        self.metrics.stage(Stage::Answer, begun.elapsed());
+        let answer = answered?;
+        self.metrics.seen(answer.position.log_seq);
+        Ok(answer)
+    }
+
+    fn check_size(&self, read: &Read) -> Result<(), Refused> {
+        match read {
+            Read::Score { queries, during } => {
+                LimitsSpec::count("queries", queries.len(), self.limits.pairs)?;
+                LimitsSpec::count("during", during.len(), self.limits.events)
+            }
+            Read::Rank(query) => LimitsSpec::count("candidates", query.candidates.as_ref().map_or(0, Vec::len), self.limits.candidates),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets events happen, and waits for what their `ack` asks for.
+    ///
+    /// # Errors
+    /// [`Refused`]: none of them happens, but where the deadline has passed meanwhile.
+    pub async fn tell(&self, call: &Call, request: IngestRequest) -> Result<Receipt, Refused> {
+        let handed = self.hand_in(request).await?;
+        self.receipt(call, handed).await
+    }
+
+    /// Checks events and puts them in line.
+    ///
+    /// # Errors
+    /// [`Refused`]: none of them happens.
+    pub async fn hand_in(&self, request: IngestRequest) -> Result<Handed, Refused> {
+        LimitsSpec::count("events", request.events.len(), self.limits.events)?;
+        let (ack, begun) = (request.ack, Instant::now());
+        let ticket = if request.events.len() <= FEW {
+            self.service.submit(request)?
+        } else {
+            let service = self.service.clone();
+            off_the_reactor(move || service.submit(request)).await??
+        };
+        self.metrics.taken(self.service.taken_seq());
+        Ok(Handed { ticket, ack, begun })
+    }
+
+    /// Waits for the receipt of what was handed in.
+    ///
+    /// # Errors
+    /// As [`tell`](Server::tell).
+    pub async fn receipt(&self, call: &Call, handed: Handed) -> Result<Receipt, Refused> {
+        let waiting = handed.ticket.instrument(tracing::debug_span!("ingest"));
+        let receipt = self.by(call.deadline, waiting, "the events may happen still; tell them again under the same ids to be sure").await?;
+        self.metrics.acknowledged(handed.ack, handed.begun.elapsed());
+        Ok(receipt?)
+    }
+
+    /// Waits until the deadline, or as long as the limits allow.
+    async fn by<T>(&self, deadline: Option<Instant>, work: impl Future<Output = T>, then: &str) -> Result<T, Refused> {
+        let longest = Instant::now() + self.limits.wait();
+        let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
+        let late = |_| Refused::new(Kind::Deadline, format!("the deadline has passed; {then}"));
+        tokio::time::timeout_at(deadline.into(), work).await.map_err(late)
+    }
+
+    /// # Errors
+    /// 503 with what the server is doing instead.
+    pub fn ready(&self) -> Result<(), Refused> {
+        let stopping = *self.phase.borrow() != Phase::Up;
+        match if stopping { Readiness::Draining } else { self.service.readiness() } {
+            Readiness::Ready => Ok(()),
+            Readiness::Recovering { applied, of } => {
+                let not_yet = Refused::new(Kind::Unavailable, Readiness::Recovering { applied, of }.to_string());
+                Err(not_yet.with("status", "recovering").with("applied", applied).with("of", of))
+            }
+            other @ Readiness::Draining => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "draining")),
+            other @ Readiness::Broken(_) => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken")),
+        }
+    }
+
+    /// Resolves with a refusal when streams have to end.
+    pub async fn closing(&self) -> Refused {
+        // A channel whose sender is gone is closing too.
+        let _ = self.phase.clone().wait_for(|phase| *phase == Phase::Closing).await;
+        Refused::new(Kind::Unavailable, "the server is stopping; go on elsewhere, or with a new stream later")
+    }
+
+    /// Names the weights that answer now.
+    pub fn model(&self) -> String {
+        self.service.engine().manifest().model_version()
+    }
+}
+
+/// Does work that other connections should not wait for.
+///
+/// # Errors
+/// 500 if it panics.
+pub(crate) async fn off_the_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Refused::broken())
+}
+
+impl From<IngestError> for Refused {
+    fn from(error: IngestError) -> Refused {
+        let said = error.to_string();
+        match error {
+            IngestError::Refused(error) => error.into(),
+            // About as long as a full line takes to be applied.
+            IngestError::Full { .. } => Refused { retry_after: Some(Duration::from_millis(500)), ..Refused::new(Kind::Busy, said) },
+            IngestError::NotReady(_) | IngestError::Log(_) | IngestError::NotApplied(_) => Refused::new(Kind::Unavailable, said),
+        }
+    }
+}

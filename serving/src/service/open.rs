@@ -1,0 +1,78 @@
+//! Opening a service: settings, log, and the newest snapshot that is whole.
+
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::admission::Facts;
+use super::keeper::Keeper;
+use super::line::{Line, Start};
+use super::progress::{Progress, Reached};
+use super::readiness::Shown;
+use super::status::Counts;
+use super::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
+use crate::Engine;
+use crate::log::{EmbeddedLog, Log, LogKind, MemoryLog, end_of, place_after};
+use crate::snapshots::{Shelf, identity};
+
+impl Service {
+    /// Opens the log, and of the snapshots the newest that is whole, or the artifact where there is none. What the log has beyond it is
+    /// replayed in the background: see [`readiness`](Service::readiness).
+    ///
+    /// Snapshots belong to the artifact the service was started from. Started from another, it warms that one with the log.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the artifact, the log or the settings will not do, or they do not belong together.
+    pub fn open(artifact: &Path, spec: &ServiceSpec) -> Result<Arc<Service>, ServiceError> {
+        let log: Arc<dyn Log> = match spec.log.kind {
+            LogKind::Embedded => Arc::new(EmbeddedLog::open(&spec.log.dir(artifact))?),
+            LogKind::Memory => Arc::new(MemoryLog::default()),
+        };
+        Service::with_log(artifact, spec, log)
+    }
+
+    /// As [`open`](Service::open), with a log of one's own.
+    ///
+    /// # Errors
+    /// As [`open`](Service::open).
+    pub fn with_log(artifact: &Path, spec: &ServiceSpec, log: Arc<dyn Log>) -> Result<Arc<Service>, ServiceError> {
+        spec.check()?;
+        let base = identity(artifact)?;
+        let shelf = Shelf::open(&spec.snapshots.dir(artifact), spec.snapshots.keep)?;
+        // A log that forgets cannot go on where a snapshot stands.
+        let (found, passed_over) = match spec.log.kind {
+            LogKind::Memory => (None, Vec::new()),
+            LogKind::Embedded => shelf.newest(&base, Engine::open)?,
+        };
+        passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let (engine, note) = match found {
+            Some((note, engine)) => (engine, Some(note)),
+            None => (Engine::open(artifact)?, None),
+        };
+        let position = engine.position();
+        let place = match &note {
+            Some(note) if note.place >= log.kept().start => note.place,
+            _ => place_after(&*log, position.log_seq)?,
+        };
+        let end = end_of(&*log)?.unwrap_or(position.log_seq);
+        if end < position.log_seq {
+            return Err(crate::log::ReplayError::Ahead { seen: position.log_seq, end }.into());
+        }
+        let (due, to_keep) = channel();
+        let core = Arc::new(Core {
+            spec: spec.clone(),
+            facts: Facts::of(engine.manifest()),
+            engine: RwLock::new(Arc::new(engine)),
+            previous: Mutex::default(),
+            applying: Mutex::new(place),
+            log,
+            line: Line::starting_at(Start { seq: end, newest: None }),
+            progress: Progress::new(Reached { durable_seq: end, applied: position }),
+            readiness: Shown::new(Readiness::Recovering { applied: position.log_seq, of: end }),
+            counts: Counts::passing_over(passed_over.len()),
+            keeper: Keeper::new(shelf, base, note, due),
+        });
+        let threads = Mutex::new(threads::start(&core, to_keep)?);
+        Ok(Arc::new(Service { core, threads }))
+    }
+}

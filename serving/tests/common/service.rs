@@ -1,0 +1,115 @@
+//! Services of a small world, and logs that fail on demand.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tempograph_serving::{
+    Ack, Engine, Entry, Granularity, IngestError, IngestRequest, Log, LogError, LogKind, LogSpec, MemoryLog, NewEvent, Readiness, Receipt,
+    Service, ServiceSpec, SnapshotSpec,
+};
+
+/// No snapshots but those that are asked for.
+pub fn quiet() -> ServiceSpec {
+    let snapshots = SnapshotSpec { every_events: 0, every_mib: 0, at_drain: false, ..SnapshotSpec::default() };
+    ServiceSpec { snapshots, ..ServiceSpec::default() }
+}
+
+/// The same, and nothing on the disk.
+pub fn in_memory() -> ServiceSpec {
+    ServiceSpec { log: LogSpec { kind: LogKind::Memory, ..LogSpec::default() }, ..quiet() }
+}
+
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// A service that has caught up.
+pub fn open(artifact: &Path, spec: &ServiceSpec) -> Arc<Service> {
+    let service = Service::open(artifact, spec).unwrap();
+    assert_eq!(service.wait_until_ready(soon()), Readiness::Ready);
+    service
+}
+
+pub fn with_log(artifact: &Path, spec: &ServiceSpec, log: Arc<dyn Log>) -> Arc<Service> {
+    let service = Service::with_log(artifact, spec, log).unwrap();
+    assert_eq!(service.wait_until_ready(soon()), Readiness::Ready);
+    service
+}
+
+pub fn request(events: &[NewEvent], ack: Ack) -> IngestRequest {
+    IngestRequest { events: events.to_vec(), granularity: Granularity::Event, ack }
+}
+
+pub fn tell(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestError> {
+    service.ingest(request(events, Ack::Applied))
+}
+
+/// The events, each under an id of its own.
+pub fn named(events: Vec<NewEvent>) -> Vec<NewEvent> {
+    events.into_iter().enumerate().map(|(i, event)| NewEvent { id: Some(format!("event-{i}")), ..event }).collect()
+}
+
+/// Checksums of all files of what an engine would save.
+pub fn saved(engine: &Engine) -> BTreeMap<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = engine.save(&folder.path().join("saved")).unwrap();
+    manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
+}
+
+/// A log in memory that can be told to fail, and to wait.
+#[derive(Debug, Default)]
+pub struct Scripted {
+    pub inner: MemoryLog,
+    pub full: AtomicBool,
+    held: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Scripted {
+    /// Appends wait from now on, or go on.
+    pub fn hold(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.changed.notify_all();
+    }
+
+    fn full(&self) -> Result<(), LogError> {
+        let error = LogError::Storage { place: "scripted".into(), fact: "No space left on device (os error 28)".into() };
+        if self.full.load(Ordering::Relaxed) { Err(error) } else { Ok(()) }
+    }
+}
+
+impl Log for Scripted {
+    fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
+        drop(self.changed.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        self.full()?;
+        self.inner.append(entries)
+    }
+
+    fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
+        self.inner.read(from, events)
+    }
+
+    fn kept(&self) -> Range<u64> {
+        self.inner.kept()
+    }
+
+    fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
+        self.inner.find(id)
+    }
+
+    fn forget(&self, place: u64) -> Result<(), LogError> {
+        self.inner.forget(place)
+    }
+
+    fn reopen(&self) -> Result<(), LogError> {
+        self.full()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.inner.bytes()
+    }
+}

@@ -1,0 +1,138 @@
+//! Weights are changed under load, and back, and nobody notices but by the answers' names.
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::service::{in_memory, open, quiet, saved, tell};
+use common::{EVENTS, SEEN, World, small};
+use tempograph_framework::{Features, History, Model};
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::Tgn;
+use tempograph_serving::{Engine, Granularity, PairQuery, Service};
+
+/// The same stream, and a model that learned something else from the first `seen` of it.
+fn other(features: usize, seen: usize) -> World {
+    let mut world = World::new(&small(), features);
+    world.model = Tgn::<Cpu>::new(&small(), world.widths, 77, &Default::default());
+    let features = Features { edges: world.set.log.features().cloned(), ..Features::default() };
+    world.history = History::new(world.set.nodes, world.model.needs(), world.set.log.time()[0], features);
+    world.observe_all(0..seen, common::BATCH);
+    world
+}
+
+fn name(engine: &Engine) -> String {
+    engine.manifest().model_version()
+}
+
+#[test]
+fn no_request_fails_while_weights_are_changed_and_each_answer_is_of_one_model_at_one_position() {
+    let (world, next) = (World::new(&small(), 2), other(2, SEEN));
+    let mut engines = [world.engine(), next.engine()].map(|engine| (name(&engine), engine, SEEN));
+    let service = open(&world.folder(), &quiet());
+    let asked = [PairQuery { time: None, ..world.questions(0..1)[0].clone() }];
+    let (done, answers) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let engine = service.engine();
+                    let scored = engine.score(&asked, &[]).unwrap();
+                    answers.lock().unwrap().insert((name(&engine), scored.position.log_seq, scored.answer[0].to_bits()));
+                }
+            });
+        }
+        scope.spawn(|| {
+            for event in world.told(SEEN..EVENTS).chunks(1) {
+                tell(&service, event).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut changes = 0;
+        while !done.load(Ordering::Relaxed) {
+            let changed = if changes % 2 == 0 { service.reload(&next.folder()) } else { service.rollback() }.unwrap();
+            assert_eq!(changed.model, name(&service.engine()));
+            changes += 1;
+        }
+        assert!(changes >= 3, "{changes} changes are no load");
+    });
+    // Every answer is the one that its model gives at its position.
+    let answers = answers.into_inner().unwrap();
+    assert_eq!(answers.iter().map(|(model, ..)| model).collect::<BTreeSet<_>>().len(), 2);
+    for (model, seq, bits) in answers {
+        let (_, engine, at) = engines.iter_mut().find(|(name, ..)| *name == model).unwrap();
+        engine.observe(&world.told(*at..seq as usize), Granularity::Event).unwrap();
+        *at = seq as usize;
+        assert_eq!(engine.score(&asked, &[]).unwrap().answer[0].to_bits(), bits, "{model} at {seq}");
+    }
+}
+
+#[test]
+fn a_model_that_took_over_is_as_if_it_had_always_answered_and_is_there_after_a_restart() {
+    let (world, next) = (World::new(&small(), 2), other(2, SEEN + 20));
+    world.engine();
+    let expected = next.engine();
+    expected.observe(&world.told(SEEN + 20..EVENTS), Granularity::Event).unwrap();
+    let service = open(&world.folder(), &quiet());
+    tell(&service, &world.told(SEEN..SEEN + 70)).unwrap();
+    let before = name(&service.engine());
+    let reloaded = service.reload(&next.folder()).unwrap();
+    assert_eq!((reloaded.previous, reloaded.replayed, reloaded.position.log_seq), (before.clone(), 50, SEEN as u64 + 70));
+    tell(&service, &world.told(SEEN + 70..EVENTS)).unwrap();
+    assert_eq!(saved(&service.engine()), saved(&expected));
+    drop(service);
+    let service = open(&world.folder(), &quiet());
+    assert_eq!(saved(&service.engine()), saved(&expected), "started from the first artifact");
+    drop(service);
+    let service = Service::open(&next.folder(), &{
+        let mut spec = quiet();
+        spec.log.dir = Some(world.folder().with_file_name("artifact.log"));
+        spec
+    });
+    let service = service.unwrap();
+    service.wait_until_ready(common::service::soon());
+    assert_eq!(saved(&service.engine()), saved(&expected), "started from the second artifact");
+}
+
+#[test]
+fn a_rollback_catches_up_with_what_happened_meanwhile() {
+    let (world, next) = (World::new(&small(), 0), other(0, SEEN));
+    let expected = world.engine();
+    drop(next.engine());
+    expected.observe(&world.told(SEEN..EVENTS), Granularity::Event).unwrap();
+    let service = open(&world.folder(), &quiet());
+    assert!(service.rollback().unwrap_err().to_string().starts_with("there is no model before this one"));
+    let first = name(&service.engine());
+    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    service.reload(&next.folder()).unwrap();
+    tell(&service, &world.told(SEEN + 10..EVENTS)).unwrap();
+    let back = service.rollback().unwrap();
+    assert_eq!((back.model, back.replayed, back.position.log_seq), (first, EVENTS as u64 - SEEN as u64 - 10, EVENTS as u64));
+    assert_eq!(saved(&service.engine()), saved(&expected));
+    drop(service);
+    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&expected));
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_and_nothing_changes() {
+    let (world, wide) = (World::new(&small(), 2), World::new(&small(), 3));
+    let (early, ahead) = (other(2, SEEN - 60), other(2, SEEN + 40));
+    world.engine();
+    for world in [&wide, &early, &ahead] {
+        world.engine();
+    }
+    let service = open(&world.folder(), &in_memory());
+    let before = saved(&service.engine());
+    let cases = [
+        (wide.folder(), "cannot take over: it is told of sources and destinations, 3 features an event"),
+        (world.folder().join("nowhere"), "No such file"),
+        (early.folder(), "has seen 240 events and the log of record begins with event 300"),
+        (ahead.folder(), "has seen 340 events, but the log of record ends after 300"),
+    ];
+    for (path, expected) in cases {
+        let error = service.reload(&path).unwrap_err().to_string();
+        assert!(error.contains(expected), "`{error}` does not say `{expected}`");
+    }
+    assert_eq!(saved(&service.engine()), before);
+}

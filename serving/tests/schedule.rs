@@ -1,0 +1,186 @@
+//! Reads through the scheduler are answered as the engine answers, in time or not at all.
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::service::{in_memory, open, tell};
+use common::{EVENTS, SEEN, World, small};
+use tempograph_serving::{
+    Ack, Body, Granularity, IngestRequest, PairQuery, Policy, RankQuery, Read, Refusal, RequestError, Scheduler, SchedulerSpec, Service,
+    Terms,
+};
+use tokio::runtime::Runtime;
+
+struct Setting {
+    world: World,
+    service: Arc<Service>,
+    scheduler: Arc<Scheduler>,
+    runtime: Runtime,
+}
+
+fn setting(spec: &SchedulerSpec) -> Setting {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let service = open(&world.folder(), &in_memory());
+    let scheduler = Arc::new(Scheduler::start(service.clone(), spec).unwrap());
+    Setting { world, service, scheduler, runtime: Runtime::new().unwrap() }
+}
+
+fn score(queries: &[PairQuery]) -> Read {
+    Read::Score { queries: queries.to_vec(), during: Vec::new() }
+}
+
+fn within(millis: u64) -> Terms {
+    Terms { deadline: Some(Instant::now() + Duration::from_millis(millis)), ..Terms::default() }
+}
+
+impl Setting {
+    fn submit(&self, read: Read, terms: Terms) -> tokio::task::JoinHandle<Result<tempograph_serving::Answer, Refusal>> {
+        let scheduler = self.scheduler.clone();
+        self.runtime.spawn(async move { scheduler.submit(read, terms).await })
+    }
+
+    fn ask(&self, read: Read, terms: Terms) -> Result<tempograph_serving::Answer, Refusal> {
+        self.runtime.block_on(self.submit(read, terms)).unwrap()
+    }
+}
+
+#[test]
+fn reads_asked_at_once_are_answered_as_each_would_be_by_itself() {
+    for policy in [Policy::Deadline, Policy::Fifo] {
+        let setting = setting(&SchedulerSpec { policy, ..SchedulerSpec::default() });
+        let engine = setting.service.engine();
+        let questions = setting.world.questions(SEEN..EVENTS);
+        let asked: Vec<_> = questions.chunks(3).map(|part| (part, setting.submit(score(part), within(20_000)))).collect();
+        for (part, answer) in asked {
+            let answer = setting.runtime.block_on(answer).unwrap().unwrap();
+            assert_eq!(answer.body, Body::Scores(engine.score(part, &[]).unwrap().answer));
+            assert_eq!((answer.position, &*answer.model), (engine.position(), &*engine.manifest().model_version()));
+        }
+        let rank = RankQuery { src: 1, candidates: None, time: None, k: 5 };
+        assert_eq!(setting.ask(Read::Rank(rank.clone()), within(20_000)).unwrap().body, Body::Ranked(engine.rank(&rank).unwrap().answer));
+    }
+}
+
+#[test]
+fn a_read_that_will_not_do_is_told_so_and_its_company_is_answered() {
+    let setting = setting(&SchedulerSpec::default());
+    let good = PairQuery { src: 1, dst: 2, time: None };
+    let bad = PairQuery { src: 99, dst: 2, time: None };
+    let asked: Vec<_> = (0..40)
+        .map(|i| (i % 7 == 3, if i % 7 == 3 { vec![good.clone(), bad.clone()] } else { vec![good.clone()] }))
+        .map(|(is_bad, queries)| (is_bad, setting.submit(score(&queries), within(20_000))))
+        .collect();
+    for (is_bad, answer) in asked {
+        match setting.runtime.block_on(answer).unwrap() {
+            Ok(answer) => assert!(!is_bad && matches!(answer.body, Body::Scores(scores) if scores.len() == 1)),
+            Err(error) => {
+                let Refusal::Request(RequestError::UnknownNode { place, id, .. }) = error else { panic!("{error}") };
+                assert!(is_bad && place == "queries[1].src" && id == 99, "{place} {id}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rank_in_chunks_is_the_rank_in_one() {
+    let setting = setting(&SchedulerSpec { chunk: 1, ..SchedulerSpec::default() });
+    let rank = RankQuery { src: 3, candidates: None, time: None, k: 12 };
+    let answer = setting.ask(Read::Rank(rank.clone()), within(20_000)).unwrap();
+    assert_eq!(answer.body, Body::Ranked(setting.service.engine().rank(&rank).unwrap().answer));
+}
+
+#[test]
+fn what_cannot_be_in_time_is_refused_before_it_is_computed() {
+    let setting = setting(&SchedulerSpec::default());
+    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    for _ in 0..40 {
+        setting.ask(score(&query), within(20_000)).unwrap();
+    }
+    let passes = setting.scheduler.status().passes;
+    let refused = setting.ask(score(&query), Terms { deadline: Some(Instant::now()), ..Terms::default() }).unwrap_err();
+    assert!(matches!(refused, Refusal::TooLate { retry_after, .. } if retry_after > Duration::ZERO), "{refused}");
+    assert_eq!((setting.scheduler.status().passes, setting.scheduler.status().refused_late), (passes, 1));
+}
+
+#[test]
+fn an_answer_has_seen_what_it_was_asked_to_see_or_is_refused() {
+    let setting = setting(&SchedulerSpec::default());
+    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    let own_write = Terms { min_seq: Some(SEEN as u64 + 1), ..within(20_000) };
+    let waiting = setting.submit(score(&query), own_write);
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(!waiting.is_finished());
+    tell(&setting.service, &setting.world.told(SEEN..SEEN + 1)).unwrap();
+    assert_eq!(setting.runtime.block_on(waiting).unwrap().unwrap().position.log_seq, SEEN as u64 + 1);
+
+    let too_much = Terms { min_seq: Some(SEEN as u64 + 100), ..within(50) };
+    let refused = setting.ask(score(&query), too_much).unwrap_err();
+    assert!(matches!(refused, Refusal::Stale { at, .. } if at == SEEN as u64 + 1), "{refused}");
+}
+
+#[test]
+fn an_answer_is_no_older_than_its_bound() {
+    let setting = setting(&SchedulerSpec::default());
+    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    let bound = Duration::from_millis(30);
+    // How many events had been taken at some moments.
+    let mut taken = Vec::new();
+    for event in setting.world.told(SEEN..SEEN + 60) {
+        let accepted = IngestRequest { events: vec![event], granularity: Granularity::Event, ack: Ack::Accepted };
+        setting.service.ingest(accepted).unwrap();
+        taken.push((Instant::now(), setting.service.taken_seq()));
+        let asked = Instant::now();
+        match setting.ask(score(&query), Terms { max_staleness: Some(bound), ..within(20_000) }) {
+            Ok(answer) => {
+                let before = taken.iter().rev().find(|(at, _)| *at + bound < asked).map_or(0, |&(_, seq)| seq);
+                assert!(answer.position.log_seq >= before, "{} of {before}", answer.position.log_seq);
+            }
+            Err(refused) => assert!(matches!(refused, Refusal::Stale { .. }), "{refused}"),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let terms = Terms { max_staleness: Some(Duration::ZERO), ..within(20_000) };
+    assert_eq!(setting.ask(score(&query), terms).unwrap().position.log_seq, SEEN as u64 + 60);
+}
+
+#[test]
+fn reads_that_wait_when_a_scheduler_ends_are_told() {
+    let setting = setting(&SchedulerSpec::default());
+    let Setting { world: _world, service: _service, scheduler, runtime } = setting;
+    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    let asked: Vec<_> = (0..50)
+        .map(|_| {
+            let (scheduler, read) = (scheduler.clone(), score(&query));
+            runtime.spawn(async move { scheduler.submit(read, Terms::default()).await })
+        })
+        .collect();
+    drop(scheduler);
+    for answer in asked {
+        match runtime.block_on(answer).unwrap() {
+            Ok(answer) => assert!(matches!(answer.body, Body::Scores(_))),
+            Err(refused) => assert_eq!(refused, Refusal::Unavailable("stopping")),
+        }
+    }
+}
+
+#[test]
+fn reads_without_a_name_and_those_of_tenants_are_told_apart_in_the_status() {
+    let setting = setting(&SchedulerSpec::default());
+    let query = [PairQuery { src: 1, dst: 2, time: None }];
+    setting.ask(score(&query), Terms { tenant: "shop".into(), ..within(20_000) }).unwrap();
+    setting.ask(score(&query), within(20_000)).unwrap();
+    let status = setting.scheduler.status();
+    let names: Vec<&str> = status.tenants.iter().map(|tenant| &*tenant.name).collect();
+    assert!(names.contains(&"shop") && names.contains(&""), "{names:?}");
+    assert_eq!((status.admitted, status.waiting, status.items), (2, 0, 2));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    let spec: Result<SchedulerSpec, _> = toml::from_str("max_batches = 3");
+    assert!(spec.unwrap_err().to_string().contains("max_batches"));
+    let none = SchedulerSpec { chunk: 0, ..SchedulerSpec::default() };
+    assert_eq!(none.check().unwrap_err(), "scheduler.chunk is 0; it must be at least 1");
+}

@@ -1,0 +1,333 @@
+//! How a server works — what it keeps, what it computes together, who asks meanwhile — shows in no answer and in no bit of its state.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tempograph_framework::{Draw, History, Purpose, RandomNumbers, Sampler, Store};
+use tempograph_framework::{Lookup, Model, Side};
+use tempograph_kernels::tensor::Cpu;
+use tempograph_models::{FeatureWidths, SliceTgn, Tgn, TgnSpec};
+use tempograph_serving::{
+    Engine, EngineSpec, EngineStats, Export, Granularity, NewEvent, PairQuery, Position, RankQuery, Retraction, Strategy,
+};
+use tempograph_tests::{features, stream, variants};
+
+const WIDTHS: FeatureWidths = FeatureWidths { edge: 3, node: 2 };
+/// Requests of one stream.
+const REQUESTS: usize = 60;
+
+/// An artifact of a fresh model that has seen nothing.
+fn artifact(spec: &TgnSpec, folder: &Path) {
+    let set = stream(40, WIDTHS.edge, WIDTHS.node);
+    let model = Tgn::<Cpu>::new(spec, WIDTHS, 5, &Default::default());
+    let history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
+    Export { model: &model, history: &history, dataset: &set, widths: WIDTHS, batch: 24, replace: false }.write(folder).unwrap();
+}
+
+/// What a client does.
+#[derive(Clone, Debug)]
+enum Request {
+    Tell(Vec<NewEvent>, Granularity),
+    Score(Vec<PairQuery>, Vec<NewEvent>),
+    Rank(RankQuery),
+    Embed(u64, Side),
+}
+
+/// Requests drawn at random: few nodes and many ties, so that events meet; some ids nobody knows yet.
+fn requests(seed: u64, ordered: bool) -> Vec<Request> {
+    let mut draw = Draw::new(seed).of(Purpose::Negatives).at(0, 0);
+    let (mut now, mut told) = (1000, Vec::<(u64, u64)>::new());
+    let mut all = vec![Request::Tell((0..10).map(|i| event(i, i, now, &mut draw)).collect(), Granularity::Event)];
+    told.extend((0..10).map(|i| (i, i)));
+    while all.len() < REQUESTS {
+        let known = |draw: &mut RandomNumbers, told: &[(u64, u64)]| {
+            let [a, b] = [0; 2].map(|_| draw.below(told.len() as u32) as usize);
+            (told[a].0, told[b].1)
+        };
+        let request = match draw.below(8) {
+            0..3 => {
+                let count = 1 + draw.below(12) as usize;
+                let mut events = Vec::new();
+                for _ in 0..count {
+                    now += i64::from(draw.below(3)) * 7;
+                    let new = draw.below(12) == 0;
+                    let (src, dst) =
+                        if new { (100 + u64::from(draw.below(9)), 200 + u64::from(draw.below(9))) } else { known(&mut draw, &told) };
+                    told.push((src, dst));
+                    events.push(event(src, dst, now, &mut draw));
+                }
+                let granularity = if draw.below(4) == 0 { Granularity::Batch } else { Granularity::Event };
+                Request::Tell(events, granularity)
+            }
+            3..6 => {
+                let later = now + i64::from(draw.below(2)) * 30;
+                let queries = (0..1 + draw.below(5)).map(|_| known(&mut draw, &told));
+                let queries: Vec<_> = queries.map(|(src, dst)| PairQuery { src, dst, time: Some(later.into()) }).collect();
+                let shown = if draw.below(3) == 0 && !ordered { 1 } else { 0 };
+                let during = (0..shown).map(|_| known(&mut draw, &told)).collect::<Vec<_>>();
+                Request::Score(queries, during.into_iter().map(|(src, dst)| event(src, dst, now, &mut draw)).collect())
+            }
+            6 => Request::Rank(RankQuery { src: known(&mut draw, &told).0, candidates: None, time: None, k: 5 }),
+            _ => Request::Embed(known(&mut draw, &told).1, Side::Destination),
+        };
+        all.push(request);
+    }
+    all
+}
+
+fn event(src: u64, dst: u64, time: i64, draw: &mut RandomNumbers) -> NewEvent {
+    let features = (0..WIDTHS.edge).map(|_| draw.below(100) as f32 / 50.0 - 1.0).collect();
+    NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: Some(features) }
+}
+
+/// What a client is answered: numbers to the bit, and as of when.
+type Answers = Vec<(Vec<u32>, Position)>;
+
+fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Answers, Store, EngineStats) {
+    let engine = Engine::open_with(folder, spec).unwrap();
+    let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    let answers = requests.iter().map(|request| match request {
+        Request::Tell(events, granularity) => (Vec::new(), engine.observe(events, *granularity).unwrap()),
+        Request::Score(queries, during) => {
+            let found = engine.score(queries, during).unwrap();
+            (bits(&found.answer), found.position)
+        }
+        Request::Rank(query) => {
+            let found = engine.rank(query).unwrap();
+            let told: Vec<_> = found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect();
+            (told, found.position)
+        }
+        Request::Embed(node, side) => {
+            let found = engine.embedding(*node, Some(*side), None).unwrap();
+            (bits(&found.answer), found.position)
+        }
+    });
+    let answers = answers.collect();
+    (answers, engine.history().to_store(), engine.stats())
+}
+
+#[test]
+fn no_strategy_and_no_wave_shows_in_an_answer_or_in_the_state() {
+    for (name, spec) in variants() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifact_at = folder.path().join("artifact");
+        artifact(&spec, &artifact_at);
+        let mut hits = 0;
+        for seed in 0..2 {
+            let requests = requests(seed, spec.history == Lookup::Ordered);
+            let plain = EngineSpec { strategy: Strategy::Full, wave: 1, ..EngineSpec::default() };
+            let (expected, state, _) = serve(&artifact_at, &plain, &requests);
+            let works = [
+                (Strategy::Full, 64, 0, 64),
+                (Strategy::Affected, 1, 0, 64),
+                (Strategy::Affected, 5, 0, 2),
+                (Strategy::Cached, 64, 1, 64),
+                (Strategy::Cached, 3, 2, 16),
+            ];
+            for (strategy, wave, precompute, kept) in works {
+                let spec = EngineSpec { strategy, wave, precompute, kept, ttl: None };
+                let (found, reached, stats) = serve(&artifact_at, &spec, &requests);
+                for ((request, found), expected) in requests.iter().zip(found).zip(&expected) {
+                    assert!(found == *expected, "{name}, {spec:?}, seed {seed}: {request:?} gave {found:?}, not {expected:?}");
+                }
+                hits += stats.embeddings_asked - stats.embeddings_computed;
+                assert!(reached == state, "{name}, {spec:?}, seed {seed}: the states differ");
+            }
+        }
+        let keeps = Tgn::<Cpu>::new(&spec, WIDTHS, 5, &Default::default());
+        let keeps = SliceTgn::of(&keeps).is_some() && spec.sampler == Sampler::Recent && !spec.pair_features;
+        assert_eq!(hits > 0, keeps, "{name}: {hits} embeddings were kept");
+    }
+}
+
+/// A question of a reader: three kinds, each about known nodes and later than all events.
+fn ask(engine: &Engine, question: usize, later: i64) -> (Vec<u32>, Position) {
+    let (src, dst) = ((question % 7) as u64, (question % 5) as u64);
+    let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect();
+    match question % 3 {
+        0 => {
+            let pair = |dst| PairQuery { src, dst, time: Some(later.into()) };
+            let found = engine.score(&[pair(dst), pair((dst + 1) % 5)], &[]).unwrap();
+            (bits(found.answer), found.position)
+        }
+        1 => {
+            let found = engine.embedding(dst, Some(Side::Destination), Some(&later.into())).unwrap();
+            (bits(found.answer), found.position)
+        }
+        _ => {
+            let found = engine.top_k(src, 3, Some(&later.into())).unwrap();
+            (found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(), found.position)
+        }
+    }
+}
+
+#[test]
+fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
+    let (readers, told, later) = (3, 240, 1_000_000);
+    let mut draw = Draw::new(7).of(Purpose::Negatives).at(0, 0);
+    let events: Vec<NewEvent> = (0..told)
+        .map(|i| {
+            let (src, dst) = if i < 10 { (i as u64, i as u64) } else { (u64::from(draw.below(12)), u64::from(draw.below(8))) };
+            event(src, dst, 1000 + i as i64 / 2, &mut draw)
+        })
+        .collect();
+    let pyg = variants().into_iter().find(|(name, _)| *name == "as PyG").unwrap().1;
+    for (spec, strategy, precompute) in [(variants().remove(1).1, Strategy::Cached, 2), (pyg, Strategy::Affected, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        artifact(&spec, &folder.path().join("artifact"));
+        let how = EngineSpec { strategy, precompute, kept: 16, wave: 5, ttl: None };
+        let engine = Engine::open_with(&folder.path().join("artifact"), &how).unwrap();
+        let (first, rest) = events.split_at(10);
+        engine.observe(first, Granularity::Event).unwrap();
+        let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let (mut seen, saved) = std::thread::scope(|scope| {
+            let (engine, done, answered, saved_at) = (&engine, &done, &answered, folder.path().join("saved"));
+            let reader = |reader: usize| {
+                let mut seen = Vec::new();
+                while !done.load(Ordering::SeqCst) || seen.is_empty() {
+                    let question = seen.len() * readers + reader;
+                    seen.push((question, ask(engine, question, later)));
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                seen
+            };
+            let all: Vec<_> = (0..readers).map(|at| scope.spawn(move || reader(at))).collect();
+            let saver = scope.spawn(move || engine.save(&saved_at).unwrap().log_position);
+            for request in rest.chunks(9) {
+                let before = answered.load(Ordering::SeqCst);
+                engine.observe(request, Granularity::Event).unwrap();
+                while answered.load(Ordering::SeqCst) == before {
+                    std::thread::yield_now();
+                }
+            }
+            done.store(true, Ordering::SeqCst);
+            (all.into_iter().flat_map(|reader| reader.join().unwrap()).collect::<Vec<_>>(), saver.join().unwrap())
+        });
+        let plain = EngineSpec { strategy: Strategy::Full, wave: 1, ..EngineSpec::default() };
+        let serial = Engine::open_with(&folder.path().join("artifact"), &plain).unwrap();
+        seen.sort_by_key(|(_, (_, position))| position.log_seq);
+        assert!(seen.last().unwrap().1.1.log_seq > seen[0].1.1.log_seq, "all was read at one position");
+        let mut seen = seen.into_iter().peekable();
+        for (happened, event) in events.iter().enumerate() {
+            serial.observe(std::slice::from_ref(event), Granularity::Event).unwrap();
+            while let Some((question, found)) = seen.next_if(|(_, (_, position))| position.log_seq == happened as u64 + 1) {
+                assert!(found == ask(&serial, question, later), "question {question} at {:?}, {how:?}", found.1);
+            }
+            if saved == happened as u64 + 1 {
+                let opened = Engine::open(&folder.path().join("saved")).unwrap();
+                assert!(opened.history().to_store() == serial.history().to_store(), "what was saved at {saved} is not what was there");
+            }
+        }
+        assert!(seen.next().is_none() && engine.history().to_store() == serial.history().to_store());
+    }
+}
+
+#[test]
+fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() {
+    // Long lists, so that no event has pushed an older one out.
+    let variants = variants().into_iter().map(|(name, spec)| (name, TgnSpec { neighbours: 40, ..spec }));
+    for (name, spec) in variants.filter(|(name, _)| ["paper, 2 layers", "pair features", "uniform", "conv"].contains(name)) {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("artifact");
+        artifact(&spec, &at);
+        let mut draw = Draw::new(3).of(Purpose::Negatives).at(0, 0);
+        let events: Vec<_> = (0..40).map(|i| event(i % 9, i % 7, 1000 + i as i64, &mut draw)).collect();
+        let (taken, after) = (event(3, 5, 2000, &mut draw), event(8, 6, 2010, &mut draw));
+        let retraction = Retraction { seq: 40, src: 3, dst: 5 };
+        for settled in [false, true] {
+            let [plain, told] = [0, 1].map(|_| Engine::open(&at).unwrap());
+            for engine in [&plain, &told] {
+                engine.observe(&events, Granularity::Event).unwrap();
+            }
+            told.observe(std::slice::from_ref(&taken), Granularity::Event).unwrap();
+            if settled {
+                for engine in [&plain, &told] {
+                    engine.observe(std::slice::from_ref(&after), Granularity::Event).unwrap();
+                }
+            }
+            let differs = |a: &Engine, b: &Engine| (0..21).any(|question| ask(a, question, 3000).0 != ask(b, question, 3000).0);
+            assert!(differs(&plain, &told), "{name}: the event shows");
+            assert_eq!(told.retract(&[retraction]).unwrap().answer, 1, "{name}, {settled}");
+            assert!(!differs(&plain, &told), "{name}, settled {settled}: the event still shows");
+            let before = told.position();
+            assert_eq!(told.retract(&[retraction]).unwrap().answer, 0, "{name}: twice is once");
+            assert_eq!((told.position(), told.newest()), (before, Some(if settled { 2010.0 } else { 2000.0 })), "{name}");
+            told.save(&folder.path().join("saved")).unwrap();
+            let opened = Engine::open(&folder.path().join("saved")).unwrap();
+            for engine in [&told, &opened] {
+                engine.observe(&[event(3, 6, 2500, &mut Draw::new(9).of(Purpose::Negatives).at(0, 0))], Granularity::Event).unwrap();
+            }
+            assert!(opened.history().to_store() == told.history().to_store(), "{name}: a retraction survives the artifact");
+        }
+        let told = Engine::open(&at).unwrap();
+        told.observe(&events, Granularity::Event).unwrap();
+        let unknown = Retraction { dst: 99, ..retraction };
+        assert_eq!(told.retract(&[unknown]).unwrap_err().to_string(), "retractions[0].dst: no destination has the id 99");
+    }
+}
+
+#[test]
+fn an_explanation_names_the_newest_neighbours_with_weights_that_sum_to_one() {
+    for (name, spec) in variants().into_iter().filter(|(name, _)| name.starts_with("paper") || name.starts_with("conv")) {
+        let folder = tempfile::tempdir().unwrap();
+        artifact(&spec, &folder.path().join("artifact"));
+        let engine = Engine::open(&folder.path().join("artifact")).unwrap();
+        let mut draw = Draw::new(3).of(Purpose::Negatives).at(0, 0);
+        let events: Vec<_> = (0..40).map(|i| event(i % 4, i % 3, 1000 + i as i64, &mut draw)).collect();
+        engine.observe(&events, Granularity::Event).unwrap();
+        let query = PairQuery { src: 2, dst: 1, time: None };
+        let explained = engine.explain(&query).unwrap();
+        assert_eq!(vec![explained.answer.score], engine.score(&[query], &[]).unwrap().answer, "{name}");
+        let of_src: Vec<_> = events.iter().enumerate().rev().filter(|(_, event)| event.src == 2).take(spec.neighbours).collect();
+        let found = &explained.answer.src;
+        let told: Vec<_> = found.iter().map(|one| (one.seq as usize, one.node, one.time)).collect();
+        assert_eq!(told, of_src.iter().map(|(at, event)| (*at, event.dst, event.time.as_f64().unwrap())).collect::<Vec<_>>(), "{name}");
+        for layer in 0..spec.layers {
+            for head in 0..spec.heads {
+                let sum: f32 = found.iter().map(|one| one.weights[layer][head]).sum();
+                assert!((sum - 1.0).abs() < 1e-5, "{name}: head {head} of layer {layer} sums to {sum}");
+            }
+        }
+        assert!(explained.answer.dst.iter().all(|one| one.side == Side::Source && one.weights.len() == spec.layers), "{name}");
+    }
+}
+
+#[test]
+fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
+    let spec = variants().remove(1).1;
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("artifact");
+    artifact(&spec, &at);
+    let mut draw = Draw::new(3).of(Purpose::Negatives).at(0, 0);
+    // Node features keep the room of ids the artifact knew, so those that come and go are new.
+    let early: Vec<_> = (0..12).map(|i| event(100 + i % 3, i % 4, 1000 + i as i64, &mut draw)).collect();
+    let late: Vec<_> = (0..8).map(|i| event(i % 4, i % 4, 2000 + i as i64, &mut draw)).collect();
+    for strategy in [Strategy::Full, Strategy::Affected] {
+        let engine = Engine::open_with(&at, &EngineSpec { strategy, ttl: Some(500.0), ..EngineSpec::default() }).unwrap();
+        engine.observe(&early, Granularity::Event).unwrap();
+        engine.observe(&late, Granularity::Event).unwrap();
+        let neighbours = |engine: &Engine| {
+            let explained = engine.explain(&PairQuery { src: 1, dst: 1, time: None }).unwrap().answer;
+            explained.dst.iter().map(|one| one.node).collect::<Vec<_>>()
+        };
+        ask(&engine, 3, 3000);
+        assert!(neighbours(&engine).iter().any(|&node| node >= 100), "{strategy:?}");
+        let before = engine.overdue().unwrap();
+        assert_eq!(engine.expire(&before).unwrap().answer, 3, "{strategy:?}: the three that came early and never again");
+        assert_eq!(engine.expire(&before).unwrap().answer, 0, "{strategy:?}: twice is once");
+        assert!(neighbours(&engine).iter().all(|&node| node < 100), "{strategy:?}");
+        engine.save(&folder.path().join("saved")).unwrap();
+        let opened = Engine::open_with(&folder.path().join("saved"), engine.spec()).unwrap();
+        let back = [event(101, 2, 2100, &mut draw), event(300, 2, 2101, &mut draw)];
+        for engine in [&engine, &opened] {
+            engine.observe(&back, Granularity::Event).unwrap();
+        }
+        assert!(opened.history().to_store() == engine.history().to_store(), "{strategy:?}: what was forgotten stays so in an artifact");
+        let explained = engine.explain(&PairQuery { src: 101, dst: 2, time: None }).unwrap().answer;
+        assert_eq!(explained.src.iter().map(|one| one.seq).collect::<Vec<_>>(), [20], "{strategy:?}: it remembers nothing from before");
+        assert_eq!(ask(&engine, 3, 3000), ask(&opened, 3, 3000));
+    }
+}

@@ -1,0 +1,202 @@
+//! Batches made ready ahead are the batches, and memories are as stale as was asked for.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tempograph_framework::{Combine, Draw, Lookup, Memories, NegativeSampler, NodeId, OtherMemory, Purpose, Queries, Sampler, Store};
+use tempograph_models::TgnSpec;
+use tempograph_tests::{Maker, Runner, Stopper, Traces, course, examination, small, stream, taped, toy, training, variants};
+use tempograph_trainers::{
+    Course, EpochReport, Fit, LrScale, Outcome, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch,
+};
+
+fn data() -> Course {
+    course(stream(240, 2, 3))
+}
+
+fn plan([minibatch, epoch, memory]: [usize; 3], prefetch: usize, staleness: usize) -> ParallelSpec {
+    ParallelSpec { minibatch, epoch, memory, prefetch, staleness, lr_scale: LrScale::None, ..ParallelSpec::default() }
+}
+
+fn in_new_folder<R>(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec, work: impl FnOnce(&Runner<'_>) -> R) -> R {
+    let folder = tempfile::tempdir().unwrap();
+    work(&Runner { course, maker, train, parallel, folder: folder.path() })
+}
+
+fn whole(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Traces {
+    in_new_folder(course, maker, train, parallel, |runner| runner.whole())
+}
+
+/// The epochs' reports with what the pipeline did.
+fn reports(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Vec<EpochReport> {
+    in_new_folder(course, maker, train, parallel, |runner| match runner.sit(false, &mut Stopper::never()) {
+        Outcome::Finished(fitted) => fitted.epochs,
+        Outcome::Stopped(_) => panic!("nobody stopped it"),
+    })
+}
+
+#[track_caller]
+fn assert_same(what: &str, found: &Traces, expected: &Traces) {
+    assert_eq!(found.epochs, expected.epochs, "{what}: losses and metrics");
+    assert!(found.checkpoint == expected.checkpoint, "{what}: weights, moments or histories of the checkpoint");
+    assert!(found.best == expected.best, "{what}: weights or history of the best epoch");
+}
+
+#[test]
+fn a_run_with_batches_made_ready_ahead_is_the_run_without() {
+    let (course, train) = (data(), TrainSpec { batch: 12, ..training() });
+    let lookups = [Lookup::Exact, Lookup::Ordered, Lookup::Batch].map(|history| ("lookup", TgnSpec { history, ..small() }));
+    let drawn = [Sampler::Uniform, Sampler::Window(30)].map(|sampler| ("drawn", TgnSpec { sampler, ..small() }));
+    for (name, spec) in variants().into_iter().chain(lookups).chain(drawn) {
+        let expected = whole(&course, &taped(&spec), &train, &plan([1; 3], 0, 0));
+        for depth in [1, 3] {
+            let found = whole(&course, &taped(&spec), &train, &plan([1; 3], depth, 0));
+            assert_same(&format!("{name} ({:?}), {depth} ahead", spec.history), &found, &expected);
+        }
+    }
+}
+
+#[test]
+fn a_plan_with_batches_made_ready_ahead_is_the_plan_without() {
+    let (course, train) = (data(), TrainSpec { batch: 12, epochs: 3, ..training() });
+    for ijk in [[2, 1, 1], [1, 2, 1], [1, 1, 2], [2, 2, 2], [1, 3, 2]] {
+        let expected = whole(&course, &toy(4), &train, &plan(ijk, 0, 0));
+        for depth in [1, 2, 30] {
+            assert_same(&format!("{ijk:?}, {depth} ahead"), &whole(&course, &toy(4), &train, &plan(ijk, depth, 0)), &expected);
+        }
+    }
+}
+
+#[test]
+fn a_run_made_ready_ahead_that_is_stopped_and_resumed_is_the_run_that_never_stopped() {
+    let (course, train) = (data(), TrainSpec { batch: 12, ..training() });
+    let mean = TgnSpec { mail: Combine::Mean, mail_memory: OtherMemory::AtRead, ..small() };
+    for (name, maker) in [("toy", toy(4)), ("mean mail", taped(&mean))] {
+        for (ijk, staleness) in [([1, 1, 1], 0), ([1, 1, 1], 1), ([1, 1, 1], 3), ([1, 2, 2], 0), ([2, 2, 2], 2)] {
+            let parallel = plan(ijk, 3, staleness);
+            let expected = whole(&course, &maker, &train, &parallel);
+            let steps = expected.epochs.last().unwrap().steps as usize;
+            for moment in [0, 1, steps / 2 - 1, steps / 2 + 1] {
+                let found = in_new_folder(&course, &maker, &train, &parallel, |runner| {
+                    match (runner.sit(false, &mut Stopper::at(moment)), runner.sit(true, &mut Stopper::never())) {
+                        (Outcome::Stopped(_), Outcome::Finished(fitted)) => runner.traces(fitted),
+                        _ => panic!("stopped at moment {moment}, the run did not go on to its end"),
+                    }
+                });
+                assert_same(&format!("{name}, {ijk:?}, staleness {staleness}, stopped at moment {moment}"), &found, &expected);
+            }
+        }
+    }
+}
+
+/// One epoch, every batch shown the memories of `staleness` batches before: by the book, with copies of all memories.
+fn by_the_book(course: &Course, maker: &Maker, train: &TrainSpec, staleness: usize) -> (Store, Store) {
+    let (log, draw) = (&course.dataset.log, Draw::new(3));
+    let negatives = NegativeSampler::new(course.candidates.clone(), train.negative_rule, draw.of(Purpose::Negatives));
+    let chance = Draw::new(draw.of(Purpose::Sampling).at(0, 0).next_u64()).of(Purpose::Sampling);
+    let mut trainee = maker(&course.dataset);
+    let mut history = course.history(trainee.needs());
+    let mut memories: Vec<Arc<Memories>> = Vec::new();
+    let steps = course.split.train.len().div_ceil(train.batch);
+    for step in 0..steps {
+        let batch = log.batch(step * train.batch..course.split.train.end.min((step + 1) * train.batch));
+        let mut drawn = vec![NodeId(0); batch.len()];
+        batch.events().zip(drawn.chunks_mut(1)).for_each(|(event, slots)| negatives.fill(0, event.id, slots).unwrap());
+        let queries = Queries::of_batch(&batch, &drawn, &(0..=batch.len()).collect::<Vec<_>>());
+        memories.push(history.memories().clone());
+        let mut view = history.view(&queries, Some(&batch), chance);
+        memories[step.saturating_sub(staleness)].read_into(&mut view);
+        let settings = StepSettings {
+            dropout: draw.of(Purpose::Dropout).at(0, batch.first.0).next_u64(),
+            lr: train.lr_at(step as u64, steps as u64),
+            weight_decay: train.weight_decay,
+            clip: train.clip,
+        };
+        let taken = trainee.step(&queries, &view, &settings).unwrap();
+        history.observe(&batch, taken.update).unwrap();
+    }
+    (trainee.weights(), history.to_store())
+}
+
+#[test]
+fn stale_memories_are_those_of_exactly_as_many_batches_before_however_deep_the_pipeline() {
+    let (course, train) = (data(), TrainSpec { batch: 12, epochs: 1, ..training() });
+    let read = TgnSpec { mail_memory: OtherMemory::AtRead, ..small() };
+    for (name, maker) in [("toy", toy(4)), ("paper", taped(&small())), ("at read", taped(&read))] {
+        let mut seen = Vec::new();
+        for staleness in 0..4 {
+            let (weights, history) = by_the_book(&course, &maker, &train, staleness);
+            for depth in [staleness.max(1), staleness + 3] {
+                let mut found = whole(&course, &maker, &train, &plan([1; 3], depth, staleness)).checkpoint;
+                let what = format!("{name}, staleness {staleness}, {depth} ahead");
+                assert!(found.split_off("model.") == weights, "{what}: weights");
+                assert!(found.split_off("history.0.") == history, "{what}: history");
+            }
+            assert!(!seen.contains(&weights), "{name}: staleness {staleness} is another training");
+            seen.push(weights);
+        }
+    }
+}
+
+#[test]
+fn the_report_counts_how_stale_each_batch_was() {
+    let (course, train) = (data(), TrainSpec { batch: 12, ..training() });
+    let batches = course.split.train.len().div_ceil(train.batch) as u64;
+    for (staleness, expected) in [(0, vec![batches]), (1, vec![1, batches - 1]), (3, vec![1, 1, 1, batches - 3])] {
+        // A history that starts over begins with no staleness again.
+        for epoch in reports(&course, &toy(4), &train, &plan([1; 3], 3, staleness)) {
+            assert_eq!(epoch.train.prefetch.staleness, expected);
+            assert!(epoch.train.prefetch.sampling > 0.0 && epoch.train.prefetch.reading > 0.0);
+        }
+    }
+    assert_eq!(reports(&course, &toy(4), &train, &plan([1; 3], 0, 0))[0].train.prefetch.staleness, [0; 0]);
+}
+
+struct Unwatched;
+impl Watch for Unwatched {}
+
+/// What a traced epoch noted.
+fn timeline(course: &Course, train: &TrainSpec, parallel: &ParallelSpec) -> Timeline {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    let trace = Arc::new(Trace::create(&path, 0).unwrap());
+    let (eval, files, stop) = (examination(), RunFiles { folder: folder.path().into() }, AtomicBool::new(false));
+    let fit = Fit { course, train, parallel, eval: &eval, seed: 3, files, resume: false, stop: &stop, trace: Some(trace.clone()) };
+    fit.train_once(&mut *toy(50_000)(&course.dataset), &mut Unwatched).unwrap();
+    trace.finish().unwrap();
+    Timeline::read(&path).unwrap()
+}
+
+#[test]
+fn a_trace_has_every_stage_of_every_step_and_shows_that_the_next_batch_is_made_ready_beside_it() {
+    let (course, train) = (course(stream(2000, 2, 0)), TrainSpec { batch: 50, epochs: 1, ..training() });
+    let steps = course.split.train.len().div_ceil(train.batch) as u64;
+    let found = timeline(&course, &train, &plan([1; 3], 2, 0));
+    let of = |stage: &str| -> HashMap<u64, _> {
+        let named = found.spans.iter().filter(|span| span.stage == stage);
+        named.map(|span| (span.step, span)).collect()
+    };
+    let [sample, features, memory, compute, back] = ["sample", "features", "memory", "compute", "write back"].map(of);
+    for step in 0..steps {
+        let order = [sample[&step], features[&step], memory[&step], compute[&step], back[&step]];
+        assert!(order.windows(2).all(|pair| pair[0].time.end <= pair[1].time.start), "the stages of step {step}: {order:?}");
+        assert!(sample[&step].thread != compute[&step].thread && memory[&step].thread != sample[&step].thread);
+    }
+    // The order of threads is the system's, the place in the pipeline is not: memories are read while the batch before is trained.
+    let beside = (1..steps).filter(|step| memory[step].time.start < compute[&(step - 1)].time.end).count();
+    assert!(beside > 0, "no batch was read while another was trained");
+    let (all, hidden) = found.hidden();
+    assert!(all > 0.0 && hidden > 0.0 && hidden <= all, "{hidden} of {all} s hidden");
+
+    let (all, hidden) = timeline(&course, &train, &plan([1; 3], 0, 0)).hidden();
+    assert!(all > 0.0 && hidden == 0.0, "nothing is hidden without a pipeline");
+}
+
+#[test]
+fn staleness_without_a_pipeline_that_deep_is_refused() {
+    let told = plan([1; 3], 1, 2).check().unwrap_err();
+    assert!(told.contains("parallel.staleness = 2") && told.contains("parallel.prefetch = 1"), "{told}");
+    plan([1; 3], 2, 2).check().unwrap();
+}

@@ -1,0 +1,174 @@
+//! What lanes are asked: batches as they are begun, and the questions about their parts.
+
+use std::ops::Range;
+
+use tempograph_framework::{Batch, Draw, EventLog, Features, Graph, History, NegativeSampler, Purpose, PurposeDraw, Queries, View};
+
+use crate::fit::Fit;
+use crate::learn::Drawn;
+use crate::plan::{Lane, Plan, Stand};
+use crate::trainee::Asked;
+use crate::{Stages, TrainError};
+
+/// A global batch that was read.
+#[derive(Default)]
+pub(crate) struct Begun {
+    pub stand: Stand,
+    /// One for each (set of negatives, shard), `[j, i]`; those of lanes that another process hosts stay empty.
+    pub questions: Vec<Question>,
+    /// Whether the views show memories.
+    pub read: bool,
+}
+
+/// What a lane trains in one step.
+#[derive(Default)]
+pub(crate) struct Question {
+    pub part: Range<usize>,
+    pub whole: Range<usize>,
+    pub dropout: u64,
+    pub drawn: Drawn,
+    pub queries: Queries,
+    pub view: View,
+    /// How long asking and viewing took.
+    pub stages: Stages,
+}
+
+/// What the one lane of a plan asks, of a past that is somebody else's to read.
+pub(crate) struct AskedAlone<'a> {
+    pub batch: Batch<'a>,
+    pub queries: &'a Queries,
+    /// Draws neighbours.
+    pub chance: PurposeDraw,
+    /// Seed of the dropout.
+    pub dropout: u64,
+}
+
+/// Makes questions of places in the plan.
+pub(crate) struct Questions {
+    pub log: EventLog,
+    pub features: Features,
+    pub plan: Plan,
+    /// Global batches of a pass.
+    pub batches: usize,
+    /// The lanes of this process, by rank.
+    pub own: Range<usize>,
+    /// The events trained on.
+    train: Range<usize>,
+    /// Events of a shard.
+    size: usize,
+    /// Negatives of an event.
+    each: usize,
+    negatives: NegativeSampler,
+    dropout: PurposeDraw,
+    sampling: PurposeDraw,
+}
+
+/// Where a question stands in the plan.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot {
+    pub history: usize,
+    pub stand: Stand,
+    pub set: usize,
+    pub shard: usize,
+}
+
+impl Begun {
+    /// Room for the questions of a batch of `plan`.
+    pub fn room(plan: Plan) -> Begun {
+        let questions = (0..plan.epoch * plan.minibatch).map(|_| Question::default()).collect();
+        Begun { questions, ..Begun::default() }
+    }
+}
+
+impl Question {
+    /// What the lane is asked, where `trained` batches are trained in all.
+    pub fn asked(&self, trained: f32) -> Asked<'_> {
+        let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
+        Asked { queries: &self.queries, view: &self.view, dropout: self.dropout, share }
+    }
+}
+
+impl Questions {
+    /// Those of `fit` for the lanes `own`.
+    pub fn new(fit: &Fit<'_>, plan: Plan, batches: usize, own: Range<usize>) -> Questions {
+        let (course, draw) = (fit.course, Draw::new(fit.seed));
+        Questions {
+            log: course.dataset.log.clone(),
+            features: course.features.clone(),
+            plan,
+            batches,
+            own,
+            train: course.split.train.clone(),
+            size: fit.train.batch,
+            each: fit.train.negatives,
+            negatives: NegativeSampler::new(course.candidates.clone(), fit.train.negative_rule, draw.of(Purpose::Negatives)),
+            dropout: draw.of(Purpose::Dropout),
+            sampling: draw.of(Purpose::Sampling),
+        }
+    }
+
+    /// The events of a global batch.
+    pub fn whole(&self, batch: usize) -> Range<usize> {
+        let size = self.plan.minibatch * self.size;
+        self.train.start + batch * size..self.train.end.min(self.train.start + (batch + 1) * size)
+    }
+
+    /// Consecutive events.
+    pub fn batch(&self, range: &Range<usize>) -> Batch<'_> {
+        self.log.batch(range.clone())
+    }
+
+    /// Those of the questions about the batch that `history` begins at `step` that are asked here.
+    pub fn of<'b>(&self, history: usize, step: u64, begun: &'b mut [Question]) -> impl Iterator<Item = (&'b mut Question, Slot)> + use<'b> {
+        let (plan, own) = (self.plan, self.own.clone());
+        let (epoch, stand) = (plan.begins_lane(step), plan.begins(history, step, self.batches));
+        begun.iter_mut().enumerate().filter_map(move |(i, question)| {
+            let (set, shard) = (i / plan.minibatch, i % plan.minibatch);
+            let hosted = own.contains(&plan.rank(Lane { history, epoch, shard }));
+            hosted.then_some((question, Slot { history, stand, set, shard }))
+        })
+    }
+
+    /// The pass over the log a question belongs to, counted over all histories and sets of negatives: what chance goes by.
+    fn pass(&self, slot: Slot) -> u32 {
+        let Plan { epoch, memory, .. } = self.plan;
+        ((slot.stand.sweep as usize * epoch + slot.set) * memory + slot.history) as u32
+    }
+
+    /// Forms a question; its view is still to be read.
+    pub fn ask(&self, question: &mut Question, slot: Slot) -> Result<(), TrainError> {
+        let pass = self.pass(slot);
+        question.whole = self.whole(slot.stand.batch);
+        question.part = part(&question.whole, slot.shard, self.plan.minibatch);
+        question.dropout = self.dropout.at(pass, question.part.start as u64).next_u64();
+        question.drawn.draw(&self.negatives, pass, self.each, &self.batch(&question.part))?;
+        let Drawn { nodes, offsets } = &question.drawn;
+        question.queries.ask_batch(&self.batch(&question.part), nodes, offsets);
+        Ok(())
+    }
+
+    /// Looks up what a question that was formed shows of the neighbourhood.
+    pub fn sample(&self, graph: &Graph, question: &mut Question, slot: Slot) {
+        // The whole batch is in sight of each of its shards, so that each says what observing it will write.
+        let whole = self.batch(&question.whole);
+        graph.sample_into(&question.queries, Some(&whole), self.chance(slot), &mut question.view);
+    }
+
+    /// Reads the whole past that a question that was formed is asked of.
+    pub fn read(&self, history: &History, question: &mut Question, slot: Slot) {
+        self.sample(history.graph(), question, slot);
+        self.features.show_in(&mut question.view);
+        history.memories().read_into(&mut question.view);
+    }
+
+    /// What draws uniform neighbours.
+    pub fn chance(&self, slot: Slot) -> PurposeDraw {
+        Draw::new(self.sampling.at(self.pass(slot), 0).next_u64()).of(Purpose::Sampling)
+    }
+}
+
+/// Shard `shard` of `shards` of a batch: sizes differ by one at most, and the first is never empty.
+fn part(whole: &Range<usize>, shard: usize, shards: usize) -> Range<usize> {
+    let cut = |shard: usize| whole.start + (shard * whole.len()).div_ceil(shards);
+    cut(shard)..cut(shard + 1)
+}

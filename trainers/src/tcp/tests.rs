@@ -1,0 +1,209 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::launch::Meeting;
+use crate::{Alone, agree};
+
+/// A meeting of this test's own.
+fn meeting() -> Meeting {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Meeting::Address { host: "127.0.0.1".into(), port }
+}
+
+fn launch(rank: usize, world: usize, meeting: &Meeting) -> Launch {
+    Launch { rank, world, local_rank: rank, local_world: world, meeting: meeting.clone() }
+}
+
+/// Does `work` in `world` processes that are threads here.
+fn among<T: Send>(world: usize, work: impl Fn(Over<Tcp>) -> T + Sync) -> Vec<T> {
+    let meeting = meeting();
+    thread::scope(|scope| {
+        let run = |rank| {
+            let (work, meeting) = (&work, &meeting);
+            scope.spawn(move || work(Over(Tcp::meet(&launch(rank, world, meeting), "a run", Duration::from_secs(20)).unwrap())))
+        };
+        let running: Vec<_> = (0..world).map(run).collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    })
+}
+
+/// Numbers of all sizes, so that the order in which they are added shows.
+fn lanes(count: usize, size: usize, seed: u64) -> Vec<Vec<f32>> {
+    let number = |lane: usize, i: usize| {
+        let bits =
+            (seed ^ (lane as u64) << 32 ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((bits >> 40) as f32 / 1e6 - 8.0) * 10f32.powi((bits % 9) as i32 - 4)
+    };
+    (0..count).map(|lane| (0..size).map(|i| number(lane, i)).collect()).collect()
+}
+
+fn bits(numbers: &[f32]) -> Vec<u32> {
+    numbers.iter().map(|number| number.to_bits()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn sums_are_those_of_one_process_to_the_bit_wherever_lanes_are(world in 1usize..5, each in 1usize..4, size in 0usize..40, seed: u64) {
+        let all = lanes(world * each, size, seed);
+        let all: Vec<&[f32]> = all.iter().map(|lane| &lane[..]).collect();
+        let mut alone = vec![f32::NAN; size];
+        Alone.sum(&all, &mut alone).unwrap();
+        let sums = among(world, |mut exchange| {
+            let mut total = vec![f32::NAN; size];
+            exchange.sum(&all[exchange.rank() * each..][..each], &mut total).unwrap();
+            total
+        });
+        for sum in sums {
+            prop_assert_eq!(bits(&sum), bits(&alone));
+        }
+    }
+}
+
+#[test]
+fn large_sums_pass_all_at_once() {
+    let all = lanes(3, 2_000_003, 5);
+    let all: Vec<&[f32]> = all.iter().map(|lane| &lane[..]).collect();
+    let mut alone = vec![0.0; all[0].len()];
+    Alone.sum(&all, &mut alone).unwrap();
+    let sums = among(3, |mut exchange| {
+        let mut total = vec![0.0; all[0].len()];
+        exchange.sum(&[all[exchange.rank()]], &mut total).unwrap();
+        total
+    });
+    assert!(sums.iter().all(|sum| bits(sum) == bits(&alone)));
+}
+
+#[test]
+fn what_is_shared_arrives_in_order_and_stays_within_its_group() {
+    let heard = among(4, |mut exchange| {
+        let rank = exchange.rank();
+        let group = rank / 2 * 2..rank / 2 * 2 + 2;
+        let own = vec![rank as u8; rank * 1000];
+        (exchange.share(group, &own).unwrap(), exchange.share(0..4, &[rank as u8]).unwrap())
+    });
+    for (rank, (group, all)) in heard.into_iter().enumerate() {
+        let first = rank / 2 * 2;
+        assert_eq!(group, [first, first + 1].map(|peer| vec![peer as u8; peer * 1000]));
+        assert_eq!(all, [0, 1, 2, 3].map(|peer| vec![peer]));
+    }
+}
+
+#[test]
+fn a_process_with_other_weights_is_named_on_every_process() {
+    let errors = among(3, |mut exchange| {
+        let hash = [u8::from(exchange.rank() == 2); 32];
+        agree(&mut exchange, &hash, 70).unwrap_err().to_string()
+    });
+    assert!(errors.iter().all(|error| error.contains("process 2") && error.contains("step 70")), "{errors:?}");
+}
+
+#[test]
+fn a_process_that_dies_is_named_by_all_others_at_once() {
+    let began = Instant::now();
+    let errors = among(4, |mut exchange| {
+        exchange.share(0..4, b"here").unwrap();
+        if exchange.rank() == 2 {
+            // As a kill does: no word, and the system closes the connections.
+            let writers = exchange.0.writers.clone();
+            writers.iter().flatten().for_each(|writer| writer.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap());
+            std::mem::forget(exchange);
+            return None;
+        }
+        Some(exchange.sum(&[&[1.0; 100]], &mut [0.0; 100]).unwrap_err().to_string())
+    });
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let errors: Vec<String> = errors.into_iter().flatten().collect();
+    assert_eq!(errors.len(), 3);
+    assert!(errors.iter().all(|error| error.contains("process 2 of 4 is gone") && error.contains("--resume")), "{errors:?}");
+}
+
+#[test]
+fn a_process_that_stops_says_why_to_all() {
+    let errors = among(3, |mut exchange| {
+        if exchange.rank() == 0 {
+            exchange.stop("no space left on device");
+            return None;
+        }
+        Some(exchange.share(0..3, b"").unwrap_err().to_string())
+    });
+    let errors: Vec<String> = errors.into_iter().flatten().collect();
+    assert!(errors.iter().all(|error| error.contains("process 0 of 3") && error.contains("no space left on device")), "{errors:?}");
+}
+
+#[test]
+fn who_is_done_may_leave_while_others_go_on() {
+    let heard = among(3, |mut exchange| {
+        let all = exchange.share(0..3, &[7]).unwrap();
+        match exchange.rank() {
+            2 => all.len(),
+            // These two have more to say to each other, and are not stopped by the third's leaving.
+            _ => {
+                thread::sleep(Duration::from_millis(50));
+                exchange.share(0..2, &[8]).unwrap().len()
+            }
+        }
+    });
+    assert_eq!(heard, [2, 2, 3]);
+}
+
+#[test]
+fn processes_of_different_runs_do_not_train_together() {
+    let meeting = meeting();
+    let meet = |rank, run| Tcp::meet(&launch(rank, 2, &meeting), run, Duration::from_secs(20)).map(|_| ()).unwrap_err().to_string();
+    let errors = thread::scope(|scope| [scope.spawn(|| meet(0, "this")), scope.spawn(|| meet(1, "that"))].map(|one| one.join().unwrap()));
+    assert!(errors.iter().all(|error| error.contains("process 1 has another spec")), "{errors:?}");
+}
+
+#[test]
+fn a_process_that_does_not_come_is_named_when_patience_ends() {
+    let meeting = meeting();
+    let meet = |rank| Tcp::meet(&launch(rank, 3, &meeting), "a run", Duration::from_secs(1)).map(|_| ()).unwrap_err().to_string();
+    let [first, second] = thread::scope(|scope| [scope.spawn(|| meet(0)), scope.spawn(|| meet(2))].map(|one| one.join().unwrap()));
+    assert!(first.contains("process 1 of 3 did not come within 1 s"), "{first}");
+    assert!(second.contains("process 0"), "{second}");
+}
+
+#[test]
+fn processes_on_one_machine_can_meet_in_a_file() {
+    let path: PathBuf = std::env::temp_dir().join(format!("tempograph-meeting-{}.port", std::process::id()));
+    // What an earlier run left behind does no harm.
+    std::fs::write(&path, "1").unwrap();
+    let meeting = Meeting::File(path.clone());
+    let ranks = thread::scope(|scope| {
+        let run = |rank| {
+            let meeting = &meeting;
+            scope.spawn(move || {
+                over_tcp(&launch(rank, 3, meeting), "a run", Duration::from_secs(20)).unwrap().share(0..3, &[rank as u8]).unwrap()
+            })
+        };
+        let running: Vec<_> = (0..3).map(run).collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(ranks.iter().all(|heard| *heard == [[0], [1], [2]]));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_stranger_who_calls_is_not_let_in() {
+    let meeting = meeting();
+    let Meeting::Address { port, .. } = meeting else { unreachable!() };
+    let met = thread::scope(|scope| {
+        let run = |rank| {
+            let meeting = &meeting;
+            scope.spawn(move || Tcp::meet(&launch(rank, 2, meeting), "a run", Duration::from_secs(20)).map(|tcp| tcp.world()))
+        };
+        let first = run(0);
+        let stranger = std::iter::repeat_with(|| TcpStream::connect(("127.0.0.1", port))).find_map(Result::ok).unwrap();
+        std::io::Write::write_all(&mut &stranger, b"GET / HTTP/1.1\r\n\r\n\n").unwrap();
+        let second = run(1);
+        [first.join().unwrap(), second.join().unwrap()]
+    });
+    assert!(met.iter().all(|world| *world.as_ref().unwrap() == 2));
+}
