@@ -1,6 +1,7 @@
 //! `tempograph bench`: training throughput, alone or beside peers on the same events, turn by turn; cost over the length of the history; the
 //! time one served event takes; the time a server takes to recover.
 
+mod busy;
 mod compare;
 mod configuration;
 mod floor;
