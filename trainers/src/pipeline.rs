@@ -278,12 +278,11 @@ mod tests {
         };
         let mut pipeline = Pipeline::start(Ahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
         let memories = memories();
-        let held = pipeline.take(|| memories.clone()).unwrap();
+        let _held = pipeline.take(|| memories.clone()).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(made.load(Ordering::SeqCst), 4, "the one in hand and three ahead");
         drop(pipeline);
         assert_eq!((Arc::strong_count(&made), Arc::strong_count(&memories)), (1, 1), "both threads have ended");
-        drop(held);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl<M: ResidentModel> Resident<M> {
         &mut *self.host
     }
 
-    fn to_device(&mut self) -> Result<(), StoreError> {
+    fn bring_to_device(&mut self) -> Result<(), StoreError> {
         let parameters = self.model.parameters();
         let adam = FlatAdam::from_store(self.host.moments(), &parameters)?;
         self.model.set_parameters(&parameters.read(self.host.weights())?);
@@ -121,7 +121,7 @@ impl<M: ResidentModel> Trainee for Resident<M> {
 
     fn resident(&mut self) -> Option<&mut dyn ResidentModel> {
         if self.newest == Newest::Host {
-            self.to_device().unwrap_or_else(|error| unreachable!("both are the same model: {error}"));
+            self.bring_to_device().unwrap_or_else(|error| unreachable!("both are the same model: {error}"));
         }
         self.newest = Newest::Device;
         Some(&mut self.model)
