@@ -11,6 +11,9 @@ pub enum Device {
     /// An NVIDIA GPU by its number.
     #[cfg(feature = "cuda")]
     Cuda(usize),
+    /// The Vulkan device that comes first, in a build for tests.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
 }
 
 impl Device {
@@ -25,6 +28,8 @@ impl Device {
             ("cuda", index) => Ok(Device::Cuda(index.parse().with_context(|| format!("device = \"{name}\""))?)),
             #[cfg(not(feature = "cuda"))]
             ("cuda", _) => bail!("device = \"{name}\": this program was built without CUDA; build it with `--features cuda`"),
+            #[cfg(feature = "wgpu")]
+            ("wgpu", "0") => Ok(Device::Wgpu),
             _ => bail!("device = \"{name}\": it is `cpu` or `cuda:N`"),
         }
     }
@@ -38,6 +43,8 @@ impl Device {
             Device::Cpu => Ok(()),
             #[cfg(feature = "cuda")]
             Device::Cuda(index) => cuda(index).map(|_| ()),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu => Ok(()),
         }
     }
 }

@@ -16,12 +16,59 @@ use crate::spec::RunSpec;
 /// A device that is not there.
 pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: Device) -> Result<Box<dyn Trainee>> {
     match device {
-        Device::Cpu => Ok(match SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
-            Some(model) => Box::new(Direct::new(model)),
-            None => taped::<CpuTape>(spec, course, &Default::default()),
-        }),
+        Device::Cpu => Ok(on_host(spec, course)),
         #[cfg(feature = "cuda")]
-        Device::Cuda(index) => Ok(taped::<tempograph_kernels::tensor::CudaTape>(spec, course, &crate::device::cuda(index)?)),
+        Device::Cuda(index) => {
+            use tempograph_kernels::tensor::{CudaRuntime, CudaTape};
+            let (device, free) = (crate::device::cuda(index)?, tempograph_kernels::gpu_room(index).map_err(anyhow::Error::msg)?);
+            // What is left is for the step's own arrays.
+            Ok(on_device::<CudaRuntime, CudaTape>(spec, course, &device, free / 10 * 7))
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu => {
+            use tempograph_kernels::tensor::{WgpuRuntime, WgpuTape};
+            Ok(on_device::<WgpuRuntime, WgpuTape>(spec, course, &Default::default(), u64::MAX))
+        }
+    }
+}
+
+fn on_host(spec: &RunSpec, course: &Course) -> Box<dyn Trainee> {
+    match SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
+        Some(model) => Box::new(Direct::new(model)),
+        None => taped::<CpuTape>(spec, course, &Default::default()),
+    }
+}
+
+/// A model that trains on a device with its history there, and is examined on the host; or, where kernels on devices do not know it, on the
+/// tape with its history in host memory. `room` are the bytes a history may take.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn on_device<R, B>(spec: &RunSpec, course: &Course, device: &R::Device, room: u64) -> Box<dyn Trainee>
+where
+    R: tempograph_kernels::tensor::CubeRuntime,
+    B: AutodiffBackend<Device = R::Device> + TemporalOps,
+    B::InnerBackend: TemporalOps,
+{
+    use tempograph_models::DeviceTgn;
+    use tempograph_trainers::Resident;
+
+    tempograph_kernels::cube::set_products(spec.tgn().precision.into());
+    if spec.parallel.plan().lanes() > 1 || spec.parallel.prefetch > 0 {
+        eprintln!("the history stays in host memory: several lanes, and batches made ready ahead, train from views");
+        return taped::<B>(spec, course, device);
+    }
+    let history = course.history(spec.tgn().needs());
+    let model = DeviceTgn::<R>::new(spec.tgn(), data::widths(course), spec.seed, device, (&history, &course.dataset.log), room);
+    match model {
+        Ok(model) => {
+            if !model.is_resident() {
+                eprintln!("edge features stay in host memory: there is no room for them on {}", spec.device);
+            }
+            Box::new(Resident::new(model, on_host(spec, course)))
+        }
+        Err(why) => {
+            eprintln!("the history stays in host memory: {why}");
+            taped::<B>(spec, course, device)
+        }
     }
 }
 

@@ -224,7 +224,7 @@ fn a_process_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
     succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
     let children = place.start(2, plan, "stopped", &long);
     wait_for(&place.path("stopped/checkpoint.safetensors"));
-    assert!(Command::new("kill").args(["-TERM", &children[1].id().to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-INT", &children[1].id().to_string()]).status().unwrap().success());
     let outputs = succeed(children);
     let said = String::from_utf8_lossy(&outputs[0].stdout);
     assert!(said.contains("stopped; go on with") && said.contains("--resume"), "{said}");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tempograph_kernels::cube::{
-    DeviceEvents, DeviceHistory, DeviceLog, DeviceRoots, DeviceRules, DeviceSampler, DeviceState, DeviceWorld, StateLink, StateMail,
-    TooLarge,
+    DeviceEvents, DeviceHistory, DeviceLog, DevicePast, DeviceRoots, DeviceRules, DeviceSampler, DeviceState, DeviceWorld, Matrix,
+    StateLink, StateMail, TooLarge,
 };
 use tempograph_kernels::tensor::CubeRuntime;
 
@@ -12,7 +12,8 @@ use crate::adjacency::Link;
 use crate::mailbox::Mail;
 use crate::needs::OtherMemory;
 use crate::{
-    Batch, Combine, Delta, Event, EventId, EventLog, Features, History, Lookup, Needs, NodeId, PurposeDraw, Queries, Sampler, Timestamp,
+    Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId, PurposeDraw, Queries,
+    Sampler, Timestamp,
 };
 
 /// A history on a device, in the words of one in host memory.
@@ -75,7 +76,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         let by_node = (needs.sampler != Sampler::Recent).then(|| ByNode::of(log, history.nodes()));
         let world = DeviceWorld {
             nodes: history.nodes(),
-            origin: history.origin.0,
+            origin: history.graph.origin.0,
             features: history.features.edges.clone(),
             events: log.len(),
             log: by_node.as_ref().map(ByNode::as_log),
@@ -83,7 +84,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         };
         Ok(Self {
             device: DeviceHistory::new(device, needs.rules(), &world)?,
-            origin: history.origin,
+            origin: history.graph.origin,
             features: history.features.clone(),
             nodes: history.nodes(),
             seen: 0,
@@ -101,7 +102,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     ///
     /// # Panics
     /// If a node is not below the number of nodes.
-    pub fn look(&self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> tempograph_kernels::cube::DevicePast<R> {
+    pub fn look(&self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> DevicePast<R> {
         let places: Vec<u64> = queries.places().iter().map(|place| place.0).collect();
         let (node, time) = (raw(queries.nodes()), ticks(queries.times()));
         let roots = DeviceRoots {
@@ -116,12 +117,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     }
 
     /// Lets `batch` happen, which `past` was read for and whose rows have new memories.
-    pub fn observe(
-        &mut self,
-        batch: &Batch<'_>,
-        past: &tempograph_kernels::cube::DevicePast<R>,
-        memory: &tempograph_kernels::cube::Matrix<R>,
-    ) {
+    pub fn observe(&mut self, batch: &Batch<'_>, past: &DevicePast<R>, memory: &Matrix<R>) {
         self.device.observe(past, memory);
         self.seen += batch.len() as u64;
         self.version += 1;
@@ -132,9 +128,10 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     /// # Panics
     /// Where it has other nodes or needs.
     pub fn enter(&mut self, history: &History, log: &EventLog) {
-        (self.seen, self.version) = (history.seen, history.version);
-        let pending = history.pending.first().map_or(0, |event| event.id.index());
-        let batch = log.batch(pending..pending + history.pending.len());
+        (self.seen, self.version) = (history.seen(), history.version());
+        let pending = &history.graph.pending;
+        let first = pending.first().map_or(0, |event| event.id.index());
+        let batch = log.batch(first..first + pending.len());
         let (src, dst, time) = (raw(batch.src), raw(batch.dst), ticks(batch.time));
         let events = DeviceEvents { src: &src, dst: &dst, time: &time, first: batch.first.0 };
         self.device.restore(&state_of(history), &events);
@@ -143,15 +140,18 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     /// What has happened, as a history that follows `log`. Waits for the device.
     pub fn leave(&self, log: &EventLog) -> History {
         let state = self.device.state();
-        let mut history = History::new(self.nodes, self.needs.clone(), self.origin, self.features.clone());
-        history.follow(log);
-        (history.seen, history.version) = (self.seen, self.version);
-        history.updated = state.updated.iter().copied().map(Timestamp).collect();
-        deliver(&mut history, &state);
-        settle(&mut history, &state, log);
-        history.pending = state.pending.iter().map(|&id| event(log, id)).collect();
-        history.memory = state.memory;
-        history
+        let mut graph = Graph::new(self.nodes, self.needs.clone(), self.origin);
+        graph.follow(log);
+        (graph.seen, graph.version) = (self.seen, self.version);
+        graph.pending = state.pending.iter().map(|&id| event(log, id)).collect();
+        settle(&mut graph, &state, log);
+        let mut memories = Memories::new(self.nodes, &self.needs, self.origin);
+        memories.version = self.version;
+        memories.updated = state.updated.iter().copied().map(Timestamp).collect();
+        deliver(&mut memories, &state);
+        memories.rows = state.memory;
+        graph.renewed = (0..self.nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect();
+        History { graph, memories: Arc::new(memories), features: self.features.clone() }
     }
 }
 
@@ -169,49 +169,49 @@ fn event(log: &EventLog, id: u64) -> Event {
 }
 
 fn state_of(history: &History) -> DeviceState {
-    let nodes = history.nodes();
-    let (k, carried) = (history.needs.neighbours, history.mailbox.carried());
+    let (nodes, graph, memories) = (history.nodes(), &history.graph, &history.memories);
+    let (k, carried) = (graph.needs.neighbours, memories.mailbox.carried());
     let mut state = DeviceState {
-        memory: history.memory.clone(),
-        updated: ticks(&history.updated),
+        memory: memories.rows.clone(),
+        updated: ticks(&memories.updated),
         others: vec![0.0; nodes * carried],
-        degree: history.adjacency.degrees().iter().map(|&degree| degree as u32).collect(),
-        pending: history.pending.iter().map(|event| event.id.0).collect(),
+        degree: graph.adjacency.degrees().iter().map(|&degree| degree as u32).collect(),
+        pending: graph.pending.iter().map(|event| event.id.0).collect(),
         ..DeviceState::default()
     };
     for node in (0..nodes as u32).map(NodeId) {
-        let mail = history.mailbox.waiting(node).last();
+        let mail = memories.mailbox.waiting(node).last();
         let told = |mail: &Mail| StateMail { event: mail.event.0, other: mail.other.0, time: mail.time.0, since: mail.since.0 };
         state.mail.push(mail.map(told));
-        let row = history.mailbox.other_rows(node);
+        let row = memories.mailbox.other_rows(node);
         state.others[node.index() * carried..][..row.len()].copy_from_slice(row);
     }
-    if history.needs.sampler == Sampler::Recent {
+    if graph.needs.sampler == Sampler::Recent {
         state.ring = vec![StateLink::default(); nodes * k];
-        let mut newest = vec![0; nodes];
-        let links: Vec<(NodeId, Link)> = history.adjacency.links().collect();
+        let mut newer = vec![0; nodes];
+        let links: Vec<(NodeId, Link)> = graph.adjacency.links().collect();
         for &(owner, link) in links.iter().rev() {
-            let n = owner.index();
-            newest[n] += 1;
-            let at = (history.adjacency.degree(owner) as usize - newest[n]) % k;
-            state.ring[n * k + at] = StateLink { node: link.node.0, time: link.time.0, event: link.event.0 };
+            let newer = &mut newer[owner.index()];
+            *newer += 1;
+            let at = (graph.adjacency.degree(owner) as usize - *newer) % k;
+            state.ring[owner.index() * k + at] = StateLink { node: link.node.0, time: link.time.0, event: link.event.0 };
         }
     }
     state
 }
 
-fn deliver(history: &mut History, state: &DeviceState) {
-    let carried = history.mailbox.carried();
+fn deliver(memories: &mut Memories, state: &DeviceState) {
+    let carried = memories.mailbox.carried();
     for (node, mail) in state.mail.iter().enumerate() {
         let Some(StateMail { event, other, time, since }) = *mail else { continue };
         let mail = Mail { event: EventId(event), other: NodeId(other), time: Timestamp(time), since: Timestamp(since) };
-        history.mailbox.deliver(NodeId(node as u32), mail, &state.others[node * carried..][..carried]);
+        memories.mailbox.deliver(NodeId(node as u32), mail, &state.others[node * carried..][..carried]);
     }
 }
 
 /// Gives every node the events its degree counts: those of the ring, or the first of the log.
-fn settle(history: &mut History, state: &DeviceState, log: &EventLog) {
-    let k = history.needs.neighbours;
+fn settle(graph: &mut Graph, state: &DeviceState, log: &EventLog) {
+    let k = graph.needs.neighbours;
     let degrees: Vec<u64> = state.degree.iter().copied().map(u64::from).collect();
     let mut links: Vec<(NodeId, Link)> = Vec::new();
     for (n, &degree) in degrees.iter().enumerate() {
@@ -226,7 +226,7 @@ fn settle(history: &mut History, state: &DeviceState, log: &EventLog) {
             (owner, Link { time: Timestamp(time), event: EventId(event), node: NodeId(node), outgoing })
         }));
     }
-    let restored = history.adjacency.restore(&degrees, &links);
+    let restored = graph.adjacency.restore(&degrees, &links);
     restored.unwrap_or_else(|node| unreachable!("node {node:?} has no more links than its degree"));
 }
 

@@ -45,9 +45,9 @@ pub trait ResidentModel {
     /// Steps there is room for before [`learned`](ResidentModel::learned) has to be asked.
     fn room(&self) -> usize;
 
+    /// Steps taken in all.
+    fn steps(&self) -> u64;
+
     /// Loss and norm of all gradients before clipping of each step since this was last asked. Waits for the device.
     fn learned(&mut self) -> Vec<[f32; 2]>;
-
-    /// Waits until everything that was handed over is done.
-    fn wait(&self);
 }

@@ -15,6 +15,15 @@ pub fn gpus() -> Result<Vec<String>, String> {
     (0..count as usize).map(|index| CudaContext::new(index).and_then(|context| context.name()).map_err(said)).collect()
 }
 
+/// Memory of the GPU numbered `index` that nobody has taken, bytes.
+///
+/// # Errors
+/// A sentence with what the driver says. [`gpus`] tells first whether there is a driver.
+pub fn gpu_room(index: usize) -> Result<u64, String> {
+    let free = CudaContext::new(index).and_then(|context| context.mem_get_info());
+    free.map(|(free, _)| free as u64).map_err(|error| format!("the CUDA driver says: {error}"))
+}
+
 /// Memory of the GPU numbered `index`, bytes.
 ///
 /// # Errors

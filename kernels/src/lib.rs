@@ -50,7 +50,7 @@ pub mod tensor;
 pub use adam::AdamStep;
 pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
-pub use gpu::{gpu_bytes, gpus};
+pub use gpu::{gpu_bytes, gpu_room, gpus};
 pub use mail::{Cell, MailPlan};
 #[cfg(feature = "cuda")]
 pub use nccl::Nccl;

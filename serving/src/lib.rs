@@ -81,6 +81,8 @@ pub use export::Export;
 pub use features::EdgeStore;
 pub use limits::LimitsSpec;
 pub use listen::ListenSpec;
+#[cfg(feature = "kafka")]
+pub use log::KafkaLog;
 pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
@@ -90,8 +92,8 @@ pub use schedule::{
 };
 pub use serve::{ServeError, run, serve};
 pub use service::{
-    Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service, ServiceError, ServiceSpec,
-    Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
+    Ack, Clock, Forgotten, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Retracted, Service,
+    ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};
 pub use tls::TlsSpec;

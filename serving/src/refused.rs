@@ -42,8 +42,6 @@ pub(crate) enum Kind {
     Busy,
     /// A bug, or weights gone wrong.
     Internal,
-    /// What was built without it.
-    Unsupported,
     /// Not ready yet, or stopping.
     Unavailable,
     /// The deadline has passed.
@@ -70,7 +68,6 @@ impl Kind {
             Kind::Invalid => (422, Code::InvalidArgument, "invalid"),
             Kind::Busy => (429, Code::ResourceExhausted, "busy"),
             Kind::Internal => (500, Code::Internal, "internal"),
-            Kind::Unsupported => (501, Code::Unimplemented, "unsupported"),
             Kind::Unavailable => (503, Code::Unavailable, "unavailable"),
             Kind::Deadline => (504, Code::DeadlineExceeded, "deadline"),
             Kind::Stale => (504, Code::DeadlineExceeded, "stale"),

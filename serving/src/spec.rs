@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tempograph_framework::{explain_toml, lay_over};
 
 use crate::auth::AuthSpec;
+use crate::engine::EngineSpec;
 use crate::limits::LimitsSpec;
 use crate::listen::ListenSpec;
 use crate::log::LogSpec;
@@ -32,6 +33,8 @@ pub struct ServeSpec {
     pub log: LogSpec,
     /// Snapshots.
     pub snapshots: SnapshotSpec,
+    /// How the engine works.
+    pub engine: EngineSpec,
     /// The order of reads.
     pub scheduler: SchedulerSpec,
     /// Log lines.
@@ -75,13 +78,14 @@ impl ServeSpec {
 
     /// The part of it that is the service's.
     pub fn service(&self) -> ServiceSpec {
-        ServiceSpec { log: self.log.clone(), snapshots: self.snapshots.clone(), late: self.late }
+        ServiceSpec { log: self.log.clone(), snapshots: self.snapshots.clone(), late: self.late, engine: self.engine.clone() }
     }
 
     fn checked(self) -> Result<ServeSpec, String> {
         self.auth.check()?;
         self.tls.check()?;
         self.limits.check()?;
+        self.engine.check()?;
         self.logging.check()?;
         self.traces.check()?;
         Ok(self)

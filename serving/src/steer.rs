@@ -64,15 +64,19 @@ impl Server {
     }
 
     /// # Errors
-    /// 501.
+    /// 422 without a time to live in the settings; 503 if the log cannot be written.
     pub async fn expire(&self) -> Result<Value, Refused> {
-        Err(Refused::new(Kind::Unsupported, "nodes cannot be expired yet"))
+        let service = self.service.clone();
+        let done = off_the_reactor(move || service.expire(None)).await??;
+        Ok(json!({ "forgotten": done.forgotten, "log_seq": done.position.log_seq }))
     }
 
     /// # Errors
-    /// 501.
-    pub async fn retract(&self, _ids: Vec<String>) -> Result<(u64, Position), Refused> {
-        Err(Refused::new(Kind::Unsupported, "events cannot be taken back yet"))
+    /// 422 for an id the log does not remember; 503 if it cannot be written.
+    pub async fn retract(&self, ids: Vec<String>) -> Result<(u64, Position), Refused> {
+        let service = self.service.clone();
+        let done = off_the_reactor(move || service.retract(&ids)).await??;
+        Ok((done.retracted, done.position))
     }
 
     /// # Errors
@@ -96,6 +100,8 @@ impl Server {
         gauge(&mut out, "lag_events", "Events taken that reads do not see yet.", status.queued);
         gauge(&mut out, "reads_waiting", "Reads that wait.", scheduler.waiting);
         gauge(&mut out, "nodes", "Nodes known.", self.service.engine().nodes());
+        gauge(&mut out, "hit_rate", "Share of the asked embeddings that were kept.", engine.hit_rate());
+        gauge(&mut out, "touched_fraction", "Share of the asked embeddings that had to be computed.", engine.touched_fraction());
         gauge(&mut out, "log_bytes", "Bytes of the log of record.", status.log_bytes);
         if let Some(last) = &status.snapshots.last {
             gauge(&mut out, "snapshot_log_seq", "Events the newest snapshot has seen.", last.log_seq);

@@ -1,4 +1,5 @@
 //! What is durable survives: restarts, torn writes, damaged snapshots, a full disk, a clock that goes backwards.
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::fs::{self, File};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use common::service::{named, open, quiet, saved, soon, tell};
+use common::service::{insist, named, open, quiet, saved, soon, tell};
 use common::{EVENTS, SEEN, World, small};
 use tempograph_serving::{
     Act, Clock, EmbeddedLog, Engine, Entry, Granularity, IngestError, Log, LogError, LogSpec, NewEvent, Readiness, Service, ServiceSpec,
@@ -336,7 +337,7 @@ fn a_disk_that_is_really_full_refuses_events_and_takes_them_when_there_is_room_a
     assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, (SEEN + taken) as u64));
     service.engine().score(&world.questions(SEEN + taken - 1..SEEN + taken), &[]).unwrap();
     fs::remove_file(&ballast).unwrap();
-    let receipt = tell(&service, &events[taken..]).unwrap();
+    let receipt = insist(&service, &events[taken..]).unwrap();
     assert_eq!((receipt.first_seq, receipt.duplicates), ((SEEN + taken) as u64, 0));
     engine.observe(&events, Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));

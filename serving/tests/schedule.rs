@@ -1,4 +1,5 @@
 //! Reads through the scheduler are answered as the engine answers, in time or not at all.
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::sync::Arc;

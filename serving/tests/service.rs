@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::service::{Scripted, in_memory, named, open, quiet, request, saved, soon, tell, with_log};
+use common::service::{Scripted, in_memory, insist, named, open, quiet, request, saved, soon, tell, with_log};
 use common::{EVENTS, SEEN, World, small};
 use tempograph_serving::{
-    Ack, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, LogSpec, NewEvent, Readiness, RequestError, Service, ServiceSpec,
+    Ack, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, LogSpec, NewEvent, Readiness, RequestError, Retraction,
+    Service, ServiceSpec,
 };
 
 #[test]
@@ -196,11 +197,31 @@ fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
     assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, SEEN as u64 + 10));
     assert_eq!(service.engine().score(&world.questions(SEEN + 9..SEEN + 10), &[]).unwrap().position.log_seq, SEEN as u64 + 10);
     log.full.store(false, Ordering::Relaxed);
-    let receipt = tell(&service, &events[10..]).unwrap();
+    let receipt = insist(&service, &events[10..]).unwrap();
     assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 10, 20, 0));
     assert!(!service.status().log_failing);
     engine.observe(&events, Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
+}
+
+#[test]
+fn events_of_a_failed_write_that_are_found_in_the_log_happen_once_however_often_they_are_told() {
+    let world = World::new(&small(), 0);
+    let engine = world.engine();
+    let log = Arc::new(Scripted::default());
+    let service = with_log(&world.folder(), &in_memory(), log.clone());
+    let events = named(world.told(SEEN..SEEN + 30));
+    tell(&service, &events[..10]).unwrap();
+    log.keeps_failed.store(true, Ordering::Relaxed);
+    log.full.store(true, Ordering::Relaxed);
+    assert!(tell(&service, &events[10..15]).is_err());
+    log.full.store(false, Ordering::Relaxed);
+    let receipt = insist(&service, &events[10..20]).unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates, receipt.position.log_seq), (5, 5, SEEN as u64 + 20));
+    tell(&service, &events).unwrap();
+    engine.observe(&events, Granularity::Event).unwrap();
+    assert_eq!(saved(&service.engine()), saved(&engine));
+    assert_eq!(service.status().queued, 0);
 }
 
 #[test]
@@ -254,4 +275,52 @@ fn a_service_whose_settings_make_no_sense_says_which() {
     assert_eq!(Service::open(&world.folder(), &spec).unwrap_err().to_string(), "log.group is 0; it must be at least 1");
     let error = toml::from_str::<ServiceSpec>("[log]\nkindness = 1").unwrap_err().to_string();
     assert!(error.contains("unknown field `kindness`"), "{error}");
+}
+
+#[test]
+fn what_is_taken_back_stays_so_after_a_restart_with_and_without_a_snapshot() {
+    let world = World::new(&small(), 2);
+    let engine = world.engine();
+    let events = named(world.told(SEEN..EVENTS));
+    let ids: Vec<String> = [3, 17, 39].map(|i| format!("event-{i}")).to_vec();
+    let service = open(&world.folder(), &quiet());
+    tell(&service, &events[..40]).unwrap();
+    assert_eq!(service.retract(&ids).unwrap().position.log_seq, SEEN as u64 + 40);
+    let snapshot = service.snapshot().unwrap();
+    assert_eq!(service.retract(&ids).unwrap().retracted, 0, "they are taken back already");
+    tell(&service, &events[40..]).unwrap();
+    let error = service.retract(&["event-3".into(), "nobody".into()]).unwrap_err().to_string();
+    assert_eq!(error, "ids[1] is `nobody`, and the log of record remembers no event under that id");
+    engine.observe(&events[..40], Granularity::Event).unwrap();
+    let taken = [3usize, 17, 39].map(|i| Retraction { seq: (SEEN + i) as u64, src: events[i].src, dst: events[i].dst });
+    assert!(engine.retract(&taken).unwrap().answer > 0);
+    engine.observe(&events[40..], Granularity::Event).unwrap();
+    assert_eq!(saved(&service.engine()), saved(&engine));
+    drop(service);
+    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&engine), "from the snapshot");
+    let shelf = world.folder().with_file_name("artifact.snapshots");
+    std::fs::remove_dir_all(shelf.join(snapshot.number.to_string())).unwrap();
+    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&engine), "from the log");
+}
+
+#[test]
+fn idle_nodes_are_forgotten_in_the_same_place_after_a_restart_whatever_the_settings_are_then() {
+    let world = World::new(&small(), 2);
+    let engine = world.engine();
+    let spec = ServiceSpec { engine: EngineSpec { ttl: Some(20.0), ..EngineSpec::default() }, ..quiet() };
+    let service = open(&world.folder(), &spec);
+    let missing = "before is missing, and the settings have no `engine.ttl`";
+    tell(&service, &world.told(SEEN..SEEN + 60)).unwrap();
+    let before = service.engine().overdue().unwrap();
+    let forgotten = service.expire(None).unwrap().forgotten;
+    tell(&service, &world.told(SEEN + 60..EVENTS)).unwrap();
+    engine.observe(&world.told(SEEN..SEEN + 60), Granularity::Event).unwrap();
+    assert_eq!(engine.expire(&before).unwrap().answer as u64, forgotten);
+    assert!(forgotten > 0, "nobody was idle");
+    engine.observe(&world.told(SEEN + 60..EVENTS), Granularity::Event).unwrap();
+    assert_eq!(saved(&service.engine()), saved(&engine));
+    drop(service);
+    let service = open(&world.folder(), &quiet());
+    assert_eq!(saved(&service.engine()), saved(&engine));
+    assert_eq!(service.expire(None).unwrap_err().to_string(), missing);
 }

@@ -31,11 +31,11 @@ struct Lane<M: SliceModel> {
 
 /// AdamW over all weights at once.
 #[derive(Default)]
-struct FlatAdam {
-    steps: u64,
-    first: Vec<f32>,
-    second: Vec<f32>,
-    partials: Vec<f64>,
+pub(crate) struct FlatAdam {
+    pub steps: u64,
+    pub first: Vec<f32>,
+    pub second: Vec<f32>,
+    pub partials: Vec<f64>,
 }
 
 impl<M: SliceModel> Direct<M> {
@@ -172,7 +172,7 @@ impl FlatAdam {
         norm
     }
 
-    fn to_store(&self, beside: &Parameters) -> Store {
+    pub fn to_store(&self, beside: &Parameters) -> Store {
         let mut store = Store::default();
         store.put("steps", [1], vec![self.steps]);
         for part in beside.parts() {
@@ -183,7 +183,7 @@ impl FlatAdam {
         store
     }
 
-    fn from_store(mut store: Store, beside: &Parameters) -> Result<FlatAdam, StoreError> {
+    pub fn from_store(mut store: Store, beside: &Parameters) -> Result<FlatAdam, StoreError> {
         let mut adam = FlatAdam::new(beside.values().len());
         adam.steps = store.take_len::<u64>("steps", 1)?[0];
         for part in beside.parts() {

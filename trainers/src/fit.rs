@@ -15,6 +15,7 @@ use crate::evaluate::{Answers, Evaluation, Examination, evaluate, warm};
 use crate::exchange::{Alone, Exchange, agree};
 use crate::lanes::{Lanes, Wishes};
 use crate::learn::StepRecord;
+use crate::resident::Handed;
 use crate::trainee::{StepSettings, Trainee};
 use crate::{EpochReport, EvalSpec, ParallelSpec, SelectBy, Trace, TrainError, TrainSpec};
 
@@ -259,6 +260,9 @@ impl<'a> Sitting<'a> {
 
     /// Trains to the end of the epoch, or until stopped: then gives `true`.
     fn train(&mut self) -> Result<bool, TrainError> {
+        if self.lanes.plan.lanes() == 1 && self.fit.parallel.prefetch == 0 && self.trainee.resident().is_some() {
+            return self.train_on_device();
+        }
         let Fit { train, parallel, stop, .. } = self.fit;
         let (first, last, all) = (self.steps(self.progress.epoch), self.steps(self.progress.epoch + 1), self.steps(train.epochs));
         let factor = parallel.lr_factor();
@@ -284,6 +288,52 @@ impl<'a> Sitting<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// As [`train`](Sitting::train), where the trainee has the history: it is taken there, and brought home for a checkpoint, at the end of the
+    /// epoch, and where the run stops.
+    fn train_on_device(&mut self) -> Result<bool, TrainError> {
+        let last = self.steps(self.progress.epoch + 1);
+        self.lanes.begin_sweep(self.progress.step);
+        while self.progress.step < last && !self.fit.stop.load(Ordering::Relaxed) {
+            self.visit_device(last)?;
+            if self.is_due() && self.progress.step < last {
+                self.save()?;
+            }
+        }
+        Ok(self.progress.step < last)
+    }
+
+    /// Trains on the trainee's device until step `last`, until stopped, or until a checkpoint is due.
+    fn visit_device(&mut self, last: u64) -> Result<(), TrainError> {
+        let Fit { course, train, parallel, stop, .. } = self.fit;
+        let (first, all, of) = (self.steps(self.progress.epoch), self.steps(train.epochs), course.split.train.len());
+        let (log, mut goes_on) = (&course.dataset.log, true);
+        if let Some(model) = self.trainee.resident() {
+            model.enter(self.lanes.history(), log);
+        }
+        let mut handed = Handed::none();
+        while goes_on {
+            let Sitting { trainee, lanes, progress, watch, .. } = self;
+            let Some(model) = trainee.resident() else { break };
+            let mut step = progress.step;
+            while step < last && model.room() > 0 && !stop.load(Ordering::Relaxed) {
+                let lr = parallel.lr_factor() * train.lr_at(step, all);
+                let settings = StepSettings { dropout: 0, lr, weight_decay: train.weight_decay, clip: train.clip };
+                handed.hand(step, lanes, model, &settings)?;
+                step += 1;
+            }
+            for record in handed.hear(model)? {
+                progress.passed(&record);
+                let done = of * (record.step + 1 - first) as usize / (last - first) as usize;
+                watch.step(progress.epoch + 1, done, of, &record);
+            }
+            goes_on = step < last && !stop.load(Ordering::Relaxed) && !self.is_due();
+        }
+        if let Some(model) = self.trainee.resident() {
+            self.lanes.set_history(model.history(log));
+        }
+        Ok(())
     }
 
     /// Whether it is time for a checkpoint, by the first process's clock.

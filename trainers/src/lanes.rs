@@ -13,7 +13,7 @@ use crate::fit::Fit;
 use crate::learn::StepRecord;
 use crate::plan::{Lane, Plan};
 use crate::prefetch::{AHEAD, Now, Prefetch};
-use crate::question::{Begun, Question, Questions, Slot};
+use crate::question::{AskedAlone, Begun, Question, Questions, Slot};
 use crate::trace::{Stage, Trace, note};
 use crate::trainee::{Asked, StepSettings, Trainee};
 use crate::{ParallelSpec, PrefetchReport, Stages, TrainError};
@@ -140,12 +140,32 @@ impl Lanes {
 
     /// Makes ready the batches that are begun at `step`, with all the negatives they will be trained with. Gives the time it took.
     fn begin(&mut self, step: u64) -> Result<Stages, TrainError> {
+        self.begin_sweep(step);
+        if self.ahead.prefetch == 0 { self.read(step) } else { self.take(step) }
+    }
+
+    /// Histories of which `step` begins another sweep forget.
+    pub fn begin_sweep(&mut self, step: u64) {
         for World { number, history, .. } in &mut self.worlds {
             if self.plan.begins(*number, step, self.batches).starts_over() {
                 history.reset();
             }
         }
-        if self.ahead.prefetch == 0 { self.read(step) } else { self.take(step) }
+    }
+
+    /// What the one lane of a plan asks at `step`, of a past that is somebody else's to read.
+    pub fn ask_alone(&mut self, step: u64) -> Result<AskedAlone<'_>, TrainError> {
+        let Lanes { plan, batches, questions, worlds, .. } = self;
+        let World { number, begun, .. } = &mut worlds[0];
+        let slot = Slot { history: *number, stand: plan.begins(*number, step, *batches), set: 0, shard: 0 };
+        let question = &mut begun[0].questions[0];
+        questions.ask(question, slot)?;
+        Ok(AskedAlone {
+            batch: questions.batch(&question.whole),
+            queries: &question.queries,
+            chance: questions.chance(slot),
+            dropout: question.dropout,
+        })
     }
 
     /// Reads the batches here and now.
@@ -301,7 +321,7 @@ impl Lanes {
 
 impl Lanes {
     /// This process's histories, and what is still to be trained of the batches begun before `step`.
-    pub fn to_store(&mut self, step: u64) -> Store {
+    pub fn to_store(&self, step: u64) -> Store {
         let mut store = Store::default();
         let leads = self.group.is_none() || self.own.start.is_multiple_of(self.plan.epoch * self.plan.minibatch);
         for World { number, history, .. } in &self.worlds {
@@ -314,7 +334,7 @@ impl Lanes {
                 &self.worlds[slot.history - self.worlds[0].number].begun[at].questions[slot.set * self.plan.minibatch + slot.shard];
             store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
         }
-        store.join("", self.prefetch.as_mut().map_or_else(|| self.restored.clone(), Prefetch::to_store));
+        store.join("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
         store
     }
 

@@ -76,9 +76,11 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
     /// # Errors
     /// What sampling it failed with.
     pub fn take(&mut self, now: impl Fn() -> M) -> Result<T, TrainError> {
-        while self.coming.len() < self.ahead.reach && !matches!(self.coming.back(), Some(Err(_))) {
+        while self.coming.len() < self.ahead.reach {
             self.read_from(now());
-            self.settle();
+            if !self.receive() {
+                break;
+            }
         }
         let Some(item) = self.coming.pop_front() else { self.fail() };
         self.read_from(now());
@@ -87,14 +89,17 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
 
     /// Waits until nobody reads the memories any more: they may be written.
     pub fn settle(&mut self) {
-        if let Some(Ends { ready, .. }) = &self.ends {
-            // After an error, or a panic that is told when the item is missed, nothing comes.
-            self.coming.extend(ready.recv());
-        }
+        // After an error nothing comes, nor after a panic, which is told when the item is missed.
+        self.receive();
     }
 
     /// The items that wait for their turn, the next first.
-    pub fn coming(&mut self) -> impl Iterator<Item = &mut T> {
+    pub fn coming(&self) -> impl Iterator<Item = &T> {
+        self.coming.iter().flatten()
+    }
+
+    /// The same, to be written.
+    pub fn coming_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.coming.iter_mut().flatten()
     }
 
@@ -104,6 +109,14 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
             // Refused only by a sampler that has ended, which told why.
             let _ = free.send(item);
         }
+    }
+
+    /// Waits for the item that is being read; whether there was one.
+    fn receive(&mut self) -> bool {
+        let item = self.ends.as_ref().and_then(|ends| ends.ready.recv().ok());
+        let came = item.is_some();
+        self.coming.extend(item);
+        came
     }
 
     fn read_from(&self, memories: M) {
@@ -265,12 +278,11 @@ mod tests {
         };
         let mut pipeline = Pipeline::start(Ahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
         let memories = memories();
-        let held = pipeline.take(|| memories.clone()).unwrap();
+        let _held = pipeline.take(|| memories.clone()).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(made.load(Ordering::SeqCst), 4, "the one in hand and three ahead");
         drop(pipeline);
         assert_eq!((Arc::strong_count(&made), Arc::strong_count(&memories)), (1, 1), "both threads have ended");
-        drop(held);
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn processes_share_all_lanes_and_split_histories_or_whole_ones() {
             assert!(fits, "{plan} on {world} processes");
             assert_eq!(shares.iter().cloned().flatten().collect::<Vec<_>>(), (0..plan.lanes()).collect::<Vec<_>>());
             let histories = |share: &Range<usize>| share.clone().map(|rank| plan.lane(rank).history).collect::<BTreeSet<_>>();
-            let whole = |share: &Range<usize>| share.len() % (plan.epoch * plan.minibatch) == 0;
+            let whole = |share: &Range<usize>| share.len().is_multiple_of(plan.epoch * plan.minibatch);
             assert!(shares.iter().all(|share| histories(share).len() == 1 || whole(share)), "{plan} on {world} processes");
         }
     }

@@ -81,7 +81,7 @@ impl Prefetch {
 
         let began = Instant::now();
         // What a history that has just been emptied shows could not be read before.
-        std::iter::once(&mut ready).chain(self.pipeline.coming()).for_each(|ready| ready.read(now, |_| None));
+        std::iter::once(&mut ready).chain(self.pipeline.coming_mut()).for_each(|ready| ready.read(now, |_| None));
         if self.staleness == 0 {
             ready.complete(now);
         }
@@ -106,7 +106,7 @@ impl Prefetch {
     }
 
     /// What the batches to come show of memories that are no more: what a run that goes on elsewhere has to know.
-    pub fn to_store(&mut self) -> Store {
+    pub fn to_store(&self) -> Store {
         let mut store = Store::default();
         if self.staleness == 0 {
             return store;
@@ -125,7 +125,7 @@ impl Prefetch {
     /// # Errors
     /// A view that cannot be read.
     pub fn restore(&mut self, first: &mut Ready, store: &mut Store, features: &Features) -> Result<(), TrainError> {
-        for (ahead, ready) in std::iter::once(first).chain(self.pipeline.coming()).enumerate() {
+        for (ahead, ready) in std::iter::once(first).chain(self.pipeline.coming_mut()).enumerate() {
             for (history, begun) in self.histories.iter().zip(&mut ready.begun) {
                 for (i, question) in begun.questions.iter_mut().enumerate() {
                     let told = store.split_off(&name(*history, ahead, i));

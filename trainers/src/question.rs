@@ -33,6 +33,16 @@ pub(crate) struct Question {
     pub stages: Stages,
 }
 
+/// What the one lane of a plan asks, of a past that is somebody else's to read.
+pub(crate) struct AskedAlone<'a> {
+    pub batch: Batch<'a>,
+    pub queries: &'a Queries,
+    /// Draws neighbours.
+    pub chance: PurposeDraw,
+    /// Seed of the dropout.
+    pub dropout: u64,
+}
+
 /// Makes questions of places in the plan.
 pub(crate) struct Questions {
     pub log: EventLog,
@@ -152,7 +162,7 @@ impl Questions {
     }
 
     /// What draws uniform neighbours.
-    fn chance(&self, slot: Slot) -> PurposeDraw {
+    pub fn chance(&self, slot: Slot) -> PurposeDraw {
         Draw::new(self.sampling.at(self.pass(slot), 0).next_u64()).of(Purpose::Sampling)
     }
 }

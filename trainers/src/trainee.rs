@@ -1,6 +1,6 @@
 //! What can be examined and what can be trained, whatever it computes with.
 
-use tempograph_framework::{Needs, Queries, Store, StoreError, Update, View};
+use tempograph_framework::{Needs, Queries, ResidentModel, Store, StoreError, Update, View};
 use tempograph_kernels::AdamStep;
 
 use crate::Stages;
@@ -61,6 +61,12 @@ pub trait Trainee: Examinee {
     /// # Errors
     /// [`StoreError::Array`] for moments of another size, or of no weight of the model.
     fn restore_moments(&mut self, store: Store) -> Result<(), StoreError>;
+
+    /// The model on a device that has its weights and moments and trains with a history of its own, where there is one: then a plan of one
+    /// lane trains there and reads no views.
+    fn resident(&mut self) -> Option<&mut dyn ResidentModel> {
+        None
+    }
 }
 
 /// What a lane is asked.

@@ -100,6 +100,12 @@ impl Compared<'_> {
         median(self.ours.iter().filter_map(|run| run.allocations_per_step))
     }
 
+    /// Median launches of a step, and median share of the time the GPU computed, where there is one.
+    pub fn on_device(&self) -> [Option<f64>; 2] {
+        let of = |number: fn(&Measured) -> Option<f64>| median(self.ours.iter().filter_map(number));
+        [of(|run| run.launches_per_step), of(|run| run.busy)]
+    }
+
     /// Median share of each stage in a run's time, by name, in the order they follow each other.
     pub fn shares(&self) -> Vec<(&str, f64)> {
         let names = self.ours.first().map(|run| run.stages.keys()).into_iter().flatten();
@@ -112,12 +118,14 @@ impl Compared<'_> {
         let shares: serde_json::Map<String, Value> = self.shares().into_iter().map(|(name, share)| (name.into(), json!(share))).collect();
         let mut floor = json!(self.floor);
         floor["reached"] = json!(self.reached());
+        let [launches, busy] = self.on_device();
         let mut told = json!({
             "data": spec.data.path, "edge_features": spec.data.edge_features, "batch": spec.train.batch, "threads": spec.threads,
             "steps": steps, "ratio": self.peers.first().and_then(|peer| self.ratio(peer)), "floor": floor,
             "tempograph": {
                 "events_per_second": Compared::rate(&self.ours), "step_seconds": self.step_seconds(),
                 "peak_memory_bytes": Compared::peak(&self.ours), "allocations_per_step": self.allocations(),
+                "device": spec.device, "launches_per_step": launches, "busy": busy,
                 "stage_shares": shares, "runs": self.ours,
             },
         });

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tempograph_trainers::{Fit, RunFiles, Stages, StepRecord, TrainSpec, Watch, peak_memory_bytes, warm};
 
+use super::busy::{Busy, launches};
 use super::stats::median;
 use crate::allocations::allocations;
 use crate::data;
@@ -30,6 +31,12 @@ pub(super) struct Measured {
     pub allocations_per_step: Option<f64>,
     /// Seconds of the events that happened before, without training.
     pub warm_seconds: f64,
+    /// Kernels launched a step on a device, bringing the history there and back included; nothing on the CPU.
+    #[serde(default)]
+    pub launches_per_step: Option<f64>,
+    /// Share of the time in which the GPU computed, where its driver's tools tell.
+    #[serde(default)]
+    pub busy: Option<f64>,
 }
 
 /// Trains the `steps` steps from event `from` on and says how fast. Events before it happen without training.
@@ -46,7 +53,8 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     if course.split.train.is_empty() {
         bail!("there is no event {from} to train on");
     }
-    let mut model = trainee(&spec, &course, Device::parse(&spec.device)?)?;
+    let device = Device::parse(&spec.device)?;
+    let mut model = trainee(&spec, &course, device)?;
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
@@ -65,10 +73,16 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
         stop: &stop,
         trace: None,
     };
-    let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch));
+    let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch), device != Device::Cpu);
+    let (launched, busy) = (launches(), Busy::watch(device));
     fit.train_after(&mut *model, history, &mut run)?;
-    run.measured(warm_seconds)
+    let launched = (launches() - launched) as f64 / run.steps.len().max(1) as f64;
+    let measured = run.measured(warm_seconds)?;
+    Ok(Measured { launches_per_step: (launched > 0.0).then_some(launched), busy: busy.and_then(Busy::share), ..measured })
 }
+
+/// At most so many steps of a device are heard of at once.
+const HEARD_TOGETHER: usize = 64;
 
 /// Sums up the steps of a run.
 struct Stopwatch {
@@ -79,11 +93,19 @@ struct Stopwatch {
     /// Steps after which what is asked of the allocator counts.
     warm: usize,
     asked: [u64; 2],
+    /// Whether time counts only from there on, too: a device's first steps wait for its kernels to be compiled.
+    compiles: bool,
 }
 
 impl Stopwatch {
-    fn new(steps: usize) -> Stopwatch {
-        Stopwatch { events: 0, stages: Stages::default(), steps: Vec::with_capacity(steps), warm: (steps / 3).max(1), asked: [0; 2] }
+    fn new(steps: usize, compiles: bool) -> Stopwatch {
+        // What is heard of a device's steps is told together, each with the mean time of all.
+        let warm = match compiles {
+            true if steps > 2 * HEARD_TOGETHER => HEARD_TOGETHER.max(steps / 3),
+            true => (steps / 3).min(steps.saturating_sub(1)),
+            false => (steps / 3).max(1),
+        };
+        Stopwatch { events: 0, stages: Stages::default(), steps: Vec::with_capacity(steps), warm, asked: [0; 2], compiles }
     }
 
     fn measured(&self, warm_seconds: f64) -> Result<Measured> {
@@ -95,17 +117,24 @@ impl Stopwatch {
             seconds,
             peak_memory_bytes: peak_memory_bytes(),
             stages,
-            step_seconds: [seconds / self.steps.len() as f64, median(self.steps.iter().copied()).unwrap_or(seconds)],
+            step_seconds: [
+                seconds / if self.compiles { counted.max(1) } else { self.steps.len() } as f64,
+                median(self.steps.iter().copied()).unwrap_or(seconds),
+            ],
             allocations_per_step: (counted > 0).then(|| (self.asked[1] - self.asked[0]) as f64 / counted as f64),
             warm_seconds,
+            launches_per_step: None,
+            busy: None,
         })
     }
 }
 
 impl Watch for Stopwatch {
     fn step(&mut self, _: usize, _: usize, _: usize, record: &StepRecord) {
-        self.events += record.events;
-        self.stages.add(&record.stages);
+        if !self.compiles || self.steps.len() >= self.warm {
+            self.events += record.events;
+            self.stages.add(&record.stages);
+        }
         self.steps.push(record.stages.total());
         if self.steps.len() <= self.warm {
             self.asked[0] = allocations();

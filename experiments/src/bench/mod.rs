@@ -1,12 +1,14 @@
 //! `tempograph bench`: training throughput, alone or beside peers on the same events, turn by turn; cost over the length of the history; the
-//! time one served event takes.
+//! time one served event takes; the time a server takes to recover.
 
+mod busy;
 mod compare;
 mod configuration;
 mod floor;
 mod measure;
 mod peer;
 mod plot;
+mod recovery;
 mod scale;
 mod serve;
 mod stats;
@@ -23,7 +25,8 @@ use clap::{Args, ValueEnum};
 use crate::spec::RunSpec;
 use configuration::configurations;
 
-/// Measure training throughput, by stage, alone or beside a peer; or, with --scale or --serve, cost over the history and of one event.
+/// Measure training throughput, by stage, alone or beside a peer; or, with --scale, --serve or --recovery, cost over the history, of one event
+/// and of a restart.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tempograph bench experiments/wikipedia.toml
@@ -32,6 +35,7 @@ use configuration::configurations;
   tempograph bench experiments/wikipedia.toml --serve --json
   tempograph bench experiments/wikipedia.toml --serve --strategies --set model.time_delta=since-update
   tempograph bench experiments/wikipedia.toml --scale --out experiments/results
+  tempograph bench experiments/wikipedia.toml --recovery --out experiments/results
 
 Both sides train on the same first batches of the same events with the same batch, widths and threads, each in a process of its
 own, in turn; the ratio is the median over the pairs. A peer is installed when it is first asked for, into a folder of the user's
@@ -76,8 +80,11 @@ pub struct BenchArgs {
     /// With --serve, measure instead events told in waves, and all destinations ranked after each request by every strategy.
     #[arg(long, requires = "serve")]
     strategies: bool,
-    /// With --scale, also write the table and a plot into this folder, as scale.md and scale.svg.
-    #[arg(long, requires = "scale", value_name = "FOLDER")]
+    /// Measure how long a server takes to be ready again with a log of --events events (1e6 and 1e7), on the built-in stream.
+    #[arg(long, conflicts_with_all = ["peer", "serve", "scale", "batch", "threads", "edge_features"])]
+    recovery: bool,
+    /// With --scale or --recovery, also write the table into this folder, as scale.md (with a plot) or recovery.md.
+    #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Print everything as JSON.
     #[arg(long)]
@@ -119,8 +126,14 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if args.scale {
         return scale::run(args);
     }
+    if args.recovery {
+        return recovery::run(args);
+    }
+    if args.out.is_some() {
+        bail!("--out is for --scale and --recovery");
+    }
     if args.events.len() > 1 {
-        bail!("--events takes one number without --scale");
+        bail!("--events takes one number without --scale or --recovery");
     }
     if args.once {
         let spec = RunSpec::read(&args.spec, &args.sets)?;

@@ -35,6 +35,11 @@ pub(super) fn comparison(all: &[Compared<'_>], machine: &Machine) -> String {
     for one in all {
         let shares: Vec<String> = one.shares().iter().map(|(name, share)| format!("{name} {:.0} %", 100.0 * share)).collect();
         told += &format!("{}: {}\n", one.configuration.name(), shares.join(", "));
+        let [launches, busy] = one.on_device();
+        if let Some(launches) = launches {
+            let busy = busy.map_or("not known".into(), |share| format!("{:.0} % of the time", 100.0 * share));
+            told += &format!("  on {}: {launches:.0} launches a step; busy: {busy}\n", one.configuration.spec.device);
+        }
     }
     told
 }

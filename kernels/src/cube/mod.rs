@@ -41,7 +41,7 @@ pub use moving::{DeviceState, StateLink, StateMail};
 pub use pair_ends::PairEnds;
 pub use pairs::{DevicePairs, PairDecoder, link_loss};
 pub use past::{DeviceCell, DevicePast, Hop, HostMail, HostPast, UpdateKept};
-pub use products::allow_tf32;
+pub use products::{Products, set_products};
 pub use projected::{
     Attended, AttendedGradients, AttendedKept, attend, attend_backward, projection, projection_backward, table_backward, with_now,
     with_now_backward,

@@ -6,27 +6,48 @@ use burn_cubecl::tensor::CubeTensor;
 use cubek_matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek_matmul::launch::{Strategy, launch_ref};
 use cubek_std::InputBinding;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-static TF32: AtomicBool = AtomicBool::new(false);
+static PRODUCTS: AtomicU8 = AtomicU8::new(Products::F32 as u8);
 
-/// Whether matrix products of this crate's operations may round their inputs to TF32 (10 bits after the binary point) where a GPU then has
-/// faster units for them; sums stay in f32. Off unless asked for; for the whole program.
-pub fn allow_tf32(allowed: bool) {
-    TF32.store(allowed, Ordering::Relaxed);
+/// What matrix products on devices round their inputs to; sums are in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Products {
+    /// Nothing.
+    F32,
+    /// 10 bits behind the binary point, where a GPU has faster units for that.
+    Tf32,
+    /// 7 bits behind the binary point.
+    Bf16,
 }
 
-/// The library left to choose would take TF32 wherever it is to be had.
-fn strategy() -> Strategy {
-    if TF32.load(Ordering::Relaxed) { Strategy::Auto } else { Strategy::SimpleUnit(Default::default()) }
+/// Says what matrix products of this crate's operations round their inputs to: nothing unless this was called. For the whole program.
+pub fn set_products(products: Products) {
+    PRODUCTS.store(products as u8, Ordering::Relaxed);
+}
+
+/// How products are computed. The library left to choose would take TF32 wherever it is to be had.
+fn chosen() -> (Strategy, MatmulElems) {
+    let float = DType::F32.into();
+    let mut types = MatmulElems::from_globals(&MatmulGlobalElems { lhs: float, rhs: float, out: float });
+    match PRODUCTS.load(Ordering::Relaxed) {
+        products if products == Products::Tf32 as u8 => (Strategy::Auto, types),
+        products if products == Products::Bf16 as u8 => {
+            let short = DType::BF16.into();
+            (types.lhs_stage, types.rhs_stage, types.lhs_register, types.rhs_register) = (short, short, short, short);
+            (Strategy::Auto, types)
+        }
+        _ => (Strategy::SimpleUnit(Default::default()), types),
+    }
 }
 
 /// `left [.., n, m]` times `right [.., m, k]`, written to `out` `[.., n, k]`. No size is 0.
 pub(super) fn product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, out: CubeTensor<R>) {
     count_launch();
     let float = DType::F32.into();
-    let mut types = MatmulElems::from_globals(&MatmulGlobalElems { lhs: float, rhs: float, out: float });
+    let (strategy, mut types) = chosen();
     let client = out.client.clone();
     let [left, right] = [left, right].map(|matrix| InputBinding::new(matrix.binding(), float));
-    launch_ref(&strategy(), &client, left, right, out.binding(), &mut types).expect("a product of two matrices that fit");
+    launch_ref(&strategy, &client, left, right, out.binding(), &mut types).expect("a product of two matrices that fit");
 }

@@ -8,7 +8,7 @@ use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
 /// Steps whose losses are kept on the device before somebody has to ask for them.
-pub const REMEMBERED: usize = 128;
+pub const REMEMBERED: usize = 64;
 
 /// Weights, their gradients and their moments: four arrays, in which each weight has the same place.
 #[derive(Clone)]
@@ -214,11 +214,6 @@ impl<R: CubeRuntime> Weights<R> {
         );
         self.recorded += 1;
         self.steps += 1;
-    }
-
-    /// Waits until everything that was handed to the device is done.
-    pub fn wait(&self) {
-        self.device.floats(&self.zero);
     }
 
     /// Steps taken.

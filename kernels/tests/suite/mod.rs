@@ -247,3 +247,17 @@ fn a_parameter_held_elsewhere_is_not_changed_by_a_step() {
     assert_eq!(values(held), [1.0; 3]);
     assert_close(&values(param), &[0.5; 3], 1e-6, "the first step is as long as the learning rate");
 }
+
+#[test]
+fn pair_scores_and_their_gradients_are_those_of_the_reference() {
+    if absent() {
+        return;
+    }
+    // the tensor library takes no gradient through tables no pair reads
+    for sizes in pairs::CASES.into_iter().filter(|sizes| sizes.1 > 0) {
+        for (i, (ours, expected)) in pairs::run::<Tape>(sizes, true).iter().zip(pairs::run::<CpuTape>(sizes, false)).enumerate() {
+            assert_close(ours, &expected, 2e-5, &format!("{i} of {sizes:?}"));
+        }
+    }
+    assert_eq!(pairs::run::<Tape>(pairs::CASES[0], true)[0], Vec::<f32>::new());
+}

@@ -37,7 +37,8 @@ pub struct TgnSpec {
     pub heads: usize,
     /// Neighbours `K` a root sees (10).
     pub neighbours: usize,
-    /// Precision of the CPU's matrix products: `f32`, or `bf16` on processors with AVX-512 BF16 (`f32`).
+    /// What matrix products round their inputs to: nothing with `f32`, `tf32` on GPUs that have such units (the CPU then computes in f32), or
+    /// `bf16`, on the CPU where it has AVX-512 BF16 (`f32`).
     pub precision: Precision,
     /// Dropout on attention weights (0.1).
     pub dropout: f32,
@@ -85,20 +86,33 @@ impl Default for TgnSpec {
     }
 }
 
-/// Precision of the numbers matrix products read on the CPU; sums are in single precision.
+/// Precision of the numbers matrix products read; sums are in single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// Single precision.
     F32,
-    /// bfloat16 in forward products and gradients of inputs.
+    /// TF32, 10 bits behind the binary point, on GPUs; single precision on the CPU.
+    Tf32,
+    /// bfloat16: on the CPU in forward products and gradients of inputs, on GPUs in all.
     Bf16,
+}
+
+#[cfg(feature = "cube")]
+impl From<Precision> for tempograph_kernels::cube::Products {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Tf32 => Self::Tf32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 impl From<Precision> for tempograph_kernels::cpu::Precision {
     fn from(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32,
+            Precision::F32 | Precision::Tf32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
         }
     }

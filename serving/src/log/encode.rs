@@ -1,6 +1,7 @@
 //! Entries as bytes: the form in which every log keeps them.
 //!
-//! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch), `first_seq u64`, `count varint`, and for each event
+//! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch, 2 retractions, 3 forgetting), `first_seq u64`, `count varint`. A retraction
+//! is the event's number, `src` and `dst`, varints; forgetting the one time before which nodes were idle. An event is
 //! `flags u8`, `src varint`, `dst varint`, a time, and as the flags say a label `f32` (bit 0; else it is 0), features (bit 1: `count
 //! varint`, `f32` each), an id (bit 2: `bytes u8`, UTF-8) and the time it was told with (bit 3: it was late). A time is `0, zigzag
 //! varint`, `1, varint` or `2, f64`. Numbers of fixed width are little-endian; a varint has seven bits a byte, lowest first.
@@ -8,10 +9,16 @@
 use serde_json::Number;
 
 use super::entry::{Act, Entry};
+use crate::Retraction;
 use crate::request::{Granularity, NewEvent};
 
 /// The form that is written and read.
 const FORM: u8 = 1;
+
+const EVENTS: u8 = 0;
+const BATCH: u8 = 1;
+const RETRACT: u8 = 2;
+const EXPIRE: u8 = 3;
 
 const LABEL: u8 = 1;
 const FEATURES: u8 = 2;
@@ -21,16 +28,28 @@ const LATE: u8 = 8;
 impl Entry {
     /// The entry as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Act::Events { events, granularity, late } = &self.act;
-        let mut bytes = Vec::with_capacity(16 + 24 * events.len());
-        bytes.push(FORM);
-        bytes.push(u8::from(*granularity == Granularity::Batch));
+        let (kind, count) = match &self.act {
+            Act::Events { events, granularity: Granularity::Event, .. } => (EVENTS, events.len()),
+            Act::Events { events, granularity: Granularity::Batch, .. } => (BATCH, events.len()),
+            Act::Retract { events } => (RETRACT, events.len()),
+            Act::Expire { .. } => (EXPIRE, 1),
+        };
+        let mut bytes = Vec::with_capacity(16 + 24 * count);
+        bytes.extend([FORM, kind]);
         bytes.extend(self.first_seq.to_le_bytes());
-        put_varint(&mut bytes, events.len() as u64);
-        let mut late = late.iter().peekable();
-        for (i, event) in events.iter().enumerate() {
-            let told = late.next_if(|&&(at, _)| at as usize == i).map(|(_, told)| told);
-            put_event(&mut bytes, event, told);
+        put_varint(&mut bytes, count as u64);
+        match &self.act {
+            Act::Events { events, late, .. } => {
+                let mut late = late.iter().peekable();
+                for (i, event) in events.iter().enumerate() {
+                    let told = late.next_if(|&&(at, _)| at as usize == i).map(|(_, told)| told);
+                    put_event(&mut bytes, event, told);
+                }
+            }
+            Act::Expire { before } => put_time(&mut bytes, before),
+            Act::Retract { events } => {
+                events.iter().flat_map(|event| [event.seq, event.src, event.dst]).for_each(|number| put_varint(&mut bytes, number));
+            }
         }
         bytes
     }
@@ -45,21 +64,18 @@ impl Entry {
             FORM => {}
             other => return Err(format!("it has form {other}, and this program reads form {FORM}")),
         }
-        let granularity = match reader.u8()? {
-            0 => Granularity::Event,
-            1 => Granularity::Batch,
-            other => return Err(format!("it is of kind {other}, which this program does not know")),
-        };
+        let kind = reader.u8()?;
         let first_seq = u64::from_le_bytes(reader.array()?);
         let count = reader.varint()?;
-        let (mut events, mut late) = (Vec::new(), Vec::new());
-        for i in 0..count {
-            let (event, told) = reader.event()?;
-            late.extend(told.map(|told| (i as u32, told)));
-            events.push(event);
-        }
+        let act = match kind {
+            EVENTS => reader.events(count, Granularity::Event)?,
+            BATCH => reader.events(count, Granularity::Batch)?,
+            RETRACT => Act::Retract { events: (0..count).map(|_| reader.retraction()).collect::<Result<_, _>>()? },
+            EXPIRE if count == 1 => Act::Expire { before: reader.time()? },
+            other => return Err(format!("it is of kind {other}, which this program does not know")),
+        };
         match reader.bytes {
-            [] => Ok(Entry { first_seq, act: Act::Events { events, granularity, late } }),
+            [] => Ok(Entry { first_seq, act }),
             rest => Err(format!("{} bytes follow its last event", rest.len())),
         }
     }
@@ -148,6 +164,20 @@ impl<'a> Reader<'a> {
         Err("it has a number of more than 64 bits".into())
     }
 
+    fn events(&mut self, count: u64, granularity: Granularity) -> Result<Act, String> {
+        let (mut events, mut late) = (Vec::new(), Vec::new());
+        for i in 0..count {
+            let (event, told) = self.event()?;
+            late.extend(told.map(|told| (i as u32, told)));
+            events.push(event);
+        }
+        Ok(Act::Events { events, granularity, late })
+    }
+
+    fn retraction(&mut self) -> Result<Retraction, String> {
+        Ok(Retraction { seq: self.varint()?, src: self.varint()?, dst: self.varint()? })
+    }
+
     fn event(&mut self) -> Result<(NewEvent, Option<Number>), String> {
         let flags = self.u8()?;
         if flags > LABEL | FEATURES | ID | LATE {
@@ -204,7 +234,18 @@ mod tests {
             .prop_map(|((src, dst, time, label), features, id, told)| (NewEvent { src, dst, time, label, features, id }, told))
     }
 
+    fn retraction() -> impl Strategy<Value = Entry> {
+        let event = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(seq, src, dst)| Retraction { seq, src, dst });
+        (any::<u64>(), proptest::collection::vec(event, 0..6))
+            .prop_map(|(first_seq, events)| Entry { first_seq, act: Act::Retract { events } })
+    }
+
     fn entry() -> impl Strategy<Value = Entry> {
+        let expiry = (any::<u64>(), number()).prop_map(|(first_seq, before)| Entry { first_seq, act: Act::Expire { before } });
+        prop_oneof![events(), retraction(), expiry]
+    }
+
+    fn events() -> impl Strategy<Value = Entry> {
         (any::<u64>(), any::<bool>(), proptest::collection::vec(event(), 0..6)).prop_map(|(first_seq, batch, told)| {
             let late = told.iter().zip(0..).filter_map(|((_, told), i)| Some((i, told.clone()?))).collect();
             let granularity = if batch { Granularity::Batch } else { Granularity::Event };

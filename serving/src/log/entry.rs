@@ -2,6 +2,7 @@
 
 use serde_json::Number;
 
+use crate::Retraction;
 use crate::request::{Granularity, NewEvent};
 
 /// One thing that was done to the history, whole or not at all.
@@ -25,6 +26,16 @@ pub enum Act {
         /// Late ones among them, by index, with the times they were told with.
         late: Vec<(u32, Number)>,
     },
+    /// Nodes are forgotten that no event has named since.
+    Expire {
+        /// The time since when.
+        before: Number,
+    },
+    /// Events are taken back.
+    Retract {
+        /// The events.
+        events: Vec<Retraction>,
+    },
 }
 
 impl Entry {
@@ -32,6 +43,7 @@ impl Entry {
     pub fn told(&self) -> &[NewEvent] {
         match &self.act {
             Act::Events { events, .. } => events,
+            Act::Retract { .. } | Act::Expire { .. } => &[],
         }
     }
 

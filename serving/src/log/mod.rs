@@ -4,6 +4,8 @@ mod embedded;
 mod encode;
 mod entry;
 mod journal;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 mod replay;
 mod spec;
@@ -12,9 +14,11 @@ use std::ops::Range;
 
 pub use embedded::EmbeddedLog;
 pub use entry::{Act, Entry};
+#[cfg(feature = "kafka")]
+pub use kafka::KafkaLog;
 pub use memory::MemoryLog;
 pub use replay::ReplayError;
-pub(crate) use replay::{end_of, happen, place_after, replay};
+pub(crate) use replay::{Happened, end_of, happen, place_after, replay};
 pub use spec::{LogKind, LogSpec};
 
 /// An append-only sequence of entries, numbered from 0 by their place.
@@ -24,7 +28,7 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// Appends entries, all of them or none. They are on the disk when this returns. Says how many bytes they take.
     ///
     /// # Errors
-    /// [`LogError`]: then none of them is in the log, nor will be once [`reopen`](Log::reopen) has succeeded.
+    /// [`LogError`]: then none of them is [kept](Log::kept), and nothing can be appended before [`reopen`](Log::reopen) has succeeded.
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError>;
 
     /// Entries from place `from` on, in order: at least one if there is one, and no more once `events` events are reached.
@@ -48,7 +52,8 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// [`LogError`]; some may be given up by then.
     fn forget(&self, place: u64) -> Result<(), LogError>;
 
-    /// Makes a log that failed usable again: whatever a failed append left behind is taken out. Nothing is done to one that did not fail.
+    /// Makes a log that failed usable again. What a failed append left behind is taken out, or where that is not possible is found behind
+    /// what was kept. Nothing is done to a log that did not fail.
     ///
     /// # Errors
     /// [`LogError`] when it still cannot be used.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::{Act, Entry, Log, LogError};
 use crate::request::{Granularity, NewEvent, RequestError};
-use crate::{Engine, Position};
+use crate::{Answered, Engine, Position, Retraction};
 
 /// Events read from the log, and told to an engine, at a time.
 const AT_ONCE: usize = 4096;
@@ -94,8 +94,15 @@ pub(crate) fn replay(
     Ok(place)
 }
 
+/// What an entry came to.
+pub(crate) struct Happened {
+    pub position: Position,
+    /// Events that were known and are taken back, or nodes that are forgotten.
+    pub changed: u64,
+}
+
 /// Does to the engine what an entry says; what it has seen of it already is left out.
-pub(crate) fn happen(engine: &Engine, entry: &Entry) -> Result<Position, ReplayError> {
+pub(crate) fn happen(engine: &Engine, entry: &Entry) -> Result<Happened, ReplayError> {
     let seen = engine.position().log_seq;
     if entry.first_seq > seen {
         return Err(ReplayError::Gap { seen, first: entry.first_seq });
@@ -103,9 +110,34 @@ pub(crate) fn happen(engine: &Engine, entry: &Entry) -> Result<Position, ReplayE
     match &entry.act {
         Act::Events { events, granularity, .. } => {
             let known = ((seen - entry.first_seq) as usize).min(events.len());
-            Ok(engine.observe(&events[known..], *granularity)?)
+            Ok(Happened { position: engine.observe(&events[known..], *granularity)?, changed: 0 })
+        }
+        Act::Retract { events } => {
+            let Answered { answer, position } = take_back(engine, events)?;
+            Ok(Happened { position, changed: answer as u64 })
+        }
+        Act::Expire { before } => {
+            let Answered { answer, position } = engine.expire(before)?;
+            Ok(Happened { position, changed: answer as u64 })
         }
     }
+}
+
+/// Takes back those of the events whose nodes are not forgotten: of the others nothing is left.
+fn take_back(engine: &Engine, events: &[Retraction]) -> Result<Answered<usize>, RequestError> {
+    match engine.retract(events) {
+        Err(RequestError::UnknownNode { .. }) => {}
+        done => return done,
+    }
+    let mut taken = 0;
+    for event in events {
+        match engine.retract(std::slice::from_ref(event)) {
+            Ok(Answered { answer, .. }) => taken += answer,
+            Err(RequestError::UnknownNode { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Answered { answer: taken, position: engine.position() })
 }
 
 fn one_by_one(entry: &Entry) -> bool {

@@ -1,9 +1,12 @@
 //! Which log of record, and where.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::{EmbeddedLog, Log, LogError, MemoryLog};
 use crate::service::beside;
 
 /// The section `log` of a server's settings.
@@ -21,6 +24,16 @@ pub struct LogSpec {
     /// Events kept in the log before the oldest snapshot; left out, all. Events that are given up cannot warm new weights, and their
     /// ids are forgotten.
     pub keep_events: Option<u64>,
+    /// With `kafka`: addresses of brokers, `host:port,host:port`.
+    pub brokers: String,
+    /// With `kafka`: the topic, which has to be there. It must keep what a recovery needs, and must not be compacted.
+    pub topic: String,
+    /// With `kafka`: the one partition that is the log.
+    pub partition: i32,
+    /// With `kafka`: how many of the newest ids are remembered. The embedded log remembers the ids of all events it keeps.
+    pub remember_ids: usize,
+    /// With `kafka`: more settings of librdkafka, such as `"security.protocol"`.
+    pub client: BTreeMap<String, String>,
 }
 
 /// What keeps the log.
@@ -32,11 +45,24 @@ pub enum LogKind {
     Embedded,
     /// This process: a server that stops forgets what came after its artifact.
     Memory,
+    /// A Kafka-protocol topic; needs a program built with the feature `kafka`.
+    Kafka,
 }
 
 impl Default for LogSpec {
     fn default() -> LogSpec {
-        LogSpec { kind: LogKind::default(), dir: None, queue: 65_536, group: 8_192, keep_events: None }
+        LogSpec {
+            kind: LogKind::default(),
+            dir: None,
+            queue: 65_536,
+            group: 8_192,
+            keep_events: None,
+            brokers: "127.0.0.1:9092".into(),
+            topic: "tempograph".into(),
+            partition: 0,
+            remember_ids: 1_000_000,
+            client: BTreeMap::new(),
+        }
     }
 }
 
@@ -44,5 +70,25 @@ impl LogSpec {
     /// The folder of the log of what was started from `artifact`.
     pub fn dir(&self, artifact: &Path) -> PathBuf {
         self.dir.clone().unwrap_or_else(|| beside(artifact, "log"))
+    }
+
+    /// The log of what was started from `artifact`.
+    pub(crate) fn open(&self, artifact: &Path) -> Result<Arc<dyn Log>, LogError> {
+        match self.kind {
+            LogKind::Embedded => Ok(Arc::new(EmbeddedLog::open(&self.dir(artifact))?)),
+            LogKind::Memory => Ok(Arc::new(MemoryLog::default())),
+            LogKind::Kafka => self.open_kafka(),
+        }
+    }
+
+    #[cfg(feature = "kafka")]
+    fn open_kafka(&self) -> Result<Arc<dyn Log>, LogError> {
+        Ok(Arc::new(super::KafkaLog::open(self)?))
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    fn open_kafka(&self) -> Result<Arc<dyn Log>, LogError> {
+        let fact = "this program was built without the feature `kafka`".into();
+        Err(LogError::Storage { place: format!("{}[{}] at {}", self.topic, self.partition, self.brokers), fact })
     }
 }

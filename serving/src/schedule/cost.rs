@@ -169,9 +169,8 @@ fn solve(mut a: [[f64; TERMS]; TERMS], mut b: [f64; TERMS]) -> [f64; TERMS] {
     for i in 0..TERMS {
         for j in i + 1..TERMS {
             let factor = a[j][i] / a[i][i];
-            for k in i..TERMS {
-                a[j][k] -= factor * a[i][k];
-            }
+            let above = a[i];
+            a[j].iter_mut().zip(above).skip(i).for_each(|(number, above)| *number -= factor * above);
             b[j] -= factor * b[i];
         }
     }

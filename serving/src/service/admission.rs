@@ -10,7 +10,7 @@ use super::ingest::{IngestError, IngestRequest, LONGEST_ID};
 use super::line::Tail;
 use super::spec::Late;
 use crate::incoming::{Rules, not_before};
-use crate::log::Log;
+use crate::log::{Entry, Log};
 use crate::manifest::Manifest;
 use crate::request::{MOST, NewEvent, Place, RequestError, ticks};
 
@@ -47,6 +47,11 @@ pub(crate) struct Admitted {
 impl Facts {
     pub fn of(manifest: &Manifest) -> Facts {
         Facts { unit: manifest.time_unit.clone(), edge_width: manifest.widths.edge, one_mode: manifest.sides == Sides::OneMode }
+    }
+
+    /// Time of an entry's last event.
+    pub fn newest(&self, entry: &Entry) -> Option<Timestamp> {
+        ticks(&self.unit, &entry.told().last()?.time, Place::field("time")).ok()
     }
 
     /// Checks all that does not depend on what happened before.

@@ -31,7 +31,7 @@ pub struct Reloaded {
 
 impl Core {
     pub(super) fn reload(&self, artifact: &Path) -> Result<Reloaded, ServiceError> {
-        let next = Engine::open(artifact)?;
+        let next = Engine::open_with(artifact, &self.spec.engine)?;
         let (ours, theirs) = (&self.facts, Facts::of(next.manifest()));
         if *ours != theirs {
             return Err(ServiceError::Unfit(format!(

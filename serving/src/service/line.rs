@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::ingest::{Ack, Outcome, Receipt};
 use crate::log::Entry;
+use crate::request::Position;
 
 /// One request in line.
 #[derive(Debug)]
@@ -26,6 +27,13 @@ pub(crate) struct Waiting {
 impl Waiting {
     pub fn events(&self) -> usize {
         self.entry.as_ref().map_or(0, Entry::events)
+    }
+
+    /// What nobody waits for: an entry that was found in the log.
+    pub fn found(entry: Entry, newest: Option<Timestamp>) -> Waiting {
+        let position = Position { log_seq: 0, version: 0 };
+        let receipt = Receipt { first_seq: entry.first_seq, accepted: 0, duplicates: 0, late: 0, position };
+        Waiting { entry: Some(entry), ack: Ack::Applied, receipt, newest, answer: None }
     }
 
     pub fn answer(&mut self, outcome: Outcome) {
@@ -126,6 +134,12 @@ impl Line {
                 tail.ids.remove(id);
             }
         }
+    }
+
+    /// Says that `group`, which did not stand in line, is in the log.
+    pub fn adopt(&self, group: &[Waiting]) {
+        self.tail().waiting += group.iter().map(Waiting::events).sum::<usize>();
+        self.logged(group);
     }
 
     /// Empties the line and puts its end back where the log's is: `group`, taken last, is not in the log. Returns all who stood there.

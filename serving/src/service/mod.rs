@@ -2,18 +2,21 @@
 
 mod admission;
 mod change;
+mod failing;
+mod idle;
 mod ingest;
 mod keeper;
 mod line;
 mod open;
 mod progress;
 mod readiness;
+mod retract;
 mod spec;
 mod status;
 mod threads;
 
 use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -21,6 +24,8 @@ use std::time::Instant;
 
 use self::admission::Facts;
 pub use self::change::Reloaded;
+use self::failing::Failing;
+pub use self::idle::Forgotten;
 pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, Receipt, Ticket};
 use self::keeper::{Keeper, Order};
 pub use self::keeper::{Snapshot, SnapshotStatus};
@@ -29,6 +34,7 @@ use self::progress::Progress;
 pub use self::progress::Reached;
 pub use self::readiness::Readiness;
 use self::readiness::Shown;
+pub use self::retract::Retracted;
 pub(crate) use self::spec::beside;
 pub use self::spec::{Clock, Late, ServiceSpec, SnapshotSpec};
 use self::status::Counts;
@@ -60,6 +66,9 @@ struct Core {
     progress: Progress,
     readiness: Shown,
     counts: Counts,
+    failing: Failing,
+    /// Events applied since idle nodes were last looked for.
+    unlooked: AtomicU64,
     keeper: Keeper,
 }
 
@@ -225,21 +234,22 @@ impl Core {
         self.engine.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn submit(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
-        let ready = || match self.readiness.get() {
+    fn ready(&self) -> Result<(), IngestError> {
+        match self.readiness.get() {
             Readiness::Ready => Ok(()),
             other => Err(IngestError::NotReady(other)),
-        };
-        ready()?;
+        }
+    }
+
+    fn submit(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
+        self.ready()?;
         let (ack, granularity) = (request.ack, request.granularity);
         let checked = self.facts.check(request)?;
-        if self.counts.log_failing.load(Relaxed) {
-            // Ids cannot be looked up before.
-            self.log.reopen()?;
-        }
+        // Ids cannot be looked up in a log that is closed.
+        self.failing.try_again(|| self.log.reopen())?;
         let mut tail = self.line.tail();
         // Whoever closed the line has said so before.
-        ready()?;
+        self.ready()?;
         let (queued, most) = (tail.waiting, self.spec.log.queue);
         if queued > 0 && queued + checked.request.events.len() > most {
             return Err(IngestError::Full { queued, most });
@@ -262,7 +272,7 @@ impl Core {
         let (answer, ticket) = Ticket::new();
         let mut waiting = Waiting { entry, ack, receipt, newest: admitted.newest, answer: Some(answer) };
         // While the log fails nothing is promised that is known not to be kept.
-        if ack == Ack::Accepted && !self.counts.log_failing.load(Relaxed) {
+        if ack == Ack::Accepted && !self.failing.now() {
             waiting.answer(Ok(receipt));
         }
         self.line.join(tail, waiting);

@@ -1,10 +1,12 @@
 //! Opening a service: settings, log, and the newest snapshot that is whole.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::admission::Facts;
+use super::failing::Failing;
 use super::keeper::Keeper;
 use super::line::{Line, Start};
 use super::progress::{Progress, Reached};
@@ -12,7 +14,7 @@ use super::readiness::Shown;
 use super::status::Counts;
 use super::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
 use crate::Engine;
-use crate::log::{EmbeddedLog, Log, LogKind, MemoryLog, end_of, place_after};
+use crate::log::{Log, LogKind, end_of, place_after};
 use crate::snapshots::{Shelf, identity};
 
 impl Service {
@@ -24,11 +26,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`]: the artifact, the log or the settings will not do, or they do not belong together.
     pub fn open(artifact: &Path, spec: &ServiceSpec) -> Result<Arc<Service>, ServiceError> {
-        let log: Arc<dyn Log> = match spec.log.kind {
-            LogKind::Embedded => Arc::new(EmbeddedLog::open(&spec.log.dir(artifact))?),
-            LogKind::Memory => Arc::new(MemoryLog::default()),
-        };
-        Service::with_log(artifact, spec, log)
+        Service::with_log(artifact, spec, spec.log.open(artifact)?)
     }
 
     /// As [`open`](Service::open), with a log of one's own.
@@ -42,12 +40,12 @@ impl Service {
         // A log that forgets cannot go on where a snapshot stands.
         let (found, passed_over) = match spec.log.kind {
             LogKind::Memory => (None, Vec::new()),
-            LogKind::Embedded => shelf.newest(&base, Engine::open)?,
+            _ => shelf.newest(&base, |path| Engine::open_with(path, &spec.engine))?,
         };
         passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (engine, note) = match found {
             Some((note, engine)) => (engine, Some(note)),
-            None => (Engine::open(artifact)?, None),
+            None => (Engine::open_with(artifact, &spec.engine)?, None),
         };
         let position = engine.position();
         let place = match &note {
@@ -70,6 +68,8 @@ impl Service {
             progress: Progress::new(Reached { durable_seq: end, applied: position }),
             readiness: Shown::new(Readiness::Recovering { applied: position.log_seq, of: end }),
             counts: Counts::passing_over(passed_over.len()),
+            failing: Failing::default(),
+            unlooked: AtomicU64::new(0),
             keeper: Keeper::new(shelf, base, note, due),
         });
         let threads = Mutex::new(threads::start(&core, to_keep)?);

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::ServiceError;
+use crate::engine::EngineSpec;
 use crate::log::LogSpec;
 
-/// The sections `log`, `snapshots` and the key `late` of a server's settings.
+/// The sections `log`, `snapshots`, `engine` and the key `late` of a server's settings.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServiceSpec {
@@ -18,6 +19,8 @@ pub struct ServiceSpec {
     pub snapshots: SnapshotSpec,
     /// What becomes of an event that is older than the newest.
     pub late: Late,
+    /// How the engine works.
+    pub engine: EngineSpec,
 }
 
 /// What becomes of an event that is older than the newest.
@@ -90,7 +93,7 @@ impl ServiceSpec {
                 return Err(ServiceError::Setting { key, value: "0".into(), wanted: "it must be at least 1" });
             }
         }
-        Ok(())
+        self.engine.check().map_err(ServiceError::Unfit)
     }
 }
 

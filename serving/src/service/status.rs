@@ -1,6 +1,6 @@
 //! Every number there is about a service.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
@@ -19,8 +19,6 @@ pub(crate) struct Counts {
     refused: AtomicU64,
     full: AtomicU64,
     pub log_failures: AtomicU64,
-    /// Whether the last append failed.
-    pub log_failing: AtomicBool,
     pub groups: AtomicU64,
     passed_over: u64,
 }
@@ -104,7 +102,7 @@ impl Core {
             refused: counts.refused.load(Relaxed),
             full: counts.full.load(Relaxed),
             log_failures: counts.log_failures.load(Relaxed),
-            log_failing: counts.log_failing.load(Relaxed),
+            log_failing: self.failing.now(),
             groups: counts.groups.load(Relaxed),
             log_bytes: self.log.bytes(),
             snapshots: self.keeper.status(&self.spec.snapshots),

@@ -11,7 +11,7 @@ use super::ingest::{Ack, IngestError, Receipt};
 use super::keeper::Order;
 use super::line::{Start, Waiting};
 use super::{Core, Readiness};
-use crate::log::{Entry, LogError, ReplayError, happen, replay};
+use crate::log::{Entry, Happened, LogError, ReplayError, happen, replay};
 
 /// Requests whose entries are on the disk, and how many bytes they take there.
 struct Logged {
@@ -51,31 +51,51 @@ impl Drop for Guard<'_> {
 impl Core {
     /// Writes what stands in line, as many requests as there are in one append.
     fn write(&self, logged: &Sender<Logged>) {
+        let mut place = self.log.kept().end;
         while let Some(group) = self.line.take(self.spec.log.group) {
             let entries: Vec<Entry> = group.iter().filter_map(|waiting| waiting.entry.clone()).collect();
-            match self.append(&entries) {
-                Ok(bytes) => {
-                    if logged.send(Logged { group: self.written(&entries, group), bytes }).is_err() {
-                        return;
-                    }
+            let done = match self.append(&entries, place, logged) {
+                Ok(bytes) => logged.send(Logged { group: self.written(&entries, group), bytes }),
+                Err(error) => {
+                    self.turn_away(group, &error);
+                    Ok(())
                 }
-                Err(error) => self.turn_away(group, &error),
+            };
+            if done.is_err() {
+                return;
             }
+            place = self.log.kept().end;
         }
     }
 
-    /// Writes to a log that may have failed before.
-    fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
+    /// Writes to a log that may have failed before, and ended at `place`.
+    fn append(&self, entries: &[Entry], place: u64, logged: &Sender<Logged>) -> Result<u64, LogError> {
         if entries.is_empty() {
             return Ok(0);
         }
-        if self.counts.log_failing.load(Relaxed) {
+        if self.failing.now() {
             self.log.reopen()?;
+            self.adopt(place, logged)?;
         }
         let bytes = self.log.append(entries)?;
-        self.counts.log_failing.store(false, Relaxed);
+        self.failing.clear();
         self.counts.groups.fetch_add(1, Relaxed);
         Ok(bytes)
+    }
+
+    /// Lets happen what a failed write has left in the log all the same. Those in line are numbered anew then, and are told so.
+    fn adopt(&self, place: u64, logged: &Sender<Logged>) -> Result<(), LogError> {
+        if self.log.kept().end == place {
+            return Ok(());
+        }
+        let found = self.log.read(place, usize::MAX)?;
+        let group: Vec<_> = found.iter().map(|entry| Waiting::found(entry.clone(), self.facts.newest(entry))).collect();
+        self.line.adopt(&group);
+        self.progress.durable(found.last().map_or(0, Entry::next_seq));
+        // Where nobody applies any more, the next who is sent anything says so.
+        let _ = logged.send(Logged { group, bytes: 0 });
+        let fact = "events of a write that had failed were found in it; tell these again".into();
+        Err(LogError::Storage { place: format!("from entry {place} on"), fact })
     }
 
     /// Answers those who wait for the disk.
@@ -94,7 +114,7 @@ impl Core {
 
     /// Tells all who were in line that the log failed: what joined later was numbered after what is not there.
     fn turn_away(&self, group: Vec<Waiting>, error: &LogError) {
-        self.counts.log_failing.store(true, Relaxed);
+        self.failing.set(error.clone());
         self.counts.log_failures.fetch_add(1, Relaxed);
         tracing::warn!("events are refused: {error}");
         for mut waiting in self.line.reset(group) {
@@ -142,6 +162,7 @@ impl Core {
             }
             if events > 0 {
                 self.keeper.count(events as u64, bytes, &self.spec.snapshots);
+                self.forget_idle(events as u64);
             }
         }
     }
@@ -153,7 +174,10 @@ impl Core {
             *place += 1;
             drop(place);
             match happened {
-                Ok(position) => self.progress.applied(position),
+                Ok(Happened { position, changed }) => {
+                    self.progress.applied(position);
+                    waiting.receipt.accepted += changed;
+                }
                 Err(error) => {
                     let error = error.to_string();
                     waiting.answer(Err(IngestError::NotApplied(error.clone())));

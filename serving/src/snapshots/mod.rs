@@ -39,6 +39,9 @@ pub(crate) struct Shelf {
     keep: usize,
 }
 
+/// The newest whole snapshot, opened, if there is one, and what was passed over to find it.
+type Newest<T> = (Option<(Note, T)>, Vec<String>);
+
 impl Shelf {
     /// The shelf in `dir`, which is made if it is not there. What a write that broke off has left there is removed.
     pub fn open(dir: &Path, keep: usize) -> Result<Shelf, ArtifactError> {
@@ -62,11 +65,7 @@ impl Shelf {
     }
 
     /// The newest snapshot of `base` that is whole. What was passed over comes with it, and why.
-    pub fn newest<T>(
-        &self,
-        base: &str,
-        open: impl Fn(&Path) -> Result<T, ArtifactError>,
-    ) -> Result<(Option<(Note, T)>, Vec<String>), ArtifactError> {
+    pub fn newest<T>(&self, base: &str, open: impl Fn(&Path) -> Result<T, ArtifactError>) -> Result<Newest<T>, ArtifactError> {
         let mut passed_over = Vec::new();
         for number in self.numbers()? {
             match self.note(number) {
@@ -123,7 +122,7 @@ impl Shelf {
             let path = self.path(number);
             fs::remove_dir_all(&path).map_err(ArtifactError::io(&path))?;
         }
-        numbers.iter().take(self.keep).last().map(|&number| self.note(number)).transpose()
+        numbers.iter().take(self.keep).next_back().map(|&number| self.note(number)).transpose()
     }
 
     fn path(&self, number: u64) -> PathBuf {

@@ -48,6 +48,17 @@ pub fn tell(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestErr
     service.ingest(request(events, Ack::Applied))
 }
 
+/// The same, again and again while the log of record fails.
+pub fn insist(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestError> {
+    let deadline = soon();
+    loop {
+        match tell(service, events) {
+            Err(IngestError::Log(_)) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// The events, each under an id of its own.
 pub fn named(events: Vec<NewEvent>) -> Vec<NewEvent> {
     events.into_iter().enumerate().map(|(i, event)| NewEvent { id: Some(format!("event-{i}")), ..event }).collect()
@@ -65,6 +76,9 @@ pub fn saved(engine: &Engine) -> BTreeMap<String, String> {
 pub struct Scripted {
     pub inner: MemoryLog,
     pub full: AtomicBool,
+    /// Whether a failed append is found in the log later, as it may be with a broker.
+    pub keeps_failed: AtomicBool,
+    failed: Mutex<Vec<Entry>>,
     held: Mutex<bool>,
     changed: Condvar,
 }
@@ -85,6 +99,9 @@ impl Scripted {
 impl Log for Scripted {
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
         drop(self.changed.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        if self.full.load(Ordering::Relaxed) && self.keeps_failed.load(Ordering::Relaxed) {
+            self.failed.lock().unwrap().extend(entries.to_vec());
+        }
         self.full()?;
         self.inner.append(entries)
     }
@@ -106,7 +123,8 @@ impl Log for Scripted {
     }
 
     fn reopen(&self) -> Result<(), LogError> {
-        self.full()
+        self.full()?;
+        self.inner.append(&std::mem::take(&mut *self.failed.lock().unwrap())).map(drop)
     }
 
     fn bytes(&self) -> u64 {

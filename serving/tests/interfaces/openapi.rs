@@ -33,6 +33,9 @@ fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 /// What is wrong with `value` by `schema`, of what the document's schemas say at all.
 fn wrong(document: &Value, schema: &Value, value: &Value, place: &str) -> Option<String> {
     let schema = resolve(document, schema);
+    if schema["type"].as_array().is_some_and(|types| types.contains(&"null".into())) {
+        return (!value.is_null() && !value.is_number()).then(|| format!("{place} is {value}, not {schema}"));
+    }
     let fits = match schema["type"].as_str() {
         Some("object") => value.is_object(),
         Some("array") => value.is_array(),

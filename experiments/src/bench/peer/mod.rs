@@ -94,6 +94,8 @@ fn measured(report: &Value) -> Result<Measured> {
         stages: train["stages"].as_object().cloned().unwrap_or_else(Map::new),
         step_seconds: [mean, mean],
         allocations_per_step: None,
+        launches_per_step: None,
+        busy: None,
         warm_seconds: 0.0,
     })
 }

@@ -13,6 +13,7 @@ use tempograph_kernels::{AdamStep, Dropout};
 
 use super::spec::{Embedding, TgnSpec};
 use super::{FeatureWidths, Tgn};
+use crate::disttgl::Wiring;
 use decoder::Decoder;
 use layer::Layer;
 
@@ -58,6 +59,9 @@ fn check(spec: &TgnSpec, features: FeatureWidths) -> Result<(), NotOnDevice> {
     }
     if spec.message != super::Message::Identity {
         return unknown("message maps");
+    }
+    if spec.static_memory.how != Wiring::Off {
+        return unknown("static memory");
     }
     if spec.embedding != Embedding::Attention {
         return unknown("embeddings but attention");
@@ -159,11 +163,11 @@ impl<R: CubeRuntime> ResidentModel for DeviceTgn<R> {
         REMEMBERED - self.weights.recorded()
     }
 
-    fn learned(&mut self) -> Vec<[f32; 2]> {
-        self.weights.learned().into_iter().map(|step| [step.loss, step.gradient_norm]).collect()
+    fn steps(&self) -> u64 {
+        self.weights.steps()
     }
 
-    fn wait(&self) {
-        self.weights.wait();
+    fn learned(&mut self) -> Vec<[f32; 2]> {
+        self.weights.learned().into_iter().map(|step| [step.loss, step.gradient_norm]).collect()
     }
 }

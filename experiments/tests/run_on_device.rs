@@ -1,0 +1,72 @@
+//! `tempograph train` and `tempograph bench` on a device, here a Vulkan one that a processor can be.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempograph_kernels::tensor::{Tensor, Wgpu};
+
+const SPEC: &str = r#"
+name = "tiny"
+seed = 3
+threads = 1
+device = "wgpu:0"
+
+[data]
+path = "synthetic:events=600,users=20,items=15"
+
+[model]
+kind = "tgn"
+memory = 8
+time = 8
+width = 8
+neighbours = 4
+dropout = 0.0
+
+[train]
+batch = 50
+epochs = 2
+lr = 1e-2
+
+[eval]
+negatives = 9
+"#;
+
+fn absent() -> bool {
+    let absent = catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_err();
+    if absent {
+        println!("skipped: there is no Vulkan device");
+    }
+    absent
+}
+
+fn told(folder: &Path, args: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_tempograph")).args(args).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_run_on_a_device_is_a_run_like_any_other() {
+    if absent() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
+    let on_device = told(folder.path(), &["train", "tiny.toml", "--out", "there", "--json"]);
+    let on_host = told(folder.path(), &["train", "tiny.toml", "--out", "here", "--json", "--set", "device=cpu"]);
+    assert_eq!(on_device["status"], "finished");
+    for (there, here) in on_device["epochs"].as_array().unwrap().iter().zip(on_host["epochs"].as_array().unwrap()) {
+        let [there, here] = [there, here].map(|epoch| epoch["train"]["loss"].as_f64().unwrap());
+        assert!((there - here).abs() < 1e-3, "{there} for {here}");
+    }
+    let ap = |report: &Value| report["test"]["ap"].as_f64().unwrap();
+    assert!((ap(&on_device) - ap(&on_host)).abs() < 0.02, "{} for {}", ap(&on_device), ap(&on_host));
+    assert!(folder.path().join("there/artifact/manifest.json").exists());
+
+    let bench = ["bench", "tiny.toml", "--pairs", "1", "--steps", "6", "--json"];
+    let launches = told(folder.path(), &bench)["configurations"][0]["tempograph"]["launches_per_step"].as_f64().unwrap();
+    assert!(launches > 20.0, "{launches} launches a step");
+}

@@ -1,0 +1,281 @@
+//! The log of record in one partition of a Kafka-protocol topic.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rustc_hash::FxHashMap;
+
+use super::{Entry, Log, LogError, LogSpec};
+
+/// How long a broker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Events read at a time when the log is opened.
+const AT_ONCE: usize = 4096;
+
+/// A log in a topic: an entry is a message, its place the message's offset.
+///
+/// One server writes to the partition, told so by nobody: it finds out by the offsets when another does, and stops. An append is done
+/// once every in-sync replica has it. Entries of an append that failed may be found in the topic later, one by one and in order;
+/// [`reopen`](Log::reopen) shows them behind what was [kept](Log::kept). The topic's own settings say how long messages are kept, and
+/// that has to be for longer than the oldest snapshot; it must not be compacted. The newest `log.remember_ids` ids are remembered.
+pub struct KafkaLog {
+    spec: LogSpec,
+    /// Nothing after a failed write, until it is opened again.
+    producer: Mutex<Option<BaseProducer<Deliveries>>>,
+    reader: Mutex<Reader>,
+    kept: Mutex<Range<u64>>,
+    ids: Mutex<Remembered>,
+    bytes: Mutex<u64>,
+}
+
+/// A consumer that stands before the message `next`.
+struct Reader {
+    consumer: BaseConsumer,
+    next: Option<u64>,
+}
+
+/// What became of the messages of one append.
+#[derive(Default)]
+struct Deliveries(Mutex<Delivered>);
+
+#[derive(Default)]
+struct Delivered {
+    offsets: Vec<i64>,
+    failed: Option<KafkaError>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
+        let mut delivered = unpoisoned(&self.0);
+        match result {
+            Ok(message) => delivered.offsets.push(message.offset()),
+            Err((error, _)) => delivered.failed = Some(error.clone()),
+        }
+    }
+}
+
+/// The newest ids.
+struct Remembered {
+    most: usize,
+    numbers: FxHashMap<String, u64>,
+    order: VecDeque<String>,
+}
+
+impl Remembered {
+    fn add(&mut self, entry: &Entry) {
+        for (id, seq) in entry.ids() {
+            if self.numbers.insert(id.to_owned(), seq).is_none() {
+                self.order.push_back(id.to_owned());
+            }
+        }
+        while self.order.len() > self.most
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.numbers.remove(&oldest);
+        }
+    }
+}
+
+impl KafkaLog {
+    /// Opens the topic of `spec`, which has to be there, and reads the newest ids.
+    ///
+    /// # Errors
+    /// [`LogError`], naming brokers and topic: nobody answers, there is no such topic, or it holds something else.
+    pub fn open(spec: &LogSpec) -> Result<KafkaLog, LogError> {
+        let told = |error: KafkaError| storage(spec, error);
+        let consumer: BaseConsumer = client(spec)
+            .set("group.id", "tempograph")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error")
+            .create()
+            .map_err(told)?;
+        let kept = watermarks(&consumer, spec)?;
+        let log = KafkaLog {
+            spec: spec.clone(),
+            producer: Mutex::new(Some(producer(spec).map_err(told)?)),
+            reader: Mutex::new(Reader { consumer, next: None }),
+            kept: Mutex::new(kept.clone()),
+            ids: Mutex::new(Remembered { most: spec.remember_ids, numbers: FxHashMap::default(), order: VecDeque::new() }),
+            bytes: Mutex::new(0),
+        };
+        log.remember(kept.end.saturating_sub(spec.remember_ids as u64).max(kept.start))?;
+        Ok(log)
+    }
+
+    /// Reads the ids from place `from` on.
+    fn remember(&self, from: u64) -> Result<(), LogError> {
+        let mut place = from;
+        loop {
+            let entries = self.read(place, AT_ONCE)?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            place += entries.len() as u64;
+            let mut ids = unpoisoned(&self.ids);
+            entries.iter().for_each(|entry| ids.add(entry));
+        }
+    }
+
+    fn send(&self, producer: &BaseProducer<Deliveries>, entries: &[Entry], first: u64) -> Result<u64, KafkaError> {
+        *unpoisoned(&producer.context().0) = Delivered::default();
+        let mut bytes = 0;
+        for entry in entries {
+            let (key, payload) = (entry.first_seq.to_be_bytes(), entry.to_bytes());
+            bytes += payload.len() as u64;
+            let mut record = BaseRecord::to(&self.spec.topic).partition(self.spec.partition).key(&key[..]).payload(&payload[..]);
+            while let Err((error, back)) = producer.send(record) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(error);
+                }
+                producer.poll(Duration::from_millis(10));
+                record = back;
+            }
+        }
+        producer.flush(PATIENCE)?;
+        let delivered = std::mem::take(&mut *unpoisoned(&producer.context().0));
+        let expected = first as i64..first as i64 + entries.len() as i64;
+        match delivered.failed {
+            Some(error) => Err(error),
+            None if delivered.offsets.iter().copied().eq(expected) => Ok(bytes),
+            // Somebody else's messages stand where these should.
+            None => Err(KafkaError::MessageProduction(RDKafkaErrorCode::Fenced)),
+        }
+    }
+}
+
+impl Log for KafkaLog {
+    fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
+        let first = self.kept().end;
+        let mut held = unpoisoned(&self.producer);
+        let producer = held.as_ref().ok_or_else(|| storage(&self.spec, "it is closed since a write failed"))?;
+        match self.send(producer, entries, first) {
+            Ok(bytes) => {
+                unpoisoned(&self.kept).end += entries.len() as u64;
+                *unpoisoned(&self.bytes) += bytes;
+                let mut ids = unpoisoned(&self.ids);
+                entries.iter().for_each(|entry| ids.add(entry));
+                Ok(bytes)
+            }
+            Err(error) => {
+                *held = None;
+                Err(storage(&self.spec, error))
+            }
+        }
+    }
+
+    fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
+        let kept = self.kept();
+        if from < kept.start {
+            return Err(LogError::NotKept { place: from, kept });
+        }
+        let mut reader = unpoisoned(&self.reader);
+        let (mut entries, mut count, mut place) = (Vec::new(), 0, from);
+        while place < kept.end && count < events {
+            let entry = reader.take(&self.spec, place)?;
+            count += entry.events().max(1);
+            entries.push(entry);
+            place += 1;
+        }
+        Ok(entries)
+    }
+
+    fn kept(&self) -> Range<u64> {
+        unpoisoned(&self.kept).clone()
+    }
+
+    fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
+        Ok(unpoisoned(&self.ids).numbers.get(id).copied())
+    }
+
+    /// Does nothing: how long messages are kept is up to the topic.
+    fn forget(&self, _: u64) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn reopen(&self) -> Result<(), LogError> {
+        let mut held = unpoisoned(&self.producer);
+        if held.is_some() {
+            return Ok(());
+        }
+        let found = watermarks(&unpoisoned(&self.reader).consumer, &self.spec)?;
+        let known = std::mem::replace(&mut *unpoisoned(&self.kept), found).end;
+        self.remember(known)?;
+        *held = Some(producer(&self.spec).map_err(|error| storage(&self.spec, error))?);
+        Ok(())
+    }
+
+    /// Bytes appended since the log was opened: the topic's own size is the broker's to tell.
+    fn bytes(&self) -> u64 {
+        *unpoisoned(&self.bytes)
+    }
+}
+
+impl Reader {
+    /// The entry at `place`.
+    fn take(&mut self, spec: &LogSpec, place: u64) -> Result<Entry, LogError> {
+        let told = |error: KafkaError| storage(spec, error);
+        if self.next != Some(place) {
+            self.next = None;
+            let mut assignment = TopicPartitionList::new();
+            assignment.add_partition_offset(&spec.topic, spec.partition, Offset::Offset(place as i64)).map_err(told)?;
+            self.consumer.assign(&assignment).map_err(told)?;
+        }
+        let damaged = |fact| LogError::Damaged { place, fact };
+        let message = self.consumer.poll(PATIENCE).ok_or_else(|| storage(spec, format!("message {place} does not come")))?.map_err(told)?;
+        if message.offset() != place as i64 {
+            return Err(damaged(format!("it is missing; the next there is has the offset {}", message.offset())));
+        }
+        let entry = Entry::from_bytes(message.payload().unwrap_or_default()).map_err(damaged)?;
+        self.next = Some(place + 1);
+        Ok(entry)
+    }
+}
+
+impl fmt::Debug for KafkaLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaLog").field("topic", &self.spec.topic).field("kept", &self.kept()).finish_non_exhaustive()
+    }
+}
+
+fn client(spec: &LogSpec) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &spec.brokers);
+    spec.client.iter().for_each(|(key, value)| drop(config.set(key, value)));
+    config
+}
+
+/// A producer that neither loses nor repeats nor reorders, while it lasts.
+fn producer(spec: &LogSpec) -> Result<BaseProducer<Deliveries>, KafkaError> {
+    let mut config = client(spec);
+    config.set("enable.idempotence", "true").set("acks", "all").set("delivery.timeout.ms", (PATIENCE.as_millis() - 1000).to_string());
+    // Messages of one append wait for no others.
+    config.set("linger.ms", "0");
+    BaseProducer::from_config_and_context(&config, Deliveries::default())
+}
+
+fn watermarks(consumer: &BaseConsumer, spec: &LogSpec) -> Result<Range<u64>, LogError> {
+    let (low, high) = consumer.fetch_watermarks(&spec.topic, spec.partition, PATIENCE).map_err(|error| storage(spec, error))?;
+    Ok(low.max(0) as u64..high.max(0) as u64)
+}
+
+fn storage(spec: &LogSpec, fact: impl fmt::Display) -> LogError {
+    LogError::Storage { place: format!("{}[{}] at {}", spec.topic, spec.partition, spec.brokers), fact: fact.to_string() }
+}
+
+/// What a lock guards is whole whenever it is given back.
+fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}

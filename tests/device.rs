@@ -1,0 +1,192 @@
+//! A model that trains on a device learns what it learns on the host, and its history is the host's.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::panic::catch_unwind;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+use tempograph_framework::{Dataset, Delta, History, Lookup, OtherMemory, Sampler, Store};
+use tempograph_kernels::cube::launches;
+use tempograph_kernels::tensor::{Tensor, Wgpu, WgpuRuntime};
+use tempograph_models::{Attention, DeviceTgn, FeatureWidths, NotOnDevice, SliceTgn, TgnSpec, TimeInit, Updater};
+use tempograph_tests::{Maker, Moment, Runner, Stopper, course, features, small, stream, training};
+use tempograph_trainers::{Course, Direct, EvalSpec, Fit, Outcome, ParallelSpec, Resident, RunFiles, TrainSpec, Watch};
+
+/// One test at a time: launches are counted for the whole program, and the device is the processor.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn absent() -> bool {
+    let absent = catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_err();
+    if absent {
+        println!("skipped: there is no Vulkan device");
+    }
+    absent
+}
+
+/// As much room as anything here takes, and too little for edge features.
+const PLENTY: u64 = 1 << 30;
+
+fn device(spec: &TgnSpec, set: &Dataset, room: u64) -> Result<DeviceTgn<WgpuRuntime>, NotOnDevice> {
+    let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
+    let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
+    DeviceTgn::new(spec, widths, 3, &Default::default(), (&history, &set.log), room)
+}
+
+fn on_slices(spec: &TgnSpec) -> Maker {
+    let spec = spec.clone();
+    Box::new(move |set| {
+        let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
+        Box::new(Direct::new(SliceTgn::new(&spec, widths, 3).unwrap()))
+    })
+}
+
+fn on_device(spec: &TgnSpec, room: u64) -> Maker {
+    let spec = spec.clone();
+    Box::new(move |set| Box::new(Resident::new(device(&spec, set, room).unwrap(), on_slices(&spec)(set))))
+}
+
+struct Losses(Vec<[f64; 2]>);
+
+impl Watch for Losses {
+    fn step(&mut self, _: usize, _: usize, _: usize, record: &tempograph_trainers::StepRecord) {
+        self.0.push([record.loss, record.gradient_norm]);
+    }
+}
+
+/// One pass over the training split: losses and norms, weights, moments.
+fn trained(course: &Course, maker: &Maker, train: &TrainSpec) -> (Vec<[f64; 2]>, Store, Store) {
+    let (stop, folder) = (AtomicBool::new(false), tempfile::tempdir().unwrap());
+    let (parallel, eval) = (ParallelSpec::default(), EvalSpec::default());
+    let files = RunFiles { folder: folder.path().into() };
+    let fit = Fit { course, train, parallel: &parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop };
+    let (mut trainee, mut losses) = (maker(&course.dataset), Losses(Vec::new()));
+    fit.train_once(&mut *trainee, &mut losses).unwrap();
+    (losses.0, trainee.weights(), trainee.moments())
+}
+
+#[track_caller]
+fn assert_close(what: &str, ours: &[f32], expected: &[f32], tolerance: f32) {
+    let scale = expected.iter().fold(1e-3f32, |max, x| max.max(x.abs()));
+    let worst = ours.iter().zip(expected).fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()));
+    assert_eq!(ours.len(), expected.len(), "{what}");
+    assert!(worst <= tolerance * scale, "{what}: {worst} off, of {scale}");
+}
+
+/// What differs where it is kept: attention, cell, hops, draws, which memory a message carries, what a query sees.
+fn kinds() -> Vec<(&'static str, TgnSpec)> {
+    let conv = TgnSpec { attention: Attention::TransformerConv, ..small() };
+    vec![
+        ("paper", small()),
+        ("conv, 2 layers, uniform", TgnSpec { layers: 2, sampler: Sampler::Uniform, mail_memory: OtherMemory::AtRead, ..conv.clone() }),
+        ("paper, 2 layers, rnn, ordered", TgnSpec { layers: 2, updater: Updater::Rnn, history: Lookup::Ordered, ..small() }),
+        (
+            "as PyG, window",
+            TgnSpec {
+                mail_memory: OtherMemory::AtRead,
+                update_without_mail: true,
+                time_delta: Delta::SinceUpdate,
+                history: Lookup::Batch,
+                time_init: TimeInit::Uniform,
+                sampler: Sampler::Window(30),
+                ..conv
+            },
+        ),
+    ]
+}
+
+#[test]
+fn a_pass_on_a_device_learns_what_a_pass_on_the_host_learns() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if absent() {
+        return;
+    }
+    let course = course(stream(240, 2, 0));
+    let train = TrainSpec { clip: 0.5, weight_decay: 0.01, ..training() };
+    for (name, spec) in kinds() {
+        let (expected, _, mut moments) = trained(&course, &on_slices(&spec), &train);
+        let (losses, _, mut own) = trained(&course, &on_device(&spec, PLENTY), &train);
+        assert_eq!(losses.len(), expected.len(), "{name}");
+        for (step, (ours, expected)) in losses.iter().zip(&expected).enumerate() {
+            let near = |i: usize| (ours[i] - expected[i]).abs() <= 1e-3 * expected[i].max(0.1);
+            assert!(near(0) && near(1), "{name}, step {step}: loss and norm {ours:?} for {expected:?}");
+        }
+        // means of the gradients of all steps, weight by weight; where they vanish, steps differ by rounding, so weights are not compared
+        let names: Vec<String> = moments.names().filter(|name| name.starts_with("m.")).map(String::from).collect();
+        for weight in names {
+            let [ours, expected] = [&mut own, &mut moments].map(|store| store.take::<f32>(&weight).unwrap().1);
+            assert_close(&format!("{name}: {weight}"), &ours, &expected, 1e-2);
+        }
+    }
+}
+
+#[test]
+fn a_run_on_a_device_that_was_stopped_goes_on_as_if_it_never_had_been() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if absent() {
+        return;
+    }
+    // so many steps that their losses are read in the middle of an epoch, too
+    let (course, train) = (course(stream(240, 2, 0)), TrainSpec { epochs: 2, batch: 2, ..training() });
+    let maker = on_device(&TgnSpec { dropout: 0.3, ..small() }, PLENTY);
+    let parallel = ParallelSpec::default();
+    let folders: Vec<tempfile::TempDir> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
+    let runner = |i: usize| Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folders[i].path() };
+    let whole = runner(0).whole();
+    let mut stopper = Stopper::never();
+    runner(1).sit(false, &mut stopper);
+    let end = stopper.seen.iter().position(|&moment| moment == Moment::Step(true)).unwrap();
+    for (i, moment) in [3, end, end + 1].into_iter().enumerate() {
+        let runner = runner(2 + i);
+        let Outcome::Stopped(_) = runner.sit(false, &mut Stopper::at(moment)) else { panic!("not stopped at {moment}") };
+        let Outcome::Finished(fitted) = runner.sit(true, &mut Stopper::never()) else { panic!("not finished after {moment}") };
+        let found = runner.traces(fitted);
+        assert_eq!(found.epochs, whole.epochs, "stopped at {moment}");
+        assert!(found.checkpoint == whole.checkpoint && found.best == whole.best, "stopped at {moment}");
+    }
+}
+
+#[test]
+fn edge_features_that_do_not_fit_are_read_from_host_memory_and_change_nothing() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if absent() {
+        return;
+    }
+    let (course, train) = (course(stream(160, 5, 0)), training());
+    let spec = TgnSpec { layers: 2, ..small() };
+    let NotOnDevice::TooLarge(needed) = device(&spec, &course.dataset, 0).err().unwrap() else { panic!("too large for no room at all") };
+    assert!(device(&spec, &course.dataset, PLENTY).unwrap().is_resident());
+    assert!(!device(&spec, &course.dataset, needed.bytes).unwrap().is_resident(), "there is room for all but the features");
+    let [(fits, weights, _), (does_not, same, _)] = [PLENTY, needed.bytes].map(|room| trained(&course, &on_device(&spec, room), &train));
+    assert_eq!(fits, does_not);
+    assert!(weights == same);
+}
+
+#[test]
+fn what_kernels_on_a_device_do_not_know_is_said() {
+    if absent() {
+        return;
+    }
+    let set = stream(60, 2, 3);
+    let said = |spec: &TgnSpec, set: &Dataset| device(spec, set, PLENTY).err().map(|why| why.to_string()).unwrap_or_default();
+    assert!(said(&small(), &set).contains("node features"));
+    assert!(said(&TgnSpec { pair_features: true, ..small() }, &stream(60, 2, 0)).contains("pairs"));
+}
+
+#[test]
+fn a_step_costs_the_same_launches_however_large_the_batch() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if absent() {
+        return;
+    }
+    let course = course(stream(240, 2, 0));
+    let spec = small();
+    let of = |batch: usize| {
+        let train = TrainSpec { batch, ..training() };
+        let before = launches();
+        let (losses, ..) = trained(&course, &on_device(&spec, PLENTY), &train);
+        (launches() - before) as f64 / losses.len() as f64
+    };
+    let (few, many) = (of(10), of(60));
+    println!("{few:.1} and {many:.1} launches a step, bringing the history there and back included");
+    assert!((few - many).abs() < 12.0 && few < 150.0, "{few} and {many} launches a step");
+}

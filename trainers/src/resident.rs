@@ -1,0 +1,173 @@
+//! A model that trains on a device, with its history: the host asks, hands over, and hears how it went later.
+
+use std::time::Instant;
+
+use tempograph_framework::{EventId, Needs, Queries, ResidentModel, Store, StoreError, Update, View};
+
+use crate::direct::FlatAdam;
+use crate::lanes::Lanes;
+use crate::learn::StepRecord;
+use crate::trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};
+use crate::{Crew, Stages, TrainError};
+
+/// A model on a device, and the same model as a trainee of host views: that one is examined, and trains where a plan has several lanes. Only
+/// one of them has the weights and moments of now; the other gets them when it is asked.
+pub struct Resident<M: ResidentModel> {
+    model: M,
+    host: Box<dyn Trainee>,
+    newest: Newest,
+}
+
+/// Where the weights and moments of now are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Newest {
+    Both,
+    Device,
+    Host,
+}
+
+impl<M: ResidentModel> Resident<M> {
+    /// `model` on a device, and the same on `host`; both have the same weights and have not been trained.
+    pub fn new(model: M, host: Box<dyn Trainee>) -> Resident<M> {
+        Resident { model, host, newest: Newest::Both }
+    }
+
+    /// The one on host views, with the weights of now.
+    fn host(&mut self) -> &mut dyn Trainee {
+        if self.newest == Newest::Device {
+            let (weights, moments) = (self.weights(), self.moments());
+            let taken = self.host.restore_weights(weights).and_then(|()| self.host.restore_moments(moments));
+            taken.unwrap_or_else(|error| unreachable!("both are the same model: {error}"));
+            self.newest = Newest::Both;
+        }
+        &mut *self.host
+    }
+
+    fn bring_to_device(&mut self) -> Result<(), StoreError> {
+        let parameters = self.model.parameters();
+        let adam = FlatAdam::from_store(self.host.moments(), &parameters)?;
+        self.model.set_parameters(&parameters.read(self.host.weights())?);
+        self.model.set_moments(adam.steps, [&adam.first, &adam.second]);
+        Ok(())
+    }
+}
+
+impl<M: ResidentModel> Examinee for Resident<M> {
+    fn needs(&self) -> Needs {
+        self.host.needs()
+    }
+
+    fn answer(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update) {
+        self.host().answer(queries, view)
+    }
+
+    fn advance(&mut self, view: &View) -> &Update {
+        self.host().advance(view)
+    }
+}
+
+impl<M: ResidentModel> Trainee for Resident<M> {
+    fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
+        self.host();
+        self.newest = Newest::Host;
+        self.host.step(queries, view, settings)
+    }
+
+    fn find(&mut self, asked: &[Option<Asked<'_>>], crew: &Crew) {
+        self.host().find(asked, crew);
+    }
+
+    fn found(&self, lane: usize) -> &Found {
+        self.host.found(lane)
+    }
+
+    fn update(&self, lane: usize) -> &Update {
+        self.host.update(lane)
+    }
+
+    fn descend(&mut self, gradients: &mut [f32], settings: &StepSettings) -> f64 {
+        self.host();
+        self.newest = Newest::Host;
+        self.host.descend(gradients, settings)
+    }
+
+    fn size(&self) -> usize {
+        self.host.size()
+    }
+
+    fn weights(&self) -> Store {
+        if self.newest == Newest::Device { self.model.parameters().to_store() } else { self.host.weights() }
+    }
+
+    fn restore_weights(&mut self, store: Store) -> Result<(), StoreError> {
+        self.host().restore_weights(store)?;
+        self.newest = Newest::Host;
+        Ok(())
+    }
+
+    fn moments(&self) -> Store {
+        if self.newest != Newest::Device {
+            return self.host.moments();
+        }
+        let (steps, [first, second]) = self.model.moments();
+        FlatAdam { steps, first, second, ..FlatAdam::default() }.to_store(&self.model.parameters())
+    }
+
+    fn restore_moments(&mut self, store: Store) -> Result<(), StoreError> {
+        self.host().restore_moments(store)?;
+        self.newest = Newest::Host;
+        Ok(())
+    }
+
+    fn resident(&mut self) -> Option<&mut dyn ResidentModel> {
+        if self.newest == Newest::Host {
+            self.bring_to_device().unwrap_or_else(|error| unreachable!("both are the same model: {error}"));
+        }
+        self.newest = Newest::Device;
+        Some(&mut self.model)
+    }
+}
+
+/// Steps that were handed to a device and whose losses have not been heard.
+pub(crate) struct Handed {
+    since: Instant,
+    asking: f64,
+    /// Step, first event, events, and learning rate.
+    steps: Vec<(u64, usize, usize, f64)>,
+}
+
+impl Handed {
+    pub fn none() -> Handed {
+        Handed { since: Instant::now(), asking: 0.0, steps: Vec::new() }
+    }
+
+    /// Asks what step `step` of the one lane asks and hands it to `model`.
+    pub fn hand(&mut self, step: u64, lanes: &mut Lanes, model: &mut dyn ResidentModel, settings: &StepSettings) -> Result<(), TrainError> {
+        let begun = Instant::now();
+        let asked = lanes.ask_alone(step)?;
+        self.asking += begun.elapsed().as_secs_f64();
+        let adam = settings.adam(model.steps() + 1);
+        model.train(&asked.batch, asked.queries, asked.chance, asked.dropout, &adam, settings.clip as f32);
+        self.steps.push((step, asked.batch.first.index(), asked.batch.len(), settings.lr));
+        Ok(())
+    }
+
+    /// Waits for the steps that were handed over. What they took is shared evenly: all that the device did counts as its forward pass.
+    ///
+    /// # Errors
+    /// A loss that is not finite: the first such. Nothing was learned from that step on.
+    pub fn hear(&mut self, model: &mut dyn ResidentModel) -> Result<Vec<StepRecord>, TrainError> {
+        let losses = model.learned();
+        let count = losses.len().max(1) as f64;
+        let (asking, all) = (self.asking, self.since.elapsed().as_secs_f64());
+        let stages = Stages { ask: asking / count, forward: (all - asking).max(0.0) / count, ..Stages::default() };
+        (self.since, self.asking) = (Instant::now(), 0.0);
+        let told = self.steps.drain(..).zip(losses).map(|((step, first, events, lr), [loss, norm])| {
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { step, event: EventId(first as u64), loss });
+            }
+            Ok(StepRecord { step, events, loss: f64::from(loss), lr, gradient_norm: f64::from(norm), stages })
+        });
+        told.collect()
+    }
+}
