@@ -1,10 +1,14 @@
 //! The Python client and the page, each against a server process. What they need and is not there is said, and skipped.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod browser;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use browser::{Browser, chromium};
 
 /// A server process, stopped when it is dropped.
 struct Server {
@@ -56,21 +60,30 @@ fn the_python_client_does_what_its_tests_say() {
     }
 }
 
-/// Chromium under one of its names.
-fn chromium() -> Option<&'static str> {
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| Command::new(name).arg("--version").output().is_ok())
-}
-
 #[test]
-fn the_page_shows_the_server_in_a_browser() {
-    let Some(browser) = chromium() else { return println!("skipped: there is no Chromium to open the page in") };
+fn the_page_shows_the_server_and_moves_its_scores() {
+    let Some(program) = chromium() else { return println!("skipped: there is no Chromium to open the page in") };
     let server = Server::start();
-    let profile = tempfile::tempdir().unwrap();
-    let mut command = Command::new(browser);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--virtual-time-budget=6000", "--dump-dom"]);
-    let shown = command.arg(format!("--user-data-dir={}", profile.path().display())).arg(format!("{}/", server.url)).output().unwrap();
-    let page = String::from_utf8_lossy(&shown.stdout);
-    assert!(page.contains(r#"<span id="state">ready</span>"#), "{page}\n{}", String::from_utf8_lossy(&shown.stderr));
-    assert!(page.contains("900 events seen"), "{page}");
-    assert!(page.contains(r#"<span id="model">tgn-"#), "{page}");
+    let mut browser = Browser::open(program, &format!("{}/", server.url));
+    browser.wait_for("document.getElementById('state').textContent === 'ready'");
+    browser.wait_for("document.getElementById('seen').textContent.startsWith('900 events seen')");
+    browser.wait_for("document.getElementById('model').textContent.startsWith('tgn-')");
+    // Charts have something to show once they were drawn twice.
+    browser.wait_for("document.getElementById('throughput-key').textContent.includes('events 0.0')");
+
+    let submit = |form: &str, src: u64, dst: u64| {
+        format!(
+            "(() => {{ const form = document.getElementById('{form}'); form.src.value = {src}; form.dst.value = {dst}; form.requestSubmit(); return true; }})()"
+        )
+    };
+    browser.value(&submit("explain", 1, 1));
+    browser.wait_for("document.getElementById('explain-said').textContent.startsWith('score ')");
+    browser.wait_for("document.querySelectorAll('#neighbours tr').length > 1");
+    browser.value(&submit("event", 1, 1));
+    browser.wait_for("document.getElementById('event-said').textContent.startsWith('event 900 is applied')");
+    browser.wait_for("[...document.querySelectorAll('#moved span')].some(one => /^[+-]0\\.\\d*[1-9]/.test(one.textContent))");
+    browser.wait_for("document.getElementById('seen').textContent.startsWith('901 events seen')");
+
+    browser.value(&submit("explain", 123456, 1));
+    browser.wait_for("document.getElementById('explain-said').textContent.includes('no source has the id 123456')");
 }
