@@ -118,7 +118,7 @@ fn altered(world: &World, from: usize) -> World {
     let table: Arc<dyn Rows> = Arc::new(Table::new(values, EDGE).unwrap());
     let src = order.iter().map(|&event| log.src()[event]).collect();
     let log = EventLog::new(src, dst, time, vec![0.0; order.len()], Some(table.clone())).unwrap();
-    World { log, features: Features { edges: Some(table), ..Features::default() }, model: world.model.clone(), nodes: world.nodes }
+    World { log, features: Features { edges: Some(table), ..world.features.clone() }, model: world.model.clone(), nodes: world.nodes }
 }
 
 #[track_caller]

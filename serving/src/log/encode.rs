@@ -282,6 +282,6 @@ mod tests {
             first_seq: 0,
             act: Act::Events { events: vec![event.clone(); count], granularity: Granularity::Event, late: Vec::new() },
         };
-        assert_eq!(entry(101).to_bytes().len() - entry(1).to_bytes().len(), 100 * 9);
+        assert_eq!(entry(101).to_bytes().len() - entry(1).to_bytes().len(), 100 * 10);
     }
 }
