@@ -58,7 +58,7 @@ fn trained(course: &Course, maker: &Maker, train: &TrainSpec) -> (Vec<[f64; 2]>,
     let (stop, folder) = (AtomicBool::new(false), tempfile::tempdir().unwrap());
     let (parallel, eval) = (ParallelSpec::default(), EvalSpec::default());
     let files = RunFiles { folder: folder.path().into() };
-    let fit = Fit { course, train, parallel: &parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop };
+    let fit = Fit { course, train, parallel: &parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop, trace: None };
     let (mut trainee, mut losses) = (maker(&course.dataset), Losses(Vec::new()));
     fit.train_once(&mut *trainee, &mut losses).unwrap();
     (losses.0, trainee.weights(), trainee.moments())

@@ -79,7 +79,7 @@ impl Place {
             #[cfg(feature = "cuda")]
             Transport::Nccl => match device {
                 Device::Cuda(index) => Ok(tempograph_trainers::over_nccl(launch, index, &run, PATIENCE)?),
-                Device::Cpu => bail!("--transport nccl goes with device = \"cuda\", not with \"{}\"", spec.device),
+                _ => bail!("--transport nccl goes with device = \"cuda\", not with \"{}\"", spec.device),
             },
             #[allow(unreachable_patterns, reason = "which are left depends on the features")]
             other => {
@@ -101,8 +101,10 @@ impl Transport {
 }
 
 /// NCCL between GPUs, MPI under `mpirun`, TCP else.
+#[allow(unused_variables, reason = "which devices there are depends on the features")]
 fn suitable(device: Device) -> Transport {
-    if device != Device::Cpu {
+    #[cfg(feature = "cuda")]
+    if matches!(device, Device::Cuda(_)) {
         return Transport::Nccl;
     }
     #[cfg(feature = "mpi")]

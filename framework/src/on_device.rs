@@ -222,8 +222,8 @@ fn settle(graph: &mut Graph, state: &DeviceState, log: &EventLog) {
         }
         links.extend((degree.saturating_sub(k as u64)..degree).map(|i| {
             let StateLink { node, time, event } = state.ring[n * k + i as usize % k];
-            let outgoing = u32::from(log.src()[event as usize] == owner);
-            (owner, Link { time: Timestamp(time), event: EventId(event), node: NodeId(node), outgoing })
+            let direction = if log.src()[event as usize] == owner { Link::OUTGOING } else { Link::INCOMING };
+            (owner, Link { time: Timestamp(time), event: EventId(event), node: NodeId(node), direction })
         }));
     }
     let restored = graph.adjacency.restore(&degrees, &links);

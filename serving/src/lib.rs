@@ -82,7 +82,8 @@ pub use features::EdgeStore;
 pub use limits::LimitsSpec;
 pub use listen::ListenSpec;
 #[cfg(feature = "kafka")]
-pub use log::{Act, EmbeddedLog, Entry, KafkaLog, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
+pub use log::KafkaLog;
+pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{

@@ -9,6 +9,7 @@ use tempograph_kernels::cube::{
 use tempograph_kernels::tensor::CubeRuntime;
 
 /// An attention layer, in either form.
+#[allow(clippy::large_enum_variant, reason = "a model has one or two of them")]
 pub(super) enum Layer<R: CubeRuntime> {
     Paper(Paper<R>),
     Conv(Conv<R>),
