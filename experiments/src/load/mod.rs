@@ -31,7 +31,8 @@ use tally::TallyReport;
 #[command(
     after_help = "The load is open: every request has a moment at which it is to be sent, whatever became of those before it, and its
 latency counts from that moment. So a server that stalls is charged for everybody who would have waited (no coordinated omission).
-Goodput is what was answered within --deadline-ms. A request that finds all connections busy until then is counted as not sent.
+Goodput is what was answered within --deadline-ms. A request that finds all connections busy for a quarter of that is given up and counted
+as not sent, as by a pool of connections: past saturation those still have time that are sent.
 
 Events are those of a prepared set, told in order from where the server's log stands and over and over; reads are of pairs and sources
 of events the server has seen. Events that are due go together in one request, on one connection, so that none is late: more

@@ -11,8 +11,12 @@ use super::http::{Connection, Failure, Response};
 use super::phase::{Noted, PATIENCE, Planned, Running};
 use super::staleness::{Seen, Sent};
 
-/// What happened to a request whose connection was busy until its deadline had passed.
+/// What happened to a request for which there was no connection in good time.
 const UNSENT: &str = "not sent: all connections busy";
+
+/// Part of its deadline for which a request waits for a connection. One that waited longer would reach the server with no time left, and
+/// take a connection from one that has it.
+const WAITS: u32 = 4;
 
 /// A kind of read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,17 +57,17 @@ impl<'a> Reader<'a> {
 
     fn ask(&mut self, at: Duration, kind: Kind) {
         let deadline = self.running.course.manner.deadline;
-        let left = (at + deadline).saturating_sub(self.running.begin.elapsed());
+        let waited = self.running.begin.elapsed().saturating_sub(at);
         let tally = match kind {
             Kind::Score => &mut self.noted.scores,
             Kind::Rank => &mut self.noted.ranks,
         };
-        if left.is_zero() {
+        if waited > deadline / WAITS {
             return tally.failed(UNSENT, 1);
         }
         let course = self.running.course;
         let path = question(&mut self.body, kind, course.manner.pairs, || course.material.pair(self.known, &mut self.chance));
-        let answer = self.connection.send("POST", path, Some(left), &self.body);
+        let answer = self.connection.send("POST", path, Some(deadline - waited), &self.body);
         let now = self.running.begin.elapsed();
         match answer {
             Ok(Response { status: 200, body }) => {
@@ -123,7 +127,7 @@ impl<'a> Teller<'a> {
         self.noted
     }
 
-    /// Waits for the next event and takes with it all that are due by then. Those whose deadline has passed are given up.
+    /// Waits for the next event and takes with it all that are due by then. Those that have waited for too long are given up.
     fn due(&mut self) -> Option<Due<'a>> {
         let (running, manner) = (self.running, self.running.course.manner);
         let mut next = running.next_event.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +137,7 @@ impl<'a> Teller<'a> {
                 return None;
             }
             let now = running.begin.elapsed();
-            let hopeless = running.events[from..].partition_point(|&at| at + manner.deadline <= now);
+            let hopeless = running.events[from..].partition_point(|&at| at + manner.deadline / WAITS < now);
             if hopeless > 0 {
                 self.noted.events.failed(UNSENT, hopeless as u64);
                 next.0 += hopeless;
