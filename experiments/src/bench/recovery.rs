@@ -143,9 +143,8 @@ fn ingest(service: &Service, set: &Dataset, range: std::ops::Range<usize>, granu
     };
     for start in range.clone().step_by(REQUEST) {
         let events: Vec<NewEvent> = (start..range.end.min(start + REQUEST)).map(tell).collect();
-        // Those before wait for the disk while these are told: the last waits for all.
-        let ack = if start + REQUEST >= range.end { Ack::Applied } else { Ack::Durable };
-        service.ingest(IngestRequest { events, granularity, ack })?;
+        // Waiting for all of it: the line has room for some requests only.
+        service.ingest(IngestRequest { events, granularity, ack: Ack::Applied })?;
     }
     Ok(())
 }
