@@ -21,7 +21,7 @@ const FORGOTTEN_AT_ONCE: usize = 4096;
 /// A log in a folder, on [fjall](https://docs.rs/fjall): an append is one checksummed record of its journal, flushed to the disk.
 ///
 /// `entries` has [`Entry::to_bytes`] by place (`u64`, big-endian), `ids` the number of an event (`u64`, little-endian) by its id; an
-/// append writes both or neither. The journal's tail is [looked at](journal) before it is opened.
+/// append writes both or neither. The journal's tail is looked at (`journal.rs`) before it is opened.
 pub struct EmbeddedLog {
     dir: PathBuf,
     /// Nothing after a failed write, until it is opened again.
