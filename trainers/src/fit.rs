@@ -294,7 +294,10 @@ impl<'a> Sitting<'a> {
     /// epoch, and where the run stops.
     fn train_on_device(&mut self) -> Result<bool, TrainError> {
         let last = self.steps(self.progress.epoch + 1);
-        self.lanes.begin_sweep(self.progress.step);
+        // one that stopped at an epoch's end still has to be examined there
+        if self.progress.step < last {
+            self.lanes.begin_sweep(self.progress.step);
+        }
         while self.progress.step < last && !self.fit.stop.load(Ordering::Relaxed) {
             self.visit_device(last)?;
             if self.is_due() && self.progress.step < last {
