@@ -253,7 +253,7 @@ impl fmt::Debug for KafkaLog {
 fn client(spec: &LogSpec) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &spec.brokers);
-    spec.client.iter().for_each(|(key, value)| drop(config.set(key, value)));
+    spec.client.iter().for_each(|(key, value)| _ = config.set(key, value));
     config
 }
 
