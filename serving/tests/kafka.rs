@@ -1,5 +1,6 @@
 //! The log of record in a topic, against the client library's own mock of a cluster.
 #![cfg(feature = "kafka")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::sync::Arc;
