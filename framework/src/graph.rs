@@ -106,7 +106,7 @@ impl Graph {
 
     /// Bytes it holds, what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
-        16 * self.nodes() + self.adjacency.bytes() + 24 * self.pairs.len()
+        16 * self.nodes() + self.adjacency.bytes() + 36 * self.pairs.all().len()
     }
 
     /// Lets the events of `batch` happen.

@@ -189,7 +189,7 @@ fn state_of(history: &History) -> DeviceState {
     if graph.needs.sampler == Sampler::Recent {
         state.ring = vec![StateLink::default(); nodes * k];
         let mut newer = vec![0; nodes];
-        let links: Vec<(NodeId, Link)> = graph.adjacency.links().collect();
+        let links: Vec<(NodeId, Link)> = graph.adjacency.links(0..graph.nodes()).collect();
         for &(owner, link) in links.iter().rev() {
             let newer = &mut newer[owner.index()];
             *newer += 1;

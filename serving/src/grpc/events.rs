@@ -23,7 +23,7 @@ impl Events for Calls {
     async fn send(&self, mut request: Request<EventsRequest>) -> Answered<Receipt> {
         let call = call(&mut request)?;
         let receipt = self.0.tell(&call, convert::ingest(request.into_inner())?).await?;
-        Ok(Response::new(convert::receipt(&receipt, self.0.model())))
+        Ok(Response::new(convert::receipt(&receipt, self.0.model()?)))
     }
 
     type StreamStream = Pin<Box<dyn Stream<Item = Result<Receipt, Status>> + Send>>;
@@ -42,7 +42,7 @@ impl Events for Calls {
 
     async fn retract(&self, request: Request<RetractRequest>) -> Answered<RetractAnswer> {
         let (retracted, position) = self.0.retract(request.into_inner().ids).await?;
-        Ok(Response::new(RetractAnswer { retracted, position: convert::position(position, self.0.model()) }))
+        Ok(Response::new(RetractAnswer { retracted, position: convert::position(position, self.0.model()?) }))
     }
 }
 
@@ -93,7 +93,7 @@ async fn wait(
             Ok(handed) => server.receipt(&call, handed).await,
             Err(refused) => Err(refused),
         };
-        let told = receipt.map(|receipt| convert::receipt(&receipt, server.model())).map_err(Status::from);
+        let told = receipt.and_then(|receipt| Ok(convert::receipt(&receipt, server.model()?))).map_err(Status::from);
         let over = told.is_err();
         if receipts.send(told).await.is_err() || over {
             return;

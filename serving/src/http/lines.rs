@@ -145,7 +145,7 @@ impl Lines {
         let ended = self.run(body.into_data_stream()).await;
         // What was handed in is waited for even where a later line is wrong: the answer says how much of it stands.
         let settled = self.settle(0).await;
-        self.sum.model = self.server.model();
+        self.sum.model = self.server.model()?;
         match ended.and(settled) {
             Ok(()) => Ok(self.sum),
             Err(refused) => Err(self.sum.then(refused)),
@@ -258,7 +258,7 @@ impl Lines {
             self.sum.add(&receipt);
             if let Some(told) = &self.told {
                 // A sender that does not read its receipts is not read from either; one that has gone away is told nothing.
-                let _ = told.send(Ok(line(&super::events::Received::of(&receipt, self.server.model())))).await;
+                let _ = told.send(Ok(line(&super::events::Received::of(&receipt, self.server.model()?)))).await;
             }
         }
         Ok(())
