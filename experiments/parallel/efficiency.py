@@ -58,7 +58,7 @@ def folder(data, plan, static, asked):
 def settings(data, asked):
     widths = [f"model.{part}={asked.width}" for part in ("memory", "time", "width")] + [f"model.static.width={asked.width}"]
     return [f"data.path={asked.data / data}", f"data.static_memory={vectors(data, asked)}", f"seed={asked.seed}", "threads=1", "export=false",
-            f"train.batch={asked.batch}", f"train.lr={asked.lr}", *widths, *SETS[data], *asked.set]
+            f"train.batch={asked.batch}", f"train.lr={asked.lr}", "train.schedule=cosine", "eval.val_every=10", *widths, *SETS[data], *asked.set]
 
 
 def vectors(data, asked):
