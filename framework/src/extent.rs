@@ -6,7 +6,7 @@ use crate::{EventId, History, NodeId};
 /// What there was of a history at one moment.
 ///
 /// A history is copied as of then while events go on if what an event is about to change is copied before it happens: what is kept by node of
-/// the nodes it names and of those of the [newest tick](History::unsettled), and the [places of pairs](History::place_of_pair) of the latter.
+/// the nodes it names and of those of the [newest tick](History::unsettled), and the [places of pairs](History::place_of_pair) of both.
 /// Lists of all events only grow, and are copied whenever there is time, but for those an event is taken back from.
 #[derive(Clone, Debug)]
 pub struct Extent {
@@ -68,7 +68,7 @@ impl History {
     }
 
     /// Ends of the events of the newest tick, which the next event may let settle.
-    pub fn unsettled(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
+    pub fn unsettled(&self) -> impl Iterator<Item = (NodeId, NodeId)> + Clone + '_ {
         self.graph.pending.iter().map(|event| (event.src, event.dst))
     }
 

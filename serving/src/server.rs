@@ -68,6 +68,9 @@ pub(crate) struct Handed {
 /// Events that may be checked on a thread that drives connections: more would let others wait.
 const FEW: usize = 256;
 
+/// When to look again whether there is room in line.
+const ROOM: Duration = Duration::from_millis(2);
+
 /// When to look again whether a server that opens or replays is ready.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -144,6 +147,20 @@ impl Server {
         };
         self.metrics.taken(service.taken_seq());
         Ok(Handed { ticket, ack, begun })
+    }
+
+    /// As [`hand_in`](Server::hand_in), waiting for room as long as the limits allow: who streams events is not read from meanwhile.
+    ///
+    /// # Errors
+    /// As [`hand_in`](Server::hand_in).
+    pub async fn hand_in_patiently(&self, request: IngestRequest) -> Result<Handed, Refused> {
+        let begun = Instant::now();
+        loop {
+            match self.hand_in(request.clone()).await {
+                Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < self.limits.wait() => tokio::time::sleep(ROOM).await,
+                handed => return handed,
+            }
+        }
     }
 
     /// Waits for the receipt of what was handed in.

@@ -90,20 +90,18 @@ impl Capture {
 
     /// Before a batch, or a wave, of events happens.
     pub fn before_events(&mut self, state: &State, batch: &Batch<'_>, newcomers: &Newcomers) {
-        self.keep(state, List::Nodes, batch.src.iter().chain(batch.dst).map(|node| node.index()));
-        // The events of the newest tick may settle now.
-        let history = &state.history;
-        self.keep(state, List::Nodes, history.unsettled().flat_map(|(src, dst)| [src.index(), dst.index()]));
-        self.keep(state, List::Pairs, history.unsettled().filter_map(|(src, dst)| history.place_of_pair(src, dst)));
+        // Those of the newest tick may settle now, and of the batch all but its last.
+        let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
+        let ends = state.history.unsettled().chain(own);
+        self.keep_ends(state, ends);
         let (named, free) = (newcomers.count_until(batch.first.0 + batch.len() as u64), state.names.free().len());
         self.keep(state, List::Free, free.saturating_sub(named)..free);
     }
 
     /// Before events are taken back, of which the ends are given.
     pub fn before_retracting(&mut self, state: &State, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
-        self.keep(state, List::Nodes, ends.clone().flat_map(|(src, dst)| [src.index(), dst.index()]));
+        self.keep_ends(state, ends.clone());
         let history = &state.history;
-        self.keep(state, List::Pairs, ends.clone().filter_map(|(src, dst)| history.place_of_pair(src, dst)));
         // A pair that is gone gives its place to the last.
         self.keep(state, List::Pairs, history.pairs().saturating_sub(ends.clone().count())..history.pairs());
         if self.extent.lists() {
@@ -115,6 +113,14 @@ impl Capture {
     pub fn before_forgetting(&mut self, state: &State, nodes: &[NodeId]) {
         self.keep(state, List::Nodes, nodes.iter().map(|node| node.index()));
         self.keep(state, List::Destinations, state.names.places_of_forgetting(nodes));
+    }
+
+    /// Nodes that events are of, and what is known of them as pairs.
+    fn keep_ends(&mut self, state: &State, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
+        self.keep(state, List::Nodes, ends.clone().flat_map(|(src, dst)| [src.index(), dst.index()]));
+        if state.history.needs().pairs {
+            self.keep(state, List::Pairs, ends.filter_map(|(src, dst)| state.history.place_of_pair(src, dst)));
+        }
     }
 
     /// Copies some rows that are not copied yet. What has been copied since it was taken last, by anybody; nothing once all is.

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -68,18 +67,8 @@ async fn hand_in(server: Arc<Server>, mut requests: Streaming<EventsRequest>, ti
 }
 
 async fn take(server: &Server, request: EventsRequest, at: u64) -> Result<Handed, Refused> {
-    let begun = Instant::now();
     let place = |refused: Refused| refused.at(format_args!("request {at} of the stream"));
-    let request = convert::ingest(request).map_err(place)?;
-    loop {
-        match server.hand_in(request.clone()).await {
-            // The client is not read from while there is no room.
-            Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < server.limits.wait() => {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            }
-            handed => return handed.map_err(place),
-        }
-    }
+    server.hand_in_patiently(convert::ingest(request).map_err(place)?).await.map_err(place)
 }
 
 async fn wait(

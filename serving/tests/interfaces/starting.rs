@@ -87,6 +87,7 @@ fn only_health_is_told(server: &Running, numbers: bool) {
                 _ => 503,
             };
             assert_eq!(status, wanted, "{method} {path}: {}", String::from_utf8_lossy(&body));
+            assert!(operation["responses"][status.to_string()].is_object(), "{method} {path}: the document does not know {status}");
             // The Open Inference Protocol has a form of its own for who is not ready.
             if wanted == 503 && !path.starts_with("/v2") {
                 let refused: Value = serde_json::from_slice(&body).unwrap();
