@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import study
 
-ALONE = ["train.epochs=2", "eval.val_every=1000", "eval.negatives=1", "eval.floors=false", "export=false"]
+ALONE = ["train.epochs=4", "eval.val_every=1000", "eval.negatives=1", "eval.floors=false", "export=false"]
 
 
 def arguments():
@@ -42,9 +42,9 @@ def start(folder, plan, threads, asked):
 
 
 def rate(folder):
-    """Events a second of the last epoch, and the weights' hash."""
+    """Events a second of the median epoch, and the weights' hash."""
     report = study.finished(folder)
-    return report["epochs"][-1]["train"]["events_per_second"], report["weights_sha256"]
+    return statistics.median(epoch["train"]["events_per_second"] for epoch in report["epochs"]), report["weights_sha256"]
 
 
 def alone(folder, plan, threads, asked):
