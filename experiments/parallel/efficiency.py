@@ -26,8 +26,8 @@ PLANS = list(dict.fromkeys(plan for plans in AXES.values() for plan in plans))
 WITH_STATIC = ["1x1x1", "8x1x1"]
 COLOURS = {1: "#888888", 2: "#1f6fb4", 4: "#3a923a", 8: "#d9662b"}
 # Passes of one trainer by how many events there are; the larger sets are ranked among fewer.
-SETS = {"wikipedia": ["train.epochs=80"], "uci": ["train.epochs=80"], "mathoverflow": ["train.epochs=12", "eval.negatives=19"],
-        "copresence": ["train.epochs=5", "eval.negatives=19"]}
+SETS = {"wikipedia": ["train.epochs=80"], "uci": ["train.epochs=160"], "mathoverflow": ["train.epochs=24", "eval.negatives=19"],
+        "copresence": ["train.epochs=8", "eval.negatives=19"]}
 
 
 def arguments():

@@ -149,7 +149,8 @@ impl TrainRun<'_> {
             let timeline = trace.finish().and_then(|()| Timeline::read(path));
             let (all, hidden) = timeline.with_context(|| format!("cannot write the trace {}", path.display()))?.hidden();
             terminal.done();
-            let share = 100.0 * hidden / all.max(f64::MIN_POSITIVE);
+            // An empty sum is -0.
+            let share = 100.0 * hidden.max(0.0) / all.max(f64::MIN_POSITIVE);
             self.say(&format!("{all:.1} s of sampling and gathering, {share:.1} % beside the training"));
         }
         let (finished, fitted) = match outcome {
