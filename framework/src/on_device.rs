@@ -144,6 +144,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         graph.follow(log);
         (graph.seen, graph.version) = (self.seen, self.version);
         graph.pending = state.pending.iter().map(|&id| event(log, id)).collect();
+        graph.newest = graph.pending.last().map(|event| event.time);
         settle(&mut graph, &state, log);
         let mut memories = Memories::new(self.nodes, &self.needs, self.origin);
         memories.version = self.version;
