@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::auth::Gate;
 use crate::entry::enter;
@@ -31,6 +31,9 @@ pub enum ServeError {
     /// The artifact, the log of record or the snapshots cannot be opened.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// The log of record cannot be replayed.
+    #[error("{0}")]
+    Replay(String),
     /// A setting will not do.
     #[error("{0}")]
     Setting(String),
@@ -68,18 +71,27 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
         let listeners = bind(spec).await?;
         let address = listeners[0].local_addr()?;
         let (artifact, spec) = (artifact.to_owned(), spec.clone());
+        let (fail, failing) = oneshot::channel();
         let opening = async {
             let service = open_beside(&artifact, &spec).await?;
-            tokio::spawn(greet(service.clone(), address, artifact.clone(), spec.clone()));
+            tokio::spawn(greet(service.clone(), address, artifact.clone(), spec.clone(), fail));
             Ok(service)
         };
-        run(listeners, opening, &spec, stop).await
+        let mut failed = None;
+        let end = async {
+            tokio::select! {
+                () = stop => {}
+                Ok(why) = failing => failed = Some(why),
+            }
+        };
+        run(listeners, opening, &spec, end).await?;
+        failed.map_or(Ok(()), |why| Err(ServeError::Replay(why)))
     })
 }
 
 /// Opens a service on a thread of its own, which a server that is asked to stop does not wait for.
 async fn open_beside(artifact: &Path, spec: &ServeSpec) -> Result<Arc<Service>, ServiceError> {
-    let (opened, opening) = tokio::sync::oneshot::channel();
+    let (opened, opening) = oneshot::channel();
     let (artifact, spec) = (artifact.to_owned(), spec.service());
     // Nobody may wait for it any more.
     let open = move || _ = opened.send(Service::open(&artifact, &spec));
@@ -201,8 +213,8 @@ fn warn_if_open(gate: &Gate, tls: bool, listeners: &[TcpListener]) {
     }
 }
 
-/// Says where the server is once it is ready.
-async fn greet(service: Arc<Service>, address: SocketAddr, artifact: PathBuf, spec: ServeSpec) {
+/// Says where the server is once it is ready, or that it never will be.
+async fn greet(service: Arc<Service>, address: SocketAddr, artifact: PathBuf, spec: ServeSpec, fail: oneshot::Sender<String>) {
     let mut told = Instant::now();
     while let Readiness::Recovering { applied, of } = service.readiness() {
         if told.elapsed() >= Duration::from_secs(1) {
@@ -210,6 +222,11 @@ async fn greet(service: Arc<Service>, address: SocketAddr, artifact: PathBuf, sp
             told = Instant::now();
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if let Readiness::Broken(why) = service.readiness() {
+        // Nobody waits for it any more where the server is stopping.
+        let _ = fail.send(why);
+        return;
     }
     // A server goes on when nobody reads what it says.
     let _ = writeln!(io::stdout(), "{}", greeting(&service, address, &artifact, &spec));

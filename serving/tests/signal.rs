@@ -1,14 +1,15 @@
-//! A served artifact stops when the system asks it to.
+//! A served artifact stops when the system asks it to, or when it cannot be brought up to its log.
 #![cfg(unix)]
 mod common;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use common::{World, request, response, small};
-use tempograph_serving::ServeSpec;
+use common::{SEEN, World, request, response, small};
+use tempograph_serving::{Act, EmbeddedLog, Entry, Granularity, Log, LogSpec, ServeSpec};
 
 /// An answer, once there is a server.
 fn ask(address: SocketAddr) -> String {
@@ -24,12 +25,19 @@ fn ask(address: SocketAddr) -> String {
     panic!("nobody answers on {address}")
 }
 
+/// One server at a time: a signal is for all of a process.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+}
+
 #[test]
 fn a_served_artifact_stops_at_sigterm() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let world = World::new(&small(), 0);
     world.engine();
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
-    let folder = world.folder();
+    let (address, folder) = (free(), world.folder());
     let spec = ServeSpec::parse("", &[format!("listen.http={address}")]).unwrap();
     let served = std::thread::spawn(move || tempograph_serving::serve(&folder, &spec));
     assert!(ask(address).contains("ready"));
@@ -37,4 +45,20 @@ fn a_served_artifact_stops_at_sigterm() {
     assert!(sent.success());
     served.join().unwrap().unwrap();
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_server_whose_log_cannot_be_replayed_ends_and_says_why() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = World::new(&small(), 0);
+    world.engine();
+    let mut events = world.told(SEEN..SEEN + 1);
+    events[0].features = Some(vec![0.0; 1000]);
+    let act = Act::Events { events, granularity: Granularity::Event, late: Vec::new() };
+    let log = EmbeddedLog::open(&LogSpec::default().dir(&world.folder())).unwrap();
+    log.append(&[Entry { first_seq: SEEN as u64, act }]).unwrap();
+    drop(log);
+    let spec = ServeSpec::parse("", &[format!("listen.http={}", free())]).unwrap();
+    let error = tempograph_serving::serve(&world.folder(), &spec).unwrap_err().to_string();
+    assert!(error.contains("1000"), "{error}");
 }

@@ -247,7 +247,7 @@ impl Pages {
         let pages = self.rows.div_ceil(self.size);
         while self.next < pages && self.is_copied(self.next) {
             // A word of pages that are copied is passed over at once.
-            let whole = self.next % 64 == 0 && self.copied[self.next / 64] == u64::MAX;
+            let whole = self.next.is_multiple_of(64) && self.copied[self.next / 64] == u64::MAX;
             self.next += if whole { 64 } else { 1 };
         }
         let start = self.next.min(pages);

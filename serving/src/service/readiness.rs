@@ -52,6 +52,9 @@ impl Shown {
     pub fn set(&self, readiness: Readiness) {
         let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*shown, Readiness::Broken(_)) {
+            if let Readiness::Broken(why) = &readiness {
+                tracing::error!("no events are taken any more: {why}");
+            }
             *shown = readiness;
         }
     }
