@@ -287,6 +287,7 @@ impl TrainRun<'_> {
             floors: Vec::new(),
             peak_memory_bytes: 0,
             history_bytes: 0,
+            processes: Vec::new(),
             seconds: 0.0,
         })
     }
@@ -312,6 +313,7 @@ fn take(report: &mut Report, fitted: Fitted) {
     (report.weights_sha256, report.history_sha256) = (Some(fitted.weights_sha256), Some(fitted.history_sha256));
     report.seconds = fitted.seconds;
     report.history_bytes = fitted.history_bytes;
+    report.processes = fitted.processes;
 }
 
 /// EdgeBank and last-10 on the test split, on the same questions and under the same lookup as the model.

@@ -1,7 +1,5 @@
 //! A history as named arrays: what checkpoints and artifacts hold of it.
 
-use std::sync::Arc;
-
 use crate::adjacency::Link;
 use crate::mailbox::Mail;
 use crate::{Event, EventId, Features, Graph, History, Memories, Needs, NodeId, Store, StoreError, Timestamp};
@@ -38,20 +36,20 @@ impl History {
         let (nodes, origin) = (updated.len(), Timestamp(position[3] as i64));
         let mut memories = Memories::new(nodes, &needs, origin);
         memories.version = position[2];
-        memories.updated = updated.into_iter().map(Timestamp).collect();
+        memories.updated = updated.into_iter().map(Timestamp).collect::<Vec<_>>().into();
         memories.restore(&mut store)?;
         let mut graph = Graph::new(nodes, needs, origin);
         (graph.seen, graph.version) = (position[1], position[2]);
-        graph.renewed = (0..nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect();
+        graph.renewed = (0..nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect::<Vec<_>>().into();
         graph.restore(&mut store)?;
-        Ok(History { graph, memories: Arc::new(memories), features })
+        Ok(History::of(graph, memories, features))
     }
 }
 
 impl Memories {
     fn store(&self, store: &mut Store) {
         let nodes = self.nodes();
-        store.put("memory", [nodes, self.width], self.rows.clone());
+        store.put("memory", [nodes, self.width], self.rows.to_vec());
         store.put("updated", [nodes], times(self.updated.iter().copied()));
         self.store_mail(store);
     }
@@ -74,7 +72,7 @@ impl Memories {
     }
 
     fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        self.rows = store.take_len::<f32>("memory", self.nodes() * self.width)?;
+        self.rows = store.take_len::<f32>("memory", self.nodes() * self.width)?.into();
         self.restore_mail(store)
     }
 
@@ -88,7 +86,7 @@ impl Memories {
         let width = self.mailbox.carried();
         let rows = store.take_len::<f32>("mail.rows", count * width)?;
         for i in 0..count {
-            let mail = Mail { event: EventId(event[i]), other: others[i], time: Timestamp(time[i]), since: Timestamp(since[i]) };
+            let mail = Mail::new(EventId(event[i]), others[i], Timestamp(time[i]), Timestamp(since[i]));
             self.mailbox.deliver(owners[i], mail, &rows[i * width..(i + 1) * width]);
         }
         Ok(())

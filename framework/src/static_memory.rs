@@ -4,10 +4,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tempograph_kernels::Rows;
 
-use crate::{Dataset, EventLog, Store, StoreError, Table};
+use crate::{Dataset, EventLog, Store, StoreError, Table, sha256_hex};
 
 /// The version of the form that is written and read.
 const VERSION: u64 = 1;
@@ -116,7 +115,7 @@ impl StaticOrigin {
 impl StaticMemory {
     /// Vectors with their origin, which is given their checksum.
     pub fn new(vectors: Table, origin: StaticOrigin) -> StaticMemory {
-        let vectors_sha256 = sha256([bytemuck::cast_slice(vectors.values())]);
+        let vectors_sha256 = sha256_hex([bytemuck::cast_slice(vectors.values())]);
         StaticMemory { vectors, origin: StaticOrigin { vectors_sha256, ..origin } }
     }
 
@@ -149,7 +148,7 @@ impl StaticMemory {
         let origin: StaticOrigin = serde_json::from_value(stamp).map_err(|error| damaged(error.to_string()))?;
         let (shape, values) = store.take::<f32>(VECTORS)?;
         let &[_, width] = &shape[..] else { return Err(damaged(format!("array `{VECTORS}` has shape {shape:?}, not [nodes, width]"))) };
-        let found = sha256([bytemuck::cast_slice(&values)]);
+        let found = sha256_hex([bytemuck::cast_slice(&values)]);
         if found != origin.vectors_sha256 {
             return Err(damaged(format!("the vectors have the SHA-256 {found}, but their origin says {}", origin.vectors_sha256)));
         }
@@ -177,13 +176,7 @@ impl StaticMemory {
 /// SHA-256 of who met whom when, in hex.
 fn events_sha256(log: &EventLog, range: Range<usize>) -> String {
     let [src, dst] = [log.src(), log.dst()].map(|nodes| bytemuck::cast_slice(&nodes[range.clone()]));
-    sha256([src, dst, bytemuck::cast_slice(&log.time()[range.clone()])])
-}
-
-fn sha256<const N: usize>(parts: [&[u8]; N]) -> String {
-    let mut hasher = Sha256::new();
-    parts.iter().for_each(|part| hasher.update(part));
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex([src, dst, bytemuck::cast_slice(&log.time()[range.clone()])])
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! A run: epochs, validation, the best weights kept, checkpoints along the way.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +7,7 @@ use std::time::Instant;
 
 use tempograph_framework::{
     Candidates, Dataset, EventId, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Split, Store, StoreError, Timestamp,
+    sha256_hex,
 };
 
 use crate::checkpoint::{Mark, Progress, RunFiles, gather, keep, take_up};
@@ -15,9 +15,10 @@ use crate::evaluate::{Answers, Evaluation, Examination, evaluate, warm};
 use crate::exchange::{Alone, Exchange, agree};
 use crate::lanes::{Lanes, Wishes};
 use crate::learn::StepRecord;
+use crate::report::private_memory_bytes;
 use crate::resident::Handed;
 use crate::trainee::{StepSettings, Trainee};
-use crate::{EpochReport, EvalSpec, ParallelSpec, SelectBy, Trace, TrainError, TrainSpec};
+use crate::{EpochReport, EvalSpec, ParallelSpec, ProcessReport, SelectBy, Trace, TrainError, TrainSpec};
 
 /// The data of a run, cut and indexed.
 #[derive(Debug)]
@@ -60,9 +61,16 @@ impl Course {
 
     /// A history that has seen nothing, for a model with these needs.
     pub fn history(&self, needs: Needs) -> History {
+        let mut history = self.blank(needs, 1);
+        history.grow(self.dataset.nodes);
+        history
+    }
+
+    /// The same without room for any node as yet, one of so many `graphs` of the log.
+    pub(crate) fn blank(&self, needs: Needs, graphs: usize) -> History {
         let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
-        let mut history = History::new(self.dataset.nodes, needs, origin, self.features.clone());
-        history.follow(&self.dataset.log);
+        let mut history = History::new(0, needs, origin, self.features.clone());
+        history.follow(&self.dataset.log, graphs * self.dataset.nodes);
         history
     }
 
@@ -115,6 +123,8 @@ pub struct Fitted {
     pub seconds: f64,
     /// Bytes of the histories of this process.
     pub history_bytes: u64,
+    /// What each process keeps in memory.
+    pub processes: Vec<ProcessReport>,
     /// SHA-256 of the weights after the last step.
     pub weights_sha256: String,
     /// SHA-256 of all histories of the plan after the last step.
@@ -229,7 +239,7 @@ impl<'a> Sitting<'a> {
         watch: &'a mut dyn Watch,
     ) -> Result<Self, TrainError> {
         let (data, plan) = (fit.course.dataset.checksum.clone(), fit.parallel.plan());
-        let mut lanes = Lanes::new(fit, trainee.needs(), exchange.rank(), exchange.world())?;
+        let mut lanes = Lanes::new(fit, trainee.needs(), exchange)?;
         let mut progress = Progress::start(data.clone(), plan);
         let path = fit.files.checkpoint();
         if let Some(mut store) = fit.checkpoint(exchange)? {
@@ -240,7 +250,7 @@ impl<'a> Sitting<'a> {
             if progress.plan != plan {
                 return Err(TrainError::OtherPlan { path, found: progress.plan, expected: plan });
             }
-            lanes.restore(progress.step, &mut store, trainee.needs())?;
+            lanes.restore(progress.step, &mut store, trainee.needs(), exchange)?;
             lanes.prefetched = progress.prefetch.clone();
         }
         let earlier = progress.earlier_seconds;
@@ -296,7 +306,7 @@ impl<'a> Sitting<'a> {
         let last = self.steps(self.progress.epoch + 1);
         // one that stopped at an epoch's end still has to be examined there
         if self.progress.step < last {
-            self.lanes.begin_sweep(self.progress.step);
+            self.lanes.begin_sweep(self.progress.step, &mut *self.exchange)?;
         }
         while self.progress.step < last && !self.fit.stop.load(Ordering::Relaxed) {
             self.visit_device(last)?;
@@ -444,8 +454,9 @@ impl<'a> Sitting<'a> {
     }
 
     fn fitted(mut self) -> Result<Fitted, TrainError> {
-        let history_sha256 = self.history_sha256()?;
+        let (history_sha256, processes) = (self.history_sha256()?, self.processes()?);
         Ok(Fitted {
+            processes,
             seconds: self.earlier + self.begun.elapsed().as_secs_f64(),
             history_bytes: self.lanes.bytes() as u64,
             weights_sha256: self.trainee.weights().sha256(),
@@ -456,21 +467,25 @@ impl<'a> Sitting<'a> {
         })
     }
 
+    /// What every process keeps in memory.
+    fn processes(&mut self) -> Result<Vec<ProcessReport>, TrainError> {
+        let own = ProcessReport {
+            machine: self.lanes.machine,
+            shared_bytes: self.lanes.shared_bytes() as u64,
+            own_bytes: self.lanes.own_bytes() as u64,
+            private_bytes: private_memory_bytes(),
+        };
+        let path = self.fit.files.report();
+        let unreadable = |error| TrainError::Note { path: path.clone(), error };
+        let told = self.exchange.share(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;
+        told.iter().map(|told| serde_json::from_slice(told).map_err(unreadable)).collect()
+    }
+
     /// One hash of all histories of the plan.
     fn history_sha256(&mut self) -> Result<String, TrainError> {
-        let own: String = self.lanes.hashes().into_iter().map(|(number, hash)| format!("{number} {hash}\n")).collect();
-        let all = self.exchange.share(0..self.exchange.world(), own.as_bytes())?;
-        let mut of_number = BTreeMap::new();
-        for told in &all {
-            for line in String::from_utf8_lossy(told).lines() {
-                of_number.extend(line.split_once(' ').and_then(|(number, hash)| Some((number.parse::<usize>().ok()?, hash.to_string()))));
-            }
-        }
-        let mut store = Store::default();
-        of_number
-            .into_iter()
-            .for_each(|(number, hash)| store.put(format!("{number}"), [hash.len()], hash.bytes().map(u32::from).collect()));
-        Ok(store.sha256())
+        // Processes have their histories in the order of the plan.
+        let told = self.exchange.share(0..self.exchange.world(), self.lanes.hashes().as_bytes())?;
+        Ok(sha256_hex(told))
     }
 }
 
