@@ -127,6 +127,45 @@ fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_process_keeps_for_itself_does_not_grow_with_the_nodes_of_a_history_that_it_shares() {
+    let (place, plan, world) = (Place::new(), [1, 4, 1], 4);
+    // The memories, mail and times of a node with a memory of 32 numbers.
+    let (few, many, node) = (100, 40_000, 2 * 4 * 32 + 32 + 16);
+    for ahead in [0, 2] {
+        // What each process keeps in a world of so many nodes: together, for itself, and in all.
+        let kept = |users: usize| {
+            let more = [
+                "--force",
+                "--set",
+                &format!("data.path=\"synthetic:events=700,users={users},items=15\""),
+                "--set",
+                &format!("parallel.prefetch={ahead}"),
+                "--set",
+                "model.memory=32",
+                "--set",
+                "train.epochs=1",
+            ];
+            succeed(place.start(world, plan, "ranks", &more));
+            let report: Value = serde_json::from_slice(&fs::read(place.path("ranks/report.json")).unwrap()).unwrap();
+            let processes = report["processes"].as_array().unwrap();
+            assert_eq!(processes.len(), world);
+            let fields = ["shared_bytes", "own_bytes", "private_bytes"];
+            processes.iter().map(|process| fields.map(|field| process[field].as_u64().unwrap())).collect::<Vec<_>>()
+        };
+        let (small, large) = (kept(few), kept(many));
+        let grown = ((many - few) * node) as u64;
+        for rank in 0..world {
+            let [shared, own, private] = [0, 1, 2].map(|field| large[rank][field].saturating_sub(small[rank][field]));
+            assert!(shared >= grown, "process {rank}, {ahead} ahead: {shared} bytes together for {grown} of nodes");
+            assert!(own <= grown / 8, "process {rank}, {ahead} ahead: {own} bytes for itself for {grown} of nodes");
+            // The first examines the model with a copy.
+            assert!(rank == 0 || private < grown / 2, "process {rank}, {ahead} ahead: {private} private bytes for {grown} of nodes");
+        }
+    }
+}
+
 fn wait_for(path: &Path) {
     let patience = Instant::now();
     while !path.exists() {
@@ -147,12 +186,19 @@ fn a_killed_process_stops_the_others_and_resuming_gives_the_run_that_never_died(
     // As `kill -9` does.
     children[2].kill().unwrap();
     let killed = Instant::now();
+    let pids: Vec<u32> = children.iter().map(Child::id).collect();
     let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
     for rank in [0, 1, 3] {
         let said = String::from_utf8_lossy(&outputs[rank].stderr);
         assert!(!outputs[rank].status.success(), "process {rank} went on");
         assert!(said.contains("process 2 of 4 is gone") && said.contains("--resume"), "process {rank}: {said}");
+    }
+
+    for folder in [Path::new("/dev/shm"), &std::env::temp_dir()] {
+        let names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        let left: Vec<String> = names.filter(|name| pids.iter().any(|pid| name.contains(&format!("tempograph-{pid}-")))).collect();
+        assert!(left.is_empty(), "{left:?} in {}", folder.display());
     }
 
     // Another number of processes goes on.
