@@ -6,7 +6,6 @@
 use std::net::TcpListener;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -64,8 +63,7 @@ fn part(
     resume: bool,
     stopper: &mut Stopper,
 ) -> Outcome {
-    let (course, stop) = (data(), AtomicBool::new(false));
-    let flag = stopper.flag.clone();
+    let (course, stop) = (data(), stopper.flag.clone());
     let fit = Fit {
         course: &course,
         train: &TrainSpec { batch: 12, ..training() },
@@ -74,7 +72,7 @@ fn part(
         seed: 3,
         files: RunFiles { folder: folder.to_path_buf() },
         resume,
-        stop: if exchange.rank() == 0 { &flag } else { &stop },
+        stop: &stop,
         trace: None,
     };
     fit.run_among(exchange, &mut *maker(&course.dataset), stopper).unwrap()
@@ -128,7 +126,7 @@ fn hashes(fitted: &Fitted) -> [String; 2] {
 
 #[test]
 fn it_is_the_same_run_wherever_processes_are_and_only_those_of_a_machine_have_a_history_together() {
-    let maker = toy(4);
+    let maker = taped(&small());
     // Four processes on one history, and two on each of two.
     for spec in [plan([2, 2, 1], 0, 0), plan([1, 2, 2], 2, 0)] {
         let expected = alone(&maker, &spec);
@@ -138,15 +136,15 @@ fn it_is_the_same_run_wherever_processes_are_and_only_those_of_a_machine_have_a_
             let all = among(&machines, &maker, &spec, folder.path(), false, None);
             for (rank, fitted) in all.iter().enumerate() {
                 assert_eq!(hashes(fitted), expected, "{} on {machines:?}", spec.plan());
-                // Process 2 can open nothing that others made.
+                // Process 2 can open nothing that others made, but what it makes they can.
+                let blind = machines[0] == "?" && spec.memory == 1;
                 let group = if spec.memory == 1 { 0..4 } else { rank / 2 * 2..rank / 2 * 2 + 2 };
-                let company = group.clone().filter(|&other| machines[other] == machines[rank]).count() > 1;
-                let blind = machines[0] == "?" && (group.contains(&2));
+                let company = group.filter(|&other| machines[other] == machines[rank]).count() > 1;
                 let together = company && !machines[rank].is_empty() && !blind;
-                let process = all[0].processes[rank];
-                let history = fitted.history_bytes;
-                assert_eq!(process.shared_bytes > history / 2, together, "process {rank} on {machines:?}: {process:?}");
-                assert_eq!(process.own_bytes < history / 2, together, "process {rank} on {machines:?}: {process:?}");
+                let (process, what) = (all[0].processes[rank], format!("process {rank}, {} on {machines:?}", spec.plan()));
+                assert_eq!(process.own_bytes < fitted.history_bytes, together, "{what}: {process:?}");
+                assert!(!together || process.shared_bytes > 0, "{what}: {process:?}");
+                assert!(!together || spec.prefetch > 0 || process.own_bytes == 0, "{what}: {process:?}");
             }
         }
     }

@@ -142,7 +142,7 @@ struct TrainRun<'a> {
 
 impl TrainRun<'_> {
     fn on(&self, mut spec: RunSpec, device: Device, exchange: &mut dyn Exchange) -> Result<()> {
-        let mut course = data::open(&spec.data)?;
+        let mut course = data::open_among(exchange, &spec.data)?;
         data::resolve(&mut spec, &mut course)?;
         if !self.leads {
             let mut model = trainee(&spec, &course, device)?;

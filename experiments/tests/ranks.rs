@@ -127,42 +127,56 @@ fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
     }
 }
 
+/// What each of the processes of a run kept in the end: bytes it had together with others, of the same for itself, and of all that it had
+/// for itself.
+#[cfg(target_os = "linux")]
+fn kept(place: &Place, world: usize, plan: [usize; 3], settings: &[&str]) -> Vec<[u64; 3]> {
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).chain(["--force"]).collect();
+    succeed(place.start(world, plan, "ranks", &settings));
+    let report: Value = serde_json::from_slice(&fs::read(place.path("ranks/report.json")).unwrap()).unwrap();
+    let fields = ["shared_bytes", "own_bytes", "private_bytes"];
+    let of_process = |process: &Value| fields.map(|field| process[field].as_u64().unwrap());
+    let processes: Vec<[u64; 3]> = report["processes"].as_array().unwrap().iter().map(of_process).collect();
+    assert_eq!(processes.len(), world);
+    processes
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn what_a_process_keeps_for_itself_does_not_grow_with_the_nodes_of_a_history_that_it_shares() {
-    let (place, plan, world) = (Place::new(), [1, 4, 1], 4);
-    // The memories, mail and times of a node with a memory of 32 numbers.
+    let place = Place::new();
+    // The memory, mail and times of a node with a memory of 32 numbers.
     let (few, many, node) = (100, 40_000, 2 * 4 * 32 + 32 + 16);
     for ahead in [0, 2] {
-        // What each process keeps in a world of so many nodes: together, for itself, and in all.
         let kept = |users: usize| {
-            let more = [
-                "--force",
-                "--set",
-                &format!("data.path=\"synthetic:events=700,users={users},items=15\""),
-                "--set",
-                &format!("parallel.prefetch={ahead}"),
-                "--set",
-                "model.memory=32",
-                "--set",
-                "train.epochs=1",
-            ];
-            succeed(place.start(world, plan, "ranks", &more));
-            let report: Value = serde_json::from_slice(&fs::read(place.path("ranks/report.json")).unwrap()).unwrap();
-            let processes = report["processes"].as_array().unwrap();
-            assert_eq!(processes.len(), world);
-            let fields = ["shared_bytes", "own_bytes", "private_bytes"];
-            processes.iter().map(|process| fields.map(|field| process[field].as_u64().unwrap())).collect::<Vec<_>>()
+            let path = format!("data.path=\"synthetic:events=700,users={users},items=15\"");
+            kept(&place, 4, [1, 4, 1], &[&path, &format!("parallel.prefetch={ahead}"), "model.memory=32", "train.epochs=1"])
         };
-        let (small, large) = (kept(few), kept(many));
         let grown = ((many - few) * node) as u64;
-        for rank in 0..world {
-            let [shared, own, private] = [0, 1, 2].map(|field| large[rank][field].saturating_sub(small[rank][field]));
+        for (rank, (small, large)) in kept(few).into_iter().zip(kept(many)).enumerate() {
+            let [shared, own, private] = [0, 1, 2].map(|field| large[field].saturating_sub(small[field]));
             assert!(shared >= grown, "process {rank}, {ahead} ahead: {shared} bytes together for {grown} of nodes");
             assert!(own <= grown / 8, "process {rank}, {ahead} ahead: {own} bytes for itself for {grown} of nodes");
             // The first examines the model with a copy.
             assert!(rank == 0 || private < grown / 2, "process {rank}, {ahead} ahead: {private} private bytes for {grown} of nodes");
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_generated_set_is_once_on_a_machine() {
+    let place = Place::new();
+    // The model reads none of the features, or it would grow with them.
+    let kept = |width: usize| {
+        let path = format!("data.path=\"synthetic:events=700,users=20,items=15,features={width}\"");
+        kept(&place, 2, [1, 1, 2], &[&path, "data.edge_features=\"none\"", "train.epochs=1"])
+    };
+    let (width, small) = (8000, kept(1));
+    let bytes = 700 * 4 * width as u64;
+    for (rank, large) in kept(width).iter().enumerate() {
+        let private = large[2].saturating_sub(small[rank][2]);
+        assert!(private < bytes / 2, "process {rank}: {private} private bytes for {bytes} of features");
     }
 }
 

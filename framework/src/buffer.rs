@@ -37,6 +37,9 @@ impl<T: bytemuck::Pod> Buffer<T> {
 
 /// A table of whatever numbers, to be moved to shared memory with others.
 pub(crate) trait Table {
+    /// Entries it holds.
+    fn held(&self) -> usize;
+
     /// Bytes that `len` entries take in a room.
     fn needed(&self, len: usize) -> usize;
 
@@ -48,6 +51,10 @@ pub(crate) trait Table {
 }
 
 impl<T: bytemuck::Pod> Table for Buffer<T> {
+    fn held(&self) -> usize {
+        self.len()
+    }
+
     fn needed(&self, len: usize) -> usize {
         Room::needed::<T>(len)
     }

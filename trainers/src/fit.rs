@@ -1,14 +1,10 @@
 //! A run: epochs, validation, the best weights kept, checkpoints along the way.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tempograph_framework::{
-    Candidates, Dataset, EventId, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Split, Store, StoreError, Timestamp,
-    sha256_hex,
-};
+use tempograph_framework::{History, Store, StoreError, sha256_hex};
 
 use crate::checkpoint::{Mark, Progress, RunFiles, gather, keep, take_up};
 use crate::evaluate::{Answers, Evaluation, Examination, evaluate, warm};
@@ -18,78 +14,7 @@ use crate::learn::StepRecord;
 use crate::report::private_memory_bytes;
 use crate::resident::Handed;
 use crate::trainee::{StepSettings, Trainee};
-use crate::{EpochReport, EvalSpec, ParallelSpec, ProcessReport, SelectBy, Trace, TrainError, TrainSpec};
-
-/// The data of a run, cut and indexed.
-#[derive(Debug)]
-pub struct Course {
-    /// Events and nodes.
-    pub dataset: Dataset,
-    /// The features a model reads: the dataset's own, fewer, or others in their place.
-    pub features: Features,
-    /// Training, validation and test.
-    pub split: Split,
-    /// Whom negatives are drawn from.
-    pub candidates: Arc<Candidates>,
-    /// Nodes no training event touches.
-    pub new_nodes: NewNodes,
-    /// Evaluation negatives of validation and test from a file, which then stand in for drawn ones.
-    pub fixed: Option<[NegativeSet; 2]>,
-}
-
-/// A part of the log that is examined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Validation.
-    Val,
-    /// Test.
-    Test,
-}
-
-impl Course {
-    /// Indexes `dataset` for training and examination.
-    ///
-    /// # Errors
-    /// A log that is not sorted, or too long.
-    pub fn new(dataset: Dataset, features: Features, split: Split) -> Result<Course, TrainError> {
-        let log = &dataset.log;
-        let train_end = EventId(split.train.end as u64);
-        let candidates = Arc::new(Candidates::build(log.src(), log.dst(), log.time(), train_end)?);
-        let new_nodes = NewNodes::after_training(log.src(), log.dst(), train_end);
-        Ok(Course { split, features, candidates, new_nodes, dataset, fixed: None })
-    }
-
-    /// A history that has seen nothing, for a model with these needs.
-    pub fn history(&self, needs: Needs) -> History {
-        let mut history = self.blank(needs, 1);
-        history.grow(self.dataset.nodes);
-        history
-    }
-
-    /// The same without room for any node as yet, one of so many `graphs` of the log.
-    pub(crate) fn blank(&self, needs: Needs, graphs: usize) -> History {
-        let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
-        let mut history = History::new(0, needs, origin, self.features.clone());
-        history.follow(&self.dataset.log, graphs * self.dataset.nodes);
-        history
-    }
-
-    /// The events of a part.
-    pub fn range(&self, part: Part) -> Range<usize> {
-        match part {
-            Part::Val => self.split.val.clone(),
-            Part::Test => self.split.test.clone(),
-        }
-    }
-
-    /// Whom the positives of a part are set against under `rule`.
-    pub fn negatives(&self, part: Part, rule: NegativeRule, eval: &EvalSpec) -> NegativeSet {
-        match &self.fixed {
-            Some(sets) => sets[part as usize].clone(),
-            None => NegativeSet::sampled(self.candidates.clone(), rule, eval.seed, eval.negatives),
-        }
-    }
-}
+use crate::{Course, EpochReport, EvalSpec, ParallelSpec, Part, ProcessReport, SelectBy, Trace, TrainError, TrainSpec};
 
 /// Is told what happens while a run goes on.
 pub trait Watch {

@@ -23,6 +23,32 @@ pub(crate) fn firsts(exchange: &mut dyn Exchange) -> Result<Vec<usize>, Exchange
     Ok(names.iter().enumerate().map(first).collect())
 }
 
+/// What the first process of each machine makes, for the others there to borrow: `lend` says how, and holds on to what has to be held until
+/// they have. Where that cannot be, each makes its own, the same. All processes call this.
+///
+/// # Errors
+/// What making it fails with, or if another process is gone.
+pub fn once_a_machine<T, L, E: From<ExchangeError>>(
+    exchange: &mut dyn Exchange,
+    make: impl Fn() -> Result<T, E>,
+    lend: impl FnOnce(&T) -> Option<(L, String)>,
+    borrow: impl Fn(&str) -> Option<T>,
+) -> Result<T, E> {
+    let (rank, world, first) = (exchange.rank(), exchange.world(), firsts(exchange)?);
+    let company = (0..world).any(|process| process != rank && first[process] == rank);
+    let made = if first[rank] == rank { Some(make()?) } else { None };
+    let lent = made.as_ref().filter(|_| company).and_then(lend);
+    let told = lent.as_ref().map_or("", |(_, told)| told.as_str());
+    let told = exchange.share(0..world, told.as_bytes())?;
+    let borrowed = std::str::from_utf8(&told[first[rank]]).ok().filter(|told| !told.is_empty()).and_then(borrow);
+    // Everybody has it now, and the first lets go of what it made.
+    exchange.share(0..world, &[])?;
+    match borrowed.or(made) {
+        Some(one) => Ok(one),
+        None => make(),
+    }
+}
+
 /// Memory that processes have together.
 pub(crate) struct Together {
     /// Seen by this process and others; nothing if it is on its own.
