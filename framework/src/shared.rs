@@ -4,13 +4,12 @@
 //! open: the system frees it with the last process that maps it, however that ends. Other processes find it among the open files of the
 //! one that made it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -138,10 +137,11 @@ pub(crate) fn unnamed(fill: impl Fn(&mut File) -> io::Result<()>) -> io::Result<
 #[cfg(target_os = "linux")]
 fn create(folder: PathBuf) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     static MADE: AtomicUsize = AtomicUsize::new(0);
     let path = folder.join(format!(".tempograph-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
     let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    fs::remove_file(&path)?;
+    std::fs::remove_file(&path)?;
     Ok(file)
 }
 
