@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Outside crates that come in through some rooms only.
-const DOORS: [(&str, &[&str]); 23] = [
+const DOORS: [(&str, &[&str]); 25] = [
     ("burn-cubecl", &["kernels"]),
     ("burn-cuda", &["kernels"]),
     ("burn-flex", &["kernels"]),
@@ -34,7 +34,9 @@ const DOORS: [(&str, &[&str]); 23] = [
     ("memmap2", &["framework"]),
     ("parquet", &["framework"]),
     ("axum", &["serving"]),
+    ("fjall", &["serving"]),
     ("hyper-util", &["serving"]),
+    ("rdkafka", &["serving"]),
     ("tokio-rustls", &["serving"]),
     ("tonic", &["serving"]),
     ("clap", &["experiments"]),
@@ -42,6 +44,9 @@ const DOORS: [(&str, &[&str]); 23] = [
     ("ureq", &["experiments"]),
     ("anyhow", &["experiments"]),
 ];
+
+/// Outside crates that are named in one folder or file only: the logs of record, behind one trait.
+const NAMED_IN: [(&str, &str); 2] = [("fjall", "serving/src/log/"), ("rdkafka", "serving/src/log/kafka.rs")];
 
 /// What lies at the top of the repository; documents, licences and settings of tools may be any of these.
 const PAPERS: [&str; 11] = [
@@ -124,6 +129,30 @@ fn outside_crates_come_in_through_their_own_door() {
         let used = doors.iter().any(|room| dependencies(&manifest(&root().join(room)), &["dependencies"]).contains_key(outside));
         assert!(used, "{outside} is used nowhere; this list is out of date");
     }
+}
+
+#[test]
+fn the_crates_that_store_the_log_are_named_where_the_log_is_and_nowhere_else() {
+    let mut found = BTreeSet::new();
+    for (room, _) in ROOMS {
+        for path in sources(&root().join(room).join("src")) {
+            let place = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            for (outside, only) in NAMED_IN.into_iter().filter(|(outside, _)| text.contains(&format!("{outside}::"))) {
+                assert!(place.starts_with(only), "{place} names {outside}, which is for {only}");
+                found.insert(outside);
+            }
+        }
+    }
+    assert_eq!(found.len(), NAMED_IN.len(), "{found:?}: this list is out of date");
+}
+
+/// The Rust files of a folder and of all in it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+    let rust = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
 }
 
 #[test]

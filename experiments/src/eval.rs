@@ -9,8 +9,9 @@ use tempograph_framework::{IdMap, Store};
 use tempograph_trainers::{Answers, Evaluation, Examination, Part, evaluate};
 
 use crate::device;
+use crate::interrupt::stop_when_asked;
 use crate::runs::Run;
-use crate::train::{floors, metric_row, metric_title, rule_name, stop_on_ctrl_c};
+use crate::train::{floors, metric_row, metric_title, rule_name};
 
 /// Evaluate a trained run, under its own rules or others.
 #[derive(Args, Debug)]
@@ -94,7 +95,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 }
 
 fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
-    let stop = stop_on_ctrl_c()?;
+    let stop = stop_when_asked("stopping at the next batch")?;
     let part = match args.split {
         SplitName::Val => Part::Val,
         SplitName::Test => Part::Test,

@@ -12,8 +12,8 @@ use tempograph_serving::Export;
 use tempograph_trainers::{Kept, Part, warm};
 
 use crate::data;
+use crate::interrupt::stop_when_asked;
 use crate::runs::Run;
-use crate::train::stop_on_ctrl_c;
 
 /// Export a trained run: the weights and the state of the world they have seen.
 #[derive(Args, Debug)]
@@ -50,7 +50,7 @@ pub enum Until {
 /// A folder that holds no trained run, or an artifact that cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let run = Run::open(&args.run, &[])?;
-    let stop = stop_on_ctrl_c()?;
+    let stop = stop_when_asked("stopping at the next batch")?;
     let seen = write(&run, args.until, &args.out, args.force, &stop)?;
     println!("exported {} with {seen} events seen\nserve it with\n  tempograph serve {0}", args.out.display());
     Ok(())

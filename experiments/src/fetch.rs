@@ -21,15 +21,16 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 
 use download::Download;
 use progress::Progress;
 use sums::{Sums, Verdict};
+
+use crate::interrupt::stop_when_asked;
 
 pub use error::FetchError;
 pub use progress::Reporting;
@@ -127,9 +128,9 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<()> {
         force: args.force,
         offline: args.offline,
         reporting: if io::stderr().is_terminal() { Reporting::Bar } else { Reporting::Lines },
+        stop: stop_when_asked("stopping; what came is kept for the next time")?,
         ..Options::default()
     };
-    stop_on_ctrl_c(Arc::clone(&options.stop))?;
     let outcome = fetch(set, &dir, &options)?;
     print!("{}", farewell(set, &dir, outcome));
     Ok(())
@@ -210,18 +211,6 @@ fn settle(file: &str, digest: String, forget: bool, sums: &mut Sums, progress: &
         progress.note(&format!("{file}: sha256 {digest} recorded on first use (no published checksum is known to compare it with)"));
     }
     Ok(())
-}
-
-/// The first Ctrl-C asks the fetch to stop; a second one, should the network be silent, ends the process. Either way
-/// the part file is good for resuming.
-fn stop_on_ctrl_c(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
-    const INTERRUPTED: i32 = 130;
-    let handler = move || {
-        if stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
-        }
-    };
-    ctrlc::set_handler(handler).context("cannot watch for Ctrl-C")
 }
 
 fn farewell(set: &Set, dir: &Path, outcome: Outcome) -> String {

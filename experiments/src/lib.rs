@@ -19,6 +19,7 @@ pub mod device;
 pub mod eval;
 pub mod export;
 pub mod fetch;
+mod interrupt;
 pub mod load;
 mod machine;
 mod model;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -19,6 +19,7 @@ use tempograph_trainers::{
 use crate::data;
 use crate::device::{self, Device};
 use crate::export::{self, Until};
+use crate::interrupt::stop_when_asked;
 use crate::model::trainee;
 use crate::progress::{All, Terminal};
 use crate::ranks::{Place, Transport};
@@ -36,7 +37,7 @@ Several processes share the work of a plan (section parallel of the spec), on on
   mpirun -n 4 tempograph train experiments/wikipedia.toml --set parallel.memory=4
   srun -n 4 tempograph train …        torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) do as well
 
-Ctrl-C stops at the next batch and writes a checkpoint; a second Ctrl-C stops at once.
+Ctrl-C and SIGTERM stop at the next batch and write a checkpoint; a second Ctrl-C stops at once.
 A run's folder holds report.json, spec.toml, best.safetensors, checkpoint.safetensors, tensorboard/ and artifact/.")]
 pub struct TrainArgs {
     /// The experiment; `tempograph new` writes one with every key explained.
@@ -71,7 +72,7 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
     let files = RunFiles { folder: args.out.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name)) };
-    let stop = stop_on_ctrl_c()?;
+    let stop = stop_when_asked("stopping at the next batch")?;
     let place = Place::here()?;
     device::use_threads(place.threads(spec.threads))?;
     let device = place.device(&spec.device)?;
@@ -116,22 +117,6 @@ fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()>
     std::fs::write(files.spec(), spec.to_toml()?).with_context(|| format!("cannot write {}", files.spec().display()))
 }
 
-/// A flag that Ctrl-C and SIGTERM set; the second time the process ends at once.
-///
-/// # Errors
-/// If no handler can be installed.
-pub fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping at the next batch; press Ctrl-C again to stop at once");
-    })?;
-    Ok(stop)
-}
-
 struct TrainRun<'a> {
     args: &'a TrainArgs,
     files: &'a RunFiles,
@@ -164,7 +149,8 @@ impl TrainRun<'_> {
             let timeline = trace.finish().and_then(|()| Timeline::read(path));
             let (all, hidden) = timeline.with_context(|| format!("cannot write the trace {}", path.display()))?.hidden();
             terminal.done();
-            let share = 100.0 * hidden / all.max(f64::MIN_POSITIVE);
+            // An empty sum is -0.
+            let share = 100.0 * hidden.max(0.0) / all.max(f64::MIN_POSITIVE);
             self.say(&format!("{all:.1} s of sampling and gathering, {share:.1} % beside the training"));
         }
         let (finished, fitted) = match outcome {

@@ -7,15 +7,16 @@ and static.svg. Needs Python and nothing else.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "results"
+sys.path.insert(0, str(HERE.parent))
+import study
 WIRINGS = {"off": ["model.static.how=off"], "add": ["model.static.how=add"], "concat": ["model.static.how=concat"],
            "tuned": ["model.static.how=concat", "model.static.train=true"]}
 # Passes by how many events there are; the largest set is ranked among fewer.
@@ -39,16 +40,17 @@ def arguments():
     return parser.parse_args()
 
 
-def sets_of(data, seed, asked):
+def common(data, seed, asked):
     vectors = asked.work / f"{data}-{seed}.safetensors"
-    common = [f"data.path={asked.data / data}", f"data.static_memory={vectors}", f"seed={seed}", "threads=1", "export=false"]
-    return vectors, [part for one in common + SETS[data] + asked.set for part in ("--set", one)]
+    return vectors, [f"data.path={asked.data / data}", f"data.static_memory={vectors}", f"seed={seed}", "threads=1", "export=false",
+                     *SETS[data], *asked.set]
 
 
 def pretrain(data, seed, asked):
-    vectors, sets = sets_of(data, seed, asked)
+    vectors, settings = common(data, seed, asked)
     told = vectors.with_suffix(".json")
     if not told.exists():
+        sets = [part for one in settings for part in ("--set", one)]
         command = [asked.program, "pretrain", str(HERE / "base.toml"), "--json", "--force", "--out", str(vectors), *sets]
         told.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -57,24 +59,15 @@ def folder(data, batch, wiring, seed, asked):
     return asked.work / f"{data}-{batch}-{wiring}-{seed}"
 
 
-def read(data, batch, wiring, seed, asked):
-    path = folder(data, batch, wiring, seed, asked) / "report.json"
-    report = json.loads(path.read_text()) if path.exists() else {}
-    return report if report.get("status") == "finished" else None
-
-
 def train(data, batch, wiring, seed, asked):
-    if read(data, batch, wiring, seed, asked):
-        return
-    _, sets = sets_of(data, seed, asked)
-    for one in [f"train.batch={batch}", f"train.lr={asked.lr * batch / 200:.6g}", *WIRINGS[wiring]]:
-        sets += ["--set", one]
     out = folder(data, batch, wiring, seed, asked)
+    if study.finished(out):
+        return
+    _, settings = common(data, seed, asked)
     begun = time.time()
-    subprocess.run([asked.program, "train", str(HERE / "base.toml"), "--force", "--out", str(out), *sets], check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    test = read(data, batch, wiring, seed, asked)["test"]
-    print(f"{data} {batch} {wiring} {seed}: AP {test['ap']:.4f} MRR {test['mrr']:.4f} ({time.time() - begun:.0f} s)", flush=True)
+    report = study.train(asked.program, HERE / "base.toml", out,
+                         [*settings, f"train.batch={batch}", f"train.lr={asked.lr * batch / 200:.6g}", *WIRINGS[wiring]])
+    print(f"{data} {batch} {wiring} {seed}: AP {report['test']['ap']:.4f} MRR {report['test']['mrr']:.4f} ({time.time() - begun:.0f} s)", flush=True)
 
 
 def run(asked):
@@ -89,7 +82,7 @@ def run(asked):
 
 def found(data, batch, wiring, metric, asked):
     """A test metric by seed."""
-    reports = {seed: read(data, batch, wiring, seed, asked) for seed in asked.seeds}
+    reports = {seed: study.finished(folder(data, batch, wiring, seed, asked)) for seed in asked.seeds}
     return {seed: report["test"][metric] for seed, report in reports.items() if report}
 
 
@@ -97,8 +90,8 @@ def cell(values):
     values = list(values.values())
     if not values:
         return "–"
-    spread = f" ({statistics.stdev(values):.4f})".replace("0.", ".") if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4f}".replace("0.", ".") + spread
+    spread = f" ({study.short(statistics.stdev(values))})" if len(values) > 1 else ""
+    return study.short(statistics.mean(values)) + spread
 
 
 def gain(without, beside):
@@ -110,7 +103,7 @@ def gain(without, beside):
 def table(metric, asked):
     others = [wiring for wiring in asked.wirings if wiring != "off"]
     head = ["set", "batch", LABELS["off"]] + [title for wiring in others for title in (LABELS[wiring], "gain")]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines = [study.row(head), "|" + "---|" * len(head)]
     for data in asked.sets:
         for batch in asked.batches:
             without = found(data, batch, "off", metric, asked)
@@ -118,55 +111,37 @@ def table(metric, asked):
             for wiring in others:
                 beside = found(data, batch, wiring, metric, asked)
                 row += [cell(beside), gain(without, beside)]
-            lines.append("| " + " | ".join(row) + " |")
+            lines.append(study.row(row))
     return "\n".join(lines)
 
 
-def svg(metric, asked):
+def plot(metric, asked):
     """A panel for each set: the metric over the batch, a line for each wiring."""
     wide, high, left, top = 250, 220, 56, 44
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {len(asked.sets) * (wide + left) + 20} {high + 110}" '
-           'font-family="sans-serif" font-size="12">', '<rect width="100%" height="100%" fill="white"/>']
+    plot = study.Plot(len(asked.sets) * (wide + left) + 20, high + 110)
     for panel, data in enumerate(asked.sets):
-        x0, y0 = panel * (wide + left) + left, top
-        means = {}
-        for wiring in asked.wirings:
-            rows = [(batch, found(data, batch, wiring, metric, asked)) for batch in asked.batches]
-            means[wiring] = [(batch, statistics.mean(values.values())) for batch, values in rows if values]
-        flat = [value for line in means.values() for _, value in line] or [0, 1]
-        pad = max(max(flat) - min(flat), 0.01) * 0.12
-        low, most = min(flat) - pad, max(flat) + pad
+        x0 = panel * (wide + left) + left
+        rows = {wiring: [(batch, found(data, batch, wiring, metric, asked)) for batch in asked.batches] for wiring in asked.wirings}
+        means = {wiring: [(batch, statistics.mean(values.values())) for batch, values in row if values] for wiring, row in rows.items()}
         x = lambda batch: x0 + wide * (asked.batches.index(batch) + 0.5) / len(asked.batches)
-        y = lambda value: y0 + high * (most - value) / (most - low)
-        out.append(f'<text x="{x0 + wide / 2}" y="{top - 14}" text-anchor="middle">{data}</text>')
-        for tick in range(5):
-            value = low + (most - low) * tick / 4
-            out.append(f'<line x1="{x0}" y1="{y(value):.1f}" x2="{x0 + wide}" y2="{y(value):.1f}" stroke="#ddd"/>')
-            out.append(f'<text x="{x0 - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3f}</text>')
+        y = plot.heights(x0, wide, top, high, [value for line in means.values() for _, value in line] or [0, 1])
+        plot.text(x0 + wide / 2, top - 14, data, "middle")
         for batch in asked.batches:
-            out.append(f'<text x="{x(batch):.1f}" y="{y0 + high + 18}" text-anchor="middle">{batch}</text>')
+            plot.text(x(batch), top + high + 18, batch, "middle")
         for wiring, line in means.items():
-            points = " ".join(f"{x(batch):.1f},{y(value):.1f}" for batch, value in line)
-            out.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[wiring]}" stroke-width="2"/>')
-            out += [f'<circle cx="{x(batch):.1f}" cy="{y(value):.1f}" r="3.5" fill="{COLOURS[wiring]}"/>' for batch, value in line]
+            plot.line([(x(batch), y(value)) for batch, value in line], COLOURS[wiring], dots=True)
     for place, wiring in enumerate(asked.wirings):
         at = left + place * 170
-        out.append(f'<line x1="{at}" y1="{top + high + 44}" x2="{at + 24}" y2="{top + high + 44}" stroke="{COLOURS[wiring]}" stroke-width="2"/>')
-        out.append(f'<text x="{at + 30}" y="{top + high + 48}">{LABELS[wiring]}</text>')
-    out.append(f'<text x="{left - 46}" y="16">test {metric.upper()} over events a batch, static memory</text>')
-    return "\n".join(out + ["</svg>", ""])
+        plot.line([(at, top + high + 44), (at + 24, top + high + 44)], COLOURS[wiring])
+        plot.text(at + 30, top + high + 48, LABELS[wiring])
+    plot.text(left - 46, 16, f"test {metric.upper()} over events a batch, static memory")
+    return plot
 
 
 def report(asked):
-    """Replaces the tables between the marks of static.md; what is written around them stays."""
-    path = RESULTS / "static.md"
-    text = path.read_text() if path.exists() else "# Static memory\n\n<!-- mrr -->\n<!-- /mrr -->\n\n<!-- ap -->\n<!-- /ap -->\n"
     for metric in ("mrr", "ap"):
-        before, rest = text.split(f"<!-- {metric} -->", 1)
-        _, after = rest.split(f"<!-- /{metric} -->", 1)
-        text = f"{before}<!-- {metric} -->\n{table(metric, asked)}\n<!-- /{metric} -->{after}"
-    path.write_text(text)
-    (RESULTS / "static.svg").write_text(svg("mrr", asked))
+        study.write_between(study.RESULTS / "static.md", metric, table(metric, asked))
+    plot("mrr", asked).save(study.RESULTS / "static.svg")
 
 
 if __name__ == "__main__":

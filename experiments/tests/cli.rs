@@ -270,14 +270,14 @@ fn a_run_that_was_killed_before_its_first_checkpoint_resumes_from_the_start() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_prints_its_report_where_a_program_reads() {
+fn a_run_that_is_asked_to_end_prints_its_report_where_a_program_reads() {
     let place = Place::new();
     let mut child = place.command(&[&["train", "tiny.toml", "--json"], &LONG[..]].concat()).spawn().unwrap();
     while !place.path("runs/tiny/checkpoint.safetensors").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    signal(&child, "-INT");
+    signal(&child, "-TERM");
     let output = child.wait_with_output().unwrap();
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(printed["status"], "stopped");

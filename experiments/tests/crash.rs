@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,27 +19,50 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent};
 
-const EVENTS: usize = 60_000;
+/// Events of the stream, at the least, and for each kill: more than a server takes in its longest life.
+const EVENTS: (usize, usize) = (120_000, 10_000);
 /// Longest life of a server.
 const LONGEST: Duration = Duration::from_millis(1500);
 
 struct World {
     folder: tempfile::TempDir,
-    events: Vec<NewEvent>,
+    set: Dataset,
 }
 
 impl World {
     /// A small model that has seen nothing, and a stream of events with ids.
-    fn new() -> World {
-        let set = Dataset::from_spec(&format!("synthetic:events={EVENTS},users=200,items=100,features=2")).unwrap();
+    fn new(kills: u64) -> World {
+        let events = EVENTS.0.max(EVENTS.1 * kills as usize);
+        let set = Dataset::from_spec(&format!("synthetic:events={events},users=200,items=100,features=2")).unwrap();
         let spec = TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, ..TgnSpec::default() };
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
         let model = Tgn::<Cpu>::new(&spec, widths, 5, &Default::default());
         let features = Features { edges: set.log.features().cloned(), ..Features::default() };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
-        let world = World { folder: tempfile::tempdir().unwrap(), events: told(&set) };
-        Export { model: &model, history: &history, dataset: &set, widths, batch: 50, replace: false }.write(&world.artifact()).unwrap();
+        let world = World { folder: tempfile::tempdir().unwrap(), set };
+        Export { model: &model, history: &history, dataset: &world.set, widths, batch: 50, replace: false }
+            .write(&world.artifact())
+            .unwrap();
         world
+    }
+
+    /// Events of the stream.
+    fn len(&self) -> usize {
+        self.set.log.len()
+    }
+
+    /// Some of them as a client tells them.
+    fn told(&self, range: Range<usize>) -> Vec<NewEvent> {
+        let Dataset { log, ids, time_unit, .. } = &self.set;
+        let tell = |i: usize| NewEvent {
+            src: ids.own(log.src()[i]),
+            dst: ids.own(log.dst()[i]),
+            time: serde_json::from_str(&time_unit.from_ticks(log.time()[i]).to_string()).unwrap(),
+            label: log.label()[i],
+            features: log.features().map(|rows| rows.row(i as u64).to_vec()),
+            id: Some(format!("event-{i}")),
+        };
+        range.map(tell).collect()
     }
 
     fn artifact(&self) -> PathBuf {
@@ -48,7 +72,9 @@ impl World {
     /// What is saved of a run of `seen` events that nothing happened to.
     fn undisturbed(&self, seen: usize) -> BTreeMap<String, String> {
         let engine = Engine::open(&self.artifact()).unwrap();
-        self.events[..seen].chunks(1000).for_each(|events| _ = engine.observe(events, Granularity::Event).unwrap());
+        for start in (0..seen).step_by(1000) {
+            engine.observe(&self.told(start..seen.min(start + 1000)), Granularity::Event).unwrap();
+        }
         let manifest = engine.save(&self.folder.path().join("undisturbed")).unwrap();
         manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
     }
@@ -61,19 +87,6 @@ impl World {
         let manifest = Engine::open(&newest).unwrap().manifest().clone();
         manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
     }
-}
-
-fn told(set: &Dataset) -> Vec<NewEvent> {
-    let (log, ids) = (&set.log, &set.ids);
-    let tell = |i: usize| NewEvent {
-        src: ids.own(log.src()[i]),
-        dst: ids.own(log.dst()[i]),
-        time: serde_json::from_str(&set.time_unit.from_ticks(log.time()[i]).to_string()).unwrap(),
-        label: log.label()[i],
-        features: log.features().map(|rows| rows.row(i as u64).to_vec()),
-        id: Some(format!("event-{i}")),
-    };
-    (0..log.len()).map(tell).collect()
 }
 
 /// `tempograph serve`, killed when dropped.
@@ -156,15 +169,15 @@ impl Client {
     }
 }
 
-/// Tells events until the server dies or there are no more. `durable` is how many of them are known to be on its disk.
-fn tell(server: &str, events: &[NewEvent], durable: &AtomicU64, chance: &mut RandomNumbers) {
+/// Tells events up to `until`, or as far as it comes before the server dies. `durable` is how many of them are known to be on its disk.
+fn tell(server: &str, world: &World, until: usize, durable: &AtomicU64, chance: &mut RandomNumbers) {
     let Some(mut client) = Client::connect(server) else { return };
     // What was not acknowledged is told again, and some that was.
     let mut next = (durable.load(Ordering::Relaxed)).saturating_sub(chance.below(5).into()) as usize;
-    while next < events.len() {
-        let end = (next + 1 + chance.below(20) as usize).min(events.len());
+    while next < until {
+        let end = (next + 1 + chance.below(20) as usize).min(until);
         let ack = ["accepted", "durable", "applied"][chance.below(3) as usize];
-        let body = json!({ "events": events[next..end], "ack": ack }).to_string();
+        let body = json!({ "events": world.told(next..end), "ack": ack }).to_string();
         let Some((status, answer)) = client.ask("POST", "/v1/events", &body) else { return };
         assert_eq!(status, 200, "{answer}");
         assert_eq!(answer["accepted"].as_u64().unwrap() + answer["duplicates"].as_u64().unwrap(), (end - next) as u64, "{answer}");
@@ -184,11 +197,12 @@ fn live_and_die(world: &World, durable: &AtomicU64, chance: &mut RandomNumbers) 
         let (_, model) = server.ask("GET", "/v1/model", "").unwrap();
         let (seen, known) = (model["log_seq"].as_u64().unwrap(), durable.load(Ordering::Relaxed));
         assert!(seen >= known, "{known} events were durable, and {seen} are left");
-        assert!(seen <= EVENTS as u64, "{seen} events of {EVENTS}: some have happened twice");
+        let all = world.len();
+        assert!(seen <= all as u64, "{seen} events of {all}: some have happened twice");
         std::thread::scope(|scope| {
             let address = server.address.clone();
             let chance = &mut *chance;
-            scope.spawn(move || tell(&address, &world.events, durable, chance));
+            scope.spawn(move || tell(&address, world, world.len(), durable, chance));
             std::thread::sleep(end.saturating_duration_since(Instant::now()));
             server.signal("-KILL");
         });
@@ -202,16 +216,17 @@ fn live_and_die(world: &World, durable: &AtomicU64, chance: &mut RandomNumbers) 
 fn nothing_durable_is_lost_or_doubled_by_a_server_that_is_killed_again_and_again() {
     let number = |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |value| value.parse().unwrap());
     let (crashes, seed) = (number("TEMPOGRAPH_CRASHES", 12), number("TEMPOGRAPH_CRASH_SEED", u64::from(std::process::id())));
-    let world = World::new();
+    let world = World::new(crashes);
     let durable = AtomicU64::new(0);
     let mut chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
     let recovered = (0..crashes).filter(|_| live_and_die(&world, &durable, &mut chance)).count();
-    let told = durable.load(Ordering::Relaxed) as usize;
+    let (told, all) = (durable.load(Ordering::Relaxed) as usize, world.len());
+    assert!(told < all, "seed {seed}: all {all} events were told before the last kill, so that some hit an idle server");
     // The last life ends in peace, and with the same events as one that was never disturbed.
     let mut server = Server::start(&world.artifact());
     assert!(server.wait_until_ready(Instant::now() + Duration::from_secs(60)), "seed {seed}");
-    let until = (told + 500).min(EVENTS);
-    tell(&server.address, &world.events[..until], &durable, &mut chance);
+    let until = (told + 500).min(all);
+    tell(&server.address, &world, until, &durable, &mut chance);
     let (_, model) = server.ask("GET", "/v1/model", "").unwrap();
     let seen = model["log_seq"].as_u64().unwrap() as usize;
     assert!(seen >= until, "seed {seed}: {seen} of {until}");

@@ -1,5 +1,6 @@
 //! Each node's settled events, newest last: a ring of the last `K`, or all of them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -217,10 +218,7 @@ impl Adjacency {
 
     /// Every event of `node` that came before `moment`, oldest first; nothing where only the last events are kept.
     pub fn all_before(&self, node: NodeId, moment: Moment) -> &[Link] {
-        match &self.kept {
-            Kept::Last { .. } | Kept::Known { last: Some(_), .. } => &[],
-            Kept::All(_) | Kept::Known { last: None, .. } => until(self.runs(node).0, moment),
-        }
+        until(self.list(node), moment)
     }
 
     /// The newest kept event of `node` before `moment`.
@@ -254,9 +252,9 @@ impl Adjacency {
         }
     }
 
-    /// Every kept event as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
-    pub fn links(&self) -> impl Iterator<Item = (NodeId, Link)> + '_ {
-        (0..self.degree.len() as u32).map(NodeId).flat_map(move |node| {
+    /// Every kept event of `nodes` as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
+    pub fn links(&self, nodes: Range<usize>) -> impl Iterator<Item = (NodeId, Link)> + '_ {
+        (nodes.start as u32..nodes.end as u32).map(NodeId).flat_map(move |node| {
             let (older, newer) = self.runs(node);
             older.iter().chain(newer).filter(|link| link.direction != 0).map(move |&link| (node, link))
         })
@@ -264,6 +262,16 @@ impl Adjacency {
 
     pub fn degrees(&self) -> &[u64] {
         &self.degree
+    }
+
+    /// Whether all events of every node are kept, in lists that only grow.
+    pub fn keeps_all(&self) -> bool {
+        matches!(self.kept, Kept::All(_) | Kept::Known { last: None, .. })
+    }
+
+    /// Every event of `node`, oldest first; nothing where only the last are kept.
+    pub fn list(&self, node: NodeId) -> &[Link] {
+        if self.keeps_all() { self.runs(node).0 } else { &[] }
     }
 
     /// Rebuilds what [`links`](Adjacency::links) and [`degrees`](Adjacency::degrees) told; the receiver is empty.

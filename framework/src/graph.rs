@@ -132,7 +132,7 @@ impl Graph {
 
     /// Bytes of what is known of pairs.
     pub(crate) fn bytes_of_pairs(&self) -> usize {
-        24 * self.pairs.len()
+        36 * self.pairs.all().len()
     }
 
     /// Lets the events of `batch` happen.

@@ -144,6 +144,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         graph.follow(log, self.nodes);
         (graph.seen, graph.version) = (self.seen, self.version);
         graph.pending = state.pending.iter().map(|&id| event(log, id)).collect();
+        graph.newest = graph.pending.last().map(|event| event.time);
         settle(&mut graph, &state, log);
         let mut memories = Memories::new(self.nodes, &self.needs, self.origin);
         memories.version = self.version;
@@ -189,7 +190,7 @@ fn state_of(history: &History) -> DeviceState {
     if graph.needs.sampler == Sampler::Recent {
         state.ring = vec![StateLink::default(); nodes * k];
         let mut newer = vec![0; nodes];
-        let links: Vec<(NodeId, Link)> = graph.adjacency.links().collect();
+        let links: Vec<(NodeId, Link)> = graph.adjacency.links(0..graph.nodes()).collect();
         for &(owner, link) in links.iter().rev() {
             let newer = &mut newer[owner.index()];
             *newer += 1;

@@ -48,50 +48,71 @@ impl Recency {
     }
 }
 
+/// A pair of nodes, how often they met in this direction, and when last.
+pub(crate) type Met = ((NodeId, NodeId), (u32, Timestamp));
+
 /// Count and last time of every settled (src, dst).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PairIndex {
-    seen: FxHashMap<(NodeId, NodeId), (u32, Timestamp)>,
+    /// In the order they first met, but where one was taken out.
+    met: Vec<Met>,
+    place: FxHashMap<(NodeId, NodeId), u32>,
 }
 
 impl PairIndex {
     pub fn insert(&mut self, src: NodeId, dst: NodeId, time: Timestamp) {
-        let (count, last) = self.seen.entry((src, dst)).or_insert((0, time));
-        *count += 1;
-        *last = time;
+        let next = self.met.len() as u32;
+        let place = *self.place.entry((src, dst)).or_insert(next);
+        if place == next {
+            self.met.push(((src, dst), (0, time)));
+        }
+        let (_, (count, last)) = &mut self.met[place as usize];
+        (*count, *last) = (*count + 1, time);
     }
 
     /// Takes an event of the pair back; `last` is the newest that is still known of, if any is.
     pub fn take_back(&mut self, src: NodeId, dst: NodeId, last: Option<Timestamp>) {
-        let Some((count, known)) = self.seen.get_mut(&(src, dst)) else { return };
+        let Some(place) = self.place(src, dst) else { return };
+        let (_, (count, known)) = &mut self.met[place];
         *count -= 1;
         *known = last.unwrap_or(*known);
         if *count == 0 {
-            self.seen.remove(&(src, dst));
+            self.met.swap_remove(place);
+            self.place.remove(&(src, dst));
+            if let Some((moved, _)) = self.met.get(place) {
+                self.place.insert(*moved, place as u32);
+            }
         }
     }
 
     pub fn get(&self, src: NodeId, dst: NodeId) -> Option<(u32, Timestamp)> {
-        self.seen.get(&(src, dst)).copied()
+        self.place(src, dst).map(|place| self.met[place].1)
+    }
+
+    /// Where a pair stands in the list of [all](PairIndex::all).
+    pub fn place(&self, src: NodeId, dst: NodeId) -> Option<usize> {
+        self.place.get(&(src, dst)).map(|&place| place as usize)
     }
 
     pub fn clear(&mut self) {
-        self.seen.clear();
+        self.met.clear();
+        self.place.clear();
     }
 
-    /// Distinct pairs.
-    pub fn len(&self) -> usize {
-        self.seen.len()
+    /// Every pair that has met: what a snapshot stores.
+    pub fn all(&self) -> &[Met] {
+        &self.met
     }
 
-    /// All entries, ordered by pair: what a snapshot stores.
-    pub fn sorted(&self) -> Vec<((NodeId, NodeId), (u32, Timestamp))> {
-        let mut all: Vec<_> = self.seen.iter().map(|(&pair, &fact)| (pair, fact)).collect();
-        all.sort_unstable();
-        all
-    }
-
-    pub fn restore(&mut self, entries: impl Iterator<Item = ((NodeId, NodeId), (u32, Timestamp))>) {
-        self.seen = entries.collect();
+    /// # Errors
+    /// A pair that is named twice.
+    pub fn restore(&mut self, met: impl Iterator<Item = Met>) -> Result<(), (NodeId, NodeId)> {
+        self.met = met.collect();
+        for (place, &(pair, _)) in self.met.iter().enumerate() {
+            if self.place.insert(pair, place as u32).is_some() {
+                return Err(pair);
+            }
+        }
+        Ok(())
     }
 }

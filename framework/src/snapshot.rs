@@ -1,6 +1,9 @@
 //! A history as named arrays: what checkpoints and artifacts hold of it.
 
+use std::ops::Range;
+
 use crate::adjacency::Link;
+use crate::extent::{Extent, ListPlace};
 use crate::mailbox::Mail;
 use crate::{Event, EventId, Features, Graph, History, Memories, Needs, NodeId, Store, StoreError, Timestamp};
 
@@ -15,12 +18,76 @@ impl History {
     /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`, and where the newest
     /// event was taken back its time, `newest [1]`, and where nodes were forgotten `first [N]`, the first event of each since.
     pub fn to_store(&self) -> Store {
+        let extent = self.extent();
+        let mut store = self.frame_to_store();
+        store.join("", self.nodes_to_store(&extent, 0..extent.nodes()));
+        store.join("", self.pairs_to_store(0..extent.pairs()));
+        if extent.lists() {
+            store.join("", self.lists_to_store(&extent, ListPlace::default(), extent.nodes(), usize::MAX).0);
+        }
+        store
+    }
+
+    /// Of [`to_store`](History::to_store), what is neither by node nor by pair nor in lists: `position`, `pending`, `newest`.
+    pub fn frame_to_store(&self) -> Store {
         let mut store = Store::default();
         let position = [FORMAT, self.graph.seen, self.graph.version, self.graph.origin.0 as u64];
         store.put("position", [4], position.to_vec());
-        self.memories.store(&mut store);
-        self.graph.store(&mut store);
+        self.graph.store_pending(&mut store);
         store
+    }
+
+    /// Of [`to_store`](History::to_store), what is kept by node of `nodes`, links included where not all events of a node are kept. What
+    /// was told of parts of the nodes, one behind the other, is what is told of all.
+    ///
+    /// # Panics
+    /// If `nodes` goes beyond the extent.
+    pub fn nodes_to_store(&self, extent: &Extent, nodes: Range<usize>) -> Store {
+        assert!(nodes.end <= extent.nodes(), "nodes {nodes:?} of {}", extent.nodes());
+        let (mut store, graph) = (Store::default(), &self.graph);
+        self.memories.store(&mut store, nodes.clone());
+        store.put("degree", [nodes.len()], graph.adjacency.degrees()[nodes.clone()].to_vec());
+        if !extent.lists() {
+            store_links(&mut store, &graph.adjacency.links(nodes.clone()).collect::<Vec<_>>());
+        }
+        if extent.forgets() {
+            store.put("first", [nodes.len()], graph.first[nodes].iter().map(|event| event.0).collect());
+        }
+        store
+    }
+
+    /// Of [`to_store`](History::to_store), the facts about the pairs in these places.
+    ///
+    /// # Panics
+    /// If `pairs` goes beyond those there are.
+    pub fn pairs_to_store(&self, pairs: Range<usize>) -> Store {
+        let (mut store, met) = (Store::default(), &self.graph.pairs.all()[pairs]);
+        store.put("pair.src", [met.len()], met.iter().map(|((src, _), _)| src.0).collect());
+        store.put("pair.dst", [met.len()], met.iter().map(|((_, dst), _)| dst.0).collect());
+        store.put("pair.count", [met.len()], met.iter().map(|(_, (count, _))| *count).collect());
+        store.put("pair.last", [met.len()], times(met.iter().map(|(_, (_, last))| *last)));
+        store
+    }
+
+    /// Of [`to_store`](History::to_store) where all events of a node are kept, links that had settled: from a place on, of nodes before `to`,
+    /// and about as many as `most`. Says where it has come to.
+    pub fn lists_to_store(&self, extent: &Extent, from: ListPlace, to: usize, most: usize) -> (Store, ListPlace) {
+        let (mut links, mut at, mut work) = (Vec::new(), from, 0);
+        while at.node < to && work < most {
+            let node = NodeId(at.node as u32);
+            let list = extent.settled(self.graph.adjacency.list(node));
+            let part = &list[at.link..list.len().min(at.link.saturating_add(most - work))];
+            links.extend(part.iter().map(|&link| (node, link)));
+            // A node without links is work too.
+            work += part.len().max(1);
+            at.link += part.len();
+            if at.link == list.len() {
+                at = ListPlace { node: at.node + 1, link: 0 };
+            }
+        }
+        let mut store = Store::default();
+        store_links(&mut store, &links);
+        (store, at)
     }
 
     /// The history that [`to_store`](History::to_store) told, for a model with the same needs.
@@ -47,17 +114,17 @@ impl History {
 }
 
 impl Memories {
-    fn store(&self, store: &mut Store) {
-        let nodes = self.nodes();
-        store.put("memory", [nodes, self.width], self.rows.to_vec());
-        store.put("updated", [nodes], times(self.updated.iter().copied()));
-        self.store_mail(store);
+    fn store(&self, store: &mut Store, nodes: Range<usize>) {
+        let rows = &self.rows[nodes.start * self.width..nodes.end * self.width];
+        store.put("memory", [nodes.len(), self.width], rows.to_vec());
+        store.put("updated", [nodes.len()], times(self.updated[nodes.clone()].iter().copied()));
+        self.store_mail(store, nodes);
     }
 
-    fn store_mail(&self, store: &mut Store) {
+    fn store_mail(&self, store: &mut Store, nodes: Range<usize>) {
         let mut rows = Vec::new();
         let mut mails = Vec::new();
-        for node in (0..self.nodes() as u32).map(NodeId) {
+        for node in (nodes.start as u32..nodes.end as u32).map(NodeId) {
             mails.extend(self.mailbox.waiting(node).iter().map(|mail| (node, *mail)));
             rows.extend_from_slice(self.mailbox.other_rows(node));
         }
@@ -99,36 +166,16 @@ impl Memories {
 }
 
 impl Graph {
-    fn store(&self, store: &mut Store) {
-        self.store_links(store);
-        let pairs = self.pairs.sorted();
-        store.put("pair.src", [pairs.len()], pairs.iter().map(|((src, _), _)| src.0).collect());
-        store.put("pair.dst", [pairs.len()], pairs.iter().map(|((_, dst), _)| dst.0).collect());
-        store.put("pair.count", [pairs.len()], pairs.iter().map(|(_, (count, _))| *count).collect());
-        store.put("pair.last", [pairs.len()], times(pairs.iter().map(|(_, (_, last))| *last)));
+    fn store_pending(&self, store: &mut Store) {
         let pending = &self.pending;
         store.put("pending.id", [pending.len()], pending.iter().map(|event| event.id.0).collect());
         store.put("pending.src", [pending.len()], pending.iter().map(|event| event.src.0).collect());
         store.put("pending.dst", [pending.len()], pending.iter().map(|event| event.dst.0).collect());
         store.put("pending.time", [pending.len()], times(pending.iter().map(|event| event.time)));
-        if !self.first.is_empty() {
-            store.put("first", [self.first.len()], self.first.iter().map(|event| event.0).collect());
-        }
         if let Some(newest) = self.newest.filter(|&newest| pending.last().is_none_or(|last| last.time != newest)) {
             store.put("newest", [1], vec![newest.0]);
         }
         store.put("pending.label", [pending.len()], pending.iter().map(|event| event.label).collect());
-    }
-
-    fn store_links(&self, store: &mut Store) {
-        let links: Vec<(NodeId, Link)> = self.adjacency.links().collect();
-        let count = links.len();
-        store.put("degree", [self.nodes()], self.adjacency.degrees().to_vec());
-        store.put("link.owner", [count], links.iter().map(|(owner, _)| owner.0).collect());
-        store.put("link.event", [count], links.iter().map(|(_, link)| link.event.0).collect());
-        store.put("link.node", [count], links.iter().map(|(_, link)| link.node.0).collect());
-        store.put("link.outgoing", [count], links.iter().map(|(_, link)| u32::from(link.direction == Link::OUTGOING)).collect());
-        store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
     }
 
     fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
@@ -156,8 +203,8 @@ impl Graph {
         let dst = nodes_of("pair.dst", [src.len(), self.nodes()], store)?;
         let count = store.take_len::<u32>("pair.count", src.len())?;
         let last = store.take_len::<i64>("pair.last", src.len())?;
-        self.pairs.restore(src.into_iter().zip(dst).zip(count.into_iter().zip(last.into_iter().map(Timestamp))));
-        Ok(())
+        let met = src.into_iter().zip(dst).zip(count.into_iter().zip(last.into_iter().map(Timestamp)));
+        self.pairs.restore(met).map_err(|(src, dst)| wrong("pair.src", format!("names the pair of nodes {} and {} twice", src.0, dst.0)))
     }
 
     fn restore_pending(&mut self, store: &mut Store) -> Result<(), StoreError> {
@@ -177,6 +224,15 @@ impl Graph {
         }
         Ok(())
     }
+}
+
+fn store_links(store: &mut Store, links: &[(NodeId, Link)]) {
+    let count = links.len();
+    store.put("link.owner", [count], links.iter().map(|(owner, _)| owner.0).collect());
+    store.put("link.event", [count], links.iter().map(|(_, link)| link.event.0).collect());
+    store.put("link.node", [count], links.iter().map(|(_, link)| link.node.0).collect());
+    store.put("link.outgoing", [count], links.iter().map(|(_, link)| u32::from(link.direction == Link::OUTGOING)).collect());
+    store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
 }
 
 /// An array of numbers of nodes, each of which must be below `held`.

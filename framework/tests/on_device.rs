@@ -159,7 +159,9 @@ fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
 
         // brought home it is the host's, and one that goes on from there sees the same
         if start % (2 * size) == 0 {
-            assert!(device.leave(&log).to_store() == host.to_store(), "{told}");
+            let home = device.leave(&log);
+            assert!(home.to_store() == host.to_store(), "{told}");
+            assert_eq!(home.newest(), host.newest(), "{told}");
             device = resident(&host, &log);
             device.enter(&host, &log);
         }

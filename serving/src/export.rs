@@ -54,15 +54,21 @@ impl Export<'_> {
     pub fn write(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
         self.check()?;
         let history = self.history.to_store();
-        let parts = Parts {
-            manifest: self.manifest(),
-            spec: self.model.spec(),
-            weights: weights::<Cpu, _>(self.model),
-            ids: Names::of_dataset(self.dataset, self.history.seen() as usize).to_store(),
-            features: self.features(&history),
-            history,
-        };
-        parts.write(dir, self.replace)
+        let ids = Names::of_dataset(self.dataset, self.history.seen() as usize).to_store();
+        let stores = [
+            (WEIGHTS, Some(weights::<Cpu, _>(self.model))),
+            (IDS, Some(ids)),
+            (FEATURES, self.features(&history)),
+            (HISTORY, Some(history)),
+        ];
+        let stores: Vec<(&str, Store)> = stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
+        appear(dir, self.replace, |fresh| {
+            stores.iter().try_for_each(|(name, store)| store.write(&fresh.join(name)))?;
+            let names: Vec<&str> = stores.iter().map(|(name, _)| *name).collect();
+            let manifest = seal(fresh, self.manifest(), self.model.spec(), &names)?;
+            open::open(fresh)?;
+            Ok(manifest)
+        })
     }
 
     /// Refuses parts that do not belong together.
@@ -139,59 +145,42 @@ impl Export<'_> {
     }
 }
 
-/// What the files of an artifact hold.
-pub(crate) struct Parts<'a> {
-    /// All of it but the files' sizes and checksums.
-    pub manifest: Manifest,
-    pub spec: &'a TgnSpec,
-    pub weights: Store,
-    pub ids: Store,
-    pub history: Store,
-    pub features: Option<Store>,
+/// Lets the folder `dir` appear whole or not at all: `fill` fills it under another name, and writes its manifest last. An artifact that
+/// stands there is replaced if `replace` says so.
+pub(crate) fn appear(
+    dir: &Path,
+    replace: bool,
+    fill: impl FnOnce(&Path) -> Result<Manifest, ArtifactError>,
+) -> Result<Manifest, ArtifactError> {
+    let replaced = make_room(dir, replace)?;
+    let fresh = sibling(dir, "partial");
+    let made = fs::create_dir_all(&fresh).map_err(ArtifactError::io(&fresh));
+    let written = made.and_then(|()| fill(&fresh)).and_then(|manifest| {
+        put_in_place(&fresh, dir, replaced).map_err(ArtifactError::io(dir))?;
+        Ok(manifest)
+    });
+    if written.is_err() {
+        // The first error is the one to tell; what is left of the folder is only in the way.
+        let _ = fs::remove_dir_all(&fresh);
+    }
+    written
 }
 
-impl Parts<'_> {
-    /// Writes the folder `dir`, which appears whole or not at all, and only if it can be opened again. An artifact that stands there
-    /// is replaced if `replace` says so.
-    pub fn write(self, dir: &Path, replace: bool) -> Result<Manifest, ArtifactError> {
-        let replaced = make_room(dir, replace)?;
-        let fresh = sibling(dir, "partial");
-        let written = self.write_folder(&fresh).and_then(|manifest| {
-            open::open(&fresh)?;
-            put_in_place(&fresh, dir, replaced).map_err(ArtifactError::io(dir))?;
-            Ok(manifest)
-        });
-        if written.is_err() {
-            // The first error is the one to tell; what is left of the folder is only in the way.
-            let _ = fs::remove_dir_all(&fresh);
-        }
-        written
-    }
-
-    fn write_folder(self, dir: &Path) -> Result<Manifest, ArtifactError> {
-        fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
-        let spec = toml::to_string_pretty(&SpecFile { model: self.spec.clone() })
-            .map_err(|error| ArtifactError::Damaged { path: dir.join(SPEC), fact: error.to_string() })?;
-        write_file(&dir.join(SPEC), spec.as_bytes())?;
-        let mut names = vec![SPEC];
-        let stores = [(WEIGHTS, Some(self.weights)), (IDS, Some(self.ids)), (HISTORY, Some(self.history)), (FEATURES, self.features)];
-        for (name, store) in stores {
-            if let Some(store) = store {
-                store.write(&dir.join(name))?;
-                names.push(name);
-            }
-        }
-        let facts = |name: &str| {
-            let path = dir.join(name);
-            FileFacts::of(&path).map(|facts| (name.to_string(), facts)).map_err(ArtifactError::io(&path))
-        };
-        let manifest = Manifest { files: names.into_iter().map(facts).collect::<Result<_, _>>()?, ..self.manifest };
-        let mut text = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| ArtifactError::Damaged { path: dir.join(MANIFEST), fact: error.to_string() })?;
-        text.push(b'\n');
-        write_file(&dir.join(MANIFEST), &text)?;
-        Ok(manifest)
-    }
+/// Writes the settings and, with sizes and checksums of them and of the files `arrays`, the manifest.
+pub(crate) fn seal(dir: &Path, manifest: Manifest, spec: &TgnSpec, arrays: &[&str]) -> Result<Manifest, ArtifactError> {
+    let damaged = |name: &str, fact: String| ArtifactError::Damaged { path: dir.join(name), fact };
+    let text = toml::to_string_pretty(&SpecFile { model: spec.clone() }).map_err(|error| damaged(SPEC, error.to_string()))?;
+    write_file(&dir.join(SPEC), text.as_bytes())?;
+    let facts = |name: &&str| {
+        let path = dir.join(name);
+        FileFacts::of(&path).map(|facts| (name.to_string(), facts)).map_err(ArtifactError::io(&path))
+    };
+    let files = arrays.iter().chain([&SPEC]).map(facts).collect::<Result<_, _>>()?;
+    let manifest = Manifest { files, ..manifest };
+    let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| damaged(MANIFEST, error.to_string()))?;
+    text.push(b'\n');
+    write_file(&dir.join(MANIFEST), &text)?;
+    Ok(manifest)
 }
 
 /// Whether an artifact at `dir` is to step aside.
@@ -204,7 +193,7 @@ fn make_room(dir: &Path, replace: bool) -> Result<bool, ArtifactError> {
 }
 
 /// Events that stand in kept links, waiting mail or the newest tick, ascending.
-pub(crate) fn referred_to(history: &Store) -> Vec<u64> {
+fn referred_to(history: &Store) -> Vec<u64> {
     let of = |name| history.get::<u64>(name).unwrap_or_default();
     let mut events: Vec<u64> = ["mail.event", "link.event", "pending.id"].into_iter().flat_map(of).copied().collect();
     events.sort_unstable();

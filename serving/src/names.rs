@@ -1,5 +1,7 @@
 //! The user's own ids of the nodes, growing as new ones appear.
 
+use std::ops::Range;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 use tempograph_framework::{Dataset, NodeId, Side, Sides, Store, StoreError};
 
@@ -23,12 +25,13 @@ pub(crate) struct Names {
     side: Vec<Side>,
     /// In parts, so that making room for a new one never moves more than a part.
     node_of: Vec<FxHashMap<(Side, u64), NodeId>>,
-    /// Nodes that were the destination of an event so far, in the order they first were.
+    /// Nodes that were the destination of an event so far, in the order they first were; who comes last takes the place of one that is
+    /// forgotten.
     destinations: Vec<NodeId>,
+    /// `[N]`, or shorter: one more than the place of each node among them, 0 for one that is not.
+    place: Vec<u32>,
     /// Nodes that were forgotten and may be given to others; the last goes first.
     free: Vec<NodeId>,
-    /// `[N]`, or shorter: whether each node is among them.
-    acted_on: Vec<bool>,
 }
 
 impl Names {
@@ -39,8 +42,8 @@ impl Names {
             side: Vec::new(),
             node_of: vec![FxHashMap::default(); PARTS],
             destinations: Vec::new(),
+            place: Vec::new(),
             free: Vec::new(),
-            acted_on: Vec::new(),
         }
     }
 
@@ -56,14 +59,30 @@ impl Names {
 
     /// `own [N]`, `side [N]` (1 for a destination of a bipartite set, else 0), `destinations [M]`.
     pub fn to_store(&self) -> Store {
-        let mut store = Store::default();
-        store.put("own", [self.len()], self.own.clone());
-        store.put("side", [self.len()], self.side.iter().map(|&side| u32::from(side == Side::Destination)).collect());
+        let mut store = self.nodes_to_store(0..self.len());
+        store.join("", self.destinations_to_store(0..self.destinations.len()));
         if !self.free.is_empty() {
-            store.put("free", [self.free.len()], self.free.iter().map(|node| node.0).collect());
+            store.join("", self.free_to_store(0..self.free.len()));
         }
-        store.put("destinations", [self.destinations.len()], self.destinations.iter().map(|node| node.0).collect());
         store
+    }
+
+    /// Of [`to_store`](Names::to_store), what is told by node.
+    pub fn nodes_to_store(&self, nodes: Range<usize>) -> Store {
+        let mut store = Store::default();
+        store.put("own", [nodes.len()], self.own[nodes.clone()].to_vec());
+        store.put("side", [nodes.len()], self.side[nodes].iter().map(|&side| u32::from(side == Side::Destination)).collect());
+        store
+    }
+
+    /// Of [`to_store`](Names::to_store), destinations by their places.
+    pub fn destinations_to_store(&self, places: Range<usize>) -> Store {
+        numbers("destinations", &self.destinations[places])
+    }
+
+    /// Of [`to_store`](Names::to_store), nodes that may be given to others, by their places.
+    pub fn free_to_store(&self, places: Range<usize>) -> Store {
+        numbers("free", &self.free[places])
     }
 
     /// Reads what [`to_store`](Names::to_store) wrote.
@@ -133,17 +152,35 @@ impl Names {
 
     /// Notes that `node` was the destination of an event.
     pub fn act_on(&mut self, node: NodeId) {
-        if self.acted_on.len() <= node.index() {
-            self.acted_on.resize(node.index() + 1, false);
+        if self.place.len() <= node.index() {
+            self.place.resize(node.index() + 1, 0);
         }
-        if !std::mem::replace(&mut self.acted_on[node.index()], true) {
+        let place = &mut self.place[node.index()];
+        if *place == 0 {
             self.destinations.push(node);
+            *place = self.destinations.len() as u32;
         }
     }
 
-    /// Nodes that were the destination of an event so far, in the order they first were.
+    /// Nodes that were the destination of an event so far.
     pub fn destinations(&self) -> &[NodeId] {
         &self.destinations
+    }
+
+    /// Nodes that may be given to others.
+    pub fn free(&self) -> &[NodeId] {
+        &self.free
+    }
+
+    /// Places among the destinations that change when `nodes` are forgotten.
+    pub fn places_of_forgetting(&self, nodes: &[NodeId]) -> impl Iterator<Item = usize> {
+        let given_up: Vec<usize> = nodes.iter().filter_map(|&node| self.place_of(node)).collect();
+        let (end, count) = (self.destinations.len(), given_up.len());
+        given_up.into_iter().chain(end - count..end)
+    }
+
+    fn place_of(&self, node: NodeId) -> Option<usize> {
+        self.place.get(node.index())?.checked_sub(1).map(|place| place as usize)
     }
 
     /// Some source's id.
@@ -154,8 +191,12 @@ impl Names {
     /// Gives names up; `reusable` says whether their nodes may be given to others. They are no destinations until they are acted on again.
     pub fn forget(&mut self, nodes: &[NodeId], reusable: bool) {
         for &node in nodes {
-            if let Some(acted_on) = self.acted_on.get_mut(node.index()) {
-                *acted_on = false;
+            if let Some(place) = self.place_of(node) {
+                self.place[node.index()] = 0;
+                self.destinations.swap_remove(place);
+                if let Some(moved) = self.destinations.get(place) {
+                    self.place[moved.index()] = place as u32 + 1;
+                }
             }
             if reusable {
                 let (side, id) = (self.side[node.index()], self.own[node.index()]);
@@ -163,8 +204,6 @@ impl Names {
                 self.free.push(node);
             }
         }
-        let Names { destinations, acted_on, .. } = self;
-        destinations.retain(|node| acted_on[node.index()]);
     }
 
     /// The node that is named `ahead` others from now.
@@ -197,6 +236,12 @@ impl Names {
     pub fn space(&self, side: Side) -> Side {
         if self.bipartite { side } else { Side::Source }
     }
+}
+
+fn numbers(name: &str, nodes: &[NodeId]) -> Store {
+    let mut store = Store::default();
+    store.put(name, [nodes.len()], nodes.iter().map(|node| node.0).collect());
+    store
 }
 
 /// Ids that are new in a request, with the numbers their nodes will have.
@@ -238,10 +283,15 @@ impl Newcomers {
         (self.room > 0).then_some(self.room)
     }
 
+    /// How many are not named yet whom an event before `end` names.
+    pub fn count_until(&self, end: u64) -> usize {
+        self.ids[self.named..].partition_point(|&(event, ..)| event < end)
+    }
+
     /// Those not named yet whom an event before `end` names, in the order of their numbers.
     pub fn until(&mut self, end: u64) -> impl Iterator<Item = (Side, u64)> {
+        let count = self.count_until(end);
         let waiting = &self.ids[self.named..];
-        let count = waiting.partition_point(|&(event, ..)| event < end);
         self.named += count;
         waiting[..count].iter().map(|&(_, side, id)| (side, id))
     }
@@ -265,6 +315,24 @@ mod tests {
             assert_eq!((names.len(), names.own(src), names.own(dst)), (nodes, 7, 7));
             assert_eq!([Side::Source, Side::Destination].map(|side| names.find(side, 7)), [Some(src), Some(dst)]);
         }
+    }
+
+    #[test]
+    fn a_destination_that_is_forgotten_leaves_the_others_findable_in_their_places() {
+        let mut names = Names::none(false);
+        let nodes: Vec<NodeId> = (0..6).map(|id| names.add(Side::Source, id)).collect();
+        nodes.iter().for_each(|&node| names.act_on(node));
+        let gone = [nodes[1], nodes[5], nodes[0]];
+        let touched: Vec<usize> = names.places_of_forgetting(&gone).collect();
+        let before = names.destinations().to_vec();
+        names.forget(&gone, true);
+        let still: FxHashSet<NodeId> = names.destinations().iter().copied().collect();
+        assert_eq!(still, FxHashSet::from_iter([nodes[2], nodes[3], nodes[4]]));
+        for (place, node) in before.iter().enumerate().filter(|(place, _)| !touched.contains(place)) {
+            assert_eq!(names.destinations().get(place), Some(node), "place {place} was not to change");
+        }
+        names.act_on(nodes[3]);
+        assert_eq!(names.destinations().len(), 3, "it is among them already");
     }
 
     #[test]

@@ -80,6 +80,11 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 impl Route {
+    /// Whether it tells how far a server is that replays its log, and so does not wait for that.
+    pub fn tells_numbers(&self) -> bool {
+        matches!(self.path, "/v1/status" | "/metrics" | "/tempograph.v1.Admin/Status")
+    }
+
     /// Whether it is a gRPC method.
     pub fn is_grpc(path: &str) -> bool {
         path.starts_with("/tempograph.v1.") || path.starts_with("/inference.")

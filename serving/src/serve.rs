@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::middleware::from_fn_with_state;
@@ -18,8 +18,8 @@ use crate::http::{self, no_such_route, wrong_method};
 use crate::listen::Door;
 use crate::log::LogKind;
 use crate::metrics::Metrics;
-use crate::schedule::Scheduler;
-use crate::server::{Phase, Server};
+use crate::schedule::{Scheduler, SchedulerSpec};
+use crate::server::{Phase, Served, Server};
 use crate::service::{Readiness, Service, ServiceError};
 use crate::spec::ServeSpec;
 use crate::tls::Tls;
@@ -55,6 +55,9 @@ impl From<ArtifactError> for ServeError {
 
 /// Serves an artifact until SIGTERM or Ctrl-C, then finishes what is in flight. Prints where it listens and a request to try.
 ///
+/// It listens at once: while artifact and log are opened and the log is replayed it says that it lives and how far it is, and asks all
+/// others to come again.
+///
 /// # Errors
 /// [`ServeError`], before anything is served, but for a listener that breaks.
 pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
@@ -63,13 +66,25 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
         let _tracing = trace::start(&spec.logging, &spec.traces).map_err(ServeError::Setting)?;
         let stop = stop_signal()?;
         let listeners = bind(spec).await?;
-        let service = Service::open(artifact, &spec.service())?;
         let address = listeners[0].local_addr()?;
-        let greeting = tokio::spawn(greet(service.clone(), address, artifact.to_owned(), spec.clone()));
-        let ended = run(listeners, service, spec, stop).await;
-        greeting.abort();
-        ended
+        let (artifact, spec) = (artifact.to_owned(), spec.clone());
+        let opening = async {
+            let service = open_beside(&artifact, &spec).await?;
+            tokio::spawn(greet(service.clone(), address, artifact.clone(), spec.clone()));
+            Ok(service)
+        };
+        run(listeners, opening, &spec, stop).await
     })
+}
+
+/// Opens a service on a thread of its own, which a server that is asked to stop does not wait for.
+async fn open_beside(artifact: &Path, spec: &ServeSpec) -> Result<Arc<Service>, ServiceError> {
+    let (opened, opening) = tokio::sync::oneshot::channel();
+    let (artifact, spec) = (artifact.to_owned(), spec.service());
+    // Nobody may wait for it any more.
+    let open = move || _ = opened.send(Service::open(&artifact, &spec));
+    std::thread::Builder::new().name("open".into()).spawn(open)?;
+    opening.await.unwrap_or_else(|_| Err(ServiceError::Unfit("opening the artifact has panicked, which is a bug".into())))
 }
 
 /// The listeners of a spec, its main address first.
@@ -84,14 +99,15 @@ async fn bind(spec: &ServeSpec) -> Result<Vec<TcpListener>, ServeError> {
     Ok(listeners)
 }
 
-/// Serves `service` on `listeners` until `shutdown` resolves: then it is not ready any more, lingers, lets requests in flight finish, and
-/// drains the service. The caller may go on asking the service itself.
+/// Serves on `listeners` until `shutdown` resolves: then it is not ready any more, lingers, lets requests in flight finish, and drains the
+/// service. What `opening` gives is served once it is there; until then the server is alive and not ready. The caller may go on asking
+/// the service itself.
 ///
 /// # Errors
-/// [`ServeError`], before anything is served.
+/// [`ServeError`], before anything but its health is told.
 pub async fn run(
     listeners: Vec<TcpListener>,
-    service: Arc<Service>,
+    opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
     spec: &ServeSpec,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -100,9 +116,15 @@ pub async fn run(
     warn_if_open(&gate, tls.is_some(), &listeners);
     let (phases, phase) = watch::channel(Phase::Up);
     let metrics = Arc::new(Metrics::default());
-    let scheduler = Scheduler::start(service.clone(), &spec.scheduler)?;
-    let server = Server { service: service.clone(), scheduler, gate, limits: spec.limits.clone(), metrics: metrics.clone(), phase };
-    let door = Door::new(router(Arc::new(server)), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
+    let server = Arc::new(Server { gate, limits: spec.limits.clone(), metrics: metrics.clone(), phase, served: OnceLock::new() });
+    let door = Door::new(router(server.clone()), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
+    let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown));
+    // What is open already is served from the first connection on.
+    let at_once = tokio::select! {
+        biased;
+        ended = &mut ended => Some(ended),
+        () = std::future::ready(()) => None,
+    };
     let doors: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
@@ -115,22 +137,51 @@ pub async fn run(
         })
         .collect();
     let renewal = tls.map(|tls| tokio::spawn(async move { tls.renew().await }));
-    shutdown.await;
-    tracing::info!("asked to stop");
+    let opened = match at_once {
+        Some(opened) => opened,
+        None => ended.as_mut().await,
+    };
+    drop(ended);
+    // The doors have the server as long as there are connections.
+    drop(server);
     // Receivers are the server's own.
     let _ = phases.send(Phase::Lingering);
-    tokio::time::sleep(spec.listen.linger()).await;
+    if opened.is_ok() {
+        tokio::time::sleep(spec.listen.linger()).await;
+    }
     let _ = phases.send(Phase::Closing);
     for door in doors {
         door.await.map_err(io::Error::other)?;
     }
     renewal.inspect(tokio::task::JoinHandle::abort);
+    let Some(service) = opened? else { return Ok(()) };
     let deadline = Instant::now() + spec.listen.drain();
     let drained = tokio::task::spawn_blocking(move || service.drain(deadline)).await.map_err(io::Error::other)?;
     if !drained {
         tracing::warn!("the service did not come to an end in time; what is durable is so in any case");
     }
     Ok(())
+}
+
+/// Lets the service be asked once it is open, and waits until the server is to stop. Returns the service, if it came to that.
+async fn serve_until(
+    server: &Server,
+    opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
+    scheduling: &SchedulerSpec,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Option<Arc<Service>>, ServeError> {
+    tokio::pin!(shutdown);
+    let service = tokio::select! {
+        biased;
+        service = opening => service?,
+        () = &mut shutdown => return Ok(None),
+    };
+    let scheduler = Scheduler::start(service.clone(), scheduling)?;
+    // This is the one place that sets it.
+    let _ = server.served.set(Served { service: service.clone(), scheduler });
+    shutdown.await;
+    tracing::info!("asked to stop");
+    Ok(Some(service))
 }
 
 /// All routes, behind the one way in.

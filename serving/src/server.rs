@@ -1,7 +1,7 @@
 //! What all interfaces share: one way to ask, one way to tell, one way to refuse.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -14,15 +14,22 @@ use crate::refused::{Kind, Refused};
 use crate::schedule::{Answer, Read, Scheduler, Terms};
 use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
 
-/// A service as its clients meet it.
+/// A service as its clients meet it: from the first moment on, though what it serves may take a while to open.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub service: Arc<Service>,
-    pub scheduler: Scheduler,
     pub gate: Gate,
     pub limits: LimitsSpec,
     pub metrics: Arc<Metrics>,
     pub phase: watch::Receiver<Phase>,
+    /// Nothing while it is being opened.
+    pub served: OnceLock<Served>,
+}
+
+/// What is served, once it is open.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub service: Arc<Service>,
+    pub scheduler: Scheduler,
 }
 
 /// How far the server is with stopping.
@@ -61,7 +68,29 @@ pub(crate) struct Handed {
 /// Events that may be checked on a thread that drives connections: more would let others wait.
 const FEW: usize = 256;
 
+/// When to look again whether there is room in line.
+const ROOM: Duration = Duration::from_millis(2);
+
+/// When to look again whether a server that opens or replays is ready.
+const SOON: Duration = Duration::from_secs(1);
+
 impl Server {
+    /// What is served.
+    ///
+    /// # Errors
+    /// 503 while it is being opened.
+    pub fn served(&self) -> Result<&Served, Refused> {
+        self.served.get().ok_or_else(|| not_yet("opening its artifact and its log of record", "opening"))
+    }
+
+    /// As [`served`](Server::served).
+    ///
+    /// # Errors
+    /// As [`served`](Server::served).
+    pub fn service(&self) -> Result<&Arc<Service>, Refused> {
+        Ok(&self.served()?.service)
+    }
+
     /// Asks, on the caller's terms.
     ///
     /// # Errors
@@ -75,7 +104,7 @@ impl Server {
             min_seq: seen.min_seq,
             max_staleness: seen.max_staleness_ms.map(Duration::from_millis),
         };
-        let answering = self.scheduler.submit(read, terms).instrument(tracing::debug_span!("answer"));
+        let answering = self.served()?.scheduler.submit(read, terms).instrument(tracing::debug_span!("answer"));
         let answered = self.by(call.deadline, answering, "nothing was changed").await?;
         self.metrics.stage(Stage::Answer, begun.elapsed());
         let answer = answered?;
@@ -109,15 +138,29 @@ impl Server {
     /// [`Refused`]: none of them happens.
     pub async fn hand_in(&self, request: IngestRequest) -> Result<Handed, Refused> {
         LimitsSpec::count("events", request.events.len(), self.limits.events)?;
-        let (ack, begun) = (request.ack, Instant::now());
+        let (ack, begun, service) = (request.ack, Instant::now(), self.service()?.clone());
         let ticket = if request.events.len() <= FEW {
-            self.service.submit(request)?
+            service.submit(request)?
         } else {
-            let service = self.service.clone();
+            let service = service.clone();
             off_the_reactor(move || service.submit(request)).await??
         };
-        self.metrics.taken(self.service.taken_seq());
+        self.metrics.taken(service.taken_seq());
         Ok(Handed { ticket, ack, begun })
+    }
+
+    /// As [`hand_in`](Server::hand_in), waiting for room as long as the limits allow: who streams events is not read from meanwhile.
+    ///
+    /// # Errors
+    /// As [`hand_in`](Server::hand_in).
+    pub async fn hand_in_patiently(&self, request: IngestRequest) -> Result<Handed, Refused> {
+        let begun = Instant::now();
+        loop {
+            match self.hand_in(request.clone()).await {
+                Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < self.limits.wait() => tokio::time::sleep(ROOM).await,
+                handed => return handed,
+            }
+        }
     }
 
     /// Waits for the receipt of what was handed in.
@@ -139,18 +182,28 @@ impl Server {
         tokio::time::timeout_at(deadline.into(), work).await.map_err(late)
     }
 
+    /// Whether events are taken and answers are of now.
+    ///
     /// # Errors
     /// 503 with what the server is doing instead.
     pub fn ready(&self) -> Result<(), Refused> {
         let stopping = *self.phase.borrow() != Phase::Up;
-        match if stopping { Readiness::Draining } else { self.service.readiness() } {
+        match if stopping { Readiness::Draining } else { self.service()?.readiness() } {
             Readiness::Ready => Ok(()),
-            Readiness::Recovering { applied, of } => {
-                let not_yet = Refused::new(Kind::Unavailable, Readiness::Recovering { applied, of }.to_string());
-                Err(not_yet.with("status", "recovering").with("applied", applied).with("of", of))
-            }
+            other @ Readiness::Recovering { .. } => Err(recovering(&other)),
             other @ Readiness::Draining => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "draining")),
             other @ Readiness::Broken(_) => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken")),
+        }
+    }
+
+    /// Whether everything durable is applied, so that there is anything to ask.
+    ///
+    /// # Errors
+    /// 503 with how far it has come.
+    pub fn caught_up(&self) -> Result<(), Refused> {
+        match self.service()?.readiness() {
+            other @ Readiness::Recovering { .. } => Err(recovering(&other)),
+            _ => Ok(()),
         }
     }
 
@@ -162,9 +215,24 @@ impl Server {
     }
 
     /// Names the weights that answer now.
-    pub fn model(&self) -> String {
-        self.service.engine().manifest().model_version()
+    ///
+    /// # Errors
+    /// As [`served`](Server::served).
+    pub fn model(&self) -> Result<String, Refused> {
+        Ok(self.service()?.engine().manifest().model_version())
     }
+}
+
+fn not_yet(doing: impl Into<String>, status: &str) -> Refused {
+    let refused = Refused::new(Kind::Unavailable, format!("the server is {}; try again soon", doing.into()));
+    Refused { retry_after: Some(SOON), ..refused.with("status", status) }
+}
+
+/// With how far it has come.
+fn recovering(readiness: &Readiness) -> Refused {
+    let refused = not_yet(readiness.to_string(), "recovering");
+    let Readiness::Recovering { applied, of } = *readiness else { return refused };
+    refused.with("applied", applied).with("of", of)
 }
 
 /// Does work that other connections should not wait for.

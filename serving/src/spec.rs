@@ -94,6 +94,9 @@ impl ServeSpec {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
 
     #[test]
@@ -142,6 +145,17 @@ mod tests {
         let spec = ServeSpec::parse("[limits]\nevents = 20\npairs = 30\n", &sets).unwrap();
         assert_eq!((spec.limits.events, spec.limits.pairs, spec.listen.http.port()), (10, 30, 80));
         assert_eq!(ServeSpec::parse(&toml::to_string(&spec).unwrap(), &[]).unwrap(), spec);
+    }
+
+    proptest! {
+        #[test]
+        fn spoilt_settings_are_read_or_refused_and_never_a_panic(at in any::<Index>(), cut in 0usize..30, put in "[ -~\n]{0,12}") {
+            let mut text: Vec<char> = SERVE_TEMPLATE.replace("\n# ", "\n").chars().collect();
+            let from = at.index(text.len());
+            text.splice(from..(from + cut).min(text.len()), put.chars());
+            let _ = ServeSpec::parse(&text.into_iter().collect::<String>(), &[]);
+            let _ = ServeSpec::parse("", &[put]);
+        }
     }
 
     #[test]

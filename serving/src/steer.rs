@@ -11,7 +11,7 @@ use crate::metrics::{counter, gauge};
 use crate::refused::{Kind, Refused};
 use crate::request::{PairQuery, Position};
 use crate::schedule::{Body, Read, SchedulerStatus};
-use crate::server::{Call, Seen, Server, off_the_reactor};
+use crate::server::{Call, Seen, Served, Server, off_the_reactor};
 use crate::service::{Readiness, ServiceError, Status};
 
 /// How long a drain by request may take. Reloads and snapshots take as long as they take.
@@ -27,14 +27,17 @@ pub(crate) struct Numbers {
 }
 
 impl Server {
-    pub fn status(&self) -> Numbers {
-        Numbers { service: self.service.status(), scheduler: self.scheduler.status(), engine: self.service.engine().stats() }
+    /// # Errors
+    /// 503 while there is nothing to count yet.
+    pub fn status(&self) -> Result<Numbers, Refused> {
+        let Served { service, scheduler } = self.served()?;
+        Ok(Numbers { service: service.status(), scheduler: scheduler.status(), engine: service.engine().stats() })
     }
 
     /// # Errors
     /// 409 or 422 with what is wrong with the artifact; the model that answered goes on.
     pub async fn reload(&self, artifact: PathBuf) -> Result<Value, Refused> {
-        let service = self.service.clone();
+        let service = self.service()?.clone();
         let done = off_the_reactor(move || service.reload(&artifact)).await??;
         Ok(json!({ "model": done.model, "previous": done.previous, "replayed": done.replayed }))
     }
@@ -42,7 +45,7 @@ impl Server {
     /// # Errors
     /// 409 where there is nothing to go back to.
     pub async fn rollback(&self) -> Result<Value, Refused> {
-        let service = self.service.clone();
+        let service = self.service()?.clone();
         let done = off_the_reactor(move || service.rollback()).await??;
         Ok(json!({ "model": done.model, "previous": done.previous, "replayed": done.replayed }))
     }
@@ -50,7 +53,7 @@ impl Server {
     /// # Errors
     /// 503 if it cannot be written.
     pub async fn snapshot(&self) -> Result<Value, Refused> {
-        let service = self.service.clone();
+        let service = self.service()?.clone();
         let taken = off_the_reactor(move || service.snapshot()).await??;
         Ok(json!({ "snapshot": taken.number, "log_seq": taken.log_seq }))
     }
@@ -58,15 +61,15 @@ impl Server {
     /// # Errors
     /// Never in practice.
     pub async fn drain(&self) -> Result<Value, Refused> {
-        let service = self.service.clone();
-        let drained = off_the_reactor(move || service.drain(Instant::now() + DRAIN)).await?;
-        Ok(json!({ "drained": drained, "durable_seq": self.service.durable_seq() }))
+        let service = self.service()?.clone();
+        let (drained, durable_seq) = off_the_reactor(move || (service.drain(Instant::now() + DRAIN), service.durable_seq())).await?;
+        Ok(json!({ "drained": drained, "durable_seq": durable_seq }))
     }
 
     /// # Errors
     /// 422 without a time to live in the settings; 503 if the log cannot be written.
     pub async fn expire(&self) -> Result<Value, Refused> {
-        let service = self.service.clone();
+        let service = self.service()?.clone();
         let done = off_the_reactor(move || service.expire(None)).await??;
         Ok(json!({ "forgotten": done.forgotten, "log_seq": done.position.log_seq }))
     }
@@ -74,7 +77,7 @@ impl Server {
     /// # Errors
     /// 422 for an id the log does not remember; 503 if it cannot be written.
     pub async fn retract(&self, ids: Vec<String>) -> Result<(u64, Position), Refused> {
-        let service = self.service.clone();
+        let service = self.service()?.clone();
         let done = off_the_reactor(move || service.retract(&ids)).await??;
         Ok((done.retracted, done.position))
     }
@@ -89,9 +92,13 @@ impl Server {
     }
 
     /// All numbers in Prometheus' text format.
-    pub fn numbers(&self) -> String {
+    ///
+    /// # Errors
+    /// As [`status`](Server::status).
+    pub fn numbers(&self) -> Result<String, Refused> {
         let mut out = String::with_capacity(16 << 10);
-        let Numbers { service: status, scheduler, engine } = self.status();
+        let Numbers { service: status, scheduler, engine } = self.status()?;
+        let nodes = self.service()?.engine().nodes();
         let ready = u8::from(status.readiness == Readiness::Ready);
         gauge(&mut out, "ready", "1 while events are taken and answers are of now.", ready);
         gauge(&mut out, "log_seq", "Events that reads see.", status.applied.log_seq);
@@ -99,7 +106,7 @@ impl Server {
         gauge(&mut out, "durable_seq", "Events on the disk.", status.durable_seq);
         gauge(&mut out, "lag_events", "Events taken that reads do not see yet.", status.queued);
         gauge(&mut out, "reads_waiting", "Reads that wait.", scheduler.waiting);
-        gauge(&mut out, "nodes", "Nodes known.", self.service.engine().nodes());
+        gauge(&mut out, "nodes", "Nodes known.", nodes);
         gauge(&mut out, "hit_rate", "Share of the asked embeddings that were kept.", engine.hit_rate());
         gauge(&mut out, "touched_fraction", "Share of the asked embeddings that had to be computed.", engine.touched_fraction());
         gauge(&mut out, "log_bytes", "Bytes of the log of record.", status.log_bytes);
@@ -136,7 +143,7 @@ impl Server {
             counter(&mut out, name, help, value);
         }
         self.metrics.write(&mut out);
-        out
+        Ok(out)
     }
 }
 

@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::{EVENTS, SEEN, World, small};
+use tempograph_framework::Dataset;
+use tempograph_models::TgnSpec;
 use tempograph_serving::{Engine, Granularity};
 
 #[test]
@@ -25,5 +29,33 @@ fn what_is_saved_is_opened_as_it_stood_and_goes_on_as_if_it_had_not_stopped() {
         let queries = world.questions(EVENTS - 1..EVENTS);
         assert_eq!(opened.score(&queries, &[]).unwrap(), engine.score(&queries, &[]).unwrap());
         assert_eq!(engine.save(&saved).unwrap().log_position, EVENTS as u64, "a later one takes its place");
+    }
+}
+
+#[test]
+fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_one_is() {
+    /// Rows copied in one go: as many as are copied at a time, or the pages of the nodes that a request names.
+    const MOST: u64 = 1024;
+    for nodes in [2_000, 200_000] {
+        let spec = TgnSpec { memory: 4, time: 4, width: 4, neighbours: 2, ..TgnSpec::default() };
+        let set = Dataset::from_spec(&format!("synthetic:events=4000,users={},items={}", nodes / 2, nodes / 2)).unwrap();
+        let world = World::of(&spec, set);
+        let engine = world.engine();
+        let folder = tempfile::tempdir().unwrap();
+        let (saved, told) = (folder.path().join("saved"), AtomicUsize::new(SEEN));
+        let (manifest, while_saved) = std::thread::scope(|scope| {
+            let saving = scope.spawn(|| engine.save(&saved).unwrap());
+            while !saving.is_finished() && told.load(Ordering::Relaxed) < 4000 {
+                let at = told.fetch_add(1, Ordering::Relaxed);
+                engine.observe(&world.told(at..at + 1), Granularity::Event).unwrap();
+            }
+            (saving.join().unwrap(), told.load(Ordering::Relaxed))
+        });
+        let most = engine.stats().most_copied;
+        assert!(most > 0 && most <= MOST, "{most} rows of {nodes} nodes were copied in one go");
+        assert!(nodes < 100_000 || while_saved > manifest.log_position as usize, "no event came while {nodes} nodes were saved");
+        let reference = Engine::open(&world.folder()).unwrap();
+        reference.observe(&world.told(SEEN..manifest.log_position as usize), Granularity::Event).unwrap();
+        assert!(Engine::open(&saved).unwrap().history().to_store() == reference.history().to_store(), "{nodes} nodes");
     }
 }

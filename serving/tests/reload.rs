@@ -6,11 +6,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::service::{in_memory, open, quiet, saved, tell};
-use common::{EVENTS, SEEN, World, small};
+use common::{EVENTS, Running, SEEN, World, small};
+use serde_json::{Value, json};
 use tempograph_framework::{Features, History, Model};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Tgn;
-use tempograph_serving::{Engine, Granularity, PairQuery, Service};
+use tempograph_serving::{Engine, Granularity, PairQuery, Role, ServeSpec, Service, TokenSpec};
 
 /// The same stream, and a model that learned something else from the first `seen` of it.
 fn other(features: usize, seen: usize) -> World {
@@ -135,4 +136,50 @@ fn a_model_that_does_not_fit_is_refused_and_nothing_changes() {
         assert!(error.contains(expected), "`{error}` does not say `{expected}`");
     }
     assert_eq!(saved(&service.engine()), before);
+}
+
+#[test]
+fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
+    use sha2::Digest;
+    const CHANGES: usize = 6;
+    let (world, next) = (World::new(&small(), 2), other(2, SEEN));
+    let names = [world.engine(), next.engine()].map(|engine| name(&engine));
+    let sha256 = sha2::Sha256::digest("chief").iter().map(|byte| format!("{byte:02x}")).collect();
+    let roles = vec![Role::Ingest, Role::Read, Role::Admin];
+    let mut spec = ServeSpec::default();
+    spec.auth.tokens = vec![TokenSpec { name: "chief".into(), roles, sha256: Some(sha256), ..TokenSpec::default() }];
+    let server = Running::of(open(&world.folder(), &quiet()), &spec);
+    let ask = |method: &str, path: &str, body: &Value| {
+        let (status, text) = server.send_with(method, path, "Authorization: Bearer chief\r\n", body.to_string().as_bytes());
+        assert_eq!(status, 200, "{method} {path}: {text}");
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let (done, models) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
+    let asked = world.questions(0..1)[0].clone();
+    let (query, rank) = (json!({ "queries": [{ "src": asked.src, "dst": asked.dst }] }), json!({ "src": asked.src, "k": 3 }));
+    let reads = [("/v1/score", &query), ("/v1/score", &query), ("/v1/rank", &rank)];
+    std::thread::scope(|scope| {
+        for (path, body) in reads {
+            let (done, models, ask) = (&done, &models, &ask);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let answer = ask("POST", path, body);
+                    models.lock().unwrap().insert(answer["model"].as_str().unwrap().to_owned());
+                }
+            });
+        }
+        scope.spawn(|| {
+            for event in world.told(SEEN..EVENTS) {
+                ask("POST", "/v1/events", &json!({ "events": [event] }));
+            }
+        });
+        for change in 0..CHANGES {
+            let (path, body) =
+                if change % 2 == 0 { ("/admin/reload", json!({ "artifact": next.folder() })) } else { ("/admin/rollback", json!({})) };
+            assert_eq!(ask("POST", path, &body)["model"], names[(change + 1) % 2]);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(*models.lock().unwrap(), BTreeSet::from(names), "both answered");
+    assert_eq!(ask("GET", "/v1/model", &json!({}))["log_seq"], EVENTS, "every event was taken once");
 }

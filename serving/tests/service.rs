@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::service::{Scripted, in_memory, insist, named, open, quiet, request, saved, soon, tell, with_log};
-use common::{EVENTS, SEEN, World, small};
+use common::{EVENTS, Running, SEEN, World, small};
+use tempograph_framework::Dataset;
 use tempograph_serving::{
     Ack, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, LogSpec, NewEvent, Readiness, RequestError, Retraction,
-    Service, ServiceSpec,
+    ServeSpec, Service, ServiceSpec,
 };
 
 #[test]
@@ -323,4 +324,36 @@ fn idle_nodes_are_forgotten_in_the_same_place_after_a_restart_whatever_the_setti
     let service = open(&world.folder(), &quiet());
     assert_eq!(saved(&service.engine()), saved(&engine));
     assert_eq!(service.expire(None).unwrap_err().to_string(), missing);
+}
+
+#[test]
+fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same() {
+    /// More than pass between two looks for idle nodes.
+    const TOLD: usize = 12_500;
+    let set = Dataset::from_spec("synthetic:events=13000,users=3000,items=2000").unwrap();
+    let world = World::of(&small(), set);
+    world.engine();
+    let unit = |event| world.time(event).as_f64().unwrap();
+    let text = format!("[engine]\nttl = {}\n[snapshots]\nevery_events = 0\nat_drain = false\n", (unit(TOLD) - unit(SEEN)) / 8.0);
+    let spec = ServeSpec::parse(&text, &[]).unwrap();
+    let mut server = Running::of(open(&world.folder(), &spec.service()), &spec);
+    let expired = |server: &Running| server.get("/v1/status").1["engine"]["expired"].as_u64().unwrap();
+    for request in world.told(SEEN..SEEN + TOLD).chunks(500) {
+        server.tell(request, "event");
+    }
+    // What is looked for after the last event may still stand in line.
+    let deadline = soon();
+    while expired(&server) == 0 && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let forgotten = expired(&server);
+    assert!(forgotten > 0, "nobody was idle");
+    let before = saved(&server.service.engine());
+    server.ask_to_stop();
+    server.wait().unwrap();
+    drop(server);
+    // Only the log says so now: these settings forget nobody.
+    let replayed = open(&world.folder(), &quiet());
+    assert_eq!(replayed.engine().stats().expired, forgotten);
+    assert_eq!(saved(&replayed.engine()), before);
 }

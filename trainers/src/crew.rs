@@ -6,7 +6,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 /// A number of workers, each with its share of the threads.
 ///
-/// Which worker does what is left to chance: what is done must not depend on it.
+/// Which worker does what may be left to chance: what is done must not depend on it.
 #[derive(Debug)]
 pub struct Crew {
     /// One for each worker; none where the caller's own threads are the only worker.
@@ -29,15 +29,19 @@ impl Crew {
         Ok(Crew { pools: (0..workers).map(pool).collect::<Result<_, _>>()? })
     }
 
-    /// Does `work` on each item; an idle worker takes the next.
+    /// Does `work` on each item. A worker begins with the item of its own number, whose memory its core may still hold from the step before,
+    /// and then takes what nobody has begun.
     pub fn each<T: Send>(&self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
         if self.pools.is_empty() {
             return items.for_each(work);
         }
-        let queue = Mutex::new(items);
-        on_all(&self.pools, &|| {
-            while let Some(item) = next(&queue) {
-                work(item);
+        let items: Vec<Mutex<Option<T>>> = items.map(|item| Mutex::new(Some(item))).collect();
+        on_all(&self.pools, 0, &|worker| {
+            let own = worker % items.len().max(1);
+            for item in items[own..].iter().chain(&items[..own]) {
+                // Taken before the work, so that nobody waits for it.
+                let taken = locked(item).take();
+                taken.into_iter().for_each(&work);
             }
         });
     }
@@ -61,20 +65,16 @@ impl Crew {
     }
 }
 
-fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
-    locked(queue).next()
-}
-
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does `work` once in each of `pools`, at the same time.
-fn on_all(pools: &[ThreadPool], work: &(impl Fn() + Sync)) {
+/// Does `work` once in each of `pools`, at the same time, with its number.
+fn on_all(pools: &[ThreadPool], first: usize, work: &(impl Fn(usize) + Sync)) {
     if let Some((pool, rest)) = pools.split_first() {
         pool.in_place_scope(|scope| {
-            scope.spawn(|_| work());
-            on_all(rest, work);
+            scope.spawn(|_| work(first));
+            on_all(rest, first + 1, work);
         });
     }
 }

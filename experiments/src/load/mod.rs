@@ -10,7 +10,6 @@ mod staleness;
 mod tally;
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,6 +24,8 @@ use http::Target;
 use material::Material;
 use phase::{Course, Manner, PhaseReport, Rates, model, settle};
 use tally::TallyReport;
+
+use crate::interrupt::stop_when_asked;
 
 /// Put load on a server and measure what its users would see.
 #[derive(Args, Debug, Clone)]
@@ -148,9 +149,7 @@ pub fn run(args: &LoadArgs) -> Result<()> {
     if let Some(machine) = &args.policies {
         return compare_policies(args, machine);
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let handler = stop.clone();
-    ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed)).context("cannot watch for Ctrl-C")?;
+    let stop = stop_when_asked("stopping after what is being measured")?;
     let report = measure(args, &stop)?;
     if args.json {
         println!("{report:#}");

@@ -17,8 +17,8 @@ use tempograph_trainers::Course;
 
 use crate::data;
 use crate::device;
+use crate::interrupt::stop_when_asked;
 use crate::spec::RunSpec;
-use crate::train::stop_on_ctrl_c;
 use learn::{Heard, Learned, Learning};
 
 /// Learn a static vector for each node from the training events of a spec, for models with [model.static].
@@ -71,7 +71,7 @@ pub fn run(args: &PretrainArgs) -> Result<()> {
     if out.exists() && !args.force {
         bail!("{} exists; --force replaces it", out.display());
     }
-    let stop = stop_on_ctrl_c()?;
+    let stop = stop_when_asked("stopping at the next batch")?;
     device::use_threads(spec.threads)?;
     device::on_a_computing_thread(|| pretrain(args, &spec, &out, &stop))
 }

@@ -28,28 +28,29 @@ fn cell_kernel(cells: &Cells, grad: &Array<f32>, input: &mut Array<f32>, recurre
         let mail = i / d;
         let column = i % d;
         let marked = cells.rows[mail];
-        // a mail that nobody reads changes nothing
-        let row = select(marked == NONE, 0u32, marked & !EMPTY) as usize;
-        let grad = select(marked == NONE, 0.0f32, grad[row * d + column]);
+        // a mail that nobody reads changes nothing, and nobody has written its gates
+        let read = marked != NONE;
+        let row = select(read, marked & !EMPTY, 0u32) as usize;
+        let grad = grad[row * d + column];
         if comptime!(shape.cell == Cell::Gru) {
             let start = mail * 4 * d + column;
             let r = cells.gates[start];
             let z = cells.gates[start + d];
             let n = cells.gates[start + 2 * d];
             let hidden = cells.gates[start + 3 * d];
-            let into_n = grad * (1.0f32 - z) * (1.0f32 - n * n);
-            let into_r = into_n * hidden * r * (1.0f32 - r);
-            let into_z = grad * (cells.own[i] - n) * z * (1.0f32 - z);
+            let into_n = select(read, grad * (1.0f32 - z) * (1.0f32 - n * n), 0.0f32);
+            let into_r = select(read, into_n * hidden * r * (1.0f32 - r), 0.0f32);
+            let into_z = select(read, grad * (cells.own[i] - n) * z * (1.0f32 - z), 0.0f32);
             let at = mail * 3 * d + column;
             input[at] = into_r;
             recurrent[at] = into_r;
             input[at + d] = into_z;
             recurrent[at + d] = into_z;
             input[at + 2 * d] = into_n;
-            recurrent[at + 2 * d] = into_n * r;
+            recurrent[at + 2 * d] = select(read, into_n * r, 0.0f32);
         } else {
             let new = cells.gates[i];
-            let into = grad * (1.0f32 - new * new);
+            let into = select(read, grad * (1.0f32 - new * new), 0.0f32);
             input[i] = into;
             recurrent[i] = into;
         }

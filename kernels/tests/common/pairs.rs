@@ -28,6 +28,17 @@ pub fn inputs(([a, b], pairs, width, added): Sizes) -> [Vec<f32>; 5] {
 
 /// The scores, then the gradients of the inputs under a loss that weighs every score differently.
 pub fn run<B: AutodiffBackend + TemporalOps>(sizes: Sizes, fused: bool) -> Vec<Vec<f32>> {
+    let (tables, bias, scores) = score::<B>(sizes, fused);
+    let loss = Tensor::<B, 1>::from_floats(&loss_weights(sizes.1)[..], &Default::default());
+    let gradients = (scores.clone() * loss).sum().backward();
+    let mut results = vec![values(scores)];
+    results.extend(tables.map(|leaf| leaf.grad(&gradients).map(values).unwrap_or_default()));
+    results.push(values(bias.grad(&gradients).expect("tracked")));
+    results
+}
+
+/// Both tables, what is added, the weight; the bias; and the scores they give.
+pub fn score<B: AutodiffBackend + TemporalOps>(sizes: Sizes, fused: bool) -> ([Tensor<B, 2>; 4], Tensor<B, 1>, Tensor<B, 1>) {
     let (rows, pairs, width, added) = sizes;
     let [a, b, c, weight, bias] = inputs(sizes);
     let [a, b, weight] = [(a, rows[0]), (b, rows[1]), (weight, 1)].map(|(numbers, rows)| leaf::<B, 2>(&numbers, &[rows, width]));
@@ -37,10 +48,5 @@ pub fn run<B: AutodiffBackend + TemporalOps>(sizes: Sizes, fused: bool) -> Vec<V
     } else {
         reference::pair_scores(&plan(rows, pairs), [a.clone(), b.clone(), c.clone(), weight.clone()], bias.clone())
     };
-    let loss = Tensor::<B, 1>::from_floats(&loss_weights(pairs)[..], &Default::default());
-    let gradients = (scores.clone() * loss).sum().backward();
-    let mut results = vec![values(scores)];
-    results.extend([a, b, c, weight].map(|leaf| leaf.grad(&gradients).map(values).unwrap_or_default()));
-    results.push(values(bias.grad(&gradients).expect("tracked")));
-    results
+    ([a, b, c, weight], bias, scores)
 }

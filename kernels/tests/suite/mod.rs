@@ -253,11 +253,11 @@ fn pair_scores_and_their_gradients_are_those_of_the_reference() {
     if absent() {
         return;
     }
-    // the tensor library takes no gradient through tables no pair reads
+    // the tensor library takes no gradient of an empty tensor on a device
     for sizes in pairs::CASES.into_iter().filter(|sizes| sizes.1 > 0) {
         for (i, (ours, expected)) in pairs::run::<Tape>(sizes, true).iter().zip(pairs::run::<CpuTape>(sizes, false)).enumerate() {
             assert_close(ours, &expected, 2e-5, &format!("{i} of {sizes:?}"));
         }
     }
-    assert_eq!(pairs::run::<Tape>(pairs::CASES[0], true)[0], Vec::<f32>::new());
+    assert_eq!(values(pairs::score::<Tape>(pairs::CASES[0], true).2), Vec::<f32>::new());
 }

@@ -20,7 +20,7 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] for a time that will not do, or a model whose sampler needs all events of a node.
     pub fn expire(&self, before: &Number) -> Result<Answered<usize>, RequestError> {
-        let _turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
+        let mut turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
         let time = ticks(&self.manifest.time_unit, before, Place::field("before"))?;
         let (idle, reusable) = {
             let state = self.state()?;
@@ -33,6 +33,7 @@ impl Engine {
             (state.history.idle_since(time), reusable)
         };
         for part in idle.chunks(NODES_A_TURN) {
+            self.before_writing(&mut turn, |capture, state| capture.before_forgetting(state, part))?;
             self.forget(part, reusable)?;
         }
         self.counts.expired(idle.len());

@@ -1,5 +1,8 @@
 //! A model and its history, asked and told in the user's own ids and times, by many at once.
 
+mod capture;
+#[cfg(test)]
+mod capture_tests;
 mod expire;
 mod explain;
 mod kept;
@@ -25,6 +28,7 @@ use crate::model::{Pass, Served};
 use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
+use capture::Capture;
 pub use explain::{Explanation, Neighbour};
 pub(crate) use kept::Gathered;
 use kept::{Kept, Part};
@@ -58,14 +62,19 @@ pub struct Engine {
     spec: EngineSpec,
     model: Served,
     state: RwLock<State>,
-    /// Held by the one who writes.
-    turn: Mutex<()>,
+    /// Held by the one who writes, with the copy that is being made of what it writes to.
+    turn: Mutex<Turn>,
+    /// Held by the one who makes such a copy.
+    saving: Mutex<()>,
     /// Embeddings, where the model's can be kept. Locked for no longer than they are copied, and after the state where both are.
     kept: Option<Mutex<Kept>>,
     counts: Counts,
     edges: Option<Arc<EdgeStore>>,
     spaces: Workspaces,
 }
+
+/// What the one who writes has to itself: the copy in the making, if there is one.
+type Turn = Option<Capture>;
 
 /// What has happened so far, held still: no event happens while somebody looks at it.
 #[derive(Debug)]
@@ -110,6 +119,7 @@ impl Engine {
             model,
             state,
             turn: Mutex::default(),
+            saving: Mutex::default(),
             kept,
             counts: Counts::default(),
             edges,
@@ -169,6 +179,15 @@ impl Engine {
 
     fn state_mut(&self) -> Result<RwLockWriteGuard<'_, State>, RequestError> {
         self.state.write().map_err(|_| RequestError::Broken)
+    }
+
+    /// Lets a copy in the making have what is about to be written over.
+    fn before_writing(&self, turn: &mut Turn, keep: impl FnOnce(&mut Capture, &State)) -> Result<(), RequestError> {
+        if let Some(capture) = turn {
+            keep(capture, &*self.state()?);
+            self.counts.copied(capture.rows_copied());
+        }
+        Ok(())
     }
 }
 

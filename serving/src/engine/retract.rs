@@ -1,7 +1,7 @@
 //! Taking events back.
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{EventId, Side};
+use tempograph_framework::{EventId, NodeId, Side};
 
 use super::{Engine, position};
 use crate::request::{Answered, MOST, Place, RequestError};
@@ -29,19 +29,26 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the first that names an unknown id, and nothing was taken back.
     pub fn retract(&self, events: &[Retraction]) -> Result<Answered<usize>, RequestError> {
-        let _turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
+        let mut turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
         if events.len() > MOST {
             return Err(RequestError::TooMany { place: "retractions".into(), count: events.len() });
         }
+        let found = self.find_all(events)?;
+        let ends = found.iter().map(|&(_, src, dst)| (src, dst));
+        self.before_writing(&mut turn, |capture, state| capture.before_retracting(state, ends))?;
         let mut state = self.state_mut()?;
+        let answer = state.history.retract(&found);
+        self.counts.retracted(answer);
+        Ok(Answered { answer, position: position(&state.history) })
+    }
+
+    fn find_all(&self, events: &[Retraction]) -> Result<Vec<(EventId, NodeId, NodeId)>, RequestError> {
+        let state = self.state()?;
         let find = |(i, event): (usize, &Retraction)| {
             let src = state.find(Side::Source, event.src, Place::of("retractions", i, "src"))?;
             let dst = state.find(Side::Destination, event.dst, Place::of("retractions", i, "dst"))?;
             Ok((EventId(event.seq), src, dst))
         };
-        let found = events.iter().enumerate().map(find).collect::<Result<Vec<_>, RequestError>>()?;
-        let answer = state.history.retract(&found);
-        self.counts.retracted(answer);
-        Ok(Answered { answer, position: position(&state.history) })
+        events.iter().enumerate().map(find).collect()
     }
 }

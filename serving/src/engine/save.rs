@@ -1,38 +1,78 @@
-//! Writing what has happened as an artifact again, while reads go on.
+//! Writing what has happened as an artifact again, while reads and events go on.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
-use tempograph_framework::{Features, History, Store};
+use tempograph_framework::{Features, History, Store, StoreParts};
 use tempograph_kernels::Rows;
 
 use super::Engine;
-use crate::export::{Parts, referred_to};
-use crate::manifest::{ArtifactError, Manifest};
+use super::capture::{Capture, InFile, Piece};
+use crate::export::{appear, seal};
+use crate::manifest::{ArtifactError, FEATURES, HISTORY, IDS, Manifest, WEIGHTS};
+
+/// Most rows copied at a time while events wait.
+const AT_ONCE: usize = 1024;
+/// Rows of features in a part of their file.
+const FEATURES_A_PART: usize = 4096;
 
 impl Engine {
-    /// Writes the model and all that has happened, as of one position, as an artifact: the folder `dir` appears whole or not at all, and
-    /// only if it can be opened again. An artifact that stands there is replaced. The manifest that is returned names the position.
+    /// Writes the model and all that has happened, as of one position, as an artifact: the folder `dir` appears whole or not at all. An
+    /// artifact that stands there is replaced. The manifest that is returned names the position.
     ///
-    /// Reads go on all the time. Events wait while the state is copied in memory, not while it is written.
+    /// Reads go on all the time, and so do events: they wait while a few rows are copied, however many there are. In memory are the rows on
+    /// their way to the disk, and there, for as long as it is written, the state a second time.
     ///
     /// # Errors
     /// [`ArtifactError`]; what stood at `dir` then still stands. [`ArtifactError::Inconsistent`] of a [broken](Engine::is_broken) engine.
     pub fn save(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
-        let broken = || ArtifactError::Inconsistent { fact: "the engine broke off in the middle of an event".into() };
-        let (manifest, ids, history, constant) = {
-            let _turn = self.turn.lock().map_err(|_| broken())?;
-            let state = self.state().map_err(|_| broken())?;
-            (
-                self.manifest_of(&state.history, state.names.len()),
-                state.names.to_store(),
-                state.history.to_store(),
-                state.history.features().clone(),
-            )
-        };
-        let features = self.features_of(&history, &constant, manifest.nodes);
-        let parts = Parts { manifest, spec: self.model.spec(), weights: self.model.weights(), ids, history, features };
-        parts.write(dir, true)
+        // Nothing is left half-done by who broke off: the next begins anew.
+        let _one = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = appear(dir, true, |fresh| self.copy_to(fresh));
+        if let Ok(mut turn) = self.turn.lock() {
+            // A copy that was given up is kept up to date no more.
+            *turn = None;
+        }
+        saved
+    }
+
+    fn copy_to(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
+        let (manifest, constant) = self.begin(AT_ONCE)?;
+        let mut files = Files::create(dir, self.edges.is_some())?;
+        loop {
+            let pieces = self.next_pieces()?;
+            if pieces.is_empty() {
+                break;
+            }
+            pieces.iter().try_for_each(|piece| files.put(piece))?;
+        }
+        let mut names = vec![WEIGHTS, IDS, HISTORY];
+        self.model.weights().write(&dir.join(WEIGHTS))?;
+        files.ids.write(&dir.join(IDS))?;
+        files.history.write(&dir.join(HISTORY))?;
+        if manifest.widths.reads_features() {
+            self.write_features(dir, &constant, manifest.nodes, &files.referred)?;
+            names.push(FEATURES);
+        }
+        seal(dir, manifest, self.model.spec(), &names)
+    }
+
+    /// Begins a copy: of the position the manifest names.
+    pub(super) fn begin(&self, at_once: usize) -> Result<(Manifest, Features), ArtifactError> {
+        let mut turn = self.turn.lock().map_err(|_| broken())?;
+        let state = self.state().map_err(|_| broken())?;
+        *turn = Some(Capture::begin(&state, at_once));
+        Ok((self.manifest_of(&state.history, state.names.len()), state.history.features().clone()))
+    }
+
+    /// What was copied since this was asked last; nothing once all is.
+    pub(super) fn next_pieces(&self) -> Result<Vec<Piece>, ArtifactError> {
+        let mut turn = self.turn.lock().map_err(|_| broken())?;
+        let Some(capture) = turn.as_mut() else { return Ok(Vec::new()) };
+        let pieces = capture.next(&*self.state().map_err(|_| broken())?);
+        self.counts.copied(capture.rows_copied());
+        Ok(pieces)
     }
 
     fn manifest_of(&self, history: &History, nodes: usize) -> Manifest {
@@ -46,21 +86,94 @@ impl Engine {
         }
     }
 
-    /// The features of all nodes, and of the events a history still refers to.
-    fn features_of(&self, history: &Store, constant: &Features, nodes: usize) -> Option<Store> {
-        let mut store = Store::default();
+    /// The features of all nodes, and of the events that are still referred to.
+    fn write_features(&self, dir: &Path, constant: &Features, nodes: usize, referred: &Numbers) -> Result<(), ArtifactError> {
+        let mut parts = StoreParts::create(&dir.join("features.parts"))?;
         if let Some(rows) = &self.edges {
-            let events = referred_to(history);
-            store.put("edge.row", [events.len(), rows.width()], events.iter().flat_map(|&event| rows.row(event)).copied().collect());
-            store.put("edge.event", [events.len()], events);
+            put_edges(&mut parts, rows.as_ref(), referred)?;
         }
         for (name, rows) in [("node", &constant.nodes), ("static", &constant.static_memory)] {
             if let Some(rows) = rows {
-                let values = (0..nodes as u64).flat_map(|node| rows.row(node)).copied().collect();
-                store.put(name, [nodes, rows.width()], values);
+                put_rows(&mut parts, name, rows, nodes)?;
             }
         }
-        let any = store.names().next().is_some();
-        any.then_some(store)
+        Ok(parts.write(&dir.join(FEATURES))?)
+    }
+}
+
+fn broken() -> ArtifactError {
+    ArtifactError::Inconsistent { fact: "the engine broke off in the middle of an event".into() }
+}
+
+fn put_edges(parts: &mut StoreParts, rows: &dyn Rows, referred: &Numbers) -> Result<(), ArtifactError> {
+    let mut events = referred.iter().peekable();
+    let mut key = 0;
+    // One part at least, so that the arrays are there.
+    while key == 0 || events.peek().is_some() {
+        let part: Vec<u64> = events.by_ref().take(FEATURES_A_PART).collect();
+        let mut store = Store::default();
+        store.put("edge.row", [part.len(), rows.width()], part.iter().flat_map(|&event| rows.row(event)).copied().collect());
+        store.put("edge.event", [part.len()], part);
+        parts.put(key, &store)?;
+        key += 1;
+    }
+    Ok(())
+}
+
+fn put_rows(parts: &mut StoreParts, name: &str, rows: &Arc<dyn Rows>, nodes: usize) -> Result<(), ArtifactError> {
+    for start in (0..nodes.max(1)).step_by(FEATURES_A_PART) {
+        let part = start..nodes.min(start + FEATURES_A_PART);
+        let mut store = Store::default();
+        store.put(name, [part.len(), rows.width()], part.flat_map(|node| rows.row(node as u64)).copied().collect());
+        parts.put(start as u64, &store)?;
+    }
+    Ok(())
+}
+
+/// The files that pieces go to.
+pub(super) struct Files {
+    pub history: StoreParts,
+    pub ids: StoreParts,
+    /// Events that stand in kept links, waiting mail or the newest tick, where their features are to be written.
+    referred: Numbers,
+    with_edges: bool,
+}
+
+impl Files {
+    pub fn create(dir: &Path, with_edges: bool) -> Result<Files, ArtifactError> {
+        let parts = |name: &str| StoreParts::create(&dir.join(name));
+        Ok(Files { history: parts("history.parts")?, ids: parts("ids.parts")?, referred: Numbers::default(), with_edges })
+    }
+
+    pub fn put(&mut self, piece: &Piece) -> Result<(), ArtifactError> {
+        let events = ["mail.event", "link.event", "pending.id"].into_iter().filter(|_| self.with_edges);
+        for event in events.filter_map(|name| piece.part.get::<u64>(name)).flatten() {
+            self.referred.insert(*event);
+        }
+        match piece.file {
+            InFile::History => self.history.put(piece.key, &piece.part)?,
+            InFile::Ids => self.ids.put(piece.key, &piece.part)?,
+        }
+        Ok(())
+    }
+}
+
+/// A set of numbers, a bit for each up to the largest.
+#[derive(Default)]
+struct Numbers(Vec<u64>);
+
+impl Numbers {
+    fn insert(&mut self, number: u64) {
+        let word = (number / 64) as usize;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (number % 64);
+    }
+
+    /// Ascending.
+    fn iter(&self) -> impl Iterator<Item = u64> {
+        let in_word = |(at, &word): (usize, &u64)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at as u64 * 64 + bit);
+        self.0.iter().enumerate().flat_map(in_word)
     }
 }

@@ -27,6 +27,8 @@ pub struct EngineStats {
     pub retracted: u64,
     /// Nodes forgotten.
     pub expired: u64,
+    /// The most rows that were copied for [`save`](crate::Engine::save) while events waited: of nodes, pairs, lists or links.
+    pub most_copied: u64,
 }
 
 impl EngineStats {
@@ -49,7 +51,7 @@ impl EngineStats {
 impl std::ops::Sub for EngineStats {
     type Output = EngineStats;
 
-    /// What was counted since `earlier`.
+    /// What was counted since `earlier`; the most of anything is that of all time.
     fn sub(self, earlier: EngineStats) -> EngineStats {
         EngineStats {
             events: self.events - earlier.events,
@@ -61,6 +63,7 @@ impl std::ops::Sub for EngineStats {
             embeddings_ahead: self.embeddings_ahead - earlier.embeddings_ahead,
             retracted: self.retracted - earlier.retracted,
             expired: self.expired - earlier.expired,
+            most_copied: self.most_copied,
         }
     }
 }
@@ -81,6 +84,7 @@ pub(super) struct Counts {
     embeddings_ahead: AtomicU64,
     retracted: AtomicU64,
     expired: AtomicU64,
+    most_copied: AtomicU64,
 }
 
 impl Counts {
@@ -111,6 +115,10 @@ impl Counts {
         add(&self.expired, nodes);
     }
 
+    pub fn copied(&self, rows: usize) {
+        self.most_copied.fetch_max(rows as u64, Ordering::Relaxed);
+    }
+
     pub fn read(&self) -> EngineStats {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         EngineStats {
@@ -123,6 +131,7 @@ impl Counts {
             embeddings_ahead: read(&self.embeddings_ahead),
             retracted: read(&self.retracted),
             expired: read(&self.expired),
+            most_copied: read(&self.most_copied),
         }
     }
 }

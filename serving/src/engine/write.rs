@@ -2,7 +2,7 @@
 
 use tempograph_framework::{Batch, Timestamp};
 
-use super::{Engine, Part, Strategy, position, sampling};
+use super::{Engine, Part, Strategy, Turn, position, sampling};
 use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::names::Newcomers;
@@ -15,23 +15,29 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the first event that will not do, and why.
     pub fn observe(&self, events: &[NewEvent], granularity: Granularity) -> Result<Position, RequestError> {
-        let _turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
-        self.spaces.with(|space| self.observe_in(space, events, granularity))
+        let mut turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
+        self.spaces.with(|space| self.observe_in(space, &mut turn, events, granularity))
     }
 
-    fn observe_in(&self, space: &mut Workspace, events: &[NewEvent], granularity: Granularity) -> Result<Position, RequestError> {
+    fn observe_in(
+        &self,
+        space: &mut Workspace,
+        turn: &mut Turn,
+        events: &[NewEvent],
+        granularity: Granularity,
+    ) -> Result<Position, RequestError> {
         let Workspace { told, newcomers, waves, sight, .. } = space;
         self.take_in(events, told, newcomers)?;
         // Nothing can be refused from here on.
         match granularity {
             Granularity::Batch if events.is_empty() => {}
-            Granularity::Batch => self.apply(&told.whole(), granularity, newcomers, sight)?,
+            Granularity::Batch => self.apply(turn, &told.whole(), granularity, newcomers, sight)?,
             Granularity::Event => {
                 let mut done = 0;
                 while done < events.len() {
                     let rest = told.batch(done..events.len());
                     let wave = waves.next(&self.state()?.history, &rest, self.spec.wave);
-                    self.apply(&told.batch(done..done + wave), granularity, newcomers, sight)?;
+                    self.apply(turn, &told.batch(done..done + wave), granularity, newcomers, sight)?;
                     done += wave;
                 }
             }
@@ -63,9 +69,17 @@ impl Engine {
 
     /// Lets a batch or a wave happen. What it writes, and the memories that the next one on its nodes will write, are computed beside the
     /// reads.
-    fn apply(&self, batch: &Batch<'_>, granularity: Granularity, newcomers: &mut Newcomers, sight: &mut Sight) -> Result<(), RequestError> {
+    fn apply(
+        &self,
+        turn: &mut Turn,
+        batch: &Batch<'_>,
+        granularity: Granularity,
+        newcomers: &mut Newcomers,
+        sight: &mut Sight,
+    ) -> Result<(), RequestError> {
         let pass = &mut sight.pass;
         self.advance(batch, pass)?;
+        self.before_writing(turn, |capture, state| capture.before_events(state, batch, newcomers))?;
         self.state_mut()?.observe(batch, granularity, pass.update(), newcomers);
         self.counts.wave(batch.len());
         if self.spec.strategy != Strategy::Full {

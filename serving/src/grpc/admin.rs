@@ -15,7 +15,7 @@ fn done(value: &Value) -> Answered<message::AdminAnswer> {
 #[tonic::async_trait]
 impl Admin for Calls {
     async fn status(&self, _: Request<message::StatusRequest>) -> Answered<message::StatusAnswer> {
-        let json = serde_json::to_string(&self.0.status()).map_err(|_| Refused::broken())?;
+        let json = serde_json::to_string(&self.0.status()?).map_err(|_| Refused::broken())?;
         Ok(Response::new(message::StatusAnswer { json }))
     }
 

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,7 +22,7 @@ impl Events for Calls {
     async fn send(&self, mut request: Request<EventsRequest>) -> Answered<Receipt> {
         let call = call(&mut request)?;
         let receipt = self.0.tell(&call, convert::ingest(request.into_inner())?).await?;
-        Ok(Response::new(convert::receipt(&receipt, self.0.model())))
+        Ok(Response::new(convert::receipt(&receipt, self.0.model()?)))
     }
 
     type StreamStream = Pin<Box<dyn Stream<Item = Result<Receipt, Status>> + Send>>;
@@ -42,7 +41,7 @@ impl Events for Calls {
 
     async fn retract(&self, request: Request<RetractRequest>) -> Answered<RetractAnswer> {
         let (retracted, position) = self.0.retract(request.into_inner().ids).await?;
-        Ok(Response::new(RetractAnswer { retracted, position: convert::position(position, self.0.model()) }))
+        Ok(Response::new(RetractAnswer { retracted, position: convert::position(position, self.0.model()?) }))
     }
 }
 
@@ -68,18 +67,8 @@ async fn hand_in(server: Arc<Server>, mut requests: Streaming<EventsRequest>, ti
 }
 
 async fn take(server: &Server, request: EventsRequest, at: u64) -> Result<Handed, Refused> {
-    let begun = Instant::now();
     let place = |refused: Refused| refused.at(format_args!("request {at} of the stream"));
-    let request = convert::ingest(request).map_err(place)?;
-    loop {
-        match server.hand_in(request.clone()).await {
-            // The client is not read from while there is no room.
-            Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < server.limits.wait() => {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            }
-            handed => return handed.map_err(place),
-        }
-    }
+    server.hand_in_patiently(convert::ingest(request).map_err(place)?).await.map_err(place)
 }
 
 async fn wait(
@@ -93,7 +82,7 @@ async fn wait(
             Ok(handed) => server.receipt(&call, handed).await,
             Err(refused) => Err(refused),
         };
-        let told = receipt.map(|receipt| convert::receipt(&receipt, server.model())).map_err(Status::from);
+        let told = receipt.and_then(|receipt| Ok(convert::receipt(&receipt, server.model()?))).map_err(Status::from);
         let over = told.is_err();
         if receipts.send(told).await.is_err() || over {
             return;

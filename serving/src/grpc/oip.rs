@@ -26,7 +26,7 @@ impl GrpcInferenceService for Calls {
 
     async fn model_ready(&self, request: Request<message::ModelReadyRequest>) -> Answered<message::ModelReadyResponse> {
         let message::ModelReadyRequest { name, version } = request.into_inner();
-        Model::find(&name, &version, &self.0.model())?;
+        Model::find(&name, &version, &self.0.model()?)?;
         Ok(Response::new(message::ModelReadyResponse { ready: self.0.ready().is_ok() }))
     }
 
@@ -37,7 +37,7 @@ impl GrpcInferenceService for Calls {
 
     async fn model_metadata(&self, request: Request<message::ModelMetadataRequest>) -> Answered<message::ModelMetadataResponse> {
         let message::ModelMetadataRequest { name, version } = request.into_inner();
-        let now = self.0.model();
+        let now = self.0.model()?;
         let model = Model::find(&name, &version, &now)?;
         let ports = |ports: &[Port]| {
             let told = |port: &Port| TensorMetadata { name: port.name.into(), datatype: port.datatype.into(), shape: vec![port.shape] };
@@ -58,7 +58,7 @@ impl GrpcInferenceService for Calls {
         let request = request.into_inner();
         let raw = !request.raw_input_contents.is_empty();
         let (id, model_name) = (request.id.clone(), request.model_name.clone());
-        let inference = inference(request, &self.0.model())?;
+        let inference = inference(request, &self.0.model()?)?;
         let outcome = inference.run(&self.0, &call).await?;
         let mut response = message::ModelInferResponse { model_name, model_version: outcome.version, id, ..Default::default() };
         for Tensor { name, shape, values } in outcome.outputs {

@@ -55,7 +55,7 @@ impl Reads for Calls {
     }
 
     async fn model(&self, _: Request<message::ModelRequest>) -> Answered<message::ModelAnswer> {
-        let engine = self.0.service.engine();
+        let engine = self.0.service()?.engine();
         let manifest = serde_json::to_string(engine.manifest()).map_err(|_| Refused::broken())?;
         let position = convert::position(engine.position(), engine.manifest().model_version());
         Ok(Response::new(message::ModelAnswer { manifest, nodes: engine.nodes() as u64, position }))

@@ -43,7 +43,7 @@ impl Received {
 pub(super) async fn events(State(server): State<Arc<Server>>, request: Request) -> Answered {
     let (call, EventsRequest { events, granularity, ack }) = json(&server, request).await?;
     let receipt = server.tell(&call, IngestRequest { events, granularity, ack }).await?;
-    write(&server, &Received::of(&receipt, server.model()))
+    write(&server, &Received::of(&receipt, server.model()?))
 }
 
 #[derive(Deserialize)]
@@ -56,7 +56,7 @@ struct RetractRequest {
 pub(super) async fn retract(State(server): State<Arc<Server>>, request: Request) -> Answered {
     let (_, RetractRequest { ids }) = json(&server, request).await?;
     let (retracted, position) = server.retract(ids).await?;
-    let answer = Retracted { retracted, log_seq: position.log_seq, version: position.version, model: server.model() };
+    let answer = Retracted { retracted, log_seq: position.log_seq, version: position.version, model: server.model()? };
     write(&server, &answer)
 }
 

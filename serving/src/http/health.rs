@@ -25,10 +25,10 @@ pub(super) async fn ready(State(server): State<Arc<Server>>) -> Result<Json<Valu
 
 /// `GET /v1/status`: all numbers of service and scheduler, as JSON.
 pub(super) async fn status(State(server): State<Arc<Server>>) -> Answered {
-    write(&server, &server.status())
+    write(&server, &server.status()?)
 }
 
 /// `GET /metrics`: all numbers as Prometheus reads them.
-pub(super) async fn metrics(State(server): State<Arc<Server>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], server.numbers()).into_response()
+pub(super) async fn metrics(State(server): State<Arc<Server>>) -> Result<Response, Refused> {
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], server.numbers()?).into_response())
 }

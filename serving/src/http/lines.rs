@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, Request, State};
@@ -145,7 +145,7 @@ impl Lines {
         let ended = self.run(body.into_data_stream()).await;
         // What was handed in is waited for even where a later line is wrong: the answer says how much of it stands.
         let settled = self.settle(0).await;
-        self.sum.model = self.server.model();
+        self.sum.model = self.server.model()?;
         match ended.and(settled) {
             Ok(()) => Ok(self.sum),
             Err(refused) => Err(self.sum.then(refused)),
@@ -234,18 +234,8 @@ impl Lines {
         self.settle(AHEAD - 1).await?;
         let (events, numbers) = (std::mem::take(&mut self.events), std::mem::take(&mut self.numbers));
         let request = IngestRequest { events, granularity: Granularity::Event, ack: self.ack };
-        let begun = Instant::now();
-        let handed = loop {
-            match self.server.hand_in(request.clone()).await {
-                // The sender is not read from while there is no room.
-                Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < self.server.limits.wait() => {
-                    self.settle(0).await?;
-                    tokio::time::sleep(PATIENCE).await;
-                }
-                other => break other.map_err(|refused| by_line(refused, &numbers))?,
-            }
-        };
-        self.in_line.push_back(handed);
+        let handed = self.server.hand_in_patiently(request).await;
+        self.in_line.push_back(handed.map_err(|refused| by_line(refused, &numbers))?);
         Ok(())
     }
 
@@ -258,7 +248,7 @@ impl Lines {
             self.sum.add(&receipt);
             if let Some(told) = &self.told {
                 // A sender that does not read its receipts is not read from either; one that has gone away is told nothing.
-                let _ = told.send(Ok(line(&super::events::Received::of(&receipt, self.server.model())))).await;
+                let _ = told.send(Ok(line(&super::events::Received::of(&receipt, self.server.model()?)))).await;
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ pub(super) struct Named {
 
 impl Named {
     fn find(&self, server: &Server) -> Result<Model, Refused> {
-        Model::find(&self.model, &self.version, &server.model())
+        Model::find(&self.model, &self.version, &server.model()?)
     }
 }
 
@@ -68,7 +68,8 @@ pub(super) async fn model(State(server): State<Arc<Server>>, Path(named): Path<N
         ports.iter().map(told).collect::<Vec<_>>()
     };
     let (inputs, outputs) = (ports(model.inputs()), ports(model.outputs()));
-    let told = json!({ "name": named.model, "versions": [server.model()], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
+    let told =
+        json!({ "name": named.model, "versions": [server.model()?], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
     Ok(Json(told).into_response())
 }
 

@@ -172,7 +172,7 @@ struct Model<'a> {
 
 /// `GET /v1/model`: the manifest, and where the engine stands.
 pub(super) async fn model(State(server): State<Arc<Server>>) -> Answered {
-    let engine = server.service.engine();
+    let engine = server.service()?.engine();
     let (manifest, Position { log_seq, version }) = (engine.manifest(), engine.position());
     write(&server, &Model { manifest, nodes: engine.nodes(), newest: engine.newest(), log_seq, version, model: manifest.model_version() })
 }

@@ -19,7 +19,7 @@ use tempograph_framework::{
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
-use tempograph_serving::{Engine, Export, NewEvent, PairQuery, ServeError, ServeSpec, Service, run};
+use tempograph_serving::{Engine, Export, NewEvent, PairQuery, ServeError, ServeSpec, Service, ServiceError, run};
 
 pub const EVENTS: usize = 420;
 pub const SEEN: usize = 300;
@@ -176,16 +176,25 @@ impl Running {
 
     /// Serves a service as `spec` says, but for its address.
     pub fn of(service: Arc<Service>, spec: &ServeSpec) -> Running {
+        Running::once_open(service.clone(), std::future::ready(Ok(service)), spec)
+    }
+
+    /// The same, once `opening` gives it.
+    pub fn once_open(
+        service: Arc<Service>,
+        opening: impl Future<Output = Result<Arc<Service>, ServiceError>> + Send + 'static,
+        spec: &ServeSpec,
+    ) -> Running {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let (served, spec) = (service.clone(), spec.clone());
+        let spec = spec.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                run(vec![listener], served, &spec, async { stopped.await.unwrap_or_default() }).await
+                run(vec![listener], opening, &spec, async { stopped.await.unwrap_or_default() }).await
             })
         });
         Running { address, service, stop: Some(stop), thread: Some(thread) }

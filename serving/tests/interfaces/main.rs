@@ -9,5 +9,6 @@ mod grpc;
 mod limits;
 mod oip;
 mod openapi;
+mod starting;
 mod stream;
 mod tls;

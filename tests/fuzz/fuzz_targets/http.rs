@@ -48,7 +48,7 @@ fn server() -> SocketAddr {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                run(vec![listener], service, &spec, std::future::pending()).await
+                run(vec![listener], std::future::ready(Ok(service)), &spec, std::future::pending()).await
             })
         });
         address

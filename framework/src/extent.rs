@@ -1,0 +1,84 @@
+//! How much of a history there was at one moment, for who copies it bit by bit while it goes on.
+
+use crate::adjacency::Link;
+use crate::{EventId, History, NodeId};
+
+/// What there was of a history at one moment.
+///
+/// A history is copied as of then while events go on if what an event is about to change is copied before it happens: what is kept by node of
+/// the nodes it names and of those of the [newest tick](History::unsettled), and the [places of pairs](History::place_of_pair) of both.
+/// Lists of all events only grow, and are copied whenever there is time, but for those an event is taken back from.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    nodes: usize,
+    pairs: usize,
+    lists: bool,
+    forgets: bool,
+    /// Number of the first event that had not settled.
+    unsettled: EventId,
+}
+
+/// A place in the lists of all events: the `link`-th of the `node`-th.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListPlace {
+    /// The node.
+    pub node: usize,
+    /// The event in its list.
+    pub link: usize,
+}
+
+impl Extent {
+    /// Nodes there was room for.
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// Pairs that had met, where this is kept.
+    pub fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// Whether all events of each node are kept.
+    pub fn lists(&self) -> bool {
+        self.lists
+    }
+
+    /// Whether nodes had been forgotten.
+    pub(crate) fn forgets(&self) -> bool {
+        self.forgets
+    }
+
+    /// What there was of a list then.
+    pub(crate) fn settled<'a>(&self, list: &'a [Link]) -> &'a [Link] {
+        &list[..list.partition_point(|link| link.event < self.unsettled)]
+    }
+}
+
+impl History {
+    /// What there is of it now.
+    pub fn extent(&self) -> Extent {
+        let graph = &self.graph;
+        Extent {
+            nodes: graph.nodes(),
+            pairs: graph.pairs.all().len(),
+            lists: graph.adjacency.keeps_all(),
+            forgets: !graph.first.is_empty(),
+            unsettled: graph.pending.first().map_or(EventId(graph.seen), |event| event.id),
+        }
+    }
+
+    /// Ends of the events of the newest tick, which the next event may let settle.
+    pub fn unsettled(&self) -> impl Iterator<Item = (NodeId, NodeId)> + Clone + '_ {
+        self.graph.pending.iter().map(|event| (event.src, event.dst))
+    }
+
+    /// Where the facts about a pair stand among all, if it has met.
+    pub fn place_of_pair(&self, src: NodeId, dst: NodeId) -> Option<usize> {
+        self.graph.pairs.place(src, dst)
+    }
+
+    /// Pairs that have met, where this is kept.
+    pub fn pairs(&self) -> usize {
+        self.graph.pairs.all().len()
+    }
+}
