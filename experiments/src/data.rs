@@ -11,7 +11,7 @@ use tempograph_framework::{
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{Embedding, FeatureWidths, StaticSpec, Wiring};
-use tempograph_trainers::{Course, DataReport, Part};
+use tempograph_trainers::{Alone, Course, DataReport, Exchange, Part, once_a_machine};
 
 use crate::spec::{DataSpec, ModelSpec, RunSpec};
 
@@ -20,6 +20,44 @@ use crate::spec::{DataSpec, ModelSpec, RunSpec};
 /// # Errors
 /// A folder that is not there or not prepared, a damaged set, a split with nothing in it.
 pub fn open(spec: &DataSpec) -> Result<Course> {
+    open_among(&mut Alone, spec)
+}
+
+/// The same in several processes, all of which call it: what is not in mapped files already is once on each machine.
+///
+/// # Errors
+/// As [`open`], and if another process is gone.
+pub fn open_among(exchange: &mut dyn Exchange, spec: &DataSpec) -> Result<Course> {
+    let (dataset, split) = if spec.path.starts_with("synthetic:") || spec.hold_out > 0.0 {
+        once_a_machine(exchange, || events(spec), lend, borrow)?
+    } else {
+        events(spec)?
+    };
+    let features = features(spec, &dataset)?;
+    let fixed = spec.negatives.as_ref().map(|files| fixed_negatives(files, &dataset, &split)).transpose()?;
+    let mut course = Course::among(exchange, dataset, features, split)?;
+    course.fixed = fixed;
+    Ok(course)
+}
+
+/// Puts events that are in this process's memory where others can map them, and says how they are cut as well.
+fn lend((dataset, split): &(Dataset, Split)) -> Option<(std::fs::File, String)> {
+    let (file, told) = dataset.lend().ok()?;
+    Some((file, format!("{} {}\n{told}", split.train.end, split.val.end)))
+}
+
+/// Events that another process has lent.
+fn borrow(told: &str) -> Option<(Dataset, Split)> {
+    let (cuts, told) = told.split_once('\n')?;
+    let (train, val) = cuts.split_once(' ')?;
+    let (train, val) = (train.parse().ok()?, val.parse().ok()?);
+    let dataset = Dataset::borrow(told).ok()?;
+    let split = Split { train: 0..train, val: train..val, test: val..dataset.log.len() };
+    Some((dataset, split))
+}
+
+/// The events a spec names, cut.
+fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
     let path = Path::new(&spec.path);
     if path.exists() && !path.join("dataset.json").exists() {
         bail!("{0} is not a prepared dataset; make one with `tempograph prepare {0} --out DIR` and put DIR in data.path", spec.path);
@@ -36,11 +74,7 @@ pub fn open(spec: &DataSpec) -> Result<Course> {
             );
         }
     }
-    let features = features(spec, &dataset)?;
-    let fixed = spec.negatives.as_ref().map(|files| fixed_negatives(files, &dataset, &split)).transpose()?;
-    let mut course = Course::new(dataset, features, split)?;
-    course.fixed = fixed;
-    Ok(course)
+    Ok((dataset, split))
 }
 
 /// Fills in what a spec leaves to the data, the time scale of JODIE's projection and the nodes of static memory, and opens static memory

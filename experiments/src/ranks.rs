@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use sha2::{Digest, Sha256};
+use tempograph_framework::sha256_hex;
 use tempograph_trainers::{Alone, Exchange, Launch, over_tcp};
 
 use crate::device::Device;
@@ -71,7 +71,7 @@ impl Place {
     pub fn meet(&self, transport: Option<Transport>, device: Device, spec: &RunSpec, resume: bool) -> Result<Box<dyn Exchange>> {
         let Some(launch) = &self.launch else { return Ok(Box::new(Alone)) };
         let run = format!("{} resume={resume}\n{}", env!("CARGO_PKG_VERSION"), spec.to_toml()?);
-        let run: String = Sha256::digest(run).iter().map(|byte| format!("{byte:02x}")).collect();
+        let run = sha256_hex([run]);
         match transport.unwrap_or_else(|| suitable(device)) {
             Transport::Tcp => Ok(over_tcp(launch, &run, PATIENCE)?),
             #[cfg(feature = "mpi")]

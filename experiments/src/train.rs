@@ -127,7 +127,7 @@ struct TrainRun<'a> {
 
 impl TrainRun<'_> {
     fn on(&self, mut spec: RunSpec, device: Device, exchange: &mut dyn Exchange) -> Result<()> {
-        let mut course = data::open(&spec.data)?;
+        let mut course = data::open_among(exchange, &spec.data)?;
         data::resolve(&mut spec, &mut course)?;
         if !self.leads {
             let mut model = trainee(&spec, &course, device)?;
@@ -273,6 +273,7 @@ impl TrainRun<'_> {
             floors: Vec::new(),
             peak_memory_bytes: 0,
             history_bytes: 0,
+            processes: Vec::new(),
             seconds: 0.0,
         })
     }
@@ -298,6 +299,7 @@ fn take(report: &mut Report, fitted: Fitted) {
     (report.weights_sha256, report.history_sha256) = (Some(fitted.weights_sha256), Some(fitted.history_sha256));
     report.seconds = fitted.seconds;
     report.history_bytes = fitted.history_bytes;
+    report.processes = fitted.processes;
 }
 
 /// EdgeBank and last-10 on the test split, on the same questions and under the same lookup as the model.

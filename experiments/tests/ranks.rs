@@ -127,6 +127,59 @@ fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
     }
 }
 
+/// What each of the processes of a run kept in the end: bytes it had together with others, of the same for itself, and of all that it had
+/// for itself.
+#[cfg(target_os = "linux")]
+fn kept(place: &Place, world: usize, plan: [usize; 3], settings: &[&str]) -> Vec<[u64; 3]> {
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).chain(["--force"]).collect();
+    succeed(place.start(world, plan, "ranks", &settings));
+    let report: Value = serde_json::from_slice(&fs::read(place.path("ranks/report.json")).unwrap()).unwrap();
+    let fields = ["shared_bytes", "own_bytes", "private_bytes"];
+    let of_process = |process: &Value| fields.map(|field| process[field].as_u64().unwrap());
+    let processes: Vec<[u64; 3]> = report["processes"].as_array().unwrap().iter().map(of_process).collect();
+    assert_eq!(processes.len(), world);
+    processes
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_process_keeps_for_itself_does_not_grow_with_the_nodes_of_a_history_that_it_shares() {
+    let place = Place::new();
+    // The memory, mail and times of a node with a memory of 32 numbers.
+    let (few, many, node) = (100, 40_000, 2 * 4 * 32 + 32 + 16);
+    for ahead in [0, 2] {
+        let kept = |users: usize| {
+            let path = format!("data.path=\"synthetic:events=700,users={users},items=15\"");
+            kept(&place, 4, [1, 4, 1], &[&path, &format!("parallel.prefetch={ahead}"), "model.memory=32", "train.epochs=1"])
+        };
+        let grown = ((many - few) * node) as u64;
+        for (rank, (small, large)) in kept(few).into_iter().zip(kept(many)).enumerate() {
+            let [shared, own, private] = [0, 1, 2].map(|field| large[field].saturating_sub(small[field]));
+            assert!(shared >= grown, "process {rank}, {ahead} ahead: {shared} bytes together for {grown} of nodes");
+            assert!(own <= grown / 8, "process {rank}, {ahead} ahead: {own} bytes for itself for {grown} of nodes");
+            // The first examines the model with a copy.
+            assert!(rank == 0 || private < grown / 2, "process {rank}, {ahead} ahead: {private} private bytes for {grown} of nodes");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_generated_set_is_once_on_a_machine() {
+    let place = Place::new();
+    // The model reads none of the features, or it would grow with them.
+    let kept = |width: usize| {
+        let path = format!("data.path=\"synthetic:events=700,users=20,items=15,features={width}\"");
+        kept(&place, 2, [1, 1, 2], &[&path, "data.edge_features=\"none\"", "train.epochs=1"])
+    };
+    let (width, small) = (8000, kept(1));
+    let bytes = 700 * 4 * width as u64;
+    for (rank, large) in kept(width).iter().enumerate() {
+        let private = large[2].saturating_sub(small[rank][2]);
+        assert!(private < bytes / 2, "process {rank}: {private} private bytes for {bytes} of features");
+    }
+}
+
 fn wait_for(path: &Path) {
     let patience = Instant::now();
     while !path.exists() {
@@ -147,12 +200,19 @@ fn a_killed_process_stops_the_others_and_resuming_gives_the_run_that_never_died(
     // As `kill -9` does.
     children[2].kill().unwrap();
     let killed = Instant::now();
+    let pids: Vec<u32> = children.iter().map(Child::id).collect();
     let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
     for rank in [0, 1, 3] {
         let said = String::from_utf8_lossy(&outputs[rank].stderr);
         assert!(!outputs[rank].status.success(), "process {rank} went on");
         assert!(said.contains("process 2 of 4 is gone") && said.contains("--resume"), "process {rank}: {said}");
+    }
+
+    for folder in [Path::new("/dev/shm"), &std::env::temp_dir()] {
+        let names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        let left: Vec<String> = names.filter(|name| pids.iter().any(|pid| name.contains(&format!("tempograph-{pid}-")))).collect();
+        assert!(left.is_empty(), "{left:?} in {}", folder.display());
     }
 
     // Another number of processes goes on.

@@ -36,7 +36,7 @@ fn median(times: &mut [f64]) -> f64 {
 fn walk(set: &Dataset, needs: &Needs, size: usize) -> ([f64; 3], [usize; 2]) {
     let log = &set.log;
     let mut history = History::new(set.nodes, needs.clone(), log.time().first().copied().unwrap_or(Timestamp(0)), Features::default());
-    history.follow(log);
+    history.follow(log, history.nodes());
     let chance = Draw::new(1).of(Purpose::Sampling);
     let candidates = log.destinations();
     let offsets: Vec<usize> = (0..=size).collect();

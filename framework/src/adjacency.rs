@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::buffer::{Buffer, Table};
 use crate::present::Moment;
 use crate::tcsr::TemporalCsr;
 use crate::{EventId, NodeId, Timestamp};
@@ -49,11 +50,11 @@ impl Link {
 #[derive(Clone, Debug)]
 enum Kept {
     /// `[N, K]`, slot `i % K` holding the node's `i`-th event.
-    Last { k: usize, ring: Vec<Link> },
+    Last { k: usize, ring: Buffer<Link> },
     /// Every event of every node.
     All(Vec<Vec<Link>>),
-    /// Every event, as the first of the node's in a log that knows more of them.
-    Known(Arc<TemporalCsr>),
+    /// The last `last` of those that a log knows of the node and that have happened, or all of them.
+    Known { log: Arc<TemporalCsr>, last: Option<usize> },
 }
 
 /// The settled neighbourhood of every node, in (time, event id) order.
@@ -61,34 +62,54 @@ enum Kept {
 pub(crate) struct Adjacency {
     kept: Kept,
     /// `[N]` events ever inserted for the node.
-    degree: Vec<u64>,
+    degree: Buffer<u64>,
 }
 
 impl Adjacency {
     pub fn last(nodes: usize, k: usize) -> Adjacency {
-        Adjacency { kept: Kept::Last { k, ring: vec![Link::default(); nodes * k] }, degree: vec![0; nodes] }
+        Adjacency { kept: Kept::Last { k, ring: vec![Link::default(); nodes * k].into() }, degree: vec![0; nodes].into() }
     }
 
     pub fn all(nodes: usize) -> Adjacency {
-        Adjacency { kept: Kept::All(vec![Vec::new(); nodes]), degree: vec![0; nodes] }
+        Adjacency { kept: Kept::All(vec![Vec::new(); nodes]), degree: vec![0; nodes].into() }
     }
 
     pub fn grow(&mut self, nodes: usize) {
         match &mut self.kept {
             Kept::Last { k, ring } => ring.resize(nodes * *k, Link::default()),
             Kept::All(lists) => lists.resize(nodes, Vec::new()),
-            Kept::Known(_) => {}
+            Kept::Known { .. } => {}
         }
         self.degree.resize(nodes, 0);
     }
 
-    /// Keeps every event where `known` has it, if what was inserted so far is the beginning of that.
-    pub fn follow(&mut self, known: &Arc<TemporalCsr>) {
-        let Kept::All(lists) = &self.kept else { return };
-        let begins =
-            |(n, list): (usize, &Vec<Link>)| list.len() as u64 == self.degree[n] && known.of_node(NodeId(n as u32)).starts_with(list);
-        if lists.par_iter().enumerate().all(begins) {
-            self.kept = Kept::Known(known.clone());
+    /// Its tables, each with the entries a node has in it; lists that a node has of its own are in none.
+    pub fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+        let Adjacency { kept, degree } = self;
+        let mut tables: Vec<(&mut dyn Table, usize)> = vec![(degree, 1)];
+        if let Kept::Last { k, ring } = kept {
+            tables.push((ring, *k));
+        }
+        tables
+    }
+
+    /// Finds events where `log` has them and keeps none, if what was inserted so far is the beginning of that.
+    pub fn follow(&mut self, log: &Arc<TemporalCsr>) {
+        let last = match self.kept {
+            Kept::Last { k, .. } => Some(k),
+            Kept::All(_) => None,
+            Kept::Known { .. } => return,
+        };
+        let begins = |n: usize| {
+            let ((older, newer), node) = (self.runs(NodeId(n as u32)), NodeId(n as u32));
+            log.of_node(node).get(..self.degree[n] as usize).is_some_and(|known| {
+                let kept = older.len() + newer.len();
+                let whole = last.map_or(known.len(), |k| k.min(known.len())) == kept;
+                whole && known[known.len() - kept..].iter().eq(older.iter().chain(newer))
+            })
+        };
+        if (0..self.degree.len()).into_par_iter().all(begins) {
+            self.kept = Kept::Known { log: log.clone(), last };
         }
     }
 
@@ -98,19 +119,37 @@ impl Adjacency {
             Kept::Last { k: 0, .. } => {}
             Kept::Last { k, ring } => ring[n * *k + (self.degree[n] % *k as u64) as usize] = link,
             Kept::All(lists) => lists[n].push(link),
-            Kept::Known(known) if known.of_node(node).get(self.degree[n] as usize) == Some(&link) => {}
-            Kept::Known(_) => {
-                self.part();
+            Kept::Known { log, .. } if log.of_node(node).get(self.degree[n] as usize) == Some(&link) => {}
+            Kept::Known { last, .. } => {
+                let last = *last;
+                self.part(last);
                 return self.insert(node, link);
             }
         }
         self.degree[n] += 1;
     }
 
-    /// Keeps a list of its own from here on: what happens is not what the known log says.
-    fn part(&mut self) {
-        let list = |n: u32| self.runs(NodeId(n)).0.to_vec();
-        self.kept = Kept::All((0..self.degree.len() as u32).map(list).collect());
+    /// Takes note of an event that another process has inserted into the tables they have together: lists are each one's own.
+    pub fn watch(&mut self, node: NodeId, link: Link) {
+        if let Kept::All(lists) = &mut self.kept {
+            lists[node.index()].push(link);
+        }
+    }
+
+    /// Keeps what it needs itself from here on: what happens is not what the known log says.
+    fn part(&mut self, last: Option<usize>) {
+        let lists = (0..self.degree.len()).map(|n| self.runs(NodeId(n as u32)).0);
+        self.kept = match last {
+            None => Kept::All(lists.map(<[Link]>::to_vec).collect()),
+            Some(k) => {
+                let mut ring = vec![Link::default(); self.degree.len() * k];
+                for (n, list) in lists.enumerate() {
+                    let first = self.degree[n] as usize - list.len();
+                    list.iter().enumerate().for_each(|(i, &link)| ring[n * k + (first + i) % k] = link);
+                }
+                Kept::Last { k, ring: ring.into() }
+            }
+        };
     }
 
     /// Events ever inserted for `node`, kept or not.
@@ -123,7 +162,7 @@ impl Adjacency {
         let links: usize = match &self.kept {
             Kept::Last { k, .. } => self.degree.iter().map(|&degree| (degree as usize).min(*k)).sum(),
             Kept::All(lists) => lists.iter().map(Vec::len).sum(),
-            Kept::Known(_) => 0,
+            Kept::Known { .. } => 0,
         };
         links * size_of::<Link>()
     }
@@ -138,7 +177,10 @@ impl Adjacency {
                 (if self.degree[n] < *k as u64 { &[] } else { older }, newer)
             }
             Kept::All(lists) => (&lists[n], &[]),
-            Kept::Known(known) => (&known.of_node(node)[..self.degree[n] as usize], &[]),
+            Kept::Known { log, last } => {
+                let known = &log.of_node(node)[..self.degree[n] as usize];
+                (&known[last.map_or(0, |k| known.len().saturating_sub(k))..], &[])
+            }
         }
     }
 
@@ -156,8 +198,8 @@ impl Adjacency {
     /// Takes an event of `node` back, which need not be kept any more: as if it had never come, but that an older one it has pushed out does
     /// not come back.
     pub fn take_back(&mut self, node: NodeId, event: EventId) {
-        if matches!(self.kept, Kept::Known(_)) {
-            self.part();
+        if let Kept::Known { last, .. } = self.kept {
+            self.part(last);
         }
         let kept: Vec<Link> = self.newest_first(node).filter(|link| link.event != event).copied().collect();
         let n = node.index();
@@ -170,7 +212,7 @@ impl Adjacency {
                 kept.iter().enumerate().for_each(|(back, &link)| ring[((newest - back as u64) % *k as u64) as usize] = link);
             }
             Kept::All(lists) => lists[n] = kept.into_iter().rev().collect(),
-            Kept::Known(_) => unreachable!("lists of its own were just made"),
+            Kept::Known { .. } => unreachable!("it has just parted from the log"),
         }
     }
 
@@ -182,8 +224,8 @@ impl Adjacency {
     /// The newest kept event of `node` before `moment`.
     pub fn newest_before(&self, node: NodeId, moment: Moment) -> Option<&Link> {
         match &self.kept {
-            Kept::Last { .. } => self.newest_first(node).find(|link| moment.sees(link)),
-            Kept::All(_) | Kept::Known(_) => self.all_before(node, moment).last(),
+            Kept::Last { .. } | Kept::Known { last: Some(_), .. } => self.newest_first(node).find(|link| moment.sees(link)),
+            Kept::All(_) | Kept::Known { last: None, .. } => self.all_before(node, moment).last(),
         }
     }
 
@@ -199,10 +241,15 @@ impl Adjacency {
 
     /// Forgets all events; the room stays.
     pub fn clear(&mut self) {
+        self.start_over();
+        self.degree.fill(0);
+    }
+
+    /// Forgets what is in no table.
+    pub fn start_over(&mut self) {
         if let Kept::All(lists) = &mut self.kept {
             lists.iter_mut().for_each(Vec::clear);
         }
-        self.degree.fill(0);
     }
 
     /// Every kept event of `nodes` as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
@@ -219,7 +266,7 @@ impl Adjacency {
 
     /// Whether all events of every node are kept, in lists that only grow.
     pub fn keeps_all(&self) -> bool {
-        !matches!(self.kept, Kept::Last { .. })
+        matches!(self.kept, Kept::All(_) | Kept::Known { last: None, .. })
     }
 
     /// Every event of `node`, oldest first; nothing where only the last are kept.

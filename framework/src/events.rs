@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tempograph_kernels::Rows;
 
 use crate::column::Column;
+use crate::shared::Room;
 use crate::tcsr::TemporalCsr;
 use crate::{EventId, NodeId, Timestamp};
 
@@ -175,6 +176,25 @@ impl EventLog {
             self.dst().iter().for_each(|node| seen[node.index()] = true);
             (0..highest as u32).map(NodeId).filter(|node| seen[node.index()]).collect()
         })
+    }
+
+    /// Bytes of shared memory that the log takes when it is sorted by node.
+    pub fn needed_by_node(&self) -> usize {
+        TemporalCsr::needed(self)
+    }
+
+    /// Sorts the log by node for all histories that [follow](crate::History::follow) it, in shared memory; or finds it `sorted` there by
+    /// another process. Does nothing where the log has been sorted before.
+    ///
+    /// # Panics
+    /// If the room is smaller than what is [needed](EventLog::needed_by_node).
+    pub fn sort_by_node(&self, mut room: Room, sorted: bool) {
+        self.columns.by_node.get_or_init(|| Arc::new(TemporalCsr::in_room(self, &mut room, sorted)));
+    }
+
+    /// Bytes of the log sorted by node; 0 as long as nobody has asked for it.
+    pub fn bytes_by_node(&self) -> usize {
+        self.columns.by_node.get().map_or(0, |sorted| sorted.bytes())
     }
 
     /// The whole log by node. Sorted on the first call.

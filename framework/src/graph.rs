@@ -1,6 +1,8 @@
 //! Who met whom and when: the half of a history that follows from the events alone.
 
 use crate::adjacency::{Adjacency, Link};
+use crate::buffer::{Buffer, Table};
+use crate::history::Hand;
 use crate::needs::Sampler;
 use crate::pairs::PairIndex;
 use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
@@ -20,7 +22,7 @@ pub struct Graph {
     /// Time of the newest event, which may have been taken back since.
     pub(crate) newest: Option<Timestamp>,
     /// `[N]` when each memory is from once its waiting mail is read: the node's newest event, or the origin.
-    pub(crate) renewed: Vec<Timestamp>,
+    pub(crate) renewed: Buffer<Timestamp>,
     /// `[N]` the first event that may be of whoever has the number now, once numbers have been [given on](crate::History::forget).
     pub(crate) first: Vec<EventId>,
     pub(crate) seen: u64,
@@ -42,7 +44,7 @@ impl Graph {
             pairs: PairIndex::default(),
             pending: Vec::new(),
             newest: None,
-            renewed: Vec::new(),
+            renewed: Buffer::default(),
             first: Vec::new(),
             seen: 0,
             version: 0,
@@ -62,20 +64,39 @@ impl Graph {
     }
 
     /// As [`History::follow`](crate::History::follow).
-    pub fn follow(&mut self, log: &EventLog) {
-        if self.needs.sampler != Sampler::Recent {
+    pub fn follow(&mut self, log: &EventLog, rings: usize) {
+        if Graph::follows(&self.needs, log, rings) {
             self.adjacency.follow(log.by_node());
         }
     }
 
+    /// Whether graphs that are to [follow](crate::History::follow) `log` find events there, sorted by node, and keep none.
+    pub fn follows(needs: &Needs, log: &EventLog, rings: usize) -> bool {
+        let ring = size_of::<Link>() * needs.neighbours.max(usize::from(needs.pairs));
+        needs.sampler != Sampler::Recent || rings * ring > 2 * size_of::<Link>() * log.len()
+    }
+
+    /// Its tables, each with the entries a node has in it.
+    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+        let mut tables = self.adjacency.tables();
+        tables.push((&mut self.renewed, 1));
+        tables
+    }
+
     /// Forgets everything that happened; the room stays.
     pub fn reset(&mut self) {
+        self.start_over();
         self.adjacency.clear();
+        self.renewed.fill(self.origin);
+    }
+
+    /// Forgets what is in no table.
+    pub(crate) fn start_over(&mut self) {
+        self.adjacency.start_over();
         self.pairs.clear();
         self.pending.clear();
         self.newest = None;
         self.first.clear();
-        self.renewed.fill(self.origin);
         (self.seen, self.version) = (0, 0);
     }
 
@@ -106,7 +127,12 @@ impl Graph {
 
     /// Bytes it holds, what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
-        16 * self.nodes() + self.adjacency.bytes() + 36 * self.pairs.all().len()
+        16 * self.nodes() + self.adjacency.bytes() + self.bytes_of_pairs()
+    }
+
+    /// Bytes of what is known of pairs.
+    pub(crate) fn bytes_of_pairs(&self) -> usize {
+        36 * self.pairs.all().len()
     }
 
     /// Lets the events of `batch` happen.
@@ -115,7 +141,7 @@ impl Graph {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, or an unknown node.
     pub fn observe(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         self.check(batch)?;
-        self.enter(batch, 1);
+        self.enter(batch, 1, Hand::Writes);
         Ok(())
     }
 
@@ -135,12 +161,14 @@ impl Graph {
     }
 
     /// Lets as many batches happen, which can, as there are `versions`.
-    pub(crate) fn enter(&mut self, batch: &Batch<'_>, versions: u64) {
+    pub(crate) fn enter(&mut self, batch: &Batch<'_>, versions: u64, hand: Hand) {
         for event in batch.events() {
-            self.settle_before(event.time);
+            self.settle_before(event.time, hand);
             self.pending.push(event);
             self.newest = Some(event.time);
-            self.renew(event);
+            if hand == Hand::Writes {
+                self.renew(event);
+            }
         }
         self.seen += batch.len() as u64;
         self.version += versions;
@@ -154,13 +182,16 @@ impl Graph {
     }
 
     /// Moves the pending events into the settled past if they are strictly before `time`.
-    fn settle_before(&mut self, time: Timestamp) {
+    fn settle_before(&mut self, time: Timestamp, hand: Hand) {
         if self.pending.last().is_none_or(|event| event.time >= time) {
             return;
         }
         for event in self.pending.drain(..) {
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
-                self.adjacency.insert(node, link);
+                match hand {
+                    Hand::Writes => self.adjacency.insert(node, link),
+                    Hand::Watches => self.adjacency.watch(node, link),
+                }
             }
             if self.needs.pairs {
                 self.pairs.insert(event.src, event.dst, event.time);

@@ -15,12 +15,23 @@ use crate::{Batch, EventId, EventLog, Graph, Memories, Needs, NodeId, PurposeDra
 /// It has two halves: the [`Graph`], which follows from the events alone, and the [`Memories`], which follow from what a model made of
 /// them. Both verbs are made of the halves' own, so that a trainer can look into the graph of batches to come while the memories are
 /// still those of now.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct History {
     pub(crate) graph: Graph,
     /// Shared, so that others can read on while a copy is written.
     pub(crate) memories: Arc<Memories>,
     pub(crate) features: Features,
+    /// Whether other processes have the same tables.
+    pub(crate) together: bool,
+}
+
+/// Which part a process has in what happens to tables it has together with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hand {
+    /// It writes the tables.
+    Writes,
+    /// It finds them written.
+    Watches,
 }
 
 /// Constant features a history shows beside what has happened.
@@ -69,26 +80,43 @@ impl History {
     /// An empty history of `nodes` nodes. `origin` is the time memories count from: the log's first event.
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp, features: Features) -> History {
         let memories = Arc::new(Memories::new(nodes, &needs, origin));
-        History { graph: Graph::new(nodes, needs, origin), memories, features }
+        History { graph: Graph::new(nodes, needs, origin), memories, features, together: false }
+    }
+
+    /// Of two halves that have seen the same.
+    pub(crate) fn of(graph: Graph, memories: Memories, features: Features) -> History {
+        History { graph, memories: Arc::new(memories), features, together: false }
     }
 
     /// Makes room for node numbers below `nodes`; what is held stays.
     pub fn grow(&mut self, nodes: usize) {
         self.graph.grow(nodes);
-        Arc::make_mut(&mut self.memories).grow(nodes);
+        self.memories_mut().grow(nodes);
     }
 
     /// Says that the events to come are those of `log`: where all of a node's events have to be kept, they are read there, sorted by node
     /// once for all histories of the log, and not kept a second time. Events that are not the log's may still come; they only take their
-    /// own room.
-    pub fn follow(&mut self, log: &EventLog) {
-        self.graph.follow(log);
+    /// own room. `rings` says for how many nodes, in all histories that follow the log, only the newest events would be kept otherwise: these
+    /// are read in the log as well where that takes less room.
+    pub fn follow(&mut self, log: &EventLog, rings: usize) {
+        self.graph.follow(log, rings);
     }
 
     /// Forgets everything that happened; the room stays.
     pub fn reset(&mut self) {
         self.graph.reset();
-        Arc::make_mut(&mut self.memories).reset();
+        self.memories_mut().reset();
+    }
+
+    /// The memories, to be written: a copy of their own if somebody else holds them.
+    ///
+    /// # Panics
+    /// If somebody holds memories that several processes have together: what is written has to be written where the others see it.
+    pub(crate) fn memories_mut(&mut self) -> &mut Memories {
+        match self.together {
+            false => Arc::make_mut(&mut self.memories),
+            true => Arc::get_mut(&mut self.memories).expect("nobody reads memories that processes have together while they are written"),
+        }
     }
 
     /// What follows from the events alone.
@@ -157,6 +185,11 @@ impl History {
         self.graph.bytes() + self.memories.bytes()
     }
 
+    /// Those of its bytes that no other process has too.
+    pub fn own_bytes(&self) -> usize {
+        if self.together { self.graph.bytes_of_pairs() } else { self.bytes() }
+    }
+
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.
     pub fn set_edge_features(&mut self, edges: Option<Arc<dyn Rows>>) {
         self.features.edges = edges;
@@ -209,9 +242,17 @@ impl History {
 
     fn happen(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
         self.graph.check(batch)?;
-        Arc::make_mut(&mut self.memories).happen(batch, update, versions)?;
-        self.graph.enter(batch, versions);
+        self.memories_mut().happen(batch, update, versions)?;
+        self.graph.enter(batch, versions, Hand::Writes);
         Ok(())
+    }
+}
+
+impl Clone for History {
+    /// Memories are copied when one of both is written; those that several processes have together, at once.
+    fn clone(&self) -> Self {
+        let memories = if self.together { Arc::new((*self.memories).clone()) } else { self.memories.clone() };
+        History { graph: self.graph.clone(), memories, features: self.features.clone(), together: false }
     }
 }
 

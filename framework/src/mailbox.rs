@@ -1,16 +1,32 @@
 //! Mail that waits: what each node's next memory update will be made of.
 
+use crate::buffer::{Buffer, Table};
 use crate::needs::{Combine, MailRule, OtherMemory};
 use crate::{EventId, NodeId, Timestamp};
 
 /// One message as it waits at its receiver. The receiver's own memory is not in it: that is the stored memory itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 pub(crate) struct Mail {
     pub event: EventId,
-    pub other: NodeId,
     pub time: Timestamp,
     /// The receiver's last memory update before this event.
     pub since: Timestamp,
+    pub other: NodeId,
+    /// 1, or 0 in a place where no mail waits.
+    waits: u32,
+}
+
+impl Mail {
+    /// Mail of `event` at `time` with `other`, to one that was updated last at `since`.
+    pub fn new(event: EventId, other: NodeId, time: Timestamp, since: Timestamp) -> Mail {
+        Mail { event, time, since, other, waits: 1 }
+    }
+
+    /// This mail, if it is any.
+    fn as_slice(&self) -> &[Mail] {
+        if self.waits == 0 { &[] } else { std::slice::from_ref(self) }
+    }
 }
 
 /// The waiting mail of every node: one, or all of its last batch.
@@ -25,7 +41,7 @@ pub(crate) struct Mailbox {
 #[derive(Clone, Debug)]
 enum Kept {
     /// At most one mail a node, `[N]`, and what it carries, `[N, D]`.
-    Last { mails: Vec<Option<Mail>>, others: Vec<f32> },
+    Last { mails: Buffer<Mail>, others: Buffer<f32> },
     /// Any number a node, `[N]`, each in (time, event id) order, and what they carry, `[mails, D]` each.
     All { mails: Vec<Vec<Mail>>, others: Vec<Vec<f32>> },
 }
@@ -33,7 +49,7 @@ enum Kept {
 impl Mailbox {
     pub fn new(nodes: usize, rule: MailRule, width: usize) -> Mailbox {
         let kept = match rule.combine {
-            Combine::Last => Kept::Last { mails: Vec::new(), others: Vec::new() },
+            Combine::Last => Kept::Last { mails: Buffer::default(), others: Buffer::default() },
             Combine::Mean => Kept::All { mails: Vec::new(), others: Vec::new() },
         };
         let carried = if rule.other == OtherMemory::AtEvent { width } else { 0 };
@@ -45,7 +61,7 @@ impl Mailbox {
     pub fn grow(&mut self, nodes: usize) {
         match &mut self.kept {
             Kept::Last { mails, others } => {
-                mails.resize(nodes, None);
+                mails.resize(nodes, Mail::default());
                 others.resize(nodes * self.carried, 0.0);
             }
             Kept::All { mails, others } => {
@@ -53,6 +69,19 @@ impl Mailbox {
                 others.resize(nodes, Vec::new());
             }
         }
+    }
+
+    /// Its tables, each with the entries a node has in it; none where a node may have any number of mails.
+    pub fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+        match &mut self.kept {
+            Kept::Last { mails, others } => vec![(mails, 1), (others, self.carried)],
+            Kept::All { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether a node may have any number of mails, which are in no table.
+    pub fn keeps_any_number(&self) -> bool {
+        matches!(self.kept, Kept::All { .. })
     }
 
     pub fn rule(&self) -> MailRule {
@@ -84,7 +113,7 @@ impl Mailbox {
     /// Throws away the mail of `node`: it has been read into its memory.
     pub fn clear(&mut self, node: NodeId) {
         match &mut self.kept {
-            Kept::Last { mails, .. } => mails[node.index()] = None,
+            Kept::Last { mails, .. } => mails[node.index()] = Mail::default(),
             Kept::All { mails, others } => {
                 mails[node.index()].clear();
                 others[node.index()].clear();
@@ -96,7 +125,8 @@ impl Mailbox {
     pub fn take_back(&mut self, node: NodeId, event: EventId) {
         let n = node.index();
         match &mut self.kept {
-            Kept::Last { mails, .. } => mails[n] = mails[n].filter(|mail| mail.event != event),
+            Kept::Last { mails, .. } if mails[n].event == event => mails[n] = Mail::default(),
+            Kept::Last { .. } => {}
             Kept::All { mails, others } => {
                 while let Some(at) = mails[n].iter().position(|mail| mail.event == event) {
                     mails[n].remove(at);
@@ -109,7 +139,7 @@ impl Mailbox {
     /// Throws away all mail.
     pub fn clear_all(&mut self) {
         match &mut self.kept {
-            Kept::Last { mails, .. } => mails.fill(None),
+            Kept::Last { mails, .. } => mails.fill(Mail::default()),
             Kept::All { mails, others } => {
                 mails.iter_mut().for_each(Vec::clear);
                 others.iter_mut().for_each(Vec::clear);
@@ -122,7 +152,7 @@ impl Mailbox {
         let (n, other) = (node.index(), &other[..self.carried]);
         match &mut self.kept {
             Kept::Last { mails, others } => {
-                mails[n] = Some(mail);
+                mails[n] = mail;
                 others[n * self.carried..][..self.carried].copy_from_slice(other);
             }
             Kept::All { mails, others } => {
@@ -138,7 +168,7 @@ mod tests {
     use super::*;
 
     fn mail(event: u64) -> Mail {
-        Mail { event: EventId(event), other: NodeId(event as u32), time: Timestamp(event as i64), since: Timestamp(0) }
+        Mail::new(EventId(event), NodeId(event as u32), Timestamp(event as i64), Timestamp(0))
     }
 
     #[test]

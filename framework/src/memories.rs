@@ -2,6 +2,7 @@
 
 use crate::adjacency::Link;
 use crate::ahead::Ahead;
+use crate::buffer::{Buffer, Table};
 use crate::mailbox::{Mail, Mailbox};
 use crate::places::Places;
 use crate::{Batch, Needs, NodeId, ObserveError, Timestamp, Update};
@@ -13,12 +14,12 @@ pub struct Memories {
     pub(crate) width: usize,
     pub(crate) origin: Timestamp,
     /// `[N, D]`.
-    pub(crate) rows: Vec<f32>,
+    pub(crate) rows: Buffer<f32>,
     /// `[N]` time of the last mail read into each memory.
-    pub(crate) updated: Vec<Timestamp>,
+    pub(crate) updated: Buffer<Timestamp>,
     pub(crate) mailbox: Mailbox,
     /// `[N]` the version that came of writing each memory and its mail last.
-    pub(crate) written: Vec<u64>,
+    pub(crate) written: Buffer<u64>,
     pub(crate) version: u64,
     pub(crate) ahead: Option<Ahead>,
     /// Where each node stands in the update at hand.
@@ -31,10 +32,10 @@ impl Memories {
         let mut memories = Memories {
             width: needs.memory,
             origin,
-            rows: Vec::new(),
-            updated: Vec::new(),
+            rows: Buffer::default(),
+            updated: Buffer::default(),
             mailbox: Mailbox::new(0, needs.mail, needs.memory),
-            written: Vec::new(),
+            written: Buffer::default(),
             version: 0,
             ahead: None,
             places: Places::default(),
@@ -66,6 +67,13 @@ impl Memories {
             ahead.clear();
         }
         self.version = 0;
+    }
+
+    /// Its tables, each with the entries a node has in it; mail is in none where a node may have any number of mails.
+    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+        let mut tables = self.mailbox.tables();
+        tables.extend([(&mut self.rows as &mut dyn Table, self.width), (&mut self.updated, 1), (&mut self.written, 1)]);
+        tables
     }
 
     /// Nodes there is room for.
@@ -100,6 +108,23 @@ impl Memories {
     /// [`ObserveError`], and nothing has changed: an unknown node, or an update without a row for a touched node.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
         self.happen(batch, update, 1)
+    }
+
+    /// Does its part in a batch that another process has written to the tables they have together: what is in none is written here.
+    pub(crate) fn watch(&mut self, batch: &Batch<'_>) {
+        if self.width > 0 && self.mailbox.keeps_any_number() {
+            batch.src.iter().chain(batch.dst).for_each(|&node| self.mailbox.clear(node));
+            self.deliver(batch);
+        }
+        self.version += 1;
+    }
+
+    /// Forgets what is in no table.
+    pub(crate) fn start_over(&mut self) {
+        if self.mailbox.keeps_any_number() {
+            self.mailbox.clear_all();
+        }
+        self.version = 0;
     }
 
     /// Lets as many batches as there are `versions` happen, of which none reads what another writes.
@@ -150,7 +175,7 @@ impl Memories {
     fn deliver(&mut self, batch: &Batch<'_>) {
         for event in batch.events() {
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
-                let mail = Mail { event: event.id, other: link.node, time: event.time, since: self.updated[node.index()] };
+                let mail = Mail::new(event.id, link.node, event.time, self.updated[node.index()]);
                 self.mailbox.deliver(node, mail, &self.rows[link.node.index() * self.width..][..self.width]);
             }
         }

@@ -141,18 +141,18 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     pub fn leave(&self, log: &EventLog) -> History {
         let state = self.device.state();
         let mut graph = Graph::new(self.nodes, self.needs.clone(), self.origin);
-        graph.follow(log);
+        graph.follow(log, self.nodes);
         (graph.seen, graph.version) = (self.seen, self.version);
         graph.pending = state.pending.iter().map(|&id| event(log, id)).collect();
         graph.newest = graph.pending.last().map(|event| event.time);
         settle(&mut graph, &state, log);
         let mut memories = Memories::new(self.nodes, &self.needs, self.origin);
         memories.version = self.version;
-        memories.updated = state.updated.iter().copied().map(Timestamp).collect();
+        memories.updated = state.updated.iter().copied().map(Timestamp).collect::<Vec<_>>().into();
         deliver(&mut memories, &state);
-        memories.rows = state.memory;
-        graph.renewed = (0..self.nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect();
-        History { graph, memories: Arc::new(memories), features: self.features.clone() }
+        memories.rows = state.memory.into();
+        graph.renewed = (0..self.nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect::<Vec<_>>().into();
+        History::of(graph, memories, self.features.clone())
     }
 }
 
@@ -173,7 +173,7 @@ fn state_of(history: &History) -> DeviceState {
     let (nodes, graph, memories) = (history.nodes(), &history.graph, &history.memories);
     let (k, carried) = (graph.needs.neighbours, memories.mailbox.carried());
     let mut state = DeviceState {
-        memory: memories.rows.clone(),
+        memory: memories.rows.to_vec(),
         updated: ticks(&memories.updated),
         others: vec![0.0; nodes * carried],
         degree: graph.adjacency.degrees().iter().map(|&degree| degree as u32).collect(),
@@ -205,7 +205,7 @@ fn deliver(memories: &mut Memories, state: &DeviceState) {
     let carried = memories.mailbox.carried();
     for (node, mail) in state.mail.iter().enumerate() {
         let Some(StateMail { event, other, time, since }) = *mail else { continue };
-        let mail = Mail { event: EventId(event), other: NodeId(other), time: Timestamp(time), since: Timestamp(since) };
+        let mail = Mail::new(EventId(event), NodeId(other), Timestamp(time), Timestamp(since));
         memories.mailbox.deliver(NodeId(node as u32), mail, &state.others[node * carried..][..carried]);
     }
 }

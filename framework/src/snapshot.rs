@@ -1,7 +1,6 @@
 //! A history as named arrays: what checkpoints and artifacts hold of it.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::adjacency::Link;
 use crate::extent::{Extent, ListPlace};
@@ -104,13 +103,13 @@ impl History {
         let (nodes, origin) = (updated.len(), Timestamp(position[3] as i64));
         let mut memories = Memories::new(nodes, &needs, origin);
         memories.version = position[2];
-        memories.updated = updated.into_iter().map(Timestamp).collect();
+        memories.updated = updated.into_iter().map(Timestamp).collect::<Vec<_>>().into();
         memories.restore(&mut store)?;
         let mut graph = Graph::new(nodes, needs, origin);
         (graph.seen, graph.version) = (position[1], position[2]);
-        graph.renewed = (0..nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect();
+        graph.renewed = (0..nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect::<Vec<_>>().into();
         graph.restore(&mut store)?;
-        Ok(History { graph, memories: Arc::new(memories), features })
+        Ok(History::of(graph, memories, features))
     }
 }
 
@@ -140,7 +139,7 @@ impl Memories {
     }
 
     fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
-        self.rows = store.take_len::<f32>("memory", self.nodes() * self.width)?;
+        self.rows = store.take_len::<f32>("memory", self.nodes() * self.width)?.into();
         self.restore_mail(store)
     }
 
@@ -154,7 +153,7 @@ impl Memories {
         let width = self.mailbox.carried();
         let rows = store.take_len::<f32>("mail.rows", count * width)?;
         for i in 0..count {
-            let mail = Mail { event: EventId(event[i]), other: others[i], time: Timestamp(time[i]), since: Timestamp(since[i]) };
+            let mail = Mail::new(EventId(event[i]), others[i], Timestamp(time[i]), Timestamp(since[i]));
             self.mailbox.deliver(owners[i], mail, &rows[i * width..(i + 1) * width]);
         }
         Ok(())

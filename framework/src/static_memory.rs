@@ -1,13 +1,17 @@
 //! Static memory: a vector for each node, learned once from the training events and kept in a file of its own beside a prepared set.
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tempograph_kernels::Rows;
 
-use crate::{Dataset, EventLog, Store, StoreError, Table};
+use crate::column::Column;
+use crate::{Dataset, EventLog, Store, StoreError, Table, sha256_hex};
 
 /// The version of the form that is written and read.
 const VERSION: u64 = 1;
@@ -116,7 +120,7 @@ impl StaticOrigin {
 impl StaticMemory {
     /// Vectors with their origin, which is given their checksum.
     pub fn new(vectors: Table, origin: StaticOrigin) -> StaticMemory {
-        let vectors_sha256 = sha256([bytemuck::cast_slice(vectors.values())]);
+        let vectors_sha256 = sha256_hex([bytemuck::cast_slice(vectors.values())]);
         StaticMemory { vectors, origin: StaticOrigin { vectors_sha256, ..origin } }
     }
 
@@ -132,28 +136,42 @@ impl StaticMemory {
         store.write(path)
     }
 
-    /// Reads the file and checks that the vectors are those that were written. Whether they may be used is for
+    /// Maps the file and checks that the vectors are those that were written. Whether they may be used is for
     /// [`check`](Self::check) to say.
     ///
     /// # Errors
     /// [`StaticMemoryError::Store`] or [`StaticMemoryError::Damaged`].
     pub fn read(path: &Path) -> Result<StaticMemory, StaticMemoryError> {
         let damaged = |fact: String| StaticMemoryError::Damaged { path: path.to_owned(), fact };
-        let mut store = Store::read(path)?;
-        let note = store.noted(ORIGIN).ok_or_else(|| damaged("it does not say where it comes from: no static memory".into()))?;
+        let io = |source| StoreError::Io { path: path.into(), source };
+        let file = File::open(path).map_err(io)?;
+        // SAFETY: a store is written beside its place and moved there whole; what is there never changes.
+        let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(io)?);
+        let (header, facts) = SafeTensors::read_metadata(&map).map_err(|source| StoreError::Format { path: path.into(), source })?;
+        let note = facts
+            .metadata()
+            .as_ref()
+            .and_then(|notes| notes.get(ORIGIN))
+            .ok_or_else(|| damaged("it does not say where it comes from: no static memory".into()))?;
         let stamp: serde_json::Value = serde_json::from_str(note).map_err(|error| damaged(error.to_string()))?;
         if (stamp["format"].as_str(), stamp["version"].as_u64()) != (Some(FORMAT), Some(VERSION)) {
             let fact = format!("form {} version {}, not `{FORMAT}` version {VERSION}", stamp["format"], stamp["version"]);
             return Err(damaged(format!("{fact}; learn it again")));
         }
         let origin: StaticOrigin = serde_json::from_value(stamp).map_err(|error| damaged(error.to_string()))?;
-        let (shape, values) = store.take::<f32>(VECTORS)?;
-        let &[_, width] = &shape[..] else { return Err(damaged(format!("array `{VECTORS}` has shape {shape:?}, not [nodes, width]"))) };
-        let found = sha256([bytemuck::cast_slice(&values)]);
+        let missing = || StoreError::Array { name: VECTORS.into(), problem: "is missing".into() };
+        let array = facts.info(VECTORS).ok_or_else(missing)?;
+        let (Dtype::F32, &[_, width]) = (array.dtype, &array.shape[..]) else {
+            return Err(damaged(format!("array `{VECTORS}` is {} {:?}, not f32 [nodes, width]", array.dtype, array.shape)));
+        };
+        let (start, end) = array.data_offsets;
+        let values = Column::<f32>::mapped(map, 8 + header + start..8 + header + end);
+        let values = values.ok_or_else(|| damaged(format!("array `{VECTORS}` is not aligned")))?;
+        let found = sha256_hex([bytemuck::cast_slice::<f32, u8>(&values)]);
         if found != origin.vectors_sha256 {
             return Err(damaged(format!("the vectors have the SHA-256 {found}, but their origin says {}", origin.vectors_sha256)));
         }
-        let vectors = Table::new(values, width).map_err(|error| damaged(error.to_string()))?;
+        let vectors = Table::from_column(values, width).map_err(|error| damaged(error.to_string()))?;
         Ok(StaticMemory { vectors, origin })
     }
 
@@ -177,13 +195,7 @@ impl StaticMemory {
 /// SHA-256 of who met whom when, in hex.
 fn events_sha256(log: &EventLog, range: Range<usize>) -> String {
     let [src, dst] = [log.src(), log.dst()].map(|nodes| bytemuck::cast_slice(&nodes[range.clone()]));
-    sha256([src, dst, bytemuck::cast_slice(&log.time()[range.clone()])])
-}
-
-fn sha256<const N: usize>(parts: [&[u8]; N]) -> String {
-    let mut hasher = Sha256::new();
-    parts.iter().for_each(|part| hasher.update(part));
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex([src, dst, bytemuck::cast_slice(&log.time()[range.clone()])])
 }
 
 #[cfg(test)]

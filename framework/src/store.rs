@@ -1,5 +1,6 @@
 //! Named arrays in one safetensors file, written whole or not at all.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -226,12 +227,11 @@ impl Store {
 
     /// SHA-256 of all arrays with their names, kinds and shapes, in hexadecimal. Notes are not part of it.
     pub fn sha256(&self) -> String {
-        let mut hash = Sha256::new();
-        for (name, (shape, array)) in &self.arrays {
-            hash.update(format!("{name}\0{:?}\0{shape:?}\0", array.dtype()));
-            hash.update(array.bytes());
-        }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        let parts = self.arrays.iter().flat_map(|(name, (shape, array))| {
+            let head = format!("{name}\0{:?}\0{shape:?}\0", array.dtype());
+            [Cow::Owned(head.into_bytes()), Cow::Borrowed(array.bytes())]
+        });
+        sha256_hex(parts)
     }
 }
 
@@ -253,6 +253,13 @@ impl Array {
             Array::I64(values) => bytemuck::cast_slice(values),
         }
     }
+}
+
+/// SHA-256 of all `parts`, one after the other, in hexadecimal.
+pub fn sha256_hex(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let mut hash = Sha256::new();
+    parts.into_iter().for_each(|part| hash.update(part));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes `bytes` to a neighbour of `path`, flushes it to the disk, and renames it to `path`.

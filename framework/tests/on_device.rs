@@ -132,7 +132,7 @@ fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
     let (log, mut numbers) = (story(seed, nodes, events), Numbers(seed + 1));
     let (width, k) = (needs.memory, needs.neighbours);
     let mut host = History::new(nodes as usize, needs.clone(), ORIGIN, Features::default());
-    host.follow(&log);
+    host.follow(&log, host.nodes());
     let mut device = resident(&host, &log);
     for start in (0..events).step_by(size) {
         let batch = log.batch(start..events.min(start + size));

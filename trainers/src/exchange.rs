@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::machine;
+
 /// Numbers one task adds up.
 const CHUNK: usize = 1 << 13;
 
@@ -36,6 +38,11 @@ pub trait Exchange {
     /// # Errors
     /// [`ExchangeError`] if another process is gone.
     fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError>;
+
+    /// Names the machine this process is on: those under one name try to have memory together. Nothing if that is not known.
+    fn machine(&self) -> String {
+        machine::name()
+    }
 
     /// Tells the others, before it is dropped, that this process cannot go on and `why`. One that is dropped without has ended well.
     fn stop(&mut self, why: &str);

@@ -1,87 +1,20 @@
 //! A run: epochs, validation, the best weights kept, checkpoints along the way.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tempograph_framework::{
-    Candidates, Dataset, EventId, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Split, Store, StoreError, Timestamp,
-};
+use tempograph_framework::{History, Store, StoreError, sha256_hex};
 
 use crate::checkpoint::{Mark, Progress, RunFiles, gather, keep, take_up};
 use crate::evaluate::{Answers, Evaluation, Examination, evaluate, warm};
 use crate::exchange::{Alone, Exchange, agree};
 use crate::lanes::{Lanes, Wishes};
 use crate::learn::StepRecord;
+use crate::report::private_memory_bytes;
 use crate::resident::Handed;
 use crate::trainee::{StepSettings, Trainee};
-use crate::{EpochReport, EvalSpec, ParallelSpec, SelectBy, Trace, TrainError, TrainSpec};
-
-/// The data of a run, cut and indexed.
-#[derive(Debug)]
-pub struct Course {
-    /// Events and nodes.
-    pub dataset: Dataset,
-    /// The features a model reads: the dataset's own, fewer, or others in their place.
-    pub features: Features,
-    /// Training, validation and test.
-    pub split: Split,
-    /// Whom negatives are drawn from.
-    pub candidates: Arc<Candidates>,
-    /// Nodes no training event touches.
-    pub new_nodes: NewNodes,
-    /// Evaluation negatives of validation and test from a file, which then stand in for drawn ones.
-    pub fixed: Option<[NegativeSet; 2]>,
-}
-
-/// A part of the log that is examined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Validation.
-    Val,
-    /// Test.
-    Test,
-}
-
-impl Course {
-    /// Indexes `dataset` for training and examination.
-    ///
-    /// # Errors
-    /// A log that is not sorted, or too long.
-    pub fn new(dataset: Dataset, features: Features, split: Split) -> Result<Course, TrainError> {
-        let log = &dataset.log;
-        let train_end = EventId(split.train.end as u64);
-        let candidates = Arc::new(Candidates::build(log.src(), log.dst(), log.time(), train_end)?);
-        let new_nodes = NewNodes::after_training(log.src(), log.dst(), train_end);
-        Ok(Course { split, features, candidates, new_nodes, dataset, fixed: None })
-    }
-
-    /// A history that has seen nothing, for a model with these needs.
-    pub fn history(&self, needs: Needs) -> History {
-        let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
-        let mut history = History::new(self.dataset.nodes, needs, origin, self.features.clone());
-        history.follow(&self.dataset.log);
-        history
-    }
-
-    /// The events of a part.
-    pub fn range(&self, part: Part) -> Range<usize> {
-        match part {
-            Part::Val => self.split.val.clone(),
-            Part::Test => self.split.test.clone(),
-        }
-    }
-
-    /// Whom the positives of a part are set against under `rule`.
-    pub fn negatives(&self, part: Part, rule: NegativeRule, eval: &EvalSpec) -> NegativeSet {
-        match &self.fixed {
-            Some(sets) => sets[part as usize].clone(),
-            None => NegativeSet::sampled(self.candidates.clone(), rule, eval.seed, eval.negatives),
-        }
-    }
-}
+use crate::{Course, EpochReport, EvalSpec, ParallelSpec, Part, ProcessReport, SelectBy, Trace, TrainError, TrainSpec};
 
 /// Is told what happens while a run goes on.
 pub trait Watch {
@@ -115,6 +48,8 @@ pub struct Fitted {
     pub seconds: f64,
     /// Bytes of the histories of this process.
     pub history_bytes: u64,
+    /// What each process keeps in memory.
+    pub processes: Vec<ProcessReport>,
     /// SHA-256 of the weights after the last step.
     pub weights_sha256: String,
     /// SHA-256 of all histories of the plan after the last step.
@@ -229,7 +164,7 @@ impl<'a> Sitting<'a> {
         watch: &'a mut dyn Watch,
     ) -> Result<Self, TrainError> {
         let (data, plan) = (fit.course.dataset.checksum.clone(), fit.parallel.plan());
-        let mut lanes = Lanes::new(fit, trainee.needs(), exchange.rank(), exchange.world())?;
+        let mut lanes = Lanes::new(fit, trainee.needs(), exchange)?;
         let mut progress = Progress::start(data.clone(), plan);
         let path = fit.files.checkpoint();
         if let Some(mut store) = fit.checkpoint(exchange)? {
@@ -240,7 +175,7 @@ impl<'a> Sitting<'a> {
             if progress.plan != plan {
                 return Err(TrainError::OtherPlan { path, found: progress.plan, expected: plan });
             }
-            lanes.restore(progress.step, &mut store, trainee.needs())?;
+            lanes.restore(progress.step, &mut store, trainee.needs(), exchange)?;
             lanes.prefetched = progress.prefetch.clone();
         }
         let earlier = progress.earlier_seconds;
@@ -296,7 +231,7 @@ impl<'a> Sitting<'a> {
         let last = self.steps(self.progress.epoch + 1);
         // one that stopped at an epoch's end still has to be examined there
         if self.progress.step < last {
-            self.lanes.begin_sweep(self.progress.step);
+            self.lanes.begin_sweep(self.progress.step, &mut *self.exchange)?;
         }
         while self.progress.step < last && !self.fit.stop.load(Ordering::Relaxed) {
             self.visit_device(last)?;
@@ -444,8 +379,9 @@ impl<'a> Sitting<'a> {
     }
 
     fn fitted(mut self) -> Result<Fitted, TrainError> {
-        let history_sha256 = self.history_sha256()?;
+        let (history_sha256, processes) = (self.history_sha256()?, self.processes()?);
         Ok(Fitted {
+            processes,
             seconds: self.earlier + self.begun.elapsed().as_secs_f64(),
             history_bytes: self.lanes.bytes() as u64,
             weights_sha256: self.trainee.weights().sha256(),
@@ -456,21 +392,25 @@ impl<'a> Sitting<'a> {
         })
     }
 
+    /// What every process keeps in memory.
+    fn processes(&mut self) -> Result<Vec<ProcessReport>, TrainError> {
+        let own = ProcessReport {
+            machine: self.lanes.machine,
+            shared_bytes: self.lanes.shared_bytes() as u64,
+            own_bytes: self.lanes.own_bytes() as u64,
+            private_bytes: private_memory_bytes(),
+        };
+        let path = self.fit.files.report();
+        let unreadable = |error| TrainError::Note { path: path.clone(), error };
+        let told = self.exchange.share(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;
+        told.iter().map(|told| serde_json::from_slice(told).map_err(unreadable)).collect()
+    }
+
     /// One hash of all histories of the plan.
     fn history_sha256(&mut self) -> Result<String, TrainError> {
-        let own: String = self.lanes.hashes().into_iter().map(|(number, hash)| format!("{number} {hash}\n")).collect();
-        let all = self.exchange.share(0..self.exchange.world(), own.as_bytes())?;
-        let mut of_number = BTreeMap::new();
-        for told in &all {
-            for line in String::from_utf8_lossy(told).lines() {
-                of_number.extend(line.split_once(' ').and_then(|(number, hash)| Some((number.parse::<usize>().ok()?, hash.to_string()))));
-            }
-        }
-        let mut store = Store::default();
-        of_number
-            .into_iter()
-            .for_each(|(number, hash)| store.put(format!("{number}"), [hash.len()], hash.bytes().map(u32::from).collect()));
-        Ok(store.sha256())
+        // Processes have their histories in the order of the plan.
+        let told = self.exchange.share(0..self.exchange.world(), self.lanes.hashes().as_bytes())?;
+        Ok(sha256_hex(told))
     }
 }
 

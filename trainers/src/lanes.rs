@@ -1,22 +1,27 @@
 //! The lanes of a plan: histories, the batches begun on them, and one step of all lanes together.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tempograph_framework::{EventId, History, Needs, NodeId, Store, Update, View};
+use tempograph_framework::{EventId, Graph, History, Needs, Store, Update};
 
 use crate::crew::Crew;
 use crate::epoch::Clock;
 use crate::exchange::Exchange;
 use crate::fit::Fit;
+use crate::group::{Group, sort_by_node};
 use crate::learn::StepRecord;
+use crate::machine;
 use crate::plan::{Lane, Plan};
-use crate::prefetch::{AHEAD, Now, Prefetch};
+use crate::prefetch::{Now, Prefetch};
 use crate::question::{AskedAlone, Begun, Question, Questions, Slot};
 use crate::trace::{Stage, Trace, note};
 use crate::trainee::{Asked, StepSettings, Trainee};
 use crate::{ParallelSpec, PrefetchReport, Stages, TrainError};
+
+mod store;
 
 /// The lanes this process hosts, and the histories they train on.
 pub(crate) struct Lanes {
@@ -27,7 +32,13 @@ pub(crate) struct Lanes {
     /// The lanes of this process, by rank.
     own: Range<usize>,
     /// The processes that share this process's history with it, where it has only one and not all of its lanes.
-    group: Option<Range<usize>>,
+    group: Option<Group>,
+    /// The first process of this machine.
+    pub machine: usize,
+    /// Graphs of the log on this machine.
+    graphs: usize,
+    /// Bytes of the log sorted by node that processes of this machine have together.
+    sorted: usize,
     crew: Crew,
     worlds: Vec<World>,
     /// Of all weights.
@@ -61,22 +72,38 @@ pub(crate) struct Wishes {
 }
 
 impl Lanes {
-    /// The lanes of `fit` that process `rank` of `world` hosts, all histories empty.
-    pub fn new(fit: &Fit<'_>, needs: Needs, rank: usize, world: usize) -> Result<Lanes, TrainError> {
-        let (course, plan) = (fit.course, fit.parallel.plan());
+    /// The lanes of `fit` that this process hosts, all histories empty.
+    pub fn new(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange) -> Result<Lanes, TrainError> {
+        let (course, plan, rank, world) = (fit.course, fit.parallel.plan(), exchange.rank(), exchange.world());
         let batches = plan.batches(course.split.train.len(), fit.train.batch);
         plan.check(batches).map_err(TrainError::Plan)?;
         let own = plan.share(rank, world).map_err(TrainError::Plan)?;
-        let histories = plan.lane(own.start).history..plan.lane(own.end - 1).history + 1;
-        let sharers = world / plan.memory;
-        let group = (sharers > 1).then(|| histories.start * sharers..(histories.start + 1) * sharers);
         let threads = rayon::current_num_threads();
         let workers = if fit.parallel.threads == 0 { threads } else { fit.parallel.threads };
         let crew = Crew::new(workers.min(own.len()), threads)
             .map_err(|error| TrainError::Plan(format!("cannot start the lanes' threads: {error}")))?;
-        let world =
-            |number| World { number, history: course.history(needs.clone()), begun: (0..plan.epoch).map(|_| Begun::room(plan)).collect() };
-        let worlds = histories.map(world).collect();
+
+        let first = machine::firsts(exchange)?;
+        let graphs = graphs(&first, rank, plan, fit.parallel.prefetch > 0);
+        let log = &course.dataset.log;
+        let follows = Graph::follows(&needs, log, graphs * course.dataset.nodes);
+        let sorted = if follows { sort_by_node(exchange, &first, log)? } else { 0 };
+        let blank = || course.blank(needs.clone(), graphs);
+        let numbers = plan.lane(own.start).history..plan.lane(own.end - 1).history + 1;
+        let begun = || (0..plan.epoch).map(|_| Begun::room(plan)).collect();
+        let (group, worlds) = if world > plan.memory {
+            let sharers = world / plan.memory;
+            let all = numbers.start * sharers..(numbers.start + 1) * sharers;
+            let (group, history) = Group::meet(exchange, all, &first, blank, course.dataset.nodes)?;
+            (Some(group), vec![World { number: numbers.start, history, begun: begun() }])
+        } else {
+            let history = || {
+                let mut history = blank();
+                history.grow(course.dataset.nodes);
+                history
+            };
+            (None, numbers.map(|number| World { number, history: history(), begun: begun() }).collect())
+        };
         let questions = Arc::new(Questions::new(fit, plan, batches, own.clone()));
         Ok(Lanes {
             plan,
@@ -84,6 +111,9 @@ impl Lanes {
             questions,
             own,
             group,
+            machine: first[rank],
+            graphs,
+            sorted,
             crew,
             worlds,
             gradients: Vec::new(),
@@ -111,6 +141,18 @@ impl Lanes {
         self.worlds.iter().map(|world| world.history.bytes()).sum()
     }
 
+    /// Bytes of histories and graphs that this process has together with others of its machine.
+    pub fn shared_bytes(&self) -> usize {
+        self.sorted + self.group.as_ref().map_or(0, Group::shared_bytes)
+    }
+
+    /// Bytes of histories and graphs that it has for itself.
+    pub fn own_bytes(&self) -> usize {
+        let sorted = if self.sorted > 0 { 0 } else { self.questions.log.bytes_by_node() };
+        let ahead = |world: &World| if self.prefetch.is_some() { world.history.graph().bytes() } else { 0 };
+        sorted + self.worlds.iter().map(|world| world.history.own_bytes() + ahead(world)).sum::<usize>()
+    }
+
     /// Takes one step with all lanes. `settings` has no seed yet.
     pub fn step(
         &mut self,
@@ -120,7 +162,7 @@ impl Lanes {
         settings: StepSettings,
         wishes: Wishes,
     ) -> Result<(StepRecord, Wishes), TrainError> {
-        let read = self.begin(step)?;
+        let read = self.begin(step, exchange)?;
         let began = Instant::now();
         let (mut record, wishes) = match self.plan.lanes() {
             1 => (self.step_alone(step, trainee, settings)?, wishes),
@@ -139,18 +181,21 @@ impl Lanes {
     }
 
     /// Makes ready the batches that are begun at `step`, with all the negatives they will be trained with. Gives the time it took.
-    fn begin(&mut self, step: u64) -> Result<Stages, TrainError> {
-        self.begin_sweep(step);
+    fn begin(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<Stages, TrainError> {
+        self.begin_sweep(step, exchange)?;
         if self.ahead.prefetch == 0 { self.read(step) } else { self.take(step) }
     }
 
     /// Histories of which `step` begins another sweep forget.
-    pub fn begin_sweep(&mut self, step: u64) {
+    pub fn begin_sweep(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
         for World { number, history, .. } in &mut self.worlds {
-            if self.plan.begins(*number, step, self.batches).starts_over() {
-                history.reset();
+            match &self.group {
+                _ if !self.plan.begins(*number, step, self.batches).starts_over() => {}
+                Some(group) => group.reset(exchange, history)?,
+                None => history.reset(),
             }
         }
+        Ok(())
     }
 
     /// What the one lane of a plan asks at `step`, of a past that is somebody else's to read.
@@ -293,92 +338,35 @@ impl Lanes {
     /// Lets the batches begun at `step` happen.
     fn observe(&mut self, step: u64, trainee: &dyn Trainee, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
         let Lanes { plan, batches, questions, own, group, crew, worlds, .. } = self;
-        let (plan, batches, at) = (*plan, *batches, plan.begins_lane(step));
-        let first = |history| plan.rank(Lane { history, epoch: at, shard: 0 });
-        let shared = match group {
-            Some(group) => {
-                let lane = first(worlds[0].number);
-                let told = if own.contains(&lane) { to_bytes(trainee.update(lane - own.start)) } else { Vec::new() };
-                let told = exchange.share(group.clone(), &told)?;
-                told.iter().find(|told| !told.is_empty()).map(|told| from_bytes(told))
-            }
-            None => None,
-        };
+        let whole = |history| questions.whole(plan.begins(history, step, *batches).batch);
+        // What a batch becomes is known to the lane that begins it, of several the one of the first shard.
+        let lane = |history| plan.rank(Lane { history, epoch: plan.begins_lane(step), shard: 0 });
         let happen = |World { number, history, .. }: &mut World, update: &Update| {
-            let whole = questions.whole(plan.begins(*number, step, batches).batch);
-            Ok(history.observe(&questions.batch(&whole), update)?)
+            Ok::<_, TrainError>(history.observe(&questions.batch(&whole(*number)), update)?)
         };
-        let update = |world: &World| shared.as_ref().unwrap_or_else(|| trainee.update(first(world.number) - own.start));
-        match &mut worlds[..] {
-            [world] => happen(world, update(world)),
-            worlds => {
-                let updates: Vec<&Update> = worlds.iter().map(update).collect();
+        match (&mut worlds[..], group) {
+            ([World { number, history, .. }], Some(group)) => {
+                let lane = lane(*number);
+                let update = own.contains(&lane).then(|| trainee.update(lane - own.start));
+                group.observe(exchange, history, &questions.batch(&whole(*number)), lane / own.len(), update)
+            }
+            ([world], None) => happen(world, trainee.update(lane(world.number) - own.start)),
+            (worlds, _) => {
+                let updates: Vec<&Update> = worlds.iter().map(|world| trainee.update(lane(world.number) - own.start)).collect();
                 crew.try_each(worlds.iter_mut().zip(updates), |(world, update)| happen(world, update))
             }
         }
     }
 }
 
-impl Lanes {
-    /// This process's histories, and what is still to be trained of the batches begun before `step`.
-    pub fn to_store(&self, step: u64) -> Store {
-        let mut store = Store::default();
-        let leads = self.group.is_none() || self.own.start.is_multiple_of(self.plan.epoch * self.plan.minibatch);
-        for World { number, history, .. } in &self.worlds {
-            if leads {
-                store.join(&format!("history.{number}."), history.to_store());
-            }
-        }
-        for (slot, begun, at) in self.unfinished(step) {
-            let question =
-                &self.worlds[slot.history - self.worlds[0].number].begun[at].questions[slot.set * self.plan.minibatch + slot.shard];
-            store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
-        }
-        store.join("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
-        store
-    }
-
-    /// Takes up where [`to_store`](Lanes::to_store) of all processes left.
-    pub fn restore(&mut self, step: u64, store: &mut Store, needs: Needs) -> Result<(), TrainError> {
-        let features = &self.questions.features;
-        for World { number, history, .. } in &mut self.worlds {
-            *history = History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
-        }
-        self.prefetch = None;
-        self.restored = Store::default();
-        self.restored.join(AHEAD, store.split_off(AHEAD));
-        for (slot, begun, at) in self.unfinished(step).collect::<Vec<_>>() {
-            let first = self.worlds[0].number;
-            let question = &mut self.worlds[slot.history - first].begun[at].questions[slot.set * self.plan.minibatch + slot.shard];
-            self.questions.ask(question, slot)?;
-            if !question.part.is_empty() {
-                question.view = View::from_store(store.split_off(&name(slot.history, begun, slot.set, slot.shard)), features)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What this process's lanes will train from `step` on of batches begun before, the step each was begun at, and its place among them.
-    fn unfinished(&self, step: u64) -> impl Iterator<Item = (Slot, u64, usize)> {
-        let Plan { minibatch, epoch, .. } = self.plan;
-        let earlier = step.saturating_sub(epoch as u64 - 1)..step;
-        let places = self.worlds.iter().map(|world| world.number).flat_map(move |number| earlier.clone().map(move |begun| (number, begun)));
-        places.flat_map(move |(history, begun)| {
-            let (at, stand) = (self.plan.begins_lane(begun), self.plan.begins(history, begun, self.batches));
-            let sets = (step - begun) as usize..epoch;
-            sets.flat_map(move |set| (0..minibatch).map(move |shard| (Slot { history, stand, set, shard }, begun, at)))
-                .filter(move |(slot, ..)| self.own.contains(&self.plan.rank(Lane { history: slot.history, epoch: at, shard: slot.shard })))
-        })
-    }
-
-    /// SHA-256 of each of this process's histories, by number.
-    pub fn hashes(&self) -> Vec<(usize, String)> {
-        self.worlds.iter().map(|world| (world.number, world.history.to_store().sha256())).collect()
-    }
-}
-
-fn name(history: usize, begun: u64, set: usize, shard: usize) -> String {
-    format!("begun.{history}.{begun}.{set}.{shard}.")
+/// Graphs of the log that the processes of this one's machine keep: one for each history, and where batches are made ready ahead one more in
+/// each process. Of each process `first` names the first on its machine.
+fn graphs(first: &[usize], rank: usize, plan: Plan, ahead: bool) -> usize {
+    let world = first.len();
+    let here = (0..world).filter(|&process| first[process] == first[rank]);
+    let histories = |process: usize| process * plan.memory / world..((process + 1) * plan.memory).div_ceil(world);
+    let distinct = here.clone().flat_map(histories).collect::<BTreeSet<_>>().len();
+    distinct + if ahead { here.map(|process| histories(process).len()).sum() } else { 0 }
 }
 
 impl Wishes {
@@ -386,23 +374,5 @@ impl Wishes {
     fn beside(self, asked: &Option<Asked<'_>>, loss: f32, lane: usize) -> [f32; 3] {
         let wish = |wished: bool| f32::from(u8::from(wished && lane == 0));
         [asked.map_or(0.0, |asked| asked.share * loss), wish(self.stop), wish(self.save)]
-    }
-}
-
-fn to_bytes(update: &Update) -> Vec<u8> {
-    let mut bytes = (update.nodes.len() as u64).to_le_bytes().to_vec();
-    update.nodes.iter().for_each(|node| bytes.extend_from_slice(&node.0.to_le_bytes()));
-    update.memory.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
-    bytes
-}
-
-fn from_bytes(bytes: &[u8]) -> Update {
-    let (count, rest) = bytes.split_at(8);
-    let count = u64::from_le_bytes(count.try_into().expect("eight bytes")) as usize;
-    let (nodes, memory) = rest.split_at(4 * count);
-    let word = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).expect("four bytes");
-    Update {
-        nodes: nodes.chunks_exact(4).map(|bytes| NodeId(u32::from_le_bytes(word(bytes)))).collect(),
-        memory: memory.chunks_exact(4).map(|bytes| f32::from_le_bytes(word(bytes))).collect(),
     }
 }

@@ -10,6 +10,7 @@
 mod adam;
 mod board;
 mod checkpoint;
+mod course;
 mod crew;
 mod direct;
 mod epoch;
@@ -17,10 +18,12 @@ mod error;
 mod evaluate;
 mod exchange;
 mod fit;
+mod group;
 mod lanes;
 mod launch;
 mod learn;
 mod loss;
+mod machine;
 mod mesh;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -44,16 +47,18 @@ mod trainee;
 
 pub use board::Board;
 pub use checkpoint::{Kept, Mark, RunFiles, kept};
+pub use course::{Course, Part};
 pub use crew::Crew;
 pub use direct::Direct;
 pub use epoch::Stages;
 pub use error::TrainError;
 pub use evaluate::{Answers, Evaluation, Examination, evaluate, warm};
 pub use exchange::{Alone, Exchange, ExchangeError, add_in_order, agree};
-pub use fit::{Course, Fit, Fitted, Outcome, Part, Watch};
+pub use fit::{Fit, Fitted, Outcome, Watch};
 pub use launch::{Launch, Meeting};
 pub use learn::StepRecord;
 pub use loss::{link_loss, link_loss_on_slices};
+pub use machine::once_a_machine;
 #[cfg(feature = "mpi")]
 pub use mpi::over_mpi;
 #[cfg(feature = "cuda")]
@@ -61,7 +66,7 @@ pub use nccl::over_nccl;
 pub use plan::{Lane, Plan, Stand, Turn};
 pub use prefetch::PrefetchReport;
 pub use propose::{Facts, NoProposal, Proposal, propose};
-pub use report::{DataReport, EpochReport, Floor, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
+pub use report::{DataReport, EpochReport, Floor, ProcessReport, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
 pub use resident::Resident;
 pub use spec::{EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};

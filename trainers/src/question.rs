@@ -72,6 +72,13 @@ pub(crate) struct Slot {
     pub shard: usize,
 }
 
+impl Slot {
+    /// The place among the questions of a batch of `plan`.
+    pub fn place(&self, plan: Plan) -> usize {
+        self.set * plan.minibatch + self.shard
+    }
+}
+
 impl Begun {
     /// Room for the questions of a batch of `plan`.
     pub fn room(plan: Plan) -> Begun {

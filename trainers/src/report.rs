@@ -59,8 +59,24 @@ pub struct Report {
     pub peak_memory_bytes: u64,
     /// Bytes of the history: memory, mail, neighbours.
     pub history_bytes: u64,
+    /// What each process keeps in memory, at the end.
+    #[serde(default)]
+    pub processes: Vec<ProcessReport>,
     /// Wall-clock time of all sittings.
     pub seconds: f64,
+}
+
+/// What one process of a training keeps in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessReport {
+    /// The machine it is on, by the first process there.
+    pub machine: usize,
+    /// Bytes of histories and of the log by node that it has together with other processes of the machine; each of them reports them.
+    pub shared_bytes: u64,
+    /// Bytes of histories and graphs that it has for itself.
+    pub own_bytes: u64,
+    /// Bytes of all its memory that no other process sees, as the system counts them; 0 where it does not tell.
+    pub private_bytes: u64,
 }
 
 /// How far a run got.
@@ -164,8 +180,18 @@ impl Report {
 
 /// Largest resident memory of this process so far, bytes; 0 where the system does not tell.
 pub fn peak_memory_bytes() -> u64 {
+    status("VmHWM:")
+}
+
+/// Memory of this process that lies in no file and is shared with nobody, bytes; 0 where the system does not tell.
+pub(crate) fn private_memory_bytes() -> u64 {
+    status("RssAnon:")
+}
+
+/// What Linux says of this process's memory, bytes.
+fn status(what: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }

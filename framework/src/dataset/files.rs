@@ -16,7 +16,7 @@ use tempograph_kernels::Rows;
 use super::{Dataset, DatasetError, IdMap, Sides, Table, TimeUnit};
 use crate::column::Column;
 use crate::events::Columns;
-use crate::{EventLog, NodeId, Timestamp};
+use crate::{EventLog, NodeId, Timestamp, shared};
 
 pub(super) const MANIFEST: &str = "dataset.json";
 pub(super) const VERSION: u64 = 1;
@@ -152,8 +152,8 @@ fn sibling(dir: &Path, what: &str) -> PathBuf {
     dir.with_file_name(format!(".{name}.{what}-{}", std::process::id()))
 }
 
-fn write_folder(set: &Dataset, dir: &Path) -> Result<(), DatasetError> {
-    let manifest = Manifest {
+fn manifest(set: &Dataset) -> Manifest {
+    Manifest {
         format: FORMAT.into(),
         version: VERSION,
         name: set.name.clone(),
@@ -164,7 +164,11 @@ fn write_folder(set: &Dataset, dir: &Path) -> Result<(), DatasetError> {
         sha256: set.checksum.clone(),
         source: set.source.clone(),
         notices: set.notices.clone(),
-    };
+    }
+}
+
+fn write_folder(set: &Dataset, dir: &Path) -> Result<(), DatasetError> {
+    let manifest = manifest(set);
     fs::create_dir_all(dir).map_err(|error| DatasetError::Io { path: dir.to_owned(), error })?;
     write_file(&dir.join(COLUMNS), |out| write_columns(set, out))?;
     write_file(&dir.join(MANIFEST), |out| {
@@ -209,7 +213,32 @@ fn put_in_place(fresh: &Path, dir: &Path, replaces: bool) -> Result<(), DatasetE
 
 pub(super) fn open(dir: &Path) -> Result<Dataset, DatasetError> {
     let manifest = read_manifest(dir)?;
-    let columns = ColumnsFile::map(dir.join(COLUMNS))?;
+    let path = dir.join(COLUMNS);
+    let file = File::open(&path).map_err(|error| DatasetError::Io { path: path.clone(), error })?;
+    of_columns(manifest, ColumnsFile::map(path, &file)?)
+}
+
+/// Puts the columns into a file without a name. Comes with where that is and the manifest, a line each.
+pub(super) fn lend(set: &Dataset) -> io::Result<(File, String)> {
+    let file = shared::unnamed(|file| {
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        write_columns(set, &mut out)?;
+        out.flush()
+    })?;
+    let told = format!("{}\n{}", shared::address(&file)?, serde_json::to_string(&manifest(set))?);
+    Ok((file, told))
+}
+
+/// Maps what was [lent](lend).
+pub(super) fn borrow(told: &str) -> Result<Dataset, DatasetError> {
+    let (address, manifest) = told.split_once('\n').unwrap_or((told, ""));
+    let path = PathBuf::from(address);
+    let manifest = serde_json::from_str(manifest).map_err(|error| DatasetError::Damaged { path: path.clone(), fact: error.to_string() })?;
+    let file = shared::open(address).map_err(|error| DatasetError::Io { path: path.clone(), error })?;
+    of_columns(manifest, ColumnsFile::map(path, &file)?)
+}
+
+fn of_columns(manifest: Manifest, columns: ColumnsFile) -> Result<Dataset, DatasetError> {
     let (events, nodes) = (manifest.events, manifest.nodes);
     let features = columns.table("edge_features", events)?.map(|table| Arc::new(table) as Arc<dyn Rows>);
     let log = EventLog::from_columns(Columns {
@@ -265,11 +294,10 @@ struct ColumnsFile {
 }
 
 impl ColumnsFile {
-    fn map(path: PathBuf) -> Result<Self, DatasetError> {
-        let failed = |error| DatasetError::Io { path: path.clone(), error };
-        let file = File::open(&path).map_err(failed)?;
-        // SAFETY: `write` never changes a columns file in place: it renames a whole new folder over the old one.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+    fn map(path: PathBuf, file: &File) -> Result<Self, DatasetError> {
+        // SAFETY: `write` never changes a columns file in place: it renames a whole new folder over the old one. `lend` tells of one that
+        // is complete.
+        let map = unsafe { Mmap::map(file) }.map_err(|error| DatasetError::Io { path: path.clone(), error })?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| DatasetError::Damaged {
             path: path.clone(),
             fact: match error {

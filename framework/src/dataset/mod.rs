@@ -179,6 +179,20 @@ impl Dataset {
         files::write(self, dir.as_ref())
     }
 
+    /// Puts the columns where other processes of this machine can [map](Dataset::borrow) them, as they would those of a prepared set: a file
+    /// that is gone with the last process that has it. What comes with the file says where it is; it has to be kept until all have it.
+    ///
+    /// # Errors
+    /// What the system says; [`Unsupported`](std::io::ErrorKind::Unsupported) on systems other than Linux.
+    pub fn lend(&self) -> std::io::Result<(std::fs::File, String)> {
+        files::lend(self)
+    }
+
+    /// Maps what another process has [lent](Dataset::lend), by what it told.
+    pub fn borrow(told: &str) -> Result<Self, DatasetError> {
+        files::borrow(told)
+    }
+
     /// Reads every byte of the content and compares its SHA-256 with the stated one.
     pub fn verify(&self) -> Result<(), DatasetError> {
         let found = files::checksum(self);

@@ -165,3 +165,16 @@ fn node_features_must_be_one_row_a_node() {
     };
     assert!(Dataset::new(content).unwrap_err().to_string().contains("3 nodes, of them 3 sources, but 2 rows of node features"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_lent_is_the_set_and_is_gone_when_nobody_has_it() {
+    let set = small();
+    let (file, told) = set.lend().unwrap();
+    let borrowed = Dataset::borrow(&told).unwrap();
+    drop(file);
+    assert_same(&borrowed, &set);
+    borrowed.verify().unwrap();
+    let refused = Dataset::borrow(&told).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("/proc/"), "{refused}");
+}

@@ -6,6 +6,7 @@ mod observe;
 mod pairs;
 mod snapshot;
 mod stages;
+mod together;
 mod uniform;
 
 use std::ops::Range;

@@ -2,30 +2,36 @@
 use rayon::prelude::*;
 
 use super::NegativesError;
+use crate::buffer::{Buffer, Table};
+use crate::shared::Room;
 use crate::{EventId, NodeId, Timestamp};
 
 /// An index over a log: who may stand in for an event's destination.
 ///
 /// It knows the set of all destinations and, for every source, the distinct destinations it has met in the order of their first meeting. Whatever was first met
 /// before some event is then a prefix, so a query is a binary search and nothing of the future is ever looked at.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Candidates {
     /// Every node that is a destination somewhere in the log, ascending.
-    destinations: Vec<NodeId>,
+    destinations: Buffer<NodeId>,
     /// First event that is not for training.
     train_end: u32,
     /// One row for each event of the log.
-    rows: Vec<Row>,
+    rows: Buffer<Row>,
     /// The events of each source, in order: those of `s` are `events[event_offsets[s]..event_offsets[s + 1]]`.
-    event_offsets: Vec<u32>,
-    events: Vec<u32>,
+    event_offsets: Buffer<u32>,
+    events: Buffer<u32>,
     /// The distinct destinations of each source in order of first meeting, laid out likewise.
-    met_offsets: Vec<u32>,
-    met: Vec<Meeting>,
+    met_offsets: Buffer<u32>,
+    met: Buffer<Meeting>,
 }
 
+/// Numbers before the tables in shared memory: the first event that is not for training, and the length of each.
+const SIZES: usize = 7;
+
 /// What is kept of an event.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 struct Row {
     src: NodeId,
     dst: NodeId,
@@ -36,7 +42,8 @@ struct Row {
 }
 
 /// A destination and the event at which its source first met it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 struct Meeting {
     first: u32,
     dst: NodeId,
@@ -88,7 +95,49 @@ impl Candidates {
             met_offsets.push(met.len() as u32);
         }
         let train_end = u32::try_from(train_end.0).unwrap_or(count).min(count);
-        Ok(Self { destinations: distinct(dst), train_end, rows, event_offsets, events, met_offsets, met })
+        Ok(Self {
+            destinations: distinct(dst).into(),
+            train_end,
+            rows: rows.into(),
+            event_offsets: event_offsets.into(),
+            events: events.into(),
+            met_offsets: met_offsets.into(),
+            met: met.into(),
+        })
+    }
+
+    /// Bytes of shared memory that it takes.
+    pub fn needed(&mut self) -> usize {
+        Room::needed::<u64>(SIZES) + self.tables().iter().map(|table| table.needed(table.held())).sum::<usize>()
+    }
+
+    /// Moves to `room`, where others [find](Candidates::in_room) it.
+    ///
+    /// # Panics
+    /// If the room is smaller than what is [needed](Candidates::needed).
+    pub fn enter(&mut self, mut room: Room) {
+        let mut sizes = room.part::<u64>(SIZES);
+        sizes[0] = u64::from(self.train_end);
+        for (table, size) in self.tables().into_iter().zip(&mut sizes[1..]) {
+            *size = table.held() as u64;
+            table.enter(&mut room, *size as usize, true);
+        }
+    }
+
+    /// The index that another process has moved to `room`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn in_room(mut room: Room) -> Candidates {
+        let sizes = room.part::<u64>(SIZES);
+        let mut found = Candidates { train_end: sizes[0] as u32, ..Candidates::default() };
+        found.tables().into_iter().zip(&sizes[1..]).for_each(|(table, &size)| table.enter(&mut room, size as usize, false));
+        found
+    }
+
+    fn tables(&mut self) -> [&mut dyn Table; SIZES - 1] {
+        let Candidates { destinations, rows, event_offsets, events, met_offsets, met, .. } = self;
+        [destinations, rows, event_offsets, events, met_offsets, met]
     }
 
     /// Every node that is a destination somewhere in the log, ascending. Validation and test included, as in the codes this is compared with.
@@ -235,6 +284,17 @@ mod tests {
                     prop_assert_eq!(places, brute_force(&log, event, met));
                 }
             }
+        }
+
+        #[test]
+        fn an_index_in_shared_memory_is_the_index(log in logs()) {
+            let mut index = log.candidates();
+            let told = format!("{index:?}");
+            let Ok(shared) = crate::Shared::zeros(index.needed()) else { return Ok(()) };
+            // SAFETY: it is this thread's alone, and nothing is written once it is there.
+            index.enter(unsafe { shared.room() });
+            let found = Candidates::in_room(unsafe { shared.room() });
+            prop_assert_eq!([format!("{index:?}"), format!("{found:?}")], [told.clone(), told]);
         }
 
         #[test]

@@ -1,0 +1,190 @@
+//! Processes that train one history: those of one machine have it together, others keep their own, and nothing of that is in the result.
+//! The processes are threads here, each with data of its own, which say what machine they are on.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::TcpListener;
+use std::ops::Range;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use tempograph_framework::{Combine, OtherMemory, Sampler};
+use tempograph_models::TgnSpec;
+use tempograph_tests::{Maker, Stopper, course, examination, small, stream, taped, toy, training};
+use tempograph_trainers::{
+    Alone, Exchange, ExchangeError, Fit, Fitted, Launch, LrScale, Meeting, Outcome, ParallelSpec, RunFiles, TrainSpec, over_tcp,
+};
+
+/// A process that says where it is; `blind` ones are told addresses that lead nowhere, as across containers.
+struct Somewhere {
+    inner: Box<dyn Exchange>,
+    machine: &'static str,
+    blind: bool,
+}
+
+impl Exchange for Somewhere {
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
+    fn world(&self) -> usize {
+        self.inner.world()
+    }
+    fn sum(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
+        self.inner.sum(lanes, total)
+    }
+    fn share(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        let mut told = self.inner.share(among, own)?;
+        let address = |told: &Vec<u8>| told.starts_with(b"/proc/");
+        told.iter_mut().filter(|told| self.blind && address(told)).for_each(|told| *told = b"/proc/0/fd/0 1:2:3".to_vec());
+        Ok(told)
+    }
+    fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        self.inner.gather(own)
+    }
+    fn machine(&self) -> String {
+        self.machine.into()
+    }
+    fn stop(&mut self, why: &str) {
+        self.inner.stop(why);
+    }
+}
+
+fn data() -> tempograph_trainers::Course {
+    course(stream(240, 2, 3))
+}
+
+/// One process's part in a run.
+fn part(
+    exchange: &mut dyn Exchange,
+    maker: &Maker,
+    parallel: &ParallelSpec,
+    folder: &Path,
+    resume: bool,
+    stopper: &mut Stopper,
+) -> Outcome {
+    let (course, stop) = (data(), stopper.flag.clone());
+    let fit = Fit {
+        course: &course,
+        train: &TrainSpec { batch: 12, ..training() },
+        parallel,
+        eval: &examination(),
+        seed: 3,
+        files: RunFiles { folder: folder.to_path_buf() },
+        resume,
+        stop: &stop,
+        trace: None,
+    };
+    fit.run_among(exchange, &mut *maker(&course.dataset), stopper).unwrap()
+}
+
+/// What each of the processes that are on `machines` ends with; those on `?` are blind. The first is stopped at `moment`.
+fn among(
+    machines: &[&'static str],
+    maker: &Maker,
+    parallel: &ParallelSpec,
+    folder: &Path,
+    resume: bool,
+    moment: Option<usize>,
+) -> Vec<Fitted> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let world = machines.len();
+    thread::scope(|scope| {
+        let run = |(rank, &machine): (usize, &&'static str)| {
+            let meeting = Meeting::Address { host: "127.0.0.1".into(), port };
+            let launch = Launch { rank, world, local_rank: rank, local_world: world, meeting };
+            scope.spawn(move || {
+                let inner = over_tcp(&launch, "a run", Duration::from_secs(20)).unwrap();
+                let mut exchange = Somewhere { inner, machine, blind: machine == "?" && rank == 2 };
+                let mut stopper = moment.filter(|_| rank == 0).map_or_else(Stopper::never, Stopper::at);
+                match part(&mut exchange, maker, parallel, folder, resume, &mut stopper) {
+                    Outcome::Finished(fitted) | Outcome::Stopped(fitted) => fitted,
+                }
+            })
+        };
+        let running: Vec<_> = machines.iter().enumerate().map(run).collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    })
+}
+
+fn plan([minibatch, epoch, memory]: [usize; 3], prefetch: usize, staleness: usize) -> ParallelSpec {
+    ParallelSpec { minibatch, epoch, memory, prefetch, staleness, lr_scale: LrScale::None, ..ParallelSpec::default() }
+}
+
+/// The hashes one process ends with.
+fn alone(maker: &Maker, parallel: &ParallelSpec) -> [String; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    match part(&mut Alone, maker, parallel, folder.path(), false, &mut Stopper::never()) {
+        Outcome::Finished(fitted) => hashes(&fitted),
+        Outcome::Stopped(_) => panic!("nobody stopped it"),
+    }
+}
+
+fn hashes(fitted: &Fitted) -> [String; 2] {
+    [fitted.weights_sha256.clone(), fitted.history_sha256.clone()]
+}
+
+#[test]
+fn it_is_the_same_run_wherever_processes_are_and_only_those_of_a_machine_have_a_history_together() {
+    let maker = taped(&small());
+    // Four processes on one history, and two on each of two.
+    for spec in [plan([2, 2, 1], 0, 0), plan([1, 2, 2], 2, 0)] {
+        let expected = alone(&maker, &spec);
+        let layouts = [["a"; 4], ["a", "a", "b", "b"], ["a", "b", "a", "b"], ["a", "b", "c", "d"], [""; 4], ["?"; 4]];
+        for machines in layouts {
+            let folder = tempfile::tempdir().unwrap();
+            let all = among(&machines, &maker, &spec, folder.path(), false, None);
+            for (rank, fitted) in all.iter().enumerate() {
+                assert_eq!(hashes(fitted), expected, "{} on {machines:?}", spec.plan());
+                // Process 2 can open nothing that others made, but what it makes they can.
+                let blind = machines[0] == "?" && spec.memory == 1;
+                let group = if spec.memory == 1 { 0..4 } else { rank / 2 * 2..rank / 2 * 2 + 2 };
+                let company = group.filter(|&other| machines[other] == machines[rank]).count() > 1;
+                let together = company && !machines[rank].is_empty() && !blind;
+                let (process, what) = (all[0].processes[rank], format!("process {rank}, {} on {machines:?}", spec.plan()));
+                assert_eq!(process.own_bytes < fitted.history_bytes, together, "{what}: {process:?}");
+                assert!(!together || process.shared_bytes > 0, "{what}: {process:?}");
+                assert!(!together || spec.prefetch > 0 || process.own_bytes == 0, "{what}: {process:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_a_model_asks_of_a_history_and_however_far_ahead_it_is_the_same_run() {
+    let models = [
+        ("recent", taped(&small())),
+        ("2 layers, pair features", taped(&TgnSpec { layers: 2, pair_features: true, ..small() })),
+        ("uniform, mean mail", taped(&TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, ..small() })),
+        ("mail with memories of now", taped(&TgnSpec { mail_memory: OtherMemory::AtRead, ..small() })),
+    ];
+    for (name, maker) in &models {
+        for (prefetch, staleness) in [(0, 0), (1, 0), (3, 0), (3, 2)] {
+            let spec = plan([2, 2, 1], prefetch, staleness);
+            let expected = alone(maker, &spec);
+            let folder = tempfile::tempdir().unwrap();
+            for fitted in among(&["a", "a"], maker, &spec, folder.path(), false, None) {
+                assert_eq!(hashes(&fitted), expected, "{name}, {prefetch} ahead, staleness {staleness}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_stops_goes_on_with_another_number_of_processes_on_other_machines() {
+    let maker = toy(4);
+    for (prefetch, staleness) in [(0, 0), (2, 1)] {
+        let spec = plan([2, 2, 1], prefetch, staleness);
+        let expected = alone(&maker, &spec);
+        let layouts: [(&[&str], &[&str]); 3] = [(&["a", "a"], &["a"; 4]), (&["a"; 4], &["a", "b"]), (&["a", "b", "a", "b"], &["b", "b"])];
+        for (before, after) in layouts {
+            for moment in [1, 17] {
+                let folder = tempfile::tempdir().unwrap();
+                among(before, &maker, &spec, folder.path(), false, Some(moment));
+                for fitted in among(after, &maker, &spec, folder.path(), true, None) {
+                    assert_eq!(hashes(&fitted), expected, "stopped at {moment} on {before:?}, went on on {after:?}");
+                }
+            }
+        }
+    }
+}

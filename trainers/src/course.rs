@@ -1,0 +1,111 @@
+//! The data of a run: events, where they are cut, and the indexes over them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tempograph_framework::{
+    Candidates, Dataset, EventId, EventLog, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Shared, Split, Timestamp,
+};
+
+use crate::exchange::{Alone, Exchange};
+use crate::machine::{self, Together};
+use crate::{EvalSpec, TrainError};
+
+/// The data of a run, cut and indexed.
+#[derive(Debug)]
+pub struct Course {
+    /// Events and nodes.
+    pub dataset: Dataset,
+    /// The features a model reads: the dataset's own, fewer, or others in their place.
+    pub features: Features,
+    /// Training, validation and test.
+    pub split: Split,
+    /// Whom negatives are drawn from.
+    pub candidates: Arc<Candidates>,
+    /// Nodes no training event touches.
+    pub new_nodes: NewNodes,
+    /// Evaluation negatives of validation and test from a file, which then stand in for drawn ones.
+    pub fixed: Option<[NegativeSet; 2]>,
+}
+
+/// A part of the log that is examined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Validation.
+    Val,
+    /// Test.
+    Test,
+}
+
+impl Course {
+    /// Indexes `dataset` for training and examination.
+    ///
+    /// # Errors
+    /// A log that is not sorted, or too long.
+    pub fn new(dataset: Dataset, features: Features, split: Split) -> Result<Course, TrainError> {
+        Course::among(&mut Alone, dataset, features, split)
+    }
+
+    /// The same in several processes, all of which call it: the index is once on each machine.
+    ///
+    /// # Errors
+    /// As [`new`](Course::new), and if another process is gone.
+    pub fn among(exchange: &mut dyn Exchange, dataset: Dataset, features: Features, split: Split) -> Result<Course, TrainError> {
+        let log = &dataset.log;
+        let train_end = EventId(split.train.end as u64);
+        let candidates = Arc::new(candidates(exchange, log, train_end)?);
+        let new_nodes = NewNodes::after_training(log.src(), log.dst(), train_end);
+        Ok(Course { split, features, candidates, new_nodes, dataset, fixed: None })
+    }
+
+    /// A history that has seen nothing, for a model with these needs.
+    pub fn history(&self, needs: Needs) -> History {
+        let mut history = self.blank(needs, 1);
+        history.grow(self.dataset.nodes);
+        history
+    }
+
+    /// The same without room for any node as yet, one of so many `graphs` of the log.
+    pub(crate) fn blank(&self, needs: Needs, graphs: usize) -> History {
+        let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
+        let mut history = History::new(0, needs, origin, self.features.clone());
+        history.follow(&self.dataset.log, graphs * self.dataset.nodes);
+        history
+    }
+
+    /// The events of a part.
+    pub fn range(&self, part: Part) -> Range<usize> {
+        match part {
+            Part::Val => self.split.val.clone(),
+            Part::Test => self.split.test.clone(),
+        }
+    }
+
+    /// Whom the positives of a part are set against under `rule`.
+    pub fn negatives(&self, part: Part, rule: NegativeRule, eval: &EvalSpec) -> NegativeSet {
+        match &self.fixed {
+            Some(sets) => sets[part as usize].clone(),
+            None => NegativeSet::sampled(self.candidates.clone(), rule, eval.seed, eval.negatives),
+        }
+    }
+}
+
+/// Indexes a log once for all processes of a machine.
+fn candidates(exchange: &mut dyn Exchange, log: &EventLog, train_end: EventId) -> Result<Candidates, TrainError> {
+    let build = || Candidates::build(log.src(), log.dst(), log.time(), train_end);
+    let (first, mut made) = (machine::firsts(exchange)?, None);
+    let Together { shared, .. } = Together::meet(exchange, &first, || {
+        let mut index = build().map_err(std::io::Error::other)?;
+        let shared = Shared::zeros(index.needed())?;
+        // SAFETY: nobody else knows of it yet.
+        index.enter(unsafe { shared.room() });
+        made = Some(index);
+        Ok(shared)
+    })?;
+    Ok(match (made, shared) {
+        (Some(index), _) => index,
+        // SAFETY: it was written before anybody was told of it, and nobody writes it again.
+        (None, Some(shared)) => Candidates::in_room(unsafe { shared.room() }),
+        (None, None) => build()?,
+    })
+}

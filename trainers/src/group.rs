@@ -1,0 +1,188 @@
+//! The processes that train on one history, and how what happens to it comes to each of them.
+//!
+//! Those on one machine have its tables together. They are written by one of them at a time: by the one whose lane has begun the batch,
+//! and elsewhere, where a machine has only heard of it, by the machine's first. Before it writes, all say that they read no more; after
+//! it has written, all hear so. Nobody asks twice: whoever waits, waits for a message.
+
+use std::ops::Range;
+
+use tempograph_framework::{Batch, EventLog, History, NodeId, Shared, StoreError, Update};
+
+use crate::TrainError;
+use crate::exchange::Exchange;
+use crate::machine::Together;
+
+/// Several processes with one history.
+pub(crate) struct Group {
+    /// This process.
+    rank: usize,
+    /// All of them.
+    all: Range<usize>,
+    /// The tables that this one has together with others.
+    shared: Option<Shared>,
+    /// For each process of the training the one that made the tables it has.
+    maker: Vec<usize>,
+}
+
+impl Group {
+    /// The processes `all`, of which those that have the same `first` are on one machine, with the history that is `blank`, without room for
+    /// nodes, once it has tables for `nodes` nodes.
+    ///
+    /// # Errors
+    /// If another process is gone.
+    pub fn meet(
+        exchange: &mut dyn Exchange,
+        all: Range<usize>,
+        first: &[usize],
+        mut blank: impl FnMut() -> History,
+        nodes: usize,
+    ) -> Result<(Group, History), TrainError> {
+        let (rank, mut history) = (exchange.rank(), blank());
+        let needed = history.needed(nodes);
+        let Together { shared, maker } = Together::meet(exchange, &in_groups(first, all.len()), || {
+            let shared = Shared::zeros(needed)?;
+            // SAFETY: nobody else knows of it yet.
+            history.enter(unsafe { shared.room() }, nodes, false);
+            history.reset();
+            Ok(shared)
+        })?;
+        let group = Group { rank, all, shared, maker };
+        match &group.shared {
+            Some(shared) if group.maker[rank] != rank => history.enter(group.room(shared), nodes, false),
+            Some(_) => {}
+            None => {
+                history = blank();
+                history.grow(nodes);
+            }
+        }
+        Ok((group, history))
+    }
+
+    /// Whether this process tells of the history, of which each has all.
+    pub fn leads(&self) -> bool {
+        self.rank == self.all.start
+    }
+
+    /// Bytes of the tables that this process has together with others.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared.as_ref().map_or(0, Shared::len)
+    }
+
+    /// Lets `batch` happen. `update` is what process `knower` has made of it; the others know it from there, or find it written.
+    pub fn observe(
+        &self,
+        exchange: &mut dyn Exchange,
+        history: &mut History,
+        batch: &Batch<'_>,
+        knower: usize,
+        update: Option<&Update>,
+    ) -> Result<(), TrainError> {
+        let own = update.filter(|_| self.is_apart()).map(to_bytes).unwrap_or_default();
+        let told = exchange.share(self.all.clone(), &own)?;
+        let writer = if self.maker[knower] == self.maker[self.rank] { knower } else { self.maker[self.rank] };
+        if writer == self.rank {
+            match update {
+                Some(update) => history.observe(batch, update)?,
+                None => history.observe(batch, &from_bytes(&told[knower - self.all.start]))?,
+            }
+        }
+        self.hear_it_is_written(exchange)?;
+        if writer != self.rank {
+            history.watch(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Empties the history.
+    pub fn reset(&self, exchange: &mut dyn Exchange, history: &mut History) -> Result<(), TrainError> {
+        // Somebody may still be reading, for a checkpoint.
+        self.hear_it_is_written(exchange)?;
+        if self.maker[self.rank] == self.rank {
+            history.reset()
+        } else {
+            history.start_over()
+        }
+        self.hear_it_is_written(exchange)
+    }
+
+    /// Puts `told`, which each has been told, in the place of `history`.
+    pub fn restore(&self, exchange: &mut dyn Exchange, history: &mut History, mut told: History) -> Result<(), TrainError> {
+        if let Some(shared) = &self.shared {
+            let nodes = history.nodes();
+            if told.nodes() != nodes || told.needed(nodes) != history.needed(nodes) {
+                let problem = format!("is of a history of {} nodes of another log; this one has {nodes}", told.nodes());
+                return Err(StoreError::Array { name: "degree".into(), problem }.into());
+            }
+            told.enter(self.room(shared), nodes, self.maker[self.rank] == self.rank);
+        }
+        *history = told;
+        self.hear_it_is_written(exchange)
+    }
+
+    /// Whether not all have the same tables.
+    fn is_apart(&self) -> bool {
+        self.all.clone().any(|process| self.maker[process] != self.maker[self.rank])
+    }
+
+    /// Waits until all have come here, where any have tables together.
+    fn hear_it_is_written(&self, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
+        if self.all.clone().any(|process| self.maker[process] != process) {
+            exchange.share(self.all.clone(), &[])?;
+        }
+        Ok(())
+    }
+
+    /// The memory that processes of this group see.
+    fn room(&self, shared: &Shared) -> tempograph_framework::Room {
+        // SAFETY: one history at a time is in this room: `restore` puts one in the place of the other. It is written in `observe`, `reset` and
+        // `restore` alone, by one process. Each of the others is in the same of these methods then: it comes there once it has read what its
+        // lanes train in this step (threads that read ahead are waited for before), and leaves it once it has heard that all is written.
+        unsafe { shared.room() }
+    }
+}
+
+/// Of each process the first of those that are on its machine and in its group of `size`.
+fn in_groups(first: &[usize], size: usize) -> Vec<usize> {
+    let of = |process: usize| {
+        let group = process / size * size..process + 1;
+        group.clone().find(|&other| first[other] == first[process]).unwrap_or(process)
+    };
+    (0..first.len()).map(of).collect()
+}
+
+/// Sorts `log` by node once for all processes of a machine: those that have the same `first`.
+///
+/// # Errors
+/// If another process is gone.
+pub(crate) fn sort_by_node(exchange: &mut dyn Exchange, first: &[usize], log: &EventLog) -> Result<usize, TrainError> {
+    let Together { shared, maker } = Together::meet(exchange, first, || {
+        let shared = Shared::zeros(log.needed_by_node())?;
+        // SAFETY: nobody else knows of it yet.
+        log.sort_by_node(unsafe { shared.room() }, false);
+        Ok(shared)
+    })?;
+    let Some(shared) = shared else { return Ok(0) };
+    if maker[exchange.rank()] != exchange.rank() {
+        // SAFETY: it was written before anybody was told of it, and nobody writes it again.
+        log.sort_by_node(unsafe { shared.room() }, true);
+    }
+    Ok(shared.len())
+}
+
+fn to_bytes(update: &Update) -> Vec<u8> {
+    let mut bytes = (update.nodes.len() as u64).to_le_bytes().to_vec();
+    update.nodes.iter().for_each(|node| bytes.extend_from_slice(&node.0.to_le_bytes()));
+    update.memory.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    bytes
+}
+
+fn from_bytes(bytes: &[u8]) -> Update {
+    let (count, rest) = bytes.split_at(8);
+    let count = u64::from_le_bytes(count.try_into().expect("eight bytes")) as usize;
+    let (nodes, memory) = rest.split_at(4 * count);
+    let word = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).expect("four bytes");
+    Update {
+        nodes: nodes.chunks_exact(4).map(|bytes| NodeId(u32::from_le_bytes(word(bytes)))).collect(),
+        memory: memory.chunks_exact(4).map(|bytes| f32::from_le_bytes(word(bytes))).collect(),
+    }
+}
