@@ -104,7 +104,6 @@ pub use shared::{Room, Shared};
 pub use slice_model::{Answer, SliceModel};
 pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, sha256_hex, write_whole};
-pub use store::{Array, Element, Store, StoreError, write_whole};
 pub use store_parts::StoreParts;
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};
