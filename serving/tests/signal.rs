@@ -29,7 +29,7 @@ fn ask(address: SocketAddr) -> String {
 static TURN: Mutex<()> = Mutex::new(());
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
 #[test]
