@@ -90,7 +90,9 @@ fn timeless(mut report: Value) -> Value {
     fn strip(value: &mut Value) {
         match value {
             Value::Object(fields) => {
-                ["seconds", "events_per_second", "stages", "peak_memory_bytes"].iter().for_each(|key| drop(fields.remove(*key)));
+                ["seconds", "events_per_second", "stages", "peak_memory_bytes", "private_bytes"]
+                    .iter()
+                    .for_each(|key| drop(fields.remove(*key)));
                 fields.values_mut().for_each(strip);
             }
             Value::Array(items) => items.iter_mut().for_each(strip),
