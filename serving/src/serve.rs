@@ -72,11 +72,8 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
         let address = listeners[0].local_addr()?;
         let (artifact, spec) = (artifact.to_owned(), spec.clone());
         let (fail, failing) = oneshot::channel();
-        let opening = async {
-            let service = open_beside(&artifact, &spec).await?;
-            tokio::spawn(greet(service.clone(), address, artifact.clone(), spec.clone(), fail));
-            Ok(service)
-        };
+        let opening = open_beside(&artifact, &spec);
+        let served = |service: &Arc<Service>| drop(tokio::spawn(greet(service.clone(), address, artifact.clone(), spec.clone(), fail)));
         let mut failed = None;
         let end = async {
             tokio::select! {
@@ -84,7 +81,7 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
                 Ok(why) = failing => failed = Some(why),
             }
         };
-        run(listeners, opening, &spec, end).await?;
+        run_and_tell(listeners, opening, &spec, end, served).await?;
         failed.map_or(Ok(()), |why| Err(ServeError::Replay(why)))
     })
 }
@@ -123,6 +120,17 @@ pub async fn run(
     spec: &ServeSpec,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    run_and_tell(listeners, opening, spec, shutdown, |_| ()).await
+}
+
+/// As [`run`], telling when what was opened is served.
+async fn run_and_tell(
+    listeners: Vec<TcpListener>,
+    opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
+    spec: &ServeSpec,
+    shutdown: impl Future<Output = ()>,
+    tell: impl FnOnce(&Arc<Service>),
+) -> Result<(), ServeError> {
     let gate = Gate::open(&spec.auth).map_err(ServeError::Setting)?;
     let tls = Tls::open(&spec.tls).map_err(ServeError::Setting)?;
     warn_if_open(&gate, tls.is_some(), &listeners);
@@ -130,7 +138,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::default());
     let server = Arc::new(Server { gate, limits: spec.limits.clone(), metrics: metrics.clone(), phase, served: OnceLock::new() });
     let door = Door::new(router(server.clone()), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
-    let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown));
+    let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown, tell));
     // What is open already is served from the first connection on.
     let at_once = tokio::select! {
         biased;
@@ -181,6 +189,7 @@ async fn serve_until(
     opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
     scheduling: &SchedulerSpec,
     shutdown: impl Future<Output = ()>,
+    tell: impl FnOnce(&Arc<Service>),
 ) -> Result<Option<Arc<Service>>, ServeError> {
     tokio::pin!(shutdown);
     let service = tokio::select! {
@@ -191,6 +200,7 @@ async fn serve_until(
     let scheduler = Scheduler::start(service.clone(), scheduling)?;
     // This is the one place that sets it.
     let _ = server.served.set(Served { service: service.clone(), scheduler });
+    tell(&service);
     shutdown.await;
     tracing::info!("asked to stop");
     Ok(Some(service))
