@@ -60,17 +60,16 @@ impl Course {
 
     /// A history that has seen nothing, for a model with these needs.
     pub fn history(&self, needs: Needs) -> History {
-        let mut history = self.blank(needs, 1);
+        let mut history = self.blank(needs);
+        history.follow(&self.dataset.log, self.dataset.nodes);
         history.grow(self.dataset.nodes);
         history
     }
 
-    /// The same without room for any node as yet, one of so many `graphs` of the log.
-    pub(crate) fn blank(&self, needs: Needs, graphs: usize) -> History {
+    /// The same without room for any node as yet, and knowing of no log.
+    pub(crate) fn blank(&self, needs: Needs) -> History {
         let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
-        let mut history = History::new(0, needs, origin, self.features.clone());
-        history.follow(&self.dataset.log, graphs * self.dataset.nodes);
-        history
+        History::new(0, needs, origin, self.features.clone())
     }
 
     /// The events of a part.

@@ -71,6 +71,12 @@ pub(crate) struct Wishes {
     pub save: bool,
 }
 
+/// Whether history `number` may read the log for the events of a node. One that begins in the middle of the log parts from it with its first
+/// events, which processes that have a history together cannot: those who only watch would not notice.
+fn may_follow(number: usize, grouped: bool) -> bool {
+    number == 0 || !grouped
+}
+
 impl Lanes {
     /// The lanes of `fit` that this process hosts, all histories empty.
     pub fn new(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange) -> Result<Lanes, TrainError> {
@@ -88,21 +94,28 @@ impl Lanes {
         let log = &course.dataset.log;
         let follows = Graph::follows(&needs, log, graphs * course.dataset.nodes);
         let sorted = if follows { sort_by_node(exchange, &first, log)? } else { 0 };
-        let blank = || course.blank(needs.clone(), graphs);
         let numbers = plan.lane(own.start).history..plan.lane(own.end - 1).history + 1;
+        let grouped = world > plan.memory;
+        let blank = |number| {
+            let mut history = course.blank(needs.clone());
+            if may_follow(number, grouped) {
+                history.follow(log, graphs * course.dataset.nodes);
+            }
+            history
+        };
         let begun = || (0..plan.epoch).map(|_| Begun::room(plan)).collect();
-        let (group, worlds) = if world > plan.memory {
+        let (group, worlds) = if grouped {
             let sharers = world / plan.memory;
             let all = numbers.start * sharers..(numbers.start + 1) * sharers;
-            let (group, history) = Group::meet(exchange, all, &first, blank, course.dataset.nodes)?;
+            let (group, history) = Group::meet(exchange, all, &first, || blank(numbers.start), course.dataset.nodes)?;
             (Some(group), vec![World { number: numbers.start, history, begun: begun() }])
         } else {
-            let history = || {
-                let mut history = blank();
+            let history = |number| {
+                let mut history = blank(number);
                 history.grow(course.dataset.nodes);
                 history
             };
-            (None, numbers.map(|number| World { number, history: history(), begun: begun() }).collect())
+            (None, numbers.map(|number| World { number, history: history(number), begun: begun() }).collect())
         };
         let questions = Arc::new(Questions::new(fit, plan, batches, own.clone()));
         Ok(Lanes {

@@ -2,7 +2,7 @@
 
 use tempograph_framework::{History, Needs, Store, View};
 
-use super::{Lanes, World};
+use super::{Lanes, World, may_follow};
 use crate::TrainError;
 use crate::exchange::Exchange;
 use crate::group::Group;
@@ -35,7 +35,9 @@ impl Lanes {
         let Questions { features, log, .. } = &*self.questions;
         for World { number, history, .. } in &mut self.worlds {
             let mut told = History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
-            told.follow(log, self.graphs * history.nodes());
+            if may_follow(*number, self.group.is_some()) {
+                told.follow(log, self.graphs * history.nodes());
+            }
             match &self.group {
                 Some(group) => group.restore(exchange, history, told)?,
                 None => *history = told,
