@@ -28,7 +28,8 @@ dropout = 0.0
 [train]
 batch = 50
 epochs = 2
-lr = 1e-2
+# so short that rounding, which Adam turns into whole steps where gradients vanish and times of days into other angles, does not lead far
+lr = 1e-4
 
 [eval]
 negatives = 9
@@ -60,10 +61,10 @@ fn a_run_on_a_device_is_a_run_like_any_other() {
     assert_eq!(on_device["status"], "finished");
     for (there, here) in on_device["epochs"].as_array().unwrap().iter().zip(on_host["epochs"].as_array().unwrap()) {
         let [there, here] = [there, here].map(|epoch| epoch["train"]["loss"].as_f64().unwrap());
-        assert!((there - here).abs() < 1e-3, "{there} for {here}");
+        assert!((there - here).abs() < 1e-4, "{there} for {here}");
     }
     let ap = |report: &Value| report["test"]["ap"].as_f64().unwrap();
-    assert!((ap(&on_device) - ap(&on_host)).abs() < 0.02, "{} for {}", ap(&on_device), ap(&on_host));
+    assert!((ap(&on_device) - ap(&on_host)).abs() < 0.01, "{} for {}", ap(&on_device), ap(&on_host));
     assert!(folder.path().join("there/artifact/manifest.json").exists());
 
     let bench = ["bench", "tiny.toml", "--pairs", "1", "--steps", "6", "--json"];
