@@ -71,7 +71,7 @@ pub struct PurposeDraw {
 impl PurposeDraw {
     /// What a generator elsewhere needs to draw the same numbers at the same places.
     #[cfg(feature = "cube")]
-    pub(crate) fn key(self) -> u64 {
+    pub fn key(self) -> u64 {
         self.key
     }
 

@@ -12,8 +12,8 @@ use crate::adjacency::Link;
 use crate::mailbox::Mail;
 use crate::needs::OtherMemory;
 use crate::{
-    Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId, PurposeDraw, Queries,
-    Sampler, Timestamp,
+    Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId, PairFact, PurposeDraw,
+    Queries, Sampler, Timestamp, View,
 };
 
 /// A history on a device, in the words of one in host memory.
@@ -26,6 +26,13 @@ pub struct ResidentHistory<R: CubeRuntime> {
     nodes: usize,
     seen: u64,
     version: u64,
+    facts: Option<Facts>,
+}
+
+/// What tells facts about pairs: they follow from the events alone, so the host knows them while the device computes.
+struct Facts {
+    graph: Graph,
+    view: View,
 }
 
 impl Needs {
@@ -35,10 +42,9 @@ impl Needs {
     /// The first such thing, in words.
     pub fn on_device(&self) -> Result<(), &'static str> {
         match self {
-            Needs { pairs: true, .. } => Err("facts about pairs"),
             Needs { idle: true, .. } => Err("times since a node was last heard of"),
             Needs { memory: 0, .. } => Err("models without memory"),
-            Needs { mail, .. } if mail.combine != Combine::Last => Err("more than one mail a node"),
+            Needs { mail, .. } if mail.combine != Combine::Last => Err("mean of many mails (mail = \"mean\")"),
             Needs { layers, neighbours, .. } if !(1..=2).contains(layers) || *neighbours == 0 => Err("models without neighbours"),
             _ => Ok(()),
         }
@@ -89,6 +95,11 @@ impl<R: CubeRuntime> ResidentHistory<R> {
             nodes: history.nodes(),
             seen: 0,
             version: 0,
+            facts: needs.pairs.then(|| {
+                let mut graph = Graph::new(history.nodes(), needs.clone(), history.graph.origin);
+                graph.follow(log);
+                Facts { graph, view: View::default() }
+            }),
             needs,
         })
     }
@@ -116,9 +127,22 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         self.device.look(&roots, &DeviceEvents { src: &src, dst: &dst, time: &time, first: batch.first.0 })
     }
 
+    /// The facts about the pairs that [`look`](ResidentHistory::look) was asked for with the same arguments, if there is need of them.
+    pub fn facts(&mut self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> &[PairFact] {
+        let Some(Facts { graph, view }) = &mut self.facts else { return &[] };
+        graph.sample_into(queries, Some(batch), chance, view);
+        &view.pairs
+    }
+
     /// Lets `batch` happen, which `past` was read for and whose rows have new memories.
+    ///
+    /// # Panics
+    /// Where an event is earlier than one that has happened.
     pub fn observe(&mut self, batch: &Batch<'_>, past: &DevicePast<R>, memory: &Matrix<R>) {
         self.device.observe(past, memory);
+        if let Some(facts) = &mut self.facts {
+            facts.graph.observe(batch).unwrap_or_else(|error| panic!("a log's batches come in order: {error}"));
+        }
         self.seen += batch.len() as u64;
         self.version += 1;
     }
@@ -135,6 +159,10 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         let (src, dst, time) = (raw(batch.src), raw(batch.dst), ticks(batch.time));
         let events = DeviceEvents { src: &src, dst: &dst, time: &time, first: batch.first.0 };
         self.device.restore(&state_of(history), &events);
+        if let Some(facts) = &mut self.facts {
+            facts.graph = history.graph.clone();
+            facts.graph.follow(log);
+        }
     }
 
     /// What has happened, as a history that follows `log`. Waits for the device.
@@ -145,6 +173,9 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         (graph.seen, graph.version) = (self.seen, self.version);
         graph.pending = state.pending.iter().map(|&id| event(log, id)).collect();
         graph.newest = graph.pending.last().map(|event| event.time);
+        if let Some(facts) = &self.facts {
+            graph.pairs = facts.graph.pairs.clone();
+        }
         settle(&mut graph, &state, log);
         let mut memories = Memories::new(self.nodes, &self.needs, self.origin);
         memories.version = self.version;

@@ -95,6 +95,20 @@ impl<B: Kernels> Backward<B, 1> for GatherBackward {
 }
 
 #[derive(Debug)]
+struct ProductBackward;
+
+impl<B: Kernels> Backward<B, 2> for ProductBackward {
+    type State = [FloatTensor<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let (grad, parents) = incoming!(ops, grads);
+        let axes = grad.shape().num_dims();
+        let [left, right] = ops.state.map(|tensor| B::float_swap_dims(tensor, axes - 2, axes - 1));
+        register::<B, 2>(parents, [<B as Kernels>::product(&grad, &right), <B as Kernels>::product(&left, &grad)], grads);
+    }
+}
+
+#[derive(Debug)]
 struct PairsBackward;
 
 impl<B: Kernels> Backward<B, 5> for PairsBackward {
@@ -152,6 +166,14 @@ impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
         let output = B::pairs_forward(&plan, &primitives);
         match PairsBackward.prepare::<C>(inputs.each_ref().map(|input| input.node.clone())).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((plan, primitives), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn product(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = <B as Kernels>::product(&left.primitive, &right.primitive);
+        match ProductBackward.prepare::<C>([left.node.clone(), right.node.clone()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([left.primitive, right.primitive], output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }

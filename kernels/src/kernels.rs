@@ -53,6 +53,11 @@ pub trait Kernels: Backend {
     /// Parameter and both moments after the step. Tensors: parameter, first moment, second moment.
     fn adam(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3];
 
+    /// `left` `[.., n, m]` times `right` `[.., m, k]`, with equal numbers of blocks.
+    fn product(left: &FloatTensor<Self>, right: &FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(left.clone(), right.clone())
+    }
+
     /// Scores `[P]`. Inputs: `a`, `b`, `c` (without rows where nothing is added), `weight` `[1, O]`, `bias` `[1]`.
     fn pairs_forward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5]) -> FloatTensor<Self>;
 

@@ -28,6 +28,9 @@ pub trait TemporalOps: Backend {
     /// See [`pair_scores`]. Inputs: `a`, `b`, `c` (without rows where nothing is added), `weight`, `bias`.
     fn pair_scores(plan: Arc<PairPlan>, inputs: [FloatTensor<Self>; 5]) -> FloatTensor<Self>;
 
+    /// See [`product`].
+    fn product(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// See [`adam_step`]. Tensors: parameter, first moment, second moment. The results are not tracked.
     fn adam_step(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3];
 }
@@ -55,6 +58,10 @@ impl<B: Kernels> TemporalOps for B {
 
     fn pair_scores(plan: Arc<PairPlan>, inputs: [FloatTensor<B>; 5]) -> FloatTensor<B> {
         B::pairs_forward(&plan, &inputs)
+    }
+
+    fn product(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
+        <B as Kernels>::product(&left, &right)
     }
 
     fn adam_step(tensors: [FloatTensor<B>; 3], grad: FloatTensor<B>, step: &AdamStep) -> [FloatTensor<B>; 3] {
@@ -185,6 +192,15 @@ pub fn adam_step<B: TemporalOps, const D: usize>(
     let tensors = [primitive(param), primitive(first), primitive(second)];
     let [param, first, second] = B::adam_step(tensors, primitive(grad), step).map(wrap);
     (param, first, second)
+}
+
+/// `left` `[.., n, m]` times `right` `[.., m, k]`, both with the same blocks. On devices its inputs are rounded as the program was told to round them, and
+/// not at all unless it was: the tensor library's own product takes TF32 wherever it is to be had.
+///
+/// # Panics
+/// Where shapes do not fit together.
+pub fn product<B: TemporalOps, const D: usize>(left: Tensor<B, D>, right: Tensor<B, D>) -> Tensor<B, D> {
+    wrap(B::product(primitive(left), primitive(right)))
 }
 
 /// The attention weights `[H, R, K]` of [`temporal_attention`] before dropout: what a root looked at, to explain a score. Not tracked.

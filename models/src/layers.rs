@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use tempograph_framework::{Draw, Purpose, PurposeDraw};
 use tempograph_kernels::tensor::{Backend, Tensor};
+use tempograph_kernels::{TemporalOps, product};
 
 /// `y = x W^T + b`, `W` `[out, in]` as in PyTorch.
 #[derive(Module, Debug)]
@@ -18,15 +19,6 @@ impl<B: Backend> Linear<B> {
         Linear { weight: init.uniform([outputs, inputs], bound), bias: bias.then(|| init.uniform([outputs], bound)) }
     }
 
-    /// `[n, in] -> [n, out]`.
-    pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let y = x.matmul(self.weight.val().transpose());
-        match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
-            None => y,
-        }
-    }
-
     /// `[out, in + 1]`: the bias as a last column, zero where there is none.
     pub fn augmented(&self) -> Tensor<B, 2> {
         let weight = self.weight.val();
@@ -36,6 +28,17 @@ impl<B: Backend> Linear<B> {
             None => Tensor::zeros([outputs, 1], &weight.device()),
         };
         Tensor::cat(vec![weight, column], 1)
+    }
+}
+
+impl<B: TemporalOps> Linear<B> {
+    /// `[n, in] -> [n, out]`.
+    pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let y = product(x, self.weight.val().transpose());
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        }
     }
 }
 

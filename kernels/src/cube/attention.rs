@@ -25,6 +25,8 @@ pub(super) struct Shape {
     pub(super) e: usize,
     /// Columns of the time encoding.
     pub(super) t: usize,
+    /// Width of a neighbour: the columns of all these, a 1, and zeros behind it.
+    pub(super) x: usize,
     /// Whether negative scores have a slope of their own.
     pub(super) leaky: bool,
     pub(super) dropout: bool,
@@ -35,22 +37,19 @@ impl Shape {
     pub(super) fn new<R: CubeRuntime>(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> Self {
         plan.neighbours.check();
         assert_eq!(inputs[1].shape()[1], plan.neighbours.roots, "roots of query");
-        Self::of(plan.neighbours.k, plan.edge_width(), &Constants::of(plan), inputs)
+        let shape = Self::of(plan.neighbours.k, plan.edge_width(), &Constants::of(plan), inputs);
+        assert_eq!(shape.x, shape.w + shape.e + shape.t + 1, "width of query");
+        shape
     }
 
     /// That of `k` neighbours with `e` columns of edge features.
     pub(super) fn of<R: CubeRuntime>(k: usize, e: usize, constants: &Constants, inputs: &[CubeTensor<R>; 4]) -> Self {
         let [hidden, query, freq, phase] = inputs.each_ref().map(TensorMetadata::shape);
         let leaky = matches!(constants.activation, ScoreActivation::LeakyRelu(_));
-        let shape = Self { heads: query[0], k, w: hidden[1], e, t: freq[0], leaky, dropout: constants.dropout.is_some() };
-        assert_eq!(query[2], shape.x(), "width of query");
+        let shape = Self { heads: query[0], k, w: hidden[1], e, t: freq[0], x: query[2], leaky, dropout: constants.dropout.is_some() };
+        assert!(query[2] > shape.w + e + shape.t, "a query {} wide for {shape:?}", query[2]);
         assert_eq!(phase[0], shape.t, "width of phase");
         shape
-    }
-
-    /// Width of a neighbour.
-    pub(super) fn x(&self) -> usize {
-        self.w + self.e + self.t + 1
     }
 
     /// Slots whose scores are added up at once.
@@ -78,7 +77,7 @@ fn element(neighbours: &Neighbourhood, slot: usize, x: usize, #[comptime] shape:
     let w = comptime!(shape.w);
     let e = comptime!(shape.e);
     let t = comptime!(shape.t);
-    let mut value = 1.0f32;
+    let mut value = select(x == w + e + t, 1.0f32, 0.0f32);
     if x < w {
         value = neighbours.hidden[neighbours.row[slot] as usize * w + x];
     } else if x < w + e {
@@ -112,7 +111,7 @@ pub(super) fn dots(
             let slot = block * tile + i;
             let mut sum = 0.0f32;
             if slot < count {
-                for x in range_stepped(unit, comptime!(shape.x()), comptime!(UNITS as usize)) {
+                for x in range_stepped(unit, comptime!(shape.x), comptime!(UNITS as usize)) {
                     sum += vectors[start + x] * element(neighbours, root * comptime!(shape.k) + slot, x, shape);
                 }
             }
@@ -147,7 +146,7 @@ pub(super) fn mix(
     #[comptime] shape: Shape,
 ) {
     let count = neighbours.count[root] as usize;
-    for x in range_stepped(UNIT_POS as usize, comptime!(shape.x()), comptime!(UNITS as usize)) {
+    for x in range_stepped(UNIT_POS as usize, comptime!(shape.x), comptime!(UNITS as usize)) {
         let mut sum = 0.0f32;
         for slot in 0..count {
             sum += weights[slot] * element(neighbours, root * comptime!(shape.k) + slot, x, shape);
@@ -210,7 +209,7 @@ fn forward_kernel(
     let k = comptime!(shape.k);
     let mut scores = SharedMemory::<f32>::new(k);
     let mut dropped = SharedMemory::<f32>::new(k);
-    dots(neighbours, root, query, at * comptime!(shape.x()), &mut scores, shape);
+    dots(neighbours, root, query, at * comptime!(shape.x), &mut scores, shape);
 
     let count = neighbours.count[root] as usize;
     let mut highest = f32::new(-3.0e38);
@@ -233,7 +232,7 @@ fn forward_kernel(
         weights[at * k + slot] = weight;
     }
     sync_cube();
-    mix(neighbours, root, &dropped, out, at * comptime!(shape.x()), shape);
+    mix(neighbours, root, &dropped, out, at * comptime!(shape.x), shape);
 }
 
 /// Inputs of an attention on a device.
@@ -309,7 +308,7 @@ pub(super) fn attend<R: CubeRuntime>(
     inputs: &[CubeTensor<R>; 4],
 ) -> [CubeTensor<R>; 2] {
     let Shape { heads, k, .. } = *shape;
-    let (roots, x) = (inputs[1].shape()[1], shape.x());
+    let (roots, x) = (inputs[1].shape()[1], shape.x);
     if heads * roots * k == 0 {
         return [zeros(&inputs[1]), device.tensor(&device.empty(0), [heads, roots, k])];
     }

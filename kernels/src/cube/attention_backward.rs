@@ -37,7 +37,7 @@ fn query_kernel(
     let task = task(neighbours, shape);
     let (at, head, root) = (task.at, task.head, task.root);
     let k = comptime!(shape.k);
-    let start = at * comptime!(shape.x());
+    let start = at * comptime!(shape.x);
     let mut scores = SharedMemory::<f32>::new(k);
     let mut grads = SharedMemory::<f32>::new(k);
     dots(neighbours, root, grad, start, &mut grads, shape);
@@ -87,41 +87,65 @@ fn slot_gradient(
     let mut sum = 0.0f32;
     for head in 0..comptime!(shape.heads) {
         let share = head * roots * k + slot;
-        let at = (head * roots + slot / k) * comptime!(shape.x()) + x;
+        let at = (head * roots + slot / k) * comptime!(shape.x) + x;
         sum += shares.dropped[share] * grad[at] + shares.score[share] * query[at];
     }
     sum
 }
 
-/// What each root adds to the gradients of `freq` and `phase`, `[R, 2, padded]`.
+/// Where each root's gradient of the encoding of no time is: behind `start` others, in rows of `stride`; a stride of 0 is nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Now {
+    pub(super) stride: usize,
+    pub(super) start: usize,
+}
+
+/// What each root adds to the gradients of `freq` and `phase`, `[R, 2, padded]`, zeros behind them.
 #[cube(launch)]
 fn time_kernel(
     neighbours: &Neighbourhood,
     query: &Array<f32>,
     grad: &Array<f32>,
     shares: &Shares,
+    of_now: &Array<f32>,
     out: &mut Array<f32>,
     #[comptime] shape: Shape,
     #[comptime] padded: usize,
+    #[comptime] now: Now,
 ) {
     let roots = neighbours.count.len();
     let root = usize::min(CUBE_POS, roots - 1);
     let count = neighbours.count[root] as usize;
-    for column in range_stepped(UNIT_POS as usize, comptime!(shape.t), comptime!(UNITS as usize)) {
+    for column in range_stepped(UNIT_POS as usize, padded, comptime!(UNITS as usize)) {
         let mut freq = 0.0f32;
         let mut phase = 0.0f32;
-        for i in 0..count {
-            let slot = root * comptime!(shape.k) + i;
-            let x = comptime!(shape.w + shape.e) + column;
-            let dt = neighbours.dt[slot];
-            let sine = sin(time_argument(dt, &neighbours.freq, &neighbours.phase, column));
-            let share = -slot_gradient(shares, query, grad, roots, slot, x, shape) * sine;
-            freq += share * dt;
-            phase += share;
+        if column < comptime!(shape.t) {
+            for i in 0..count {
+                let slot = root * comptime!(shape.k) + i;
+                let x = comptime!(shape.w + shape.e) + column;
+                let dt = neighbours.dt[slot];
+                let sine = sin(time_argument(dt, &neighbours.freq, &neighbours.phase, column));
+                let share = -slot_gradient(shares, query, grad, roots, slot, x, shape) * sine;
+                freq += share * dt;
+                phase += share;
+            }
+            if comptime!(now.stride > 0) {
+                let asked = of_now[root * comptime!(now.stride) + comptime!(now.start) + column];
+                phase -= asked * sin(neighbours.phase[column]);
+            }
         }
         out[root * 2 * padded + column] = freq;
         out[(root * 2 + 1) * padded + column] = phase;
     }
+}
+
+/// Where the gradients of the roots' own rows are, which are added: in rows of `first`, and behind `start` others in rows of `second`. A stride of 0
+/// is nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Own {
+    pub(super) first: usize,
+    pub(super) second: usize,
+    pub(super) start: usize,
 }
 
 /// Who names each row of `hidden`: the roots themselves come first, the slots from `slots` on.
@@ -130,8 +154,22 @@ struct Names {
     starts: Array<u32>,
     names: Array<u32>,
     slots: u32,
-    /// `[R, W]` the gradient of the roots' own rows, where it is wanted.
-    own: Array<f32>,
+    /// Gradients of the roots' own rows, where they are wanted.
+    first: Array<f32>,
+    second: Array<f32>,
+}
+
+/// The gradient of a root's own row.
+#[cube]
+fn own_gradient(names: &Names, root: usize, column: usize, #[comptime] own: Own) -> f32 {
+    let mut sum = 0.0f32;
+    if comptime!(own.first > 0) {
+        sum += names.first[root * comptime!(own.first) + column];
+    }
+    if comptime!(own.second > 0) {
+        sum += names.second[root * comptime!(own.second) + comptime!(own.start) + column];
+    }
+    sum
 }
 
 /// Adds up, for every row of `hidden`, what names it. A cube takes a row.
@@ -145,7 +183,7 @@ fn hidden_kernel(
     out: &mut Array<f32>,
     roots: u32,
     #[comptime] shape: Shape,
-    #[comptime] own: bool,
+    #[comptime] own: Own,
 ) {
     let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * ROWS) as usize));
     let row = usize::min(CUBE_POS, names.starts.len() - 2);
@@ -160,9 +198,9 @@ fn hidden_kernel(
                 let name = names.names[at as usize];
                 if name >= names.slots {
                     sum += slot_gradient(shares, query, grad, roots as usize, (name - names.slots) as usize, column, shape);
-                } else if comptime!(own) {
+                } else if comptime!(own.first > 0) {
                     if name < roots {
-                        sum += names.own[name as usize * w + column];
+                        sum += own_gradient(names, name as usize, column, own);
                     }
                 }
             }
@@ -188,11 +226,14 @@ pub(super) fn backward<R: CubeRuntime>(
     if shape.heads * roots * shape.k == 0 {
         return inputs.each_ref().map(zeros);
     }
-    let (shared, times) = slot_gradients(&device, &constants, &shape, &kept.sent, inputs, &kept.weights, grad);
+    let shared = slot_gradients(&device, &constants, &shape, &kept.sent, inputs, &kept.weights, grad);
+    let shares = device.empty(roots * 2 * padded(shape.t));
+    time_shares(&device, &shape, &kept.sent, inputs, &shared, None, &shares);
+    let times = sum_shares(&device, &shares, if shape.t > 0 { roots } else { 0 }, shape.t);
     let hidden = hidden_gradient(&device, &shape, &kept.sent, inputs, &shared, None);
     debug_assert_eq!(hidden.shape()[0], n, "rows of hidden");
     let [freq, phase] = times.map(|sum| device.tensor(&sum, [shape.t]));
-    [hidden, device.tensor(&shared.query, [shape.heads, roots, shape.x()]), freq, phase]
+    [hidden, device.tensor(&shared.query, [shape.heads, roots, shape.x]), freq, phase]
 }
 
 /// What the gradients of neighbours are made of.
@@ -211,7 +252,7 @@ impl<R: CubeRuntime> SlotGradients<R> {
     }
 }
 
-/// The gradient of the query with what that of `hidden` is made of, and the gradients of `freq` and `phase`. There are slots.
+/// The gradient of the query with what the others are made of. There are slots.
 pub(super) fn slot_gradients<R: CubeRuntime>(
     device: &Device<R>,
     constants: &Constants,
@@ -220,8 +261,8 @@ pub(super) fn slot_gradients<R: CubeRuntime>(
     inputs: &[CubeTensor<R>; 4],
     weights: &CubeTensor<R>,
     grad: &CubeTensor<R>,
-) -> (SlotGradients<R>, [Span<R>; 2]) {
-    let (Shape { heads, k, .. }, roots, x) = (*shape, inputs[1].shape()[1], shape.x());
+) -> SlotGradients<R> {
+    let (Shape { heads, k, x, .. }, roots) = (*shape, inputs[1].shape()[1]);
     let (spans, weights) = (Inputs::new(device, inputs), device.span(weights));
     let [dropped, score] = [(); 2].map(|()| device.empty(heads * roots * k));
     let shared = SlotGradients { dropped, score, grad: device.span(grad), query: device.empty(heads * roots * x) };
@@ -240,50 +281,67 @@ pub(super) fn slot_gradients<R: CubeRuntime>(
         shared.query.arg(),
         *shape,
     );
-    let times = device.empty(roots * 2 * padded(shape.t));
-    if shape.t > 0 {
-        time_kernel::launch::<R>(
-            &device.client,
-            cubes(roots),
-            CubeDim::new_1d(UNITS),
-            spans.neighbourhood(sent),
-            spans.query.arg(),
-            shared.grad.arg(),
-            shared.shares(),
-            times.arg(),
-            *shape,
-            padded(shape.t),
-        );
-    }
-    let sums = sum_shares(device, &times, if shape.t > 0 { roots } else { 0 }, shape.t);
-    (shared, sums)
+    shared
 }
 
-/// The gradient of `hidden`; that of the roots' own rows `[R, W]` is added where there is one.
+/// Writes what each root adds to the gradients of `freq` and `phase`, `[R, 2, padded]`, to `out`: with its slots and, where there are such, with the
+/// encoding of no time that it asked with.
+pub(super) fn time_shares<R: CubeRuntime>(
+    device: &Device<R>,
+    shape: &Shape,
+    sent: &AttentionSpans<R>,
+    inputs: &[CubeTensor<R>; 4],
+    shared: &SlotGradients<R>,
+    now: Option<(&Span<R>, Now)>,
+    out: &Span<R>,
+) {
+    if shape.t == 0 {
+        return;
+    }
+    let spans = Inputs::new(device, inputs);
+    let (of_now, now) = now.unwrap_or((&shared.grad, Now::default()));
+    time_kernel::launch::<R>(
+        &device.client,
+        cubes(inputs[1].shape()[1]),
+        CubeDim::new_1d(UNITS),
+        spans.neighbourhood(sent),
+        spans.query.arg(),
+        shared.grad.arg(),
+        shared.shares(),
+        of_now.arg(),
+        out.arg(),
+        *shape,
+        padded(shape.t),
+        now,
+    );
+}
+
+/// The gradient of `hidden`; those of the roots' own rows are added where there are such.
 pub(super) fn hidden_gradient<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
     sent: &AttentionSpans<R>,
     inputs: &[CubeTensor<R>; 4],
     shared: &SlotGradients<R>,
-    own: Option<&Span<R>>,
+    own: Option<([&Span<R>; 2], Own)>,
 ) -> CubeTensor<R> {
     let (n, roots) = (inputs[0].shape()[0], inputs[1].shape()[1]);
     let (hidden, rows) = device.matrix(n, shape.w);
     if rows.len() > 0 {
         let ([starts, names], first) = (&sent.groups, sent.first_slot as u32);
+        let (of_own, own) = own.unwrap_or(([&shared.grad; 2], Own::default()));
         hidden_kernel::launch::<R>(
             &device.client,
             cubes(n),
             CubeDim::new_2d(COLUMNS, ROWS),
-            NamesLaunch::new(starts.arg(), names.arg(), first, own.unwrap_or(&rows).arg()),
+            NamesLaunch::new(starts.arg(), names.arg(), first, of_own[0].arg(), of_own[1].arg()),
             device.span(&inputs[1]).arg(),
             shared.grad.arg(),
             shared.shares(),
             rows.arg(),
             roots as u32,
             *shape,
-            own.is_some(),
+            own,
         );
     }
     hidden

@@ -5,23 +5,6 @@ use super::span::{Device, Span, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-#[cube(launch)]
-fn clear_kernel(counts: &mut Array<u32>) {
-    if ABSOLUTE_POS < counts.len() {
-        counts[ABSOLUTE_POS] = 0u32;
-    }
-}
-
-#[cube(launch)]
-fn count_kernel(rows: &Array<u32>, counts: &mut Array<Atomic<u32>>) {
-    if ABSOLUTE_POS < rows.len() {
-        let row = rows[ABSOLUTE_POS];
-        if row != NONE {
-            counts[row as usize].fetch_add(1u32);
-        }
-    }
-}
-
 /// Puts every position into its group, in whatever order.
 #[cube(launch)]
 fn fill_kernel(rows: &Array<u32>, starts: &Array<u32>, counts: &mut Array<Atomic<u32>>, unordered: &mut Array<u32>) {
@@ -51,13 +34,10 @@ fn order_kernel(rows: &Array<u32>, starts: &Array<u32>, unordered: &Array<u32>, 
 }
 
 /// Where the group of each of `count` rows begins, and the positions group by group, ascending in each: [`group`](super::plans::group) on the
-/// device. `rows` has [`NONE`] where a position is in no group.
-pub(super) fn group<R: CubeRuntime>(device: &Device<R>, rows: &Span<R>, count: usize) -> [Span<R>; 2] {
-    let counts = device.empty(count).part(0, count);
+/// device. `rows` has [`NONE`] where a position is in no group. `counts` says how many name each row; afterwards it holds zeros.
+pub(super) fn group<R: CubeRuntime>(device: &Device<R>, rows: &Span<R>, counts: &Span<R>, count: usize) -> [Span<R>; 2] {
     let (client, dim) = (&device.client, CubeDim::new_1d(UNITS));
-    clear_kernel::launch::<R>(client, units(count), dim, counts.arg());
-    count_kernel::launch::<R>(client, units(rows.len()), dim, rows.arg(), counts.arg());
-    let starts = starts(device, &counts, count);
+    let starts = starts(device, counts, count);
     let [unordered, ordered] = [(); 2].map(|()| device.empty(rows.len()));
     fill_kernel::launch::<R>(client, units(rows.len()), dim, rows.arg(), starts.arg(), counts.arg(), unordered.arg());
     order_kernel::launch::<R>(client, units(rows.len()), dim, rows.arg(), starts.arg(), unordered.arg(), ordered.arg());

@@ -8,6 +8,7 @@ use super::grouping::group;
 use super::neighbours::{Asked, Drawing, EndSpans, Lookup, Neighbourhoods, Settled, own_rows, spread};
 use super::past::{DevicePast, Hop};
 use super::plans::{AttentionSpans, NONE};
+use super::settle::{FateSpans, foretell, settle};
 use super::span::{Device, Parcel, Places, Span, padded};
 use super::state::{Rule, States};
 use super::unique::unique;
@@ -121,8 +122,10 @@ pub struct DeviceHistory<R: CubeRuntime> {
     pub(super) rules: DeviceRules,
     pub(super) states: States<R>,
     pub(super) neighbourhoods: Neighbourhoods<R>,
-    /// `[N]` working memory.
+    /// `[N]` the first name of every node in the lookup at hand; [`NONE`] of all nodes between two of them.
     first: Span<R>,
+    /// `[N]` how often rows are named in the lookup at hand; zeros between two of them.
+    counts: Span<R>,
     features: Features<R>,
     /// Ends of the events of the newest tick, which have not settled.
     pub(super) pending: Vec<End>,
@@ -206,7 +209,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             rules,
             states: States::new(&device, nodes, rules.rule()),
             neighbourhoods: Neighbourhoods { degree: device.filled(nodes, 0), settled },
-            first: device.filled(nodes, 0),
+            first: device.filled(nodes, NONE),
+            counts: device.filled(nodes, 0),
             features,
             pending: Vec::new(),
             device,
@@ -238,14 +242,14 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let layout = Layout::new(&self.rules, self.nodes, roots.node.len(), all_ends.len() - unsettled);
         let visible = if roots.sees_batch { all_ends.len() } else { unsettled };
         let asked = self.send(roots, &all_ends, unsettled, &layout);
-        let find = |count: usize, skipped: usize| self.find(&asked, visible, count, skipped, roots.key);
+        let find = |count: usize, skipped: usize, others| self.find(&asked, visible, count, (skipped, others), roots.key);
         let inner = (self.rules.layers == 2).then(|| {
-            let found = find(layout.roots, layout.inner);
+            let found = find(layout.roots, layout.inner, None);
             spread(&self.device, [&asked.time, &asked.place], layout.roots, layout.inner, self.rules.neighbours);
             found
         });
-        let outer = find(layout.centres, layout.starts[1]);
-        self.assemble(layout, asked, outer, inner, (all_ends, unsettled))
+        let outer = find(layout.centres, layout.starts[1], Some([layout.starts[0], layout.touched]));
+        self.assemble(&layout, asked, outer, inner, (all_ends, unsettled))
     }
 
     /// Sends what is asked and what is in hand, in one transfer.
@@ -257,6 +261,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         parcel.integers(ends.iter().map(|end| end.other));
         parcel.integers(ends.iter().map(|end| end.time));
         parcel.integers(ends.iter().map(|end| end.event));
+        foretell(&mut parcel, ends, settled(ends), unsettled, self.rules.neighbours);
         parcel.integers(roots.time.iter().map(|&time| self.tick(time)).chain(behind(centres)));
         let place = |root: usize| roots.place.map_or(0, |place| u32::try_from(place[root]).unwrap_or(u32::MAX));
         parcel.integers((0..roots.node.len()).map(place).chain(behind(centres)));
@@ -269,26 +274,29 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
         let [node, other, time, event] = [(); 4].map(|()| next(ends.len()));
+        let fates = FateSpans::of([(); 3].map(|()| next(ends.len())));
         let ends = EndSpans { node, other, time, event };
         let [time, place, named] = [centres, centres, names].map(next);
-        Sent { ends, time, place, named }
+        Sent { ends, fates, time, place, named }
     }
 
-    /// The neighbours of the first `count` names, whose slots stand behind `skipped` names.
-    fn find(&self, asked: &Sent<R>, visible: usize, count: usize, skipped: usize, key: u64) -> Found<R> {
+    /// The neighbours of the first `count` names, whose slots stand behind `skipped` names. Where it is said which are the others, all names claim
+    /// their nodes.
+    fn find(&self, asked: &Sent<R>, visible: usize, count: usize, (skipped, others): (usize, Option<[usize; 2]>), key: u64) -> Found<R> {
         let k = self.rules.neighbours;
         let [counts, event, dt] = [count, count * k, count * k].map(|len| self.device.empty(len).part(0, len));
-        if count > 0 {
+        if count > 0 || others.is_some() {
             let window = if let DeviceSampler::Drawn { window } = self.rules.sampler { window } else { 0 };
             let asked = Asked {
                 roots: [&asked.named, &asked.time, &asked.place],
+                others: others.unwrap_or_default(),
                 ends: &asked.ends,
                 visible,
                 clock: [&self.states.updated, &self.states.event, &self.states.time],
-                found: [&counts, &asked.named, &event, &dt],
+                found: [&counts, &asked.named, &event, &dt, &self.first],
                 skipped,
             };
-            let lookup = Lookup { k, since_update: self.rules.since_update };
+            let lookup = Lookup { k, since_update: self.rules.since_update, claims: others.is_some() };
             self.neighbourhoods.look(&self.device, &asked, Drawing { key, origin: self.origin, window }, lookup);
         }
         Found { counts, event, dt }
@@ -297,28 +305,29 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     /// Gives distinct nodes a row each, reads their state, and groups what names them by row.
     fn assemble(
         &self,
-        layout: Layout,
+        layout: &Layout,
         asked: Sent<R>,
         outer: Found<R>,
         inner: Option<Found<R>>,
         (all_ends, unsettled): (Vec<End>, usize),
     ) -> DevicePast<R> {
-        let Layout { centres, touched, inner: first, starts, capacity, .. } = layout;
+        let Layout { centres, touched, inner: first, starts, capacity, .. } = *layout;
         let (device, k) = (&self.device, self.rules.neighbours);
-        let rows = unique(device, &asked.named, &self.first, capacity);
-        let mut mail = self.states.read(device, &rows, self.rules.rule());
-        let hop = |found: Found<R>, rows: &Span<R>, first_slot: usize, below: usize| {
-            let (count, groups) = (found.counts.len(), group(device, rows, below));
+        let rows = unique(device, &asked.named, &self.first, &self.counts, capacity);
+        let groups = group(device, &rows.rows, &self.counts, capacity);
+        let mut mail = self.states.read(device, &rows, &self.first, self.rules.rule());
+        let hop = |found: Found<R>, (rows, groups): (&Span<R>, [Span<R>; 2]), first_slot: usize, below: usize| {
+            let count = found.counts.len();
             let row = rows.part(first_slot, count * k);
             let nothing = device.empty(0).part(0, 0);
             let attention =
                 AttentionSpans { count: found.counts, row, dt: found.dt, groups, first_slot, feature: found.event, table: nothing };
             Hop { device: device.clone(), centres: rows.part(0, count), attention, neighbours: k, features: self.features.width(), below }
         };
-        let mut hops = vec![hop(outer, &rows.rows, starts[1], capacity)];
+        let mut hops = vec![hop(outer, (&rows.rows, groups), starts[1], capacity)];
         if let Some(found) = inner {
-            let own = own_rows(device, &found.counts, first, k);
-            hops.push(hop(found, &own, first, centres));
+            let (own, groups) = own_rows(device, &found.counts, first, k);
+            hops.push(hop(found, (&own, groups), first, centres));
         }
         self.features.find(device, &mut mail, &mut hops);
         DevicePast {
@@ -331,6 +340,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             features: self.features.width(),
             hops,
             ends: asked.ends,
+            fates: asked.fates,
             all_ends,
             unsettled,
         }
@@ -342,13 +352,10 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     /// Where `memory` has not a row for each of the past's.
     pub fn observe(&mut self, past: &DevicePast<R>, memory: &Matrix<R>) {
         assert_eq!([memory.rows(), memory.columns()], [past.capacity, self.rules.memory], "new memories");
-        if past.touched_rows.len() > 0 {
-            self.states.write(&self.device, &past.ends, past.unsettled, &past.touched_rows, &memory.span, self.rules.rule());
-        }
-        let newest = past.all_ends.last().map(|end| end.time);
-        let settled = past.all_ends.partition_point(|end| Some(end.time) != newest);
-        self.neighbourhoods.insert(&self.device, &past.ends, settled, self.rules.neighbours);
-        self.pending = past.all_ends[settled..].to_vec();
+        let all = (&self.states, &self.neighbourhoods);
+        let happens = (&past.ends, &past.fates, past.unsettled);
+        settle(&self.device, all, happens, (&past.touched_rows, &memory.span), self.rules.rule(), self.rules.neighbours);
+        self.pending = past.all_ends[settled(&past.all_ends)..].to_vec();
     }
 
     pub(super) fn tick(&self, time: i64) -> u32 {
@@ -368,9 +375,16 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     }
 }
 
+/// How many of `ends` settle when the newest of them happen: all that are earlier.
+fn settled(ends: &[End]) -> usize {
+    let newest = ends.last().map(|end| end.time);
+    ends.partition_point(|end| Some(end.time) != newest)
+}
+
 /// What was sent for a lookup.
 struct Sent<R: CubeRuntime> {
     ends: EndSpans<R>,
+    fates: FateSpans<R>,
     /// Of the centres of the farthest hop.
     time: Span<R>,
     place: Span<R>,
@@ -400,6 +414,6 @@ fn bytes_of(rules: &DeviceRules, world: &DeviceWorld<'_>) -> u64 {
         Some(log) if rules.sampler != DeviceSampler::Recent => 3 * log.node.len() + world.nodes,
         _ => 3 * world.nodes * rules.neighbours,
     };
-    // memory, what mail carries, the five numbers of mail and update, degree and working memory
-    4 * (world.nodes * (rules.memory + carried + 7) + neighbours) as u64
+    // memory, what mail carries, the five numbers of mail and update, degree and two of working memory
+    4 * (world.nodes * (rules.memory + carried + 8) + neighbours) as u64
 }

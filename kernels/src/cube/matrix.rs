@@ -1,4 +1,4 @@
-//! Matrices on a device, put together and taken apart by columns.
+//! Matrices on a device.
 use super::span::{Device, Span, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -20,7 +20,7 @@ impl<R: CubeRuntime> fmt::Debug for Matrix<R> {
     }
 }
 
-/// Columns of a matrix: `columns` of them from `start` on, in rows `stride` apart. A stride of 0 is the same row over and over.
+/// Columns of a matrix: `columns` of them from `start` on, in rows `stride` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Columns {
     columns: usize,
@@ -28,88 +28,11 @@ struct Columns {
     start: usize,
 }
 
-/// What a join is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Join {
-    parts: [Columns; 3],
-    /// Whether the result is added to what is there.
-    add: bool,
-}
-
-impl Join {
-    fn width(&self) -> usize {
-        self.parts.iter().map(|part| part.columns).sum()
-    }
-}
-
 #[cube(launch)]
-fn join_kernel(a: &Array<f32>, b: &Array<f32>, c: &Array<f32>, out: &mut Array<f32>, #[comptime] join: Join) {
-    let width = comptime!(join.width());
-    let row = ABSOLUTE_POS / width;
-    let column = ABSOLUTE_POS % width;
-    if ABSOLUTE_POS < out.len() {
-        let first = comptime!(join.parts[0].columns);
-        let second = comptime!(first + join.parts[1].columns);
-        let value = if column < first {
-            a[row * comptime!(join.parts[0].stride) + comptime!(join.parts[0].start) + column]
-        } else if column < second {
-            b[row * comptime!(join.parts[1].stride) + comptime!(join.parts[1].start) + column - first]
-        } else {
-            c[row * comptime!(join.parts[2].stride) + comptime!(join.parts[2].start) + column - second]
-        };
-        if comptime!(join.add) {
-            out[ABSOLUTE_POS] += value;
-        } else {
-            out[ABSOLUTE_POS] = value;
-        }
-    }
-}
-
-/// Clears the rows whose count is 0.
-#[cube(launch)]
-fn mask_kernel(counts: &Array<u32>, values: &mut Array<f32>, #[comptime] width: usize) {
+fn part_kernel(rows: &Array<f32>, out: &mut Array<f32>, #[comptime] part: Columns) {
     let i = ABSOLUTE_POS;
-    if i < values.len() && counts[i / width] == 0 {
-        values[i] = 0.0f32;
-    }
-}
-
-/// One of the matrices put side by side.
-#[derive(Clone, Copy)]
-pub(super) struct Part<'a, R: CubeRuntime> {
-    span: &'a Span<R>,
-    columns: Columns,
-}
-
-impl<'a, R: CubeRuntime> Part<'a, R> {
-    /// Rows of `columns` numbers, one after the other.
-    pub(super) fn rows(span: &'a Span<R>, columns: usize) -> Self {
-        Self { span, columns: Columns { columns, stride: columns, start: 0 } }
-    }
-
-    /// The same row for every row.
-    pub(super) fn repeated(span: &'a Span<R>) -> Self {
-        Self { span, columns: Columns { columns: span.len(), stride: 0, start: 0 } }
-    }
-
-    pub(super) fn columns(&self) -> usize {
-        self.columns.columns
-    }
-
-    /// `columns` of the columns of `matrix` from `start` on.
-    pub(super) fn of(matrix: &'a Matrix<R>, start: usize, columns: usize) -> Self {
-        Self { span: &matrix.span, columns: Columns { columns, stride: matrix.columns, start } }
-    }
-}
-
-/// Puts `parts`, one to three, side by side into `out`, or adds them to what is there.
-pub(super) fn join<R: CubeRuntime>(device: &Device<R>, parts: &[Part<'_, R>], out: &Span<R>, add: bool) {
-    let nothing = Columns { columns: 0, stride: 0, start: 0 };
-    let at = |i: usize| parts.get(i).map_or((parts[0].span, nothing), |part| (part.span, part.columns));
-    let [(a, first), (b, second), (c, third)] = [0, 1, 2].map(at);
-    let join = Join { parts: [first, second, third], add };
-    if out.len() > 0 {
-        join_kernel::launch::<R>(&device.client, units(out.len()), CubeDim::new_1d(UNITS), a.arg(), b.arg(), c.arg(), out.arg(), join);
+    if i < out.len() {
+        out[i] = rows[i / comptime!(part.columns) * comptime!(part.stride) + comptime!(part.start) + i % comptime!(part.columns)];
     }
 }
 
@@ -151,34 +74,13 @@ impl<R: CubeRuntime> Matrix<R> {
         self.device.tensor(&self.span, [self.rows, self.columns])
     }
 
-    /// `[self | other]`.
-    ///
-    /// # Panics
-    /// Where the matrices have different numbers of rows.
-    pub fn beside(&self, other: &Self) -> Self {
-        assert_eq!(self.rows, other.rows, "rows of matrices side by side");
-        let out = Self::new(&self.device, self.rows, self.columns + other.columns);
-        join(&self.device, &[Part::of(self, 0, self.columns), Part::of(other, 0, other.columns)], &out.span, false);
-        out
-    }
-
     /// `columns` of its columns from `start` on, copied.
-    pub fn part(&self, start: usize, columns: usize) -> Self {
+    pub(super) fn part(&self, start: usize, columns: usize) -> Self {
         let out = Self::new(&self.device, self.rows, columns);
-        join(&self.device, &[Part::of(self, start, columns)], &out.span, false);
-        out
-    }
-
-    /// Adds as many columns of `other` as it has itself, from `start` on.
-    pub fn add_part(&self, other: &Self, start: usize) {
-        join(&self.device, &[Part::of(other, start, self.columns)], &self.span, true);
-    }
-
-    /// Clears the rows whose count is 0.
-    pub(super) fn mask(&self, counts: &Span<R>) {
-        if self.span.len() > 0 {
-            let (count, dim) = (units(self.span.len()), CubeDim::new_1d(UNITS));
-            mask_kernel::launch::<R>(&self.device.client, count, dim, counts.arg(), self.span.arg(), self.columns);
+        if out.span.len() > 0 {
+            let (count, part) = (units(out.span.len()), Columns { columns, stride: self.columns, start });
+            part_kernel::launch::<R>(&self.device.client, count, CubeDim::new_1d(UNITS), self.span.arg(), out.span.arg(), part);
         }
+        out
     }
 }

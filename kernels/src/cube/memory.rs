@@ -1,4 +1,5 @@
 //! The memory update: messages and gates in kernels, the two products between them.
+use super::layout::with_one;
 use super::math::{cos, sigmoid, tanh, time_argument};
 use super::plans::{EMPTY, MailSpans, NONE};
 use super::products::product;
@@ -20,31 +21,56 @@ pub(super) struct Shape {
     /// Columns of the time encoding.
     pub(super) t: usize,
     pub(super) cell: Cell,
+    /// Whether biases are columns of the matrices, which meet a 1 behind messages and memories.
+    pub(super) joint: bool,
+}
+
+/// The weights of a memory update.
+#[derive(Clone, Debug)]
+pub(super) struct CellWeights<R: CubeRuntime> {
+    pub(super) w_ih: CubeTensor<R>,
+    pub(super) w_hh: CubeTensor<R>,
+    /// Of input and recurrence, where they are no columns of the matrices.
+    pub(super) biases: Option<[Span<R>; 2]>,
+    pub(super) freq: Span<R>,
+    pub(super) phase: Span<R>,
+}
+
+impl<R: CubeRuntime> CellWeights<R> {
+    pub(super) fn of(weights: &[CubeTensor<R>; 6]) -> Self {
+        let [w_ih, w_hh, rest @ ..] = weights;
+        let [b_ih, b_hh, freq, phase] = rest.each_ref().map(|tensor| Device::of(tensor).span(tensor));
+        Self { w_ih: w_ih.clone(), w_hh: w_hh.clone(), biases: Some([b_ih, b_hh]), freq, phase }
+    }
 }
 
 impl Shape {
     /// The shape of `plan`, which fits `weights`.
     pub(super) fn new<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> Self {
-        let shape = Self::of(plan.rows.len(), plan.edge_width(), cell, weights);
-        plan.check(shape.d);
-        shape
-    }
-
-    /// That of so many mails with `e` columns of edge features.
-    pub(super) fn of<R: CubeRuntime>(mails: usize, e: usize, cell: Cell, weights: &[CubeTensor<R>; 6]) -> Self {
-        let shape = Self { mails, d: weights[1].shape()[1], e, t: weights[4].shape()[0], cell };
+        let (d, t) = (weights[1].shape()[1], weights[4].shape()[0]);
+        let shape = Self { mails: plan.rows.len(), d, e: plan.edge_width(), t, cell, joint: false };
         let (gates, x) = (shape.gates(), shape.x());
-        let expected: [&[usize]; 6] = [&[gates, x], &[gates, shape.d], &[gates], &[gates], &[shape.t], &[shape.t]];
+        let expected: [&[usize]; 6] = [&[gates, x], &[gates, d], &[gates], &[gates], &[t], &[t]];
         let names = ["w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
         for ((tensor, expected), name) in weights.iter().zip(expected).zip(names) {
             assert_eq!(&tensor.shape()[..], expected, "shape of {name}");
         }
+        plan.check(d);
         shape
     }
 
     /// Width of a message.
     pub(super) fn x(&self) -> usize {
-        2 * self.d + self.e + self.t
+        self.row(2 * self.d + self.e + self.t)
+    }
+
+    /// Width of a memory as the recurrence reads it.
+    pub(super) fn h(&self) -> usize {
+        self.row(self.d)
+    }
+
+    fn row(&self, columns: usize) -> usize {
+        if self.joint { with_one(columns) } else { columns }
     }
 
     /// Width of all gates.
@@ -62,7 +88,7 @@ pub struct Kept<R: CubeRuntime> {
     pub(super) dt: Span<R>,
     /// `[M, X]`
     pub(super) message: Span<R>,
-    /// `[M, D]` memory before.
+    /// `[M, H]` memory before.
     pub(super) own: Span<R>,
     /// `[M, 4D]` r, z, n and `W_hn h + b_hn` of a GRU, `[M, D]` the new memory of a plain cell.
     pub(super) gates: Span<R>,
@@ -75,7 +101,7 @@ impl<R: CubeRuntime> Kept<R> {
             Cell::Gru => 4 * d,
             Cell::Rnn => d,
         };
-        let [message, own, gates] = [shape.x(), d, kept].map(|width| device.empty(mails * width).part(0, mails * width));
+        let [message, own, gates] = [shape.x(), shape.h(), kept].map(|width| device.empty(mails * width).part(0, mails * width));
         Self { rows: sent.rows.clone(), dt: sent.dt.clone(), message, own, gates }
     }
 }
@@ -93,26 +119,46 @@ struct Parts {
     phase: Array<f32>,
 }
 
+/// What stands in a column of a message: with joint biases the time encoding comes first, so that its weights begin a row.
+#[cube]
+fn logical(column: usize, #[comptime] shape: Shape) -> usize {
+    if comptime!(shape.joint) {
+        let t = comptime!(shape.t);
+        let rest = comptime!(2 * shape.d + shape.e);
+        let moved = select(column < t, column + rest, column - usize::min(t, column));
+        select(column < rest + t, moved, column)
+    } else {
+        column
+    }
+}
+
 /// Writes `message` and `own`.
 #[cube(launch)]
 fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>, #[comptime] shape: Shape) {
     let x = comptime!(shape.x());
     let mail = ABSOLUTE_POS / x;
-    let column = ABSOLUTE_POS % x;
+    let column = logical(ABSOLUTE_POS % x, shape);
     if mail < parts.rows.len() {
         let d = comptime!(shape.d);
         let e = comptime!(shape.e);
         let marked = parts.rows[mail];
         let full = marked & EMPTY == 0;
         let row = select(marked == NONE, 0u32, marked & !EMPTY) as usize;
+        let h = comptime!(shape.h());
         let mut value = 0.0f32;
+        if comptime!(shape.joint) {
+            value = select(column == 2 * d + e + comptime!(shape.t), 1.0f32, 0.0f32);
+            if column >= d && column < h {
+                own[mail * h + column] = select(column == d, 1.0f32, 0.0f32);
+            }
+        }
         if column < d {
             let memory = parts.memory[row * d + column];
-            own[mail * d + column] = memory;
+            own[mail * h + column] = memory;
             if full {
                 value = memory;
             }
-        } else if full {
+        } else if full && column < comptime!(2 * shape.d + shape.e + shape.t) {
             if column < 2 * d {
                 value = parts.other[mail * d + column - d];
             } else if column < 2 * d + e {
@@ -127,7 +173,7 @@ fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>,
     }
 }
 
-/// Products of messages and memories with their weights, and the biases.
+/// Products of messages and memories with their weights, and the biases where they are not in them.
 #[derive(CubeType, CubeLaunch)]
 struct Products {
     input: Array<f32>,
@@ -140,7 +186,18 @@ struct Products {
 #[cube]
 fn argument(products: &Products, mail: usize, gate: usize, #[comptime] shape: Shape) -> f32 {
     let at = mail * comptime!(shape.gates()) + gate;
-    products.input[at] + products.b_ih[gate] + (products.recurrent[at] + products.b_hh[gate])
+    if comptime!(shape.joint) {
+        products.input[at] + products.recurrent[at]
+    } else {
+        products.input[at] + products.b_ih[gate] + (products.recurrent[at] + products.b_hh[gate])
+    }
+}
+
+/// The product of one gate with the bias.
+#[cube]
+fn with_bias(product: &Array<f32>, bias: &Array<f32>, mail: usize, gate: usize, #[comptime] shape: Shape) -> f32 {
+    let value = product[mail * comptime!(shape.gates()) + gate];
+    if comptime!(shape.joint) { value } else { value + bias[gate] }
 }
 
 /// The new memory of every row, and what its backward pass needs.
@@ -165,9 +222,8 @@ fn cell_kernel(
             if comptime!(shape.cell == Cell::Gru) {
                 let r = sigmoid(argument(products, mail, column, shape));
                 let z = sigmoid(argument(products, mail, d + column, shape));
-                let at = mail * 3 * d + 2 * d + column;
-                let hidden = products.recurrent[at] + products.b_hh[2 * d + column];
-                let n = tanh(products.input[at] + products.b_ih[2 * d + column] + r * hidden);
+                let hidden = with_bias(&products.recurrent, &products.b_hh, mail, 2 * d + column, shape);
+                let n = tanh(with_bias(&products.input, &products.b_ih, mail, 2 * d + column, shape) + r * hidden);
                 let start = mail * 4 * d + column;
                 kept[start] = r;
                 kept[start + d] = z;
@@ -188,7 +244,7 @@ pub(super) fn forward<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[Cu
     let device = Device::of(&weights[0]);
     let shape = Shape::new(plan, cell, weights);
     let sent = MailSpans::send(&device, plan, shape.d);
-    update(&device, &shape, &sent, plan.unique, weights)
+    update(&device, &shape, &sent, plan.unique, &CellWeights::of(weights))
 }
 
 /// As [`forward`], of `unique` rows whose mail is on the device.
@@ -197,14 +253,14 @@ pub(super) fn update<R: CubeRuntime>(
     shape: &Shape,
     sent: &MailSpans<R>,
     unique: usize,
-    weights: &[CubeTensor<R>; 6],
+    weights: &CellWeights<R>,
 ) -> (CubeTensor<R>, Kept<R>) {
     let kept = Kept::new(device, shape, sent);
     if shape.mails * shape.d == 0 {
         return (device.tensor(&sent.memory, [unique, shape.d]), kept);
     }
-    let [w_ih, w_hh, b_ih, b_hh, freq, phase] = weights;
-    let [b_ih, b_hh, freq, phase] = [b_ih, b_hh, freq, phase].map(|tensor| device.span(tensor));
+    let CellWeights { w_ih, w_hh, biases, freq, phase } = weights;
+    let [b_ih, b_hh] = biases.as_ref().map_or([freq, freq], |[b_ih, b_hh]| [b_ih, b_hh]);
     let dim = CubeDim::new_1d(UNITS);
     message_kernel::launch::<R>(
         &device.client,
@@ -224,7 +280,7 @@ pub(super) fn update<R: CubeRuntime>(
         kept.own.arg(),
         *shape,
     );
-    let [input, recurrent] = [(&kept.message, shape.x(), w_ih), (&kept.own, shape.d, w_hh)].map(|(rows, width, weight)| {
+    let [input, recurrent] = [(&kept.message, shape.x(), w_ih), (&kept.own, shape.h(), w_hh)].map(|(rows, width, weight)| {
         let (out, numbers) = device.matrix(shape.mails, shape.gates());
         product(device.tensor(rows, [shape.mails, width]), transposed(weight), out);
         numbers

@@ -1,13 +1,13 @@
 //! Gradients of the memory update's weights.
-use super::memory::{Kept, Shape};
+use super::matrix::Matrix;
+use super::memory::{CellWeights, Kept, Shape};
 use super::plans::{EMPTY, NONE};
 use super::products::product;
 use super::reduce::sum_rows_into;
-use super::span::{Device, Span, UNITS, transposed, units, zeros};
-use super::time;
+use super::span::{Device, Span, UNITS, padded, transposed, units, zeros};
+use super::time::{sum_shares, write_shares};
 use crate::{Cell, MailPlan};
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::slice;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
@@ -19,19 +19,26 @@ struct Cells {
     gates: Array<f32>,
 }
 
-/// Gradients of both products, `[M, gates]` each, from the gradient of the new memory `[U, D]`.
+/// Gradients of both products, `[M, gates]` each, from the gradient of the new memory, the first columns of rows of `stride`.
 #[cube(launch)]
-fn cell_kernel(cells: &Cells, grad: &Array<f32>, input: &mut Array<f32>, recurrent: &mut Array<f32>, #[comptime] shape: Shape) {
+fn cell_kernel(
+    cells: &Cells,
+    grad: &Array<f32>,
+    input: &mut Array<f32>,
+    recurrent: &mut Array<f32>,
+    #[comptime] shape: Shape,
+    #[comptime] stride: usize,
+) {
     let i = ABSOLUTE_POS;
-    if i < cells.own.len() {
-        let d = comptime!(shape.d);
+    let d = comptime!(shape.d);
+    if i < cells.rows.len() * d {
         let mail = i / d;
         let column = i % d;
         let marked = cells.rows[mail];
         // a mail that nobody reads changes nothing, and nobody has written its gates
         let read = marked != NONE;
         let row = select(read, marked & !EMPTY, 0u32) as usize;
-        let grad = grad[row * d + column];
+        let grad = grad[row * stride + column];
         if comptime!(shape.cell == Cell::Gru) {
             let start = mail * 4 * d + column;
             let r = cells.gates[start];
@@ -40,7 +47,8 @@ fn cell_kernel(cells: &Cells, grad: &Array<f32>, input: &mut Array<f32>, recurre
             let hidden = cells.gates[start + 3 * d];
             let into_n = select(read, grad * (1.0f32 - z) * (1.0f32 - n * n), 0.0f32);
             let into_r = select(read, into_n * hidden * r * (1.0f32 - r), 0.0f32);
-            let into_z = select(read, grad * (cells.own[i] - n) * z * (1.0f32 - z), 0.0f32);
+            let own = cells.own[mail * comptime!(shape.h()) + column];
+            let into_z = select(read, grad * (own - n) * z * (1.0f32 - z), 0.0f32);
             let at = mail * 3 * d + column;
             input[at] = into_r;
             recurrent[at] = into_r;
@@ -57,17 +65,12 @@ fn cell_kernel(cells: &Cells, grad: &Array<f32>, input: &mut Array<f32>, recurre
     }
 }
 
-/// Clears the rows of empty mails, whose messages have no time encoding.
-#[cube(launch)]
-fn mask_kernel(rows: &Array<u32>, encoding: &mut Array<f32>, #[comptime] width: usize) {
-    let i = ABSOLUTE_POS;
-    if i < encoding.len() && rows[i / width] & EMPTY != 0 {
-        encoding[i] = 0.0f32;
-    }
+/// Where the gradients of matrices are written, and of biases where they are no columns of them.
+pub(super) struct Written<R: CubeRuntime> {
+    pub(super) w_ih: Span<R>,
+    pub(super) w_hh: Span<R>,
+    pub(super) biases: Option<[Span<R>; 2]>,
 }
-
-/// Where the gradients of matrices and biases are written: `w_ih`, `w_hh`, `b_ih` and `b_hh`.
-pub(super) type Written<R> = [Span<R>; 4];
 
 /// Gradients of the six weights.
 pub(super) fn backward<R: CubeRuntime>(
@@ -82,51 +85,60 @@ pub(super) fn backward<R: CubeRuntime>(
         return weights.each_ref().map(zeros);
     }
     let (x, gates) = (shape.x(), shape.gates());
-    let written = [gates * x, gates * shape.d, gates, gates].map(|len| device.empty(len));
-    let [freq, phase] = gradients(&device, &shape, weights, kept, &device.span(grad), &written);
-    let [w_ih, w_hh, b_ih, b_hh] = &written;
+    let [w_ih, w_hh, b_ih, b_hh] = [gates * x, gates * shape.d, gates, gates].map(|len| device.empty(len).part(0, len));
+    let written = Written { w_ih, w_hh, biases: Some([b_ih.clone(), b_hh.clone()]) };
+    let shares = device.empty(shape.mails * 2 * padded(shape.t));
+    let weights = CellWeights::of(weights);
+    gradients(&device, &shape, &weights, kept, (&device.span(grad), shape.d), &written, &shares);
+    let [freq, phase] = sum_shares(&device, &shares, if shape.t > 0 { shape.mails } else { 0 }, shape.t);
     let [freq, phase] = [freq, phase].map(|span| device.tensor(&span, [shape.t]));
-    let [w_ih, w_hh] = [(w_ih, x), (w_hh, shape.d)].map(|(span, width)| device.tensor(span, [gates, width]));
-    let [b_ih, b_hh] = [b_ih, b_hh].map(|span| device.tensor(span, [gates]));
+    let [w_ih, w_hh] = [(written.w_ih, x), (written.w_hh, shape.d)].map(|(span, width)| device.tensor(&span, [gates, width]));
+    let [b_ih, b_hh] = [b_ih, b_hh].map(|span| device.tensor(&span, [gates]));
     [w_ih, w_hh, b_ih, b_hh, freq, phase]
 }
 
-/// Writes the gradients of matrices and biases and gives those of `freq` and `phase`, `[T]`. There are mails, and memories have a width.
+/// Writes the gradients of matrices and biases, and to `shares` what every mail adds to those of `freq` and `phase`, `[M, 2, padded]`. The gradient of
+/// the new memory is the first columns of rows of `stride`. There are mails, and memories have a width.
 pub(super) fn gradients<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
-    weights: &[CubeTensor<R>; 6],
+    weights: &CellWeights<R>,
     kept: &Kept<R>,
-    grad: &Span<R>,
-    [w_ih, w_hh, b_ih, b_hh]: &Written<R>,
-) -> [Span<R>; 2] {
-    let Shape { mails, d, t, .. } = *shape;
+    (grad, stride): (&Span<R>, usize),
+    written: &Written<R>,
+    shares: &Span<R>,
+) {
+    let Shape { mails, d, e, t, .. } = *shape;
     let (x, gates) = (shape.x(), shape.gates());
     let (input, into_input) = device.matrix(mails, gates);
     let (recurrent, into_recurrent) = device.matrix(mails, gates);
-    let dim = CubeDim::new_1d(UNITS);
     cell_kernel::launch::<R>(
         &device.client,
         units(mails * d),
-        dim,
+        CubeDim::new_1d(UNITS),
         CellsLaunch::new(kept.rows.arg(), kept.own.arg(), kept.gates.arg()),
         grad.arg(),
         into_input.arg(),
         into_recurrent.arg(),
         *shape,
+        stride,
     );
-    for (into, rows, width, out) in [(&input, &kept.message, x, w_ih), (&recurrent, &kept.own, d, w_hh)] {
+    for (into, rows, width, out) in [(&input, &kept.message, x, &written.w_ih), (&recurrent, &kept.own, shape.h(), &written.w_hh)] {
         product(transposed(into), device.tensor(rows, [mails, width]), device.tensor(out, [gates, width]));
     }
-    for (into, out) in [(&into_input, b_ih), (&into_recurrent, b_hh)] {
-        sum_rows_into(device, into, mails, gates, out);
+    if let Some(biases) = &written.biases {
+        for (into, out) in [&into_input, &into_recurrent].into_iter().zip(biases) {
+            sum_rows_into(device, into, mails, gates, out);
+        }
     }
-    let [freq, phase] = [4, 5].map(|i| device.span(&weights[i]));
-    if t == 0 {
-        return [freq, phase];
+    if t > 0 {
+        let (encoding, of_encoding) = device.matrix(mails, t);
+        // with joint biases they begin every row
+        let of_time = match shape.joint {
+            true => device.columns(&device.span(&weights.w_ih), [gates, t], x),
+            false => Matrix::from_tensor(&weights.w_ih, gates, x).part(2 * d + e, t).tensor(),
+        };
+        product(input, of_time, encoding);
+        write_shares(device, mails, &kept.dt, [&weights.freq, &weights.phase], (&of_encoding, Some(&kept.rows)), shares);
     }
-    let (out, encoding) = device.matrix(mails, t);
-    product(input, slice(weights[0].clone(), &[0..gates, x - t..x]), out);
-    mask_kernel::launch::<R>(&device.client, units(mails * t), dim, kept.rows.arg(), encoding.arg(), t);
-    time::gradients(device, mails, &kept.dt, [&freq, &phase], &encoding)
 }

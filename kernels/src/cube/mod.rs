@@ -5,11 +5,14 @@
 mod adam;
 mod attention;
 mod attention_backward;
+mod beside;
+mod decoder;
 mod dropout;
 mod features;
 mod gather;
 mod grouping;
 mod history;
+mod layout;
 mod linear;
 mod math;
 mod matrix;
@@ -18,15 +21,16 @@ mod memory_backward;
 mod moving;
 mod neighbours;
 mod on_device;
-mod pair_ends;
 mod pairs;
 mod past;
 mod plans;
 mod products;
 mod projected;
 mod reduce;
+mod rows;
 mod sampling;
 mod scan;
+mod settle;
 mod span;
 mod state;
 mod time;
@@ -34,17 +38,18 @@ mod unique;
 mod weights;
 mod wide;
 
+pub use beside::{Beside, BesideBlocks, BesideNumbers, BesideWidths, Hidden, NodeRows, Shown};
+pub use decoder::{Decoded, DecoderBlocks, DecoderNumbers, PairDecoder};
 pub use history::{DeviceEvents, DeviceHistory, DeviceLog, DeviceRoots, DeviceRules, DeviceSampler, DeviceWorld, TooLarge};
-pub use linear::Map;
+pub use layout::{Block, Layout, with_one};
 pub use matrix::Matrix;
 pub use moving::{DeviceState, StateLink, StateMail};
-pub use pair_ends::PairEnds;
-pub use pairs::{DevicePairs, PairDecoder, link_loss};
-pub use past::{DeviceCell, DevicePast, Hop, HostMail, HostPast, UpdateKept};
+pub use past::{CellBlocks, CellNumbers, DeviceCell, DevicePast, Hop, HostMail, HostPast, UpdateKept};
 pub use products::{Products, set_products};
 pub use projected::{
-    Attended, AttendedGradients, AttendedKept, attend, attend_backward, projection, projection_backward, table_backward, with_now,
-    with_now_backward,
+    Attended, AttendedGradients, AttendedKept, ByHead, attend, attend_backward, share_edge, share_edge_backward, table_backward,
 };
-pub use span::launches;
+pub use rows::{asking, merge, merge_backward, rectified, rectified_backward};
+pub use span::{launches, launches_by_place};
+pub use time::{TimeBlock, TimeEncoding, TimeShares};
 pub use weights::{Learned, REMEMBERED, Weight, Weights};

@@ -12,6 +12,8 @@ pub(super) struct Lookup {
     pub(super) k: usize,
     /// Whether a neighbour's time counts from its last update and not from the query.
     pub(super) since_update: bool,
+    /// Whether all that are named claim their nodes.
+    pub(super) claims: bool,
 }
 
 /// Events as their ends see them, oldest first.
@@ -41,6 +43,9 @@ pub(super) struct Roots {
     pub(super) time: Array<u32>,
     pub(super) place: Array<u32>,
     pub(super) count: u32,
+    /// Other names, which stand from `others_from` on.
+    pub(super) others_from: u32,
+    pub(super) others: u32,
 }
 
 /// When the memory of each node is from, `[N]`: without its waiting mail, and the mail's event and time.
@@ -59,6 +64,8 @@ pub(super) struct Found {
     pub(super) named: Array<u32>,
     pub(super) event: Array<u32>,
     pub(super) dt: Array<f32>,
+    /// `[N]` the first name of every node: the least that claims it.
+    pub(super) first: Array<Atomic<u32>>,
 }
 
 /// `a - b` of times, which lie less than `2^31` apart.
@@ -77,6 +84,20 @@ pub(super) fn seen(end: u32, event: u32, time: u32, place: u32) -> bool {
 #[cube]
 pub(super) fn absent(roots: &Roots, root: usize) -> bool {
     roots.node[root] == NONE
+}
+
+/// A root and one of the other names claim their nodes.
+#[cube]
+pub(super) fn claim(found: &mut Found, roots: &Roots, at: usize, #[comptime] lookup: Lookup) {
+    if comptime!(lookup.claims) {
+        if at < roots.count as usize && roots.node[at] != NONE {
+            found.first[roots.node[at] as usize].fetch_min(at as u32);
+        }
+        if at < roots.others as usize {
+            let name = roots.others_from as usize + at;
+            found.first[roots.node[name] as usize].fetch_min(name as u32);
+        }
+    }
 }
 
 /// Marks the slots of a root that nothing was found for.
@@ -105,6 +126,9 @@ pub(super) fn put(
         then = select(clock.mail_event[n] == NONE, clock.updated[n], clock.mail_time[n]);
     }
     found.named[skipped + slot] = node;
+    if comptime!(lookup.claims) {
+        found.first[node as usize].fetch_min((skipped + slot) as u32);
+    }
     found.event[slot] = event;
     found.dt[slot] = since(then, time);
 }
@@ -122,6 +146,7 @@ fn look_kernel(
     #[comptime] lookup: Lookup,
 ) {
     let root = ABSOLUTE_POS;
+    claim(found, roots, root, lookup);
     if root < roots.count as usize {
         let k = comptime!(lookup.k);
         let is_absent = absent(roots, root);
@@ -151,51 +176,6 @@ fn look_kernel(
         }
         found.count[root] = count;
         slots_left(found, root, count, skipped, k);
-    }
-}
-
-/// Puts the first `settled` ends into the rings. Of a node that has more than the ring holds the newest are put.
-#[cube(launch)]
-fn insert_kernel(ends: &Ends, settled: u32, ring: &mut Ring, #[comptime] k: usize) {
-    let j = ABSOLUTE_POS;
-    if j < settled as usize {
-        let node = ends.node[j];
-        let mut before = 0u32;
-        let mut after = 0u32;
-        for i in 0..settled {
-            if ends.node[i as usize] == node {
-                before += select((i as usize) < j, 1u32, 0u32);
-                after += select((i as usize) > j, 1u32, 0u32);
-            }
-        }
-        if after < k as u32 {
-            let at = node as usize * k + ((ring.degree[node as usize] + before) % k as u32) as usize;
-            ring.node[at] = ends.other[j];
-            ring.time[at] = ends.time[j];
-            ring.event[at] = ends.event[j];
-        }
-    }
-}
-
-/// Counts the first `settled` ends: the last of each node counts for all of them.
-#[cube(launch)]
-fn degree_kernel(ends: &Ends, settled: u32, degree: &mut Array<u32>) {
-    let j = ABSOLUTE_POS;
-    if j < settled as usize {
-        let node = ends.node[j];
-        let mut count = 0u32;
-        let mut last = true;
-        for i in 0..settled {
-            if ends.node[i as usize] == node {
-                count += 1;
-                if i as usize > j {
-                    last = false;
-                }
-            }
-        }
-        if last {
-            degree[node as usize] += count;
-        }
     }
 }
 
@@ -248,38 +228,28 @@ impl Drawing {
 pub(super) struct Asked<'a, R: CubeRuntime> {
     pub(super) roots: [&'a Span<R>; 3],
     pub(super) ends: &'a EndSpans<R>,
+    /// Other names: where they begin and how many there are.
+    pub(super) others: [usize; 2],
     /// Of the ends, how many may be seen.
     pub(super) visible: usize,
     /// When memories were updated, and event and time of waiting mail.
     pub(super) clock: [&'a Span<R>; 3],
-    /// Counts, names, events and time differences.
-    pub(super) found: [&'a Span<R>; 4],
+    /// Counts, names, events, time differences, and first names.
+    pub(super) found: [&'a Span<R>; 5],
     pub(super) skipped: usize,
 }
 
 impl<R: CubeRuntime> Neighbourhoods<R> {
-    /// Lets the first `settled` of `ends` settle.
-    pub(super) fn insert(&self, device: &Device<R>, ends: &EndSpans<R>, settled: usize, k: usize) {
-        if settled == 0 {
-            return;
-        }
-        let (count, dim, client) = (|| units(settled), CubeDim::new_1d(UNITS), &device.client);
-        if let Settled::Rings { node, time, event } = &self.settled {
-            let ring = RingLaunch::new(self.degree.arg(), node.arg(), time.arg(), event.arg());
-            insert_kernel::launch::<R>(client, count(), dim, ends.arg(), settled as u32, ring, k);
-        }
-        degree_kernel::launch::<R>(client, count(), dim, ends.arg(), settled as u32, self.degree.arg());
-    }
-
     /// Fills `found` with what the roots see of the visible ends and of what has settled.
     pub(super) fn look(&self, device: &Device<R>, asked: &Asked<'_, R>, drawing: Drawing, lookup: Lookup) {
-        let Asked { roots: [node, time, place], ends, visible, clock, found, skipped } = asked;
+        let Asked { roots: [node, time, place], others: [others_from, others], ends, visible, clock, found, skipped } = asked;
         let [updated, mail_event, mail_time] = clock;
-        let [counts, named, event, dt] = found;
-        let (client, count, dim) = (&device.client, units(counts.len()), CubeDim::new_1d(UNITS));
-        let roots = RootsLaunch::new(node.arg(), time.arg(), place.arg(), counts.len() as u32);
+        let [counts, named, event, dt, first] = found;
+        let (client, count, dim) = (&device.client, units(counts.len().max(*others)), CubeDim::new_1d(UNITS));
+        let sizes = [counts.len(), *others_from, *others].map(|size| size as u32);
+        let roots = RootsLaunch::new(node.arg(), time.arg(), place.arg(), sizes[0], sizes[1], sizes[2]);
         let clock = ClockLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg());
-        let found = FoundLaunch::new(counts.arg(), named.arg(), event.arg(), dt.arg());
+        let found = FoundLaunch::new(counts.arg(), named.arg(), event.arg(), dt.arg(), first.arg());
         let (visible, skipped) = (*visible as u32, *skipped as u32);
         match &self.settled {
             Settled::Rings { node, time, event } => {
@@ -312,9 +282,17 @@ pub(super) fn spread<R: CubeRuntime>(device: &Device<R>, [times, places]: [&Span
     spread_kernel::launch::<R>(&device.client, count, dim, times.arg(), places.arg(), roots as u32, first as u32, k);
 }
 
-/// Rows of the table below in which every root and every slot has a row of its own: its own number, [`NONE`] where the slot is empty.
+/// Rows of the table below in which every root and every slot has a row of its own: its own number, [`NONE`] where the slot is empty. Every row is
+/// named by itself alone.
 #[cube(launch)]
-fn own_rows_kernel(counts: &Array<u32>, rows: &mut Array<u32>, first: u32, #[comptime] k: usize) {
+fn own_rows_kernel(
+    counts: &Array<u32>,
+    rows: &mut Array<u32>,
+    starts: &mut Array<u32>,
+    names: &mut Array<u32>,
+    first: u32,
+    #[comptime] k: usize,
+) {
     let i = ABSOLUTE_POS;
     if i < rows.len() {
         let mut row = select(i < counts.len(), i as u32, NONE);
@@ -324,13 +302,18 @@ fn own_rows_kernel(counts: &Array<u32>, rows: &mut Array<u32>, first: u32, #[com
             row = select(number < counts[slot / k], i as u32, NONE);
         }
         rows[i] = row;
+        names[i] = i as u32;
+    }
+    if i <= rows.len() {
+        starts[i] = i as u32;
     }
 }
 
-/// `[first + R * K]`, see the kernel.
-pub(super) fn own_rows<R: CubeRuntime>(device: &Device<R>, counts: &Span<R>, first: usize, k: usize) -> Span<R> {
+/// `[first + R * K]` rows, and where the group of each begins and who is in it: see the kernel.
+pub(super) fn own_rows<R: CubeRuntime>(device: &Device<R>, counts: &Span<R>, first: usize, k: usize) -> (Span<R>, [Span<R>; 2]) {
     let len = first + counts.len() * k;
-    let rows = device.empty(len).part(0, len);
-    own_rows_kernel::launch::<R>(&device.client, units(len), CubeDim::new_1d(UNITS), counts.arg(), rows.arg(), first as u32, k);
-    rows
+    let [rows, starts, names] = [len, len + 1, len].map(|len| device.empty(len).part(0, len));
+    let (count, dim) = (units(len + 1), CubeDim::new_1d(UNITS));
+    own_rows_kernel::launch::<R>(&device.client, count, dim, counts.arg(), rows.arg(), starts.arg(), names.arg(), first as u32, k);
+    (rows, [starts, names])
 }

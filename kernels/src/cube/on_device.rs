@@ -1,5 +1,5 @@
 //! The kernels on the backends of burn that CubeCL drives.
-use super::{adam, attention, attention_backward, gather, memory, memory_backward, pairs, time};
+use super::{adam, attention, attention_backward, gather, memory, memory_backward, pairs, products, time};
 use crate::kernels::Kernels;
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
 use burn_cubecl::element::BoolElement;
@@ -55,6 +55,10 @@ impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
 
     fn gather_backward(grad: &CubeTensor<R>, rows: &[u32], count: usize) -> CubeTensor<R> {
         gather::gather_backward(grad, rows, count)
+    }
+
+    fn product(left: &CubeTensor<R>, right: &CubeTensor<R>) -> CubeTensor<R> {
+        products::all(left, right)
     }
 
     fn adam(tensors: [CubeTensor<R>; 3], grad: CubeTensor<R>, step: &AdamStep) -> [CubeTensor<R>; 3] {

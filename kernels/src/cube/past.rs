@@ -1,17 +1,17 @@
 //! The past of some roots on a device, and what is computed from it.
 use super::Matrix;
-use super::gather::gather_span;
 use super::history::{DeviceHistory, End};
-use super::linear::Map;
-use super::memory::{self, Shape};
-use super::memory_backward;
+use super::layout::{Block, Layout, with_one};
+use super::memory::{self, CellWeights, Shape};
+use super::memory_backward::{self, Written};
 use super::neighbours::EndSpans;
 use super::plans::{AttentionSpans, EMPTY, MailSpans, NONE};
+use super::settle::FateSpans;
 use super::span::{Device, Span};
-use super::weights::Weight;
+use super::time::{TimeEncoding, TimeShares};
+use super::weights::{Weight, Weights};
 use crate::Cell;
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::tensor::CubeTensor;
 
 /// The past of some roots, as it lies on the device.
 pub struct DevicePast<R: CubeRuntime> {
@@ -29,6 +29,7 @@ pub struct DevicePast<R: CubeRuntime> {
     /// Farthest first.
     pub(super) hops: Vec<Hop<R>>,
     pub(super) ends: EndSpans<R>,
+    pub(super) fates: FateSpans<R>,
     pub(super) all_ends: Vec<End>,
     pub(super) unsettled: usize,
 }
@@ -48,29 +49,62 @@ pub struct Hop<R: CubeRuntime> {
     pub(super) below: usize,
 }
 
+/// Where the weights of a memory module stand: the bias of a gate behind its row of the matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct CellBlocks {
+    cell: Cell,
+    /// Of messages and of memories.
+    matrices: [Block; 2],
+}
+
+/// Where the numbers of these weights begin among those of all: of messages and of memories.
+#[derive(Clone, Copy, Debug)]
+pub struct CellNumbers {
+    /// `[gates, width]` each.
+    pub matrices: [usize; 2],
+    /// `[gates]` each.
+    pub biases: [usize; 2],
+}
+
+impl CellBlocks {
+    /// For messages of width `message`, of which the last `time` columns are a time encoding, and memories of width `memory`. On the device the time
+    /// encoding comes first.
+    pub fn stand(layout: &mut Layout, cell: Cell, [message, time, memory]: [usize; 3], from: &CellNumbers) -> Self {
+        let gates = cell.gates() * memory;
+        let matrices = [message, memory].map(|width| layout.block(gates, with_one(width)));
+        let [input, recurrent] = matrices;
+        for gate in 0..gates {
+            let row = from.matrices[0] + gate * message;
+            layout.stand(input, [gate, time], [1, message - time], row);
+            layout.stand(input, [gate, 0], [1, time], row + message - time);
+        }
+        layout.stand(recurrent, [0, 0], [gates, memory], from.matrices[1]);
+        for (i, width) in [message, memory].into_iter().enumerate() {
+            layout.stand(matrices[i], [0, width], [gates, 1], from.biases[i]);
+        }
+        Self { cell, matrices }
+    }
+}
+
 /// A memory module on a device.
 #[derive(Clone, Debug)]
 pub struct DeviceCell<R: CubeRuntime> {
-    /// Which cell.
-    pub cell: Cell,
-    /// `W_ih` and `b_ih`.
-    pub input: Map<R>,
-    /// `W_hh` and `b_hh`.
-    pub recurrent: Map<R>,
-    /// Frequencies and phases of the time encoding, `[T]`.
-    pub time: [Weight<R>; 2],
+    cell: Cell,
+    matrices: [Weight<R>; 2],
+    time: TimeEncoding<R>,
 }
 
 /// What a memory update keeps for its backward pass.
 pub struct UpdateKept<R: CubeRuntime> {
     shape: Shape,
-    weights: [CubeTensor<R>; 6],
+    weights: CellWeights<R>,
     kept: memory::Kept<R>,
 }
 
 impl<R: CubeRuntime> DeviceCell<R> {
-    fn biases(&self) -> [&Weight<R>; 2] {
-        [&self.input, &self.recurrent].map(|map| map.bias.as_ref().expect("a recurrent cell has biases"))
+    /// The one that stands at `blocks`, with its time encoding.
+    pub fn at(weights: &Weights<R>, blocks: CellBlocks, time: &TimeEncoding<R>) -> Self {
+        Self { cell: blocks.cell, matrices: blocks.matrices.map(|block| weights.at(block)), time: time.clone() }
     }
 
     /// New memory `[rows, D]` of every row of `past`.
@@ -79,26 +113,24 @@ impl<R: CubeRuntime> DeviceCell<R> {
     /// Where the weights do not fit the past.
     pub fn forward(&self, past: &DevicePast<R>) -> (Matrix<R>, UpdateKept<R>) {
         let device = &past.device;
-        let width = past.mail.memory.len() / past.capacity;
-        let gates = self.cell.gates() * width;
-        let matrix = |weight: &Weight<R>| device.tensor(weight.value(), [gates, weight.len() / gates]);
-        let vector = |weight: &Weight<R>| device.tensor(weight.value(), [weight.len()]);
-        let [b_ih, b_hh] = self.biases().map(vector);
-        let [freq, phase] = self.time.each_ref().map(vector);
-        let weights = [matrix(&self.input.weight), matrix(&self.recurrent.weight), b_ih, b_hh, freq, phase];
-        let shape = Shape::of(past.capacity, past.features, self.cell, &weights);
+        let (d, e, t) = (past.mail.memory.len() / past.capacity, past.features, self.time.width());
+        let shape = Shape { mails: past.capacity, d, e, t, cell: self.cell, joint: true };
+        let [input, recurrent] = &self.matrices;
+        assert_eq!([input.columns, recurrent.columns, input.rows], [shape.x(), shape.h(), shape.gates()], "a memory module of {shape:?}");
+        let [w_ih, w_hh] = [input, recurrent].map(|weight| weight.matrix().tensor());
+        let weights = CellWeights { w_ih, w_hh, biases: None, freq: self.time.freq(), phase: self.time.phase() };
         let (new, kept) = memory::update(device, &shape, &past.mail, past.capacity, &weights);
-        (Matrix::from_tensor(&new, past.capacity, width), UpdateKept { shape, weights, kept })
+        (Matrix::from_tensor(&new, past.capacity, d), UpdateKept { shape, weights, kept })
     }
 
-    /// Writes the gradients of the cell and adds to those of the time encoding, from that of the new memory.
-    pub fn backward(&self, kept: &UpdateKept<R>, grad: &Matrix<R>) {
-        let [b_ih, b_hh] = self.biases().map(|bias| bias.gradient().clone());
-        let written = [self.input.weight.gradient().clone(), self.recurrent.weight.gradient().clone(), b_ih, b_hh];
+    /// Writes the gradients of the cell and tells `time` what it brings to the time encoding, from the gradient of the new memory: the first columns
+    /// of `grad`.
+    pub fn backward(&self, kept: &UpdateKept<R>, grad: &Matrix<R>, time: &mut TimeShares<R>) {
+        let [w_ih, w_hh] = self.matrices.each_ref().map(|weight| weight.gradient.clone());
+        let written = Written { w_ih, w_hh, biases: None };
         let UpdateKept { shape, weights, kept } = kept;
-        let [freq, phase] = memory_backward::gradients(&grad.device, shape, weights, kept, &grad.span, &written);
-        self.time[0].add_gradient(&grad.device, &freq);
-        self.time[1].add_gradient(&grad.device, &phase);
+        let shares = time.take(shape.mails);
+        memory_backward::gradients(&grad.device, shape, weights, kept, (&grad.span, grad.columns()), &written, &shares);
     }
 }
 
@@ -112,24 +144,14 @@ impl<R: CubeRuntime> Hop<R> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// The centres' rows of `table`, `[C, W]`; 0 where nobody is asked about.
-    ///
-    /// # Panics
-    /// Where `table` is not the table below.
-    pub fn gather(&self, table: &Matrix<R>) -> Matrix<R> {
-        assert_eq!(table.rows(), self.below, "rows of the table below");
-        let tensor = gather_span(&self.device, &table.span, &self.centres, table.columns());
-        Matrix::from_tensor(&tensor, self.len(), table.columns())
-    }
-
-    /// Clears the rows `[C, ..]` of centres without neighbours.
-    pub fn mask(&self, rows: &Matrix<R>) {
-        rows.mask(&self.attention.count);
-    }
 }
 
 impl<R: CubeRuntime> DevicePast<R> {
+    /// Rows there is room for.
+    pub fn rows(&self) -> usize {
+        self.capacity
+    }
+
     /// Its hops, the farthest first; the centres of the last are the roots.
     pub fn hops(&self) -> &[Hop<R>] {
         &self.hops

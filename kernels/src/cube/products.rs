@@ -1,6 +1,6 @@
 //! Matrix products: the tensor library's, at the precision asked for.
-use super::span::count_launch;
-use burn::tensor::DType;
+use super::span::{Device, count_launch, zeros};
+use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubek_matmul::definition::{MatmulElems, MatmulGlobalElems};
@@ -42,7 +42,9 @@ fn chosen() -> (Strategy, MatmulElems) {
     }
 }
 
-/// `left [.., n, m]` times `right [.., m, k]`, written to `out` `[.., n, k]`. No size is 0.
+/// `left [.., n, m]` times `right [.., m, k]`, written to `out` `[.., n, k]`; of a single block and many, the one goes with
+/// each of the others. No size is 0.
+#[track_caller]
 pub(super) fn product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>, out: CubeTensor<R>) {
     count_launch();
     let float = DType::F32.into();
@@ -50,4 +52,19 @@ pub(super) fn product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>,
     let client = out.client.clone();
     let [left, right] = [left, right].map(|matrix| InputBinding::new(matrix.binding(), float));
     launch_ref(&strategy, &client, left, right, out.binding(), &mut types).expect("a product of two matrices that fit");
+}
+
+/// `left` `[.., n, m]` times `right` `[.., m, k]`, with equal numbers of blocks; sizes may be 0.
+pub(super) fn all<R: CubeRuntime>(left: &CubeTensor<R>, right: &CubeTensor<R>) -> CubeTensor<R> {
+    let (mut shape, of_right, axes) = (left.shape(), right.shape(), left.shape().num_dims());
+    let (inner, rows, columns) = (shape[axes - 1], of_right[axes - 2], of_right[axes - 1]);
+    assert_eq!((inner, &shape[..axes - 2]), (rows, &of_right[..axes - 2]), "a product of {shape:?} and {of_right:?}");
+    shape[axes - 1] = columns;
+    let device = Device::of(left);
+    let out = device.tensor(&device.empty(shape.num_elements()), shape);
+    if inner == 0 || out.shape().num_elements() == 0 {
+        return zeros(&out);
+    }
+    product(left.clone(), right.clone(), out.clone());
+    out
 }

@@ -1,86 +1,80 @@
 //! Attention from projected queries to projected values: key and value weights are moved to the query and behind the sum.
 use super::attention::{self, Constants, Shape};
-use super::attention_backward::{SlotGradients, hidden_gradient, slot_gradients};
-use super::linear::Map;
-use super::math::{cos, sin};
-use super::matrix::{Matrix, Part, join};
+use super::attention_backward::{Now, Own, SlotGradients, hidden_gradient, slot_gradients, time_shares};
+use super::layout::with_one;
+use super::matrix::Matrix;
 use super::past::Hop;
 use super::products::product;
-use super::span::{Device, Span, UNITS, units};
+use super::span::{Device, Span, UNITS, transposed, units};
+use super::time::{TimeEncoding, TimeShares};
 use super::weights::Weight;
 use crate::{Dropout, ScoreActivation};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// `[C, O]` from `[H, C, O / H]`.
+/// How heads are put side by side, and with what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Joint {
+    width: usize,
+    per_head: usize,
+    /// Columns of the result.
+    columns: usize,
+    beside: Beside,
+}
+
+/// What stands beside joined heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Beside {
+    /// A 1, and zeros.
+    One,
+    /// Other columns, in rows of `stride`, behind `start` others.
+    Behind { stride: usize, start: usize },
+    /// The same, added.
+    Added { stride: usize, start: usize },
+}
+
+/// `[C, columns]` from `[H, C, O / H]`.
 #[cube(launch)]
-fn join_heads_kernel(heads: &Array<f32>, out: &mut Array<f32>, rows: u32, #[comptime] width: usize, #[comptime] per_head: usize) {
+fn join_heads_kernel(heads: &Array<f32>, other: &Array<f32>, out: &mut Array<f32>, rows: u32, #[comptime] joint: Joint) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
-        let (row, column) = (i / width, i % width);
-        out[i] = heads[(column / per_head * rows as usize + row) * per_head + column % per_head];
+        let width = comptime!(joint.width);
+        let per_head = comptime!(joint.per_head);
+        let row = i / comptime!(joint.columns);
+        let column = i % comptime!(joint.columns);
+        let mut value = 0.0f32;
+        if column < width {
+            value = heads[(column / per_head * rows as usize + row) * per_head + column % per_head];
+        }
+        match comptime!(joint.beside) {
+            Beside::One => {
+                if column == width {
+                    value = 1.0f32;
+                }
+            }
+            Beside::Behind { stride, start } => {
+                if column >= width {
+                    value = other[row * comptime!(stride) + comptime!(start) + column - width];
+                }
+            }
+            Beside::Added { stride, start } => {
+                value += other[row * comptime!(stride) + comptime!(start) + column];
+            }
+        }
+        out[i] = value;
     }
 }
 
-/// `phase.cos()`, the encoding of no time.
+/// `[H, C, O / H]` from the first columns of rows of `stride`.
 #[cube(launch)]
-fn now_kernel(phase: &Array<f32>, out: &mut Array<f32>) {
-    if ABSOLUTE_POS < out.len() {
-        out[ABSOLUTE_POS] = cos(phase[ABSOLUTE_POS]);
-    }
-}
-
-/// Takes `phase.sin()` times the gradient of the encoding of no time from the gradient of the phases.
-#[cube(launch)]
-fn now_backward_kernel(phase: &Array<f32>, grad: &Array<f32>, out: &mut Array<f32>, #[comptime] first: usize) {
-    if ABSOLUTE_POS < out.len() {
-        out[ABSOLUTE_POS] -= sin(phase[ABSOLUTE_POS]) * grad[first + ABSOLUTE_POS];
-    }
-}
-
-/// `[rows | cos(phase)]`: what stands behind rows that are asked about now.
-pub fn with_now<R: CubeRuntime>(rows: &Matrix<R>, phase: &Weight<R>) -> Matrix<R> {
-    let device = &rows.device;
-    let now = device.empty(phase.len()).part(0, phase.len());
-    now_kernel::launch::<R>(&device.client, units(phase.len()), CubeDim::new_1d(UNITS), phase.value().arg(), now.arg());
-    let out = Matrix::new(device, rows.rows(), rows.columns() + phase.len());
-    join(device, &[Part::of(rows, 0, rows.columns()), Part::repeated(&now)], &out.span, false);
-    out
-}
-
-/// Adds to the gradient of the phases what [`with_now`] brings, from the gradient of its result.
-pub fn with_now_backward<R: CubeRuntime>(grad: &Matrix<R>, phase: &Weight<R>) {
-    let (device, first) = (&grad.device, grad.columns() - phase.len());
-    let sums = super::reduce::sum_rows(device, &grad.span, grad.rows(), grad.columns());
-    let (count, dim) = (units(phase.len()), CubeDim::new_1d(UNITS));
-    now_backward_kernel::launch::<R>(&device.client, count, dim, phase.value().arg(), sums.arg(), phase.gradient().arg(), first);
-}
-
-/// `[weight | edge | bias]`, `[O, X]`: key or value weights as a neighbour meets them.
-pub fn projection<R: CubeRuntime>(hop: &Hop<R>, map: &Map<R>, edge: Option<&Weight<R>>, outputs: usize) -> Matrix<R> {
-    let device = &hop.device;
-    let mut parts = vec![Part::rows(map.weight.value(), map.weight.len() / outputs)];
-    parts.extend(edge.map(|edge| Part::rows(edge.value(), edge.len() / outputs)));
-    parts.extend(map.bias.as_ref().map(|bias| Part::rows(bias.value(), 1)));
-    let zeros = map.bias.is_none().then(|| device.filled(1, 0));
-    parts.extend(zeros.as_ref().map(Part::repeated));
-    let columns = parts.iter().map(|part| part.columns()).sum();
-    let out = Matrix::new(device, outputs, columns);
-    join(device, &parts, &out.span, false);
-    out
-}
-
-/// Hands the gradient of a [`projection`] to what it was put together from; that of `edge` is added to what is there.
-pub fn projection_backward<R: CubeRuntime>(grad: &Matrix<R>, map: &Map<R>, edge: Option<&Weight<R>>) {
-    let (device, outputs) = (&grad.device, grad.rows());
-    let own = map.weight.len() / outputs;
-    join(device, &[Part::of(grad, 0, own)], map.weight.gradient(), false);
-    if let Some(edge) = edge {
-        join(device, &[Part::of(grad, own, edge.len() / outputs)], edge.gradient(), true);
-    }
-    if let Some(bias) = &map.bias {
-        join(device, &[Part::of(grad, grad.columns() - 1, 1)], bias.gradient(), false);
+fn split_heads_kernel(joint: &Array<f32>, out: &mut Array<f32>, rows: u32, #[comptime] stride: usize, #[comptime] per_head: usize) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let column = i % per_head;
+        let row = i / per_head % rows as usize;
+        let head = i / per_head / rows as usize;
+        out[i] = joint[row * stride + head * per_head + column];
     }
 }
 
@@ -90,15 +84,13 @@ pub struct Attended<'a, R: CubeRuntime> {
     /// `[rows, W]` the table below the hop.
     pub table: &'a Matrix<R>,
     /// `[C, O]`
-    pub query: &'a Matrix<R>,
-    /// `[O, X]`, see [`projection`].
-    pub key: &'a Matrix<R>,
+    pub query: &'a ByHead<R>,
+    /// `[O, X]`: its columns meet row, edge features and time encoding of a neighbour, and a 1.
+    pub key: &'a Weight<R>,
     /// `[O, X]`
-    pub value: &'a Matrix<R>,
-    /// Frequencies and phases of the time encoding.
-    pub time: &'a [Weight<R>; 2],
-    /// `H`, which divides `O`.
-    pub heads: usize,
+    pub value: &'a Weight<R>,
+    /// The time encoding.
+    pub time: &'a TimeEncoding<R>,
     /// Of the attention weights.
     pub dropout: Option<Dropout>,
 }
@@ -115,103 +107,182 @@ pub struct AttendedKept<R: CubeRuntime> {
     weights: CubeTensor<R>,
 }
 
-/// Gradients of what neighbours were attended to by; those of the time encoding are added where they belong.
-pub struct AttendedGradients<R: CubeRuntime> {
+/// `[C, O]` as attention works on it: by head, `[H, C, O / H]`.
+#[derive(Clone, Debug)]
+pub struct ByHead<R: CubeRuntime> {
+    device: Device<R>,
+    span: Span<R>,
+    heads: usize,
+    rows: usize,
+    width: usize,
+}
+
+impl<R: CubeRuntime> ByHead<R> {
+    /// `x Wᵀ`, of `x` `[C, ..]`. `heads` divide the rows of the weight.
+    pub fn mapped(weight: &Weight<R>, x: &Matrix<R>, heads: usize) -> Self {
+        let out = Self::new(&x.device, heads, x.rows(), weight.rows);
+        weight.forward_by_head(x, heads, &out.tensor());
+        out
+    }
+
+    /// The first `width` columns of `x` `[C, ..]`. `heads` divide them.
+    pub fn split(x: &Matrix<R>, heads: usize, width: usize) -> Self {
+        let (out, device, rows) = (Self::new(&x.device, heads, x.rows(), width), &x.device, x.rows());
+        if out.span.len() > 0 {
+            let (count, dim, per_head) = (units(out.span.len()), CubeDim::new_1d(UNITS), width / heads);
+            let (from, to) = (x.span.arg(), out.span.arg());
+            split_heads_kernel::launch::<R>(&device.client, count, dim, from, to, rows as u32, x.columns(), per_head);
+        }
+        out
+    }
+
+    /// Nobody has written it yet.
+    fn new(device: &Device<R>, heads: usize, rows: usize, width: usize) -> Self {
+        let span = device.empty(rows * width).part(0, rows * width);
+        Self { device: device.clone(), span, heads, rows, width }
+    }
+
+    fn tensor(&self) -> CubeTensor<R> {
+        self.device.blocks(&self.span, [self.heads, self.rows, self.width / self.heads])
+    }
+
+    fn join(&self, columns: usize, beside: Beside, other: &Span<R>) -> Matrix<R> {
+        let (device, rows, out) = (&self.device, self.rows as u32, Matrix::new(&self.device, self.rows, columns));
+        if out.span.len() > 0 {
+            let joint = Joint { width: self.width, per_head: self.width / self.heads, columns, beside };
+            let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
+            join_heads_kernel::launch::<R>(&device.client, count, dim, self.span.arg(), other.arg(), out.span.arg(), rows, joint);
+        }
+        out
+    }
+
+    /// `[C, ..]`, as a linear map reads it.
+    pub fn joined(&self) -> Matrix<R> {
+        self.join(with_one(self.width), Beside::One, &self.span)
+    }
+
+    /// `[C, O]`, with the columns of `other` from `start` on added.
+    pub fn joined_and(&self, other: &Matrix<R>, start: usize) -> Matrix<R> {
+        self.join(self.width, Beside::Added { stride: other.columns(), start }, &other.span)
+    }
+
+    /// `[C, O + columns]`, with the columns of `other` behind it.
+    pub fn joined_beside(&self, other: &Matrix<R>) -> Matrix<R> {
+        self.join(self.width + other.columns(), Beside::Behind { stride: other.columns(), start: 0 }, &other.span)
+    }
+
     /// `[C, O]`
-    pub query: Matrix<R>,
-    /// `[O, X]`
-    pub key: Matrix<R>,
-    /// `[O, X]`
-    pub value: Matrix<R>,
-    shared: SlotGradients<R>,
+    pub fn joined_alone(&self) -> Matrix<R> {
+        self.join(self.width, Beside::One, &self.span)
+    }
 }
 
-/// `[H, C, O / H]`, the heads of `rows` `[C, O]`, where they lie.
-fn heads_of<R: CubeRuntime>(rows: &Matrix<R>, heads: usize) -> CubeTensor<R> {
-    let (count, width) = (rows.rows(), rows.columns());
-    let mut tensor = rows.device.tensor(&rows.span, [count, heads, width / heads]);
-    tensor.meta.swap(0, 1);
-    tensor
-}
-
-/// `[H, O / H, X]`, the heads of a projection.
-fn heads_of_weights<R: CubeRuntime>(weights: &Matrix<R>, heads: usize) -> CubeTensor<R> {
-    weights.device.tensor(&weights.span, [heads, weights.rows() / heads, weights.columns()])
-}
-
-/// The last two axes exchanged.
-fn turned<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
-    let mut turned = tensor.clone();
-    turned.meta.swap(1, 2);
-    turned
-}
-
-fn join_heads<R: CubeRuntime>(device: &Device<R>, heads: &Span<R>, rows: usize, [width, count]: [usize; 2]) -> Matrix<R> {
-    let out = Matrix::new(device, rows, width);
-    let (launch, dim) = (units(rows * width), CubeDim::new_1d(UNITS));
-    join_heads_kernel::launch::<R>(&device.client, launch, dim, heads.arg(), out.span.arg(), rows as u32, width, width / count);
-    out
-}
-
-/// `out_h = (sum over k of a_hk x_k) V_hᵀ` with `a_h = softmax(q_h K_h x / sqrt(O / H))`, `[C, O]`, where a neighbour of a centre is
-/// `x_k = [table[row_k] | edge features | cos(dt_k * freq + phase) | 1]`.
+/// Attends to every centre's neighbours, of which each is `[row of the table | edge features | time encoding | 1]`.
 ///
 /// # Panics
-/// Where shapes do not fit together, or there are no centres.
-pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: Attended<'_, R>) -> (Matrix<R>, AttendedKept<R>) {
-    let Attended { table, query, key, value, time, heads, dropout } = by;
-    let (device, centres, width, x) = (&hop.device, hop.len(), query.columns(), key.columns());
-    assert_eq!([table.rows(), query.rows()], [hop.below, centres], "rows of table and query");
+/// Where the weights do not fit.
+pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: Attended<'_, R>) -> (ByHead<R>, AttendedKept<R>) {
+    let Attended { table, query, key, value, time, dropout } = by;
+    let (device, heads, centres, width, x) = (&hop.device, query.heads, hop.len(), key.rows, key.columns);
     let per_head = width / heads;
     let constants = Constants { activation: ScoreActivation::Scaled(1.0 / (per_head as f32).sqrt()), dropout };
-    let moved = device.tensor(&device.empty(heads * centres * x), [heads, centres, x]);
-    product(heads_of(query, heads), heads_of_weights(key, heads), moved.clone());
-    let [freq, phase] = time.each_ref().map(|weight| device.tensor(weight.value(), [weight.len()]));
+    let of_weight = |span: &Span<R>| device.blocks(span, [heads, per_head, x]);
+    let moved = device.blocks(&device.empty(heads * centres * x), [heads, centres, x]);
+    product(query.tensor(), of_weight(&key.value), moved.clone());
+    let [freq, phase] = time.tensors();
     let inputs = [table.tensor(), moved, freq, phase];
     let shape = Shape::of(hop.neighbours, hop.features, &constants, &inputs);
     let [seen, weights] = attention::attend(device, &constants, &shape, &hop.attention, &inputs);
-    let out = device.empty(heads * centres * per_head);
-    product(seen.clone(), turned(&heads_of_weights(value, heads)), device.tensor(&out, [heads, centres, per_head]));
-    let out = join_heads(device, &out, centres, [width, heads]);
+    let out = ByHead::new(device, heads, centres, width);
+    product(seen.clone(), transposed(&of_weight(&value.value)), out.tensor());
     (out, AttendedKept { shape, constants, inputs, seen, weights })
 }
 
-/// Gradients from that of the result, `[C, O]`, but for the table's: that is [`table_backward`]'s.
+/// What the gradients of table and time encoding are made of.
+pub struct AttendedGradients<R: CubeRuntime>(SlotGradients<R>);
+
+/// Writes the gradients of key and value; gives that of the queries, from that of the result, the first columns of `grad` `[C, ..]`.
 pub fn attend_backward<R: CubeRuntime>(
     hop: &Hop<R>,
     by: Attended<'_, R>,
     kept: &AttendedKept<R>,
     grad: &Matrix<R>,
-) -> AttendedGradients<R> {
-    let Attended { query, key, value, time, heads, .. } = by;
+) -> (ByHead<R>, AttendedGradients<R>) {
+    let Attended { query, key, value, .. } = by;
     let AttendedKept { shape, constants, inputs, seen, weights } = kept;
-    let (device, centres, width, x) = (&hop.device, hop.len(), query.columns(), key.columns());
-    let per_head = width / heads;
-    let projection = || Matrix::new(device, width, x);
-    let (of_seen, of_value, of_key) = (device.empty(heads * centres * x), projection(), projection());
-    let of_seen = device.tensor(&of_seen, [heads, centres, x]);
-    let grad = heads_of(grad, heads);
-    product(grad.clone(), heads_of_weights(value, heads), of_seen.clone());
-    product(turned(&grad), seen.clone(), heads_of_weights(&of_value, heads));
+    let (device, heads, centres, width, x) = (&hop.device, query.heads, hop.len(), key.rows, key.columns);
+    let of_weight = |span: &Span<R>| device.blocks(span, [heads, width / heads, x]);
+    let grad = ByHead::split(grad, heads, width);
+    let of_seen = device.blocks(&device.empty(heads * centres * x), [heads, centres, x]);
+    product(grad.tensor(), of_weight(&value.value), of_seen.clone());
+    product(transposed(&grad.tensor()), seen.clone(), of_weight(&value.gradient));
 
-    let (shared, [freq, phase]) = slot_gradients(device, constants, shape, &hop.attention, inputs, weights, &of_seen);
-    time[0].add_gradient(device, &freq);
-    time[1].add_gradient(device, &phase);
-    let of_moved = device.tensor(&shared.query, [heads, centres, x]);
-    product(turned(&heads_of(query, heads)), of_moved.clone(), heads_of_weights(&of_key, heads));
-    let of_query = device.empty(heads * centres * per_head);
-    product(of_moved, turned(&heads_of_weights(key, heads)), device.tensor(&of_query, [heads, centres, per_head]));
-    let query = join_heads(device, &of_query, centres, [width, heads]);
-    AttendedGradients { query, key: of_key, value: of_value, shared }
+    let shared = slot_gradients(device, constants, shape, &hop.attention, inputs, weights, &of_seen);
+    let of_moved = device.blocks(&shared.query, [heads, centres, x]);
+    product(transposed(&query.tensor()), of_moved.clone(), of_weight(&key.gradient));
+    let of_query = ByHead::new(device, heads, centres, width);
+    product(of_moved, transposed(&of_weight(&key.value)), of_query.tensor());
+    (of_query, AttendedGradients(shared))
 }
 
-/// The gradient of the table, `[rows, W]`: of its rows as neighbours and, as that of `centres` `[C, W]` says, as the centres themselves.
+/// The gradient of the table, `[rows, W]`: of its rows as neighbours and, in the first columns of `asking` and in those of `merged` behind so many
+/// others, as the centres themselves. Tells `time` what it brings to the time encoding, with which centres asked `now` or did not.
 pub fn table_backward<R: CubeRuntime>(
     hop: &Hop<R>,
     kept: &AttendedKept<R>,
-    gradients: &AttendedGradients<R>,
-    centres: &Matrix<R>,
+    AttendedGradients(shared): &AttendedGradients<R>,
+    (asking, now): (&Matrix<R>, bool),
+    merged: Option<(&Matrix<R>, usize)>,
+    time: &mut TimeShares<R>,
 ) -> Matrix<R> {
-    let tensor = hidden_gradient(&hop.device, &kept.shape, &hop.attention, &kept.inputs, &gradients.shared, Some(&centres.span));
-    Matrix::from_tensor(&tensor, hop.below, centres.columns())
+    let (device, shape) = (&hop.device, &kept.shape);
+    let now = now.then_some((&asking.span, Now { stride: asking.columns(), start: shape.w }));
+    time_shares(device, shape, &hop.attention, &kept.inputs, shared, now, &time.take(hop.len()));
+    let (second, start) = merged.unwrap_or((asking, 0));
+    let own = Own { first: asking.columns(), second: merged.map_or(0, |(merged, _)| merged.columns()), start };
+    let tensor = hidden_gradient(device, shape, &hop.attention, &kept.inputs, shared, Some(([&asking.span, &second.span], own)));
+    Matrix::from_tensor(&tensor, hop.below, shape.w)
+}
+
+/// The columns of a block that another block has as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Shared {
+    columns: usize,
+    stride: usize,
+    start: usize,
+}
+
+#[cube(launch)]
+fn share_kernel(edge: &Array<f32>, key: &mut Array<f32>, value: &mut Array<f32>, #[comptime] of: Shared) {
+    let i = ABSOLUTE_POS;
+    if i < edge.len() {
+        let at = i / comptime!(of.columns) * comptime!(of.stride) + comptime!(of.start) + i % comptime!(of.columns);
+        key[at] = edge[i];
+        value[at] = edge[i];
+    }
+}
+
+#[cube(launch)]
+fn share_backward_kernel(edge: &mut Array<f32>, key: &mut Array<f32>, value: &mut Array<f32>, #[comptime] of: Shared) {
+    let i = ABSOLUTE_POS;
+    if i < edge.len() {
+        let at = i / comptime!(of.columns) * comptime!(of.stride) + comptime!(of.start) + i % comptime!(of.columns);
+        edge[i] = key[at] + value[at];
+        key[at] = 0.0f32;
+        value[at] = 0.0f32;
+    }
+}
+
+/// Copies `edge` `[O, E + T]` over the columns from `start` on of both `key` and `value` `[O, X]`, which have no weights of their own there.
+pub fn share_edge<R: CubeRuntime>(edge: &Weight<R>, [key, value]: [&Weight<R>; 2], start: usize) {
+    let of = Shared { columns: edge.columns, stride: key.columns, start };
+    let (count, dim) = (units(edge.value.len()), CubeDim::new_1d(UNITS));
+    share_kernel::launch::<R>(&edge.device.client, count, dim, edge.value.arg(), key.value.arg(), value.value.arg(), of);
+}
+
+/// Moves the gradients of what was copied to that of `edge`, which is written over.
+pub fn share_edge_backward<R: CubeRuntime>(edge: &Weight<R>, [key, value]: [&Weight<R>; 2], start: usize) {
+    let of = Shared { columns: edge.columns, stride: key.columns, start };
+    let (count, dim) = (units(edge.gradient.len()), CubeDim::new_1d(UNITS));
+    share_backward_kernel::launch::<R>(&edge.device.client, count, dim, edge.gradient.arg(), key.gradient.arg(), value.gradient.arg(), of);
 }

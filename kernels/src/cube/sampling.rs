@@ -1,5 +1,5 @@
 //! Neighbours drawn with replacement from all of a node's past: the host's draws, number for number.
-use super::neighbours::{Clock, Ends, Found, Lookup, Roots, absent, put, seen, slots_left};
+use super::neighbours::{Clock, Ends, Found, Lookup, Roots, absent, claim, put, seen, slots_left};
 use super::wide::{Wide, times};
 use cubecl::prelude::*;
 
@@ -27,7 +27,7 @@ pub(super) struct Chance {
 
 /// Random word number `i` at a place: of Philox4x32-10, four words to a block, the last of each first.
 #[cube]
-fn word(chance: &Chance, node: u32, tick: u32, i: u32) -> u32 {
+pub(super) fn word(chance: &Chance, node: u32, tick: u32, i: u32) -> u32 {
     let low = chance.origin_low + tick;
     let high = chance.origin_high + select(low < tick, 1u32, 0u32);
     let mut counter_0 = i / 4;
@@ -121,6 +121,7 @@ pub(super) fn draw_kernel(
     #[comptime] lookup: Lookup,
 ) {
     let root = ABSOLUTE_POS;
+    claim(found, roots, root, lookup);
     if root < roots.count as usize {
         let k = comptime!(lookup.k);
         let is_absent = absent(roots, root);

@@ -9,9 +9,11 @@ use cubecl::client::ComputeClient;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use cubecl::stream_id::StreamId;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::Location;
+use std::sync::{Mutex, PoisonError};
 
 /// Numbers between which parts of one allocation begin: what every device can bind a part at.
 const ALIGNMENT: usize = 128;
@@ -25,20 +27,31 @@ const LARGE: usize = 1 << 18;
 /// The stream of large parcels.
 const COPIES: StreamId = StreamId { value: u64::MAX };
 
-static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+/// By the line of this crate that launched them.
+static LAUNCHES: Mutex<BTreeMap<(&str, u32), u64>> = Mutex::new(BTreeMap::new());
 
 /// Kernels launched by this crate's operations since the program began, matrix products counted as one each: the difference over a step is
 /// what the step costs a device that waits for nothing else.
 pub fn launches() -> u64 {
-    LAUNCHES.load(Ordering::Relaxed)
+    LAUNCHES.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+}
+
+/// [`launches`] by the place in this crate's source that they come from, `file:line`.
+pub fn launches_by_place() -> BTreeMap<String, u64> {
+    let all = LAUNCHES.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = |file: &str| file.rsplit(['/', '\\']).next().unwrap_or(file).to_string();
+    all.iter().map(|((file, line), &count)| (format!("{}:{line}", name(file)), count)).collect()
 }
 
 /// Counts a launch that does not go through [`cubes`].
+#[track_caller]
 pub(super) fn count_launch() {
-    LAUNCHES.fetch_add(1, Ordering::Relaxed);
+    let place = Location::caller();
+    *LAUNCHES.lock().unwrap_or_else(PoisonError::into_inner).entry((place.file(), place.line())).or_default() += 1;
 }
 
 /// A launch of that many cubes, at least: a kernel looks at its number.
+#[track_caller]
 pub(super) fn cubes(count: usize) -> CubeCount {
     count_launch();
     let along = count.clamp(1, AXIS);
@@ -46,6 +59,7 @@ pub(super) fn cubes(count: usize) -> CubeCount {
 }
 
 /// A launch with a unit for each of that many numbers, at least.
+#[track_caller]
 pub(super) fn units(count: usize) -> CubeCount {
     cubes(count.div_ceil(UNITS as usize))
 }
@@ -208,6 +222,18 @@ impl<R: CubeRuntime> Device<R> {
         CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), shape, span.handle, DType::F32)
     }
 
+    /// The first numbers of `span` as `[blocks, rows, columns]`.
+    pub(super) fn blocks(&self, span: &Span<R>, [blocks, rows, columns]: [usize; 3]) -> CubeTensor<R> {
+        self.tensor(span, [blocks, rows, columns])
+    }
+
+    /// The first `columns` columns of rows that lie `stride` apart, where they lie.
+    pub(super) fn columns(&self, span: &Span<R>, [rows, columns]: [usize; 2], stride: usize) -> CubeTensor<R> {
+        let mut tensor = self.tensor(span, [rows, stride]);
+        *tensor.meta.shape_mut() = Shape::from([rows, columns]);
+        tensor
+    }
+
     /// A matrix that nobody has written yet, and its numbers.
     pub(super) fn matrix(&self, rows: usize, columns: usize) -> (CubeTensor<R>, Span<R>) {
         let span = self.empty(rows * columns);
@@ -215,10 +241,10 @@ impl<R: CubeRuntime> Device<R> {
     }
 }
 
-/// `matrix` with its axes exchanged, which moves nothing.
-pub(super) fn transposed<R: CubeRuntime>(matrix: &CubeTensor<R>) -> CubeTensor<R> {
-    let mut turned = matrix.clone();
-    turned.meta.swap(0, 1);
+/// `tensor` with its last two axes exchanged, which moves nothing.
+pub(super) fn transposed<R: CubeRuntime>(tensor: &CubeTensor<R>) -> CubeTensor<R> {
+    let (mut turned, axes) = (tensor.clone(), tensor.meta.rank());
+    turned.meta.swap(axes - 2, axes - 1);
     turned
 }
 

@@ -1,5 +1,5 @@
-//! Memories and waiting mail of all nodes on a device: reading those of some rows, and writing after a batch.
-use super::neighbours::{EndSpans, Ends, since};
+//! Memories and waiting mail of all nodes on a device, and reading those of some rows.
+use super::neighbours::since;
 use super::plans::{EMPTY, MailSpans, NONE};
 use super::span::{Device, Span, UNITS, units};
 use super::unique::Unique;
@@ -19,13 +19,13 @@ pub(super) struct Rule {
 
 /// Mail that waits, at most one a node: `[N]`, and `[N, D]` memories of other ends where mail carries them.
 #[derive(CubeType, CubeLaunch)]
-struct Mail {
+pub(super) struct Mail {
     /// [`NONE`] where nothing waits.
-    event: Array<u32>,
-    node: Array<u32>,
-    time: Array<u32>,
-    since: Array<u32>,
-    other: Array<f32>,
+    pub(super) event: Array<u32>,
+    pub(super) node: Array<u32>,
+    pub(super) time: Array<u32>,
+    pub(super) since: Array<u32>,
+    pub(super) other: Array<f32>,
 }
 
 /// Rows that are read: as [`MailSpans`] has them.
@@ -39,9 +39,18 @@ struct Rows {
     feature: Array<u32>,
 }
 
-/// Every row has a mail of its own number; one that is not to be read is [`NONE`], as is the node behind the last row.
+/// Every row has a mail of its own number; one that is not to be read is [`NONE`], as is the node behind the last row. Nobody claims the rows' nodes any
+/// longer.
 #[cube(launch)]
-fn read_kernel(nodes: &Array<u32>, starts: &Array<u32>, memory: &Array<f32>, mail: &Mail, out: &mut Rows, #[comptime] rule: Rule) {
+fn read_kernel(
+    nodes: &Array<u32>,
+    starts: &Array<u32>,
+    memory: &Array<f32>,
+    mail: &Mail,
+    out: &mut Rows,
+    first: &mut Array<u32>,
+    #[comptime] rule: Rule,
+) {
     let d = comptime!(rule.d);
     let row = ABSOLUTE_POS / d;
     let column = ABSOLUTE_POS % d;
@@ -61,6 +70,9 @@ fn read_kernel(nodes: &Array<u32>, starts: &Array<u32>, memory: &Array<f32>, mai
         out.memory[ABSOLUTE_POS] = select(exists, memory[node * d + column], 0.0f32);
         out.other[ABSOLUTE_POS] = other;
         if column == 0 {
+            if exists {
+                first[node] = NONE.runtime();
+            }
             let mut mark = NONE.runtime();
             if comptime!(rule.update_without_mail) {
                 mark = select(exists, row as u32 | EMPTY, NONE);
@@ -70,75 +82,6 @@ fn read_kernel(nodes: &Array<u32>, starts: &Array<u32>, memory: &Array<f32>, mai
             out.mail_of[row] = select(mark == NONE, NONE, row as u32);
             out.dt[row] = select(waits, since(mail.time[node], mail.since[node]), 0.0f32);
             out.feature[row] = select(waits, event, 0u32);
-        }
-    }
-}
-
-/// 1 where an end is its node's last, from the `first` end on.
-#[cube(launch)]
-fn last_kernel(ends: &Ends, first: u32, last: &mut Array<u32>) {
-    let j = ABSOLUTE_POS + first as usize;
-    if j < ends.node.len() {
-        let mut is_last = 1u32;
-        for i in j + 1..ends.node.len() {
-            if ends.node[i] == ends.node[j] {
-                is_last = 0u32;
-            }
-        }
-        last[ABSOLUTE_POS] = is_last;
-    }
-}
-
-/// Writes the memories of the nodes touched, `rows` of `new`, and when the mail was written that they have read.
-#[cube(launch)]
-fn write_kernel(
-    ends: &Ends,
-    first: u32,
-    last: &Array<u32>,
-    rows: &Array<u32>,
-    new: &Array<f32>,
-    memory: &mut Array<f32>,
-    mail: &Mail,
-    updated: &mut Array<u32>,
-    #[comptime] d: usize,
-) {
-    let j = ABSOLUTE_POS / d;
-    let column = ABSOLUTE_POS % d;
-    if j < last.len() && last[j] == 1 {
-        let node = ends.node[first as usize + j] as usize;
-        memory[node * d + column] = new[rows[j] as usize * d + column];
-        if column == 0 && mail.event[node] != NONE {
-            updated[node] = mail.time[node];
-        }
-    }
-}
-
-/// Delivers to every node touched the mail of its last event.
-#[cube(launch)]
-fn deliver_kernel(
-    ends: &Ends,
-    first: u32,
-    last: &Array<u32>,
-    memory: &Array<f32>,
-    updated: &Array<u32>,
-    mail: &mut Mail,
-    #[comptime] rule: Rule,
-) {
-    let d = comptime!(rule.d);
-    let j = ABSOLUTE_POS / d;
-    let column = ABSOLUTE_POS % d;
-    if j < last.len() && last[j] == 1 {
-        let end = first as usize + j;
-        let node = ends.node[end] as usize;
-        let other = ends.other[end];
-        if comptime!(!rule.other_at_read) {
-            mail.other[node * d + column] = memory[other as usize * d + column];
-        }
-        if column == 0 {
-            mail.event[node] = ends.event[end];
-            mail.node[node] = other;
-            mail.time[node] = ends.time[end];
-            mail.since[node] = updated[node];
         }
     }
 }
@@ -175,54 +118,20 @@ impl<R: CubeRuntime> States<R> {
         }
     }
 
-    fn mail(&self) -> MailLaunch<R> {
+    pub(super) fn mail(&self) -> MailLaunch<R> {
         MailLaunch::new(self.event.arg(), self.node.arg(), self.time.arg(), self.since.arg(), self.other.arg())
     }
 
-    /// Memory and mail of `rows`, as the memory update reads them, with the events of the mail in place of feature rows.
-    pub(super) fn read(&self, device: &Device<R>, rows: &Unique<R>, rule: Rule) -> MailSpans<R> {
+    /// Memory and mail of `rows`, as the memory update reads them, with the events of the mail in place of feature rows. `first` `[N]` forgets the
+    /// rows' nodes.
+    pub(super) fn read(&self, device: &Device<R>, rows: &Unique<R>, first: &Span<R>, rule: Rule) -> MailSpans<R> {
         let capacity = rows.nodes.len();
         let [memory, other] = [(); 2].map(|()| device.empty(capacity * rule.d).part(0, capacity * rule.d));
         let [mail_of, marks, dt, feature] = [(); 4].map(|()| device.empty(capacity).part(0, capacity));
         let out = RowsLaunch::new(memory.arg(), other.arg(), mail_of.arg(), marks.arg(), dt.arg(), feature.arg());
         let (count, dim) = (units(capacity * rule.d), CubeDim::new_1d(UNITS));
-        let (nodes, starts) = (rows.nodes.arg(), rows.starts.arg());
-        read_kernel::launch::<R>(&device.client, count, dim, nodes, starts, self.memory.arg(), self.mail(), out, rule);
+        let (nodes, starts, all) = (rows.nodes.arg(), rows.starts.arg(), self.memory.arg());
+        read_kernel::launch::<R>(&device.client, count, dim, nodes, starts, all, self.mail(), out, first.arg(), rule);
         MailSpans { memory, other, mail_of, rows: marks, dt, feature, table: device.empty(0).part(0, 0) }
-    }
-
-    /// After the events whose ends begin at `first`: new memories, which are `rows` of `new`, and new mail.
-    pub(super) fn write(&self, device: &Device<R>, ends: &EndSpans<R>, first: usize, rows: &Span<R>, new: &Span<R>, rule: Rule) {
-        let touched = ends.node.len() - first;
-        let last = device.empty(touched).part(0, touched);
-        let (client, dim, first) = (&device.client, CubeDim::new_1d(UNITS), first as u32);
-        last_kernel::launch::<R>(client, units(touched), dim, ends.arg(), first, last.arg());
-        write_kernel::launch::<R>(
-            client,
-            units(touched * rule.d),
-            dim,
-            ends.arg(),
-            first,
-            last.arg(),
-            rows.arg(),
-            new.arg(),
-            self.memory.arg(),
-            self.mail(),
-            self.updated.arg(),
-            rule.d,
-        );
-        let (memory, updated) = (self.memory.arg(), self.updated.arg());
-        deliver_kernel::launch::<R>(
-            client,
-            units(touched * rule.d),
-            dim,
-            ends.arg(),
-            first,
-            last.arg(),
-            memory,
-            updated,
-            self.mail(),
-            rule,
-        );
     }
 }

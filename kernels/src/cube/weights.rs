@@ -1,20 +1,22 @@
-//! All weights of a model on a device, with their gradients and moments: the optimiser's step is one kernel, whatever there are of them.
+//! All weights of a model on a device, with their gradients and moments: the optimiser's step is two kernels, whatever there are of them.
 use super::adam::{Constants, ConstantsLaunch, moved};
-use super::matrix::{Matrix, Part, join};
-use super::reduce::sum_rows_into;
-use super::span::{Device, Parcel, Places, Span, UNITS, padded, units};
+use super::layout::{Block, Layout};
+use super::matrix::Matrix;
+use super::span::{Device, Parcel, Span, UNITS, cubes, units};
 use crate::AdamStep;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
 /// Steps whose losses are kept on the device before somebody has to ask for them.
 pub const REMEMBERED: usize = 64;
+/// Cubes that add up squares.
+const PARTIAL: usize = 256;
 
 /// Weights, their gradients and their moments: four arrays, in which each weight has the same place.
 #[derive(Clone)]
 pub struct Weights<R: CubeRuntime> {
     device: Device<R>,
-    sizes: Vec<usize>,
+    layout: Layout,
     values: Span<R>,
     gradients: Span<R>,
     moments: [Span<R>; 2],
@@ -22,40 +24,16 @@ pub struct Weights<R: CubeRuntime> {
     /// `[REMEMBERED, 2]` loss and squared norm of all gradients.
     records: Span<R>,
     recorded: usize,
-    zero: Span<R>,
 }
 
-/// One of [`Weights`]: where its numbers and its gradient are.
+/// A block of [`Weights`], `[rows, columns]`: where its numbers and their gradients are.
 #[derive(Clone, Debug)]
 pub struct Weight<R: CubeRuntime> {
-    value: Span<R>,
-    gradient: Span<R>,
-}
-
-impl<R: CubeRuntime> Weight<R> {
-    pub(super) fn len(&self) -> usize {
-        self.value.len()
-    }
-
-    pub(super) fn value(&self) -> &Span<R> {
-        &self.value
-    }
-
-    pub(super) fn gradient(&self) -> &Span<R> {
-        &self.gradient
-    }
-
-    /// Adds to the gradient.
-    pub(super) fn add_gradient(&self, device: &Device<R>, share: &Span<R>) {
-        if self.len() > 0 {
-            join(device, &[Part::rows(share, self.len())], &self.gradient, true);
-        }
-    }
-
-    /// The weight in rows of `columns`.
-    pub(super) fn matrix(&self, device: &Device<R>, columns: usize) -> Matrix<R> {
-        Matrix::of(device, self.value.clone(), self.len() / columns.max(1), columns)
-    }
+    pub(super) device: Device<R>,
+    pub(super) value: Span<R>,
+    pub(super) gradient: Span<R>,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
 }
 
 /// What a record kept of a step.
@@ -67,16 +45,34 @@ pub struct Learned {
     pub gradient_norm: f32,
 }
 
-/// Squares of the numbers, in rows of [`UNITS`].
+/// The sum of what the units of a cube bring along, in a fixed order. Every unit must come here.
+#[cube]
+fn cube_sum(value: f32) -> f32 {
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let unit = UNIT_POS as usize;
+    shared[unit] = value;
+    #[unroll]
+    for halving in 0..comptime!(UNITS.ilog2()) {
+        let half = comptime!((UNITS >> (halving + 1)) as usize);
+        sync_cube();
+        if unit < half {
+            shared[unit] = shared[unit] + shared[unit + half];
+        }
+    }
+    sync_cube();
+    shared[0]
+}
+
+/// The squares that each cube adds up.
 #[cube(launch)]
 fn squares_kernel(gradients: &Array<f32>, out: &mut Array<f32>) {
-    let i = ABSOLUTE_POS;
-    if i < out.len() {
-        let mut sum = 0.0f32;
-        for at in range_stepped(i, gradients.len(), out.len()) {
-            sum += gradients[at] * gradients[at];
-        }
-        out[i] = sum;
+    let mut sum = 0.0f32;
+    for at in range_stepped(ABSOLUTE_POS, gradients.len(), comptime!(PARTIAL * UNITS as usize)) {
+        sum += gradients[at] * gradients[at];
+    }
+    let sum = cube_sum(sum);
+    if UNIT_POS == 0 && CUBE_POS < out.len() {
+        out[CUBE_POS] = sum;
     }
 }
 
@@ -88,60 +84,87 @@ fn step_kernel(
     second: &mut Array<f32>,
     grad: &Array<f32>,
     loss: &Array<f32>,
-    square: &Array<f32>,
+    squares: &Array<f32>,
     records: &mut Array<f32>,
     record: u32,
     clip: f32,
     constants: &Constants,
 ) {
     let i = ABSOLUTE_POS;
+    let mut share = 0.0f32;
+    for at in range_stepped(UNIT_POS as usize, comptime!(PARTIAL), comptime!(UNITS as usize)) {
+        share += squares[at];
+    }
+    let square = cube_sum(share);
     if i == 0 {
         records[2 * record as usize] = loss[0];
-        records[2 * record as usize + 1] = square[0];
+        records[2 * record as usize + 1] = square;
     }
     let finite = (u32::reinterpret(loss[0]) >> 23) & 0xff != 0xff;
     if i < grad.len() && finite {
-        let norm = square[0].sqrt();
+        let norm = square.sqrt();
         let g = grad[i] * select(clip > 0.0f32 && norm > clip, clip / norm, 1.0f32);
         moved(param, first, second, i, g, constants);
     }
 }
 
+#[cube(launch)]
+fn clear_kernel(out: &mut Array<f32>) {
+    if ABSOLUTE_POS < out.len() {
+        out[ABSOLUTE_POS] = 0.0f32;
+    }
+}
+
+impl<R: CubeRuntime> Weight<R> {
+    /// The numbers as they are now, `[rows, columns]`.
+    pub(super) fn matrix(&self) -> Matrix<R> {
+        Matrix::of(&self.device, self.value.clone(), self.rows, self.columns)
+    }
+
+    /// Clears the gradient, which is then added to.
+    pub fn clear_gradient(&self) {
+        let count = units(self.gradient.len());
+        clear_kernel::launch::<R>(&self.device.client, count, CubeDim::new_1d(UNITS), self.gradient.arg());
+    }
+}
+
 impl<R: CubeRuntime> Weights<R> {
-    /// Weights of these sizes, all 0.
-    pub fn new(device: &R::Device, sizes: &[usize]) -> Self {
+    /// Weights that stand as `layout` says, all 0.
+    pub fn new(device: &R::Device, layout: Layout) -> Self {
         let device = Device::new(device);
-        let total: usize = sizes.iter().map(|&size| padded(size)).sum();
-        let zeros = || device.filled(total, 0);
+        let zeros = || device.filled(layout.len(), 0);
         let (values, gradients, moments) = (zeros(), zeros(), [zeros(), zeros()]);
         let records = device.filled(2 * REMEMBERED, 0);
-        Self { sizes: sizes.to_vec(), values, gradients, moments, steps: 0, records, recorded: 0, zero: device.filled(1, 0), device }
+        Self { layout, values, gradients, moments, steps: 0, records, recorded: 0, device }
     }
 
-    /// The `index`-th.
-    pub fn weight(&self, index: usize) -> Weight<R> {
-        let [value, gradient] = [&self.values, &self.gradients].map(|span| self.part(span, index));
-        Weight { value, gradient }
+    /// The weights of a block.
+    pub fn at(&self, block: Block) -> Weight<R> {
+        let Block { start, rows, columns } = block;
+        let [value, gradient] = [&self.values, &self.gradients].map(|span| span.part(start, rows * columns));
+        Weight { device: self.device.clone(), value, gradient, rows, columns }
     }
 
-    fn part(&self, span: &Span<R>, index: usize) -> Span<R> {
-        let start: usize = self.sizes[..index].iter().map(|&size| padded(size)).sum();
-        span.part(start, self.sizes[index])
+    /// Rows of `columns` numbers, sent to the device.
+    pub fn send(&self, rows: &[f32], columns: usize) -> Matrix<R> {
+        let mut parcel = Parcel::default();
+        parcel.floats(rows.iter().copied());
+        Matrix::of(&self.device, self.device.send(parcel), rows.len() / columns.max(1), columns)
     }
 
     /// The numbers of all weights, one after the other. Waits for the device.
     pub fn values(&self) -> Vec<f32> {
-        self.unpadded(&self.values)
+        self.layout.taken(&self.device.floats(&self.values))
     }
 
     /// The gradients of the last step, in the same order. Waits for the device.
     pub fn gradients(&self) -> Vec<f32> {
-        self.unpadded(&self.gradients)
+        self.layout.taken(&self.device.floats(&self.gradients))
     }
 
     /// Steps taken and both moments, in the same order. Waits for the device.
     pub fn moments(&self) -> (u64, [Vec<f32>; 2]) {
-        (self.steps, self.moments.each_ref().map(|moment| self.unpadded(moment)))
+        (self.steps, self.moments.each_ref().map(|moment| self.layout.taken(&self.device.floats(moment))))
     }
 
     /// Takes these numbers.
@@ -161,24 +184,9 @@ impl<R: CubeRuntime> Weights<R> {
         self.moments.iter().zip(moments).for_each(|(span, moment)| self.write(span, moment));
     }
 
-    /// Clears the gradients of the weights that are told in parts, which are then added.
-    pub fn clear_gradients(&self) {
-        join(&self.device, &[Part::repeated(&self.zero)], &self.gradients, false);
-    }
-
-    fn unpadded(&self, span: &Span<R>) -> Vec<f32> {
-        let (all, mut places) = (self.device.floats(span), Places::default());
-        self.sizes.iter().flat_map(|&size| all[places.next(size)..][..size].to_vec()).collect()
-    }
-
     fn write(&self, span: &Span<R>, values: &[f32]) {
-        assert_eq!(values.len(), self.sizes.iter().sum::<usize>(), "numbers of all weights");
-        let (mut parcel, mut rest) = (Parcel::default(), values);
-        for &size in &self.sizes {
-            let (own, after) = rest.split_at(size);
-            parcel.floats(own.iter().copied());
-            rest = after;
-        }
+        let mut parcel = Parcel::default();
+        parcel.floats(self.layout.put(values));
         let sent = self.device.send(parcel);
         self.device.copy_to(&sent, 0, span);
     }
@@ -190,12 +198,9 @@ impl<R: CubeRuntime> Weights<R> {
     /// Where [`REMEMBERED`] steps were taken and nobody has asked for their losses.
     pub fn step(&mut self, loss: &Matrix<R>, constants: &AdamStep, clip: f32) {
         assert!(self.recorded < REMEMBERED, "losses of {REMEMBERED} steps have not been asked for");
-        let device = &self.device;
-        let partial = device.empty(1 << 14).part(0, 1 << 14);
-        let square = device.empty(1);
-        let dim = CubeDim::new_1d(UNITS);
-        squares_kernel::launch::<R>(&device.client, units(partial.len()), dim, self.gradients.arg(), partial.arg());
-        sum_rows_into(device, &partial, 1 << 14, 1, &square);
+        let (device, dim) = (&self.device, CubeDim::new_1d(UNITS));
+        let squares = device.empty(PARTIAL).part(0, PARTIAL);
+        squares_kernel::launch::<R>(&device.client, cubes(PARTIAL), dim, self.gradients.arg(), squares.arg());
         let [first, second] = &self.moments;
         step_kernel::launch::<R>(
             &device.client,
@@ -206,7 +211,7 @@ impl<R: CubeRuntime> Weights<R> {
             second.arg(),
             self.gradients.arg(),
             loss.span.arg(),
-            square.arg(),
+            squares.arg(),
             self.records.arg(),
             self.recorded as u32,
             clip,

@@ -4,7 +4,7 @@
 use crate::common::*;
 use crate::{Plain, Tape, absent};
 use tempograph_kernels::tensor::{AutodiffBackend, Cpu, CpuTape, Tensor};
-use tempograph_kernels::{AdamStep, Cell, ScoreActivation, adam_step, attention_weights, gather_rows, reference, time_encode};
+use tempograph_kernels::{AdamStep, Cell, ScoreActivation, adam_step, attention_weights, gather_rows, product, reference, time_encode};
 
 const WEIGHTS: [&str; 7] = ["output", "w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
 const INPUTS: [&str; 5] = ["output", "hidden", "query", "freq", "phase"];
@@ -260,4 +260,31 @@ fn pair_scores_and_their_gradients_are_those_of_the_reference() {
         }
     }
     assert_eq!(values(pairs::score::<Tape>(pairs::CASES[0], true).2), Vec::<f32>::new());
+}
+
+/// A product of blocks of matrices and its gradients, the loss being the product times fixed numbers.
+fn multiplied<B: AutodiffBackend>(
+    [blocks, n, m, k]: [usize; 4],
+    product: impl Fn(Tensor<B, 3>, Tensor<B, 3>) -> Tensor<B, 3>,
+) -> [Vec<f32>; 3] {
+    let [left, right] =
+        [(1, n, m), (2, m, k)].map(|(seed, rows, columns)| leaf::<B, 3>(&numbers(seed, blocks * rows * columns), &[blocks, rows, columns]));
+    let result = product(left.clone(), right.clone());
+    let gradients = weighted(result.clone()).backward();
+    [values(result), gradient(&left, &gradients), gradient(&right, &gradients)]
+}
+
+#[test]
+fn products_are_those_of_the_host_in_full_precision() {
+    if absent() {
+        return;
+    }
+    for sizes in [[1, 1, 1, 1], [1, 7, 9, 64], [3, 33, 100, 5], [2, 64, 1, 7]] {
+        let expected = multiplied::<CpuTape>(sizes, |left, right| left.matmul(right));
+        for (ours, expected) in multiplied::<Tape>(sizes, product).iter().zip(expected) {
+            assert_close(ours, &expected, 1e-5, &format!("{sizes:?}"));
+        }
+    }
+    let empty = product(Tensor::<Plain, 2>::zeros([0, 3], &Default::default()), Tensor::zeros([3, 2], &Default::default()));
+    assert_eq!(empty.dims(), [0, 2]);
 }

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
 use tempograph_framework::{Hop, View};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
-use tempograph_kernels::{AttentionPlan, Dropout, ScoreActivation, TemporalOps, gather_rows, temporal_attention, time_encode};
+use tempograph_kernels::{AttentionPlan, Dropout, ScoreActivation, TemporalOps, gather_rows, product, temporal_attention, time_encode};
 
 use super::memory::TimeEncoder;
 use super::spec::{Attention, Embedding, TgnSpec};
@@ -150,9 +150,9 @@ fn attention<B: TemporalOps>(
 ) -> Tensor<B, 2> {
     let [width, columns] = key.dims();
     let per_head = width / heads;
-    let query = split_heads(query, heads).matmul(key.reshape([heads, per_head, columns]));
+    let query = product(split_heads(query, heads), key.reshape([heads, per_head, columns]));
     let seen = reading.attend(table, query, ScoreActivation::Scaled(1.0 / (per_head as f32).sqrt()));
-    join_heads(seen.matmul(value.reshape([heads, per_head, columns]).swap_dims(1, 2)))
+    join_heads(product(seen, value.reshape([heads, per_head, columns]).swap_dims(1, 2)))
 }
 
 /// The TGN authors' layer: `MultiheadAttention(q = [s | phi(0)], k = v = [s_v | e | phi(dt)])`, then
@@ -260,7 +260,7 @@ impl<B: TemporalOps> SumLayer<B> {
         // A query of zero attends evenly: the kernel gives the mean, the number of neighbours makes it the sum.
         let mean = reading.attend(table, Tensor::zeros([1, rows, columns], &device), ScoreActivation::Scaled(1.0));
         let sum = mean.squeeze_dim::<2>(0) * reading.column(|c| reading.hop.neighbours.count[c] as f32, &device);
-        let seen = relu(sum.matmul(map.transpose()));
+        let seen = relu(product(sum, map.transpose()));
         let now = reading.now().repeat_dim(0, rows);
         self.merge.forward(Tensor::cat(vec![seen, centres, now], 1))
     }
@@ -285,7 +285,7 @@ impl<B: TemporalOps> TimeProjection<B> {
     fn forward(&self, table: Tensor<B, 2>, reading: &Reading<'_, B>) -> Tensor<B, 2> {
         let centres = reading.centres(&table);
         let idle = reading.column(|c| reading.hop.idle[c] / self.scale, &centres.device());
-        let growth = idle.matmul(self.drift.val().unsqueeze()) + 1.0;
+        let growth = product(idle, self.drift.val().unsqueeze()) + 1.0;
         centres * growth
     }
 }

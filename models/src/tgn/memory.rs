@@ -7,7 +7,7 @@ use burn::tensor::IndexingUpdateOp;
 use burn::tensor::activation::{relu, sigmoid};
 use tempograph_framework::{MailView, ManyMails, View};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
-use tempograph_kernels::{MailPlan, Rows, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, time_encode};
+use tempograph_kernels::{MailPlan, Rows, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product, time_encode};
 
 use super::spec::{Message, TgnSpec, TimeInit, Updater};
 use crate::layers::{Init, Linear};
@@ -146,8 +146,8 @@ impl<B: TemporalOps> MemoryUpdater<B> {
     }
 
     fn step(&self, input: Tensor<B, 2>, memory: Tensor<B, 2>) -> Tensor<B, 2> {
-        let x = input.matmul(self.cell.weight_ih.val().transpose()) + self.cell.bias_ih.val().unsqueeze();
-        let h = memory.clone().matmul(self.cell.weight_hh.val().transpose()) + self.cell.bias_hh.val().unsqueeze();
+        let x = product(input, self.cell.weight_ih.val().transpose()) + self.cell.bias_ih.val().unsqueeze();
+        let h = product(memory.clone(), self.cell.weight_hh.val().transpose()) + self.cell.bias_hh.val().unsqueeze();
         match self.updater {
             Updater::Rnn => (x + h).tanh(),
             Updater::Gru => {

@@ -1,44 +1,80 @@
 //! The link decoder on a device.
 
-use tempograph_framework::{Pair, Queries};
+use tempograph_framework::{PairFact, Queries};
 use tempograph_kernels::PairPlan;
-use tempograph_kernels::cpu::Activation;
-use tempograph_kernels::cube::{DevicePairs, Map, Matrix, PairDecoder, PairEnds};
+use tempograph_kernels::cube::{Block, Decoded, Matrix, PairDecoder, Weights, rectified, rectified_backward, with_one};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::tgn::decoder::repeats;
+use super::places::Blocks;
+use crate::tgn::decoder::{PAIR_COLUMNS, pair_row};
 
-/// `p(u, v) = last relu(src z_u + dst z_v)`.
-pub(super) struct Decoder<R: CubeRuntime> {
-    /// Of source and destination.
-    pub ends: [Map<R>; 2],
-    pub last: PairDecoder<R>,
+/// Where the maps of facts about pairs stand: two, with a ReLU between.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub first: Block,
+    pub second: Block,
 }
 
-/// What a forward pass keeps: who was asked about, the ends' embeddings, and these mapped.
+/// Facts about pairs, and what was made of them: `[P, ..]`.
+struct FactsKept<R: CubeRuntime> {
+    facts: Matrix<R>,
+    rectified: Matrix<R>,
+    mapped: Matrix<R>,
+}
+
+/// What a forward pass keeps.
 pub(super) struct Asked<R: CubeRuntime> {
-    ends: PairEnds<R>,
-    embedded: [Matrix<R>; 2],
-    mapped: [Matrix<R>; 2],
-    pairs: DevicePairs<R>,
+    decoded: Decoded<R>,
+    facts: Option<FactsKept<R>>,
 }
 
-impl<R: CubeRuntime> Decoder<R> {
-    /// Logits of the asked pairs, `[P, 1]`, from the embeddings of the roots, `[R, O]`.
-    pub fn forward(&self, embeddings: &Matrix<R>, queries: &Queries) -> (Matrix<R>, Asked<R>) {
-        let end = |root: fn(&Pair) -> u32| repeats(queries.pairs().iter().map(root));
-        let ((src, i), (dst, j)) = (end(|pair| pair.src), end(|pair| pair.dst));
-        let ends = PairEnds::send(embeddings, [&src, &dst]);
-        let embedded = [0, 1].map(|end| ends.gather(embeddings, end));
-        let mapped = [0, 1].map(|end| self.ends[end].forward(&embedded[end], Activation::None));
-        let (scores, pairs) = self.last.forward(&PairPlan { i, j }, mapped.each_ref());
-        (scores, Asked { ends, embedded, mapped, pairs })
+impl Facts {
+    fn forward<R: CubeRuntime>(self, weights: &Weights<R>, known: &[PairFact]) -> FactsKept<R> {
+        let columns = with_one(PAIR_COLUMNS);
+        let mut rows = vec![0.0; known.len() * columns];
+        for (fact, row) in known.iter().zip(rows.chunks_exact_mut(columns)) {
+            pair_row(fact, &mut row[..PAIR_COLUMNS]);
+            row[PAIR_COLUMNS] = 1.0;
+        }
+        let facts = weights.send(&rows, columns);
+        let rectified = rectified(&weights.at(self.first).forward(&facts), false);
+        let mapped = weights.at(self.second).forward(&rectified);
+        FactsKept { facts, rectified, mapped }
     }
 
-    /// Writes the gradients of the weights; gives that of the embeddings, from those of the scores.
-    pub fn backward(&self, asked: &Asked<R>, grad: &Matrix<R>) -> Matrix<R> {
-        let mapped = self.last.backward(&asked.pairs, asked.mapped.each_ref(), grad);
-        let embedded = [0, 1].map(|end| self.ends[end].backward(&asked.embedded[end], &mapped[end]));
-        asked.ends.backward(embedded.each_ref())
+    fn backward<R: CubeRuntime>(self, weights: &Weights<R>, kept: &FactsKept<R>, grad: &Matrix<R>) {
+        let [first, second] = [self.first, self.second].map(|block| weights.at(block));
+        second.backward(&kept.rectified, grad);
+        let rectified = rectified_backward(&second.backward_input(grad), &kept.rectified, grad.columns());
+        first.backward(&kept.facts, &rectified);
     }
+}
+
+/// The pairs asked about, from the embeddings of the roots, `[R, O]`, and what is known of the pairs.
+pub(super) fn forward<R: CubeRuntime>(
+    weights: &Weights<R>,
+    blocks: &Blocks,
+    embeddings: &Matrix<R>,
+    queries: &Queries,
+    known: &[PairFact],
+) -> Asked<R> {
+    let facts = blocks.facts.map(|facts| facts.forward(weights, known));
+    let (i, j) = queries.pairs().iter().map(|pair| (pair.src, pair.dst)).unzip();
+    let mapped = facts.as_ref().map(|facts| &facts.mapped);
+    let decoded = PairDecoder::at(weights, blocks.decoder).forward(&PairPlan { i, j }, embeddings, mapped, queries.positives());
+    Asked { decoded, facts }
+}
+
+/// Writes the gradients of the weights; gives the loss and the gradient of the embeddings.
+pub(super) fn backward<R: CubeRuntime>(
+    weights: &Weights<R>,
+    blocks: &Blocks,
+    asked: &Asked<R>,
+    embeddings: &Matrix<R>,
+) -> (Matrix<R>, Matrix<R>) {
+    let decoder = PairDecoder::at(weights, blocks.decoder);
+    if let (Some(facts), Some(kept)) = (blocks.facts, &asked.facts) {
+        facts.backward(weights, kept, &decoder.backward_facts(&asked.decoded));
+    }
+    decoder.backward(&asked.decoded, embeddings)
 }

@@ -6,16 +6,19 @@ mod decoder;
 mod layer;
 mod places;
 
-use tempograph_framework::{Batch, EventLog, History, Needs, Parameters, PurposeDraw, Queries, ResidentHistory, ResidentModel, weights};
-use tempograph_kernels::cube::{DeviceCell, Matrix, REMEMBERED, TooLarge, Weights, link_loss};
+use tempograph_framework::{
+    Batch, Draw, EventLog, History, Needs, PairFact, Parameters, Purpose, PurposeDraw, Queries, ResidentHistory, ResidentModel, weights,
+};
+use tempograph_kernels::cube::{
+    Beside, DeviceCell, DevicePast, Hidden, Matrix, NodeRows, REMEMBERED, Shown, TimeEncoding, TimeShares, TooLarge, Weights,
+};
 use tempograph_kernels::tensor::{Cpu, CubeRuntime};
-use tempograph_kernels::{AdamStep, Dropout};
+use tempograph_kernels::{AdamStep, Dropout, Rows};
 
 use super::spec::{Embedding, TgnSpec};
 use super::{FeatureWidths, Tgn};
-use crate::disttgl::Wiring;
-use decoder::Decoder;
-use layer::Layer;
+use layer::{Below, Kept};
+use places::Blocks;
 
 /// A [`Tgn`] that trains on a device, together with its history and its optimiser.
 pub struct DeviceTgn<R: CubeRuntime> {
@@ -23,10 +26,11 @@ pub struct DeviceTgn<R: CubeRuntime> {
     /// Names and shapes; the numbers are on the device.
     parameters: Parameters,
     weights: Weights<R>,
+    blocks: Blocks,
+    time: TimeEncoding<R>,
     cell: DeviceCell<R>,
-    /// Farthest hop first.
-    layers: Vec<Layer<R>>,
-    decoder: Decoder<R>,
+    /// What nodes show beside their memory.
+    beside: Option<Beside<R>>,
     history: ResidentHistory<R>,
 }
 
@@ -49,29 +53,25 @@ impl std::fmt::Display for NotOnDevice {
 }
 
 /// Says what of `spec` cannot train on a device.
-fn check(spec: &TgnSpec, features: FeatureWidths) -> Result<(), NotOnDevice> {
-    let unknown = |what| Err(NotOnDevice::Unknown(what));
-    if features.node > 0 {
-        return unknown("node features");
-    }
-    if spec.static_memory.on().is_some() {
-        return unknown("static memory");
-    }
+fn check(spec: &TgnSpec) -> Result<(), NotOnDevice> {
     if spec.message != super::Message::Identity {
-        return unknown("message maps");
-    }
-    if spec.static_memory.how != Wiring::Off {
-        return unknown("static memory");
+        return Err(NotOnDevice::Unknown("message maps (model.message = \"mlp\")"));
     }
     if spec.embedding != Embedding::Attention {
-        return unknown("embeddings but attention");
+        return Err(NotOnDevice::Unknown("embeddings but model.embedding = \"attention\""));
     }
     spec.needs().on_device().map_err(NotOnDevice::Unknown)
 }
 
+/// Rows of all nodes of a history on a device, zeros where the history has none; nothing of no columns.
+fn node_rows<R: CubeRuntime>(device: &R::Device, rows: Option<&dyn Rows>, nodes: usize, columns: usize) -> Option<NodeRows<R>> {
+    let sent = |rows| NodeRows::send(device, rows, nodes);
+    (columns > 0).then(|| rows.map_or_else(|| NodeRows::zeros(device, nodes, columns), sent))
+}
+
 impl<R: CubeRuntime> DeviceTgn<R> {
     /// A model with fresh weights, the same as [`Tgn::new`] draws from `seed`, and a history of what `history` will see of `log`. `room` are the
-    /// bytes of the device that the history may take.
+    /// bytes of the device that the history may take, with the rows that nodes have beside it.
     ///
     /// # Errors
     /// What keeps it from the device.
@@ -83,16 +83,26 @@ impl<R: CubeRuntime> DeviceTgn<R> {
         (history, log): (&History, &EventLog),
         room: u64,
     ) -> Result<Self, NotOnDevice> {
-        check(spec, features)?;
+        check(spec)?;
         let host = Tgn::<Cpu>::new(spec, features, seed, &Default::default());
         let parameters = Parameters::from_store(weights(&host)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
-        let sizes: Vec<usize> = parameters.parts().iter().map(|part| part.range.len()).collect();
-        let mut weights = Weights::new(device, &sizes);
+        let columns = [features.node, spec.static_memory.on().map_or(0, |spec| spec.width)];
+        let bytes = 4 * (history.nodes() * columns.iter().sum::<usize>()) as u64;
+        let left = room.checked_sub(bytes).ok_or(NotOnDevice::TooLarge(TooLarge { bytes, room }))?;
+        let too_large = |large: TooLarge| NotOnDevice::TooLarge(TooLarge { bytes: large.bytes + bytes, room });
+        let resident = ResidentHistory::new(device, history, log, left).map_err(too_large)?;
+
+        let (blocks, layout) = Blocks::of(spec, features, &parameters);
+        let mut weights = Weights::new(device, layout);
         weights.set_values(parameters.values());
-        let places = places::Places { spec, parameters: &parameters, weights: &weights };
-        let (cell, layers, decoder) = (places.cell(), places.layers(), places.decoder());
-        let history = ResidentHistory::new(device, history, log, room).map_err(NotOnDevice::TooLarge)?;
-        Ok(Self { spec: spec.clone(), cell, layers, decoder, parameters, weights, history })
+        let time = TimeEncoding::at(&weights, blocks.time);
+        let cell = DeviceCell::at(&weights, blocks.cell, &time);
+        let beside = blocks.beside.map(|blocks| {
+            let constants = [history.features().nodes.as_deref(), history.features().static_memory.as_deref()];
+            let rows = [0, 1].map(|i| node_rows(device, constants[i], history.nodes(), columns[i]));
+            Beside::at(&weights, blocks, rows)
+        });
+        Ok(Self { spec: spec.clone(), parameters, weights, blocks, time, cell, beside, history: resident })
     }
 
     /// Whether all it reads is on the device, so that a step waits for nothing.
@@ -102,6 +112,34 @@ impl<R: CubeRuntime> DeviceTgn<R> {
 
     fn dropout(&self, depth: usize, seed: u64) -> Option<Dropout> {
         (self.spec.dropout > 0.0).then(|| Dropout { rate: self.spec.dropout, seed: seed.wrapping_add(depth as u64) })
+    }
+
+    /// Which nodes' static memory is hidden: those of [`Hiding`](crate::disttgl::Hiding).
+    fn hidden(&self, seed: u64) -> Option<Hidden> {
+        let share = self.spec.static_memory.on().map_or(0.0, |spec| spec.hide);
+        (share > 0.0).then(|| Hidden { share, key: Draw::new(seed).of(Purpose::Dropout).key() })
+    }
+
+    /// What the layers start from: the memories, with what nodes show beside them.
+    fn shown(&self, past: &DevicePast<R>, memory: &Matrix<R>, seed: u64) -> (Matrix<R>, Option<Shown<R>>) {
+        let Some(beside) = &self.beside else { return (memory.clone(), None) };
+        let (table, shown) = beside.forward(past, memory, self.hidden(seed));
+        (table, Some(shown))
+    }
+
+    fn below<'a>(&'a self, past: &'a DevicePast<R>, table: &'a Matrix<R>, depth: usize, seed: u64) -> Below<'a, R> {
+        Below { weights: &self.weights, hop: &past.hops()[depth], table, time: &self.time, dropout: self.dropout(depth, seed) }
+    }
+
+    /// Embeddings of the roots, above the tables of all layers, and what these keep.
+    fn embed(&self, past: &DevicePast<R>, table: Matrix<R>, seed: u64) -> (Vec<Matrix<R>>, Vec<Kept<R>>) {
+        let (mut tables, mut kept) = (vec![table], Vec::with_capacity(self.blocks.layers.len()));
+        for (depth, layer) in self.blocks.layers.iter().enumerate() {
+            let (embedded, work) = layer.forward(&self.below(past, &tables[depth], depth, seed));
+            tables.push(embedded);
+            kept.push(work);
+        }
+        (tables, kept)
     }
 }
 
@@ -139,22 +177,24 @@ impl<R: CubeRuntime> ResidentModel for DeviceTgn<R> {
     fn train(&mut self, batch: &Batch<'_>, queries: &Queries, chance: PurposeDraw, dropout: u64, step: &AdamStep, clip: f32) {
         let past = self.history.look(queries, batch, chance);
         let (memory, read) = self.cell.forward(&past);
-        let mut tables: Vec<Matrix<R>> = vec![memory.clone()];
-        let mut kept = Vec::with_capacity(self.layers.len());
-        for (depth, (layer, hop)) in self.layers.iter().zip(past.hops()).enumerate() {
-            let (embedded, work) = layer.forward(hop, &tables[depth], &self.cell.time, self.dropout(depth, dropout));
-            tables.push(embedded);
-            kept.push(work);
-        }
-        let (scores, asked) = self.decoder.forward(&tables[self.layers.len()], queries);
-        let (loss, slopes) = link_loss(&scores, queries.positives());
+        let (table, shown) = self.shown(&past, &memory, dropout);
+        let (tables, kept) = self.embed(&past, table, dropout);
+        let embeddings = &tables[kept.len()];
+        // told on the host while the device computes what comes before
+        let facts: &[PairFact] = self.history.facts(queries, batch, chance);
+        let asked = decoder::forward(&self.weights, &self.blocks, embeddings, queries, facts);
 
-        self.weights.clear_gradients();
-        let mut grad = self.decoder.backward(&asked, &slopes);
-        for (depth, (layer, hop)) in self.layers.iter().zip(past.hops()).enumerate().rev() {
-            grad = layer.backward(hop, &tables[depth], &self.cell.time, &kept[depth], &grad);
+        let (loss, mut grad) = decoder::backward(&self.weights, &self.blocks, &asked, embeddings);
+        let rows = past.rows() + past.hops().iter().map(tempograph_kernels::cube::Hop::len).sum::<usize>();
+        let mut time = TimeShares::new(&self.time, rows);
+        for (depth, layer) in self.blocks.layers.iter().enumerate().rev() {
+            grad = layer.backward(&self.below(&past, &tables[depth], depth, dropout), &kept[depth], &grad, &mut time);
         }
-        self.cell.backward(&read, &grad);
+        if let (Some(beside), Some(shown)) = (&self.beside, &shown) {
+            beside.backward(&past, shown, &grad);
+        }
+        self.cell.backward(&read, &grad, &mut time);
+        time.sum();
         self.weights.step(&loss, step, clip);
         self.history.observe(batch, &past, &memory);
     }

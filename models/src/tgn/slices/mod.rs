@@ -4,7 +4,7 @@
 mod decoder;
 mod embedding;
 mod hidden;
-mod places;
+pub(super) mod places;
 mod serving;
 
 use std::ops::Range;

@@ -15,7 +15,7 @@ pub(crate) struct Map {
 
 /// Where all weights stand.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(in crate::tgn) struct Places {
     /// `w_ih`, `w_hh`, `b_ih`, `b_hh`.
     pub cell: [Range<usize>; 4],
     /// Frequencies and phases.
@@ -28,7 +28,7 @@ pub(super) struct Places {
 
 /// Where the weights of an embedding layer stand.
 #[derive(Clone, Debug)]
-pub(super) enum LayerPlaces {
+pub(in crate::tgn) enum LayerPlaces {
     Paper { query: Map, key: Map, value: Map, out: Map, fc1: Map, fc2: Map },
     Conv { query: Map, key: Map, value: Map, edge: Map, skip: Map },
     Time { drift: Range<usize> },
@@ -36,7 +36,7 @@ pub(super) enum LayerPlaces {
 
 /// Where the weights of static memory stand: its map, and the `[N, S]` differences to the frozen vectors.
 #[derive(Clone, Debug)]
-pub(super) struct StaticPlaces {
+pub(in crate::tgn) struct StaticPlaces {
     pub map: Option<Map>,
     pub correction: Option<Range<usize>>,
 }
