@@ -106,6 +106,7 @@ fn vector(nodes: &Nodes, constants: &Constants, node: u32, column: usize, #[comp
 }
 
 /// What the map reads, `[rows, read]`: `[features | vector | 1 .. | 0]`.
+#[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn read_kernel(nodes: &Nodes, constants: &Constants, out: &mut Array<f32>, #[comptime] shape: Shape) {
     let i = ABSOLUTE_POS;
@@ -130,6 +131,7 @@ fn read_kernel(nodes: &Nodes, constants: &Constants, out: &mut Array<f32>, #[com
 }
 
 /// `[rows, W]`: memory with what was mapped added, and the vector behind it.
+#[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn join_kernel(
     nodes: &Nodes,
