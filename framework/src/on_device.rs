@@ -97,7 +97,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
             version: 0,
             facts: needs.pairs.then(|| {
                 let mut graph = Graph::new(history.nodes(), needs.clone(), history.graph.origin);
-                graph.follow(log);
+                graph.follow(log, history.nodes());
                 Facts { graph, view: View::default() }
             }),
             needs,
@@ -161,7 +161,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         self.device.restore(&state_of(history), &events);
         if let Some(facts) = &mut self.facts {
             facts.graph = history.graph.clone();
-            facts.graph.follow(log);
+            facts.graph.follow(log, history.nodes());
         }
     }
 
