@@ -19,10 +19,12 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent};
 
-/// Events of the stream, at the least, and for each kill: more than a server takes in its longest life.
-const EVENTS: (usize, usize) = (120_000, 10_000);
 /// Longest life of a server.
 const LONGEST: Duration = Duration::from_millis(1500);
+/// Events of a second, at the most.
+const RATE: f64 = 6_000.0;
+/// Events of the stream for each kill: more than are told in the longest life.
+const EVENTS: usize = 10_000;
 
 struct World {
     folder: tempfile::TempDir,
@@ -32,7 +34,7 @@ struct World {
 impl World {
     /// A small model that has seen nothing, and a stream of events with ids.
     fn new(kills: u64) -> World {
-        let events = EVENTS.0.max(EVENTS.1 * kills as usize);
+        let events = EVENTS * kills as usize;
         let set = Dataset::from_spec(&format!("synthetic:events={events},users=200,items=100,features=2")).unwrap();
         let spec = TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, ..TgnSpec::default() };
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
@@ -173,8 +175,10 @@ impl Client {
 fn tell(server: &str, world: &World, until: usize, durable: &AtomicU64, chance: &mut RandomNumbers) {
     let Some(mut client) = Client::connect(server) else { return };
     // What was not acknowledged is told again, and some that was.
-    let mut next = (durable.load(Ordering::Relaxed)).saturating_sub(chance.below(5).into()) as usize;
+    let first = (durable.load(Ordering::Relaxed)).saturating_sub(chance.below(5).into()) as usize;
+    let (mut next, begun) = (first, Instant::now());
     while next < until {
+        std::thread::sleep(Duration::from_secs_f64((next - first) as f64 / RATE).saturating_sub(begun.elapsed()));
         let end = (next + 1 + chance.below(20) as usize).min(until);
         let ack = ["accepted", "durable", "applied"][chance.below(3) as usize];
         let body = json!({ "events": world.told(next..end), "ack": ack }).to_string();
