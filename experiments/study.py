@@ -14,14 +14,29 @@ def finished(out):
     return report if report.get("status") == "finished" else None
 
 
+def command(program, name, spec, out, settings):
+    """What trains or pretrains a spec into `out` with settings laid over it."""
+    return [program, name, str(spec), "--force", "--out", str(out), *(part for one in settings for part in ("--set", one))]
+
+
+def run(command):
+    """What a command printed; the study ends with what it said of a failure."""
+    told = subprocess.run(command, capture_output=True, text=True)
+    if told.returncode:
+        raise SystemExit(f"{' '.join(command)}: {told.stderr.strip()}")
+    return told.stdout
+
+
 def train(program, spec, out, settings):
     """Trains unless `out` holds a finished run, and gives its report."""
     if not finished(out):
-        sets = [part for one in settings for part in ("--set", one)]
-        told = subprocess.run([program, "train", str(spec), "--force", "--out", str(out), *sets], capture_output=True, text=True)
-        if told.returncode:
-            raise SystemExit(f"{out}: {told.stderr.strip()}")
+        run(command(program, "train", spec, out, settings))
     return finished(out)
+
+
+def parallel(plan):
+    """The settings of a plan such as 1x2x4."""
+    return [f"parallel.{axis}={count}" for axis, count in zip(("minibatch", "epoch", "memory"), plan.split("x"))]
 
 
 def write_between(path, mark, text):

@@ -9,7 +9,6 @@ nothing else.
 
 import argparse
 import math
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,16 +66,14 @@ def vectors(data, asked):
 
 def pretrain(data, asked):
     if not vectors(data, asked).exists():
-        sets = [part for one in settings(data, asked) for part in ("--set", one)]
-        subprocess.run([asked.program, "pretrain", str(SPEC), "--out", str(vectors(data, asked)), *sets], check=True, capture_output=True)
+        study.run(study.command(asked.program, "pretrain", SPEC, vectors(data, asked), settings(data, asked)))
 
 
 def train(data, plan, static, asked):
     out = folder(data, plan, static, asked)
     if study.finished(out):
         return
-    parallel = [f"parallel.{axis}={count}" for axis, count in zip(("minibatch", "epoch", "memory"), plan.split("x"))]
-    report = study.train(asked.program, SPEC, out, [*settings(data, asked), *parallel, f"model.static.how={'concat' if static else 'off'}"])
+    report = study.train(asked.program, SPEC, out, [*settings(data, asked), *study.parallel(plan), f"model.static.how={'concat' if static else 'off'}"])
     print(f"{out.name}: {report['steps']} steps, MRR {report['test']['mrr']:.4f}", flush=True)
 
 
@@ -121,7 +118,7 @@ def plot(asked):
         curves = {plan: curve(report) for plan in asked.plans if (report := study.finished(folder(data, plan, False, asked)))}
         steps = [step for line in curves.values() for step, _ in line] or [1, 10]
         low, most = math.log(min(steps)), math.log(max(steps))
-        x = lambda step: x0 + wide * (math.log(step) - low) / (most - low)
+        x = lambda step: x0 + wide * (math.log(step) - low) / max(most - low, 1e-9)
         for place, (axis, plans) in enumerate(AXES.items()):
             y0 = top + place * (high + gap)
             y = plot.heights(x0, wide, y0, high, [mrr for line in curves.values() for _, mrr in line] or [0, 1])

@@ -31,14 +31,12 @@ def arguments():
 
 
 def settings(plan, threads, asked):
-    parallel = [f"parallel.{axis}={count}" for axis, count in zip(("minibatch", "epoch", "memory"), plan.split("x"))]
-    return [*ALONE, f"train.batch={asked.batch}", f"threads={threads}", *parallel, *asked.set]
+    return [*ALONE, f"train.batch={asked.batch}", f"threads={threads}", *study.parallel(plan), *asked.set]
 
 
 def start(folder, plan, threads, asked):
-    sets = [part for one in settings(plan, threads, asked) for part in ("--set", one)]
-    return subprocess.Popen([asked.program, "train", asked.spec, "--force", "--out", folder, *sets], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL)
+    command = study.command(asked.program, "train", asked.spec, folder, settings(plan, threads, asked))
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def rate(folder):

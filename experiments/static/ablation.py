@@ -9,7 +9,6 @@ and static.svg. Needs Python and nothing else.
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -50,9 +49,7 @@ def pretrain(data, seed, asked):
     vectors, settings = common(data, seed, asked)
     told = vectors.with_suffix(".json")
     if not told.exists():
-        sets = [part for one in settings for part in ("--set", one)]
-        command = [asked.program, "pretrain", str(HERE / "base.toml"), "--json", "--force", "--out", str(vectors), *sets]
-        told.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        told.write_text(study.run([*study.command(asked.program, "pretrain", HERE / "base.toml", vectors, settings), "--json"]))
 
 
 def folder(data, batch, wiring, seed, asked):
