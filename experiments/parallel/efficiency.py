@@ -1,4 +1,4 @@
-"""How many steps a plan of many trainers needs: every set and plan with equal work, as tables and a plot of validation MRR over steps.
+"""How many steps a plan of many trainers needs: every set, plan and seed with equal work, as a table and a plot of validation MRR over steps.
 
     python experiments/parallel/efficiency.py --data data --work runs/efficiency
 
@@ -9,6 +9,7 @@ nothing else.
 
 import argparse
 import math
+import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ AXES = {"minibatch, i": ["1x1x1", "2x1x1", "4x1x1", "8x1x1"], "epoch, j": ["1x1x
         "memory, k": ["1x1x1", "1x1x2", "1x1x4", "1x1x8", "1x2x4"]}
 PLANS = list(dict.fromkeys(plan for plans in AXES.values() for plan in plans))
 # With static memory, behind the dynamic one and frozen.
-WITH_STATIC = ["1x1x1", "8x1x1"]
+WITH_STATIC = ["1x1x1", "8x1x1", "1x8x1", "1x1x8"]
 COLOURS = {1: "#888888", 2: "#1f6fb4", 4: "#3a923a", 8: "#d9662b"}
 # Passes of one trainer by how many events there are; the larger sets are ranked among fewer.
 SETS = {"wikipedia": ["train.epochs=80"], "uci": ["train.epochs=160"], "mathoverflow": ["train.epochs=24", "eval.negatives=19"],
@@ -39,7 +40,7 @@ def arguments():
     parser.add_argument("--batch", type=int, default=600, help="events of a batch")
     parser.add_argument("--lr", type=float, default=2e-4, help="learning rate of one trainer")
     parser.add_argument("--width", type=int, default=48, help="of memory, time encoding and embedding")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     parser.add_argument("--report", action="store_true", help="run nothing, only write the report")
@@ -50,62 +51,87 @@ def trainers(plan):
     return math.prod(map(int, plan.split("x")))
 
 
-def folder(data, plan, static, asked):
-    return asked.work / f"{data}-{plan}{'-static' if static else ''}-{asked.seed}"
+def folder(data, plan, static, seed, asked):
+    return asked.work / f"{data}-{plan}{'-static' if static else ''}-{seed}"
 
 
-def settings(data, asked):
+def settings(data, seed, asked):
     widths = [f"model.{part}={asked.width}" for part in ("memory", "time", "width")] + [f"model.static.width={asked.width}"]
-    return [f"data.path={asked.data / data}", f"data.static_memory={vectors(data, asked)}", f"seed={asked.seed}", "threads=1", "export=false",
+    return [f"data.path={asked.data / data}", f"data.static_memory={vectors(data, seed, asked)}", f"seed={seed}", "threads=1", "export=false",
             f"train.batch={asked.batch}", f"train.lr={asked.lr}", "train.schedule=cosine", "eval.val_every=10", *widths, *SETS[data], *asked.set]
 
 
-def vectors(data, asked):
-    return asked.work / f"{data}-{asked.seed}.safetensors"
+def vectors(data, seed, asked):
+    return asked.work / f"{data}-{seed}.safetensors"
 
 
-def pretrain(data, asked):
-    if not vectors(data, asked).exists():
-        study.run(study.command(asked.program, "pretrain", SPEC, vectors(data, asked), settings(data, asked)))
+def pretrain(data, seed, asked):
+    out = vectors(data, seed, asked)
+    if not out.exists():
+        study.run(study.command(asked.program, "pretrain", SPEC, out, settings(data, seed, asked)))
 
 
-def train(data, plan, static, asked):
-    out = folder(data, plan, static, asked)
+def train(data, plan, static, seed, asked):
+    out = folder(data, plan, static, seed, asked)
     if study.finished(out):
         return
-    report = study.train(asked.program, SPEC, out, [*settings(data, asked), *study.parallel(plan), f"model.static.how={'concat' if static else 'off'}"])
+    how = f"model.static.how={'concat' if static else 'off'}"
+    report = study.train(asked.program, SPEC, out, [*settings(data, seed, asked), *study.parallel(plan), how])
     print(f"{out.name}: {report['steps']} steps, MRR {report['test']['mrr']:.4f}", flush=True)
 
 
 def run(asked):
     asked.work.mkdir(parents=True, exist_ok=True)
-    for data in asked.sets:
-        pretrain(data, asked)
+    for seed in asked.seeds:
+        for data in asked.sets:
+            pretrain(data, seed, asked)
     # the plans at the ends of the axes first
-    cells = [(data, plan, static) for static in (False, True) for data in asked.sets for plan in sorted(asked.plans, key=trainers, reverse=True)
+    plans = sorted(asked.plans, key=trainers, reverse=True)
+    cells = [(data, plan, static, seed) for seed in asked.seeds for static in (False, True) for data in asked.sets for plan in plans
              if not static or plan in WITH_STATIC]
     with ThreadPoolExecutor(asked.jobs) as pool:
         list(pool.map(lambda cell: train(*cell, asked), cells))
+
+
+def found(data, plan, static, asked):
+    """The reports of finished runs by seed."""
+    reports = {seed: study.finished(folder(data, plan, static, seed, asked)) for seed in asked.seeds}
+    return {seed: report for seed, report in reports.items() if report}
 
 
 def curve(report):
     return [(epoch["steps"], epoch["val"]["mrr"]) for epoch in report["epochs"]]
 
 
+def best(report):
+    return max(mrr for _, mrr in curve(report))
+
+
+def steps_to(goal, report):
+    """Steps until validation has come to `goal`, or None."""
+    return next((steps for steps, mrr in curve(report) if mrr >= goal), None)
+
+
+def near(single, reports):
+    """Mean of the steps until validation is within .01 of the best of one trainer; nothing if that is not reached with every seed."""
+    reached = [steps_to(best(single[seed]) - 0.01, reports[seed]) for seed in reports if seed in single]
+    return f"{statistics.mean(reached):,.0f}" if reached and None not in reached else "–"
+
+
 def table(asked):
-    head = ["set", "plan", "steps", "test MRR", "to 1x1x1", "test AP", "best validation MRR", "steps to it less .01"]
+    head = ["set", "plan", "steps", "test MRR", "to one trainer", "test AP", "best validation MRR", "steps to one trainer's less .01"]
     lines = [study.row(head), "|" + "---|" * len(head)]
     for data in asked.sets:
-        single = study.finished(folder(data, "1x1x1", False, asked))
         for plan, static in [(plan, False) for plan in asked.plans] + [(plan, True) for plan in WITH_STATIC]:
-            report = study.finished(folder(data, plan, static, asked))
-            if not report:
+            reports, single = (found(data, which, static, asked) for which in (plan, "1x1x1"))
+            if not reports:
                 continue
-            best = max(mrr for _, mrr in curve(report))
-            near = next(steps for steps, mrr in curve(report) if mrr >= best - 0.01)
-            gap = f"{report['test']['mrr'] - single['test']['mrr']:+.4f}".replace("0.", ".", 1) if single else "–"
-            lines.append(study.row([data, plan + (" and static memory" if static else ""), f"{report['steps']:,}", study.short(report["test"]["mrr"]),
-                                    gap, study.short(report["test"]["ap"]), study.short(best), f"{near:,}"]))
+            test = lambda reports, metric: {seed: report["test"][metric] for seed, report in reports.items()}
+            steps = max(report["steps"] for report in reports.values())
+            gap = "" if plan == "1x1x1" else study.gain(test(single, "mrr"), test(reports, "mrr"))
+            lines.append(study.row([data, plan + (" and static memory" if static else ""), f"{steps:,}", study.cell(test(reports, "mrr")), gap,
+                                    study.cell(test(reports, "ap")), study.cell({seed: best(report) for seed, report in reports.items()}),
+                                    near(single, reports)]))
     return "\n".join(lines)
 
 
@@ -115,7 +141,7 @@ def plot(asked):
     plot = study.Plot(len(asked.sets) * (wide + left) + 20, top + len(AXES) * (high + gap) + 30)
     for column, data in enumerate(asked.sets):
         x0 = column * (wide + left) + left
-        curves = {plan: curve(report) for plan in asked.plans if (report := study.finished(folder(data, plan, False, asked)))}
+        curves = {plan: curve(next(iter(reports.values()))) for plan in asked.plans if (reports := found(data, plan, False, asked))}
         steps = [step for line in curves.values() for step, _ in line] or [1, 10]
         low, most = math.log(min(steps)), math.log(max(steps))
         x = lambda step: x0 + wide * (math.log(step) - low) / max(most - low, 1e-9)
@@ -133,7 +159,7 @@ def plot(asked):
         at, below = left + place * 130, top + len(AXES) * (high + gap) - 4
         plot.line([(at, below), (at + 24, below)], colour)
         plot.text(at + 30, below + 4, words)
-    plot.text(10, 18, "validation MRR over steps (logarithmic), equal work")
+    plot.text(10, 18, f"validation MRR over steps (logarithmic), equal work, seed {asked.seeds[0]}")
     return plot
 
 
