@@ -345,7 +345,7 @@ fn resident() -> usize {
     line.unwrap_or(0) << 10
 }
 
-/// `NODES=10000000 WIDTH=32 cargo test --release -p tempograph-tests --test engine -- --ignored --nocapture memory_of_many_nodes`
+/// `NODES=10000000 WIDTH=100 cargo test --release -p tempograph-tests --test engine -- --ignored --nocapture memory_of_many_nodes`
 #[test]
 #[ignore = "measures, for minutes"]
 fn memory_of_many_nodes_that_all_have_met_somebody() {
