@@ -63,8 +63,13 @@ impl History {
             pairs: graph.pairs.all().len(),
             lists: graph.adjacency.keeps_all(),
             forgets: !graph.first.is_empty(),
-            unsettled: graph.pending.first().map_or(EventId(graph.seen), |event| event.id),
+            unsettled: self.first_unsettled(),
         }
+    }
+
+    /// Number of the first event that has not settled, or of the next to come.
+    pub(crate) fn first_unsettled(&self) -> EventId {
+        self.graph.pending.first().map_or(EventId(self.graph.seen), |event| event.id)
     }
 
     /// Ends of the events of the newest tick, which the next event may let settle.
