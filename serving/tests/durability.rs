@@ -71,6 +71,37 @@ fn snapshots_are_taken_as_events_come_old_ones_are_removed_and_the_newest_is_ope
 }
 
 #[test]
+fn snapshots_are_taken_by_the_size_of_the_log_and_by_the_clock_too() {
+    let world = World::new(&small(), 2);
+    world.engine();
+    let waited_for = |service: &Service, what: &str| {
+        let deadline = soon();
+        while service.status().snapshots.last.is_none() {
+            assert!(std::time::Instant::now() < deadline, "no snapshot was taken by {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let by_size = ServiceSpec { snapshots: SnapshotSpec { every_mib: 1, ..quiet().snapshots }, ..quiet() };
+    let service = open(&world.folder(), &by_size);
+    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    // The ids alone are 64 KiB of the log a request.
+    let event = world.told(SEEN + 9..SEEN + 10).remove(0);
+    for part in 0..16 {
+        assert!(part > 8 || service.status().snapshots.last.is_none(), "a snapshot was taken after {part} requests");
+        let named = (0..1024).map(|i| NewEvent { id: Some(format!("{part:032}{i:032}")), ..event.clone() });
+        tell(&service, &named.collect::<Vec<_>>()).unwrap();
+    }
+    waited_for(&service, "the size of the log");
+    drop(service);
+    let world = World::new(&small(), 2);
+    world.engine();
+    let by_clock = ServiceSpec { snapshots: SnapshotSpec { every_seconds: 1, ..quiet().snapshots }, ..quiet() };
+    let service = open(&world.folder(), &by_clock);
+    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    waited_for(&service, "the clock");
+}
+
+#[test]
 fn a_damaged_snapshot_is_passed_over_for_the_one_before_and_the_log_makes_up_for_it() {
     let world = World::new(&small(), 2);
     let engine = world.engine();

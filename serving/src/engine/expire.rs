@@ -16,34 +16,36 @@ pub(crate) const NODES_A_PART: u32 = 8192;
 impl Engine {
     /// Forgets all nodes that no event from `before` on has named. Says how many.
     ///
-    /// They are looked for [part by part](Engine::expire_part); events that are told meanwhile happen between two parts. To do the same
-    /// again, as a replay does, is to forget the parts at their places among the events.
-    ///
-    /// # Errors
-    /// As [`expire_part`](Engine::expire_part).
-    pub fn expire(&self, before: &Number) -> Result<Answered<usize>, RequestError> {
-        let (mut answer, mut from) = (0, 0);
-        loop {
-            let part = self.expire_part(before, from..from + NODES_A_PART)?;
-            answer += part.answer;
-            from += NODES_A_PART;
-            if from as usize >= self.nodes() {
-                return Ok(Answered { answer, position: part.position });
-            }
-        }
-    }
-
-    /// Forgets those of the nodes of these numbers that no event from `before` on has named. Says how many. Nodes are numbered from 0 up to
-    /// [so many](Engine::nodes).
-    ///
     /// Memory, mail and neighbours of a forgotten node are gone, and it is nobody's neighbour and no destination any more. Its room goes to
     /// the next new id, and its own id is new when an event names it again; where a model reads features of nodes, or the memory of a mail's
-    /// sender when the mail is read, the id keeps its room, empty. Events wait for all of this, reads for 1024 nodes at a time; each lot of
-    /// so many is one change of version. The place of this among the events matters as that of a [retraction](Engine::retract) does.
+    /// sender when the mail is read, the id keeps its room, empty. Idle nodes are looked for among 8192 at a time, while events wait; events
+    /// that are told meanwhile happen in between. Reads wait for 1024 nodes at a time, which are one change of version. The place of all this
+    /// among the events matters as that of a [retraction](Engine::retract) does: a [service](crate::Service) has each part in its log.
     ///
     /// # Errors
     /// [`RequestError`] for a time that will not do, or a model whose sampler needs all events of a node.
-    pub fn expire_part(&self, before: &Number, nodes: Range<u32>) -> Result<Answered<usize>, RequestError> {
+    pub fn expire(&self, before: &Number) -> Result<Answered<usize>, RequestError> {
+        self.expire_among(before, 0..u32::MAX)
+    }
+
+    /// As [`expire`](Engine::expire), among the nodes of these numbers.
+    ///
+    /// # Errors
+    /// As [`expire`](Engine::expire).
+    pub(crate) fn expire_among(&self, before: &Number, nodes: Range<u32>) -> Result<Answered<usize>, RequestError> {
+        let (mut answer, mut from) = (0, nodes.start);
+        loop {
+            let to = nodes.end.min(from.saturating_add(NODES_A_PART));
+            let part = self.expire_part(before, from..to)?;
+            answer += part.answer;
+            if to >= nodes.end || to as usize >= self.nodes() {
+                return Ok(Answered { answer, position: part.position });
+            }
+            from = to;
+        }
+    }
+
+    fn expire_part(&self, before: &Number, nodes: Range<u32>) -> Result<Answered<usize>, RequestError> {
         let mut turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
         let time = ticks(&self.manifest.time_unit, before, Place::field("before"))?;
         let (idle, reusable) = {

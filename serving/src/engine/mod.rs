@@ -32,6 +32,7 @@ use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
 use capture::Capture;
+pub(crate) use expire::NODES_A_PART;
 pub use explain::{Explanation, Neighbour};
 pub(crate) use kept::Gathered;
 use kept::{Kept, Part};

@@ -116,8 +116,8 @@ pub(crate) fn happen(engine: &Engine, entry: &Entry) -> Result<Happened, ReplayE
             let Answered { answer, position } = take_back(engine, events)?;
             Ok(Happened { position, changed: answer as u64 })
         }
-        Act::Expire { before } => {
-            let Answered { answer, position } = engine.expire(before)?;
+        Act::Expire { before, nodes } => {
+            let Answered { answer, position } = engine.expire_among(before, nodes.clone())?;
             Ok(Happened { position, changed: answer as u64 })
         }
     }

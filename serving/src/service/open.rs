@@ -70,6 +70,7 @@ impl Service {
             counts: Counts::passing_over(passed_over.len()),
             failing: Failing::default(),
             unlooked: AtomicU64::new(0),
+            looking: Mutex::default(),
             keeper: Keeper::new(shelf, base, note, due),
         });
         let threads = Mutex::new(threads::start(&core, to_keep)?);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,8 @@ pub struct Scripted {
     pub keeps_failed: AtomicBool,
     failed: Mutex<Vec<Entry>>,
     held: Mutex<bool>,
+    /// Appends that were begun.
+    pub begun: AtomicU64,
     changed: Condvar,
 }
 
@@ -98,6 +100,7 @@ impl Scripted {
 
 impl Log for Scripted {
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         drop(self.changed.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
         if self.full.load(Ordering::Relaxed) && self.keeps_failed.load(Ordering::Relaxed) {
             self.failed.lock().unwrap().extend(entries.to_vec());
