@@ -54,9 +54,8 @@ impl Earlier {
 
     /// Before a batch, or a wave, of events happens.
     pub fn before_events(&mut self, history: &History, batch: &Batch<'_>) {
-        // Those of the newest tick may settle now, and of the batch all but its last.
         let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
-        self.keep_ends(history, history.unsettled().chain(own));
+        self.keep_ends(history, history.settled_by(batch).chain(own));
     }
 
     /// Before events are taken back, of which the ends are given.

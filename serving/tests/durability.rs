@@ -114,18 +114,32 @@ fn a_damaged_snapshot_is_passed_over_for_the_one_before_and_the_log_makes_up_for
     drop(service);
     engine.observe(&world.told(SEEN..SEEN + 70), Granularity::Event).unwrap();
     let shelf = beside(&world, "snapshots");
-    let damage: [fn(&Path); 4] = [
-        |newest| {
+    let note = |newest: &Path, key: &str, change: fn(u64) -> u64| {
+        let path = newest.join("snapshot.json");
+        let mut note: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        note[key] = change(note[key].as_u64().unwrap()).into();
+        fs::write(path, note.to_string()).unwrap();
+    };
+    let damage: [&dyn Fn(&Path); 8] = [
+        &|newest| {
             let path = newest.join("artifact/history.safetensors");
             let mut bytes = fs::read(&path).unwrap();
             *bytes.last_mut().unwrap() ^= 1;
             fs::write(path, bytes).unwrap();
         },
-        |newest| fs::remove_file(newest.join("artifact/weights.safetensors")).unwrap(),
-        |newest| fs::write(newest.join("snapshot.json"), "{").unwrap(),
-        |newest| fs::remove_dir_all(newest.join("artifact")).unwrap(),
+        &|newest| fs::remove_file(newest.join("artifact/weights.safetensors")).unwrap(),
+        &|newest| fs::write(newest.join("snapshot.json"), "{").unwrap(),
+        &|newest| fs::remove_dir_all(newest.join("artifact")).unwrap(),
+        &|newest| note(newest, "log_seq", |seq| seq - 1),
+        &|newest| note(newest, "place", |place| place - 1),
+        &|newest| note(newest, "place", |place| place + 1),
+        &|newest| note(newest, "place", |place| place + 1000),
     ];
+    let whole = world.folder().with_file_name("whole");
+    copy(&shelf.join("2"), &whole);
     for (broken, damage) in damage.into_iter().enumerate() {
+        fs::remove_dir_all(shelf.join("2")).unwrap();
+        copy(&whole, &shelf.join("2"));
         damage(&shelf.join("2"));
         let service = open(&world.folder(), &quiet());
         assert_eq!(service.status().passed_over, 1, "damage {broken}");
