@@ -20,6 +20,8 @@ pub struct Earlier {
     unsettled: EventId,
     nodes: FxHashMap<NodeId, Kept>,
     pairs: FxHashMap<(NodeId, NodeId), (u32, Timestamp)>,
+    /// Whether nodes were forgotten since: links to them are not shown any more.
+    forgotten: bool,
 }
 
 /// What is neither of a node nor of a pair.
@@ -49,7 +51,7 @@ impl Earlier {
 
     /// Whether `view`, which is of `history` as it is now, shows what one of then would: nothing that is in it has changed since.
     pub fn is_shown_by(&self, view: &View, history: &History) -> bool {
-        self.nodes.is_empty() || !history.read_by(view).any(|node| self.nodes.contains_key(&node))
+        self.nodes.is_empty() || !history.read_by(view, self.forgotten).any(|node| self.nodes.contains_key(&node))
     }
 
     /// Before a batch, or a wave, of events happens.
@@ -71,6 +73,7 @@ impl Earlier {
     /// Before nodes are forgotten.
     pub fn before_forgetting(&mut self, history: &History, nodes: &[NodeId]) {
         nodes.iter().for_each(|&node| self.keep(history, node));
+        self.forgotten |= !nodes.is_empty();
     }
 
     fn keep_ends(&mut self, history: &History, ends: impl Iterator<Item = (NodeId, NodeId)>) {
@@ -101,7 +104,7 @@ impl History {
         let graph = &self.graph;
         let versions = [graph.version, self.memories.version];
         let frame = Frame { pending: graph.pending.clone(), newest: graph.newest, seen: graph.seen, versions };
-        Earlier { frame, unsettled: self.first_unsettled(), nodes: FxHashMap::default(), pairs: FxHashMap::default() }
+        Earlier { frame, unsettled: self.first_unsettled(), nodes: FxHashMap::default(), pairs: FxHashMap::default(), forgotten: false }
     }
 
     /// As [`view_into`](History::view_into), of what there was when `earlier` was begun. What the view shows is put back for the time of this,
@@ -125,7 +128,8 @@ impl History {
         loop {
             self.view_into(queries, during, chance, view);
             // What is behind a node is known once the node is as it was: this ends after as many turns as there are layers.
-            let more: FxHashSet<_> = self.read_by(view).filter(|node| earlier.nodes.contains_key(node) && !back.contains(node)).collect();
+            let changed = |node: &NodeId| earlier.nodes.contains_key(node) && !back.contains(node);
+            let more: FxHashSet<_> = self.read_by(view, earlier.forgotten).filter(changed).collect();
             if more.is_empty() {
                 break;
             }
@@ -171,9 +175,13 @@ impl History {
         }
     }
 
-    /// The nodes that something in `view` was read from.
-    fn read_by<'a>(&'a self, view: &'a View) -> impl Iterator<Item = NodeId> + 'a {
+    /// The nodes that something in `view` was read from, and if it is asked, those that links lead to whether they are shown or not.
+    fn read_by<'a>(&'a self, view: &'a View, all_links: bool) -> impl Iterator<Item = NodeId> + 'a {
         let senders = view.nodes.iter().flat_map(|&node| self.memories.senders_read(node));
-        view.nodes.iter().copied().chain(senders)
+        let linked = view.nodes.iter().flat_map(|&node| self.graph.adjacency.newest_first(node).map(|link| link.node));
+        let shown = |node| view.nodes.binary_search(&node).is_ok();
+        let unsettled = self.unsettled().filter(move |&(src, dst)| shown(src) || shown(dst)).flat_map(|(src, dst)| [src, dst]);
+        let links = all_links.then(|| linked.chain(unsettled));
+        view.nodes.iter().copied().chain(senders).chain(links.into_iter().flatten())
     }
 }

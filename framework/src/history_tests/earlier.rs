@@ -52,8 +52,8 @@ impl LookedAt {
                 earlier.into_iter().for_each(|earlier| earlier.before_forgetting(history, &nodes));
                 history.forget(&nodes);
             }
-            // Before there is anything to look back at there is nothing kept ahead, so that both have the same.
-            Between::Note if earlier.is_some() => {
+            // Nothing of the moment that is looked back at, so that the copy has the same.
+            Between::Note if earlier.is_some_and(|earlier| earlier.version() < history.version()) => {
                 let nodes: Vec<NodeId> = (0..NODES).map(NodeId).collect();
                 let memory = vec![0.5; nodes.len() * history.needs().memory];
                 history.note_ahead(&Update { nodes, memory }, history.version());

@@ -49,7 +49,10 @@ fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
                 parts += 1;
                 story.go_on(&engine);
             });
-            assert!(found.unwrap() == expected, "{how:?}, round {round}: {spec:?}");
+            let found = found.unwrap();
+            assert_eq!(found.position, expected.position, "{how:?}, round {round}: {spec:?}");
+            let differ = found.answer.iter().zip(&expected.answer).position(|(found, expected)| found != expected);
+            assert!(found == expected, "{how:?}, round {round}, place {differ:?} of {}: {spec:?}", expected.answer.len());
             assert!(parts > 3 && engine.position() != expected.position, "{parts} parts, and nothing happened meanwhile");
         }
         // Both ends of each pair, where these are asked about one by one.
