@@ -72,7 +72,7 @@ fn snapshots_are_taken_as_events_come_old_ones_are_removed_and_the_newest_is_ope
 
 #[test]
 fn snapshots_are_taken_by_the_size_of_the_log_and_by_the_clock_too() {
-    let world = World::new(&small(), 2);
+    let world = World::new(&small(), 2560);
     world.engine();
     let waited_for = |service: &Service, what: &str| {
         let deadline = soon();
@@ -84,12 +84,10 @@ fn snapshots_are_taken_by_the_size_of_the_log_and_by_the_clock_too() {
     let by_size = ServiceSpec { snapshots: SnapshotSpec { every_mib: 1, ..quiet().snapshots }, ..quiet() };
     let service = open(&world.folder(), &by_size);
     tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
-    // The ids alone are 64 KiB of the log a request.
-    let event = world.told(SEEN + 9..SEEN + 10).remove(0);
-    for part in 0..16 {
-        assert!(part > 8 || service.status().snapshots.last.is_none(), "a snapshot was taken after {part} requests");
-        let named = (0..1024).map(|i| NewEvent { id: Some(format!("{part:032}{i:032}")), ..event.clone() });
-        tell(&service, &named.collect::<Vec<_>>()).unwrap();
+    // Of each event the log has ten KiB of features.
+    for request in 0..11 {
+        assert!(request > 8 || service.status().snapshots.last.is_none(), "a snapshot was taken after {request} requests");
+        tell(&service, &world.told(SEEN + 10 * request + 10..SEEN + 10 * request + 20)).unwrap();
     }
     waited_for(&service, "the size of the log");
     drop(service);

@@ -8,7 +8,7 @@ use super::{Engine, EngineSpec, Strategy};
 use crate::RankQuery;
 
 /// Candidates of a part: few, so that much happens in between.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// Models of all that a view shows, and of embeddings that are kept beyond a moment.
 fn variants() -> Vec<TgnSpec> {

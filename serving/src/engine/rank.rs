@@ -6,10 +6,11 @@ use std::ops::Range;
 use serde_json::Number;
 use tempograph_framework::{NodeId, Side, Timestamp};
 
+use super::look_back::LongRead;
 use super::read::finite;
 use super::state::State;
 use super::{Engine, position};
-use crate::request::{Answered, MOST, Place, RankQuery, Ranked, RequestError, probability};
+use crate::request::{Answered, MOST, Place, Position, RankQuery, Ranked, RequestError, probability};
 use crate::workspace::{A_PASS, Workspace};
 
 impl Engine {
@@ -60,30 +61,47 @@ impl Engine {
         chunk: usize,
         between: &mut dyn FnMut(f64),
     ) -> Result<Answered<Vec<Ranked>>, RequestError> {
-        let mut best = Best::of(query.k);
-        let (asked, long) = {
+        let (asked, shown) = {
             let state = &*self.state()?;
             let asked = self.find_ranked(state, space, query)?;
-            if asked.count <= chunk {
+            let shown = if asked.count <= chunk {
                 let all = asked.part(0..asked.count, |places| Ok(state.names.destinations_at(places)))?;
                 asked.ask(&all, space);
                 self.look_at_pairs(state, &None, true, space);
-                let position = position(&state.history);
-                return self.take_scores(space, &all, &mut best).map(|()| Answered { answer: best.told(), position });
-            }
-            (asked, self.read_in_parts(state))
+                Shown::Whole(all, position(&state.history))
+            } else {
+                Shown::InParts(self.read_in_parts(state))
+            };
+            (asked, shown)
         };
+        let mut best = Best::of(query.k);
+        let position = match shown {
+            Shown::Whole(all, position) => self.take_scores(space, &all, &mut best).map(|()| position),
+            Shown::InParts(long) => self.rank_parts(space, &asked, &long, chunk, &mut best, between),
+        }?;
+        Ok(Answered { answer: best.told(), position })
+    }
+
+    fn rank_parts(
+        &self,
+        space: &mut Workspace,
+        asked: &Asked,
+        long: &LongRead<'_>,
+        chunk: usize,
+        best: &mut Best,
+        between: &mut dyn FnMut(f64),
+    ) -> Result<Position, RequestError> {
         for start in (0..asked.count).step_by(chunk) {
             let end = asked.count.min(start + chunk);
             let part = asked.part(start..end, |places| long.destinations(places))?;
             asked.ask(&part, space);
-            self.look_back_at_pairs(&long, &None, true, space)?;
-            self.take_scores(space, &part, &mut best)?;
+            self.look_back_at_pairs(long, &None, true, space)?;
+            self.take_scores(space, &part, best)?;
             if end < asked.count {
                 between(end as f64 / asked.count as f64);
             }
         }
-        Ok(Answered { answer: best.told(), position: long.position })
+        Ok(long.position)
     }
 
     fn find_ranked(&self, state: &State, space: &mut Workspace, query: &RankQuery) -> Result<Asked, RequestError> {
@@ -114,6 +132,12 @@ struct Asked {
     /// Candidates with their own ids; all destinations where none are named.
     named: Option<Vec<(NodeId, u64)>>,
     count: usize,
+}
+
+/// What is ranked is shown already, or will be part by part.
+enum Shown<'a> {
+    Whole(Vec<(NodeId, u64)>, Position),
+    InParts(LongRead<'a>),
 }
 
 impl Asked {
