@@ -45,6 +45,9 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
         let (saved, told) = (folder.path().join("saved"), AtomicUsize::new(SEEN));
         let (manifest, while_saved) = std::thread::scope(|scope| {
             let saving = scope.spawn(|| engine.save(&saved).unwrap());
+            while engine.stats().most_copied == 0 && !saving.is_finished() {
+                std::thread::yield_now();
+            }
             while !saving.is_finished() && told.load(Ordering::Relaxed) < 4000 {
                 let at = told.fetch_add(1, Ordering::Relaxed);
                 engine.observe(&world.told(at..at + 1), Granularity::Event).unwrap();
