@@ -1,60 +1,10 @@
 //! `tempograph load` against a server process.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+mod common;
 
+use common::{DATA, Server, fails, succeeds};
 use serde_json::Value;
-
-const DATA: &str = "synthetic:events=900,users=20,items=15";
-
-fn tempograph(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tempograph")).args(args).current_dir(folder).output().unwrap()
-}
-
-fn succeeds(folder: &Path, args: &[&str]) -> String {
-    let output = tempograph(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn fails(folder: &Path, args: &[&str]) -> String {
-    let output = tempograph(folder, args);
-    assert!(!output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8(output.stderr).unwrap()
-}
-
-/// A server process, stopped when it is dropped.
-struct Server {
-    process: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(folder: &Path) -> Server {
-        let spec = format!(
-            "[data]\npath = \"{DATA}\"\n[model]\nkind = \"tgn\"\nmemory = 8\ntime = 8\nwidth = 8\nneighbours = 4\n[train]\nbatch = 50\nepochs = 1\n"
-        );
-        fs::write(folder.join("tiny.toml"), spec).unwrap();
-        succeeds(folder, &["train", "tiny.toml"]);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
-        command.args(["serve", "runs/tiny/artifact", "--listen", "127.0.0.1:0"]).current_dir(folder).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = said.find(|line| line.as_ref().unwrap().contains("http://")).unwrap().unwrap();
-        let url = line[line.find("http://").unwrap()..].split_whitespace().next().unwrap().to_string();
-        Server { process, url }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
 
 fn number(value: &Value, at: &str) -> f64 {
     value.pointer(at).and_then(Value::as_f64).unwrap_or_else(|| panic!("{at} in {value:#}"))
@@ -63,7 +13,7 @@ fn number(value: &Value, at: &str) -> f64 {
 #[test]
 fn every_request_of_a_load_is_accounted_for_and_events_become_visible() {
     let place = tempfile::tempdir().unwrap();
-    let server = Server::start(place.path());
+    let server = Server::of_a_small_model(place.path());
     let mix = "ingest=4,score=5,rank=1";
     // A deadline that no machine misses by being busy with other tests.
     let args = ["load", &server.url, "--data", DATA, "--mix", mix, "--rate", "200", "--seconds", "2", "--deadline-ms", "20000", "--json"];

@@ -65,6 +65,15 @@ pub(crate) struct Adjacency {
     degree: Buffer<u64>,
 }
 
+/// What a node's events were, as far as they have to be kept for who looks back.
+#[derive(Debug)]
+pub(crate) struct KeptLinks {
+    degree: u64,
+    /// Its place in the ring, or its list; of a list that has only grown since what has come behind, while it is put back.
+    links: Vec<Link>,
+    whole: bool,
+}
+
 impl Adjacency {
     pub fn last(nodes: usize, k: usize) -> Adjacency {
         Adjacency { kept: Kept::Last { k, ring: vec![Link::default(); nodes * k].into() }, degree: vec![0; nodes].into() }
@@ -226,6 +235,41 @@ impl Adjacency {
         match &self.kept {
             Kept::Last { .. } | Kept::Known { last: Some(_), .. } => self.newest_first(node).find(|link| moment.sees(link)),
             Kept::All(_) | Kept::Known { last: None, .. } => self.all_before(node, moment).last(),
+        }
+    }
+
+    /// What the events of `node` are, before they change.
+    pub fn keep(&self, node: NodeId) -> KeptLinks {
+        let (n, degree) = (node.index(), self.degree[node.index()]);
+        match &self.kept {
+            Kept::Last { k, ring } => KeptLinks { degree, links: ring[n * *k..][..*k].to_vec(), whole: true },
+            // What comes behind is told by its number.
+            Kept::All(_) | Kept::Known { .. } => KeptLinks { degree, links: Vec::new(), whole: false },
+        }
+    }
+
+    /// Before an event is taken out of the list of `node`: what of it had settled before event `unsettled`.
+    pub fn keep_list(&self, node: NodeId, unsettled: EventId, kept: &mut KeptLinks) {
+        if let (Kept::All(lists), false) = (&self.kept, kept.whole) {
+            let list = &lists[node.index()];
+            *kept = KeptLinks { links: list[..list.partition_point(|link| link.event < unsettled)].to_vec(), whole: true, ..*kept };
+        }
+    }
+
+    /// Puts back what the events of `node` were before event `unsettled`, and keeps what they are; or `again` what they are.
+    pub fn swap(&mut self, node: NodeId, kept: &mut KeptLinks, unsettled: EventId, again: bool) {
+        let n = node.index();
+        std::mem::swap(&mut self.degree[n], &mut kept.degree);
+        match &mut self.kept {
+            Kept::Last { k, ring } => ring[n * *k..][..*k].swap_with_slice(&mut kept.links),
+            Kept::All(lists) if kept.whole => std::mem::swap(&mut lists[n], &mut kept.links),
+            Kept::All(lists) if again => lists[n].append(&mut kept.links),
+            Kept::All(lists) => {
+                let settled = lists[n].partition_point(|link| link.event < unsettled);
+                kept.links = lists[n].split_off(settled);
+            }
+            // How many of the log's have happened says all.
+            Kept::Known { .. } => {}
         }
     }
 

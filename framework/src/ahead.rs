@@ -69,12 +69,12 @@ impl Memories {
         self.ahead = Some(ahead);
     }
 
-    /// The memory of `node` with its mail read, `[D]`, if it is kept.
+    /// The memory of `node` with its mail read, `[D]`, if it is kept, and was before anything that is to come.
     pub(crate) fn read_ahead(&self, node: NodeId) -> Option<&[f32]> {
         let ahead = self.ahead.as_ref()?;
         let n = node.index();
         let version = ahead.from[n].checked_sub(1)?;
-        self.unwritten_since(node, version).then(|| &ahead.rows[n * self.width..][..self.width])
+        (version <= self.version && self.unwritten_since(node, version)).then(|| &ahead.rows[n * self.width..][..self.width])
     }
 
     /// Whether nothing that the memory of `node`, its mail read, is made of has been written after `version`.

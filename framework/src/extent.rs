@@ -1,12 +1,12 @@
 //! How much of a history there was at one moment, for who copies it bit by bit while it goes on.
 
 use crate::adjacency::Link;
-use crate::{EventId, History, NodeId};
+use crate::{Batch, EventId, History, NodeId};
 
 /// What there was of a history at one moment.
 ///
 /// A history is copied as of then while events go on if what an event is about to change is copied before it happens: what is kept by node of
-/// the nodes it names and of those of the [newest tick](History::unsettled), and the [places of pairs](History::place_of_pair) of both.
+/// the nodes it names and of those that [settle](History::settled_by) then, and the [places of pairs](History::place_of_pair) of both.
 /// Lists of all events only grow, and are copied whenever there is time, but for those an event is taken back from.
 #[derive(Clone, Debug)]
 pub struct Extent {
@@ -63,13 +63,25 @@ impl History {
             pairs: graph.pairs.all().len(),
             lists: graph.adjacency.keeps_all(),
             forgets: !graph.first.is_empty(),
-            unsettled: graph.pending.first().map_or(EventId(graph.seen), |event| event.id),
+            unsettled: self.first_unsettled(),
         }
+    }
+
+    /// Number of the first event that has not settled, or of the next to come.
+    pub(crate) fn first_unsettled(&self) -> EventId {
+        self.graph.pending.first().map_or(EventId(self.graph.seen), |event| event.id)
     }
 
     /// Ends of the events of the newest tick, which the next event may let settle.
     pub fn unsettled(&self) -> impl Iterator<Item = (NodeId, NodeId)> + Clone + '_ {
         self.graph.pending.iter().map(|event| (event.src, event.dst))
+    }
+
+    /// The same of those that a batch, which comes next, lets settle: none where it is of the newest tick, too.
+    pub fn settled_by(&self, batch: &Batch<'_>) -> impl Iterator<Item = (NodeId, NodeId)> + Clone + '_ {
+        let pending = &self.graph.pending;
+        let later = pending.last().zip(batch.time.last()).is_some_and(|(newest, time)| newest.time < *time);
+        self.unsettled().take(if later { pending.len() } else { 0 })
     }
 
     /// Where the facts about a pair stand among all, if it has met.

@@ -1,18 +1,22 @@
 //! Forgetting nodes nothing happens to any more.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use crate::adjacency::Link;
 use crate::{EventId, Graph, History, NodeId, Timestamp};
 
 impl History {
-    /// Nodes that something has happened to, but nothing from `time` on, ascending.
-    pub fn idle_since(&self, time: Timestamp) -> Vec<NodeId> {
+    /// Those of `nodes` that something has happened to, but nothing from `time` on, ascending.
+    pub fn idle_since(&self, time: Timestamp, nodes: Range<u32>) -> Vec<NodeId> {
         let graph = &self.graph;
         let touched = |node: NodeId| graph.adjacency.degree(node) > 0 || self.memories.holds(node);
-        let idle = (0..graph.nodes() as u32).map(NodeId).filter(|&node| graph.renewed(node) < time && touched(node));
         // An event of the newest tick is in nobody's list yet.
-        idle.filter(|&node| graph.pending.iter().all(|event| event.src != node && event.dst != node)).collect()
+        let present: FxHashSet<NodeId> = self.unsettled().flat_map(|(src, dst)| [src, dst]).collect();
+        let nodes = (nodes.start..nodes.end.min(graph.nodes() as u32)).map(NodeId);
+        nodes.filter(|&node| graph.renewed(node) < time && touched(node) && !present.contains(&node)).collect()
     }
 
     /// Forgets all that has happened to `nodes`, to which nothing has happened in the newest tick: memory, mail and neighbours are those of

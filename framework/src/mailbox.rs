@@ -46,6 +46,13 @@ enum Kept {
     All { mails: Vec<Vec<Mail>>, others: Vec<Vec<f32>> },
 }
 
+/// The mail of a node outside the box.
+#[derive(Debug)]
+pub(crate) struct KeptMail {
+    mails: Vec<Mail>,
+    others: Vec<f32>,
+}
+
 impl Mailbox {
     pub fn new(nodes: usize, rule: MailRule, width: usize) -> Mailbox {
         let kept = match rule.combine {
@@ -107,6 +114,30 @@ impl Mailbox {
         match &self.kept {
             Kept::Last { mails, others } => &others[n * self.carried..][..mails[n].as_slice().len() * self.carried],
             Kept::All { others, .. } => &others[n],
+        }
+    }
+
+    /// A copy of the mail of `node`, before it changes.
+    pub fn keep(&self, node: NodeId) -> KeptMail {
+        let n = node.index();
+        match &self.kept {
+            Kept::Last { mails, others } => KeptMail { mails: vec![mails[n]], others: others[n * self.carried..][..self.carried].to_vec() },
+            Kept::All { mails, others } => KeptMail { mails: mails[n].clone(), others: others[n].clone() },
+        }
+    }
+
+    /// Exchanges the mail of `node` with what was kept of it.
+    pub fn swap(&mut self, node: NodeId, kept: &mut KeptMail) {
+        let n = node.index();
+        match &mut self.kept {
+            Kept::Last { mails, others } => {
+                mails[n..=n].swap_with_slice(&mut kept.mails);
+                others[n * self.carried..][..self.carried].swap_with_slice(&mut kept.others);
+            }
+            Kept::All { mails, others } => {
+                std::mem::swap(&mut mails[n], &mut kept.mails);
+                std::mem::swap(&mut others[n], &mut kept.others);
+            }
         }
     }
 

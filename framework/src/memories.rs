@@ -3,7 +3,7 @@
 use crate::adjacency::Link;
 use crate::ahead::Ahead;
 use crate::buffer::{Buffer, Table};
-use crate::mailbox::{Mail, Mailbox};
+use crate::mailbox::{KeptMail, Mail, Mailbox};
 use crate::places::Places;
 use crate::{Batch, Needs, NodeId, ObserveError, Timestamp, Update};
 
@@ -24,6 +24,15 @@ pub struct Memories {
     pub(crate) ahead: Option<Ahead>,
     /// Where each node stands in the update at hand.
     places: Places,
+}
+
+/// What the memory of a node was, for who looks back.
+#[derive(Debug)]
+pub(crate) struct KeptMemory {
+    row: Vec<f32>,
+    updated: Timestamp,
+    written: u64,
+    mail: KeptMail,
 }
 
 impl Memories {
@@ -192,6 +201,21 @@ impl Memories {
         self.updated[node.index()] = self.origin;
         self.mailbox.clear(node);
         self.written[node.index()] = version;
+    }
+
+    /// A copy of all that is of `node`, before it changes. What is kept ahead is not part of it: it says itself from when it is.
+    pub(crate) fn keep(&self, node: NodeId) -> KeptMemory {
+        let n = node.index();
+        KeptMemory { row: self.of(node).to_vec(), updated: self.updated[n], written: self.written[n], mail: self.mailbox.keep(node) }
+    }
+
+    /// Exchanges what is of `node` with what was kept of it.
+    pub(crate) fn swap(&mut self, node: NodeId, kept: &mut KeptMemory) {
+        let n = node.index();
+        self.rows[n * self.width..][..self.width].swap_with_slice(&mut kept.row);
+        std::mem::swap(&mut self.updated[n], &mut kept.updated);
+        std::mem::swap(&mut self.written[n], &mut kept.written);
+        self.mailbox.swap(node, &mut kept.mail);
     }
 
     /// The stored memory of `node`, `[D]`.

@@ -51,6 +51,9 @@ impl Recency {
 /// A pair of nodes, how often they met in this direction, and when last.
 pub(crate) type Met = ((NodeId, NodeId), (u32, Timestamp));
 
+/// What stands for a pair that has not met where one has to stand: no query is after it.
+pub(crate) const NEVER: (u32, Timestamp) = (0, Timestamp(i64::MAX));
+
 /// Count and last time of every settled (src, dst).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PairIndex {
@@ -77,16 +80,31 @@ impl PairIndex {
         *count -= 1;
         *known = last.unwrap_or(*known);
         if *count == 0 {
-            self.met.swap_remove(place);
-            self.place.remove(&(src, dst));
-            if let Some((moved, _)) = self.met.get(place) {
-                self.place.insert(*moved, place as u32);
-            }
+            self.remove((src, dst));
         }
     }
 
     pub fn get(&self, src: NodeId, dst: NodeId) -> Option<(u32, Timestamp)> {
         self.place(src, dst).map(|place| self.met[place].1)
+    }
+
+    /// Exchanges what is known of a pair with `fact`; of a pair that is not there, nothing.
+    pub fn swap(&mut self, pair: (NodeId, NodeId), fact: &mut (u32, Timestamp)) {
+        let next = self.met.len() as u32;
+        let place = *self.place.entry(pair).or_insert(next);
+        if place == next {
+            self.met.push((pair, NEVER));
+        }
+        std::mem::swap(&mut self.met[place as usize].1, fact);
+    }
+
+    /// Takes a pair out; the last takes its place.
+    pub fn remove(&mut self, pair: (NodeId, NodeId)) {
+        let Some(place) = self.place.remove(&pair) else { return };
+        self.met.swap_remove(place as usize);
+        if let Some((moved, _)) = self.met.get(place as usize) {
+            self.place.insert(*moved, place);
+        }
     }
 
     /// Where a pair stands in the list of [all](PairIndex::all).

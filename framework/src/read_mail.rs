@@ -132,6 +132,12 @@ impl Memories {
         self.mailbox.rule().other == OtherMemory::AtRead
     }
 
+    /// Whose memories as they are now the mail of `node` is read with.
+    pub(crate) fn senders_read(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let mails = if self.carries_stored() { self.mailbox.waiting(node) } else { &[] };
+        mails.iter().map(|mail| mail.other)
+    }
+
     /// The other end's memory in the last mail of `node`, `[D]`; empty where no mail waits.
     fn other_end(&self, node: NodeId) -> &[f32] {
         match self.mailbox.rule().other {

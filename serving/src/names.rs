@@ -167,6 +167,11 @@ impl Names {
         &self.destinations
     }
 
+    /// Some of them, by their places, with the users' ids.
+    pub fn destinations_at(&self, places: Range<usize>) -> Vec<(NodeId, u64)> {
+        self.destinations[places].iter().map(|&node| (node, self.own(node))).collect()
+    }
+
     /// Nodes that may be given to others.
     pub fn free(&self) -> &[NodeId] {
         &self.free

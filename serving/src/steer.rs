@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::engine::EngineStats;
-use crate::metrics::{counter, gauge};
+use crate::metrics::{counter, gauge, header, line};
 use crate::refused::{Kind, Refused};
 use crate::request::{PairQuery, Position};
 use crate::schedule::{Body, Read, SchedulerStatus};
@@ -103,6 +103,8 @@ impl Server {
         gauge(&mut out, "ready", "1 while events are taken and answers are of now.", ready);
         gauge(&mut out, "log_seq", "Events that reads see.", status.applied.log_seq);
         gauge(&mut out, "version", "Batches that reads see.", status.applied.version);
+        header(&mut out, "model", "gauge", "1 for the weights that answer.");
+        line(&mut out, format_args!("tempograph_model{{version=\"{}\"}} 1", status.model));
         gauge(&mut out, "durable_seq", "Events on the disk.", status.durable_seq);
         gauge(&mut out, "lag_events", "Events taken that reads do not see yet.", status.queued);
         gauge(&mut out, "reads_waiting", "Reads that wait.", scheduler.waiting);
@@ -127,6 +129,8 @@ impl Server {
             ("embeddings_asked_total", "Embeddings asked for, where these are kept.", engine.embeddings_asked),
             ("embeddings_computed_total", "Embeddings among them that had to be computed.", engine.embeddings_computed),
             ("embeddings_ahead_total", "Embeddings computed as events were told.", engine.embeddings_ahead),
+            ("retracted_total", "Events taken back.", engine.retracted),
+            ("expired_total", "Nodes forgotten.", engine.expired),
             ("passes_total", "Forward passes of reads.", scheduler.passes),
             ("pass_items_total", "Pairs, candidates and nodes answered in them.", scheduler.items),
             ("events_total", "Events taken.", status.accepted),

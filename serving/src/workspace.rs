@@ -9,7 +9,8 @@ use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::names::Newcomers;
 
-/// Most nodes or pairs of a pass, where nothing may come between. A score does not depend on what is scored beside it.
+/// Most pairs of a pass: what is more is read in parts. Bounds the memory a request takes, and how long events wait for it. A score does not
+/// depend on what is scored beside it.
 pub(crate) const A_PASS: usize = 4096;
 
 /// What one request works in.
@@ -29,29 +30,11 @@ pub(crate) struct Workspace {
 }
 
 /// What a request is shown of the past.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Sight {
-    /// Most nodes or pairs of a pass: bounds the memory a request takes, and the time until something else may come between.
-    pub part: usize,
     /// Embeddings, where these are kept.
     pub gathered: Gathered,
     pub pass: Pass,
-    /// Further parts of a large request.
-    pub more: Vec<Pass>,
-}
-
-impl Default for Sight {
-    fn default() -> Sight {
-        Sight { part: A_PASS, gathered: Gathered::default(), pass: Pass::default(), more: Vec::new() }
-    }
-}
-
-impl Sight {
-    /// A pass for each of `parts`, which is at least one.
-    pub fn passes(&mut self, parts: usize) -> impl Iterator<Item = &mut Pass> {
-        self.more.resize_with(parts.saturating_sub(1), Pass::default);
-        std::iter::once(&mut self.pass).chain(&mut self.more)
-    }
 }
 
 /// As many workspaces as there were ever requests at once. The one that came back last is lent first: what it holds is likely in cache.

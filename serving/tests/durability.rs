@@ -71,6 +71,35 @@ fn snapshots_are_taken_as_events_come_old_ones_are_removed_and_the_newest_is_ope
 }
 
 #[test]
+fn snapshots_are_taken_by_the_size_of_the_log_and_by_the_clock_too() {
+    let world = World::new(&small(), 2560);
+    world.engine();
+    let waited_for = |service: &Service, what: &str| {
+        let deadline = soon();
+        while service.status().snapshots.last.is_none() {
+            assert!(std::time::Instant::now() < deadline, "no snapshot was taken by {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let by_size = ServiceSpec { snapshots: SnapshotSpec { every_mib: 1, ..quiet().snapshots }, ..quiet() };
+    let service = open(&world.folder(), &by_size);
+    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    // Of each event the log has ten KiB of features.
+    for request in 0..11 {
+        assert!(request > 8 || service.status().snapshots.last.is_none(), "a snapshot was taken after {request} requests");
+        tell(&service, &world.told(SEEN + 10 * request + 10..SEEN + 10 * request + 20)).unwrap();
+    }
+    waited_for(&service, "the size of the log");
+    drop(service);
+    let world = World::new(&small(), 2);
+    world.engine();
+    let by_clock = ServiceSpec { snapshots: SnapshotSpec { every_seconds: 1, ..quiet().snapshots }, ..quiet() };
+    let service = open(&world.folder(), &by_clock);
+    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    waited_for(&service, "the clock");
+}
+
+#[test]
 fn a_damaged_snapshot_is_passed_over_for_the_one_before_and_the_log_makes_up_for_it() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
@@ -83,18 +112,32 @@ fn a_damaged_snapshot_is_passed_over_for_the_one_before_and_the_log_makes_up_for
     drop(service);
     engine.observe(&world.told(SEEN..SEEN + 70), Granularity::Event).unwrap();
     let shelf = beside(&world, "snapshots");
-    let damage: [fn(&Path); 4] = [
-        |newest| {
+    let note = |newest: &Path, key: &str, change: fn(u64) -> u64| {
+        let path = newest.join("snapshot.json");
+        let mut note: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        note[key] = change(note[key].as_u64().unwrap()).into();
+        fs::write(path, note.to_string()).unwrap();
+    };
+    let damage: [&dyn Fn(&Path); 8] = [
+        &|newest| {
             let path = newest.join("artifact/history.safetensors");
             let mut bytes = fs::read(&path).unwrap();
             *bytes.last_mut().unwrap() ^= 1;
             fs::write(path, bytes).unwrap();
         },
-        |newest| fs::remove_file(newest.join("artifact/weights.safetensors")).unwrap(),
-        |newest| fs::write(newest.join("snapshot.json"), "{").unwrap(),
-        |newest| fs::remove_dir_all(newest.join("artifact")).unwrap(),
+        &|newest| fs::remove_file(newest.join("artifact/weights.safetensors")).unwrap(),
+        &|newest| fs::write(newest.join("snapshot.json"), "{").unwrap(),
+        &|newest| fs::remove_dir_all(newest.join("artifact")).unwrap(),
+        &|newest| note(newest, "log_seq", |seq| seq - 1),
+        &|newest| note(newest, "place", |place| place - 1),
+        &|newest| note(newest, "place", |place| place + 1),
+        &|newest| note(newest, "place", |place| place + 1000),
     ];
+    let whole = world.folder().with_file_name("whole");
+    copy(&shelf.join("2"), &whole);
     for (broken, damage) in damage.into_iter().enumerate() {
+        fs::remove_dir_all(shelf.join("2")).unwrap();
+        copy(&whole, &shelf.join("2"));
         damage(&shelf.join("2"));
         let service = open(&world.folder(), &quiet());
         assert_eq!(service.status().passed_over, 1, "damage {broken}");

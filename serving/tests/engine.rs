@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::{EVENTS, SEEN, World, small};
 use tempograph_framework::Dataset;
 use tempograph_models::TgnSpec;
-use tempograph_serving::{Engine, Granularity};
+use tempograph_serving::{Engine, Granularity, NewEvent};
 
 #[test]
 fn what_is_saved_is_opened_as_it_stood_and_goes_on_as_if_it_had_not_stopped() {
@@ -45,6 +45,9 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
         let (saved, told) = (folder.path().join("saved"), AtomicUsize::new(SEEN));
         let (manifest, while_saved) = std::thread::scope(|scope| {
             let saving = scope.spawn(|| engine.save(&saved).unwrap());
+            while engine.stats().most_copied == 0 && !saving.is_finished() {
+                std::thread::yield_now();
+            }
             while !saving.is_finished() && told.load(Ordering::Relaxed) < 4000 {
                 let at = told.fetch_add(1, Ordering::Relaxed);
                 engine.observe(&world.told(at..at + 1), Granularity::Event).unwrap();
@@ -58,4 +61,37 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
         reference.observe(&world.told(SEEN..manifest.log_position as usize), Granularity::Event).unwrap();
         assert!(Engine::open(&saved).unwrap().history().to_store() == reference.history().to_store(), "{nodes} nodes");
     }
+}
+
+#[test]
+fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name() {
+    const DESTINATIONS: u64 = 51_000;
+    /// Pairs of a part, of which a node is copied for each, and the source.
+    const MOST: u64 = 4096 + 1;
+    let spec = TgnSpec { memory: 4, time: 4, width: 4, neighbours: 2, ..TgnSpec::default() };
+    let world = World::new(&spec, 0);
+    let engine = world.engine();
+    let newest = engine.newest().unwrap() as i64;
+    let tell = |src: u64, dst: u64, time: i64| NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: None };
+    let met: Vec<NewEvent> = (0..DESTINATIONS).map(|i| tell(1 + i % 7, 1000 + i, newest + i as i64 / 16)).collect();
+    met.chunks(8192).for_each(|part| _ = engine.observe(part, Granularity::Event).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let before = engine.save(&folder.path().join("was")).unwrap().log_position;
+    let later = newest + DESTINATIONS as i64;
+    let (ranked, told) = std::thread::scope(|scope| {
+        let ranking = scope.spawn(|| engine.top_k(3, 500, Some(&later.into())).unwrap());
+        let mut told = 0;
+        while !ranking.is_finished() {
+            engine.observe(&[tell(1 + told % 9, 1000 + (told * 7919) % DESTINATIONS, later)], Granularity::Event).unwrap();
+            told += 1;
+        }
+        (ranking.join().unwrap(), told)
+    });
+    let seen = ranked.position.log_seq - before;
+    assert!(seen <= told && told > 20, "{told} events came while {DESTINATIONS} destinations were ranked, which had seen {seen}");
+    let most = engine.stats().most_shown;
+    assert!(most <= MOST, "{most} nodes were copied at once");
+    let was = Engine::open(&folder.path().join("was")).unwrap();
+    (0..seen).for_each(|i| _ = was.observe(&[tell(1 + i % 9, 1000 + (i * 7919) % DESTINATIONS, later)], Granularity::Event).unwrap());
+    assert!(was.top_k(3, 500, Some(&later.into())).unwrap() == ranked);
 }

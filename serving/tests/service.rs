@@ -9,8 +9,8 @@ use common::service::{Scripted, in_memory, insist, named, open, quiet, request, 
 use common::{EVENTS, Running, SEEN, World, small};
 use tempograph_framework::Dataset;
 use tempograph_serving::{
-    Ack, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, LogSpec, NewEvent, Readiness, RequestError, Retraction,
-    ServeSpec, Service, ServiceSpec,
+    Ack, Act, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, Log, LogSpec, NewEvent, Readiness, RequestError,
+    Retraction, ServeSpec, Service, ServiceSpec,
 };
 
 #[test]
@@ -356,4 +356,49 @@ fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same()
     let replayed = open(&world.folder(), &quiet());
     assert_eq!(replayed.engine().stats().expired, forgotten);
     assert_eq!(saved(&replayed.engine()), before);
+}
+
+#[test]
+fn events_wait_for_a_part_of_a_look_for_idle_nodes_and_a_replay_does_the_same_in_between() {
+    /// Nodes of a part.
+    const PART: u32 = 8192;
+    let set = Dataset::from_spec("synthetic:events=2000,users=10000,items=10000").unwrap();
+    let world = World::of(&small(), set);
+    world.engine();
+    let log = Arc::new(Scripted::default());
+    let service = with_log(&world.folder(), &quiet(), log.clone());
+    tell(&service, &world.told(SEEN..1500)).unwrap();
+    let begun = log.begun.load(Ordering::SeqCst);
+    log.hold(true);
+    let forgotten = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| service.expire(Some(&world.time(1200))).unwrap().forgotten);
+        while log.begun.load(Ordering::SeqCst) == begun {
+            std::thread::yield_now();
+        }
+        // The first part is being written, and these stand behind it.
+        let told = service.submit(request(&world.told(1500..1501), Ack::Applied)).unwrap();
+        log.hold(false);
+        told.wait().unwrap();
+        looking.join().unwrap()
+    });
+    tell(&service, &world.told(1501..2000)).unwrap();
+    let acts: Vec<Act> = log.inner.read(1, usize::MAX).unwrap().into_iter().map(|entry| entry.act).collect();
+    let [
+        Act::Expire { nodes: first, .. },
+        Act::Events { .. },
+        Act::Expire { nodes: second, .. },
+        Act::Expire { nodes: third, .. },
+        Act::Events { .. },
+    ] = &acts[..]
+    else {
+        panic!("{acts:?}")
+    };
+    assert_eq!([first, second, third], [&(0..PART), &(PART..2 * PART), &(2 * PART..3 * PART)]);
+    let engine = service.engine();
+    assert_eq!((engine.stats().most_looked_at, engine.stats().expired), (u64::from(PART), forgotten));
+    assert!(forgotten > 0, "nobody was idle");
+    drop(service);
+    let replayed = with_log(&world.folder(), &quiet(), log);
+    assert_eq!(replayed.engine().stats().expired, forgotten);
+    assert_eq!(saved(&replayed.engine()), saved(&engine));
 }

@@ -2,45 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod browser;
+#[path = "../common/mod.rs"]
+mod common;
 
-use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use browser::{Browser, chromium};
-
-/// A server process, stopped when it is dropped.
-struct Server {
-    process: Child,
-    url: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Server {
-    fn start() -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let spec = "[data]\npath = \"synthetic:events=900,users=20,items=15\"\n[model]\nkind = \"tgn\"\nmemory = 8\ntime = 8\nwidth = 8\nneighbours = 4\n[train]\nbatch = 50\nepochs = 1\n";
-        fs::write(folder.path().join("tiny.toml"), spec).unwrap();
-        let program = env!("CARGO_BIN_EXE_tempograph");
-        let trained = Command::new(program).args(["train", "tiny.toml"]).current_dir(folder.path()).output().unwrap();
-        assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
-        let mut command = Command::new(program);
-        command.args(["serve", "runs/tiny/artifact", "--listen", "127.0.0.1:0"]).current_dir(folder.path()).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = said.find(|line| line.as_ref().unwrap().contains("http://")).unwrap().unwrap();
-        let url = line[line.find("http://").unwrap()..].split_whitespace().next().unwrap().to_string();
-        Server { process, url, _folder: folder }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
+use common::Server;
 
 fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../serving/python")
@@ -51,7 +20,8 @@ fn the_python_client_does_what_its_tests_say() {
     if Command::new("python3").arg("--version").output().is_err() {
         return println!("skipped: there is no python3");
     }
-    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::of_a_small_model(folder.path());
     for script in ["tests/test_client.py", "example.py"] {
         let mut command = Command::new("python3");
         command.arg("-B").arg(python().join(script)).env("TEMPOGRAPH_URL", &server.url).env("PYTHONPATH", python());
@@ -63,7 +33,8 @@ fn the_python_client_does_what_its_tests_say() {
 #[test]
 fn the_page_shows_the_server_and_moves_its_scores() {
     let Some(program) = chromium() else { return println!("skipped: there is no Chromium to open the page in") };
-    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::of_a_small_model(folder.path());
     let mut browser = Browser::open(program, &format!("{}/", server.url));
     browser.wait_for("document.getElementById('state').textContent === 'ready'");
     browser.wait_for("document.getElementById('seen').textContent.startsWith('900 events seen')");

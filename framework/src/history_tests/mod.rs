@@ -1,4 +1,5 @@
 //! Histories against brute force: random small logs with many ties, repeats and self-loops, in batches of random sizes.
+mod earlier;
 mod grow;
 mod mail;
 mod neighbours;

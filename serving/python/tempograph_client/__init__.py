@@ -20,7 +20,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-__all__ = ["Client", "Embedding", "Event", "Explanation", "Neighbour", "Ranked", "Ranking", "Receipt", "Refused", "Scores", "Unreachable"]
+__all__ = ["Client", "Embedding", "Event", "Explanation", "Neighbour", "Ranked", "Ranking", "Receipt", "Refused", "Retracted", "Scores", "Unreachable"]
 
 Number = Union[int, float]
 Pair = Tuple[int, int]
@@ -81,6 +81,13 @@ class Receipt(Seen):
     accepted: int
     duplicates: int
     late: int
+
+
+@dataclass(frozen=True)
+class Retracted(Seen):
+    """How many of the events that were taken back were still known."""
+
+    retracted: int
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,10 @@ class Client:
                 part = []
         if part:
             yield self.send(part, ack=ack, once=once)
+
+    def retract(self, ids: Iterable[str]) -> Retracted:
+        """Takes events back by the ids they were told under. To take one back twice is to take it back once."""
+        return Retracted(**_only(Retracted, self._ask("POST", "/v1/retract", {"ids": list(ids)}, again=True)))
 
     # Asking.
 

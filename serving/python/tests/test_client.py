@@ -28,6 +28,16 @@ class AgainstAServer(unittest.TestCase):
         self.assertTrue(all(0 <= probability <= 1 for probability in scores.probabilities))
         self.assertGreater(scores.log_seq, receipt.first_seq)
 
+    def test_an_event_is_taken_back_once(self):
+        event = Event(src=1, dst=1, time=int(self.client.model()["newest"]), id="python-2-" + str(self.model["log_seq"]))
+        receipt = self.client.send([event])
+        taken = self.client.retract([event.id])
+        self.assertEqual((taken.retracted, taken.log_seq), (1, receipt.log_seq))
+        self.assertEqual(self.client.retract([event.id]).retracted, 0)
+        with self.assertRaises(Refused) as caught:
+            self.client.retract(["nobody"])
+        self.assertEqual(caught.exception.status, 422)
+
     def test_many_events_are_told_in_parts(self):
         newest = int(self.client.model()["newest"])
         receipts = list(self.client.send_all((Event(1, 1, newest) for _ in range(25)), size=10))

@@ -90,9 +90,9 @@ impl Capture {
 
     /// Before a batch, or a wave, of events happens.
     pub fn before_events(&mut self, state: &State, batch: &Batch<'_>, newcomers: &Newcomers) {
-        // Those of the newest tick may settle now, and of the batch all but its last.
+        // Of the batch itself all but the last may settle.
         let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
-        let ends = state.history.unsettled().chain(own);
+        let ends = state.history.settled_by(batch).chain(own);
         self.keep_ends(state, ends);
         let (named, free) = (newcomers.count_until(batch.first.0 + batch.len() as u64), state.names.free().len());
         self.keep(state, List::Free, free.saturating_sub(named)..free);

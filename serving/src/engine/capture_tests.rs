@@ -6,7 +6,7 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
 
 use super::save::Files;
-use super::{Engine, Retraction};
+use super::{Engine, EngineSpec, Retraction};
 use crate::{Export, Granularity, NewEvent};
 
 /// Rows a copy takes at a time here: few, so that much happens in between.
@@ -14,6 +14,11 @@ const AT_ONCE: usize = 8;
 
 /// An engine that has seen nothing, of a world of 300 nodes.
 fn engine(spec: TgnSpec) -> (tempfile::TempDir, Engine) {
+    engine_working(spec, &EngineSpec::default())
+}
+
+/// The same, working as `how` says.
+pub(super) fn engine_working(spec: TgnSpec, how: &EngineSpec) -> (tempfile::TempDir, Engine) {
     let spec = TgnSpec { memory: 3, time: 4, width: 4, neighbours: 3, ..spec };
     let set = Dataset::from_spec("synthetic:events=10,users=200,items=100").unwrap();
     let widths = FeatureWidths::default();
@@ -22,11 +27,11 @@ fn engine(spec: TgnSpec) -> (tempfile::TempDir, Engine) {
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("artifact");
     Export { model: &model, history: &history, dataset: &set, widths, batch: 5, replace: false }.write(&artifact).unwrap();
-    (folder, Engine::open(&artifact).unwrap())
+    (folder, Engine::open_with(&artifact, how).unwrap())
 }
 
 /// What happens to an engine, drawn at random.
-struct Story {
+pub(super) struct Story {
     chance: RandomNumbers,
     now: i64,
     told: Vec<Retraction>,
@@ -35,8 +40,17 @@ struct Story {
 }
 
 impl Story {
+    /// Of an engine that has seen nothing until then: some events.
+    pub fn begin(engine: &Engine, spec: &TgnSpec, seed: u64) -> Story {
+        let chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
+        let mut story = Story { chance, now: 2_000_000_000, told: Vec::new(), forgets: spec.sampler == Sampler::Recent };
+        story.tell(engine, Granularity::Event);
+        (0..40).for_each(|_| story.go_on(engine));
+        story
+    }
+
     /// Some events, a retraction, or a look for idle nodes.
-    fn go_on(&mut self, engine: &Engine) {
+    pub fn go_on(&mut self, engine: &Engine) {
         match self.chance.below(12) {
             0 => self.take_back(engine),
             1 if self.forgets => _ = engine.expire(&Number::from(self.now - 40)).unwrap(),
@@ -85,10 +99,7 @@ fn a_copy_is_of_its_first_moment_whatever_happens_meanwhile() {
     ];
     for (seed, spec) in (0..4).flat_map(|seed| variants.iter().map(move |spec| (seed, spec))) {
         let (folder, engine) = engine(spec.clone());
-        let chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
-        let mut story = Story { chance, now: 2_000_000_000, told: Vec::new(), forgets: spec.sampler == Sampler::Recent };
-        story.tell(&engine, Granularity::Event);
-        (0..40).for_each(|_| story.go_on(&engine));
+        let mut story = Story::begin(&engine, spec, seed);
         for round in 0..3 {
             let expected = stands(&engine);
             let copied = copy(&engine, folder.path(), &mut story);

@@ -1,5 +1,7 @@
 //! Forgetting nodes that have been idle for long.
 
+use std::ops::Range;
+
 use serde_json::Number;
 use tempograph_framework::{NodeId, OtherMemory, Sampler};
 
@@ -8,18 +10,42 @@ use crate::request::{Answered, Place, RequestError, ticks};
 
 /// Nodes forgotten while readers wait.
 const NODES_A_TURN: usize = 1024;
+/// Nodes looked at while events wait.
+pub(crate) const NODES_A_PART: u32 = 8192;
 
 impl Engine {
     /// Forgets all nodes that no event from `before` on has named. Says how many.
     ///
     /// Memory, mail and neighbours of a forgotten node are gone, and it is nobody's neighbour and no destination any more. Its room goes to
     /// the next new id, and its own id is new when an event names it again; where a model reads features of nodes, or the memory of a mail's
-    /// sender when the mail is read, the id keeps its room, empty. Reads go on in between; each lot of nodes is one change of version. The
-    /// place of this among the events matters as that of a [retraction](Engine::retract) does.
+    /// sender when the mail is read, the id keeps its room, empty. Idle nodes are looked for among 8192 at a time, while events wait; events
+    /// that are told meanwhile happen in between. Reads wait for 1024 nodes at a time, which are one change of version. The place of all this
+    /// among the events matters as that of a [retraction](Engine::retract) does: a [service](crate::Service) has each part in its log.
     ///
     /// # Errors
     /// [`RequestError`] for a time that will not do, or a model whose sampler needs all events of a node.
     pub fn expire(&self, before: &Number) -> Result<Answered<usize>, RequestError> {
+        self.expire_among(before, 0..u32::MAX)
+    }
+
+    /// As [`expire`](Engine::expire), among the nodes of these numbers.
+    ///
+    /// # Errors
+    /// As [`expire`](Engine::expire).
+    pub(crate) fn expire_among(&self, before: &Number, nodes: Range<u32>) -> Result<Answered<usize>, RequestError> {
+        let (mut answer, mut from) = (0, nodes.start);
+        loop {
+            let to = nodes.end.min(from.saturating_add(NODES_A_PART));
+            let part = self.expire_part(before, from..to)?;
+            answer += part.answer;
+            if to >= nodes.end || to as usize >= self.nodes() {
+                return Ok(Answered { answer, position: part.position });
+            }
+            from = to;
+        }
+    }
+
+    fn expire_part(&self, before: &Number, nodes: Range<u32>) -> Result<Answered<usize>, RequestError> {
         let mut turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
         let time = ticks(&self.manifest.time_unit, before, Place::field("before"))?;
         let (idle, reusable) = {
@@ -30,8 +56,9 @@ impl Engine {
             let widths = self.manifest.widths;
             let by_node = widths.node > 0 || widths.static_memory > 0;
             let reusable = !by_node && state.history.needs().mail.other == OtherMemory::AtEvent;
-            (state.history.idle_since(time), reusable)
+            (state.history.idle_since(time, nodes.clone()), reusable)
         };
+        self.counts.looked_at(nodes.len());
         for part in idle.chunks(NODES_A_TURN) {
             self.before_writing(&mut turn, |capture, state| capture.before_forgetting(state, part))?;
             self.forget(part, reusable)?;
@@ -42,6 +69,10 @@ impl Engine {
 
     fn forget(&self, nodes: &[NodeId], reusable: bool) -> Result<(), RequestError> {
         let mut state = self.state_mut()?;
+        self.let_keep(|back| {
+            back.history.before_forgetting(&state.history, nodes);
+            back.names.before_forgetting(&state.names, nodes);
+        });
         state.history.forget(nodes);
         state.names.forget(nodes, reusable);
         Ok(())

@@ -59,7 +59,7 @@ impl Engine {
                 let time = state.read_time(&self.manifest, query.time.as_ref(), &space.told, Place::field("time"))?;
                 pass.queries.clear();
                 pass.queries.push_pair(src, dst, time);
-                look(state, &space.told, &features, pass);
+                look(state, Some(&space.told.whole()), &features, pass);
                 let shown = [(0, src), (1, dst)].map(|(root, node)| self.neighbours(state, pass, root, node));
                 (shown, position(&state.history))
             };

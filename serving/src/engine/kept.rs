@@ -6,9 +6,11 @@ use rustc_hash::FxHashMap;
 use tempograph_framework::{Delta, History, NodeId, Pair, Reach, Sampler, Timestamp};
 use tempograph_kernels::cpu::PaddedRows;
 
+use super::look_back::LongRead;
+use super::read::look;
 use super::state::State;
-use super::{Engine, Strategy, sampling};
-use crate::model::{Pass, Served};
+use super::{Engine, Strategy};
+use crate::model::Served;
 use crate::request::RequestError;
 use crate::workspace::Sight;
 
@@ -64,10 +66,11 @@ impl Kept {
     fn find(&mut self, (node, part): (NodeId, Part), moment: Timestamp, version: u64, changed: impl FnOnce(u64) -> bool) -> Option<&[f32]> {
         let place = self.place(node);
         let entry = &mut self.entries[place];
-        if (entry.node, entry.moment) != (Some(node), moment) || entry.holds < version && changed(entry.holds) {
+        let known = (entry.node, entry.moment) == (Some(node), moment) && entry.holds <= version;
+        if !known || entry.holds < version && changed(entry.holds) {
             return None;
         }
-        entry.holds = entry.holds.max(version);
+        entry.holds = version;
         let [whole, mapped] = self.widths;
         let row = &self.rows[self.row(place)];
         Some(match part {
@@ -166,74 +169,79 @@ impl Engine {
         (recent && strategy != Strategy::Full).then(|| [model.embedding_width(), model.spec().width])
     }
 
-    /// The moment an embedding at `time` is good for: a model that is shown no time since events cannot tell one moment behind all events
-    /// from another.
-    fn moment(&self, state: &State, time: Timestamp) -> Timestamp {
-        let needs = state.history.needs();
-        let timeless = !needs.idle && (needs.layers == 0 || needs.delta == Delta::SinceUpdate);
-        let behind = state.history.newest().is_none_or(|newest| newest < time);
-        if timeless && behind { Timestamp(i64::MAX) } else { time }
-    }
-
     /// Copies the embeddings that are kept, and of the other nodes what is to be embedded.
     pub(super) fn gather(&self, state: &State, time: Timestamp, sight: &mut Sight) {
-        let Some(kept) = &self.kept else { unreachable!("asked of an engine that keeps no embeddings") };
-        let Sight { gathered, pass, more, part: most } = sight;
-        let Gathered { asked, rows, missing, moment, reach, .. } = gathered;
         let history = &state.history;
-        let (version, hops) = (history.version(), history.needs().layers);
-        *moment = self.moment(state, time);
+        sight.gathered.moment = moment(history, history.newest(), time);
+        self.find_kept(history, time, history.version(), &mut sight.gathered);
+        sight.ask_missing(time);
+        look(state, None, &None, &mut sight.pass);
+    }
+
+    /// The same, as it was when a read in parts began.
+    pub(super) fn gather_back(&self, long: &LongRead<'_>, time: Timestamp, sight: &mut Sight) -> Result<(), RequestError> {
+        {
+            let history = &self.state()?.history;
+            sight.gathered.moment = moment(history, long.newest, time);
+            // What was known to hold before, and nothing has reached until now, held then.
+            self.find_kept(history, time, long.position.version, &mut sight.gathered);
+        }
+        sight.ask_missing(time);
+        long.look(None, &None, &mut sight.pass)
+    }
+
+    /// Copies the embeddings that are kept and hold at `version`, and names those that are missing.
+    fn find_kept(&self, history: &History, time: Timestamp, version: u64, gathered: &mut Gathered) {
+        let Some(kept) = &self.kept else { unreachable!("asked of an engine that keeps no embeddings") };
+        let Gathered { asked, rows, missing, moment, reach, .. } = gathered;
         reach.prepare(history);
         missing.clear();
-        {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let whole = asked.iter().any(|&(_, part)| part == Part::Whole);
-            rows.resize(asked.len(), kept.widths[usize::from(!whole)]);
-            for (place, &(node, part)) in asked.iter().enumerate() {
-                match kept.find((node, part), *moment, version, |holds| reach.since(history, node, time, hops, holds)) {
-                    Some(found) => rows.row_mut(place).copy_from_slice(found),
-                    None => missing.push(place as u32),
-                }
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (whole, hops) = (asked.iter().any(|&(_, part)| part == Part::Whole), history.needs().layers);
+        rows.resize(asked.len(), kept.widths[usize::from(!whole)]);
+        for (place, &(node, part)) in asked.iter().enumerate() {
+            match kept.find((node, part), *moment, version, |holds| reach.since(history, node, time, hops, holds)) {
+                Some(found) => rows.row_mut(place).copy_from_slice(found),
+                None => missing.push(place as u32),
             }
-        }
-        more.resize_with(missing.len().div_ceil(*most).saturating_sub(1), Pass::default);
-        for (part, pass) in missing.chunks(*most).zip(std::iter::once(pass).chain(more)) {
-            pass.queries.clear();
-            part.iter().for_each(|&place| pass.queries.push_node(asked[place as usize].0, time));
-            history.view_into(&pass.queries, None, sampling(), &mut pass.view);
         }
     }
 
     /// Embeds what was missing, and keeps it.
     pub(super) fn embed_missing(&self, sight: &mut Sight) -> Result<(), RequestError> {
-        self.embed_in_parts(sight, &mut |_| ())
-    }
-
-    /// As [`embed_missing`](Engine::embed_missing). Between two passes, `between` is told which share of the nodes is done.
-    pub(super) fn embed_in_parts(&self, sight: &mut Sight, between: &mut dyn FnMut(f64)) -> Result<(), RequestError> {
-        let Sight { gathered, pass, more, part: most } = sight;
-        let mut done = 0;
-        let Gathered { asked, rows, missing, moment, .. } = gathered;
-        for (part, pass) in missing.chunks(*most).zip(std::iter::once(pass).chain(more.iter_mut())) {
-            self.model.forward(pass);
-            self.keep_memories(pass)?;
-            self.model.map_ends(pass);
-            let kept = self.kept.as_ref().map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner));
-            let Some(mut kept) = kept else { unreachable!("asked of an engine that keeps no embeddings") };
-            for (root, &place) in part.iter().enumerate() {
-                let (node, part) = asked[place as usize];
-                let parts = pass.parts_of(root, kept.widths[0]);
-                rows.row_mut(place as usize).copy_from_slice(parts[part as usize]);
-                kept.keep(node, *moment, pass.view.version, parts);
-            }
-            drop(kept);
-            done += part.len();
-            if done < missing.len() {
-                between(done as f64 / missing.len() as f64);
-            }
+        let Sight { gathered: Gathered { asked, rows, missing, moment, .. }, pass } = sight;
+        if missing.is_empty() {
+            return Ok(());
         }
-        // What a rare large request took is not kept.
-        more.clear();
+        self.model.forward(pass);
+        self.keep_memories(pass)?;
+        self.model.map_ends(pass);
+        let Some(kept) = &self.kept else { unreachable!("asked of an engine that keeps no embeddings") };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for (root, &place) in missing.iter().enumerate() {
+            let (node, part) = asked[place as usize];
+            let parts = pass.parts_of(root, kept.widths[0]);
+            rows.row_mut(place as usize).copy_from_slice(parts[part as usize]);
+            kept.keep(node, *moment, pass.view.version, parts);
+        }
         Ok(())
     }
+}
+
+impl Sight {
+    /// Asks for what was missing.
+    fn ask_missing(&mut self, time: Timestamp) {
+        let Sight { gathered: Gathered { asked, missing, .. }, pass } = self;
+        pass.queries.clear();
+        missing.iter().for_each(|&place| pass.queries.push_node(asked[place as usize].0, time));
+    }
+}
+
+/// The moment an embedding at `time` is good for, of a history whose newest event is at `newest`: a model that is shown no time since events
+/// cannot tell one moment behind all events from another.
+fn moment(history: &History, newest: Option<Timestamp>, time: Timestamp) -> Timestamp {
+    let needs = history.needs();
+    let timeless = !needs.idle && (needs.layers == 0 || needs.delta == Delta::SinceUpdate);
+    let behind = newest.is_none_or(|newest| newest < time);
+    if timeless && behind { Timestamp(i64::MAX) } else { time }
 }

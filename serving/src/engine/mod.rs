@@ -6,6 +6,9 @@ mod capture_tests;
 mod expire;
 mod explain;
 mod kept;
+mod look_back;
+#[cfg(test)]
+mod look_back_tests;
 mod rank;
 mod read;
 mod retract;
@@ -29,9 +32,11 @@ use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
 use capture::Capture;
+pub(crate) use expire::NODES_A_PART;
 pub use explain::{Explanation, Neighbour};
 pub(crate) use kept::Gathered;
 use kept::{Kept, Part};
+use look_back::Back;
 pub use retract::Retraction;
 pub use spec::{EngineSpec, Strategy};
 use state::State;
@@ -53,6 +58,7 @@ pub use stats::EngineStats;
 ///
 /// What has happened stands behind a lock that nobody holds while a model computes. A read holds it, shared with other reads, while it
 /// copies what it is shown of the past, and is answered from the copy: all of an answer is as of one [`Position`], which comes with it.
+/// A large read does so a part at a time, and events that come in between let it have what they write over.
 /// Writes take turns; a write computes beside the reads and holds the lock alone only while an event's few rows are written.
 /// A write that breaks off by a panic leaves the engine [broken](Engine::is_broken): nothing is told to it any more, and where the
 /// panic came while rows were written nothing is asked of it either.
@@ -68,6 +74,8 @@ pub struct Engine {
     saving: Mutex<()>,
     /// Embeddings, where the model's can be kept. Locked for no longer than they are copied, and after the state where both are.
     kept: Option<Mutex<Kept>>,
+    /// What reads in parts look back at. Locked after the state where both are.
+    looked_back_at: Mutex<Vec<Back>>,
     counts: Counts,
     edges: Option<Arc<EdgeStore>>,
     spaces: Workspaces,
@@ -121,6 +129,7 @@ impl Engine {
             turn: Mutex::default(),
             saving: Mutex::default(),
             kept,
+            looked_back_at: Mutex::default(),
             counts: Counts::default(),
             edges,
             spaces: Workspaces::default(),

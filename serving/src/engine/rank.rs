@@ -1,10 +1,12 @@
 //! The best of many candidates.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use serde_json::Number;
 use tempograph_framework::{NodeId, Side, Timestamp};
 
+use super::look_back::LongRead;
 use super::read::finite;
 use super::state::State;
 use super::{Engine, position};
@@ -14,8 +16,8 @@ use crate::workspace::{A_PASS, Workspace};
 impl Engine {
     /// The best candidates, best first; of equals the one named first.
     ///
-    /// Where all destinations are asked about and these are more than one request may name, they are taken in parts, while events wait:
-    /// all of the answer is as of one position.
+    /// More than fit in a pass are taken in parts, and events happen in between: all of the answer is as of the position it began at, which
+    /// comes with it.
     ///
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
@@ -24,7 +26,7 @@ impl Engine {
     }
 
     /// As [`rank`](Engine::rank), at most so many candidates at a time. In between, `between` may do something else: it is told which share
-    /// is done. The answer is as of one position all the same.
+    /// is done.
     ///
     /// # Errors
     /// As [`rank`](Engine::rank).
@@ -37,19 +39,10 @@ impl Engine {
         if query.k == 0 {
             return Err(RequestError::invalid("k", "is 0; it must be at least 1"));
         }
-        self.spaces.with(|space| {
-            space.sight.part = chunk.clamp(1, A_PASS);
-            let ranked = match self.rank_at_once(space, query, between) {
-                Ok(None) => match self.turn.lock() {
-                    Ok(_turn) => self.rank_in_parts(space, query),
-                    Err(_) => Err(RequestError::Broken),
-                },
-                Ok(Some(answered)) => Ok(answered),
-                Err(error) => Err(error),
-            };
-            space.sight.part = A_PASS;
-            ranked
-        })
+        if let Some(ids) = query.candidates.as_ref().filter(|ids| ids.len() > MOST) {
+            return Err(RequestError::TooMany { place: "candidates".into(), count: ids.len() });
+        }
+        self.spaces.with(|space| self.rank_in(space, query, chunk.clamp(1, A_PASS), between))
     }
 
     /// The `k` best of all destinations so far, best first: [`rank`](Engine::rank) without candidates. `time` left out is just after the
@@ -61,78 +54,108 @@ impl Engine {
         self.rank(&RankQuery { src, candidates: None, time: time.cloned(), k })
     }
 
-    /// Ranks candidates that are few enough to be looked at at once.
-    fn rank_at_once(
+    fn rank_in(
         &self,
         space: &mut Workspace,
         query: &RankQuery,
+        chunk: usize,
         between: &mut dyn FnMut(f64),
-    ) -> Result<Option<Answered<Vec<Ranked>>>, RequestError> {
-        let (ids, position): (Vec<u64>, Position) = {
+    ) -> Result<Answered<Vec<Ranked>>, RequestError> {
+        let (asked, shown) = {
             let state = &*self.state()?;
-            let (src, time) = self.read_rank(state, space, query)?;
-            let ids = match query.candidates.as_deref() {
-                Some(ids) if ids.len() > MOST => return Err(RequestError::TooMany { place: "candidates".into(), count: ids.len() }),
-                None if state.names.destinations().len() > MOST => return Ok(None),
-                Some(ids) => {
-                    for (i, &id) in ids.iter().enumerate() {
-                        space.asked.push((src, state.find(Side::Destination, id, Place::of("candidates", i, ""))?, time));
-                    }
-                    ids.to_vec()
-                }
-                None => self.ask_destinations(state, space, 0, src, time),
+            let asked = self.find_ranked(state, space, query)?;
+            let shown = if asked.count <= chunk {
+                let all = asked.part(0..asked.count, |places| Ok(state.names.destinations_at(places)))?;
+                asked.ask(&all, space);
+                self.look_at_pairs(state, &None, true, space);
+                Shown::Whole(all, position(&state.history))
+            } else {
+                Shown::InParts(self.read_in_parts(state))
             };
-            self.look_at_pairs(state, &None, true, space);
-            (ids, position(&state.history))
+            (asked, shown)
         };
         let mut best = Best::of(query.k);
-        self.take_scores(space, &ids, &mut best, between)?;
-        Ok(Some(Answered { answer: best.told(), position }))
+        let position = match shown {
+            Shown::Whole(all, position) => self.take_scores(space, &all, &mut best).map(|()| position),
+            Shown::InParts(long) => self.rank_parts(space, &asked, &long, chunk, &mut best, between),
+        }?;
+        Ok(Answered { answer: best.told(), position })
     }
 
-    /// Ranks all destinations, part by part, while nothing happens.
-    fn rank_in_parts(&self, space: &mut Workspace, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
-        let mut best = Best::of(query.k);
-        let mut done = 0;
-        loop {
-            let (ids, position) = {
-                let state = &*self.state()?;
-                let (src, time) = self.read_rank(state, space, query)?;
-                let ids = self.ask_destinations(state, space, done, src, time);
-                self.look_at_pairs(state, &None, true, space);
-                (ids, position(&state.history))
-            };
-            if ids.is_empty() {
-                return Ok(Answered { answer: best.told(), position });
+    fn rank_parts(
+        &self,
+        space: &mut Workspace,
+        asked: &Asked,
+        long: &LongRead<'_>,
+        chunk: usize,
+        best: &mut Best,
+        between: &mut dyn FnMut(f64),
+    ) -> Result<Position, RequestError> {
+        for start in (0..asked.count).step_by(chunk) {
+            let end = asked.count.min(start + chunk);
+            let part = asked.part(start..end, |places| long.destinations(places))?;
+            asked.ask(&part, space);
+            self.look_back_at_pairs(long, &None, true, space)?;
+            self.take_scores(space, &part, best)?;
+            if end < asked.count {
+                between(end as f64 / asked.count as f64);
             }
-            done += ids.len();
-            self.take_scores(space, &ids, &mut best, &mut |_| ())?;
+        }
+        Ok(long.position)
+    }
+
+    fn find_ranked(&self, state: &State, space: &mut Workspace, query: &RankQuery) -> Result<Asked, RequestError> {
+        self.show(state, &[], &mut space.told)?;
+        let src = state.find(Side::Source, query.src, Place::field("src"))?;
+        let time = state.read_time(&self.manifest, query.time.as_ref(), &space.told, Place::field("time"))?;
+        let find = |(i, &id)| Ok((state.find(Side::Destination, id, Place::of("candidates", i, ""))?, id));
+        let named = query.candidates.as_ref().map(|ids| ids.iter().enumerate().map(find).collect::<Result<Vec<_>, _>>()).transpose()?;
+        let count = named.as_ref().map_or(state.names.destinations().len(), Vec::len);
+        Ok(Asked { src, time, named, count })
+    }
+
+    fn take_scores(&self, space: &mut Workspace, part: &[(NodeId, u64)], best: &mut Best) -> Result<(), RequestError> {
+        let mut scores = std::mem::take(&mut space.scores);
+        scores.clear();
+        self.score_shown(space, &mut scores)?;
+        finite(&scores)?;
+        best.take(part, &scores);
+        space.scores = scores;
+        Ok(())
+    }
+}
+
+/// What is ranked, and for whom.
+struct Asked {
+    src: NodeId,
+    time: Timestamp,
+    /// Candidates with their own ids; all destinations where none are named.
+    named: Option<Vec<(NodeId, u64)>>,
+    count: usize,
+}
+
+/// What is ranked is shown already, or will be part by part.
+enum Shown<'a> {
+    Whole(Vec<(NodeId, u64)>, Position),
+    InParts(LongRead<'a>),
+}
+
+impl Asked {
+    /// Some of the candidates, with their own ids.
+    fn part(
+        &self,
+        places: Range<usize>,
+        destinations: impl FnOnce(Range<usize>) -> Result<Vec<(NodeId, u64)>, RequestError>,
+    ) -> Result<Vec<(NodeId, u64)>, RequestError> {
+        match &self.named {
+            Some(named) => Ok(named[places].to_vec()),
+            None => destinations(places),
         }
     }
 
-    fn read_rank(&self, state: &State, space: &mut Workspace, query: &RankQuery) -> Result<(NodeId, Timestamp), RequestError> {
-        self.show(state, &[], &mut space.told)?;
+    fn ask(&self, part: &[(NodeId, u64)], space: &mut Workspace) {
         space.asked.clear();
-        let src = state.find(Side::Source, query.src, Place::field("src"))?;
-        Ok((src, state.read_time(&self.manifest, query.time.as_ref(), &space.told, Place::field("time"))?))
-    }
-
-    /// Asks about as many destinations as one request may name, from the `first` on. Their own ids come back.
-    fn ask_destinations(&self, state: &State, space: &mut Workspace, first: usize, src: NodeId, time: Timestamp) -> Vec<u64> {
-        let all = &state.names.destinations()[first..];
-        let part = &all[..all.len().min(MOST)];
-        space.asked.extend(part.iter().map(|&node| (src, node, time)));
-        part.iter().map(|&node| state.names.own(node)).collect()
-    }
-
-    fn take_scores(&self, space: &mut Workspace, ids: &[u64], best: &mut Best, between: &mut dyn FnMut(f64)) -> Result<(), RequestError> {
-        let mut scores = std::mem::take(&mut space.scores);
-        scores.clear();
-        self.score_in_parts(space, &mut scores, between)?;
-        finite(&scores)?;
-        best.take(ids, &scores);
-        space.scores = scores;
-        Ok(())
+        space.asked.extend(part.iter().map(|&(node, _)| (self.src, node, self.time)));
     }
 }
 
@@ -149,10 +172,10 @@ impl Best {
         Best { k, entries: Vec::new(), seen: 0 }
     }
 
-    fn take(&mut self, ids: &[u64], scores: &[f32]) {
-        let new = ids.iter().zip(scores).enumerate().map(|(i, (&id, &score))| (score, self.seen + i, id));
+    fn take(&mut self, part: &[(NodeId, u64)], scores: &[f32]) {
+        let new = part.iter().zip(scores).enumerate().map(|(i, (&(_, id), &score))| (score, self.seen + i, id));
         self.entries.extend(new);
-        self.seen += ids.len();
+        self.seen += part.len();
         if self.entries.len() > self.k {
             self.entries.select_nth_unstable_by(self.k - 1, better);
             self.entries.truncate(self.k);
@@ -177,14 +200,14 @@ mod tests {
     #[test]
     fn the_best_of_parts_are_the_best_of_all_sorted() {
         let scores: Vec<f32> = (0..97).map(|i| ((i * 37) % 11) as f32).collect();
-        let ids: Vec<u64> = (0..97).map(|i| i * 3).collect();
+        let ids: Vec<(NodeId, u64)> = (0..97).map(|i| (NodeId(i as u32), i * 3)).collect();
         let mut all: Vec<usize> = (0..97).collect();
         all.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         for (k, part) in [(1, 97), (5, 10), (40, 7), (97, 20), (200, 50)] {
             let mut best = Best::of(k);
             ids.chunks(part).zip(scores.chunks(part)).for_each(|(ids, scores)| best.take(ids, scores));
             let told: Vec<u64> = best.told().iter().map(|ranked| ranked.dst).collect();
-            assert_eq!(told, all.iter().take(k).map(|&at| ids[at]).collect::<Vec<_>>(), "the {k} best in parts of {part}");
+            assert_eq!(told, all.iter().take(k).map(|&at| ids[at].1).collect::<Vec<_>>(), "the {k} best in parts of {part}");
         }
     }
 }

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use serde_json::Number;
-use tempograph_framework::{Lookup, Pair, Side, Table};
+use tempograph_framework::{Batch, Lookup, Pair, Side, Table, Timestamp};
 use tempograph_kernels::Rows;
 
+use super::look_back::LongRead;
 use super::state::State;
 use super::{Engine, Part, position, sampling};
 use crate::features::Shown;
 use crate::incoming::Incoming;
 use crate::model::Pass;
 use crate::request::{Answered, MOST, NewEvent, PairQuery, Place, Position, RequestError};
-use crate::workspace::{Sight, Workspace};
+use crate::workspace::{A_PASS, Sight, Workspace};
 
 /// Features of the stored events and of those a read brings, where it brings any.
-type ShownFeatures = Option<Arc<dyn Rows>>;
+pub(super) type ShownFeatures = Option<Arc<dyn Rows>>;
 
 impl Engine {
     /// Logits of pairs. `during` are events that have not been observed, which a model with exact lookups sees as neighbours where
@@ -36,16 +37,41 @@ impl Engine {
     pub fn score_into(&self, queries: &[PairQuery], during: &[NewEvent], scores: &mut Vec<f32>) -> Result<Position, RequestError> {
         scores.clear();
         self.spaces.with(|space| {
-            let position = {
+            let (features, long, position) = {
                 let state = &*self.state()?;
                 let features = self.read_pairs(state, space, queries, during)?;
-                self.look_at_pairs(state, &features, during.is_empty(), space);
-                position(&state.history)
+                let long = (queries.len() > A_PASS).then(|| self.read_in_parts(state));
+                if long.is_none() {
+                    self.look_at_pairs(state, &features, during.is_empty(), space);
+                }
+                (features, long, position(&state.history))
             };
-            self.score_shown(space, scores)?;
+            match long {
+                None => self.score_shown(space, scores)?,
+                Some(long) => self.score_in_parts(&long, &features, during.is_empty(), space, scores)?,
+            }
             finite(scores)?;
             Ok(position)
         })
+    }
+
+    /// Scores the pairs asked about, part by part.
+    fn score_in_parts(
+        &self,
+        long: &LongRead<'_>,
+        features: &ShownFeatures,
+        may_be_kept: bool,
+        space: &mut Workspace,
+        scores: &mut Vec<f32>,
+    ) -> Result<(), RequestError> {
+        let all = std::mem::take(&mut space.asked);
+        for part in all.chunks(A_PASS) {
+            space.asked.clear();
+            space.asked.extend_from_slice(part);
+            self.look_back_at_pairs(long, features, may_be_kept, space)?;
+            self.score_shown(space, scores)?;
+        }
+        Ok(())
     }
 
     /// Finds what pairs of nodes are asked about.
@@ -76,57 +102,66 @@ impl Engine {
 
     /// Copies what the pairs asked about are shown of the past: embeddings, where these are kept and all is asked of one moment.
     pub(super) fn look_at_pairs(&self, state: &State, features: &ShownFeatures, may_be_kept: bool, space: &mut Workspace) {
-        let Workspace { told, asked, sight, embedded, .. } = space;
+        let time = self.ask_for_pairs(may_be_kept, space);
+        let Workspace { told, sight, .. } = space;
+        match time {
+            Some(time) => self.gather(state, time, sight),
+            None => look(state, Some(&told.whole()), features, &mut sight.pass),
+        }
+        self.counts.shown(sight.pass.queries.len());
+    }
+
+    /// The same, as it was when a read in parts began.
+    pub(super) fn look_back_at_pairs(
+        &self,
+        long: &LongRead<'_>,
+        features: &ShownFeatures,
+        may_be_kept: bool,
+        space: &mut Workspace,
+    ) -> Result<(), RequestError> {
+        let time = self.ask_for_pairs(may_be_kept, space);
+        let Workspace { told, sight, .. } = space;
+        match time {
+            Some(time) => self.gather_back(long, time, sight),
+            None => long.look(Some(&told.whole()), features, &mut sight.pass),
+        }
+    }
+
+    /// Puts the pairs asked about where they are answered: among the embeddings that are gathered, whose time is returned, or in a pass.
+    fn ask_for_pairs(&self, may_be_kept: bool, Workspace { asked, sight, embedded, .. }: &mut Workspace) -> Option<Timestamp> {
         let moment = asked.first().map(|&(_, _, time)| time).filter(|&first| asked.iter().all(|&(_, _, time)| time == first));
-        *embedded = may_be_kept && self.kept.is_some() && moment.is_some();
-        if let (true, Some(time)) = (*embedded, moment) {
-            let gathered = &mut sight.gathered;
-            gathered.clear();
-            for &(src, dst, _) in &*asked {
+        let time = moment.filter(|_| may_be_kept && self.kept.is_some());
+        *embedded = time.is_some();
+        let Sight { gathered, pass } = sight;
+        gathered.clear();
+        pass.queries.clear();
+        for &(src, dst, time) in &*asked {
+            if *embedded {
                 let pair = Pair { src: gathered.ask(src, Part::Source), dst: gathered.ask(dst, Part::Destination) };
                 gathered.pairs.push(pair);
+            } else {
+                pass.queries.push_pair(src, dst, time);
             }
-            self.gather(state, time, sight);
-            return self.counts.embeddings(sight.gathered.asked(), sight.gathered.missing());
         }
-        let parts = asked.chunks(sight.part);
-        for (pass, part) in sight.passes(parts.len()).zip(parts) {
-            pass.queries.clear();
-            part.iter().for_each(|&(src, dst, time)| pass.queries.push_pair(src, dst, time));
-            look(state, told, features, pass);
-        }
+        time
     }
 
     /// Adds the scores of what was looked at to `scores`.
     pub(super) fn score_shown(&self, space: &mut Workspace, scores: &mut Vec<f32>) -> Result<(), RequestError> {
-        self.score_in_parts(space, scores, &mut |_| ())
-    }
-
-    /// As [`score_shown`](Engine::score_shown). Between two passes, `between` is told which share of them is done.
-    pub(super) fn score_in_parts(
-        &self,
-        space: &mut Workspace,
-        scores: &mut Vec<f32>,
-        between: &mut dyn FnMut(f64),
-    ) -> Result<(), RequestError> {
-        let Workspace { asked, sight, embedded, .. } = space;
-        if *embedded {
-            self.embed_in_parts(sight, between)?;
-            let Sight { gathered, pass, .. } = sight;
-            self.model.score_ends(gathered.rows(), &gathered.pairs, pass);
-            scores.extend_from_slice(pass.scores());
+        let Workspace { sight, embedded, asked, .. } = space;
+        if asked.is_empty() {
             return Ok(());
         }
-        for (_, pass) in asked.chunks(sight.part).zip(std::iter::once(&mut sight.pass).chain(&mut sight.more)) {
-            self.model.forward(pass);
-            self.keep_memories(pass)?;
-            scores.extend_from_slice(pass.scores());
-            if scores.len() < asked.len() {
-                between(scores.len() as f64 / asked.len() as f64);
-            }
+        if *embedded {
+            self.counts.embeddings(sight.gathered.asked(), sight.gathered.missing());
+            self.embed_missing(sight)?;
+            let Sight { gathered, pass } = sight;
+            self.model.score_ends(gathered.rows(), &gathered.pairs, pass);
+        } else {
+            self.model.forward(&mut sight.pass);
+            self.keep_memories(&sight.pass)?;
         }
-        // What a rare large request took is not kept.
-        sight.more.clear();
+        scores.extend_from_slice(sight.pass.scores());
         Ok(())
     }
 
@@ -146,15 +181,15 @@ impl Engine {
                     sight.gathered.clear();
                     sight.gathered.ask(node, Part::Whole);
                     self.gather(state, time, sight);
-                    self.counts.embeddings(1, sight.gathered.missing());
                 } else {
                     sight.pass.queries.clear();
                     sight.pass.queries.push_node(node, time);
-                    look(state, told, &features, &mut sight.pass);
+                    look(state, Some(&told.whole()), &features, &mut sight.pass);
                 }
                 position(&state.history)
             };
             let answer = if self.kept.is_some() {
+                self.counts.embeddings(1, sight.gathered.missing());
                 self.embed_missing(sight)?;
                 sight.gathered.rows().row(0).to_vec()
             } else {
@@ -184,9 +219,9 @@ impl Engine {
     }
 }
 
-/// Copies what `pass` asks about, in sight of the events `told`.
-pub(super) fn look(state: &State, told: &Incoming, features: &ShownFeatures, pass: &mut Pass) {
-    state.history.view_into(&pass.queries, Some(&told.whole()), sampling(), &mut pass.view);
+/// Copies what `pass` asks about, in sight of the events of `during`.
+pub(super) fn look(state: &State, during: Option<&Batch<'_>>, features: &ShownFeatures, pass: &mut Pass) {
+    state.history.view_into(&pass.queries, during, sampling(), &mut pass.view);
     if let Some(features) = features {
         pass.view.edge_features = Some(features.clone());
     }

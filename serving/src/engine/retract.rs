@@ -35,8 +35,9 @@ impl Engine {
         }
         let found = self.find_all(events)?;
         let ends = found.iter().map(|&(_, src, dst)| (src, dst));
-        self.before_writing(&mut turn, |capture, state| capture.before_retracting(state, ends))?;
+        self.before_writing(&mut turn, |capture, state| capture.before_retracting(state, ends.clone()))?;
         let mut state = self.state_mut()?;
+        self.let_keep(|back| back.history.before_retracting(&state.history, ends.clone()));
         let answer = state.history.retract(&found);
         self.counts.retracted(answer);
         Ok(Answered { answer, position: position(&state.history) })

@@ -29,6 +29,10 @@ pub struct EngineStats {
     pub expired: u64,
     /// The most rows that were copied for [`save`](crate::Engine::save) while events waited: of nodes, pairs, lists or links.
     pub most_copied: u64,
+    /// The most nodes whose past was copied for a read while events waited.
+    pub most_shown: u64,
+    /// The most nodes that were looked at for [idle](crate::Engine::expire) ones while events waited.
+    pub most_looked_at: u64,
 }
 
 impl EngineStats {
@@ -64,6 +68,8 @@ impl std::ops::Sub for EngineStats {
             retracted: self.retracted - earlier.retracted,
             expired: self.expired - earlier.expired,
             most_copied: self.most_copied,
+            most_shown: self.most_shown,
+            most_looked_at: self.most_looked_at,
         }
     }
 }
@@ -85,6 +91,8 @@ pub(super) struct Counts {
     retracted: AtomicU64,
     expired: AtomicU64,
     most_copied: AtomicU64,
+    most_shown: AtomicU64,
+    most_looked_at: AtomicU64,
 }
 
 impl Counts {
@@ -119,6 +127,14 @@ impl Counts {
         self.most_copied.fetch_max(rows as u64, Ordering::Relaxed);
     }
 
+    pub fn shown(&self, nodes: usize) {
+        self.most_shown.fetch_max(nodes as u64, Ordering::Relaxed);
+    }
+
+    pub fn looked_at(&self, nodes: usize) {
+        self.most_looked_at.fetch_max(nodes as u64, Ordering::Relaxed);
+    }
+
     pub fn read(&self) -> EngineStats {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         EngineStats {
@@ -132,6 +148,8 @@ impl Counts {
             retracted: read(&self.retracted),
             expired: read(&self.expired),
             most_copied: read(&self.most_copied),
+            most_shown: read(&self.most_shown),
+            most_looked_at: read(&self.most_looked_at),
         }
     }
 }

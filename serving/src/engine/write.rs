@@ -80,7 +80,11 @@ impl Engine {
         let pass = &mut sight.pass;
         self.advance(batch, pass)?;
         self.before_writing(turn, |capture, state| capture.before_events(state, batch, newcomers))?;
-        self.state_mut()?.observe(batch, granularity, pass.update(), newcomers);
+        {
+            let mut state = self.state_mut()?;
+            self.let_keep(|back| back.history.before_events(&state.history, batch));
+            state.observe(batch, granularity, pass.update(), newcomers);
+        }
         self.counts.wave(batch.len());
         if self.spec.strategy != Strategy::Full {
             self.advance(batch, pass)?;

@@ -1,10 +1,14 @@
 //! Entries as bytes: the form in which every log keeps them.
 //!
-//! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch, 2 retractions, 3 forgetting), `first_seq u64`, `count varint`. A retraction
-//! is the event's number, `src` and `dst`, varints; forgetting the one time before which nodes were idle. An event is
+//! An entry is `form u8 = 1`, `kind u8` (0 events one by one, 1 events as a batch, 2 retractions, 3 forgetting,
+//! 4 forgetting some), `first_seq u64`, `count varint`. A retraction
+//! is the event's number, `src` and `dst`, varints; forgetting the one time before which nodes were idle, and of some
+//! the first of their numbers and the one after the last, varints. An event is
 //! `flags u8`, `src varint`, `dst varint`, a time, and as the flags say a label `f32` (bit 0; else it is 0), features (bit 1: `count
 //! varint`, `f32` each), an id (bit 2: `bytes u8`, UTF-8) and the time it was told with (bit 3: it was late). A time is `0, zigzag
 //! varint`, `1, varint` or `2, f64`. Numbers of fixed width are little-endian; a varint has seven bits a byte, lowest first.
+
+use std::ops::Range;
 
 use serde_json::Number;
 
@@ -19,6 +23,10 @@ const EVENTS: u8 = 0;
 const BATCH: u8 = 1;
 const RETRACT: u8 = 2;
 const EXPIRE: u8 = 3;
+const EXPIRE_SOME: u8 = 4;
+
+/// The numbers of all nodes.
+const ALL: Range<u32> = 0..u32::MAX;
 
 const LABEL: u8 = 1;
 const FEATURES: u8 = 2;
@@ -32,7 +40,8 @@ impl Entry {
             Act::Events { events, granularity: Granularity::Event, .. } => (EVENTS, events.len()),
             Act::Events { events, granularity: Granularity::Batch, .. } => (BATCH, events.len()),
             Act::Retract { events } => (RETRACT, events.len()),
-            Act::Expire { .. } => (EXPIRE, 1),
+            Act::Expire { nodes, .. } if *nodes == ALL => (EXPIRE, 1),
+            Act::Expire { .. } => (EXPIRE_SOME, 1),
         };
         let mut bytes = Vec::with_capacity(16 + 24 * count);
         bytes.extend([FORM, kind]);
@@ -46,7 +55,11 @@ impl Entry {
                     put_event(&mut bytes, event, told);
                 }
             }
-            Act::Expire { before } => put_time(&mut bytes, before),
+            Act::Expire { before, nodes } => {
+                put_time(&mut bytes, before);
+                let some = (*nodes != ALL).then_some([nodes.start, nodes.end]);
+                some.into_iter().flatten().for_each(|number| put_varint(&mut bytes, number.into()));
+            }
             Act::Retract { events } => {
                 events.iter().flat_map(|event| [event.seq, event.src, event.dst]).for_each(|number| put_varint(&mut bytes, number));
             }
@@ -71,7 +84,8 @@ impl Entry {
             EVENTS => reader.events(count, Granularity::Event)?,
             BATCH => reader.events(count, Granularity::Batch)?,
             RETRACT => Act::Retract { events: (0..count).map(|_| reader.retraction()).collect::<Result<_, _>>()? },
-            EXPIRE if count == 1 => Act::Expire { before: reader.time()? },
+            EXPIRE if count == 1 => Act::Expire { before: reader.time()?, nodes: ALL },
+            EXPIRE_SOME if count == 1 => Act::Expire { before: reader.time()?, nodes: reader.node()?..reader.node()? },
             other => return Err(format!("it is of kind {other}, which this program does not know")),
         };
         match reader.bytes {
@@ -200,6 +214,10 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn node(&mut self) -> Result<u32, String> {
+        u32::try_from(self.varint()?).map_err(|_| "a node has a number of more than 32 bits".into())
+    }
+
     fn row(&mut self) -> Result<Vec<f32>, String> {
         let count = usize::try_from(self.varint()?).map_err(|_| "it has more features than there is memory")?;
         let bytes = self.take(count.checked_mul(4).ok_or("it has more features than there is memory")?)?;
@@ -241,7 +259,9 @@ mod tests {
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
-        let expiry = (any::<u64>(), number()).prop_map(|(first_seq, before)| Entry { first_seq, act: Act::Expire { before } });
+        let nodes = prop_oneof![Just(ALL), (any::<u32>(), any::<u32>()).prop_map(|(from, to)| from..to)];
+        let expiry =
+            (any::<u64>(), number(), nodes).prop_map(|(first_seq, before, nodes)| Entry { first_seq, act: Act::Expire { before, nodes } });
         prop_oneof![events(), retraction(), expiry]
     }
 

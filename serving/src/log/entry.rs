@@ -1,5 +1,7 @@
 //! What one entry of the log holds.
 
+use std::ops::Range;
+
 use serde_json::Number;
 
 use crate::Retraction;
@@ -30,6 +32,8 @@ pub enum Act {
     Expire {
         /// The time since when.
         before: Number,
+        /// Numbers of the nodes among which they are looked for.
+        nodes: Range<u32>,
     },
     /// Events are taken back.
     Retract {

@@ -18,7 +18,7 @@ pub use entry::{Act, Entry};
 pub use kafka::KafkaLog;
 pub use memory::MemoryLog;
 pub use replay::ReplayError;
-pub(crate) use replay::{Happened, end_of, happen, place_after, replay};
+pub(crate) use replay::{Happened, end_of, goes_on_at, happen, place_after, replay};
 pub use spec::{LogKind, LogSpec};
 
 /// An append-only sequence of entries, numbered from 0 by their place.

@@ -67,6 +67,23 @@ pub(crate) fn place_after(log: &dyn Log, seen: u64) -> Result<u64, ReplayError> 
     Ok(low)
 }
 
+/// Whether a history that has seen `seen` events goes on at `place`, as far as the log knows: the entry there it has not seen, the one before
+/// it has.
+pub(crate) fn goes_on_at(log: &dyn Log, place: u64, seen: u64) -> Result<bool, LogError> {
+    let kept = log.kept();
+    if place < kept.start {
+        return Ok(true);
+    }
+    if place > kept.end {
+        return Ok(end_of(log)?.is_none_or(|end| end < seen));
+    }
+    let is_seen = |place| -> Result<bool, LogError> {
+        let entry = log.read(place, 1)?.into_iter().next();
+        Ok(entry.is_some_and(|entry| entry.first_seq < seen && entry.next_seq() <= seen))
+    };
+    Ok((place == kept.start || is_seen(place - 1)?) && (place == kept.end || !is_seen(place)?))
+}
+
 /// Does to `engine` what the log says was done, from place `from` up to place `to`. `told` hears how far it has come, and may break it off.
 /// Says the place it has come to.
 pub(crate) fn replay(
@@ -116,8 +133,8 @@ pub(crate) fn happen(engine: &Engine, entry: &Entry) -> Result<Happened, ReplayE
             let Answered { answer, position } = take_back(engine, events)?;
             Ok(Happened { position, changed: answer as u64 })
         }
-        Act::Expire { before } => {
-            let Answered { answer, position } = engine.expire(before)?;
+        Act::Expire { before, nodes } => {
+            let Answered { answer, position } = engine.expire_among(before, nodes.clone())?;
             Ok(Happened { position, changed: answer as u64 })
         }
     }

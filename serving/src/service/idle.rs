@@ -1,19 +1,24 @@
 //! Forgetting nodes that have been idle for long.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::Number;
 use tempograph_framework::Sampler;
+use tokio::sync::oneshot::Sender;
 
-use super::ingest::{Ack, IngestError, Receipt, Ticket};
+use super::ingest::{Ack, IngestError, Outcome, Receipt, Ticket};
 use super::line::{Start, Waiting};
 use super::{Core, Service};
+use crate::engine::NODES_A_PART;
 use crate::log::{Act, Entry};
 use crate::request::{Place, ticks};
 use crate::{Position, RequestError};
 
-/// Events from one look for idle nodes to the next.
+/// Events from one look for idle nodes to the next, at least.
 const EVERY: u64 = 10_000;
+/// Nodes that are looked at for each event, at most: of a large world idle ones are looked for less often.
+const NODES_AN_EVENT: u64 = 8;
 
 /// What became of a look for idle nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -26,7 +31,8 @@ pub struct Forgotten {
 
 impl Service {
     /// Forgets nodes that no event from `before` on has named, as [`Engine::expire`](crate::Engine::expire) does, and waits until it has
-    /// happened. Without a time, those idle for longer than the settings' `engine.ttl`; these are also looked for now and then.
+    /// happened. Each part of the nodes is an entry of the log of record, and takes its place in line once the one before has happened: events
+    /// wait for a part. Without a time, those idle for longer than the settings' `engine.ttl`; these are also looked for now and then.
     ///
     /// # Errors
     /// [`IngestError`]: nothing was forgotten.
@@ -45,40 +51,65 @@ impl Core {
         self.order_forgetting(before)
     }
 
-    /// Puts it in line if it will do: what is in the log has to.
+    /// Puts the first part in line if it will do: what is in the log has to.
     fn order_forgetting(&self, before: Number) -> Result<Ticket, IngestError> {
         let engine = self.engine();
         ticks(&engine.manifest().time_unit, &before, Place::field("before"))?;
         if engine.history().needs().sampler != Sampler::Recent {
             return Err(RequestError::invalid("before", "cannot be given to a model that draws from all events of a node").into());
         }
-        self.put_in_line(Act::Expire { before })
+        self.put_in_line(Act::Expire { before, nodes: 0..NODES_A_PART })
     }
 
     /// Puts in line what is no event.
     pub(super) fn put_in_line(&self, act: Act) -> Result<Ticket, IngestError> {
+        let (answer, ticket) = Ticket::new();
+        self.join_line(act, 0, &mut Some(answer))?;
+        Ok(ticket)
+    }
+
+    /// The same for who waits for an `answer` already, after so many changes.
+    fn join_line(&self, act: Act, changed: u64, answer: &mut Option<Sender<Outcome>>) -> Result<(), IngestError> {
         let tail = self.line.tail();
         // Whoever closed the line has said so before.
         self.ready()?;
         let Start { seq: first_seq, newest } = tail.next;
-        let receipt = Receipt { first_seq, accepted: 0, duplicates: 0, late: 0, position: self.stands() };
-        let (answer, ticket) = Ticket::new();
+        let receipt = Receipt { first_seq, accepted: changed, duplicates: 0, late: 0, position: self.stands() };
         let entry = Some(Entry { first_seq, act });
-        self.line.join(tail, Waiting { entry, ack: Ack::Applied, receipt, newest, answer: Some(answer) });
-        Ok(ticket)
+        self.line.join(tail, Waiting { entry, ack: Ack::Applied, receipt, newest, answer: answer.take() });
+        Ok(())
     }
 
-    /// Orders a look for idle nodes when so many more events make one due. It takes its place in the log, so that a replay does the same
-    /// whatever the settings are by then.
+    /// After a part of the nodes was looked at, puts the next in line, if there is one. Says whether there is: then whoever waits is answered
+    /// after that.
+    pub(super) fn look_further(&self, waiting: &mut Waiting) -> bool {
+        let Some(Act::Expire { before, nodes }) = waiting.entry.as_ref().map(|entry| &entry.act) else { return false };
+        if nodes.end as usize >= self.engine().nodes() {
+            return false;
+        }
+        let next = Act::Expire { before: before.clone(), nodes: nodes.end..nodes.end.saturating_add(NODES_A_PART) };
+        if let Err(error) = self.join_line(next, waiting.receipt.accepted, &mut waiting.answer) {
+            waiting.answer(Err(error));
+        }
+        true
+    }
+
+    /// Orders a look for idle nodes when so many more events make one due, unless one is under way. It takes its place in the log, so that a
+    /// replay does the same whatever the settings are by then.
     pub(super) fn forget_idle(&self, events: u64) {
-        if self.unlooked.fetch_add(events, Relaxed) + events < EVERY {
+        let events = self.unlooked.fetch_add(events, Relaxed) + events;
+        if events < EVERY || events * NODES_AN_EVENT < self.engine().nodes() as u64 {
+            return;
+        }
+        let mut under_way = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        if under_way.as_mut().is_some_and(|ticket| !ticket.is_settled()) {
             return;
         }
         self.unlooked.store(0, Relaxed);
-        if let Some(before) = self.engine().overdue()
-            && let Err(error) = self.order_forgetting(before)
-        {
+        let ordered = self.engine().overdue().map(|before| self.order_forgetting(before)).transpose();
+        *under_way = ordered.unwrap_or_else(|error| {
             tracing::warn!("idle nodes are not looked for: {error}");
-        }
+            None
+        });
     }
 }

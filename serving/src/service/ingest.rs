@@ -93,6 +93,11 @@ impl Ticket {
         (sender, Ticket { outcome })
     }
 
+    /// Whether there is a receipt, or never will be one. Who has asked and heard so does not wait for it any more.
+    pub(super) fn is_settled(&mut self) -> bool {
+        !matches!(self.outcome.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+    }
+
     /// Waits on this thread, which must not be one that drives tasks.
     ///
     /// # Errors

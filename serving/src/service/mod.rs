@@ -69,6 +69,8 @@ struct Core {
     failing: Failing,
     /// Events applied since idle nodes were last looked for.
     unlooked: AtomicU64,
+    /// The look for them that was ordered last.
+    looking: Mutex<Option<Ticket>>,
     keeper: Keeper,
 }
 

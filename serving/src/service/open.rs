@@ -13,9 +13,9 @@ use super::progress::{Progress, Reached};
 use super::readiness::Shown;
 use super::status::Counts;
 use super::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
-use crate::Engine;
-use crate::log::{Log, LogKind, end_of, place_after};
-use crate::snapshots::{Shelf, identity};
+use crate::log::{Log, LogKind, end_of, goes_on_at, place_after};
+use crate::snapshots::{Note, Shelf, identity};
+use crate::{ArtifactError, Engine};
 
 impl Service {
     /// Opens the log, and of the snapshots the newest that is whole, or the artifact where there is none. What the log has beyond it is
@@ -40,7 +40,10 @@ impl Service {
         // A log that forgets cannot go on where a snapshot stands.
         let (found, passed_over) = match spec.log.kind {
             LogKind::Memory => (None, Vec::new()),
-            _ => shelf.newest(&base, |path| Engine::open_with(path, &spec.engine))?,
+            _ => shelf.newest(&base, |path, note| {
+                let engine = Engine::open_with(path, &spec.engine)?;
+                fits(note, &engine, &*log).map(|()| engine)
+            })?,
         };
         passed_over.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (engine, note) = match found {
@@ -70,9 +73,24 @@ impl Service {
             counts: Counts::passing_over(passed_over.len()),
             failing: Failing::default(),
             unlooked: AtomicU64::new(0),
+            looking: Mutex::default(),
             keeper: Keeper::new(shelf, base, note, due),
         });
         let threads = Mutex::new(threads::start(&core, to_keep)?);
         Ok(Arc::new(Service { core, threads }))
+    }
+}
+
+/// Whether a snapshot is what its note says, which has no checksum.
+fn fits(note: &Note, engine: &Engine, log: &dyn Log) -> Result<(), ArtifactError> {
+    let (noted, seen) = (note.log_seq, engine.position().log_seq);
+    let inconsistent = |fact| Err(ArtifactError::Inconsistent { fact });
+    if noted != seen {
+        return inconsistent(format!("its note says {noted} events, and it has seen {seen}"));
+    }
+    match goes_on_at(log, note.place, seen) {
+        Ok(true) => Ok(()),
+        Ok(false) => inconsistent(format!("its note says it goes on at entry {} of the log, where it does not", note.place)),
+        Err(error) => inconsistent(error.to_string()),
     }
 }

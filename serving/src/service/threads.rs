@@ -186,6 +186,9 @@ impl Core {
             }
         }
         self.line.leave(waiting.events());
+        if self.look_further(&mut waiting) {
+            return Ok(());
+        }
         let receipt = waiting.receipt;
         waiting.answer(Ok(Receipt { position: self.stands(), ..receipt }));
         Ok(())

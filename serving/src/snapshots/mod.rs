@@ -65,12 +65,12 @@ impl Shelf {
     }
 
     /// The newest snapshot of `base` that is whole. What was passed over comes with it, and why.
-    pub fn newest<T>(&self, base: &str, open: impl Fn(&Path) -> Result<T, ArtifactError>) -> Result<Newest<T>, ArtifactError> {
+    pub fn newest<T>(&self, base: &str, open: impl Fn(&Path, &Note) -> Result<T, ArtifactError>) -> Result<Newest<T>, ArtifactError> {
         let mut passed_over = Vec::new();
         for number in self.numbers()? {
             match self.note(number) {
                 Ok(note) if note.base != base => {}
-                Ok(note) => match open(&self.path(number).join(ARTIFACT)) {
+                Ok(note) => match open(&self.path(number).join(ARTIFACT), &note) {
                     Ok(opened) => return Ok((Some((note, opened)), passed_over)),
                     Err(error) => passed_over.push(format!("snapshot {number} is passed over: {error}")),
                 },

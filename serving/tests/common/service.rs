@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ pub fn saved(engine: &Engine) -> BTreeMap<String, String> {
     manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
 }
 
-/// A log in memory that can be told to fail, and to wait.
+/// A log in memory that can be told to fail, and to wait with what is written and read.
 #[derive(Debug, Default)]
 pub struct Scripted {
     pub inner: MemoryLog,
@@ -79,14 +79,30 @@ pub struct Scripted {
     /// Whether a failed append is found in the log later, as it may be with a broker.
     pub keeps_failed: AtomicBool,
     failed: Mutex<Vec<Entry>>,
-    held: Mutex<bool>,
+    script: Mutex<Script>,
+    /// Appends that were begun.
+    pub begun: AtomicU64,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    /// Whether appends wait.
+    held: bool,
+    /// Up to where entries are read, one by one; left out, all at once.
+    readable: Option<u64>,
 }
 
 impl Scripted {
     /// Appends wait from now on, or go on.
     pub fn hold(&self, held: bool) {
-        *self.held.lock().unwrap() = held;
+        self.script.lock().unwrap().held = held;
+        self.changed.notify_all();
+    }
+
+    /// Entries are read one by one from now on, and no further than so many.
+    pub fn allow(&self, entries: u64) {
+        self.script.lock().unwrap().readable = Some(entries);
         self.changed.notify_all();
     }
 
@@ -98,7 +114,8 @@ impl Scripted {
 
 impl Log for Scripted {
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
-        drop(self.changed.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        drop(self.changed.wait_while(self.script.lock().unwrap(), |script| script.held).unwrap());
         if self.full.load(Ordering::Relaxed) && self.keeps_failed.load(Ordering::Relaxed) {
             self.failed.lock().unwrap().extend(entries.to_vec());
         }
@@ -107,6 +124,13 @@ impl Log for Scripted {
     }
 
     fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
+        let mut script = self.script.lock().unwrap();
+        // Who looks at a single entry looks for its place.
+        if events > 1 {
+            script = self.changed.wait_while(script, |script| script.readable.is_some_and(|readable| from >= readable)).unwrap();
+        }
+        let events = if script.readable.is_some() { 1 } else { events };
+        drop(script);
         self.inner.read(from, events)
     }
 

@@ -1,72 +1,24 @@
 //! What a server answers before it has anything to ask.
 
-use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempograph_serving::{Act, Entry, Granularity, Log, LogError, MemoryLog, PairQuery, ServeSpec, Service};
+use tempograph_serving::{Act, Entry, Granularity, Log, PairQuery, ServeSpec, Service};
 use tokio::sync::oneshot;
 
-use crate::common::service::{in_memory, open, soon};
+use crate::common::service::{Scripted, in_memory, open, soon};
 use crate::common::{EVENTS, Running, SEEN, World, small};
 
 /// A log that is replayed entry by entry, and no further than it is allowed to be.
-#[derive(Debug)]
-struct Held {
-    inner: MemoryLog,
-    readable: Mutex<u64>,
-    changed: Condvar,
-}
-
-impl Held {
-    fn of(world: &World) -> Held {
-        let inner = MemoryLog::default();
-        for event in SEEN..EVENTS {
-            let act = Act::Events { events: world.told(event..event + 1), granularity: Granularity::Event, late: Vec::new() };
-            inner.append(&[Entry { first_seq: event as u64, act }]).unwrap();
-        }
-        Held { inner, readable: Mutex::new(0), changed: Condvar::new() }
+fn held(world: &World) -> Scripted {
+    let log = Scripted::default();
+    for event in SEEN..EVENTS {
+        let act = Act::Events { events: world.told(event..event + 1), granularity: Granularity::Event, late: Vec::new() };
+        log.append(&[Entry { first_seq: event as u64, act }]).unwrap();
     }
-
-    fn allow(&self, entries: u64) {
-        *self.readable.lock().unwrap() = entries;
-        self.changed.notify_all();
-    }
-}
-
-impl Log for Held {
-    fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
-        self.inner.append(entries)
-    }
-
-    fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
-        // Who looks at a single entry looks for its place.
-        if events > 1 {
-            drop(self.changed.wait_while(self.readable.lock().unwrap(), |readable| from >= *readable).unwrap());
-        }
-        self.inner.read(from, 1)
-    }
-
-    fn kept(&self) -> Range<u64> {
-        self.inner.kept()
-    }
-
-    fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
-        self.inner.find(id)
-    }
-
-    fn forget(&self, place: u64) -> Result<(), LogError> {
-        self.inner.forget(place)
-    }
-
-    fn reopen(&self) -> Result<(), LogError> {
-        self.inner.reopen()
-    }
-
-    fn bytes(&self) -> u64 {
-        self.inner.bytes()
-    }
+    log.allow(0);
+    log
 }
 
 /// Asks every route of the document: those that need what is served are refused until later, the others answer. `numbers` says whether
@@ -100,8 +52,9 @@ fn only_health_is_told(server: &Running, numbers: bool) {
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = soon();
     while !holds() {
-        assert!(Instant::now() < soon(), "{what}");
+        assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -110,7 +63,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 fn a_server_that_replays_its_log_says_how_far_it_is_and_takes_nothing_until_it_has_caught_up() {
     let world = World::new(&small(), 0);
     world.engine();
-    let log = Arc::new(Held::of(&world));
+    let log = Arc::new(held(&world));
     let service = Service::with_log(&world.folder(), &in_memory(), log.clone()).unwrap();
     let server = Running::of(service, &ServeSpec::default());
     for replayed in [5, 9] {

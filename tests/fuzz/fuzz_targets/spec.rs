@@ -1,10 +1,4 @@
-//! Any text is a spec or refused.
+//! Any text as a server's settings.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use tempograph_serving::ServeSpec;
-
-fuzz_target!(|text: &str| {
-    let _ = ServeSpec::parse(text, &[]);
-    let _ = ServeSpec::parse("", &[text.to_string()]);
-});
+libfuzzer_sys::fuzz_target!(|text: &str| tempograph_fuzz::spec(text));

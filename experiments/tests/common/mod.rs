@@ -1,0 +1,69 @@
+//! The program and a server of it as processes, for tests that talk to one.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// Events of a model that is trained in no time.
+pub const DATA: &str = "synthetic:events=900,users=20,items=15";
+
+/// Its spec, with more settings of the model behind its own, and of what else there is.
+pub fn spec(more: &str) -> String {
+    format!("[data]\npath = \"{DATA}\"\n[model]\nkind = \"tgn\"\nmemory = 8\ntime = 8\nwidth = 8\nneighbours = 4\n{more}")
+}
+
+/// Runs the program in a folder.
+pub fn tempograph(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tempograph")).args(args).current_dir(folder).output().unwrap()
+}
+
+/// Runs what must succeed; gives what it printed.
+#[track_caller]
+pub fn succeeds(folder: &Path, args: &[&str]) -> String {
+    let output = tempograph(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs what must fail; gives what it complained of.
+#[track_caller]
+pub fn fails(folder: &Path, args: &[&str]) -> String {
+    let output = tempograph(folder, args);
+    assert!(!output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A server process, killed when it is dropped.
+pub struct Server {
+    process: Child,
+    pub url: String,
+}
+
+impl Server {
+    /// Serves an artifact that is in `folder`.
+    pub fn start(folder: &Path, artifact: &str) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
+        command.args(["serve", artifact, "--listen", "127.0.0.1:0"]).current_dir(folder).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = said.find(|line| line.as_ref().unwrap().contains("http://")).unwrap().unwrap();
+        let url = line[line.find("http://").unwrap()..].split_whitespace().next().unwrap().to_string();
+        Server { process, url }
+    }
+
+    /// Trains a model in `folder`, and serves it.
+    pub fn of_a_small_model(folder: &Path) -> Server {
+        fs::write(folder.join("tiny.toml"), spec("[train]\nbatch = 50\nepochs = 1\n")).unwrap();
+        succeeds(folder, &["train", "tiny.toml"]);
+        Server::start(folder, "runs/tiny/artifact")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
