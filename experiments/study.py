@@ -1,6 +1,7 @@
 """What the studies share: runs that are not run twice, tables between marks, and panels of a plot. Needs Python and nothing else."""
 
 import json
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -54,6 +55,21 @@ def row(cells):
 def short(value):
     """.7012, without the zero."""
     return f"{value:.4f}".replace("0.", ".", 1)
+
+
+def cell(values):
+    """The mean of values by seed, with their standard deviation in brackets where there are several."""
+    values = list(values.values())
+    if not values:
+        return "–"
+    spread = f" ({short(statistics.stdev(values))})" if len(values) > 1 else ""
+    return short(statistics.mean(values)) + spread
+
+
+def gain(without, beside):
+    """Mean difference over the seeds both have."""
+    both = [beside[seed] - without[seed] for seed in without if seed in beside]
+    return f"{statistics.mean(both):+.4f}".replace("0.", ".", 1) if both else "–"
 
 
 class Plot:

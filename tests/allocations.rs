@@ -39,7 +39,7 @@ fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_
     // Rows wide enough for several tasks of the optimiser.
     let mut direct = Direct::new(Toy::new(10_000));
     let batches = [0..100, 100..140, 140..150].map(|range| asked(&course, &direct, range));
-    let settings = StepSettings { dropout: 1, lr: 1e-3, weight_decay: 0.01, clip: 1e-3 };
+    let settings = StepSettings { dropout: 1, lr: 1e-3, beta_power: 1, weight_decay: 0.01, clip: 1e-3 };
     // On a thread of the pool: handing work in from outside takes a queue, which grows.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     // A thread that takes work for the first time asks for memory of its own: each takes one of these.

@@ -27,7 +27,7 @@ fn asked(course: &Course, trainee: &mut dyn Trainee, range: Range<usize>) -> (Qu
     (queries, view)
 }
 
-const STEP: StepSettings = StepSettings { dropout: 5, lr: 1e-3, weight_decay: 0.0, clip: 0.0 };
+const STEP: StepSettings = StepSettings { dropout: 5, lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
 
 /// A toy with weight `number` of `name` moved by `by`.
 fn moved(name: &str, number: usize, by: f32) -> Direct<Toy> {
@@ -82,6 +82,24 @@ fn clipping_shortens_all_gradients_alike_and_decay_pulls_the_weights_in() {
     let before = Direct::new(Toy::new(WIDTH)).weights().take::<f32>("link").unwrap().1;
     for ((before, plain), decayed) in before.iter().zip(weights).zip(decayed) {
         assert!((plain - before * 0.01 - decayed).abs() < 1e-6, "{before} became {plain}, and {decayed} with decay");
+    }
+}
+
+#[test]
+fn one_step_down_the_mean_of_several_batches_moves_the_moments_as_far_as_a_step_for_each_would() {
+    let course = data();
+    let moments = |steps: usize, beta_power: usize| {
+        let mut direct = Direct::new(Toy::new(WIDTH));
+        let (queries, view) = asked(&course, &mut direct, 100..140);
+        // Where nothing is learned the gradient is the same in each step.
+        let settings = StepSettings { lr: 0.0, beta_power, ..STEP };
+        (0..steps).for_each(|_| drop(direct.step(&queries, &view, &settings).unwrap()));
+        ["m.link", "v.link"].map(|name| direct.moments().take::<f32>(name).unwrap().1)
+    };
+    for (one, each) in moments(1, 8).iter().zip(moments(8, 1)) {
+        for (one, each) in one.iter().zip(each) {
+            assert!((one - each).abs() <= 1e-4 * each.abs() && each != 0.0, "{one} for {each}");
+        }
     }
 }
 

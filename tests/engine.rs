@@ -345,7 +345,7 @@ fn resident() -> usize {
     line.unwrap_or(0) << 10
 }
 
-/// `NODES=10000000 WIDTH=32 cargo test --release -p tempograph-tests --test engine -- --ignored --nocapture memory_of_many_nodes`
+/// `NODES=10000000 WIDTH=100 cargo test --release -p tempograph-tests --test engine -- --ignored --nocapture memory_of_many_nodes`
 #[test]
 #[ignore = "measures, for minutes"]
 fn memory_of_many_nodes_that_all_have_met_somebody() {
@@ -359,10 +359,16 @@ fn memory_of_many_nodes_that_all_have_met_somebody() {
     let before = resident();
     let begun = std::time::Instant::now();
     let tell = |i: u64| NewEvent { id: None, src: 100 + i, dst: 100 + i, time: (1000 + i).into(), label: 0.0, features: None };
+    let mut times = Vec::new();
     for first in (0..nodes as u64 / 2).step_by(4096) {
         let events: Vec<NewEvent> = (first..(first + 4096).min(nodes as u64 / 2)).map(tell).collect();
+        let begun = std::time::Instant::now();
         engine.observe(&events, Granularity::Event).unwrap();
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
     }
+    times.sort_by(f64::total_cmp);
+    let [median, most] = [times[times.len() / 2], times[times.len() - 1]];
+    println!("4096 events with new nodes at a time: {median:.1} ms, at most {most:.1} ms");
     let (seconds, taken, held) = (begun.elapsed().as_secs_f64(), resident() - before, engine.nodes());
     let first = engine.score(&[PairQuery { src: 100, dst: 100, time: None }], &[]).unwrap();
     println!("{held} nodes of width {width}: {} MB more, {} bytes a node; told in {seconds:.0} s", taken >> 20, taken / held);

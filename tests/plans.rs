@@ -4,10 +4,10 @@
 use tempograph_framework::{Combine, Sampler};
 use tempograph_models::TgnSpec;
 use tempograph_tests::{Maker, Runner, Stopper, Traces, course, small, stream, taped, toy, training};
-use tempograph_trainers::{Course, LrScale, Outcome, ParallelSpec, TrainSpec};
+use tempograph_trainers::{BetaScale, Course, LrScale, Outcome, ParallelSpec, TrainSpec};
 
 fn plan(minibatch: usize, epoch: usize, memory: usize) -> ParallelSpec {
-    ParallelSpec { minibatch, epoch, memory, lr_scale: LrScale::None, ..ParallelSpec::default() }
+    ParallelSpec { minibatch, epoch, memory, lr_scale: LrScale::None, beta_scale: BetaScale::None, ..ParallelSpec::default() }
 }
 
 fn plans() -> Vec<ParallelSpec> {
@@ -111,7 +111,7 @@ fn lanes_learn_what_one_lane_learns_and_plans_differ() {
     let (mut alone, mut seen) = (run(&plan(1, 1, 1)), Vec::new());
     let first = alone.epochs[0].train.loss;
     for parallel in [plan(1, 2, 1), plan(1, 1, 2)] {
-        let mut found = run(&ParallelSpec { lr_scale: LrScale::Linear, ..parallel });
+        let mut found = run(&ParallelSpec { lr_scale: LrScale::Linear, beta_scale: BetaScale::Power, ..parallel });
         let last = found.epochs.last().unwrap().train.loss;
         assert!(last < first, "{last} after {first}");
         seen.push(found.checkpoint.split_off("model."));

@@ -111,6 +111,7 @@ fn by_the_book(course: &Course, maker: &Maker, train: &TrainSpec, staleness: usi
         let settings = StepSettings {
             dropout: draw.of(Purpose::Dropout).at(0, batch.first.0).next_u64(),
             lr: train.lr_at(step as u64, steps as u64),
+            beta_power: 1,
             weight_decay: train.weight_decay,
             clip: train.clip,
         };

@@ -36,7 +36,7 @@ fn train(set: &Dataset, model: SliceTgn) -> History {
         let negatives: Vec<NodeId> = batch.dst.iter().rev().copied().collect();
         let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
-        let settings = StepSettings { dropout: start as u64, lr: 0.0, weight_decay: 0.0, clip: 1.0 };
+        let settings = StepSettings { dropout: start as u64, lr: 0.0, beta_power: 1, weight_decay: 0.0, clip: 1.0 };
         let taken = trainee.step(&queries, &view, &settings).unwrap();
         history.observe(&batch, taken.update).unwrap();
     }

@@ -112,7 +112,7 @@ fn losses(trainee: &mut dyn Trainee, course: &Course, batch: usize, steps: usize
         let negatives: Vec<NodeId> = (0..batch.len()).map(|i| log.destinations()[(i * 7 + step) % log.destinations().len()]).collect();
         let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
-        let settings = StepSettings { dropout: step as u64, lr: 1e-3, weight_decay: 0.0, clip: 0.0 };
+        let settings = StepSettings { dropout: step as u64, lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
         let taken = trainee.step(&queries, &view, &settings).unwrap();
         losses.push(taken.loss);
         history.observe(&batch, taken.update).unwrap();

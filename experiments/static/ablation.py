@@ -83,20 +83,6 @@ def found(data, batch, wiring, metric, asked):
     return {seed: report["test"][metric] for seed, report in reports.items() if report}
 
 
-def cell(values):
-    values = list(values.values())
-    if not values:
-        return "–"
-    spread = f" ({study.short(statistics.stdev(values))})" if len(values) > 1 else ""
-    return study.short(statistics.mean(values)) + spread
-
-
-def gain(without, beside):
-    """Mean difference over the seeds both have."""
-    both = [beside[seed] - without[seed] for seed in without if seed in beside]
-    return f"{statistics.mean(both):+.4f}".replace("0.", ".") if both else "–"
-
-
 def table(metric, asked):
     others = [wiring for wiring in asked.wirings if wiring != "off"]
     head = ["set", "batch", LABELS["off"]] + [title for wiring in others for title in (LABELS[wiring], "gain")]
@@ -104,10 +90,10 @@ def table(metric, asked):
     for data in asked.sets:
         for batch in asked.batches:
             without = found(data, batch, "off", metric, asked)
-            row = [data, f"{batch}", cell(without)]
+            row = [data, f"{batch}", study.cell(without)]
             for wiring in others:
                 beside = found(data, batch, wiring, metric, asked)
-                row += [cell(beside), gain(without, beside)]
+                row += [study.cell(beside), study.gain(without, beside)]
             lines.append(study.row(row))
     return "\n".join(lines)
 

@@ -128,6 +128,18 @@ impl Fit<'_> {
 }
 
 impl Fit<'_> {
+    /// What step `step` of `all` is told, but for its dropout.
+    fn step_settings(&self, step: u64, all: u64) -> StepSettings {
+        let Fit { train, parallel, .. } = self;
+        StepSettings {
+            dropout: 0,
+            lr: parallel.lr_factor() * train.lr_at(step, all),
+            beta_power: parallel.beta_power(),
+            weight_decay: train.weight_decay,
+            clip: train.clip,
+        }
+    }
+
     /// What to go on from, if anything: the first process reads it for all.
     fn checkpoint(&self, exchange: &mut dyn Exchange) -> Result<Option<Store>, TrainError> {
         let path = self.files.checkpoint();
@@ -198,17 +210,15 @@ impl<'a> Sitting<'a> {
         if self.lanes.plan.lanes() == 1 && self.fit.parallel.prefetch == 0 && self.trainee.resident().is_some() {
             return self.train_on_device();
         }
-        let Fit { train, parallel, stop, .. } = self.fit;
+        let Fit { train, stop, .. } = self.fit;
         let (first, last, all) = (self.steps(self.progress.epoch), self.steps(self.progress.epoch + 1), self.steps(train.epochs));
-        let factor = parallel.lr_factor();
         while self.progress.step < last {
             let step = self.progress.step;
             let wishes = Wishes { stop: stop.load(Ordering::Relaxed), save: self.is_due() };
             if self.exchange.world() == 1 && wishes.stop {
                 return Ok(true);
             }
-            let lr = factor * train.lr_at(step, all);
-            let settings = StepSettings { dropout: 0, lr, weight_decay: train.weight_decay, clip: train.clip };
+            let settings = self.fit.step_settings(step, all);
             let (record, agreed) = self.lanes.step(step, &mut *self.trainee, &mut *self.exchange, settings, wishes)?;
             self.progress.passed(&record);
             let of = self.fit.course.split.train.len();
@@ -244,7 +254,8 @@ impl<'a> Sitting<'a> {
 
     /// Trains on the trainee's device until step `last`, until stopped, or until a checkpoint is due.
     fn visit_device(&mut self, last: u64) -> Result<(), TrainError> {
-        let Fit { course, train, parallel, stop, .. } = self.fit;
+        let fit = self.fit;
+        let Fit { course, train, stop, .. } = fit;
         let (first, all, of) = (self.steps(self.progress.epoch), self.steps(train.epochs), course.split.train.len());
         let (log, mut goes_on) = (&course.dataset.log, true);
         if let Some(model) = self.trainee.resident() {
@@ -256,9 +267,7 @@ impl<'a> Sitting<'a> {
             let Some(model) = trainee.resident() else { break };
             let mut step = progress.step;
             while step < last && model.room() > 0 && !stop.load(Ordering::Relaxed) {
-                let lr = parallel.lr_factor() * train.lr_at(step, all);
-                let settings = StepSettings { dropout: 0, lr, weight_decay: train.weight_decay, clip: train.clip };
-                handed.hand(step, lanes, model, &settings)?;
+                handed.hand(step, lanes, model, &fit.step_settings(step, all))?;
                 step += 1;
             }
             for record in handed.hear(model)? {

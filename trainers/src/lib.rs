@@ -68,7 +68,7 @@ pub use prefetch::PrefetchReport;
 pub use propose::{Facts, NoProposal, Proposal, propose};
 pub use report::{DataReport, EpochReport, Floor, ProcessReport, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
 pub use resident::Resident;
-pub use spec::{EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
+pub use spec::{BetaScale, EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};
 pub use tcp::over_tcp;
 pub use timetable::timetable;

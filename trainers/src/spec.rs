@@ -69,6 +69,8 @@ pub struct ParallelSpec {
     pub threads: usize,
     /// What `train.lr` is multiplied by where several batches are averaged in a step (`linear`).
     pub lr_scale: LrScale,
+    /// What becomes of Adam's betas where several batches are averaged in a step (`power`).
+    pub beta_scale: BetaScale,
     /// Batches made ready while the one before them is trained: a pipeline on two threads of its own looks up neighbours and reads memories
     /// ahead; 0 has none (0). What is trained does not depend on it.
     pub prefetch: usize,
@@ -89,6 +91,7 @@ impl Default for ParallelSpec {
             prefetch: 0,
             staleness: 0,
             lr_scale: LrScale::Linear,
+            beta_scale: BetaScale::Power,
             check_every: 100,
         }
     }
@@ -123,6 +126,14 @@ impl ParallelSpec {
             LrScale::None => 1.0,
         }
     }
+
+    /// The power that Adam's betas are taken to.
+    pub fn beta_power(&self) -> usize {
+        match self.beta_scale {
+            BetaScale::Power => self.plan().lanes(),
+            BetaScale::None => 1,
+        }
+    }
 }
 
 /// How the learning rate grows with the batches averaged in a step.
@@ -134,6 +145,17 @@ pub enum LrScale {
     /// With its square root.
     Sqrt,
     /// Not at all.
+    None,
+}
+
+/// What becomes of Adam's betas where a step averages several batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BetaScale {
+    /// Each to the power of their number, so that the moments look back on as many batches whatever the plan is. To first order this is the rule of
+    /// Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022.
+    Power,
+    /// They stay, as in DistTGL, and the moments look back on as many steps.
     None,
 }
 

@@ -109,6 +109,8 @@ pub struct StepSettings {
     pub dropout: u64,
     /// Learning rate.
     pub lr: f64,
+    /// Power that Adam's betas are taken to; 1 leaves them what they are.
+    pub beta_power: usize,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Largest norm of all gradients together; 0 does not clip.
@@ -143,6 +145,7 @@ impl StepSettings {
 
     /// The optimiser's constants in its `step`-th step, counted from 1.
     pub(crate) fn adam(&self, step: u64) -> AdamStep {
-        AdamStep { lr: self.lr as f32, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: self.weight_decay as f32, step }
+        let [beta1, beta2] = [0.9f64, 0.999].map(|beta| beta.powi(self.beta_power as i32) as f32);
+        AdamStep { lr: self.lr as f32, beta1, beta2, eps: 1e-8, weight_decay: self.weight_decay as f32, step }
     }
 }
