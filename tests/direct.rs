@@ -86,7 +86,7 @@ fn clipping_shortens_all_gradients_alike_and_decay_pulls_the_weights_in() {
 }
 
 #[test]
-fn one_step_down_the_mean_of_several_batches_moves_the_moments_as_far_as_a_step_for_each_would() {
+fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradient() {
     let course = data();
     let moments = |steps: usize, beta_power: usize| {
         let mut direct = Direct::new(Toy::new(WIDTH));

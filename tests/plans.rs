@@ -111,7 +111,7 @@ fn lanes_learn_what_one_lane_learns_and_plans_differ() {
     let (mut alone, mut seen) = (run(&plan(1, 1, 1)), Vec::new());
     let first = alone.epochs[0].train.loss;
     for parallel in [plan(1, 2, 1), plan(1, 1, 2)] {
-        let mut found = run(&ParallelSpec { lr_scale: LrScale::Linear, beta_scale: BetaScale::Power, ..parallel });
+        let mut found = run(&ParallelSpec { lr_scale: LrScale::Linear, beta_scale: BetaScale::Epoch, ..parallel });
         let last = found.epochs.last().unwrap().train.loss;
         assert!(last < first, "{last} after {first}");
         seen.push(found.checkpoint.split_off("model."));

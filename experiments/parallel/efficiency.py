@@ -24,7 +24,7 @@ AXES = {"minibatch, i": ["1x1x1", "2x1x1", "4x1x1", "8x1x1"], "epoch, j": ["1x1x
 PLANS = list(dict.fromkeys(plan for plans in AXES.values() for plan in plans))
 # What becomes of Adam's betas, and whether there is static memory, behind the dynamic one and frozen.
 VARIANTS = {f"{betas}{static}": [f"parallel.beta_scale={betas}", f"model.static.how={'concat' if static else 'off'}"]
-            for betas in ("power", "none") for static in ("", "-static")}
+            for betas in ("epoch", "none") for static in ("", "-static")}
 COLOURS = {"1x1x1": "#888888", "2x1x1": "#1f6fb4", "4x1x1": "#3a923a", "8x1x1": "#d9662b", "1x2x1": "#1f6fb4", "1x4x1": "#3a923a",
            "1x8x1": "#8e5ea2", "1x1x2": "#1f6fb4", "1x1x4": "#3a923a", "1x1x8": "#b8336a", "1x2x4": "#c2a20b"}
 # Passes of one trainer by how many events there are; the larger sets are ranked among fewer.
@@ -55,9 +55,12 @@ def trainers(plan):
 
 
 def folder(data, plan, variant, seed, asked):
-    # One trainer has the betas as they are in any case.
-    variant = variant.replace("none", "power") if plan == "1x1x1" else variant
-    return asked.work / f"{data}-{plan}-{variant}-{seed}"
+    return asked.work / f"{data}-{plan}-{the_same(plan, variant)}-{seed}"
+
+
+def the_same(plan, variant):
+    """Without epoch lanes the betas are what they are in any case."""
+    return variant.replace("none", "epoch") if plan.split("x")[1] == "1" else variant
 
 
 def settings(data, seed, asked):
@@ -92,7 +95,7 @@ def run(asked):
     # the plans at the ends of the axes first
     plans = sorted(asked.plans, key=trainers, reverse=True)
     cells = [(data, plan, variant, seed) for seed in asked.seeds for variant in asked.variants for data in asked.sets for plan in plans
-             if plan != "1x1x1" or variant.startswith("power")]
+             if the_same(plan, variant) == variant]
     with ThreadPoolExecutor(asked.jobs) as pool:
         list(pool.map(lambda cell: train(*cell, asked), cells))
 
@@ -127,7 +130,7 @@ def table(variants, asked):
     lines = [study.row(head), "|" + "---|" * len(head)]
     for data, variant, plan in ((data, variant, plan) for data in asked.sets for variant in variants for plan in asked.plans):
         reports, single = (found(data, which, variant, asked) for which in (plan, "1x1x1"))
-        if not reports:
+        if not reports or the_same(plan, variant) != variant:
             continue
         test = lambda reports, metric: {seed: report["test"][metric] for seed, report in reports.items()}
         name = plan + (" and static memory" if variant.endswith("static") else "")
@@ -146,10 +149,9 @@ def mean_curve(reports):
 
 
 def plot(asked):
-    """A row for each axis and one for the plans of eight with either betas, a panel for each set: validation MRR over steps."""
+    """A row for each axis, a panel for each set: validation MRR over steps."""
     wide, high, left, top, gap = 250, 170, 56, 48, 56
-    eight = ["1x1x1", *(plan for plan in PLANS if trainers(plan) == 8)]
-    rows = [(axis, plans, "none") for axis, plans in AXES.items()] + [("eight, betas to the power", eight, "power")]
+    rows = [(axis, plans, "epoch") for axis, plans in AXES.items()] + [("epoch, j, betas as they are", AXES["epoch, j"], "none")]
     plot = study.Plot(len(asked.sets) * (wide + left) + 20, top + len(rows) * (high + gap) + 30)
     for column, data in enumerate(asked.sets):
         x0 = column * (wide + left) + left
@@ -177,7 +179,7 @@ def plot(asked):
 
 def report(asked):
     path = study.RESULTS / "efficiency.md"
-    for betas in ("power", "none"):
+    for betas in ("epoch", "none"):
         study.write_between(path, betas, table([variant for variant in asked.variants if variant.startswith(betas)], asked))
     plot(asked).save(path.with_suffix(".svg"))
 

@@ -69,7 +69,7 @@ pub struct ParallelSpec {
     pub threads: usize,
     /// What `train.lr` is multiplied by where several batches are averaged in a step (`linear`).
     pub lr_scale: LrScale,
-    /// What becomes of Adam's betas where several batches are averaged in a step (`power`).
+    /// What becomes of Adam's betas where batches are trained in several steps in a row (`epoch`).
     pub beta_scale: BetaScale,
     /// Batches made ready while the one before them is trained: a pipeline on two threads of its own looks up neighbours and reads memories
     /// ahead; 0 has none (0). What is trained does not depend on it.
@@ -91,7 +91,7 @@ impl Default for ParallelSpec {
             prefetch: 0,
             staleness: 0,
             lr_scale: LrScale::Linear,
-            beta_scale: BetaScale::Power,
+            beta_scale: BetaScale::Epoch,
             check_every: 100,
         }
     }
@@ -130,7 +130,7 @@ impl ParallelSpec {
     /// The power that Adam's betas are taken to.
     pub fn beta_power(&self) -> usize {
         match self.beta_scale {
-            BetaScale::Power => self.plan().lanes(),
+            BetaScale::Epoch => self.epoch,
             BetaScale::None => 1,
         }
     }
@@ -148,14 +148,14 @@ pub enum LrScale {
     None,
 }
 
-/// What becomes of Adam's betas where a step averages several batches.
+/// What becomes of Adam's betas where epoch lanes train each batch in `j` steps in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BetaScale {
-    /// Each to the power of their number, so that the moments look back on as many batches whatever the plan is. To first order this is the rule of
-    /// Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022.
-    Power,
-    /// They stay, as in DistTGL, and the moments look back on as many steps.
+    /// Each to the power `j`: gradients of successive steps share all but one of their `j` batches, and a mean over as many steps is that of
+    /// nearly the same gradient.
+    Epoch,
+    /// They stay, as in DistTGL.
     None,
 }
 
