@@ -93,7 +93,9 @@ fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradi
         let (queries, view) = asked(&course, &mut direct, 100..140);
         // Where nothing is learned the gradient is the same in each step.
         let settings = StepSettings { lr: 0.0, beta_power, ..STEP };
-        (0..steps).for_each(|_| drop(direct.step(&queries, &view, &settings).unwrap()));
+        for _ in 0..steps {
+            direct.step(&queries, &view, &settings).unwrap();
+        }
         ["m.link", "v.link"].map(|name| direct.moments().take::<f32>(name).unwrap().1)
     };
     for (one, each) in moments(1, 8).iter().zip(moments(8, 1)) {

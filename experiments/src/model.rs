@@ -35,7 +35,12 @@ pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: Device) -> Result
 fn on_host(spec: &RunSpec, course: &Course) -> Box<dyn Trainee> {
     match SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
         Some(model) => Box::new(Direct::new(model)),
-        None => taped::<CpuTape>(spec, course, &Default::default()),
+        None => {
+            if let Err(what) = spec.tgn().on_slices() {
+                eprintln!("trains through the tape, which is several times slower: the kernels on slices know no {what}");
+            }
+            taped::<CpuTape>(spec, course, &Default::default())
+        }
     }
 }
 
@@ -53,7 +58,9 @@ where
 
     tempograph_kernels::cube::set_products(spec.tgn().precision.into());
     if spec.parallel.plan().lanes() > 1 || spec.parallel.prefetch > 0 {
-        eprintln!("the history stays in host memory: several lanes, and batches made ready ahead, train from views");
+        eprintln!(
+            "trains through the tape, with its history in host memory: several lanes, and batches made ready ahead, train from views"
+        );
         return taped::<B>(spec, course, device);
     }
     let history = course.history(spec.tgn().needs());
@@ -66,7 +73,7 @@ where
             Box::new(Resident::new(model, on_host(spec, course)))
         }
         Err(why) => {
-            eprintln!("the history stays in host memory: {why}");
+            eprintln!("trains through the tape, with its history in host memory: {why}");
             taped::<B>(spec, course, device)
         }
     }

@@ -66,9 +66,16 @@ fn the_scale_table_and_plot_have_every_length() {
     let (told, folder) = bench(&["--scale", "--events", "2000,4000", "--steps", "3", "--out", "results"]);
     let points = told["points"].as_array().unwrap();
     let nodes: Vec<f64> = points.iter().map(|point| number(point, "/nodes")).collect();
-    assert_eq!(nodes, [10_000.0, 10_000.0, 50.0, 100.0]);
-    assert!(points.iter().all(|point| number(point, "/microseconds_per_event") > 0.0));
+    assert_eq!(nodes, [1_000.0, 1_000.0, 10_000.0, 10_000.0, 50.0, 100.0]);
+    for point in points {
+        let [an_event, a_node, nodes] =
+            ["/microseconds_per_event", "/microseconds_per_distinct_node", "/distinct_nodes_per_step"].map(|at| number(point, at));
+        assert!(an_event > 0.0 && (an_event * 50.0 / nodes / a_node - 1.0).abs() < 1e-9, "a step of 50 events, both ways: {point:#}");
+        assert!(nodes <= number(point, "/nodes") && number(point, "/neighbours_per_step") > 0.0, "{point:#}");
+    }
     let table = fs::read_to_string(folder.path().join("results/scale.md")).unwrap();
-    assert_eq!((table.matches("| 2,000 |").count(), table.matches("| 4,000 |").count()), (2, 2), "{table}");
-    assert_eq!(fs::read_to_string(folder.path().join("results/scale.svg")).unwrap().matches("<circle").count(), 4);
+    assert_eq!((table.matches("| 2,000 |").count(), table.matches("| 4,000 |").count()), (3, 3), "{table}");
+    for plot in ["scale.svg", "scale_nodes.svg"] {
+        assert_eq!(fs::read_to_string(folder.path().join("results").join(plot)).unwrap().matches("<circle").count(), 6, "{plot}");
+    }
 }

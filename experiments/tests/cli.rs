@@ -196,6 +196,17 @@ fn what_is_wrong_is_said_with_its_name_and_value() {
 }
 
 #[test]
+fn what_makes_a_run_slow_is_named_at_its_start() {
+    let place = Place::new();
+    let said = |setting: &str| stderr(&place.run(&["bench", "tiny.toml", "--once", "--steps", "2", "--set", setting]));
+    for setting in ["model.message=\"mlp\"", "model.mail=\"mean\"", "model.embedding=\"sum\""] {
+        let (said, (key, value)) = (said(setting), setting.split_once('=').unwrap());
+        assert!(said.contains("tape") && said.contains(&format!("{key} = {value}")), "{setting}: {said}");
+    }
+    assert_eq!(said("model.layers=2"), "");
+}
+
+#[test]
 fn a_run_that_is_there_is_not_overwritten_unless_asked() {
     let place = Place::new();
     let quick = ["train", "tiny.toml", "--set", "train.epochs=1"];

@@ -11,9 +11,9 @@ use divan::counter::ItemsCount;
 use tempograph_kernels::cpu::{
     Activation, Attending, CellGradients, CellWeights, InputGradient, Linear, LinearWeights, MemoryUpdate, PaddedRows, PairGradients,
     PairInputs, PairScores, Precision, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, TimeWeights, Version, adam_step,
-    head_stride,
+    head_stride, sum_of_squares,
 };
-use tempograph_kernels::tensor::{Backend, Cpu, Tensor, TensorData};
+use tempograph_kernels::tensor::{Backend, Cpu, CpuTape, Tensor, TensorData};
 use tempograph_kernels::{AdamStep, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, gather_rows, time_encode};
 
 const UNIQUE: usize = 840;
@@ -285,10 +285,31 @@ fn time_encoding(bencher: Bencher) {
 }
 
 #[divan::bench]
+fn time_encoding_backward(bencher: Bencher) {
+    let (dt, time) = ((0..ROOTS * K).map(|slot| (slot * 997) as f32).collect::<Vec<_>>(), Time::new());
+    let vector = |values: &[f32]| Tensor::<CpuTape, 1>::from_data(TensorData::new(values.to_vec(), [T]), &Default::default());
+    let encoded = || time_encode(&dt, vector(&time.freq).require_grad(), vector(&time.phase).require_grad()).sum();
+    bencher.counter(ItemsCount::new(ROOTS * K * T)).with_inputs(encoded).bench_local_values(|sum| sum.backward());
+}
+
+#[divan::bench]
+fn gather_backward(bencher: Bencher) {
+    let rows: Arc<[u32]> = (0..ROOTS).map(|root| (root * 31 % UNIQUE) as u32).collect();
+    let gathered = || gather_rows(random::<CpuTape, 2>(51, [UNIQUE, D]).require_grad(), rows.clone()).sum();
+    bencher.counter(ItemsCount::new(ROOTS * D)).with_inputs(gathered).bench_local_values(|sum| sum.backward());
+}
+
+#[divan::bench]
 fn gather(bencher: Bencher) {
     let hidden = random::<Cpu, 2>(51, [UNIQUE, D]);
     let rows: Arc<[u32]> = (0..ROOTS).map(|root| (root * 31 % UNIQUE) as u32).collect();
     bencher.counter(ItemsCount::new(ROOTS * D)).bench_local(|| gather_rows(hidden.clone(), rows.clone()));
+}
+
+#[divan::bench(args = [100 * 1000, 300 * 1000])]
+fn norm(bencher: Bencher, weights: usize) {
+    let (grad, mut partials) = (numbers(64, weights), Vec::new());
+    bencher.counter(ItemsCount::new(weights)).bench_local(|| sum_of_squares(&grad, &mut partials));
 }
 
 #[divan::bench(args = [100 * 1000, 300 * 1000])]

@@ -1,9 +1,11 @@
 //! Outputs and gradients against the equations written out in double precision and differentiated numerically.
 mod common;
 
+use common::slices::{attention_on_slices, map_inputs, map_on_slices};
 use common::*;
+use tempograph_kernels::cpu::{Linear, ProjectedAttention};
 use tempograph_kernels::tensor::CpuTape;
-use tempograph_kernels::{AttentionPlan, Cell, MailPlan, Rows, ScoreActivation};
+use tempograph_kernels::{AttentionPlan, Cell, MailPlan, Rows, ScoreActivation, gather_rows, time_encode};
 
 const STEP: f64 = 1e-6;
 
@@ -135,5 +137,91 @@ fn attention_has_the_gradients_of_its_equations() {
         for (i, (ours, expected)) in fused_attention::<CpuTape>(sizes).iter().zip(&expected).enumerate() {
             assert_close(ours, expected, 1e-5, &format!("{i} of {sizes:?}"));
         }
+    }
+}
+
+/// `[rows, columns]` times its right side, which is as many rows of `[columns]`, transposed or not.
+fn times(left: &[f64], right: &[f64], columns: usize) -> Vec<f64> {
+    left.chunks(columns).flat_map(|row| right.chunks(columns).map(|column| dot(row, column))).collect()
+}
+
+fn transposed(matrix: &[f64], columns: usize) -> Vec<f64> {
+    (0..columns).flat_map(|column| matrix.iter().skip(column).step_by(columns)).copied().collect()
+}
+
+/// Projected attention, `[roots, heads, p]`: keys and values of all neighbours as their equations have them.
+fn attend_projected(plan: &AttentionPlan, sizes: AttentionSizes, per_head: usize, inputs: &[Vec<f64>; 6]) -> Vec<f64> {
+    let [query, hidden, key, value, freq, phase] = inputs;
+    let (AttentionSizes { roots, heads, .. }, x, width) = (sizes, sizes.x(), per_head * sizes.heads);
+    let mut looked = Vec::new();
+    for head in 0..heads {
+        let key = transposed(&key[head * per_head * x..][..per_head * x], x);
+        (0..roots).for_each(|root| looked.extend(times(&query[root * width + head * per_head..][..per_head], &key, per_head)));
+    }
+    let seen = attend(plan, sizes, &[hidden.clone(), looked, freq.clone(), phase.clone()]);
+    let mut out = vec![0.0; roots * width];
+    for (i, seen) in seen.chunks(x).enumerate() {
+        let (head, root) = (i / roots, i % roots);
+        out[root * width + head * per_head..][..per_head].copy_from_slice(&times(seen, &value[head * per_head * x..][..per_head * x], x));
+    }
+    out
+}
+
+#[test]
+fn projected_attention_has_the_gradients_of_its_equations() {
+    let activation = ScoreActivation::Scaled(0.4);
+    let sizes = AttentionSizes { roots: 6, k: 4, n: 5, w: 3, e: Some(2), t: 4, heads: 2, activation, rate: None, lonely: false };
+    for sizes in [sizes, AttentionSizes { e: None, rate: Some(0.3), activation: ScoreActivation::LeakyRelu(0.2), ..sizes }] {
+        let (plan, per_head) = (sizes.plan(), 3);
+        let (width, [hidden, _, freq, phase]) = (per_head * sizes.heads, sizes.inputs());
+        let [key, value] = [31, 32].map(|seed| numbers(seed, width * sizes.x()));
+        let inputs = [numbers(33, sizes.roots * width), hidden, key, value, freq, phase];
+        let expected = differentiate(inputs, |inputs| attend_projected(&plan, sizes, per_head, inputs));
+        let ours = attention_on_slices(sizes, per_head, &mut ProjectedAttention::default());
+        for (i, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
+            assert_close(ours, expected, 2e-5, &format!("{i} of {sizes:?}"));
+        }
+    }
+}
+
+#[test]
+fn linear_maps_have_the_gradients_of_their_equation() {
+    for (sizes, relu) in [([7, 9, 5], false), ([9, 3, 7], true)] {
+        let equation = |[x, weight, bias]: &[Vec<f64>; 3]| -> Vec<f64> {
+            let sums = times(x, weight, sizes[1]).into_iter().zip(bias.iter().cycle()).map(|(sum, bias)| sum + bias);
+            sums.map(|sum| if relu { sum.max(0.0) } else { sum }).collect()
+        };
+        let expected = differentiate(map_inputs(sizes), equation);
+        for (i, (ours, expected)) in map_on_slices(sizes, relu, &mut Linear::default()).iter().zip(&expected).enumerate() {
+            assert_close(ours, expected, 1e-5, &format!("{i} of {sizes:?}"));
+        }
+    }
+}
+
+#[test]
+fn time_encoding_has_the_gradients_of_its_equation() {
+    let (dt, width) = (numbers(1, 9).iter().map(|x| 3.0 + 3.0 * x).collect::<Vec<f32>>(), 7);
+    let inputs = [2, 3].map(|seed| numbers(seed, width));
+    let equation = |[freq, phase]: &[Vec<f64>; 2]| dt.iter().flat_map(|&dt| encode(dt, freq, phase)).collect();
+    let expected = differentiate(inputs.clone(), equation);
+    let [freq, phase] = inputs.map(|numbers| leaf::<CpuTape, 1>(&numbers, &[width]));
+    let encoded = time_encode(&dt, freq.clone(), phase.clone());
+    let gradients = weighted(encoded.clone()).backward();
+    let ours = [values(encoded), gradient(&freq, &gradients), gradient(&phase, &gradients)];
+    for (i, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
+        assert_close(ours, expected, 1e-5, &i.to_string());
+    }
+}
+
+#[test]
+fn gathered_rows_have_the_gradients_of_their_equation() {
+    let (rows, width) = ([3u32, 0, 3, 3, 1], 4);
+    let equation = |[hidden]: &[Vec<f64>; 1]| rows.iter().flat_map(|&row| hidden[row as usize * width..][..width].to_vec()).collect();
+    let expected = differentiate([numbers(1, 5 * width)], equation);
+    let hidden = leaf::<CpuTape, 2>(&numbers(1, 5 * width), &[5, width]);
+    let gathered = gather_rows(hidden.clone(), rows.to_vec());
+    let gradients = weighted(gathered.clone()).backward();
+    for (i, (ours, expected)) in [values(gathered), gradient(&hidden, &gradients)].iter().zip(&expected).enumerate() {
+        assert_close(ours, expected, 1e-6, &i.to_string());
     }
 }

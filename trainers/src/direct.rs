@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 use tempograph_framework::{Answer, Needs, Parameters, Queries, SliceModel, Store, StoreError, Update, View};
-use tempograph_kernels::cpu::{adam_step, sum_of_squares};
+use tempograph_kernels::cpu::{adam_step, stay_awake, sum_of_squares};
 
 use crate::crew::Crew;
 use crate::epoch::Clock;
@@ -76,6 +76,22 @@ impl<M: SliceModel> Lane<M> {
     }
 }
 
+impl<M: SliceModel> Direct<M> {
+    fn take_step(&mut self, asked: &Asked<'_>, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
+        let lane = &mut self.lanes[0];
+        lane.find(&self.model, asked);
+        let Found { gradients, loss, stages } = &mut lane.found;
+        let (loss, mut stages) = (*loss, *stages);
+        if !loss.is_finite() {
+            return Err(NotFinite { loss });
+        }
+        let mut clock = Clock::start();
+        let gradient_norm = self.adam.step(self.model.parameters_mut().values_mut(), gradients, settings);
+        stages.step = clock.lap();
+        Ok(Taken { loss, gradient_norm, update: &lane.work.as_ref().update, stages })
+    }
+}
+
 impl<M: SliceModel> Examinee for Direct<M> {
     fn needs(&self) -> Needs {
         self.model.needs()
@@ -97,24 +113,14 @@ impl<M: SliceModel> Examinee for Direct<M> {
 
 impl<M: SliceModel> Trainee for Direct<M> {
     fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
-        let lane = &mut self.lanes[0];
-        lane.find(&self.model, &Asked { queries, view, dropout: settings.dropout, share: 1.0 });
-        let Found { gradients, loss, stages } = &mut lane.found;
-        let (loss, mut stages) = (*loss, *stages);
-        if !loss.is_finite() {
-            return Err(NotFinite { loss });
-        }
-        let mut clock = Clock::start();
-        let gradient_norm = self.adam.step(self.model.parameters_mut().values_mut(), gradients, settings);
-        stages.step = clock.lap();
-        Ok(Taken { loss, gradient_norm, update: &lane.work.as_ref().update, stages })
+        stay_awake(|| self.take_step(&Asked { queries, view, dropout: settings.dropout, share: 1.0 }, settings))
     }
 
     fn find(&mut self, asked: &[Option<Asked<'_>>], crew: &Crew) {
         let (model, size) = (&self.model, self.size());
         self.lanes.resize_with(asked.len().max(self.lanes.len()), || Lane::new(size));
         crew.each(self.lanes.iter_mut().zip(asked), |(lane, asked)| match asked {
-            Some(asked) => lane.find(model, asked),
+            Some(asked) => stay_awake(|| lane.find(model, asked)),
             None => lane.found.nothing(size),
         });
     }

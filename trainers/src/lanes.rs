@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tempograph_framework::{EventId, Graph, History, Needs, Store, Update};
+use tempograph_kernels::cpu::stay_awake;
 
 use crate::crew::Crew;
 use crate::epoch::Clock;
@@ -235,12 +236,14 @@ impl Lanes {
             questions.of(*number, step, &mut begun[at].questions).map(move |(question, slot)| (history, question, slot))
         });
         crew.try_each(asked, |(history, question, slot)| {
-            let mut clock = Clock::start();
-            questions.ask(question, slot)?;
-            question.stages.ask = clock.lap();
-            questions.read(history, question, slot);
-            question.stages.view = clock.lap();
-            Ok::<_, TrainError>(())
+            stay_awake(|| {
+                let mut clock = Clock::start();
+                questions.ask(question, slot)?;
+                question.stages.ask = clock.lap();
+                questions.read(history, question, slot);
+                question.stages.view = clock.lap();
+                Ok::<_, TrainError>(())
+            })
         })?;
         note(&self.trace, Stage::Sample, step, began);
         let mut stages = Stages::default();

@@ -149,3 +149,53 @@ fn report(spec: &Path, all: &[Compared<'_>], machine: &Machine) -> Value {
         "configurations": all.iter().map(Compared::to_json).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::RunSpec;
+
+    fn run(rate: f64, bytes: u64) -> Measured {
+        Measured {
+            events_per_second: rate,
+            seconds: 2.0,
+            peak_memory_bytes: bytes,
+            stages: json!({ "forward": 0.5, "backward": 1.5 }).as_object().unwrap().clone(),
+            step_seconds: [0.01; 2],
+            allocations_per_step: Some(0.0),
+            warm_seconds: 0.0,
+            launches_per_step: None,
+            busy: None,
+        }
+    }
+
+    fn floor() -> Floor {
+        Floor {
+            flops: 1e9,
+            flops_forward: 4e8,
+            flops_backward: 5e8,
+            flops_optimiser: 1e8,
+            bytes: 1e7,
+            flops_per_second: 2e11,
+            bytes_per_second: 1e10,
+            seconds: 0.005,
+        }
+    }
+
+    #[test]
+    fn the_ratio_is_the_median_over_the_pairs_and_both_rates_are_told() {
+        let spec = RunSpec::parse("[data]\npath = \"synthetic:events=900\"\n", &[]).unwrap();
+        let configuration = Configuration { sets: Vec::new(), spec, steps: 3 };
+        let ours = [(900.0, 5), (1000.0, 7), (400.0, 6)].map(|(rate, bytes)| run(rate, bytes)).to_vec();
+        // pair by pair: 9, 5 and 8
+        let theirs = [100.0, 200.0, 50.0].map(|rate| run(rate, 100)).to_vec();
+        let peers = vec![Beside { peer: Peer::Pyg, versions: Value::Null, runs: theirs }];
+        let told =
+            report(Path::new("spec.toml"), &[Compared { configuration: &configuration, floor: floor(), ours, peers }], &Machine::default());
+        let one = &told["configurations"][0];
+        assert_eq!([&told["ratio"], &one["ratio"], &one["pyg"]["ratio"]], [&json!(8.0); 3]);
+        let of = |side: &str| [&one[side]["events_per_second"], &one[side]["peak_memory_bytes"]].map(|number| number.as_f64().unwrap());
+        assert_eq!((of("tempograph"), of("pyg")), ([900.0, 7.0], [100.0, 100.0]));
+        assert_eq!((&one["floor"]["reached"], &one["tempograph"]["stage_shares"]["backward"]), (&json!(0.5), &json!(0.75)));
+    }
+}

@@ -2,10 +2,11 @@
 //! bandwidth, whichever is longer.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use tempograph_framework::{Draw, NegativeSampler, NodeId, Purpose, Queries, Update};
+use tempograph_framework::{Draw, NegativeSampler, NodeId, Purpose, Queries, Update, View};
 use tempograph_kernels::machine;
 use tempograph_models::{StepCost, StepSizes, step_cost};
 use tempograph_trainers::Course;
@@ -45,31 +46,40 @@ impl Machine {
     }
 }
 
-/// Mean sizes of the first `steps` training steps. Sizes do not depend on weights, so the walk is one without a model: the same negatives, the
-/// same views, memories of zero.
-pub(super) fn mean_sizes(spec: &RunSpec, course: &Course, steps: usize) -> Result<StepSizes> {
+/// Mean sizes of the training steps over `range` of the log, all events before it having happened. Sizes do not depend on weights, so the walk
+/// is one without a model: the same negatives, the same views, memories of zero.
+pub(super) fn mean_sizes(spec: &RunSpec, course: &Course, range: Range<usize>) -> Result<StepSizes> {
     let (log, train) = (&course.dataset.log, &spec.train);
     let needs = spec.tgn().needs();
     let width = needs.memory;
     let mut history = course.history(needs);
     let draw = Draw::new(spec.seed);
     let negatives = NegativeSampler::new(course.candidates.clone(), train.negative_rule, draw.of(Purpose::Negatives));
-    let mut sizes = Vec::with_capacity(steps);
-    let range = course.split.train.clone();
-    for first in range.clone().step_by(train.batch).take(steps) {
-        let batch = log.batch(first..(first + train.batch).min(range.end));
-        let mut drawn = vec![NodeId::default(); batch.len() * train.negatives];
+    let (mut sizes, mut queries, mut view, mut update) = (Vec::new(), Queries::none(), View::default(), Update::none());
+    for part in batches(0..range.start, train.batch).chain(batches(range.clone(), train.batch)) {
+        let (batch, trained) = (log.batch(part.clone()), part.start >= range.start);
+        let mut drawn = vec![NodeId::default(); if trained { batch.len() * train.negatives } else { 0 }];
         for (event, slots) in batch.events().zip(drawn.chunks_mut(train.negatives)) {
             negatives.fill(0, event.id, slots)?;
         }
-        let offsets: Vec<usize> = (0..=batch.len()).map(|i| i * train.negatives).collect();
-        let queries = Queries::of_batch(&batch, &drawn, &offsets);
-        let view = history.view(&queries, Some(&batch), draw.of(Purpose::Sampling));
-        sizes.push(StepSizes::of(&queries, &view, &batch));
-        let memory = vec![0.0; view.nodes.len() * width];
-        history.observe(&batch, &Update { nodes: view.nodes, memory })?;
+        if trained {
+            let offsets: Vec<usize> = (0..=batch.len()).map(|i| i * train.negatives).collect();
+            queries.ask_batch(&batch, &drawn, &offsets);
+        }
+        history.view_into(&queries, Some(&batch), draw.of(Purpose::Sampling), &mut view);
+        if trained {
+            sizes.push(StepSizes::of(&queries, &view, &batch));
+        }
+        update.nodes.clone_from(&view.nodes);
+        update.memory.resize(view.nodes.len() * width, 0.0);
+        history.observe(&batch, &update)?;
     }
     Ok(StepSizes::mean(&sizes))
+}
+
+/// `range` in parts of `size`.
+fn batches(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(size).map(move |first| first..(first + size).min(range.end))
 }
 
 /// What a step costs and what it could.
@@ -96,7 +106,9 @@ pub(super) struct Floor {
 impl Floor {
     /// Of the steps of a configuration.
     pub fn of(spec: &RunSpec, course: &Course, steps: usize, rates: Rates) -> Result<Floor> {
-        let cost = step_cost(spec.tgn(), data::widths(course), &mean_sizes(spec, course, steps)?);
+        let train = &course.split.train;
+        let trained = train.start..train.end.min(train.start + steps * spec.train.batch);
+        let cost = step_cost(spec.tgn(), data::widths(course), &mean_sizes(spec, course, trained)?);
         Ok(Floor::new(cost, rates))
     }
 
@@ -131,9 +143,20 @@ mod tests {
         let sets = ["train.batch=50".into(), "train.negatives=2".into()];
         let spec = RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &sets).unwrap();
         let course = data::open(&spec.data).unwrap();
-        let one = mean_sizes(&spec, &course, 1).unwrap();
+        let sizes = |range| mean_sizes(&spec, &course, range).unwrap();
+        let one = sizes(0..50);
         assert_eq!((one.pairs, one.receivers, one.hops[0].neighbours > 0.0), (150.0, 0.0, true));
-        let many = mean_sizes(&spec, &course, 1000).unwrap();
+        let many = sizes(0..630);
         assert!(many.receivers > 0.0 && many.nodes <= 35.0 && many.pairs < 150.0, "{many:?}");
+    }
+
+    #[test]
+    fn events_before_the_steps_have_happened_and_are_not_among_them() {
+        let spec = RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &["train.batch=50".into()]).unwrap();
+        let course = data::open(&spec.data).unwrap();
+        let sizes = |range| mean_sizes(&spec, &course, range).unwrap();
+        let [first, second, both] = [0..50, 50..100, 0..100].map(sizes);
+        assert!(second.receivers > 0.0 && second.hops[0].neighbours > first.hops[0].neighbours, "{second:?}");
+        assert_eq!(both, StepSizes::mean(&[first, second]));
     }
 }

@@ -5,80 +5,137 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use tempograph_models::{StepSizes, step_cost};
 
+use super::floor::mean_sizes;
 use super::measure::{self, Measured};
 use super::plot::{self, Line};
 use super::{BenchArgs, table};
+use crate::data;
 use crate::spec::RunSpec;
 
 const LENGTHS: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 /// Of this many events one is behind the window: what the splits after it need.
 const REST: usize = 250;
 
-/// How many nodes a stream has.
-#[derive(Clone, Copy)]
-enum Nodes {
-    Fixed,
+/// A built-in stream, by how many nodes it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    /// So few that all have as many neighbours as are shown from the shortest length on: what grows with the length there grows with history.
+    Full,
+    /// Enough for neighbour lists to be filling up at the shortest length.
+    Filling,
+    /// A fixed number of events for each.
     Growing,
 }
 
-impl Nodes {
+impl Stream {
+    const ALL: [Stream; 3] = [Stream::Full, Stream::Filling, Stream::Growing];
+
     fn name(self) -> &'static str {
         match self {
-            Nodes::Fixed => "10,000 nodes",
-            Nodes::Growing => "a node for every 40 events",
+            Stream::Full => "1,000 nodes",
+            Stream::Filling => "10,000 nodes",
+            Stream::Growing => "a node for every 40 events",
         }
     }
 
     /// Users and items of a stream of `events`.
-    fn of(self, events: usize) -> [usize; 2] {
+    fn nodes(self, events: usize) -> [usize; 2] {
         match self {
-            Nodes::Fixed => [8_000, 2_000],
-            Nodes::Growing => [(events / 50).max(10), (events / 200).max(10)],
+            Stream::Full => [800, 200],
+            Stream::Filling => [8_000, 2_000],
+            Stream::Growing => [(events / 50).max(10), (events / 200).max(10)],
         }
     }
 }
 
 /// A measured length.
 struct Point {
-    nodes: Nodes,
+    stream: Stream,
     events: usize,
+    /// Events that happened without training.
+    from: usize,
     run: Measured,
     batch: usize,
+    /// Mean sizes of the steps.
+    sizes: StepSizes,
+    /// Operations of a step of those sizes.
+    flops: f64,
 }
 
+/// Heads of the columns of [`Point::cells`].
+const HEAD: [&str; 11] = [
+    "stream",
+    "events",
+    "nodes",
+    "µs an event",
+    "to the shortest",
+    "distinct nodes a step",
+    "neighbours a step",
+    "µs a distinct node",
+    "µs a MFLOP",
+    "µs without training",
+    "peak MB",
+];
+
 impl Point {
+    /// Microseconds of the median step.
+    fn step(&self) -> f64 {
+        1e6 * self.run.step_seconds[1]
+    }
+
     /// Microseconds an event: the median step over its batch.
     fn cost(&self) -> f64 {
-        1e6 * self.run.step_seconds[1] / self.batch as f64
+        self.step() / self.batch as f64
+    }
+
+    /// Microseconds a distinct node: each is a row that is read and, where it has mail, updated.
+    fn cost_of_node(&self) -> f64 {
+        self.step() / self.sizes.nodes
+    }
+
+    /// Neighbours shown to all centres of all hops.
+    fn neighbours(&self) -> f64 {
+        self.sizes.hops.iter().map(|hop| hop.neighbours).sum()
     }
 
     fn cells(&self, first: f64) -> Vec<String> {
-        let [users, items] = self.nodes.of(self.events);
-        let mut cells = vec![self.nodes.name().to_string(), grouped(self.events), grouped(users + items)];
-        cells.push(format!("{:.2}", self.cost()));
-        cells.push(format!("{:.2}", self.cost() / first));
-        cells.push(format!("{:.2}", 1e6 * self.run.warm_seconds / self.events as f64));
-        cells.push((self.run.peak_memory_bytes >> 20).to_string());
-        cells
+        let [users, items] = self.stream.nodes(self.events);
+        vec![
+            self.stream.name().to_string(),
+            grouped(self.events),
+            grouped(users + items),
+            format!("{:.2}", self.cost()),
+            format!("{:.2}", self.cost() / first),
+            format!("{:.0}", self.sizes.nodes),
+            format!("{:.0}", self.neighbours()),
+            format!("{:.2}", self.cost_of_node()),
+            format!("{:.2}", 1e6 * self.step() / self.flops),
+            format!("{:.2}", 1e6 * self.run.warm_seconds / self.from as f64),
+            (self.run.peak_memory_bytes >> 20).to_string(),
+        ]
     }
 
     fn to_json(&self) -> Value {
-        let [users, items] = self.nodes.of(self.events);
-        json!({ "nodes": users + items, "growing": matches!(self.nodes, Nodes::Growing), "events": self.events,
-                "microseconds_per_event": self.cost(), "run": self.run })
+        let [users, items] = self.stream.nodes(self.events);
+        json!({
+            "stream": self.stream.name(), "nodes": users + items, "growing": self.stream == Stream::Growing, "events": self.events,
+            "microseconds_per_event": self.cost(), "distinct_nodes_per_step": self.sizes.nodes, "neighbours_per_step": self.neighbours(),
+            "microseconds_per_distinct_node": self.cost_of_node(), "flops_per_step": self.flops, "run": self.run,
+        })
     }
 }
 
-/// Measures every length with both kinds of stream, prints a table, and writes it with a plot where that is asked for.
+/// Measures every length of every stream, prints a table, and writes it with plots where that is asked for.
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
     let lengths = if args.events.is_empty() { &LENGTHS[..] } else { &args.events };
     let mut points = Vec::new();
-    for nodes in [Nodes::Fixed, Nodes::Growing] {
+    for stream in Stream::ALL {
         for &events in lengths {
-            eprintln!("{} events, {}", grouped(events), nodes.name());
-            points.push(measure_at(args, &spec, nodes, events)?);
+            eprintln!("{} events, {}", grouped(events), stream.name());
+            points.push(measure_at(args, stream, events)?);
         }
     }
     if args.json {
@@ -91,43 +148,59 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
 }
 
 /// The last `steps` steps of a stream of `events`; everything before them happens without training.
-fn measure_at(args: &BenchArgs, spec: &RunSpec, nodes: Nodes, events: usize) -> Result<Point> {
+fn measure_at(args: &BenchArgs, stream: Stream, events: usize) -> Result<Point> {
+    let [users, items] = stream.nodes(events);
+    let share = 1.0 / REST as f64;
+    let mut sets = args.sets.clone();
+    sets.push(format!("data.path=synthetic:events={events},users={users},items={items}"));
+    sets.extend([format!("data.val={share}"), format!("data.test={share}")]);
+    let spec = RunSpec::read(&args.spec, &sets)?;
     let batch = spec.train.batch;
     let end = events - 2 * (events / REST);
     let Some(from) = end.checked_sub(args.steps * batch).filter(|&from| from > 0) else {
         bail!("a stream of {events} events has no room for {} steps of {batch}", args.steps);
     };
-    let [users, items] = nodes.of(events);
-    let share = 1.0 / REST as f64;
-    let mut sets = args.sets.clone();
-    sets.push(format!("data.path=synthetic:events={events},users={users},items={items}"));
-    sets.extend([format!("data.val={share}"), format!("data.test={share}")]);
+    let (sizes, flops) = sizes(&spec, from, args.steps)?;
     let run = measure::apart(&args.spec, &sets, args.steps, from)?;
-    Ok(Point { nodes, events, run, batch })
+    Ok(Point { stream, events, from, run, batch, sizes, flops })
+}
+
+/// Mean sizes of `steps` steps from event `from` on, and the operations of such a step.
+fn sizes(spec: &RunSpec, from: usize, steps: usize) -> Result<(StepSizes, f64)> {
+    let course = data::open(&spec.data)?;
+    let end = course.split.train.end.min(from + steps * spec.train.batch);
+    let sizes = mean_sizes(spec, &course, from..end)?;
+    let flops = step_cost(spec.tgn(), data::widths(&course), &sizes).flops();
+    Ok((sizes, flops))
 }
 
 fn rows(points: &[Point]) -> Vec<Vec<String>> {
-    let head = ["stream", "events", "nodes", "µs an event", "to the shortest", "µs without training", "peak MB"];
-    let first = |point: &Point| {
-        let same = |other: &&Point| matches!((other.nodes, point.nodes), (Nodes::Fixed, Nodes::Fixed) | (Nodes::Growing, Nodes::Growing));
-        points.iter().find(same).map_or(f64::NAN, Point::cost)
-    };
+    let first = |point: &Point| points.iter().find(|other| other.stream == point.stream).map_or(f64::NAN, Point::cost);
     let rows = points.iter().map(|point| point.cells(first(point)));
-    std::iter::once(head.map(String::from).to_vec()).chain(rows).collect()
+    std::iter::once(HEAD.map(String::from).to_vec()).chain(rows).collect()
+}
+
+/// A plot of a number of every point over the events so far, a line for each stream.
+fn drawn(title: &str, unit: &str, points: &[Point], number: fn(&Point) -> f64) -> String {
+    let lines = Stream::ALL.map(|stream| Line {
+        name: stream.name().into(),
+        points: points.iter().filter(|point| point.stream == stream).map(|point| [point.events as f64, number(point)]).collect(),
+    });
+    plot::svg(title, ["events so far", unit], &lines)
 }
 
 fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> Result<()> {
-    let lines = [Nodes::Fixed, Nodes::Growing].map(|nodes| Line {
-        name: nodes.name().into(),
-        points: points.iter().filter(|point| point.nodes.name() == nodes.name()).map(|point| [point.events as f64, point.cost()]).collect(),
-    });
-    let title = format!("Training cost of an event, batch {}, {} threads", spec.train.batch, spec.threads);
-    let plot = plot::svg(&title, ["events so far", "µs an event"], &lines);
+    let circumstances = format!("batch {}, {} threads", spec.train.batch, spec.threads);
+    let of_event = drawn(&format!("Training cost of an event, {circumstances}"), "µs an event", points, Point::cost);
+    let of_node =
+        drawn(&format!("The same for each distinct node of a step, {circumstances}"), "µs a distinct node", points, Point::cost_of_node);
     let text = format!(
         "# Cost over the length of the history\n\n\
          Training on the built-in stream: the median of {} steps of {} events at its end, everything before them let happen without training.\n\
          {}, {} threads; spec `{}`; peak memory is that of the process, the log itself among it.\n\n\
-         {}\n![microseconds an event over events so far](scale.svg)\n\n    tempograph bench {} --scale --steps {} --out {}{}\n",
+         A step reads and updates each distinct node once, so its distinct nodes and the neighbours shown are its work; operations are counted\n\
+         from them (`models/src/tgn/cost.rs`). With 1,000 nodes neighbour lists are full from 10^5 events on.\n\n\
+         {}\n![microseconds an event over events so far](scale.svg)\n![microseconds a distinct node over events so far](scale_nodes.svg)\n\n    tempograph bench {} --scale --steps {} --out {}{}\n",
         args.steps,
         spec.train.batch,
         table::machine_name(),
@@ -140,7 +213,7 @@ fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> R
         args.sets.iter().map(|set| format!(" --set {set}")).collect::<String>(),
     );
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for (name, content) in [("scale.md", text), ("scale.svg", plot)] {
+    for (name, content) in [("scale.md", text), ("scale.svg", of_event), ("scale_nodes.svg", of_node)] {
         let path = folder.join(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         eprintln!("wrote {}", path.display());

@@ -1,5 +1,5 @@
 //! Temporal attention, a root at a time: what a neighbour looks like is put together in cache and never written out.
-use super::attention_backward::{ChunkGradient, SeenGradient, attend_chunk_backward, hidden_gradient};
+use super::attention_backward::{ChunkGradient, SeenGradient, attend_chunk_backward, group_slots, hidden_gradient};
 use super::blocks::{BLOCK, Block, blocks, dots, mix};
 use super::gemm::padded;
 use super::math::{cos_row, softmax};
@@ -271,7 +271,8 @@ impl Attention {
             attend_chunk_backward(attending, table, [chunk.start, heads], kept, gradient);
         });
         let mut hidden = vec![0.0; table.hidden.len()];
-        hidden_gradient(attending, table, &self.kept, &mut self.gradient, &mut hidden);
+        group_slots(&mut self.gradient.groups, attending, hidden.len() / table.stride.max(1));
+        hidden_gradient(attending, table, &self.kept, &self.gradient, &mut hidden);
         let (mut freq, mut phase) = (vec![0.0; width], vec![0.0; width]);
         sum_rows(&partial, [&mut freq, &mut phase]);
         [hidden, by_head(&self.gradient.query, stride, [heads, roots, columns]), freq, phase]

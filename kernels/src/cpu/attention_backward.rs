@@ -6,7 +6,7 @@ use super::parallel::{DisjointRows, in_chunks};
 use super::time::add_time_gradient;
 
 /// Rows of `hidden` a task takes.
-const ROWS: usize = 32;
+const ROWS: usize = 16;
 
 /// Gradients of one attention over `C` roots.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct SeenGradient {
     pub(crate) dropped: Vec<f32>,
     /// `[C, H, K]`: gradients of the scores.
     pub(crate) score: Vec<f32>,
-    /// Roots by the row of `hidden` they read.
+    /// Slots by the row of `hidden` they read.
     pub(crate) groups: Groups,
 }
 
@@ -154,9 +154,14 @@ impl<'a> TimeShare<'a> {
     }
 }
 
+/// Groups the valid slots by which of `rows` rows they read.
+pub(super) fn group_slots(groups: &mut Groups, attending: &Attending<'_>, rows: usize) {
+    groups.fill(rows, attending.neighbours.valid_slots(), &attending.neighbours.row);
+}
+
 /// Writes to every row of `out`, the gradient of `hidden` `[N, W]`, what the slots that read it contribute, in their order: for slot `k` the
-/// sum over heads of `dropped * gradient of the sum + score * query`.
-pub(super) fn hidden_gradient(attending: &Attending<'_>, table: Table<'_>, kept: &Seen, gradient: &mut SeenGradient, out: &mut [f32]) {
+/// sum over heads of `dropped * gradient of the sum + score * query`. Slots are grouped already.
+pub(super) fn hidden_gradient(attending: &Attending<'_>, table: Table<'_>, kept: &Seen, gradient: &SeenGradient, out: &mut [f32]) {
     let (width, columns) = (table.width, table.columns(attending));
     let neighbours = attending.neighbours;
     if width == 0 || neighbours.roots * neighbours.k == 0 {
@@ -166,8 +171,7 @@ pub(super) fn hidden_gradient(attending: &Attending<'_>, table: Table<'_>, kept:
     let stride = super::gemm::padded(columns);
     let heads = kept.seen.len() / (neighbours.roots * stride);
     let rows = out.len() / table.stride;
-    gradient.groups.fill(rows, neighbours.valid_slots(), &neighbours.row);
-    let SeenGradient { seen, dropped, score, groups, .. } = &*gradient;
+    let SeenGradient { seen, dropped, score, groups, .. } = gradient;
     let all = DisjointRows::new(out, table.stride);
     in_chunks(rows, ROWS, |chunk| {
         // SAFETY: chunks do not overlap.

@@ -14,7 +14,7 @@ pub(crate) const PAD: usize = 16;
 /// Summands of a gradient that are added before the sum is written out: what they are made of stays in the second cache.
 const DEPTH: usize = 256;
 /// Rows of a gradient a task takes: a multiple of what micro-kernels write below each other.
-const CHUNK: usize = 30;
+const CHUNK: usize = 18;
 /// Fewer weights than these are not worth a second thread to pack.
 const SMALL_PACK: usize = 1 << 14;
 /// Fewer multiplications than these are not worth a second thread.

@@ -7,7 +7,7 @@ use super::simd::vectorised;
 use super::version::Version;
 
 /// Rows a task takes.
-const TILE: usize = 96;
+const TILE: usize = 48;
 
 /// Rows of `columns` numbers, each padded with zeros for whole vectors.
 #[derive(Clone, Debug, Default)]

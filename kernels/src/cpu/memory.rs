@@ -10,7 +10,7 @@ use super::version::Version;
 use crate::{Cell, MailPlan};
 
 /// Mails a task takes.
-const TILE: usize = 48;
+const TILE: usize = 24;
 
 /// Weights of one update: `w_ih` `[G, X]` with `X = 2D + E + T`, `w_hh` `[G, D]`, `b_ih` `[G]`, `b_hh` `[G]`.
 #[derive(Clone, Copy, Debug)]
@@ -206,10 +206,12 @@ impl MemoryUpdate {
         let [message_stride, gate_stride, apart_stride] = [x, g, apart].map(padded);
         let (full, empties) = (self.full, mails - self.full);
         let message = Matrix::new(&self.message, full, x, message_stride);
-        gradient(w_ih, x, Into::Replace, Matrix::new(&self.gates, full, g, gate_stride), message);
         let (w_summed, w_apart) = w_hh.split_at_mut(summed * d);
         let memory = Matrix::new(&self.message, mails, d, message_stride);
-        gradient(w_apart, d, Into::Replace, Matrix::new(&self.recurrent, mails, apart, apart_stride), memory);
+        rayon::join(
+            || gradient(w_ih, x, Into::Replace, Matrix::new(&self.gates, full, g, gate_stride), message),
+            || gradient(w_apart, d, Into::Replace, Matrix::new(&self.recurrent, mails, apart, apart_stride), memory),
+        );
         // what mails with a message add to the summed rows of `w_hh` stands in the own-memory columns of `w_ih`
         for (w_hh, w_ih) in w_summed.chunks_exact_mut(d).zip(w_ih.chunks_exact(x)) {
             w_hh.copy_from_slice(&w_ih[..d]);

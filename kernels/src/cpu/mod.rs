@@ -5,6 +5,7 @@
 pub(crate) mod adam;
 pub(crate) mod attention;
 mod attention_backward;
+mod awake;
 mod bf16;
 mod blocks;
 mod cell;
@@ -25,12 +26,14 @@ mod version;
 
 pub use adam::step as adam_step;
 pub use attention::{Attending, Table};
+pub use awake::stay_awake;
 pub use bf16::Precision;
 pub use linear::{Activation, InputGradient, Linear, LinearWeights, PaddedRows, mask};
 pub use math::{add, cos_row, sin_row};
 pub use memory::{CellGradients, CellWeights, MemoryUpdate};
 pub use norm::sum_of_squares;
 pub use pairs::{PairGradients, PairInputs, PairScores};
+pub use parallel::join_if;
 pub use projected::{ProjectedAttention, ProjectionGradients, ProjectionWeights, head_stride};
 pub use time::TimeWeights;
 pub use version::Version;

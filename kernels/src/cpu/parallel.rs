@@ -2,6 +2,16 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+/// Does both, at the same time where that is `worth` it and another thread of the pool has nothing to do. Else no pool is entered.
+pub fn join_if(worth: bool, one: impl FnOnce() + Send, other: impl FnOnce() + Send) {
+    if worth {
+        rayon::join(one, other);
+    } else {
+        one();
+        other();
+    }
+}
+
 /// Calls `task` with consecutive ranges of at most `chunk` rows, on all threads of the pool. Asks for no memory.
 pub(crate) fn in_chunks(rows: usize, chunk: usize, task: impl Fn(Range<usize>) + Sync) {
     fn split(chunks: Range<usize>, rows: usize, chunk: usize, task: &(impl Fn(Range<usize>) + Sync)) {

@@ -1,6 +1,6 @@
 //! Attention from projected queries to projected values: key and value weights are moved to the query and behind the sum.
 use super::attention::{Attending, Seen, Table, attend_chunk};
-use super::attention_backward::{ChunkGradient, SeenGradient, attend_chunk_backward, hidden_gradient};
+use super::attention_backward::{ChunkGradient, SeenGradient, attend_chunk_backward, group_slots, hidden_gradient};
 use super::bf16::Precision;
 use super::gemm::{Into, Matrix, Packed, gradient_here, multiply, padded};
 use super::parallel::{DisjointRows, in_chunks};
@@ -8,7 +8,7 @@ use super::time::sum_rows;
 use super::version::Version;
 
 /// Roots a task takes.
-const TILE: usize = 24;
+const TILE: usize = 12;
 
 /// `out_h = (sum over k of a_hk x_k) V_hᵀ` with `a_h = softmax(act(q_h K_h x))`, for every root and head, where a neighbour is
 /// `x_k = [hidden[row_k] | edge features | cos(dt_k * freq + phase) | 1]`, `X` numbers.
@@ -145,7 +145,12 @@ impl ProjectedAttention {
         let ProjectionGradients { key, value, query: of_query, hidden, time } = gradients;
         let (roots, heads) = (attending.neighbours.roots, self.heads);
         let row = head_stride(heads * self.per_head, heads);
-        self.root_gradients(attending, table, out, of_query);
+        let mut groups = std::mem::take(&mut self.gradient.groups);
+        rayon::join(
+            || self.root_gradients(attending, table, out, of_query),
+            || group_slots(&mut groups, attending, hidden.len() / table.stride.max(1)),
+        );
+        self.gradient.groups = groups;
         let (stride, per_head, columns) = (padded(self.columns), self.per_head, self.columns);
         if roots == 0 {
             [key, value].into_iter().for_each(|gradient| gradient.fill(0.0));
@@ -168,7 +173,7 @@ impl ProjectedAttention {
                 gradient_here(out, columns, Into::Replace, left, right);
             });
         }
-        hidden_gradient(attending, table, &self.kept, &mut self.gradient, hidden);
+        hidden_gradient(attending, table, &self.kept, &self.gradient, hidden);
         sum_rows(&self.partial, time);
     }
 

@@ -1,8 +1,9 @@
 //! A whole history copied to the host, and back.
-use super::history::{DeviceEvents, DeviceHistory};
+use super::history::DeviceHistory;
 use super::neighbours::Settled;
 use super::plans::NONE;
 use super::span::{Parcel, Span};
+use super::world::DeviceEvents;
 use burn_cubecl::CubeRuntime;
 
 /// What a history on a device holds, in host memory.

@@ -1,6 +1,7 @@
 //! Plans and numbers for tests, made from a seed.
 #![allow(dead_code)] // every test file uses some of it
 pub mod pairs;
+pub mod slices;
 
 use std::sync::Arc;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor, TensorData};

@@ -73,7 +73,9 @@ fn attention_cases() -> Vec<AttentionSizes> {
             }
         }
     }
+    cases.extend([7, 9, 64].map(|k| AttentionSizes { k, ..base }));
     cases.push(AttentionSizes { lonely: true, ..base });
+    cases.push(AttentionSizes { lonely: true, k: 1, activation: ScoreActivation::LeakyRelu(0.2), rate: Some(0.4), ..base });
     cases.push(AttentionSizes { w: 31, t: 33, n: 100, ..base });
     cases.push(AttentionSizes { t: 0, n: 1, ..base });
     cases
@@ -158,7 +160,7 @@ fn time_encoding_and_its_gradients_are_those_of_the_reference() {
     if absent() {
         return;
     }
-    for (rows, width) in [(0, 4), (1, 1), (65, 19), (200, 100), (700, 3)] {
+    for (rows, width) in [(0, 4), (1, 1), (7, 9), (9, 64), (64, 7), (65, 19), (200, 100), (700, 3)] {
         let expected = encoding::<CpuTape>(rows, width, reference::time_encode);
         for (ours, expected) in encoding::<Tape>(rows, width, time_encode).iter().zip(expected) {
             assert_close(ours, &expected, 1e-5, &format!("[{rows}, {width}]"));
@@ -204,7 +206,7 @@ fn gathered_rows_hand_their_gradients_back() {
         return;
     }
     // so many, too, that they are a large transfer to a GPU and one axis of a launch does not hold them
-    for count in [1, 7, 64, 500, 900_000u64] {
+    for count in [0, 1, 7, 9, 64, 500, 900_000u64] {
         let rows: Vec<u32> = (0..count).map(|i| (i * i % 5) as u32).collect();
         let expected = gathered::<CpuTape>(|hidden| reference::gather_rows(hidden, &rows));
         for (ours, expected) in gathered::<Tape>(|hidden| gather_rows(hidden, rows.clone())).iter().zip(expected) {
@@ -218,17 +220,19 @@ fn adam_steps_are_those_of_the_reference() {
     if absent() {
         return;
     }
-    let start = |seed| numbers(seed, 35);
-    let zeros = [0.0; 35];
-    let mut ours = [&start(1)[..], &zeros, &zeros].map(|numbers| constant::<Plain, 2>(numbers, &[7, 5]));
-    let mut expected = [&start(1)[..], &zeros, &zeros].map(|numbers| constant::<Cpu, 2>(numbers, &[7, 5]));
-    for step in 1..=5 {
-        let constants = AdamStep { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step };
-        let [param, first, second] = ours;
-        ours = adam_step(param, constant(&start(step + 1), &[7, 5]), first, second, &constants).into();
-        expected = reference::adam_step(expected, constant(&start(step + 1), &[7, 5]), &constants);
-        for (ours, expected) in ours.iter().zip(&expected) {
-            assert_close(&values(ours.clone()), &values(expected.clone()), 1e-6, &format!("step {step}"));
+    for shape in [[0, 5], [1, 1], [7, 5], [9, 1], [64, 9]] {
+        let start = |seed| numbers(seed, shape[0] * shape[1]);
+        let zeros = vec![0.0; shape[0] * shape[1]];
+        let mut ours = [&start(1), &zeros, &zeros].map(|numbers| constant::<Plain, 2>(numbers, &shape));
+        let mut expected = [&start(1), &zeros, &zeros].map(|numbers| constant::<Cpu, 2>(numbers, &shape));
+        for step in 1..=5 {
+            let constants = AdamStep { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step };
+            let [param, first, second] = ours;
+            ours = adam_step(param, constant(&start(step + 1), &shape), first, second, &constants).into();
+            expected = reference::adam_step(expected, constant(&start(step + 1), &shape), &constants);
+            for (ours, expected) in ours.iter().zip(&expected) {
+                assert_close(&values(ours.clone()), &values(expected.clone()), 1e-6, &format!("step {step} of {shape:?}"));
+            }
         }
     }
 }

@@ -195,8 +195,16 @@ impl TgnSpec {
     }
 
     /// Whether all of it can be computed on slices ([`SliceTgn`](crate::SliceTgn)).
-    pub(crate) fn on_slices(&self) -> bool {
-        self.message == Message::Identity && self.mail == Combine::Last && self.embedding != Embedding::Sum
+    ///
+    /// # Errors
+    /// What cannot.
+    pub fn on_slices(&self) -> Result<(), &'static str> {
+        let unknown = [
+            (self.message != Message::Identity, "message maps (model.message = \"mlp\")"),
+            (self.mail != Combine::Last, "means of mails (model.mail = \"mean\")"),
+            (self.embedding == Embedding::Sum, "sums of neighbours (model.embedding = \"sum\")"),
+        ];
+        unknown.into_iter().find(|(is, _)| *is).map_or(Ok(()), |(_, what)| Err(what))
     }
 
     /// Says what cannot be built, naming the key and its value.
@@ -218,8 +226,10 @@ impl TgnSpec {
         if !tempograph_kernels::cpu::Precision::from(self.precision).available() {
             return Err("model.precision = \"bf16\"; this processor has no AVX-512 BF16 instructions".into());
         }
-        if self.precision == Precision::Bf16 && !self.on_slices() {
-            return Err("model.precision = \"bf16\" does not go with message = \"mlp\", mail = \"mean\" or embedding = \"sum\"".into());
+        if self.precision == Precision::Bf16
+            && let Err(what) = self.on_slices()
+        {
+            return Err(format!("model.precision = \"bf16\" does not go with {what}"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(format!("model.dropout = {}; it lies in 0 <= dropout < 1", self.dropout));

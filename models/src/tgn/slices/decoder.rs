@@ -1,10 +1,10 @@
 //! The link decoder on slices.
 
 use tempograph_framework::PairFact;
-use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, mask};
+use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask};
 
-use super::Weights;
-use super::places::{DecoderPlaces, Map, weight_and_bias};
+use super::places::{DecoderPlaces, Map, weight_and_bias, weights_and_biases};
+use super::{SHARED, Weights};
 use crate::tgn::decoder::{PAIR_COLUMNS, pair_row};
 
 /// A link decoder: where its weights stand, and they themselves.
@@ -72,10 +72,20 @@ impl EndWork {
         self.embedded.gather(&table.values, table.stride(), table.columns(), &self.rows);
     }
 
-    /// Hands the gradient of the mapped rows on to the top table's.
-    fn backward(&mut self, weights: Weights<'_>, map: &Map, gradients: &mut [f32], table: &mut PaddedRows) {
+    /// Maps the distinct rows of one end.
+    fn forward(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows, weights: Weights<'_>, map: &Map) {
+        self.gather(rows, table);
+        self.map.forward(&self.embedded, weights.of(map), Activation::None, &mut self.mapped);
+    }
+
+    /// The gradients of the map's weights, and that of the distinct rows.
+    fn backward(&mut self, weights: Weights<'_>, map: &Map, of_map: [&mut [f32]; 2]) {
         let into = InputGradient::Replace(&mut self.embedded_gradient);
-        self.map.backward(&self.embedded, weights.values(&map.weight), &self.gradient, weight_and_bias(gradients, map), into);
+        self.map.backward(&self.embedded, weights.values(&map.weight), &self.gradient, of_map, into);
+    }
+
+    /// Hands the gradient of the distinct rows on to the top table's.
+    fn hand_on(&self, table: &mut PaddedRows) {
         for (i, &row) in self.rows.iter().enumerate() {
             add(table.row_mut(row as usize), self.embedded_gradient.row(i));
         }
@@ -87,7 +97,7 @@ impl DecoderWork {
     pub fn score(
         &mut self,
         decoder: Decoder<'_>,
-        rows: impl Iterator<Item = [u32; 2]> + Clone,
+        rows: impl Iterator<Item = [u32; 2]> + Clone + Send,
         known: &[PairFact],
         table: &PaddedRows,
         scores: &mut [f32],
@@ -96,10 +106,10 @@ impl DecoderWork {
             return;
         }
         let (Decoder { places, weights }, DecoderWork { src, dst, pairs, facts }) = (decoder, self);
-        src.gather(rows.clone().map(|[src, _]| src), table);
-        dst.gather(rows.map(|[_, dst]| dst), table);
-        src.map.forward(&src.embedded, weights.of(&places.src), Activation::None, &mut src.mapped);
-        dst.map.forward(&dst.embedded, weights.of(&places.dst), Activation::None, &mut dst.mapped);
+        let of_src = rows.clone().map(|[src, _]| src);
+        let of_dst = rows.map(|[_, dst]| dst);
+        let worth = scores.len() >= SHARED;
+        join_if(worth, || src.forward(of_src, table, weights, &places.src), || dst.forward(of_dst, table, weights, &places.dst));
         if let Some([first, second]) = &places.pair {
             facts.facts.zeros(known.len(), PAIR_COLUMNS);
             known.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
@@ -152,8 +162,10 @@ impl DecoderWork {
         let (mut a, mut b) = (std::mem::take(&mut src.gradient), std::mem::take(&mut dst.gradient));
         pairs.backward(decoder.inputs(src, dst, facts), scores, PairGradients { a: &mut a, b: &mut b, weight, bias });
         (src.gradient, dst.gradient) = (a, b);
-        src.backward(weights, &places.src, gradients, table);
-        dst.backward(weights, &places.dst, gradients, table);
+        let [of_src, of_dst] = weights_and_biases(gradients, [&places.src, &places.dst]);
+        let worth = scores.len() >= SHARED;
+        join_if(worth, || src.backward(weights, &places.src, of_src), || dst.backward(weights, &places.dst, of_dst));
+        [&*src, dst].into_iter().for_each(|end| end.hand_on(table));
         if let Some([first, second]) = &places.pair {
             let ([of_first, of_second], gradient) = (&mut facts.maps, &mut facts.gradient);
             let parts = weight_and_bias(gradients, second);

@@ -5,12 +5,12 @@ use std::ops::Range;
 use tempograph_framework::{Hop, View};
 use tempograph_kernels::cpu::{
     Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, Version,
-    add, cos_row, head_stride, mask, sin_row,
+    add, cos_row, head_stride, join_if, mask, sin_row,
 };
 use tempograph_kernels::{Dropout, ScoreActivation};
 
 use super::places::{LayerPlaces, Map, split, weight_and_bias};
-use super::{SliceTgn, SliceWork};
+use super::{SHARED, SliceTgn, SliceWork};
 
 /// Working memory of one layer.
 #[derive(Debug, Default)]
@@ -161,8 +161,8 @@ impl SliceTgn {
     fn join_projections(&self, work: &mut LayerWork, [key, value]: [&Map; 2], parts: impl Fn(&Map) -> [Option<Range<usize>>; 3]) {
         let version = self.parameters.version();
         if work.joined != Some(version) {
-            self.join(&mut work.key, &parts(key));
-            self.join(&mut work.value, &parts(value));
+            let [key, value] = [key, value].map(parts);
+            join_if(work.centres.rows() >= SHARED, || self.join(&mut work.key, &key), || self.join(&mut work.value, &value));
             work.joined = Some(version);
         }
     }

@@ -23,6 +23,9 @@ use places::{Map, Places, split};
 pub(crate) use decoder::{Decoder, DecoderWork};
 pub(crate) use places::DecoderPlaces;
 
+/// With fewer rows than these, what stands side by side is done one after the other: a server's event enters no thread pool.
+const SHARED: usize = 64;
+
 /// A [`Tgn`] that computes on slices of host memory: what trains and serves on the CPU.
 #[derive(Clone, Debug)]
 pub struct SliceTgn {
@@ -84,9 +87,7 @@ impl SliceTgn {
     /// The same model on slices, if it can be one.
     pub fn of(model: &Tgn<Cpu>) -> Option<SliceTgn> {
         let spec = model.spec();
-        if !spec.on_slices() {
-            return None;
-        }
+        spec.on_slices().ok()?;
         let parameters = Parameters::from_store(weights(model)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
         let places = Places::of(spec, &parameters);
         Some(SliceTgn { spec: spec.clone(), parameters, places })

@@ -13,6 +13,13 @@ pub(crate) struct Map {
     pub bias: Option<Range<usize>>,
 }
 
+impl Map {
+    /// Where its bias stands; an empty range where it has none.
+    fn bias_range(&self) -> Range<usize> {
+        self.bias.clone().unwrap_or_default()
+    }
+}
+
 /// Where all weights stand.
 #[derive(Clone, Debug)]
 pub(in crate::tgn) struct Places {
@@ -146,8 +153,12 @@ pub(super) fn split<'a, const N: usize>(gradients: &'a mut [f32], places: [&Rang
 
 /// The gradients of a linear map; that of a bias it does not have is empty.
 pub(super) fn weight_and_bias<'a>(gradients: &'a mut [f32], map: &Map) -> [&'a mut [f32]; 2] {
-    match &map.bias {
-        Some(bias) => split(gradients, [&map.weight, bias]),
-        None => [&mut gradients[map.weight.clone()], &mut []],
-    }
+    split(gradients, [&map.weight, &map.bias_range()])
+}
+
+/// The gradients of two linear maps.
+pub(super) fn weights_and_biases<'a>(gradients: &'a mut [f32], [one, other]: [&Map; 2]) -> [[&'a mut [f32]; 2]; 2] {
+    let [weight, bias, weight_of_other, bias_of_other] =
+        split(gradients, [&one.weight, &one.bias_range(), &other.weight, &other.bias_range()]);
+    [[weight, bias], [weight_of_other, bias_of_other]]
 }

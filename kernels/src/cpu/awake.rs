@@ -1,0 +1,91 @@
+//! Threads that stay awake between one parallel loop and the next.
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a thread looks in vain: longer than what a step does between two loops. Whoever waits below it on the same stack waits no longer.
+const PATIENCE: Duration = Duration::from_micros(200);
+
+/// Does `work`, in whose parallel loops the other threads of the pool take part at once: until it is done they look for something to do
+/// before they go to sleep. To wake a thread costs both sides more than many a loop does, and a training step has some thirty of them.
+///
+/// Worth it where `work` is short and nothing in it waits: threads that look are busy. What is computed is the same.
+pub fn stay_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let done = AtomicBool::new(false);
+    with_helpers(rayon::current_num_threads() - 1, &done, || {
+        // Work that panics is done, too.
+        let _set = SetAtTheEnd(&done);
+        work()
+    })
+}
+
+/// Sets a flag when it is dropped.
+struct SetAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn with_helpers<R: Send>(helpers: usize, done: &AtomicBool, work: impl FnOnce() -> R + Send) -> R {
+    match helpers {
+        0 => work(),
+        _ => rayon::join(|| with_helpers(helpers - 1, done, work), || help(done)).0,
+    }
+}
+
+/// Does what the pool has to do until `done`, or until there has been nothing to do for long.
+fn help(done: &AtomicBool) {
+    let mut idle = Instant::now();
+    while !done.load(Ordering::Acquire) {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle = Instant::now(),
+            _ if idle.elapsed() > PATIENCE => return,
+            _ => std::hint::spin_loop(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn pool(threads: usize) -> rayon::ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads")
+    }
+
+    #[test]
+    fn work_is_done_with_its_loops_inside_and_beside_each_other() {
+        for threads in [1, 2, 5] {
+            let sum = |limit: u64| {
+                stay_awake(|| {
+                    let (low, high) = rayon::join(|| (0..limit / 2).sum::<u64>(), || (limit / 2..limit).sum::<u64>());
+                    low + high
+                })
+            };
+            let nested = || stay_awake(|| rayon::join(|| sum(1000), || sum(500)));
+            assert_eq!(pool(threads).install(nested), (499_500, 124_750), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn several_at_once_do_not_wait_for_each_other_for_ever() {
+        let pool = pool(4);
+        let sum =
+            || stay_awake(|| (0..200).map(|_| rayon::join(|| rayon::join(|| 1, || 2).0, || rayon::join(|| 3, || 4).1).1).sum::<i32>());
+        let sums = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..6).map(|_| scope.spawn(|| pool.install(sum))).collect();
+            all.into_iter().map(|one| one.join().expect("no panic")).collect::<Vec<_>>()
+        });
+        assert_eq!(sums, [800; 6]);
+    }
+
+    #[test]
+    fn work_that_panics_lets_everybody_go() {
+        let pool = pool(3);
+        let failed = catch_unwind(AssertUnwindSafe(|| pool.install(|| stay_awake(|| panic!("on purpose")))));
+        assert!(failed.is_err());
+        assert_eq!(pool.install(|| stay_awake(|| 7)), 7);
+    }
+}
