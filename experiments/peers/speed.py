@@ -11,7 +11,6 @@ import argparse
 import json
 import platform
 import shlex
-import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -72,8 +71,15 @@ def measured(options, name, features):
     return report
 
 
-def row(name, one):
-    ours, theirs, floor = one["tempograph"], one["pyg"], one["floor"]
+def fastest(reports):
+    """What the machine has reached at all, by threads: where something else ran while a set's rates were measured they are too low."""
+    every = [report["machine"]["rates_by_threads"] for report in reports.values()]
+    return {threads: {kind: max(rates[threads][kind] for rates in every) for kind in every[0][threads]} for threads in every[0]}
+
+
+def row(name, one, rates):
+    ours, theirs, floor, rates = one["tempograph"], one["pyg"], one["floor"], rates[str(one["threads"])]
+    least = max(floor["flops"] / rates["flops_per_second"], floor["bytes"] / rates["bytes_per_second"])
     ratios = [a["events_per_second"] / b["events_per_second"] for a, b in zip(ours["runs"], theirs["runs"])]
     memory = [side["peak_memory_bytes"] / 1e6 for side in (ours, theirs)]
     cells = [
@@ -91,8 +97,8 @@ def row(name, one):
         f"{1e3 * ours['step_seconds']:.2f}",
         f"{floor['flops'] / 1e6:,.0f}",
         f"{floor['bytes'] / 1e6:.1f}",
-        f"{1e3 * floor['seconds']:.2f}",
-        f"{100 * floor['reached']:.0f} %",
+        f"{1e3 * least:.2f}",
+        f"{100 * least / ours['step_seconds']:.0f} %",
         f"{ours['allocations_per_step']:.1f}",
     ]
     return "| " + " | ".join(cells) + " |"
@@ -117,10 +123,10 @@ def table(options, reports):
     lines += [f"{any_report['machine']['name']}, {platform.system()} {platform.release()}; {time.strftime('%Y-%m-%d')}.  "]
     lines += [f"Tempograph {any_report['version']} ({(any_report['commit'] or 'unknown')[:10]}); {', '.join(f'{k} {v}' for k, v in versions.items())}."]
     lines += [""]
-    for threads, rates in any_report["machine"]["rates_by_threads"].items():
-        flops = statistics.median(r["machine"]["rates_by_threads"][threads]["flops_per_second"] for r in reports.values()) / 1e9
-        moved = statistics.median(r["machine"]["rates_by_threads"][threads]["bytes_per_second"] for r in reports.values()) / 1e9
-        lines += [f"- {threads} thread(s): matrix products {flops:,.0f} GFLOP/s, memory {moved:.1f} GB/s, measured"]
+    machine = fastest(reports)
+    for threads, rates in machine.items():
+        flops, moved = rates["flops_per_second"] / 1e9, rates["bytes_per_second"] / 1e9
+        lines += [f"- {threads} thread(s): matrix products {flops:,.0f} GFLOP/s, memory {moved:.1f} GB/s, the most that was measured"]
     lines += [
         f"- the first {options.events:,} events of each set, {options.pairs} pairs of runs by turns, each in a process of its own; rates are medians, the ratio is",
         "  the median over the pairs, memory the largest of any run",
@@ -130,7 +136,7 @@ def table(options, reports):
         "| " + " | ".join(HEAD) + " |",
         "|" + "---|" * len(HEAD),
     ]
-    lines += [row(name, one) for name, one in every]
+    lines += [row(name, one, machine) for name, one in every]
     lines += ["", "Where our time goes:", "", "| set | edge features | batch | threads | |", "|---|---|---|---|---|"]
     lines += [stages(name, one) for name, one in every]
     lines += ["", "Made by `python experiments/peers/speed.py`, which ran", ""]

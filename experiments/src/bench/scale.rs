@@ -12,6 +12,7 @@ use super::measure::{self, Measured};
 use super::plot::{self, Line};
 use super::{BenchArgs, table};
 use crate::data;
+use crate::device;
 use crate::spec::RunSpec;
 
 const LENGTHS: [usize; 3] = [100_000, 1_000_000, 10_000_000];
@@ -129,7 +130,10 @@ impl Point {
 
 /// Measures every length of every stream, prints a table, and writes it with plots where that is asked for.
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
-    let spec = RunSpec::read(&args.spec, &args.sets)?;
+    let mut spec = RunSpec::read(&args.spec, &args.sets)?;
+    if spec.threads == 0 {
+        spec.threads = device::threads();
+    }
     let lengths = if args.events.is_empty() { &LENGTHS[..] } else { &args.events };
     let mut points = Vec::new();
     for stream in Stream::ALL {
