@@ -56,7 +56,7 @@ fn what_keeps_a_history_from_a_device_is_named_at_the_start() {
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
-    let args = ["bench", "tiny.toml", "--once", "--steps", "1", "--set", "model.message=\"mlp\""];
+    let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--set", "model.message=\"mlp\""];
     let output = Command::new(env!("CARGO_BIN_EXE_tempograph")).args(args).current_dir(folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("through the tape") && said.contains("model.message = \"mlp\""), "{said}");
