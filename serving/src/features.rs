@@ -100,6 +100,11 @@ impl EdgeStore {
         assert!(rows.set(slot, row).is_ok(), "the features of event {event} are stored already");
     }
 
+    /// Whether it was made with a row of `event`.
+    pub fn keeps(&self, event: u64) -> bool {
+        event < self.first && self.kept.contains_key(&event)
+    }
+
     fn find(&self, event: u64) -> Option<&[f32]> {
         match event.checked_sub(self.first) {
             Some(offset) => {

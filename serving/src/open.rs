@@ -51,7 +51,9 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     let static_memory = by_node(&mut features, "static", manifest.widths.static_memory)?;
     let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes, static_memory };
     let path = dir.join(HISTORY);
-    let history = History::from_store(Store::read(&path)?, model.needs(), features).map_err(ArtifactError::array(&path))?;
+    let stored = Store::read(&path)?;
+    edges.iter().try_for_each(|edges| check_events(&stored, edges)).map_err(ArtifactError::array(&path))?;
+    let history = History::from_store(stored, model.needs(), features).map_err(ArtifactError::array(&path))?;
     let newest = history.newest().map(|time| time.0);
     if newest != manifest.newest {
         return Err(damaged(&path, format!("the newest event is at {newest:?}, but the manifest says {:?}", manifest.newest)));
@@ -154,6 +156,17 @@ fn read_edges(store: &mut Store, manifest: &Manifest) -> Result<Option<Arc<EdgeS
     let (_, events) = store.take::<u64>("edge.event")?;
     let rows = store.take_len::<f32>("edge.row", events.len() * width)?;
     Ok(Some(Arc::new(EdgeStore::new(width, &events, rows, manifest.log_position))))
+}
+
+/// Whether all events that a history refers to have features: what is shown of them is looked up without asking.
+fn check_events(history: &Store, edges: &EdgeStore) -> Result<(), StoreError> {
+    for name in ["mail.event", "link.event", "pending.id"] {
+        let unknown = history.get::<u64>(name).unwrap_or_default().iter().find(|&&event| !edges.keeps(event));
+        if let Some(event) = unknown {
+            return Err(StoreError::Array { name: name.into(), problem: format!("names event {event}, of which no features are stored") });
+        }
+    }
+    Ok(())
 }
 
 /// Constant rows by node, where the model reads any: its features, or static memory.

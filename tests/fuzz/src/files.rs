@@ -23,7 +23,9 @@ pub fn spec(text: &str) {
 /// Any bytes are an entry, which its own bytes are again, or refused.
 pub fn entry(bytes: &[u8]) {
     if let Ok(entry) = Entry::from_bytes(bytes) {
-        assert_eq!(Entry::from_bytes(&entry.to_bytes()), Ok(entry));
+        let again = entry.to_bytes();
+        // Told apart by bytes: a feature may be no number.
+        assert_eq!(Entry::from_bytes(&again).map(|entry| entry.to_bytes()), Ok(again));
     }
 }
 
