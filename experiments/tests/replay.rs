@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
 
-use common::{Server, succeeds};
+use common::{Server, succeeds, train_small};
 use serde_json::{Value, json};
 use tempograph_framework::Store;
 
@@ -60,4 +60,21 @@ fn replaying_the_test_split_over_http_gives_the_offline_scores() {
             at = end;
         }
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_in_json_is_an_object_a_line() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, path) = (place.path(), place.path().join("log"));
+    let options = ["--set", "logging.format=json", "--set", "logging.level=debug"];
+    Server::start_with(folder, train_small(folder), &options, File::create(&path).unwrap().into()).end();
+    let log = fs::read_to_string(&path).unwrap();
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        for key in ["timestamp", "level", "target"] {
+            assert!(line[key].is_string(), "{key} of {line}");
+        }
+    }
+    assert!(log.contains("asked to stop"), "{log}");
 }

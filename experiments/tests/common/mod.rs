@@ -35,6 +35,13 @@ pub fn fails(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// Trains a model in `folder`; says where its artifact is.
+pub fn train_small(folder: &Path) -> &'static str {
+    fs::write(folder.join("tiny.toml"), spec("[train]\nbatch = 50\nepochs = 1\n")).unwrap();
+    succeeds(folder, &["train", "tiny.toml"]);
+    "runs/tiny/artifact"
+}
+
 /// A server process, killed when it is dropped.
 pub struct Server {
     process: Child,
@@ -44,9 +51,14 @@ pub struct Server {
 impl Server {
     /// Serves an artifact that is in `folder`.
     pub fn start(folder: &Path, artifact: &str) -> Server {
+        Server::start_with(folder, artifact, &[], Stdio::inherit())
+    }
+
+    /// The same with more options; what it logs goes to `log`.
+    pub fn start_with(folder: &Path, artifact: &str, options: &[&str], log: Stdio) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
-        command.args(["serve", artifact, "--listen", "127.0.0.1:0"]).current_dir(folder).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
+        command.args(["serve", artifact, "--listen", "127.0.0.1:0"]).args(options).current_dir(folder);
+        let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = said.find(|line| line.as_ref().unwrap().contains("http://")).unwrap().unwrap();
         let url = line[line.find("http://").unwrap()..].split_whitespace().next().unwrap().to_string();
@@ -55,15 +67,20 @@ impl Server {
 
     /// Trains a model in `folder`, and serves it.
     pub fn of_a_small_model(folder: &Path) -> Server {
-        fs::write(folder.join("tiny.toml"), spec("[train]\nbatch = 50\nepochs = 1\n")).unwrap();
-        succeeds(folder, &["train", "tiny.toml"]);
-        Server::start(folder, "runs/tiny/artifact")
+        Server::start(folder, train_small(folder))
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn end(&mut self) {
+        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success() && self.process.wait().unwrap().success());
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.process.kill().unwrap();
+        // One that has ended cannot be killed.
+        let _ = self.process.kill();
         self.process.wait().unwrap();
     }
 }
