@@ -368,7 +368,10 @@ fn memory_of_many_nodes_that_all_have_met_somebody() {
     }
     times.sort_by(f64::total_cmp);
     let [median, most] = [times[times.len() / 2], times[times.len() - 1]];
-    println!("4096 events with new nodes at a time: {median:.1} ms, at most {most:.1} ms");
+    let alone = engine.stats().longest_alone_us as f64 / 1e3;
+    println!(
+        "4096 events with new nodes at a time: {median:.1} ms, at most {most:.1} ms, of which reads were kept out for at most {alone:.1} ms"
+    );
     let (seconds, taken, held) = (begun.elapsed().as_secs_f64(), resident() - before, engine.nodes());
     let first = engine.score(&[PairQuery { src: 100, dst: 100, time: None }], &[]).unwrap();
     println!("{held} nodes of width {width}: {} MB more, {} bytes a node; told in {seconds:.0} s", taken >> 20, taken / held);

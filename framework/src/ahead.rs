@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::buffer::{Buffer, Table};
 use crate::needs::{Combine, OtherMemory};
 use crate::{History, Memories, NodeId, Update};
 
@@ -11,9 +12,9 @@ use crate::{History, Memories, NodeId, Update};
 #[derive(Clone, Debug)]
 pub(crate) struct Ahead {
     /// `[N, D]`.
-    rows: Vec<f32>,
+    rows: Buffer<f32>,
     /// `[N]` one more than the version each row is from; 0 where there is none.
-    from: Vec<u64>,
+    from: Buffer<u64>,
 }
 
 impl Ahead {
@@ -24,6 +25,11 @@ impl Ahead {
 
     pub fn clear(&mut self) {
         self.from.fill(0);
+    }
+
+    /// Its tables, each with the entries a node has in it.
+    pub fn tables(&mut self, width: usize) -> [(&mut dyn Table, usize); 2] {
+        [(&mut self.rows, width), (&mut self.from, 1)]
     }
 
     /// Bytes held.
@@ -39,7 +45,7 @@ impl History {
     pub fn keep_ahead(&mut self) {
         if self.needs().memory > 0 && self.needs().mail.combine == Combine::Last {
             let memories = Arc::make_mut(&mut self.memories);
-            let mut ahead = Ahead { rows: Vec::new(), from: Vec::new() };
+            let mut ahead = Ahead { rows: Buffer::default(), from: Buffer::default() };
             ahead.grow(memories.nodes(), memories.width);
             memories.ahead = Some(ahead);
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::shared::{Part, Room};
+use crate::standing::Standing;
 
 /// A `[T]` that can be written. A clone is this process's own.
 pub(crate) struct Buffer<T> {
@@ -12,6 +13,7 @@ pub(crate) struct Buffer<T> {
 
 enum Kept<T> {
     Own(Vec<T>),
+    Standing(Standing<T>),
     Shared(Part<T>),
 }
 
@@ -23,19 +25,23 @@ impl<T: bytemuck::Pod> Buffer<T> {
 
     /// Makes the table `len` long; what is new is `value`. A shared one of another length is this process's own from then on.
     pub fn resize(&mut self, len: usize, value: T) {
-        match &mut self.kept {
-            Kept::Own(values) => values.resize(len, value),
-            Kept::Shared(part) if part.len() == len => {}
-            Kept::Shared(part) => {
-                let mut values = part.to_vec();
+        let done = match &mut self.kept {
+            Kept::Own(values) => {
                 values.resize(len, value);
-                self.kept = Kept::Own(values);
+                true
             }
+            Kept::Standing(values) => values.resize(len, value),
+            Kept::Shared(part) => part.len() == len,
+        };
+        if !done {
+            let mut values = self.to_vec();
+            values.resize(len, value);
+            self.kept = Kept::Own(values);
         }
     }
 }
 
-/// A table of whatever numbers, to be moved to shared memory with others.
+/// A table of whatever numbers, to be treated like others.
 pub(crate) trait Table {
     /// Entries it holds.
     fn held(&self) -> usize;
@@ -48,6 +54,9 @@ pub(crate) trait Table {
     /// # Panics
     /// If it is to keep another number of entries.
     fn enter(&mut self, room: &mut Room, len: usize, keep: bool);
+
+    /// Grows without moving from here on, if the system lends it the addresses. It is this process's own.
+    fn stand(&mut self);
 }
 
 impl<T: bytemuck::Pod> Table for Buffer<T> {
@@ -66,6 +75,12 @@ impl<T: bytemuck::Pod> Table for Buffer<T> {
         }
         *self = entries;
     }
+
+    fn stand(&mut self) {
+        if let Some(values) = Standing::of(self) {
+            self.kept = Kept::Standing(values);
+        }
+    }
 }
 
 impl<T: bytemuck::Pod> Deref for Buffer<T> {
@@ -74,6 +89,7 @@ impl<T: bytemuck::Pod> Deref for Buffer<T> {
     fn deref(&self) -> &[T] {
         match &self.kept {
             Kept::Own(values) => values,
+            Kept::Standing(values) => values,
             Kept::Shared(part) => part,
         }
     }
@@ -83,6 +99,7 @@ impl<T: bytemuck::Pod> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match &mut self.kept {
             Kept::Own(values) => values,
+            Kept::Standing(values) => values,
             Kept::Shared(part) => part,
         }
     }
@@ -169,5 +186,18 @@ mod tests {
         assert_eq!(shared[..], [0]);
         shared.resize(2, 7);
         assert_eq!(shared[..], [0, 7]);
+    }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[test]
+    fn a_table_that_stands_grows_without_moving() {
+        let mut table = Buffer::from(vec![1u64, 2, 3]);
+        table.stand();
+        let at = table.as_ptr();
+        for len in (3..1_000_000).step_by(100_000) {
+            table.resize(len, 7);
+            assert_eq!((table.as_ptr(), table.len()), (at, len));
+        }
+        assert_eq!((&table[..4], table.last()), ([1, 2, 3, 7].as_slice(), Some(&7)));
     }
 }

@@ -94,6 +94,13 @@ impl History {
         self.memories_mut().grow(nodes);
     }
 
+    /// From here on [grows](History::grow) without moving what it holds, which takes the longer the more that is and nobody can read
+    /// meanwhile. The tables get more addresses than they will ever need, which cost no memory until they are used; where the system has
+    /// none to lend, they are moved when they have outgrown their room, as before.
+    pub fn grow_in_place(&mut self) {
+        self.tables().into_iter().for_each(|(table, _)| table.stand());
+    }
+
     /// Says that the events to come are those of `log`: where all of a node's events have to be kept, they are read there, sorted by node
     /// once for all histories of the log, and not kept a second time. Events that are not the log's may still come; they only take their
     /// own room. `rings` says for how many nodes, in all histories that follow the log, only the newest events would be kept otherwise: these

@@ -82,6 +82,7 @@ impl Memories {
     pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
         let mut tables = self.mailbox.tables();
         tables.extend([(&mut self.rows as &mut dyn Table, self.width), (&mut self.updated, 1), (&mut self.written, 1)]);
+        tables.extend(self.ahead.iter_mut().flat_map(|ahead| ahead.tables(self.width)));
         tables
     }
 

@@ -1,8 +1,6 @@
 //! What has happened between two nodes, and how a candidate stands in the other's recent past.
 
-use rustc_hash::FxHashMap;
-
-use crate::{NodeId, Timestamp};
+use crate::{NodeId, PartedMap, Timestamp};
 
 /// Facts about an asked pair (src, dst), all strictly before the query's time.
 ///
@@ -59,13 +57,13 @@ pub(crate) const NEVER: (u32, Timestamp) = (0, Timestamp(i64::MAX));
 pub(crate) struct PairIndex {
     /// In the order they first met, but where one was taken out.
     met: Vec<Met>,
-    place: FxHashMap<(NodeId, NodeId), u32>,
+    place: PartedMap<(NodeId, NodeId), u32>,
 }
 
 impl PairIndex {
     pub fn insert(&mut self, src: NodeId, dst: NodeId, time: Timestamp) {
         let next = self.met.len() as u32;
-        let place = *self.place.entry((src, dst)).or_insert(next);
+        let place = *self.place.get_or_insert((src, dst), next);
         if place == next {
             self.met.push(((src, dst), (0, time)));
         }
@@ -91,7 +89,7 @@ impl PairIndex {
     /// Exchanges what is known of a pair with `fact`; of a pair that is not there, nothing.
     pub fn swap(&mut self, pair: (NodeId, NodeId), fact: &mut (u32, Timestamp)) {
         let next = self.met.len() as u32;
-        let place = *self.place.entry(pair).or_insert(next);
+        let place = *self.place.get_or_insert(pair, next);
         if place == next {
             self.met.push((pair, NEVER));
         }

@@ -48,7 +48,7 @@ impl History {
     }
 
     /// All its tables, each with the entries a node has in it.
-    fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
         let mut tables = Arc::make_mut(&mut self.memories).tables();
         tables.extend(self.graph.tables());
         tables

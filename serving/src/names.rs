@@ -3,15 +3,7 @@
 use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tempograph_framework::{Dataset, NodeId, Side, Sides, Store, StoreError};
-
-/// Parts of the map from ids to nodes.
-const PARTS: usize = 256;
-
-/// The part of the map an id is in: high bits of a product, which differ for ids that follow each other.
-fn part(id: u64) -> usize {
-    (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as usize % PARTS
-}
+use tempograph_framework::{Dataset, NodeId, PartedMap, Side, Sides, Store, StoreError};
 
 /// Which node each of the user's ids is, and which nodes have been acted on so far.
 ///
@@ -23,8 +15,7 @@ pub(crate) struct Names {
     own: Vec<u64>,
     /// `[N]`, all of them sources in a one-mode set.
     side: Vec<Side>,
-    /// In parts, so that making room for a new one never moves more than a part.
-    node_of: Vec<FxHashMap<(Side, u64), NodeId>>,
+    node_of: PartedMap<(Side, u64), NodeId>,
     /// Nodes that were the destination of an event so far, in the order they first were; who comes last takes the place of one that is
     /// forgotten.
     destinations: Vec<NodeId>,
@@ -40,7 +31,7 @@ impl Names {
             bipartite,
             own: Vec::new(),
             side: Vec::new(),
-            node_of: vec![FxHashMap::default(); PARTS],
+            node_of: PartedMap::default(),
             destinations: Vec::new(),
             place: Vec::new(),
             free: Vec::new(),
@@ -137,7 +128,7 @@ impl Names {
 
     /// The node under the user's `id`.
     pub fn find(&self, side: Side, id: u64) -> Option<NodeId> {
-        self.node_of[part(id)].get(&(self.space(side), id)).copied()
+        self.node_of.get(&(self.space(side), id)).copied()
     }
 
     /// The user's id of `node`.
@@ -205,7 +196,7 @@ impl Names {
             }
             if reusable {
                 let (side, id) = (self.side[node.index()], self.own[node.index()]);
-                self.node_of[part(id)].remove(&(side, id));
+                self.node_of.remove(&(side, id));
                 self.free.push(node);
             }
         }
@@ -233,7 +224,7 @@ impl Names {
         let (node, side) = (self.next(0), self.space(side));
         self.free.pop();
         self.place(node, side, id);
-        self.node_of[part(id)].insert((side, id), node);
+        self.node_of.insert((side, id), node);
         node
     }
 

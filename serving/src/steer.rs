@@ -111,6 +111,8 @@ impl Server {
         gauge(&mut out, "nodes", "Nodes known.", nodes);
         gauge(&mut out, "hit_rate", "Share of the asked embeddings that were kept.", engine.hit_rate());
         gauge(&mut out, "touched_fraction", "Share of the asked embeddings that had to be computed.", engine.touched_fraction());
+        let alone = engine.longest_alone_us as f64 / 1e6;
+        gauge(&mut out, "longest_alone_seconds", "The longest that reads were kept out while something was written.", alone);
         gauge(&mut out, "log_bytes", "Bytes of the log of record.", status.log_bytes);
         if let Some(last) = &status.snapshots.last {
             gauge(&mut out, "snapshot_log_seq", "Events the newest snapshot has seen.", last.log_seq);

@@ -1,5 +1,6 @@
 //! A model and its history, asked and told in the user's own ids and times, by many at once.
 
+mod alone;
 mod capture;
 #[cfg(test)]
 mod capture_tests;
@@ -21,7 +22,7 @@ mod write;
 
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
 
@@ -31,6 +32,7 @@ use crate::model::{Pass, Served};
 use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
+use alone::Alone;
 use capture::Capture;
 pub(crate) use expire::NODES_A_PART;
 pub use explain::{Explanation, Neighbour};
@@ -119,6 +121,7 @@ impl Engine {
         if spec.strategy != Strategy::Full {
             history.keep_ahead();
         }
+        history.grow_in_place();
         let kept = Engine::keeps_embeddings(&model, spec.strategy).map(|widths| Mutex::new(Kept::new(spec.kept, widths)));
         let state = RwLock::new(State { history, names });
         Ok(Engine {
@@ -186,8 +189,9 @@ impl Engine {
         self.state.read().map_err(|_| RequestError::Broken)
     }
 
-    fn state_mut(&self) -> Result<RwLockWriteGuard<'_, State>, RequestError> {
-        self.state.write().map_err(|_| RequestError::Broken)
+    fn state_mut(&self) -> Result<Alone<'_>, RequestError> {
+        let state = self.state.write().map_err(|_| RequestError::Broken)?;
+        Ok(Alone::new(state, &self.counts))
     }
 
     /// Lets a copy in the making have what is about to be written over.

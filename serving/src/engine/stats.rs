@@ -1,6 +1,7 @@
 //! How much was computed, and how much was not because it was kept.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -33,6 +34,8 @@ pub struct EngineStats {
     pub most_shown: u64,
     /// The most nodes that were looked at for [idle](crate::Engine::expire) ones while events waited.
     pub most_looked_at: u64,
+    /// The longest that reads were kept out while something was written, in microseconds.
+    pub longest_alone_us: u64,
 }
 
 impl EngineStats {
@@ -55,7 +58,7 @@ impl EngineStats {
 impl std::ops::Sub for EngineStats {
     type Output = EngineStats;
 
-    /// What was counted since `earlier`; the most of anything is that of all time.
+    /// What was counted since `earlier`; the most and the longest of anything is that of all time.
     fn sub(self, earlier: EngineStats) -> EngineStats {
         EngineStats {
             events: self.events - earlier.events,
@@ -70,6 +73,7 @@ impl std::ops::Sub for EngineStats {
             most_copied: self.most_copied,
             most_shown: self.most_shown,
             most_looked_at: self.most_looked_at,
+            longest_alone_us: self.longest_alone_us,
         }
     }
 }
@@ -93,6 +97,7 @@ pub(super) struct Counts {
     most_copied: AtomicU64,
     most_shown: AtomicU64,
     most_looked_at: AtomicU64,
+    longest_alone_us: AtomicU64,
 }
 
 impl Counts {
@@ -135,6 +140,10 @@ impl Counts {
         self.most_looked_at.fetch_max(nodes as u64, Ordering::Relaxed);
     }
 
+    pub fn alone(&self, took: Duration) {
+        self.longest_alone_us.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
+    }
+
     pub fn read(&self) -> EngineStats {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         EngineStats {
@@ -150,6 +159,7 @@ impl Counts {
             most_copied: read(&self.most_copied),
             most_shown: read(&self.most_shown),
             most_looked_at: read(&self.most_looked_at),
+            longest_alone_us: read(&self.longest_alone_us),
         }
     }
 }

@@ -9,6 +9,9 @@ use crate::names::Newcomers;
 use crate::request::{Granularity, NewEvent, Position, RequestError};
 use crate::workspace::{Sight, Workspace};
 
+/// Nodes that room is made for while reads wait.
+const ROOM_AT_ONCE: usize = 1024;
+
 impl Engine {
     /// Lets events happen, in order: all of them, or none if one will not do. Says where the engine stands after them.
     ///
@@ -57,7 +60,10 @@ impl Engine {
         state.number(events, told, newcomers);
         drop(state);
         if let Some(nodes) = newcomers.room() {
-            self.state_mut()?.history.grow(nodes);
+            let there = self.nodes();
+            for more in (there..nodes).step_by(ROOM_AT_ONCE) {
+                self.state_mut()?.history.grow(nodes.min(more + ROOM_AT_ONCE));
+            }
         }
         for (i, event) in events.iter().enumerate() {
             if let (Some(edges), Some(row)) = (&self.edges, &event.features) {

@@ -1,0 +1,86 @@
+//! A table that grows where it stands.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use memmap2::{MmapMut, MmapOptions};
+
+/// Addresses that are asked for, in bytes: more than a table comes to on any machine. They cost nothing until they are written to.
+const ADDRESSES: usize = 1 << 38;
+
+/// A `[T]` in addresses of its own, with so many behind it that it never has to move.
+///
+/// A `Vec` that outgrows its room is moved, page by page where it is large, and nobody can read it meanwhile.
+pub(crate) struct Standing<T> {
+    /// Zeros from `len` entries on.
+    map: MmapMut,
+    len: usize,
+    kind: PhantomData<T>,
+}
+
+impl<T: bytemuck::Pod> Standing<T> {
+    /// A copy of `values`, if the system lends it addresses: with a limit on them, or elsewhere than on 64 bits of Linux, it may not.
+    pub fn of(values: &[T]) -> Option<Standing<T>> {
+        if !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
+            return None;
+        }
+        let bytes = ADDRESSES.max(2 * size_of_val(values));
+        let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon().ok()?;
+        let mut table = Standing { map, len: values.len(), kind: PhantomData };
+        table.copy_from_slice(values);
+        Some(table)
+    }
+
+    /// Makes the table `len` long, if it can be without moving; what is new is `value`.
+    pub fn resize(&mut self, len: usize, value: T) -> bool {
+        if len * size_of::<T>() > self.map.len() {
+            return false;
+        }
+        let zero = T::zeroed();
+        let before = self.len;
+        self.len = before.max(len);
+        if len < before {
+            self[len..].fill(zero);
+        } else if bytemuck::bytes_of(&value) != bytemuck::bytes_of(&zero) {
+            self[before..].fill(value);
+        }
+        self.len = len;
+        true
+    }
+}
+
+impl<T: bytemuck::Pod> Deref for Standing<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: a map begins at a page, which is aligned for any number; it has `len` entries (`of`, `resize`); any bytes are a `T`.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
+    }
+}
+
+impl<T: bytemuck::Pod> DerefMut for Standing<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`.
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_a_vec_that_never_moves() {
+        let mut table = Standing::of(&[1u64, 2]).unwrap();
+        let mut vec = vec![1u64, 2];
+        let at = table.as_ptr();
+        for (len, value) in [(3, 7), (70_000, 0), (5, 1), (6, 0), (90_000, 9), (0, 0), (10, 0)] {
+            assert!(table.resize(len, value));
+            vec.resize(len, value);
+            assert_eq!(table[..], vec[..], "{len} {value}");
+        }
+        table[9] = 4;
+        assert_eq!((table[9], table.as_ptr()), (4, at));
+        assert!(!table.resize(ADDRESSES, 0) && table.len() == 10, "there are no addresses for that");
+    }
+}
