@@ -192,7 +192,7 @@ impl Server {
             Readiness::Ready => Ok(()),
             other @ Readiness::Recovering { .. } => Err(recovering(&other)),
             other @ Readiness::Draining => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "draining")),
-            other @ Readiness::Broken(_) => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken")),
+            other @ Readiness::Broken { .. } => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken")),
         }
     }
 

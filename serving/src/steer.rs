@@ -135,6 +135,7 @@ impl Server {
             ("expired_total", "Nodes forgotten.", engine.expired),
             ("passes_total", "Forward passes of reads.", scheduler.passes),
             ("pass_items_total", "Pairs, candidates and nodes answered in them.", scheduler.items),
+            ("replayed_events_total", "Events of the log that were replayed at the start.", status.replayed),
             ("events_total", "Events taken.", status.accepted),
             ("duplicates_total", "Events left out because the log had them.", status.duplicates),
             ("late_events_total", "Late events that happened at the newest time.", status.late),

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::service::{in_memory, open, quiet, saved, tell};
-use common::{EVENTS, Running, SEEN, World, small};
+use common::{EVENTS, Running, SEEN, World, rounds, small};
 use serde_json::{Value, json};
 use tempograph_framework::{Features, History, Model};
 use tempograph_kernels::tensor::Cpu;
@@ -29,6 +29,10 @@ fn name(engine: &Engine) -> String {
 
 #[test]
 fn no_request_fails_while_weights_are_changed_and_each_answer_is_of_one_model_at_one_position() {
+    (0..rounds()).for_each(|_| change_weights_while_asked());
+}
+
+fn change_weights_while_asked() {
     let (world, next) = (World::new(&small(), 2), other(2, SEEN));
     let mut engines = [world.engine(), next.engine()].map(|engine| (name(&engine), engine, SEEN));
     let service = open(&world.folder(), &quiet());
@@ -141,7 +145,7 @@ fn a_model_that_does_not_fit_is_refused_and_nothing_changes() {
 #[test]
 fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
     use sha2::Digest;
-    const CHANGES: usize = 6;
+    let changes = 6 * rounds();
     let (world, next) = (World::new(&small(), 2), other(2, SEEN));
     let names = [world.engine(), next.engine()].map(|engine| name(&engine));
     let sha256 = sha2::Sha256::digest("chief").iter().map(|byte| format!("{byte:02x}")).collect();
@@ -173,7 +177,7 @@ fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
                 ask("POST", "/v1/events", &json!({ "events": [event] }));
             }
         });
-        for change in 0..CHANGES {
+        for change in 0..changes {
             let (path, body) =
                 if change % 2 == 0 { ("/admin/reload", json!({ "artifact": next.folder() })) } else { ("/admin/rollback", json!({})) };
             assert_eq!(ask("POST", path, &body)["model"], names[(change + 1) % 2]);

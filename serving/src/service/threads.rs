@@ -43,7 +43,7 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
-            self.0.readiness.set(Readiness::Broken(format!("the thread `{name}` has panicked, which is a bug")));
+            self.0.readiness.set(Readiness::Broken { why: format!("the thread `{name}` has panicked, which is a bug") });
         }
     }
 }
@@ -125,7 +125,7 @@ impl Core {
     /// Catches up with the log, then applies what comes.
     fn recover_and_apply(&self, to_apply: &Receiver<Logged>) {
         if let Err(error) = self.recover() {
-            self.readiness.set(Readiness::Broken(error.to_string()));
+            self.readiness.set(Readiness::Broken { why: error.to_string() });
         } else {
             self.apply(to_apply);
         }
@@ -134,11 +134,12 @@ impl Core {
 
     fn recover(&self) -> Result<(), ReplayError> {
         let engine = self.engine();
-        let of = self.progress.now().durable_seq;
+        let (from, of) = (engine.position().log_seq, self.progress.now().durable_seq);
         let mut place = self.applying();
         let end = self.log.kept().end.max(*place);
         *place = replay(&*self.log, &engine, *place, end, |position| {
             self.progress.applied(position);
+            self.counts.replayed.store(position.log_seq - from, Relaxed);
             self.readiness.advance(Readiness::Recovering { applied: position.log_seq, of });
             match self.readiness.get() {
                 Readiness::Draining => ControlFlow::Break(()),
@@ -156,7 +157,7 @@ impl Core {
             let events: usize = group.iter().map(Waiting::events).sum();
             for waiting in group {
                 if let Err(error) = self.apply_one(waiting) {
-                    self.readiness.set(Readiness::Broken(error));
+                    self.readiness.set(Readiness::Broken { why: error });
                     return;
                 }
             }
