@@ -95,7 +95,7 @@ impl World {
             match Due::after(end) {
                 None => {}
                 Some(Due::Forget) => _ = engine.expire(&engine.overdue().unwrap()).unwrap(),
-                Some(Due::TakeBack(events)) => events.into_iter().for_each(|event| self.take_back(&engine, event)),
+                Some(Due::TakeBack(events)) => self.take_back(&engine, &events),
             }
         }
         let stats = engine.stats();
@@ -104,12 +104,19 @@ impl World {
         manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
     }
 
-    /// Takes an event back, of which nothing is left where a node of it is forgotten.
-    fn take_back(&self, engine: &Engine, event: usize) {
-        let [src, dst] = [self.set.log.src()[event], self.set.log.dst()[event]].map(|node| self.set.ids.own(node));
-        match engine.retract(&[Retraction { seq: event as u64, src, dst }]) {
-            Ok(_) | Err(RequestError::UnknownNode { .. }) => {}
+    /// Takes events back: at once, or where a node of one is forgotten, of which nothing is left then, each by itself.
+    fn take_back(&self, engine: &Engine, events: &[usize]) {
+        let own = |node| self.set.ids.own(node);
+        let named =
+            |&event: &usize| Retraction { seq: event as u64, src: own(self.set.log.src()[event]), dst: own(self.set.log.dst()[event]) };
+        let all: Vec<Retraction> = events.iter().map(named).collect();
+        let known = |taken: Result<_, RequestError>| match taken {
+            Ok(_) => true,
+            Err(RequestError::UnknownNode { .. }) => false,
             Err(error) => panic!("{error}"),
+        };
+        if !known(engine.retract(&all)) {
+            all.iter().for_each(|one| _ = known(engine.retract(std::slice::from_ref(one))));
         }
     }
 

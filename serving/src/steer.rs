@@ -14,7 +14,7 @@ use crate::schedule::{Body, Read, SchedulerStatus};
 use crate::server::{Call, Seen, Served, Server, off_the_reactor};
 use crate::service::{Readiness, ServiceError, Status};
 
-/// How long a drain by request may take. Reloads and snapshots take as long as they take.
+/// How long a drain or a promotion by request may take. Reloads and snapshots take as long as they take.
 const DRAIN: Duration = Duration::from_secs(60);
 
 /// Every number there is.
@@ -59,6 +59,14 @@ impl Server {
     }
 
     /// # Errors
+    /// 409 for a server that does not follow another, or cannot read the log to its end.
+    pub async fn promote(&self) -> Result<Value, Refused> {
+        let service = self.service()?.clone();
+        let position = off_the_reactor(move || service.take_over(Instant::now() + DRAIN)).await??;
+        Ok(json!({ "log_seq": position.log_seq }))
+    }
+
+    /// # Errors
     /// Never in practice.
     pub async fn drain(&self) -> Result<Value, Refused> {
         let service = self.service()?.clone();
@@ -99,8 +107,10 @@ impl Server {
         let mut out = String::with_capacity(16 << 10);
         let Numbers { service: status, scheduler, engine } = self.status()?;
         let nodes = self.service()?.engine().nodes();
-        let ready = u8::from(status.readiness == Readiness::Ready);
-        gauge(&mut out, "ready", "1 while events are taken and answers are of now.", ready);
+        let ready = u8::from(matches!(status.readiness, Readiness::Ready | Readiness::Following));
+        let following = u8::from(status.readiness == Readiness::Following);
+        gauge(&mut out, "ready", "1 while answers are of now, and events are taken, but by who follows.", ready);
+        gauge(&mut out, "following", "1 while another server writes the log and this one takes no events.", following);
         gauge(&mut out, "log_seq", "Events that reads see.", status.applied.log_seq);
         gauge(&mut out, "version", "Batches that reads see.", status.applied.version);
         header(&mut out, "model", "gauge", "1 for the weights that answer.");

@@ -210,11 +210,15 @@ impl Log for KafkaLog {
         if held.is_some() {
             return Ok(());
         }
-        let found = watermarks(&unpoisoned(&self.reader).consumer, &self.spec)?;
-        let known = std::mem::replace(&mut *unpoisoned(&self.kept), found).end;
-        self.remember(known)?;
+        self.look()?;
         *held = Some(producer(&self.spec).map_err(|error| storage(&self.spec, error))?);
         Ok(())
+    }
+
+    fn look(&self) -> Result<(), LogError> {
+        let found = watermarks(&unpoisoned(&self.reader).consumer, &self.spec)?;
+        let known = std::mem::replace(&mut *unpoisoned(&self.kept), found.clone()).end;
+        if known == found.end { Ok(()) } else { self.remember(known) }
     }
 
     /// Bytes appended since the log was opened: the topic's own size is the broker's to tell.

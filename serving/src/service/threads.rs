@@ -51,9 +51,11 @@ impl Drop for Guard<'_> {
 impl Core {
     /// Writes what stands in line, as many requests as there are in one append.
     fn write(&self, logged: &Sender<Logged>) {
-        let mut place = self.log.kept().end;
+        // Where the log ended after the last append; before the first one another server may write.
+        let mut end = None;
         while let Some(group) = self.line.take(self.spec.log.group) {
             let entries: Vec<Entry> = group.iter().filter_map(|waiting| waiting.entry.clone()).collect();
+            let place = end.unwrap_or_else(|| self.log.kept().end);
             let done = match self.append(&entries, place, logged) {
                 Ok(bytes) => logged.send(Logged { group: self.written(&entries, group), bytes }),
                 Err(error) => {
@@ -64,7 +66,7 @@ impl Core {
             if done.is_err() {
                 return;
             }
-            place = self.log.kept().end;
+            end = Some(self.log.kept().end);
         }
     }
 
@@ -146,8 +148,12 @@ impl Core {
                 _ => ControlFlow::Continue(()),
             }
         })?;
-        let newest = engine.history().newest();
-        self.line.start(Start { seq: of, newest });
+        drop(place);
+        if self.spec.log.follow {
+            self.follow()?;
+        }
+        let (seq, newest) = (self.progress.now().durable_seq, self.engine().history().newest());
+        self.line.start(Start { seq, newest });
         self.readiness.advance(Readiness::Ready);
         Ok(())
     }
