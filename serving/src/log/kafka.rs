@@ -217,8 +217,9 @@ impl Log for KafkaLog {
 
     fn look(&self) -> Result<(), LogError> {
         let found = watermarks(&unpoisoned(&self.reader).consumer, &self.spec)?;
-        let known = std::mem::replace(&mut *unpoisoned(&self.kept), found.clone()).end;
-        if known == found.end { Ok(()) } else { self.remember(known) }
+        let known = std::mem::replace(&mut *unpoisoned(&self.kept), found).end;
+        // What cannot be read now is looked at again: no id is left out.
+        self.remember(known).inspect_err(|_| unpoisoned(&self.kept).end = known)
     }
 
     /// Bytes appended since the log was opened: the topic's own size is the broker's to tell.
