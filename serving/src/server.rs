@@ -175,7 +175,7 @@ impl Server {
     }
 
     /// Waits until the deadline, or as long as the limits allow.
-    async fn by<T>(&self, deadline: Option<Instant>, work: impl Future<Output = T>, then: &str) -> Result<T, Refused> {
+    pub async fn by<T>(&self, deadline: Option<Instant>, work: impl Future<Output = T>, then: &str) -> Result<T, Refused> {
         let longest = Instant::now() + self.limits.wait();
         let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
         let late = |_| Refused::new(Kind::Deadline, format!("the deadline has passed; {then}"));

@@ -7,12 +7,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::engine::EngineStats;
+use crate::limits::LimitsSpec;
 use crate::metrics::{counter, gauge, header, line};
 use crate::refused::{Kind, Refused};
 use crate::request::{PairQuery, Position};
 use crate::schedule::{Body, Read, SchedulerStatus};
 use crate::server::{Call, Seen, Served, Server, off_the_reactor};
-use crate::service::{Readiness, ServiceError, Status};
+use crate::service::{Readiness, Retracted, ServiceError, Status};
 
 /// How long a drain or a promotion by request may take. Reloads and snapshots take as long as they take.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -83,11 +84,17 @@ impl Server {
     }
 
     /// # Errors
-    /// 422 for an id the log does not remember; 503 if it cannot be written.
-    pub async fn retract(&self, ids: Vec<String>) -> Result<(u64, Position), Refused> {
+    /// 413 for too many ids; 422 for one the log does not remember; 503 if it cannot be written; 504 once the deadline has passed.
+    pub async fn retract(&self, call: &Call, ids: Vec<String>) -> Result<(u64, Position), Refused> {
+        LimitsSpec::count("ids", ids.len(), self.limits.events)?;
         let service = self.service()?.clone();
-        let done = off_the_reactor(move || service.retract(&ids)).await??;
-        Ok((done.retracted, done.position))
+        let receipt = async {
+            let ticket = off_the_reactor(move || service.submit_retraction(&ids)).await??;
+            Ok::<_, Refused>(ticket.await?)
+        };
+        let receipt = self.by(call.deadline, receipt, "they may be taken back still; ask again to be sure").await??;
+        let Retracted { retracted, position } = Retracted::of(&receipt);
+        Ok((retracted, position))
     }
 
     /// # Errors

@@ -1,4 +1,5 @@
 //! Several servers replay one log: one writes, the others follow, and any of them can take over where it ended.
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! Weights are changed under load, and back, and nobody notices but by the answers' names.
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::collections::BTreeSet;

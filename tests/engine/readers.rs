@@ -86,7 +86,7 @@ fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
 
 /// A question about a pair of which nobody may have heard as yet, and now and then about all destinations.
 fn ask_of_newcomers(engine: &Engine, question: usize, pairs: u64, later: i64) -> Result<Found, RequestError> {
-    if question % 40 == 0 {
+    if question.is_multiple_of(40) {
         let found = engine.top_k(0, 5, Some(&later.into()))?;
         return Ok((found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(), found.position));
     }
