@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Core, Readiness, Service, ServiceError};
 use crate::Position;
-use crate::log::{ReplayError, replay};
+use crate::log::{LogError, ReplayError, replay};
 
 /// Between two looks at a log that has nothing new.
 const SOON: Duration = Duration::from_millis(10);
@@ -51,7 +51,7 @@ impl Core {
                 Ok(0) if taking_over => return Ok(()),
                 Ok(0) => SOON,
                 Ok(_) => Duration::ZERO,
-                Err(ReplayError::Log(error)) => {
+                Err(ReplayError::Log(error @ LogError::Storage { .. })) => {
                     self.counts.log_failures.fetch_add(1, Relaxed);
                     tracing::warn!("what another server writes is not seen: {error}");
                     LATER
