@@ -46,6 +46,11 @@ pub fn stream(events: usize, edge: usize, node: usize) -> Dataset {
 /// Width of the static memory of all fixtures.
 pub const STATIC: usize = 5;
 
+/// How often a test that lives on chance is done over: `TEMPOGRAPH_LONG` (1) in its long form.
+pub fn rounds() -> usize {
+    std::env::var("TEMPOGRAPH_LONG").map_or(1, |rounds| rounds.parse().unwrap())
+}
+
 /// A dataset's features as models read them, and static memory for those that read any: nobody has learned it.
 pub fn features(set: &Dataset) -> Features {
     let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
