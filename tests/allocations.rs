@@ -9,9 +9,10 @@ use std::sync::Barrier;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
-use tempograph_framework::{Draw, NodeId, Purpose, Queries, View};
+use tempograph_framework::{Draw, NodeId, Purpose, Queries, SliceModel, View};
+use tempograph_models::{FeatureWidths, SliceTgn, TgnSpec};
 use tempograph_tests::toy::Toy;
-use tempograph_tests::{course, examination, stream, training};
+use tempograph_tests::{course, examination, stream, training, variants};
 use tempograph_trainers::{Course, Direct, Examinee, Fit, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch};
 
 /// Held by the test that counts.
@@ -32,12 +33,9 @@ fn asked(course: &Course, model: &impl Examinee, range: Range<usize>) -> (Querie
     (queries, view)
 }
 
-#[test]
-fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_seen() {
+fn assert_asks_for_nothing_once_warm(name: &str, mut direct: Direct<impl SliceModel>) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let course = course(stream(240, 2, 0));
-    // Rows wide enough for several tasks of the optimiser.
-    let mut direct = Direct::new(Toy::new(10_000));
     let batches = [0..100, 100..140, 140..150].map(|range| asked(&course, &direct, range));
     let settings = StepSettings { dropout: 1, lr: 1e-3, beta_power: 1, weight_decay: 0.01, clip: 1e-3 };
     // On a thread of the pool: handing work in from outside takes a queue, which grows.
@@ -54,8 +52,19 @@ fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_
             }
         };
         assert!(allocations(&mut round) > 0, "the allocator counts");
-        assert_eq!(allocations(|| (0..50).for_each(|_| round())), 0);
+        assert_eq!(allocations(|| (0..50).for_each(|_| round())), 0, "{name}");
     });
+}
+
+#[test]
+fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_seen() {
+    // Rows wide enough for several tasks of the optimiser.
+    assert_asks_for_nothing_once_warm("toy", Direct::new(Toy::new(10_000)));
+    let on_slices = variants().into_iter().filter(|(_, spec)| spec.on_slices().is_ok());
+    for (name, spec) in on_slices {
+        let model = SliceTgn::new(&TgnSpec { dropout: 0.1, ..spec }, FeatureWidths { edge: 2, node: 0 }, 3).unwrap();
+        assert_asks_for_nothing_once_warm(name, Direct::new(model));
+    }
 }
 
 /// Notes how much was asked for until the end of each step.
