@@ -16,8 +16,9 @@ fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQu
     let known = world.told(0..common::EVENTS);
     let newest = known.last().unwrap().time.as_i64().unwrap();
     let tell = |i: usize| {
-        // Two events share each tick.
-        let mut told = NewEvent { time: (newest + 1 + i as i64 / 2).into(), ..known[i * 7 % known.len()].clone() };
+        // Two events share each tick, and five once the engine is warm.
+        let tick = i.min(WARM) / 2 + i.saturating_sub(WARM) / 5;
+        let mut told = NewEvent { time: (newest + 1 + tick as i64).into(), ..known[i * 7 % known.len()].clone() };
         if new_pairs && i.is_multiple_of(2) {
             told.dst = i as u64;
         }
@@ -29,6 +30,8 @@ fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQu
 
 /// Events told, of which the first bucket of features has no room for all, and the second has.
 const COUNT: usize = 2300;
+/// Events that the engine has been told before it is looked at.
+const WARM: usize = 1300;
 
 /// How often memory is asked for while the stream is served.
 fn allocations(engine: &Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
@@ -58,7 +61,7 @@ fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
             let engine = world.engine();
             // What is known of a pair takes room when it meets first.
             let stream = stream(&world, COUNT, !spec.pair_features);
-            let (first, rest) = stream.split_at(1300);
+            let (first, rest) = stream.split_at(WARM);
             assert!(allocations(&engine, first) > 0, "the allocator counts");
             assert_eq!(allocations(&engine, rest), 0, "{features} features, {spec:?}");
         }
