@@ -42,7 +42,13 @@ fn assert_asks_for_nothing_once_warm(name: &str, threads: usize, mut direct: Dir
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     // A thread that takes work for the first time asks for memory of its own: each takes one of these.
     let barrier = Barrier::new(threads);
-    pool.scope(|scope| (0..threads).for_each(|_| scope.spawn(|_| drop(barrier.wait()))));
+    pool.scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|_| {
+                barrier.wait();
+            });
+        }
+    });
     pool.install(|| {
         let mut round = || {
             for (queries, view) in &batches {
