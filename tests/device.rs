@@ -9,7 +9,7 @@ use tempograph_framework::{Combine, Dataset, Delta, History, Lookup, OtherMemory
 use tempograph_kernels::cube::launches_by_place;
 use tempograph_kernels::tensor::{Tensor, Wgpu, WgpuRuntime};
 use tempograph_models::{
-    Attention, DeviceTgn, Embedding, FeatureWidths, Message, NotOnDevice, SliceTgn, TgnSpec, TimeInit, Updater, Wiring,
+    Attention, AttentionScores, DeviceTgn, Embedding, FeatureWidths, Message, NotOnDevice, SliceTgn, TgnSpec, TimeInit, Updater, Wiring,
 };
 use tempograph_tests::{Maker, Moment, Runner, Stopper, course, features, frozen, small, stream, training, tuned};
 use tempograph_trainers::{Course, Direct, EvalSpec, Fit, Outcome, ParallelSpec, Resident, RunFiles, TrainSpec, Watch};
@@ -85,6 +85,8 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
         ("static, frozen, add, pair features", TgnSpec { pair_features: true, static_memory: frozen(Wiring::Add), ..small() }),
         ("conv, 2 layers, uniform", TgnSpec { layers: 2, sampler: Sampler::Uniform, mail_memory: OtherMemory::AtRead, ..conv.clone() }),
         ("paper, 2 layers, rnn, ordered", TgnSpec { layers: 2, updater: Updater::Rnn, history: Lookup::Ordered, ..small() }),
+        ("leaky", TgnSpec { attention_scores: AttentionScores::LeakyRelu, ..small() }),
+        ("leaky, conv, 2 layers", TgnSpec { attention_scores: AttentionScores::LeakyRelu, layers: 2, ..conv.clone() }),
         (
             "as PyG, window",
             TgnSpec {

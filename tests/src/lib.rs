@@ -14,7 +14,7 @@ use tempograph_framework::{
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
-use tempograph_models::{Attention, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
+use tempograph_models::{Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
 use tempograph_trainers::{
     Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages, StepRecord, Taped,
     TrainSpec, Trainee, Watch,
@@ -123,6 +123,8 @@ pub fn variants() -> Vec<(&'static str, TgnSpec)> {
         ("paper, 2 layers", TgnSpec { layers: 2, ..small() }),
         ("conv", conv.clone()),
         ("conv, 2 layers", TgnSpec { layers: 2, ..conv.clone() }),
+        ("leaky", TgnSpec { attention_scores: AttentionScores::LeakyRelu, ..small() }),
+        ("leaky, conv, 2 layers", TgnSpec { attention_scores: AttentionScores::LeakyRelu, layers: 2, ..conv.clone() }),
         ("sum", TgnSpec { embedding: Embedding::Sum, ..small() }),
         ("sum, 2 layers", TgnSpec { embedding: Embedding::Sum, layers: 2, ..small() }),
         ("time", TgnSpec { embedding: Embedding::Time, time_scale: Some(10.0), ..small() }),

@@ -128,7 +128,8 @@ impl<R: CubeRuntime> DeviceTgn<R> {
     }
 
     fn below<'a>(&'a self, past: &'a DevicePast<R>, table: &'a Matrix<R>, depth: usize, seed: u64) -> Below<'a, R> {
-        Below { weights: &self.weights, hop: &past.hops()[depth], table, time: &self.time, dropout: self.dropout(depth, seed) }
+        let (hop, activation, dropout) = (&past.hops()[depth], self.spec.score_activation(), self.dropout(depth, seed));
+        Below { weights: &self.weights, hop, table, time: &self.time, activation, dropout }
     }
 
     /// Embeddings of the roots, above the tables of all layers, and what these keep.
