@@ -250,7 +250,7 @@ fn a_step_costs_the_same_launches_however_large_the_batch() {
         before.iter().for_each(|(place, count)| *steps.entry(place.clone()).or_default() -= count);
         steps.into_iter().map(|(place, count)| (place, count as f64 / losses.len() as f64)).collect::<Vec<_>>()
     };
-    for (place, room, most) in [("on the device", PLENTY, 75.0), ("in host memory", 0, 65.0)] {
+    for (place, room, most) in [("on the device", PLENTY, 75.0), ("in host memory", 0, 60.0)] {
         let (few, many) = (of(10, room), of(60, room));
         many.iter().filter(|(_, count)| *count >= 1.0).for_each(|(place, count)| println!("{count:5.1} {place}"));
         let [few, many] = [few, many].map(|places| places.iter().map(|(_, count)| count).sum::<f64>());

@@ -8,6 +8,7 @@ use crate::on_device::raw;
 use crate::{Batch, EventLog, History, MailView, NodeId, OffDevice, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View};
 
 /// A history that a model trains with on a device.
+#[allow(clippy::large_enum_variant, reason = "a model has one")]
 pub enum PlacedHistory<R: CubeRuntime> {
     /// It is on the device, and a step waits for nothing.
     Device(ResidentHistory<R>),

@@ -114,7 +114,7 @@ impl<R: CubeRuntime> AttentionSpans<R> {
     /// The arrays that [`pack_neighbours`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
     pub(super) fn unpack(
         neighbours: &Neighbours,
-        (starts, names): &(Vec<u32>, Vec<u32>),
+        (starts, names): &Groups,
         first_slot: usize,
         index: usize,
         table: Span<R>,
@@ -134,7 +134,7 @@ impl<R: CubeRuntime> AttentionSpans<R> {
 }
 
 /// Adds to `parcel` what attention reads, with the [`group`]s of who names which row; the events of slots are named by `index`.
-pub(super) fn pack_neighbours(parcel: &mut Parcel, neighbours: &Neighbours, (starts, names): &(Vec<u32>, Vec<u32>), index: &[u32]) {
+pub(super) fn pack_neighbours(parcel: &mut Parcel, neighbours: &Neighbours, (starts, names): &Groups, index: &[u32]) {
     parcel.integers(neighbours.count.iter().copied());
     parcel.integers(neighbours.row.iter().copied());
     parcel.floats(neighbours.dt.iter().copied());
@@ -184,8 +184,11 @@ impl<'a> Table<'a> {
     }
 }
 
+/// Where the group of each row begins, and what is in the groups, one after the other.
+pub(super) type Groups = (Vec<u32>, Vec<u32>);
+
 /// For every row below `rows` where its group begins, and the positions group by group: each ascends as `positions` does.
-pub(super) fn group(rows: usize, positions: impl Iterator<Item = u32> + Clone, row_of: &[u32]) -> (Vec<u32>, Vec<u32>) {
+pub(super) fn group(rows: usize, positions: impl Iterator<Item = u32> + Clone, row_of: &[u32]) -> Groups {
     let mut starts = vec![0u32; rows + 1];
     positions.clone().for_each(|position| starts[row_of[position as usize] as usize + 1] += 1);
     (0..rows).for_each(|row| starts[row + 1] += starts[row]);

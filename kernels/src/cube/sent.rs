@@ -1,8 +1,8 @@
 //! The past of some roots as the host has read it, sent to a device in one parcel.
 use super::features::Features;
 use super::past::{DevicePast, Hop};
-use super::plans::{AttentionSpans, MailSpans, group, mail_events, pack_mail, pack_neighbours, slot_events};
-use super::span::{Device, Parcel, Places};
+use super::plans::{AttentionSpans, Groups, MailSpans, Table, group, mail_events, pack_mail, pack_neighbours, slot_events};
+use super::span::{Device, Parcel, Places, Span};
 use crate::{MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl HostRows {
 
 impl ReadHop<'_> {
     /// Who names each of `below` rows: centres, and behind them the slots.
-    fn groups(&self, below: usize) -> (Vec<u32>, Vec<u32>) {
+    fn groups(&self, below: usize) -> Groups {
         let count = self.centres.len() as u32;
         let rows: Vec<u32> = self.centres.iter().chain(&self.neighbours.row).copied().collect();
         group(below, (0..count).chain(self.neighbours.valid_slots().map(|slot| count + slot)), &rows)
@@ -104,66 +104,62 @@ impl<R: CubeRuntime> PastSender<R> {
     /// # Panics
     /// Where its parts do not fit together.
     pub fn send(&self, past: &ReadPast<'_>) -> DevicePast<R> {
-        let ReadPast { nodes, touched, mail, hops } = *past;
+        let ReadPast { nodes, mail, hops, .. } = *past;
         mail.check(self.memory);
         assert_eq!(mail.unique, nodes.len(), "rows of memory");
         hops.iter().for_each(|hop| hop.neighbours.check());
         let below: Vec<usize> = std::iter::once(nodes.len()).chain(hops.iter().map(ReadHop::len)).collect();
-        let groups: Vec<_> = hops.iter().zip(&below).map(|(hop, &below)| hop.groups(below)).collect();
+        let groups: Vec<Groups> = hops.iter().zip(&below).map(|(hop, &below)| hop.groups(below)).collect();
         let table = self.features.table(mail_events(mail).chain(hops.iter().flat_map(|hop| slot_events(hop.neighbours))));
-        let mut rest = &table.index[..];
-        // there are numbers of rows for all that names an event, or for nothing
-        let mut index = |len: usize| {
-            let (own, behind) = rest.split_at(len.min(rest.len()));
-            rest = behind;
-            own
-        };
-        let of_mail = index(mail.rows.len());
-        let of_hops: Vec<&[u32]> = hops.iter().map(|hop| index(hop.neighbours.row.len())).collect();
+        let sent = self.device.send_ahead(self.pack(past, &groups, &table));
+        self.unpack(past, &groups, &below, table.len(), &sent)
+    }
 
+    fn pack(&self, past: &ReadPast<'_>, groups: &[Groups], table: &Table<'_>) -> Parcel {
+        let ReadPast { nodes, touched, mail, hops } = *past;
         let mut parcel = Parcel::default();
         parcel.floats(table.numbers());
         parcel.integers([nodes.len() as u32]);
         parcel.integers(nodes.iter().copied());
         parcel.integers(touched.iter().copied());
         self.beside.iter().flatten().for_each(|rows| rows.pack(&mut parcel, nodes));
+        let (of_mail, mut rest) = table.index.split_at(mail.rows.len());
         pack_mail(&mut parcel, mail, of_mail);
-        for ((hop, groups), index) in hops.iter().zip(&groups).zip(&of_hops) {
+        for (hop, groups) in hops.iter().zip(groups) {
+            let (of_hop, behind) = rest.split_at(hop.neighbours.row.len());
             parcel.integers(hop.centres.iter().copied());
-            pack_neighbours(&mut parcel, hop.neighbours, groups, index);
+            pack_neighbours(&mut parcel, hop.neighbours, groups, of_hop);
+            rest = behind;
         }
-        let sent = self.device.send_ahead(parcel);
+        parcel
+    }
 
+    /// The past whose arrays [`pack`](PastSender::pack) has packed, with a table of `features` numbers.
+    fn unpack(&self, past: &ReadPast<'_>, groups: &[Groups], below: &[usize], features: usize, sent: &Span<R>) -> DevicePast<R> {
+        let ReadPast { nodes, touched, mail, hops } = *past;
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
-        let of_step = next(table.len());
-        let features = self.features.resident().unwrap_or(of_step);
+        let of_step = next(features);
+        let (table, device) = (self.features.resident().unwrap_or(of_step), &self.device);
+        // in the order in which they were packed
+        let [starts, nodes_of_rows, touched_rows] = [1, nodes.len(), touched.len()].map(&mut next);
+        let beside = self.beside.as_ref().map(|rows| rows.each_ref().map(|rows| next(nodes.len() * rows.columns)));
+        let of_mail = MailSpans::unpack(mail, self.memory, mail.rows.len(), table.clone(), &mut next);
+        let hops = hops.iter().zip(groups).zip(below).map(|((hop, groups), &below)| {
+            let (centres, count, slots) = (next(hop.len()), hop.len(), hop.neighbours.row.len());
+            let attention = AttentionSpans::unpack(hop.neighbours, groups, count, slots, table.clone(), &mut next);
+            Hop { device: device.clone(), centres, attention, neighbours: hop.neighbours.k, features: self.features.width(), below }
+        });
         DevicePast {
-            device: self.device.clone(),
+            hops: hops.collect(),
+            device: device.clone(),
             capacity: nodes.len(),
-            starts: next(1),
-            nodes: next(nodes.len()),
-            touched_rows: next(touched.len()),
-            beside: self.beside.as_ref().map(|rows| rows.each_ref().map(|rows| next(nodes.len() * rows.columns))),
-            mail: MailSpans::unpack(mail, self.memory, of_mail.len(), features.clone(), &mut next),
+            starts,
+            nodes: nodes_of_rows,
+            touched_rows,
+            beside,
+            mail: of_mail,
             features: self.features.width(),
-            hops: (0..hops.len())
-                .map(|i| Hop {
-                    device: self.device.clone(),
-                    centres: next(hops[i].len()),
-                    attention: AttentionSpans::unpack(
-                        hops[i].neighbours,
-                        &groups[i],
-                        hops[i].len(),
-                        of_hops[i].len(),
-                        features.clone(),
-                        &mut next,
-                    ),
-                    neighbours: hops[i].neighbours.k,
-                    features: self.features.width(),
-                    below: below[i],
-                })
-                .collect(),
             happening: None,
         }
     }
