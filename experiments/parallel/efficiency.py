@@ -22,14 +22,15 @@ SPEC = HERE.parent / "static" / "base.toml"
 AXES = {"minibatch, i": ["1x1x1", "2x1x1", "4x1x1", "8x1x1"], "epoch, j": ["1x1x1", "1x2x1", "1x4x1", "1x8x1"],
         "memory, k": ["1x1x1", "1x1x2", "1x1x4", "1x1x8", "1x2x4"]}
 PLANS = list(dict.fromkeys(plan for plans in AXES.values() for plan in plans))
-# What becomes of Adam's betas, and whether there is static memory, behind the dynamic one and frozen.
-VARIANTS = {f"{betas}{static}": [f"parallel.beta_scale={betas}", f"model.static.how={'concat' if static else 'off'}"]
-            for betas in ("epoch", "none") for static in ("", "-static")}
+# How long, what becomes of Adam's betas, and whether there is static memory, behind the dynamic one and frozen.
+VARIANTS = {f"{kind}{static}": [f"parallel.beta_scale={betas}", f"model.static.how={'concat' if static else 'off'}"]
+            for kind, betas in (("long", "epoch"), ("epoch", "epoch"), ("none", "none")) for static in ("", "-static")}
 COLOURS = {"1x1x1": "#888888", "2x1x1": "#1f6fb4", "4x1x1": "#3a923a", "8x1x1": "#d9662b", "1x2x1": "#1f6fb4", "1x4x1": "#3a923a",
            "1x8x1": "#8e5ea2", "1x1x2": "#1f6fb4", "1x1x4": "#3a923a", "1x1x8": "#b8336a", "1x2x4": "#c2a20b"}
-# Passes of one trainer by how many events there are; the larger sets are ranked among fewer.
-SETS = {"wikipedia": ["train.epochs=80"], "uci": ["train.epochs=160"], "mathoverflow": ["train.epochs=24", "eval.negatives=19"],
-        "copresence": ["train.epochs=8", "eval.negatives=19"]}
+# Passes of one trainer by how many events there are, and one of how many validation events is ranked: as the study began, and trained long.
+PASSES = {"wikipedia": [(80, 10), (240, 30)], "uci": [(160, 10), (480, 30)], "mathoverflow": [(24, 10), (96, 40)], "copresence": [(8, 10), (24, 10)]}
+# How many the destination is ranked among.
+NEGATIVES = {"wikipedia": 49, "uci": 49, "mathoverflow": 19, "copresence": 19}
 
 
 def arguments():
@@ -37,7 +38,7 @@ def arguments():
     parser.add_argument("--program", default="tempograph", help="the program to run")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the prepared sets")
     parser.add_argument("--work", type=Path, default=Path("runs/efficiency"), help="folder of the runs")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--sets", nargs="+", default=list(PASSES), choices=list(PASSES))
     parser.add_argument("--plans", nargs="+", default=PLANS, choices=PLANS)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--batch", type=int, default=600, help="events of a batch")
@@ -63,10 +64,20 @@ def the_same(plan, variant):
     return variant.replace("none", "epoch") if plan.split("x")[1] == "1" else variant
 
 
+def wanted(plan, variant):
+    """Whether it is among what is compared: trained long are one trainer and eight."""
+    return the_same(plan, variant) == variant and (not variant.startswith("long") or trainers(plan) in (1, 8))
+
+
+def length(data, variant):
+    passes, ranked = PASSES[data][variant.startswith("long")]
+    return [f"train.epochs={passes}", f"eval.val_every={ranked}", f"eval.negatives={NEGATIVES[data]}"]
+
+
 def settings(data, seed, asked):
     widths = [f"model.{part}={asked.width}" for part in ("memory", "time", "width")] + [f"model.static.width={asked.width}"]
     return [f"data.path={asked.data / data}", f"data.static_memory={vectors(data, seed, asked)}", f"seed={seed}", "threads=1", "export=false",
-            f"train.batch={asked.batch}", f"train.lr={asked.lr}", "train.schedule=cosine", "eval.val_every=10", *widths, *SETS[data], *asked.set]
+            f"train.batch={asked.batch}", f"train.lr={asked.lr}", "train.schedule=cosine", *widths, *asked.set]
 
 
 def vectors(data, seed, asked):
@@ -83,7 +94,7 @@ def train(data, plan, variant, seed, asked):
     out = folder(data, plan, variant, seed, asked)
     if study.finished(out):
         return
-    report = study.train(asked.program, SPEC, out, [*settings(data, seed, asked), *study.parallel(plan), *VARIANTS[variant]])
+    report = study.train(asked.program, SPEC, out, [*settings(data, seed, asked), *length(data, variant), *study.parallel(plan), *VARIANTS[variant]])
     print(f"{out.name}: {report['steps']} steps, MRR {report['test']['mrr']:.4f}", flush=True)
 
 
@@ -95,7 +106,7 @@ def run(asked):
     # the plans at the ends of the axes first
     plans = sorted(asked.plans, key=trainers, reverse=True)
     cells = [(data, plan, variant, seed) for seed in asked.seeds for variant in asked.variants for data in asked.sets for plan in plans
-             if the_same(plan, variant) == variant]
+             if wanted(plan, variant)]
     with ThreadPoolExecutor(asked.jobs) as pool:
         list(pool.map(lambda cell: train(*cell, asked), cells))
 
@@ -130,7 +141,7 @@ def table(variants, asked):
     lines = [study.row(head), "|" + "---|" * len(head)]
     for data, variant, plan in ((data, variant, plan) for data in asked.sets for variant in variants for plan in asked.plans):
         reports, single = (found(data, which, variant, asked) for which in (plan, "1x1x1"))
-        if not reports or the_same(plan, variant) != variant:
+        if not reports or not wanted(plan, variant):
             continue
         test = lambda reports, metric: {seed: report["test"][metric] for seed, report in reports.items()}
         name = plan + (" and static memory" if variant.endswith("static") else "")
@@ -151,7 +162,8 @@ def mean_curve(reports):
 def plot(asked):
     """A row for each axis, a panel for each set: validation MRR over steps."""
     wide, high, left, top, gap = 250, 170, 56, 48, 56
-    rows = [(axis, plans, "epoch") for axis, plans in AXES.items()] + [("epoch, j, betas as they are", AXES["epoch, j"], "none")]
+    rows = [(axis, plans, "epoch") for axis, plans in AXES.items()]
+    rows += [("epoch, j, betas as they are", AXES["epoch, j"], "none"), ("trained long", [plan for plan in PLANS if wanted(plan, "long")], "long")]
     plot = study.Plot(len(asked.sets) * (wide + left) + 20, top + len(rows) * (high + gap) + 30)
     for column, data in enumerate(asked.sets):
         x0 = column * (wide + left) + left
@@ -179,8 +191,8 @@ def plot(asked):
 
 def report(asked):
     path = study.RESULTS / "efficiency.md"
-    for betas in ("epoch", "none"):
-        study.write_between(path, betas, table([variant for variant in asked.variants if variant.startswith(betas)], asked))
+    for kind in ("long", "epoch", "none"):
+        study.write_between(path, kind, table([variant for variant in asked.variants if variant.startswith(kind)], asked))
     plot(asked).save(path.with_suffix(".svg"))
 
 
