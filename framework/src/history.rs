@@ -113,6 +113,17 @@ impl History {
         self.graph.follow(log, rings);
     }
 
+    /// Moves it out; what stays has room for no node.
+    pub fn take(&mut self) -> History {
+        let nothing = self.without_room();
+        std::mem::replace(self, nothing)
+    }
+
+    /// An empty one of the same needs, with room for no node.
+    pub(crate) fn without_room(&self) -> History {
+        History::new(0, self.needs().clone(), self.graph.origin, self.features.clone())
+    }
+
     /// Forgets everything that happened; the room stays.
     pub fn reset(&mut self) {
         self.graph.reset();
