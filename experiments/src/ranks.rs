@@ -78,7 +78,7 @@ impl Place {
                 let (rank, world) = launch.as_ref().map_or((0, 1), |launch| (launch.rank, launch.world));
                 Ok(tempograph_trainers::over_mpi(rank, world, &run)?)
             }
-            (None, _) => Ok(Box::new(Alone)),
+            (None, Transport::Tcp | Transport::Nccl) => Ok(Box::new(Alone)),
             (Some(launch), Transport::Tcp) => Ok(over_tcp(launch, &run, PATIENCE)?),
             #[cfg(feature = "cuda")]
             (Some(launch), Transport::Nccl) => match device {

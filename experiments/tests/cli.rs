@@ -158,12 +158,13 @@ fn settings_lie_over_the_spec_and_json_is_all_that_is_printed() {
 #[test]
 fn a_pipelines_stages_are_traced_and_the_staleness_it_had_is_on_the_board() {
     let place = Place::new();
-    let ahead = ["--set", "parallel.prefetch=2", "--set", "parallel.staleness=2", "--set", "train.epochs=1"];
+    let ahead = ["parallel.minibatch=2", "parallel.prefetch=2", "parallel.staleness=2", "train.epochs=1"];
+    let ahead: Vec<&str> = ahead.iter().flat_map(|set| ["--set", set]).collect();
     let said = place.succeeds(&[&["train", "tiny.toml", "--trace", "trace.json"], &ahead[..]].concat());
     assert!(said.contains("% beside the training"), "{said}");
     let report = place.report("runs/tiny");
     let spans: Vec<Value> = serde_json::from_slice(&fs::read(place.path("trace.json")).unwrap()).unwrap();
-    for stage in ["sample", "memory", "compute", "write back"] {
+    for stage in ["sample", "memory", "compute", "exchange", "write back"] {
         for step in 0..report["steps"].as_u64().unwrap() {
             let of_step = |span: &&Value| span["name"] == stage && span["args"]["step"] == step && span["dur"].as_f64().unwrap() > 0.0;
             assert!(spans.iter().any(|span| of_step(&span)), "{stage} of step {step}");
