@@ -105,6 +105,15 @@ fn equal_work_takes_as_many_fewer_steps_as_there_are_lanes() {
 }
 
 #[test]
+fn the_learning_rate_grows_with_the_lanes_as_the_spec_says() {
+    let (course, train) = (data(), TrainSpec { batch: 10, epochs: 1, ..training() });
+    for (lr_scale, factor) in [(LrScale::Linear, 4.0), (LrScale::Sqrt, 2.0), (LrScale::None, 1.0)] {
+        let epochs = whole(&course, &toy(4), &train, &ParallelSpec { lr_scale, ..plan(1, 2, 2) }).epochs;
+        assert_eq!(epochs[0].train.lr, factor * train.lr, "{lr_scale:?}");
+    }
+}
+
+#[test]
 fn lanes_learn_what_one_lane_learns_and_plans_differ() {
     let (course, train) = (course(stream(600, 2, 0)), TrainSpec { batch: 20, epochs: 6, ..training() });
     let run = |parallel: &ParallelSpec| whole(&course, &taped(&small()), &train, parallel);

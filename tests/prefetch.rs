@@ -179,9 +179,9 @@ fn a_trace_has_every_stage_of_every_step_and_shows_that_the_next_batch_is_made_r
         let named = found.spans.iter().filter(|span| span.stage == stage);
         named.map(|span| (span.step, span)).collect()
     };
-    let [sample, features, memory, compute, back] = ["sample", "features", "memory", "compute", "write back"].map(of);
+    let [sample, memory, compute, back] = ["sample", "memory", "compute", "write back"].map(of);
     for step in 0..steps {
-        let order = [sample[&step], features[&step], memory[&step], compute[&step], back[&step]];
+        let order = [sample[&step], memory[&step], compute[&step], back[&step]];
         assert!(order.windows(2).all(|pair| pair[0].time.end <= pair[1].time.start), "the stages of step {step}: {order:?}");
         assert!(sample[&step].thread != compute[&step].thread && memory[&step].thread != sample[&step].thread);
     }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tempograph_framework::{Combine, OtherMemory, Sampler};
 use tempograph_models::TgnSpec;
-use tempograph_tests::{Maker, Stopper, course, examination, small, stream, taped, toy, training};
+use tempograph_tests::{Maker, Runner, Stopper, course, small, stream, taped, toy, training};
 use tempograph_trainers::{
-    Alone, Exchange, ExchangeError, Fit, Fitted, Launch, LrScale, Meeting, Outcome, ParallelSpec, RunFiles, TrainSpec, over_tcp,
+    Alone, Exchange, ExchangeError, Fitted, Launch, LrScale, Meeting, Outcome, ParallelSpec, RunFiles, TrainSpec, over_tcp,
 };
 
 /// A process that says where it is; `blind` ones are told addresses that lead nowhere, as across containers.
@@ -21,6 +21,16 @@ struct Somewhere {
     inner: Box<dyn Exchange>,
     machine: &'static str,
     blind: bool,
+    /// Sums until one comes out wrong here and nowhere else.
+    wrong_after: Option<usize>,
+    /// Checkpoints it tells of, until it dies instead.
+    dies_after: Option<usize>,
+}
+
+impl Somewhere {
+    fn on(machine: &'static str, inner: Box<dyn Exchange>) -> Somewhere {
+        Somewhere { inner, machine, blind: false, wrong_after: None, dies_after: None }
+    }
 }
 
 impl Exchange for Somewhere {
@@ -31,7 +41,15 @@ impl Exchange for Somewhere {
         self.inner.world()
     }
     fn sum(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
-        self.inner.sum(lanes, total)
+        self.inner.sum(lanes, total)?;
+        self.wrong_after = match self.wrong_after {
+            Some(0) => {
+                total[0] += 1e-3;
+                None
+            }
+            left => left.map(|left| left - 1),
+        };
+        Ok(())
     }
     fn share(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         let mut told = self.inner.share(among, own)?;
@@ -40,6 +58,10 @@ impl Exchange for Somewhere {
         Ok(told)
     }
     fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        if self.dies_after == Some(0) {
+            return Err(ExchangeError::Meeting("this one died".into()));
+        }
+        self.dies_after = self.dies_after.map(|left| left - 1);
         self.inner.gather(own)
     }
     fn machine(&self) -> String {
@@ -63,19 +85,25 @@ fn part(
     resume: bool,
     stopper: &mut Stopper,
 ) -> Outcome {
-    let (course, stop) = (data(), stopper.flag.clone());
-    let fit = Fit {
-        course: &course,
-        train: &TrainSpec { batch: 12, ..training() },
-        parallel,
-        eval: &examination(),
-        seed: 3,
-        files: RunFiles { folder: folder.to_path_buf() },
-        resume,
-        stop: &stop,
-        trace: None,
-    };
-    fit.run_among(exchange, &mut *maker(&course.dataset), stopper).unwrap()
+    let (course, train) = (data(), TrainSpec { batch: 12, ..training() });
+    Runner { course: &course, maker, train: &train, parallel, folder }.sit_among(exchange, resume, stopper).unwrap()
+}
+
+/// What each of `world` processes makes of its rank and its exchange with the others.
+fn processes<T: Send>(world: usize, work: impl Fn(usize, Box<dyn Exchange>) -> T + Sync) -> Vec<T> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    thread::scope(|scope| {
+        let run = |rank| {
+            let work = &work;
+            scope.spawn(move || {
+                let meeting = Meeting::Address { host: "127.0.0.1".into(), port };
+                let launch = Launch { rank, world, local_rank: rank, local_world: world, meeting };
+                work(rank, over_tcp(&launch, "a run", Duration::from_secs(20)).unwrap())
+            })
+        };
+        let running: Vec<_> = (0..world).map(run).collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    })
 }
 
 /// What each of the processes that are on `machines` ends with; those on `?` are blind. The first is stopped at `moment`.
@@ -87,23 +115,13 @@ fn among(
     resume: bool,
     moment: Option<usize>,
 ) -> Vec<Fitted> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let world = machines.len();
-    thread::scope(|scope| {
-        let run = |(rank, &machine): (usize, &&'static str)| {
-            let meeting = Meeting::Address { host: "127.0.0.1".into(), port };
-            let launch = Launch { rank, world, local_rank: rank, local_world: world, meeting };
-            scope.spawn(move || {
-                let inner = over_tcp(&launch, "a run", Duration::from_secs(20)).unwrap();
-                let mut exchange = Somewhere { inner, machine, blind: machine == "?" && rank == 2 };
-                let mut stopper = moment.filter(|_| rank == 0).map_or_else(Stopper::never, Stopper::at);
-                match part(&mut exchange, maker, parallel, folder, resume, &mut stopper) {
-                    Outcome::Finished(fitted) | Outcome::Stopped(fitted) => fitted,
-                }
-            })
-        };
-        let running: Vec<_> = machines.iter().enumerate().map(run).collect();
-        running.into_iter().map(|one| one.join().unwrap()).collect()
+    processes(machines.len(), |rank, inner| {
+        let machine = machines[rank];
+        let mut exchange = Somewhere { blind: machine == "?" && rank == 2, ..Somewhere::on(machine, inner) };
+        let mut stopper = moment.filter(|_| rank == 0).map_or_else(Stopper::never, Stopper::at);
+        match part(&mut exchange, maker, parallel, folder, resume, &mut stopper) {
+            Outcome::Finished(fitted) | Outcome::Stopped(fitted) => fitted,
+        }
     })
 }
 
@@ -187,6 +205,55 @@ fn a_run_that_stops_goes_on_with_another_number_of_processes_on_other_machines()
                     assert_eq!(hashes(&fitted), expected, "stopped at {moment} on {before:?}, went on on {after:?}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_process_that_computes_otherwise_is_named_before_anything_is_written() {
+    let (course, maker) = (data(), toy(4));
+    for (world, wrong, named) in [
+        (3, 0, "the weights of process 0 differ from those of the other 2"),
+        (3, 2, "the weights of process 2 differ from those of the other 2"),
+        (2, 1, "the weights of process 0 and of process 1 differ"),
+    ] {
+        let epoch = course.split.train.len().div_ceil(12 * world);
+        // At the end of the epoch, by the check every other step, and before the checkpoint of every step.
+        for (check_every, checkpoint_minutes, found) in [(1000, 0.0, epoch), (2, 0.0, 4), (1000, 1e-9, 3)] {
+            let folder = tempfile::tempdir().unwrap();
+            let train = TrainSpec { batch: 12, checkpoint_minutes, ..training() };
+            let parallel = ParallelSpec { check_every, ..plan([world, 1, 1], 0, 0) };
+            let runner = Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folder.path() };
+            let said = processes(world, |rank, inner| {
+                // Two sums a step: it is the third step's gradients that come out wrong.
+                let mut exchange = Somewhere { wrong_after: (rank == wrong).then_some(4), ..Somewhere::on("a", inner) };
+                runner.sit_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()
+            });
+            for said in said {
+                assert!(said.contains(named) && said.contains(&format!("after step {found} ")), "check_every = {check_every}: {said}");
+            }
+            assert!(!RunFiles { folder: folder.path().into() }.best().exists());
+        }
+    }
+}
+
+#[test]
+fn a_process_that_dies_in_a_checkpoint_leaves_the_one_before_if_there_is_one() {
+    let (course, maker, parallel) = (data(), toy(4), plan([2, 2, 1], 0, 0));
+    let (expected, train) = (alone(&maker, &parallel), TrainSpec { batch: 12, checkpoint_minutes: 1e-9, ..training() });
+    for (dead, before) in [(0, 0), (0, 3), (1, 0), (1, 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let runner = Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folder.path() };
+        let said = processes(2, |rank, inner| {
+            let mut exchange = Somewhere { dies_after: (rank == dead).then_some(before), ..Somewhere::on("a", inner) };
+            runner.sit_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()
+        });
+        let said = &said[1 - dead];
+        assert!(said.contains(&format!("process {dead} of 2 is gone")), "{said}");
+        assert_eq!(said.contains("--resume"), before > 0, "{said}");
+        assert_eq!(RunFiles { folder: folder.path().into() }.checkpoint().exists(), before > 0);
+        for fitted in among(&["a", "b"], &maker, &parallel, folder.path(), true, None) {
+            assert_eq!(hashes(&fitted), expected, "process {dead} died after {before} checkpoints");
         }
     }
 }

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tempograph_framework::{Captured, History, Timestamp, captured};
-use tempograph_trainers::{Course, Facts, Plan, Proposal, propose, timetable};
+use tempograph_framework::{Captured, Graph, History, Timestamp, captured};
+use tempograph_trainers::{Course, Facts, ParallelSpec, Plan, Proposal, propose, timetable};
 
 use crate::bench::aligned;
 use crate::data;
@@ -71,8 +71,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let mut course = data::open(&spec.data)?;
     data::resolve(&mut spec, &mut course)?;
     let machine = Machine::here();
-    let sizes = Sizes::of(&spec, &course)?;
     let devices = args.devices.unwrap_or_else(|| if device == Device::Cpu { machine.cores } else { machine.gpus.len() });
+    let sizes = Sizes::of(&spec, &course, devices)?;
     let facts = Facts {
         batch: spec.train.batch,
         events: course.split.train.len(),
@@ -82,7 +82,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         devices,
         room: sizes.room(&machine, device, devices),
         history: sizes.history,
-        lane: sizes.weights + sizes.view,
+        lane: sizes.gradients,
+        view: sizes.view,
+        ahead: ahead(&spec.parallel),
     };
     let proposal = propose(&facts)?;
     let threads = if device == Device::Cpu { devices.min(machine.cores) } else { 1 };
@@ -114,44 +116,60 @@ fn captured_by_size(course: &Course, batch: usize) -> Vec<Captured> {
 
 /// Bytes of what a training holds.
 struct Sizes {
-    /// One history.
+    /// One history, with the graph that runs ahead of it if any does.
     history: u64,
-    /// Weights, their gradients and both moments.
+    /// Weights, both moments and the sum of all lanes' gradients: lanes share them.
     weights: u64,
+    /// The gradients of one lane.
+    gradients: u64,
     /// The past of one batch, at most.
     view: u64,
-    /// Features of edges and nodes, shared.
+    /// Features of edges and nodes and static memory, shared.
     features: u64,
-    /// Columns of the log, shared.
+    /// Columns of the log, and the log by node if neighbours are read there; shared.
     log: u64,
 }
 
+/// Views a lane has of batches that are made ready ahead: with those in the pipeline one that is taken out of it.
+fn ahead(spec: &ParallelSpec) -> usize {
+    if spec.prefetch > 0 { spec.prefetch + 1 } else { 0 }
+}
+
 impl Sizes {
-    fn of(spec: &RunSpec, course: &Course) -> Result<Sizes> {
+    fn of(spec: &RunSpec, course: &Course, devices: usize) -> Result<Sizes> {
         let needs = spec.tgn().needs();
         let (nodes, events, widths) = (course.dataset.nodes, course.dataset.log.len(), data::widths(course));
         // A history is as large as its nodes are many, up to the distinct pairs it may keep, of which there are no more than events.
         let sample = nodes.clamp(1, 1000);
-        let small = History::new(sample, needs.clone(), Timestamp(0), course.features.clone()).bytes();
-        let pairs = if needs.pairs { 24 * events } else { 0 };
+        let small = History::new(sample, needs.clone(), Timestamp(0), course.features.clone());
+        let small = small.bytes() + if spec.parallel.prefetch > 0 { small.graph().bytes() } else { 0 };
+        let pairs = if needs.pairs { 36 * events } else { 0 };
+        let graphs = if spec.parallel.prefetch > 0 { 2 * devices } else { devices };
+        let follows = Graph::follows(&needs, &course.dataset.log, graphs * nodes);
+        let by_node = if follows { course.dataset.log.needed_by_node() } else { 0 };
+        let of_nodes = widths.node + course.features.static_memory.as_ref().map_or(0, |rows| rows.width());
         let roots = spec.train.batch * (2 + spec.train.negatives);
         let rows = nodes.min(roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32)));
         let bytes = |numbers: usize| 4 * numbers as u64;
+        let parameters = trainee(spec, course, Device::Cpu)?.size();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
-            weights: bytes(4 * trainee(spec, course, Device::Cpu)?.size()),
+            weights: bytes(4 * parameters),
+            gradients: bytes(parameters),
             view: bytes(rows * (2 * needs.memory + 8) + roots * needs.neighbours * 4),
-            features: bytes(widths.edge * events + widths.node * nodes),
-            log: 20 * events as u64,
+            features: bytes(widths.edge * events + of_nodes * nodes),
+            log: (20 * events + by_node) as u64,
         })
     }
 
-    /// What one machine has for histories and lanes. On GPUs each device holds its own features, too.
+    /// What one machine has for histories and lanes. On GPUs each device holds its own features and weights, too; on the CPU validation
+    /// takes a copy of a history.
     fn room(&self, machine: &Machine, device: Device, devices: usize) -> u64 {
         let fill = |bytes: u64| (FILL * bytes as f64) as u64;
+        let Sizes { history, weights, features, log, .. } = self;
         match machine.gpus.first().filter(|_| device != Device::Cpu) {
-            Some(gpu) => devices as u64 * fill(gpu.bytes).saturating_sub(self.features),
-            None => machine.memory.map_or(u64::MAX, |memory| fill(memory).saturating_sub(self.features + self.log)),
+            Some(gpu) => devices as u64 * fill(gpu.bytes).saturating_sub(features + weights),
+            None => machine.memory.map_or(u64::MAX, |memory| fill(memory).saturating_sub(features + log + weights + history)),
         }
     }
 }
@@ -198,14 +216,19 @@ impl Found<'_> {
     }
 
     fn sizes_table(&self) -> String {
-        let Sizes { history, weights, view, features, log } = &self.sizes;
-        let features_of = if self.device == Device::Cpu { "machine: features, mapped" } else { "device: features" };
+        let Sizes { history, weights, gradients, view, features, log } = &self.sizes;
+        let (whose, mapped) = if self.device == Device::Cpu { ("machine", ", mapped") } else { ("device", "") };
+        let of_a_lane = match self.facts.ahead {
+            0 => "lane, for each of its j sets of negatives: what it reads of the past, at most".to_string(),
+            ahead => format!("lane, for each of its j sets of negatives and {ahead} batches ahead: what it reads of the past, at most"),
+        };
         let held = [
-            (*history, "history: memory, mail, neighbours"),
-            (*weights, "lane: weights, gradients, moments"),
-            (*view, "lane: what it reads of the past, at most"),
-            (*features, features_of),
-            (*log, "machine: the log, mapped"),
+            (*history, "history: memory, mail, neighbours; and once for validation".to_string()),
+            (*weights, format!("{whose}: weights, moments, the sum of gradients")),
+            (*gradients, "lane: gradients".into()),
+            (*view, of_a_lane),
+            (*features, format!("{whose}: features{mapped}")),
+            (*log, "machine: the log".into()),
         ];
         held.map(|(bytes, what)| format!("{:>10} each {what}\n", megabytes(bytes))).concat()
     }
@@ -255,24 +278,31 @@ impl Found<'_> {
         let Facts { machines, devices, .. } = self.facts;
         let processes = if self.device == Device::Cpu { machines } else { machines * devices };
         let start = if processes > 1 { format!("mpirun -n {processes} ") } else { String::new() };
-        format!("{start}tempograph train {}", self.args.spec.display())
+        let sets: String = self.args.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+        format!("{start}tempograph train {}{sets}", self.args.spec.display())
     }
 
     fn json(&self) -> serde_json::Value {
         let Facts { batch, events, captured, keep, machines, devices, room, .. } = &self.facts;
         let Proposal { plan: Plan { minibatch, epoch, memory }, largest, copies } = self.proposal;
-        let Sizes { history, weights, view, features, log } = self.sizes;
+        let Sizes { history, weights, gradients, view, features, log } = self.sizes;
         let gpus: Vec<_> = self.machine.gpus.iter().map(|gpu| json!({ "name": gpu.name, "bytes": gpu.bytes })).collect();
         json!({
             "captured": captured.iter().map(|c| json!({ "batch": c.batch, "share": c.share })).collect::<Vec<_>>(),
             "keep": keep, "batch": batch, "events": events, "largest_batch": largest,
-            "bytes": { "history": history, "weights": weights, "view": view, "features": features, "log": log, "room": room },
+            "bytes": { "history": history, "weights": weights, "gradients": gradients, "view": view, "features": features, "log": log, "room": room },
             "machine": { "cores": self.machine.cores, "memory_bytes": self.machine.memory, "gpus": gpus },
             "machines": machines, "devices": devices, "histories_a_machine": copies,
             "parallel": { "minibatch": minibatch, "epoch": epoch, "memory": memory, "threads": self.threads },
             "command": self.launch(),
         })
     }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-=/:,".contains(c);
+    if word.chars().all(plain) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 fn percent(share: f64) -> String {

@@ -69,20 +69,24 @@ impl Place {
     /// # Errors
     /// Processes that do not come, run something else, or a transport this program was built without.
     pub fn meet(&self, transport: Option<Transport>, device: Device, spec: &RunSpec, resume: bool) -> Result<Box<dyn Exchange>> {
-        let Some(launch) = &self.launch else { return Ok(Box::new(Alone)) };
         let run = format!("{} resume={resume}\n{}", env!("CARGO_PKG_VERSION"), spec.to_toml()?);
         let run = sha256_hex([run]);
-        match transport.unwrap_or_else(|| suitable(device)) {
-            Transport::Tcp => Ok(over_tcp(launch, &run, PATIENCE)?),
+        match (&self.launch, transport.unwrap_or_else(|| suitable(device))) {
+            // MPI may know of others where no variable tells.
             #[cfg(feature = "mpi")]
-            Transport::Mpi => Ok(tempograph_trainers::over_mpi(&run)?),
+            (launch, Transport::Mpi) => {
+                let (rank, world) = launch.as_ref().map_or((0, 1), |launch| (launch.rank, launch.world));
+                Ok(tempograph_trainers::over_mpi(rank, world, &run)?)
+            }
+            (None, Transport::Tcp | Transport::Nccl) => Ok(Box::new(Alone)),
+            (Some(launch), Transport::Tcp) => Ok(over_tcp(launch, &run, PATIENCE)?),
             #[cfg(feature = "cuda")]
-            Transport::Nccl => match device {
+            (Some(launch), Transport::Nccl) => match device {
                 Device::Cuda(index) => Ok(tempograph_trainers::over_nccl(launch, index, &run, PATIENCE)?),
                 _ => bail!("--transport nccl goes with device = \"cuda\", not with \"{}\"", spec.device),
             },
             #[allow(unreachable_patterns, reason = "which are left depends on the features")]
-            other => {
+            (_, other) => {
                 let feature = if other == Transport::Mpi { "mpi" } else { "cuda" };
                 bail!("--transport {}: this program was built without it; build it with `--features {feature}`", other.name())
             }

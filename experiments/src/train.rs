@@ -54,7 +54,8 @@ pub struct TrainArgs {
     /// Replace a run that is there already.
     #[arg(long)]
     force: bool,
-    /// Write which stage worked on which batch when, in Chrome's trace format (open it at ui.perfetto.dev).
+    /// Write which stage worked on which batch when, in Chrome's trace format (open it at ui.perfetto.dev); of several processes, the
+    /// first does.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// What several processes talk over [default: nccl between GPUs, mpi under mpirun in a build with it, else tcp].
@@ -137,6 +138,7 @@ impl TrainRun<'_> {
         make_folder(self.files, &spec, self.args)?;
         let mut model = trainee(&spec, &course, device)?;
         let mut report = self.blank_report(&spec, &course, model.size())?;
+        report.transport = exchange.transport().map(String::from);
         self.say(&introduction(&report));
         report.write(&self.files.report())?;
 
@@ -151,7 +153,7 @@ impl TrainRun<'_> {
             terminal.done();
             // An empty sum is -0.
             let share = 100.0 * hidden.max(0.0) / all.max(f64::MIN_POSITIVE);
-            self.say(&format!("{all:.1} s of sampling and gathering, {share:.1} % beside the training"));
+            self.say(&format!("{all:.1} s of sampling and reading memories, {share:.1} % beside the training"));
         }
         let (finished, fitted) = match outcome {
             Outcome::Finished(fitted) => (true, fitted),
@@ -273,6 +275,7 @@ impl TrainRun<'_> {
             floors: Vec::new(),
             peak_memory_bytes: 0,
             history_bytes: 0,
+            transport: None,
             processes: Vec::new(),
             seconds: 0.0,
         })

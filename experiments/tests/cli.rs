@@ -156,6 +156,32 @@ fn settings_lie_over_the_spec_and_json_is_all_that_is_printed() {
 }
 
 #[test]
+fn a_pipelines_stages_are_traced_and_the_staleness_it_had_is_on_the_board() {
+    let place = Place::new();
+    let ahead = ["parallel.minibatch=2", "parallel.prefetch=2", "parallel.staleness=2", "train.epochs=1"];
+    let ahead: Vec<&str> = ahead.iter().flat_map(|set| ["--set", set]).collect();
+    let said = place.succeeds(&[&["train", "tiny.toml", "--trace", "trace.json"], &ahead[..]].concat());
+    assert!(said.contains("% beside the training"), "{said}");
+    let report = place.report("runs/tiny");
+    let spans: Vec<Value> = serde_json::from_slice(&fs::read(place.path("trace.json")).unwrap()).unwrap();
+    for stage in ["sample", "memory", "compute", "exchange", "write back"] {
+        for step in 0..report["steps"].as_u64().unwrap() {
+            let of_step = |span: &&Value| span["name"] == stage && span["args"]["step"] == step && span["dur"].as_f64().unwrap() > 0.0;
+            assert!(spans.iter().any(|span| of_step(&span)), "{stage} of step {step}");
+        }
+    }
+    let counts: Vec<f64> = serde_json::from_value(report["epochs"][0]["train"]["prefetch"]["staleness"].clone()).unwrap();
+    assert!(counts.len() == 3 && counts[2] > counts[0], "{counts:?}");
+    // A histogram has its counts one after the other, as doubles.
+    let packed: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
+    let board: Vec<u8> =
+        fs::read_dir(place.path("runs/tiny/tensorboard")).unwrap().flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    for bytes in [b"prefetch/staleness", &packed[..]] {
+        assert!(board.windows(bytes.len()).any(|window| window == bytes), "{bytes:?}");
+    }
+}
+
+#[test]
 fn the_same_command_gives_the_same_report() {
     let place = Place::new();
     place.succeeds(&["train", "tiny.toml", "--out", "a"]);
@@ -386,6 +412,24 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
     assert_eq!(number(&captured[0], "/batch"), 50.0);
     assert!(shares.len() > 2 && shares.is_sorted_by(|smaller, larger| smaller >= larger), "{shares:?}");
     assert!(number(&found, "/bytes/history") > 35.0 * 8.0 * 4.0);
+    assert_eq!(number(&found, "/bytes/weights"), 4.0 * number(&found, "/bytes/gradients"));
+    // What is made ready ahead has a graph of its own.
+    assert!(number(&plan(&["--set", "parallel.prefetch=2"]), "/bytes/history") > number(&found, "/bytes/history"));
+
+    // What is printed is a spec and a command that train what was planned for.
+    let sets = ["--set", "train.batch=100", "--set", "name=\"two words\"", "--set", "train.epochs=1"];
+    let said = place.succeeds(&[&["plan", "tiny.toml", "--devices", "2"], &sets[..]].concat());
+    let (_, pasted) = said.split_once("\n[parallel]\n").unwrap();
+    let (lines, command) = pasted.trim_end().rsplit_once('\n').unwrap();
+    fs::write(place.path("tiny.toml"), format!("{SPEC}\n[parallel]\n{lines}")).unwrap();
+    let command = command.replacen("tempograph", env!("CARGO_BIN_EXE_tempograph"), 1);
+    let trained = Command::new("sh").args(["-c", &command]).current_dir(place.folder.path()).output().unwrap();
+    assert!(trained.status.success(), "{command}: {}", stderr(&trained));
+    let report = place.report("runs/two words");
+    assert_eq!((number(&report, "/spec/train/batch"), number(&report, "/spec/train/epochs")), (100.0, 1.0));
+    let planned = plan(&sets[..]);
+    let lanes: f64 = ["minibatch", "epoch", "memory"].iter().map(|key| number(&report, &format!("/spec/parallel/{key}"))).product();
+    assert_eq!((lanes, number(&planned, "/batch")), (2.0, 100.0));
 
     // Whatever batches capture, or nothing less than all.
     assert_eq!(number(&plan(&["--keep", "0"]), "/parallel/minibatch"), 4.0);
@@ -402,7 +446,7 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
 fn every_command_teaches_by_example() {
     let place = Place::new();
     assert!(place.succeeds(&["--help"]).contains("tempograph train experiments/quickstart.toml"));
-    for command in ["prepare", "fetch", "plan", "train", "eval", "export", "serve", "load", "bench", "devices", "new"] {
+    for command in ["prepare", "pretrain", "fetch", "plan", "train", "eval", "export", "serve", "load", "bench", "devices", "new"] {
         let help = place.succeeds(&[command, "--help"]);
         assert!(help.contains(&format!("tempograph {command}")) && help.contains("Example"), "{command}: {help}");
     }

@@ -77,24 +77,43 @@ impl Place {
         (0..world).map(start).collect()
     }
 
+    #[track_caller]
+    fn report(&self, out: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(out).join("report.json")).unwrap()).unwrap()
+    }
+
+    /// Events trained in each epoch, and whether a part of its time went into adding up gradients.
+    fn trained(&self, out: &str) -> Vec<(f64, bool)> {
+        let report = self.report(out);
+        let number = |epoch: &Value, field: &str| epoch["train"].pointer(field).and_then(Value::as_f64).unwrap();
+        let of = |epoch: &Value| {
+            let events = number(epoch, "/events_per_second") * number(epoch, "/seconds");
+            (events.round(), number(epoch, "/stages/exchange") > 0.0)
+        };
+        report["epochs"].as_array().unwrap().iter().map(of).collect()
+    }
+
     /// What both hashes of a finished run are.
     #[track_caller]
     fn hashes(&self, out: &str) -> [String; 2] {
-        let report: Value = serde_json::from_slice(&fs::read(self.path(out).join("report.json")).unwrap()).unwrap();
+        let report = self.report(out);
         assert_eq!(report["status"], "finished");
         ["weights_sha256", "history_sha256"].map(|field| report[field].as_str().unwrap().to_string())
     }
 }
 
-/// The same command under Open MPI's `mpirun`, if that is installed: over MPI in a build with the feature, else over TCP.
+/// What processes of `mpirun` are to talk over: MPI in a build with the feature.
+const UNDER_MPIRUN: &str = if cfg!(feature = "mpi") { "mpi" } else { "tcp" };
+
+/// The same command over [`UNDER_MPIRUN`] under Open MPI's `mpirun`, if that is installed.
 fn under_mpirun(command: &Command, world: usize) -> Option<Command> {
     Command::new("mpirun").arg("--version").output().ok()?;
     let mut started = Command::new("mpirun");
     // Tests may run as root, and on fewer cores than there are processes.
     started.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     started.args(["--oversubscribe", "--bind-to", "none", "-n", &world.to_string()]);
-    started.arg(command.get_program()).args(command.get_args()).current_dir(command.get_current_dir()?);
-    started.stdout(Stdio::piped()).stderr(Stdio::piped());
+    started.arg(command.get_program()).args(command.get_args()).args(["--transport", UNDER_MPIRUN]);
+    started.current_dir(command.get_current_dir()?).stdout(Stdio::piped()).stderr(Stdio::piped());
     Some(started)
 }
 
@@ -121,6 +140,8 @@ fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
         for world in [2, 4] {
             let outputs = succeed(place.start(world, plan, &name("ranks"), &["--force"]));
             assert_eq!(place.hashes(&name("ranks")), expected, "{plan:?} in {world} processes");
+            assert_eq!(place.report(&name("ranks"))["transport"], "tcp");
+            assert_eq!(place.trained(&name("ranks")), place.trained(&name("one")), "{plan:?} in {world} processes");
             assert!(outputs[0].stdout.len() > 100, "the first process tells");
             assert!(outputs[1..].iter().all(|output| output.stdout.is_empty() && output.stderr.is_empty()), "the others are silent");
         }
@@ -133,7 +154,7 @@ fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
 fn kept(place: &Place, world: usize, plan: [usize; 3], settings: &[&str]) -> Vec<[u64; 3]> {
     let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).chain(["--force"]).collect();
     succeed(place.start(world, plan, "ranks", &settings));
-    let report: Value = serde_json::from_slice(&fs::read(place.path("ranks/report.json")).unwrap()).unwrap();
+    let report = place.report("ranks");
     let fields = ["shared_bytes", "own_bytes", "private_bytes"];
     let of_process = |process: &Value| fields.map(|field| process[field].as_u64().unwrap());
     let processes: Vec<[u64; 3]> = report["processes"].as_array().unwrap().iter().map(of_process).collect();
@@ -180,12 +201,34 @@ fn a_generated_set_is_once_on_a_machine() {
     }
 }
 
-fn wait_for(path: &Path) {
+#[track_caller]
+fn wait_until(so: impl Fn() -> bool, what: &str) {
     let patience = Instant::now();
-    while !path.exists() {
-        assert!(patience.elapsed() < Duration::from_secs(60), "{} does not come", path.display());
+    while !so() {
+        assert!(patience.elapsed() < Duration::from_secs(60), "{what} does not come");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[track_caller]
+fn wait_for(path: &Path) {
+    wait_until(|| path.exists(), &path.display().to_string());
+}
+
+/// Kills `victim` as `kill -9` does, and sees the others end with its name. Gives the numbers they all had with the system.
+#[track_caller]
+fn kill(mut children: Vec<Child>, victim: usize) -> Vec<u32> {
+    children[victim].kill().unwrap();
+    let (killed, world) = (Instant::now(), children.len());
+    let pids = children.iter().map(Child::id).collect();
+    let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    for (rank, output) in outputs.iter().enumerate().filter(|(rank, _)| *rank != victim) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "process {rank} went on");
+        assert!(said.contains(&format!("process {victim} of {world} is gone")) && said.contains("--resume"), "process {rank}: {said}");
+    }
+    pids
 }
 
 #[test]
@@ -195,30 +238,44 @@ fn a_killed_process_stops_the_others_and_resuming_gives_the_run_that_never_died(
     let long = ["--set", "train.epochs=8", "--set", "train.checkpoint_minutes=1e-9"];
     succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
 
-    let mut children = place.start(4, plan, "killed", &long);
-    wait_for(&place.path("killed/checkpoint.safetensors"));
-    // As `kill -9` does.
-    children[2].kill().unwrap();
-    let killed = Instant::now();
-    let pids: Vec<u32> = children.iter().map(Child::id).collect();
-    let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
-    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
-    for rank in [0, 1, 3] {
-        let said = String::from_utf8_lossy(&outputs[rank].stderr);
-        assert!(!outputs[rank].status.success(), "process {rank} went on");
-        assert!(said.contains("process 2 of 4 is gone") && said.contains("--resume"), "process {rank}: {said}");
-    }
+    // The first, which writes, as well as any other.
+    for (victim, out) in [(2, "killed"), (0, "first-killed")] {
+        let children = place.start(4, plan, out, &long);
+        wait_for(&place.path(out).join("checkpoint.safetensors"));
+        let pids = kill(children, victim);
+        for folder in [Path::new("/dev/shm"), &std::env::temp_dir()] {
+            let names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+            let left: Vec<String> = names.filter(|name| pids.iter().any(|pid| name.contains(&format!("tempograph-{pid}-")))).collect();
+            assert!(left.is_empty(), "{left:?} in {}", folder.display());
+        }
 
-    for folder in [Path::new("/dev/shm"), &std::env::temp_dir()] {
-        let names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-        let left: Vec<String> = names.filter(|name| pids.iter().any(|pid| name.contains(&format!("tempograph-{pid}-")))).collect();
-        assert!(left.is_empty(), "{left:?} in {}", folder.display());
+        // Another number of processes goes on.
+        succeed(place.start(2, plan, out, &[&long[..], &["--resume"]].concat()));
+        assert_eq!(place.hashes(out), place.hashes("whole"), "process {victim} was killed");
     }
+}
 
-    // Another number of processes goes on.
-    let resume = [&long[..], &["--resume"]].concat();
-    succeed(place.start(2, plan, "killed", &resume));
-    assert_eq!(place.hashes("killed"), place.hashes("whole"));
+#[test]
+fn a_process_that_is_killed_during_validation_stops_the_others_and_resuming_gives_the_run_that_never_died() {
+    let (place, plan) = (Place::new(), [2, 1, 1]);
+    // A long validation after a short epoch.
+    let data = "data.path=synthetic:events=3000,users=20,items=15";
+    let long = ["--set", data, "--set", "train.batch=100", "--set", "train.epochs=1", "--set", "eval.negatives=5000"];
+    let long = [&long[..], &["--set", "train.checkpoint_minutes=1e-9"]].concat();
+    succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
+    let steps = place.report("whole")["epochs"][0]["steps"].as_u64().unwrap();
+    // The checkpoint that is written after an epoch's last step: the next is, when its validation is done.
+    let note = format!("\\\"epoch_steps\\\":{steps},");
+    for (victim, out) in [(1, "killed"), (0, "first-killed")] {
+        let children = place.start(2, plan, out, &long);
+        let checkpoint = place.path(out).join("checkpoint.safetensors");
+        let trained = || fs::read(&checkpoint).is_ok_and(|bytes| bytes.windows(note.len()).any(|window| window == note.as_bytes()));
+        wait_until(trained, "the end of the epoch");
+        kill(children, victim);
+        assert!(trained(), "process {victim} was killed too late");
+        succeed(place.start(2, plan, out, &[&long[..], &["--resume"]].concat()));
+        assert_eq!(place.hashes(out), place.hashes("whole"), "process {victim} was killed");
+    }
 }
 
 #[test]
@@ -234,6 +291,33 @@ fn processes_of_mpirun_leave_what_one_process_leaves() {
         let said = String::from_utf8_lossy(&outputs[0].stdout).into_owned();
         assert_eq!(said.matches("parameters").count(), 1, "one process tells: {said}");
         assert_eq!(place.hashes("ranks"), place.hashes("one"), "{world} processes");
+        assert_eq!(place.report("ranks")["transport"], UNDER_MPIRUN);
+    }
+}
+
+#[cfg(feature = "mpi")]
+#[test]
+fn processes_whom_mpi_numbers_otherwise_than_the_launcher_write_nothing() {
+    let (place, plan) = (Place::new(), [1, 1, 2]);
+    let refused = |output: Output, by_mpi: &str, launched: &str| {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let both = said.contains(&format!("process {by_mpi} by MPI")) && said.contains(&format!("is {launched} by the launcher"));
+        assert!(!output.status.success() && both, "{said}");
+        assert!(!place.path("run").exists(), "{by_mpi}, {launched}");
+    };
+    // To MPI each of torchrun's is alone.
+    let alone = place.start(2, plan, "run", &["--transport", "mpi"]);
+    for (child, launched) in alone.into_iter().zip(["0 of 2", "1 of 2"]) {
+        refused(child.wait_with_output().unwrap(), "0 of 1", launched);
+    }
+    // MPI knows of two, and the variables tell of none, or of three.
+    for (variables, launched) in
+        [(&["OMPI_COMM_WORLD_SIZE="][..], "0 of 1"), (&["RANK=2", "WORLD_SIZE=3", "MASTER_ADDR=a", "MASTER_PORT=1"], "2 of 3")]
+    {
+        let train = place.train(plan, "run", &[]);
+        let mut told = Command::new("env");
+        told.args(variables).arg(train.get_program()).args(train.get_args()).current_dir(train.get_current_dir().unwrap());
+        refused(under_mpirun(&told, 2).unwrap().output().unwrap(), "0 of 2", launched);
     }
 }
 
@@ -274,6 +358,7 @@ fn a_process_of_mpirun_that_is_killed_ends_the_others_and_the_run_can_be_resumed
     let resume = [&long[..], &["--resume"]].concat();
     succeed(vec![under_mpirun(&place.train(plan, "killed", &resume), 2).unwrap().spawn().unwrap()]);
     assert_eq!(place.hashes("killed"), place.hashes("whole"));
+    assert_eq!(place.report("killed")["transport"], UNDER_MPIRUN);
 }
 
 #[cfg(unix)]

@@ -16,8 +16,8 @@ use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
 use tempograph_trainers::{
-    Course, Direct, EpochReport, EvalSpec, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages, StepRecord, Taped,
-    TrainSpec, Trainee, Watch,
+    Alone, Course, Direct, EpochReport, EvalSpec, Exchange, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages,
+    StepRecord, Taped, TrainError, TrainSpec, Trainee, Watch,
 };
 use toy::{Toy, ToyModule};
 
@@ -188,6 +188,14 @@ pub struct Runner<'a> {
 impl Runner<'_> {
     /// Starts the run, or goes on with it, and sees `stopper` stop it.
     pub fn sit(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
+        self.sit_among(&mut Alone, resume, stopper).unwrap()
+    }
+
+    /// As [`sit`](Runner::sit), as one of several processes.
+    ///
+    /// # Errors
+    /// As the run.
+    pub fn sit_among(&self, exchange: &mut dyn Exchange, resume: bool, stopper: &mut Stopper) -> Result<Outcome, TrainError> {
         let stop = stopper.flag.clone();
         let files = RunFiles { folder: self.folder.to_path_buf() };
         let fit = Fit {
@@ -201,7 +209,7 @@ impl Runner<'_> {
             stop: &stop,
             trace: None,
         };
-        fit.run(&mut *(self.maker)(&self.course.dataset), stopper).unwrap()
+        fit.run_among(exchange, &mut *(self.maker)(&self.course.dataset), stopper)
     }
 
     /// Runs from the start to the end.

@@ -76,6 +76,7 @@ impl Watch for Board {
             ("view", stages.view),
             ("forward", stages.forward),
             ("backward", stages.backward),
+            ("exchange", stages.exchange),
             ("step", stages.step),
             ("observe", stages.observe),
         ];

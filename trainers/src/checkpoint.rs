@@ -23,7 +23,7 @@ pub(crate) struct Progress {
     pub step: u64,
     /// Steps taken in this epoch.
     pub epoch_steps: u64,
-    /// Events trained in this epoch, by all lanes of this process.
+    /// Events trained in this epoch, by all lanes of all processes.
     pub events: usize,
     /// Sum of this epoch's losses.
     pub loss: f64,

@@ -28,6 +28,9 @@ pub struct Stages {
     pub forward: f64,
     /// The backward pass.
     pub backward: f64,
+    /// Adding up the gradients of all lanes, of other processes too, and waiting for those.
+    #[serde(default)]
+    pub exchange: f64,
     /// The optimiser's step.
     pub step: f64,
     /// Writing memories, mail and neighbours.
@@ -41,13 +44,14 @@ impl Stages {
         self.view += other.view;
         self.forward += other.forward;
         self.backward += other.backward;
+        self.exchange += other.exchange;
         self.step += other.step;
         self.observe += other.observe;
     }
 
     /// All stages together, seconds.
     pub fn total(&self) -> f64 {
-        self.ask + self.view + self.forward + self.backward + self.step + self.observe
+        self.ask + self.view + self.forward + self.backward + self.exchange + self.step + self.observe
     }
 }
 

@@ -46,6 +46,9 @@ pub enum TrainError {
     /// Another process of the training is gone or computes otherwise.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
+    /// The same, where there is a checkpoint of the run.
+    #[error("{0}; the checkpoint goes on with `--resume`")]
+    Resumable(ExchangeError),
     /// Nothing to examine.
     #[error("the split of events {}..{} has nothing to examine", range.start, range.end)]
     EmptySplit {

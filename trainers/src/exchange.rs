@@ -44,6 +44,11 @@ pub trait Exchange {
         machine::name()
     }
 
+    /// What they talk over: `tcp`, `mpi` or `nccl`. Nothing if they do not.
+    fn transport(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Tells the others, before it is dropped, that this process cannot go on and `why`. One that is dropped without has ended well.
     fn stop(&mut self, why: &str);
 }
@@ -52,7 +57,7 @@ pub trait Exchange {
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// A process has stopped answering.
-    #[error("process {rank} of {world} is gone ({how}); the checkpoint goes on with `--resume`")]
+    #[error("process {rank} of {world} is gone ({how})")]
     Gone {
         /// Which one.
         rank: usize,
@@ -62,10 +67,10 @@ pub enum ExchangeError {
         how: String,
     },
     /// Weights are no longer the same everywhere.
-    #[error("the weights of process {rank} differ from those of process 0 after step {step}: a machine computes otherwise than the first")]
+    #[error("after step {step} {}: a machine computes otherwise than the others", parted(.alike))]
     Diverged {
-        /// The first process that differs.
-        rank: usize,
+        /// Processes with the same weights, in the order of the first of each.
+        alike: Vec<Vec<usize>>,
         /// Steps taken.
         step: u64,
     },
@@ -120,12 +125,32 @@ pub fn add_in_order(arrays: &[&[f32]], total: &mut [f32]) {
 /// Whether all processes have the same `hash`.
 ///
 /// # Errors
-/// [`ExchangeError::Diverged`] naming the first that differs from process 0, or another if one is gone.
+/// [`ExchangeError::Diverged`] naming those that differ from most of them, or all where no hash is that of most; another if one is gone.
 pub fn agree(exchange: &mut dyn Exchange, hash: &[u8], step: u64) -> Result<(), ExchangeError> {
     let world = exchange.world();
-    let all = exchange.share(0..world, hash)?;
-    match all.iter().position(|other| *other != all[0]) {
-        Some(rank) => Err(ExchangeError::Diverged { rank, step }),
-        None => Ok(()),
+    let hashes = exchange.share(0..world, hash)?;
+    let mut alike: Vec<Vec<usize>> = Vec::new();
+    for (rank, hash) in hashes.iter().enumerate() {
+        match alike.iter_mut().find(|group| hashes[group[0]] == *hash) {
+            Some(group) => group.push(rank),
+            None => alike.push(vec![rank]),
+        }
+    }
+    if alike.len() > 1 { Err(ExchangeError::Diverged { alike, step }) } else { Ok(()) }
+}
+
+/// Whose weights differ from whose: where most processes have the same, the others are named.
+fn parted(alike: &[Vec<usize>]) -> String {
+    let world: usize = alike.iter().map(Vec::len).sum();
+    let named = |ranks: &[usize]| {
+        let several = if ranks.len() > 1 { "es" } else { "" };
+        format!("process{several} {}", ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", "))
+    };
+    match alike.iter().find(|group| 2 * group.len() > world) {
+        Some(most) => {
+            let others: Vec<usize> = (0..world).filter(|rank| !most.contains(rank)).collect();
+            format!("the weights of {} differ from those of the other {}", named(&others), most.len())
+        }
+        None => format!("the weights of {} differ", alike.iter().map(|group| named(group)).collect::<Vec<_>>().join(" and of ")),
     }
 }

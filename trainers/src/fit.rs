@@ -93,6 +93,13 @@ impl Fit<'_> {
     /// # Errors
     /// As [`run`](Fit::run), and if another process is gone.
     pub fn run_among(&self, exchange: &mut dyn Exchange, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+        self.sit(exchange, trainee, watch).map_err(|error| match error {
+            TrainError::Exchange(error) if self.files.checkpoint().exists() => TrainError::Resumable(error),
+            other => other,
+        })
+    }
+
+    fn sit(&self, exchange: &mut dyn Exchange, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
         let mut sitting = Sitting::start(self, exchange, trainee, watch)?;
         while !sitting.is_over() {
             let stopped = sitting.train()?;
@@ -166,6 +173,8 @@ struct Sitting<'a> {
     earlier: f64,
     /// The history after the last validation, in the process that examines.
     validated: Option<History>,
+    /// The step after which weights were last found the same everywhere.
+    agreed: Option<u64>,
 }
 
 impl<'a> Sitting<'a> {
@@ -191,7 +200,7 @@ impl<'a> Sitting<'a> {
             lanes.prefetched = progress.prefetch.clone();
         }
         let earlier = progress.earlier_seconds;
-        Ok(Sitting { fit, exchange, trainee, lanes, progress, watch, begun: Instant::now(), earlier, validated: None })
+        Ok(Sitting { fit, exchange, trainee, lanes, progress, watch, begun: Instant::now(), earlier, validated: None, agreed: None })
     }
 
     fn is_over(&self) -> bool {
@@ -224,7 +233,9 @@ impl<'a> Sitting<'a> {
             let of = self.fit.course.split.train.len();
             let done = of * (step + 1 - first) as usize / (last - first) as usize;
             self.watch.step(self.progress.epoch + 1, done, of, &record);
-            self.check_weights()?;
+            if self.progress.step.is_multiple_of(self.fit.parallel.check_every) {
+                self.check_weights()?;
+            }
             if agreed.save {
                 self.save()?;
             }
@@ -291,9 +302,10 @@ impl<'a> Sitting<'a> {
 
     /// All processes have the same weights, or one computes otherwise.
     fn check_weights(&mut self) -> Result<(), TrainError> {
-        let (every, step) = (self.fit.parallel.check_every, self.progress.step);
-        if self.exchange.world() > 1 && every > 0 && step.is_multiple_of(every) {
+        let step = self.progress.step;
+        if self.exchange.world() > 1 && self.fit.parallel.check_every > 0 && self.agreed != Some(step) {
             agree(&mut *self.exchange, self.trainee.weights().sha256().as_bytes(), step)?;
+            self.agreed = Some(step);
         }
         Ok(())
     }
@@ -349,6 +361,7 @@ impl<'a> Sitting<'a> {
 
     /// Writes down the epoch, and keeps the model if it is the best yet.
     fn close_epoch(&mut self, val: Evaluation) -> Result<(), TrainError> {
+        self.check_weights()?;
         let score = match self.fit.train.select_by {
             SelectBy::Ap => val.all.ap,
             SelectBy::Mrr => val.all.mrr,
@@ -372,6 +385,7 @@ impl<'a> Sitting<'a> {
 
     /// Writes a checkpoint of all processes' lanes.
     fn save(&mut self) -> Result<(), TrainError> {
+        self.check_weights()?;
         self.progress.earlier_seconds = self.earlier + self.begun.elapsed().as_secs_f64();
         self.progress.prefetch.clone_from(&self.lanes.prefetched);
         let (path, own) = (self.fit.files.checkpoint(), self.lanes.to_store(self.progress.step));
@@ -388,6 +402,7 @@ impl<'a> Sitting<'a> {
     }
 
     fn fitted(mut self) -> Result<Fitted, TrainError> {
+        self.check_weights()?;
         let (history_sha256, processes) = (self.history_sha256()?, self.processes()?);
         Ok(Fitted {
             processes,

@@ -9,7 +9,7 @@ use std::ops::Range;
 use tempograph_framework::{Batch, EventLog, History, NodeId, Shared, StoreError, Update};
 
 use crate::TrainError;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, ExchangeError};
 use crate::machine::Together;
 
 /// Several processes with one history.
@@ -83,7 +83,14 @@ impl Group {
         if writer == self.rank {
             match update {
                 Some(update) => history.observe(batch, update)?,
-                None => history.observe(batch, &from_bytes(&told[knower - self.all.start]))?,
+                None => {
+                    let told = &told[knower - self.all.start];
+                    let Some(update) = from_bytes(told) else {
+                        let how = format!("it sent {} bytes that are no update: it runs something else", told.len());
+                        return Err(ExchangeError::Gone { rank: knower, world: exchange.world(), how }.into());
+                    };
+                    history.observe(batch, &update)?
+                }
             }
         }
         self.hear_it_is_written(exchange)?;
@@ -176,13 +183,30 @@ fn to_bytes(update: &Update) -> Vec<u8> {
     bytes
 }
 
-fn from_bytes(bytes: &[u8]) -> Update {
-    let (count, rest) = bytes.split_at(8);
-    let count = u64::from_le_bytes(count.try_into().expect("eight bytes")) as usize;
-    let (nodes, memory) = rest.split_at(4 * count);
+fn from_bytes(bytes: &[u8]) -> Option<Update> {
+    let (count, rest) = bytes.split_first_chunk()?;
+    let (nodes, memory) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(4)?)?;
     let word = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).expect("four bytes");
-    Update {
+    Some(Update {
         nodes: nodes.chunks_exact(4).map(|bytes| NodeId(u32::from_le_bytes(word(bytes)))).collect(),
         memory: memory.chunks_exact(4).map(|bytes| f32::from_le_bytes(word(bytes))).collect(),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_arrives_as_it_was_sent_and_less_of_it_is_none() {
+        let update = Update { nodes: [3, 9].map(NodeId).to_vec(), memory: vec![0.5, -1.0, f32::MIN_POSITIVE, 7.0] };
+        let bytes = to_bytes(&update);
+        let came = from_bytes(&bytes).unwrap();
+        assert_eq!((&came.nodes, &came.memory), (&update.nodes, &update.memory));
+        for cut in 0..8 + 4 * update.nodes.len() {
+            assert!(from_bytes(&bytes[..cut]).is_none(), "{cut} bytes");
+        }
+        assert!(from_bytes(&[u8::MAX; 20]).is_none());
     }
 }

@@ -182,12 +182,10 @@ impl Lanes {
         wishes: Wishes,
     ) -> Result<(StepRecord, Wishes), TrainError> {
         let read = self.begin(step, exchange)?;
-        let began = Instant::now();
         let (mut record, wishes) = match self.plan.lanes() {
             1 => (self.step_alone(step, trainee, settings)?, wishes),
             _ => self.step_together(step, trainee, exchange, settings, wishes)?,
         };
-        note(&self.trace, Stage::Compute, step, began);
         if let Some(prefetch) = &mut self.prefetch {
             prefetch.settle(step, &mut self.prefetched);
         }
@@ -299,8 +297,9 @@ impl Lanes {
     /// A plan of one lane: the trainee takes the step by itself.
     fn step_alone(&self, step: u64, trainee: &mut dyn Trainee, settings: StepSettings) -> Result<StepRecord, TrainError> {
         let Some(question) = self.question(0, step) else { return Ok(StepRecord { step, ..StepRecord::default() }) };
-        let settings = StepSettings { dropout: question.dropout, ..settings };
+        let (settings, began) = (StepSettings { dropout: question.dropout, ..settings }, Instant::now());
         let taken = trainee.step(&question.queries, &question.view, &settings);
+        note(&self.trace, Stage::Compute, step, began);
         let taken = taken.map_err(|error| self.diverged(step, error.loss))?;
         Ok(StepRecord {
             step,
@@ -321,32 +320,37 @@ impl Lanes {
         settings: StepSettings,
         wishes: Wishes,
     ) -> Result<(StepRecord, Wishes), TrainError> {
-        let mut clock = Clock::start();
+        let (mut clock, began) = (Clock::start(), Instant::now());
         let trained = self.plan.trained_at(step) as f32;
         let asked: Vec<Option<Asked<'_>>> = self.own.clone().map(|rank| self.question(rank, step).map(|q| q.asked(trained))).collect();
-        let events = asked.iter().flatten().map(|asked| asked.queries.positives()).sum();
         trainee.find(&asked, &self.crew);
         let finding = clock.lap();
-        let told: Vec<[f32; 3]> =
+        note(&self.trace, Stage::Compute, step, began);
+        let began = Instant::now();
+        let told: Vec<[f32; 4]> =
             asked.iter().enumerate().map(|(lane, asked)| wishes.beside(asked, trainee.found(lane).loss, lane)).collect();
         drop(asked);
         let lanes = 0..self.own.len();
         self.gradients.resize(trainee.size(), 0.0);
         let found: Vec<&[f32]> = lanes.clone().map(|lane| &*trainee.found(lane).gradients).collect();
         exchange.sum(&found, &mut self.gradients)?;
-        let mut all = [0.0; 3];
+        let mut all = [0.0; 4];
         exchange.sum(&told.iter().map(|told| &told[..]).collect::<Vec<_>>(), &mut all)?;
-        let [loss, stop, save] = all;
+        let exchanging = clock.lap();
+        note(&self.trace, Stage::Exchange, step, began);
+        let [loss, events, stop, save] = all;
         if !loss.is_finite() {
             return Err(self.diverged(step, loss));
         }
+        let began = Instant::now();
         let mut stages = Stages::default();
         lanes.for_each(|lane| stages.add(&trainee.found(lane).stages));
         let part = finding / stages.total().max(f64::MIN_POSITIVE);
-        (stages.forward, stages.backward) = (part * stages.forward, part * stages.backward);
+        (stages.forward, stages.backward, stages.exchange) = (part * stages.forward, part * stages.backward, exchanging);
         let gradient_norm = trainee.descend(&mut self.gradients, &settings);
         stages.step = clock.lap();
-        let record = StepRecord { step, events, loss: f64::from(loss), lr: settings.lr, gradient_norm, stages };
+        note(&self.trace, Stage::Compute, step, began);
+        let record = StepRecord { step, events: events as usize, loss: f64::from(loss), lr: settings.lr, gradient_norm, stages };
         Ok((record, Wishes { stop: stop > 0.0, save: save > 0.0 }))
     }
 
@@ -391,9 +395,11 @@ fn graphs(first: &[usize], rank: usize, plan: Plan, ahead: bool) -> usize {
 }
 
 impl Wishes {
-    /// What lane `lane` tells: its part of the loss, and with the first lane of a process what that wishes.
-    fn beside(self, asked: &Option<Asked<'_>>, loss: f32, lane: usize) -> [f32; 3] {
+    /// What lane `lane` tells: its part of the loss, its events, and with the first lane of a process what that wishes.
+    fn beside(self, asked: &Option<Asked<'_>>, loss: f32, lane: usize) -> [f32; 4] {
         let wish = |wished: bool| f32::from(u8::from(wished && lane == 0));
-        [asked.map_or(0.0, |asked| asked.share * loss), wish(self.stop), wish(self.save)]
+        // Up to 16 million events a step are counted exactly.
+        let [loss, events] = asked.map_or([0.0; 2], |asked| [asked.share * loss, asked.queries.positives() as f32]);
+        [loss, events, wish(self.stop), wish(self.save)]
     }
 }

@@ -30,7 +30,7 @@ impl Drawn {
 pub struct StepRecord {
     /// Steps taken before it.
     pub step: u64,
-    /// Events trained in it, by all lanes of this process.
+    /// Events trained in it, by all lanes of all processes.
     pub events: usize,
     /// Mean loss of positives plus mean loss of negatives.
     pub loss: f64,
@@ -38,6 +38,6 @@ pub struct StepRecord {
     pub lr: f64,
     /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
-    /// Where its time went.
+    /// Where the time of this process went.
     pub stages: Stages,
 }

@@ -16,6 +16,9 @@ pub(crate) trait Mesh {
     /// Sends each of `peers` its part of `outgoing`, and gives what each of them sent here. All of them do so at the same time.
     fn swap(&mut self, peers: &[usize], outgoing: &[Cow<'_, [u8]>]) -> Result<Vec<Vec<u8>>, ExchangeError>;
 
+    /// What messages go over, as `--transport` names it.
+    fn transport(&self) -> &'static str;
+
     /// Tells the others that this process cannot go on.
     fn stop(&mut self, why: &str);
 }
@@ -88,6 +91,10 @@ impl<M: Mesh> Exchange for Over<M> {
         let others = self.others();
         let came = self.0.swap(&others, &vec![Cow::default(); others.len()])?;
         Ok(std::iter::once(own).chain(came).collect())
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        Some(self.0.transport())
     }
 
     fn stop(&mut self, why: &str) {

@@ -20,19 +20,35 @@ const PIECE: usize = 1 << 30;
 const EAGER: Duration = Duration::from_micros(100);
 const NAP: Duration = Duration::from_micros(50);
 
-/// Starts MPI. `run` names what is run, and is the same for all processes.
+/// Starts MPI in the process that the launcher calls `rank` of `world`. `run` names what is run, and is the same for all processes.
 ///
 /// # Errors
-/// [`ExchangeError::Meeting`] if MPI was started before, or a process runs something else.
-pub fn over_mpi(run: &str) -> Result<Box<dyn Exchange>, ExchangeError> {
-    let meeting = |why: &str| ExchangeError::Meeting(why.into());
-    let (universe, _) = ::mpi::initialize_with_threading(Threading::Funneled).ok_or_else(|| meeting("MPI was started before"))?;
+/// [`ExchangeError::Meeting`] on all processes if MPI was started before, one runs something else, or MPI numbers them otherwise than the
+/// launcher: another MPI's `mpirun`, or a launcher that MPI knows nothing of, makes each a world of its own.
+pub fn over_mpi(rank: usize, world: usize, run: &str) -> Result<Box<dyn Exchange>, ExchangeError> {
+    let (universe, _) =
+        ::mpi::initialize_with_threading(Threading::Funneled).ok_or_else(|| ExchangeError::Meeting("MPI was started before".into()))?;
     let mut all = Over(Mpi { world: universe.world(), stopped: None, _universe: universe });
+    // Also what the launcher says is compared by all: one that went alone would leave the others waiting.
+    let launched = all.share(0..all.world(), format!("{rank} of {world}").as_bytes())?;
     let runs = all.share(0..all.world(), run.as_bytes())?;
-    match runs.iter().position(|other| *other != runs[0]) {
-        Some(rank) => Err(meeting(&format!("process {rank} has another spec, other settings or another version than process 0"))),
+    match misnumbered(&launched).or_else(|| stranger(&runs)) {
+        Some(why) => Err(ExchangeError::Meeting(why)),
         None => Ok(Box::new(all)),
     }
+}
+
+/// What there is to say if MPI's numbers are not those `launched` says, in MPI's order.
+fn misnumbered(launched: &[Vec<u8>]) -> Option<String> {
+    let by_mpi = |rank: usize| format!("{rank} of {}", launched.len());
+    let (rank, said) = launched.iter().enumerate().find(|(rank, said)| **said != by_mpi(*rank).into_bytes())?;
+    let (by_mpi, said) = (by_mpi(rank), String::from_utf8_lossy(said));
+    Some(format!("process {by_mpi} by MPI is {said} by the launcher: start it with the mpirun of the MPI this program was built with"))
+}
+
+fn stranger(runs: &[Vec<u8>]) -> Option<String> {
+    let rank = runs.iter().position(|other| *other != runs[0])?;
+    Some(format!("process {rank} has another spec, other settings or another version than process 0"))
 }
 
 /// This process among those `mpirun` started.
@@ -70,10 +86,10 @@ impl Mpi {
     }
 }
 
-/// A message in as many pieces as it takes, the last of them shorter than a whole one.
-fn pieces(message: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let whole = message.len() / PIECE;
-    (0..=whole).map(move |piece| &message[piece * PIECE..((piece + 1) * PIECE).min(message.len())])
+/// A message in as many pieces of `size` as it takes, the last of them shorter than that.
+fn pieces(message: &[u8], size: usize) -> impl Iterator<Item = &[u8]> {
+    let whole = message.len() / size;
+    (0..=whole).map(move |piece| &message[piece * size..((piece + 1) * size).min(message.len())])
 }
 
 impl Mesh for Mpi {
@@ -88,13 +104,17 @@ impl Mesh for Mpi {
     fn swap(&mut self, peers: &[usize], outgoing: &[Cow<'_, [u8]>]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         let came = scope(|scope| {
             let to = peers.iter().map(|&peer| self.world.process_at_rank(peer as i32));
-            let pieces = to.zip(outgoing).flat_map(|(to, message)| pieces(message).map(move |piece| (to, piece)));
+            let pieces = to.zip(outgoing).flat_map(|(to, message)| pieces(message, PIECE).map(move |piece| (to, piece)));
             let sent: Vec<_> = pieces.map(|(to, piece)| to.immediate_send(scope, piece)).collect();
             let came = peers.iter().map(|&peer| self.receive(peer)).collect();
             sent.into_iter().for_each(|sent| sent.wait_without_status());
             came
         });
         Ok(came)
+    }
+
+    fn transport(&self) -> &'static str {
+        "mpi"
     }
 
     fn stop(&mut self, why: &str) {
@@ -115,6 +135,39 @@ impl Drop for Mpi {
         }
         for peer in 1..self.world() {
             self.world.process_at_rank(peer as i32).send(&[0u8; 0][..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_goes_in_whole_pieces_and_ends_with_a_shorter_one() {
+        let message: Vec<u8> = (0..40).collect();
+        for length in 0..message.len() {
+            for size in 1..9 {
+                let sent: Vec<&[u8]> = pieces(&message[..length], size).collect();
+                let Some((last, whole)) = sent.split_last() else { panic!("nothing is sent of {length} bytes") };
+                assert!(whole.iter().all(|piece| piece.len() == size) && last.len() < size, "{length} bytes in pieces of {size}: {sent:?}");
+                assert_eq!(sent.concat(), message[..length]);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_differ_from_the_launchers_are_both_told() {
+        let told = |launched: &[&str]| misnumbered(&launched.iter().map(|said| said.as_bytes().to_vec()).collect::<Vec<_>>());
+        assert_eq!(told(&["0 of 1"]), None);
+        assert_eq!(told(&["0 of 3", "1 of 3", "2 of 3"]), None);
+        for (launched, by_mpi, said) in [
+            (&["1 of 2"][..], "0 of 1", "1 of 2"),
+            (&["1 of 2", "0 of 2"], "0 of 2", "1 of 2"),
+            (&["0 of 2", "0 of 1"], "1 of 2", "0 of 1"),
+        ] {
+            let why = told(launched).unwrap_or_default();
+            assert!(why.contains(&format!("process {by_mpi} by MPI")) && why.contains(&format!("{said} by the launcher")), "{why}");
         }
     }
 }

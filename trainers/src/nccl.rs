@@ -65,6 +65,10 @@ impl Mesh for Gpus {
         Ok(told.into_iter().zip(came).map(|(told, came)| if came.is_empty() { told[8..].to_vec() } else { came }).collect())
     }
 
+    fn transport(&self) -> &'static str {
+        "nccl"
+    }
+
     fn stop(&mut self, why: &str) {
         self.by_tcp.stop(why);
     }

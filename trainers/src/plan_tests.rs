@@ -179,15 +179,17 @@ fn plans_that_make_no_sense_are_refused_by_key_and_value() {
 fn the_documented_timetables_are_those_of_the_plan() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("parallelism.md");
     let written = fs::read_to_string(&path).expect("the page is there");
-    let mut drawn = String::new();
+    let (mut drawn, mut timetables) = (String::new(), 0);
     for (place, part) in written.split("```").enumerate() {
         let fresh = part.strip_prefix("text\n").filter(|_| place % 2 == 1).and_then(redrawn);
+        timetables += usize::from(fresh.is_some());
         drawn += if place == 0 { "" } else { "```" };
         drawn += &fresh.map_or(part.to_string(), |fresh| format!("text\n{fresh}"));
     }
     if std::env::var_os("UPDATE_DOCS").is_some() {
         return fs::write(&path, &drawn).expect("the page can be written");
     }
+    assert_eq!(timetables, 5, "1x1x1, one of each axis, and all together");
     assert!(drawn == written, "{} is out of date; `UPDATE_DOCS=1 cargo test -p tempograph-trainers` draws it anew", path.display());
 }
 

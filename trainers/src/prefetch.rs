@@ -34,7 +34,7 @@ pub(crate) struct Ready {
     step: u64,
     /// In the order of the histories.
     pub begun: Vec<Begun>,
-    /// Seconds it took to draw, look up and gather.
+    /// Seconds it took to draw and look up.
     sampling: f64,
     /// Seconds it took to read memories.
     reading: f64,
@@ -200,7 +200,7 @@ struct Sampler {
 impl Sampler {
     fn fill(&mut self, ready: &mut Ready) -> Result<(), TrainError> {
         let Sampler { questions, graphs, step, trace } = self;
-        let (all, began) = (Instant::now(), Instant::now());
+        let began = Instant::now();
         ready.step = *step;
         ready.begun.resize_with(graphs.len(), || Begun::room(questions.plan));
         for ((history, graph), begun) in graphs.iter_mut().zip(&mut ready.begun) {
@@ -215,13 +215,11 @@ impl Sampler {
             }
             graph.observe(&questions.batch(&questions.whole(begun.stand.batch)))?;
         }
-        note(trace, Stage::Sample, *step, began);
-        let began = Instant::now();
         for question in ready.begun.iter_mut().flat_map(|begun| &mut begun.questions) {
             questions.features.show_in(&mut question.view);
         }
-        note(trace, Stage::Features, *step, began);
-        ready.sampling = all.elapsed().as_secs_f64();
+        note(trace, Stage::Sample, *step, began);
+        ready.sampling = began.elapsed().as_secs_f64();
         self.step += 1;
         Ok(())
     }
@@ -230,7 +228,7 @@ impl Sampler {
 /// What a pipeline did. Times are seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PrefetchReport {
-    /// Drawing negatives, looking up neighbours and gathering features, beside the training.
+    /// Drawing negatives and looking up neighbours, beside the training.
     pub sampling: f64,
     /// Reading memories and mail, beside the training.
     pub reading: f64,

@@ -23,8 +23,12 @@ pub struct Facts {
     pub room: u64,
     /// One history, bytes.
     pub history: u64,
-    /// What each lane needs of its own: weights, gradients, moments, views; bytes.
+    /// What each lane needs of its own beside views, bytes: its gradients.
     pub lane: u64,
+    /// What a shard of a batch shows of the past, bytes. A lane has one for each of its `j` sets of negatives.
+    pub view: u64,
+    /// Those it has besides, of batches made ready ahead.
+    pub ahead: usize,
 }
 
 /// A plan, and what bounded it.
@@ -34,7 +38,7 @@ pub struct Proposal {
     pub plan: Plan,
     /// The largest batch examined that captures enough, events.
     pub largest: usize,
-    /// Histories one machine has room for, at most one for each of its devices.
+    /// Histories one machine has room for, a whole part of the lanes on each.
     pub copies: usize,
 }
 
@@ -56,7 +60,7 @@ pub enum NoProposal {
         history: u64,
         /// Lanes of a machine.
         devices: usize,
-        /// Each lane, bytes.
+        /// Each lane on that history, with its views; bytes.
         lane: u64,
         /// What there is, bytes.
         room: u64,
@@ -88,25 +92,36 @@ pub enum NoProposal {
 /// # Errors
 /// [`NoProposal`], with its values.
 pub fn propose(facts: &Facts) -> Result<Proposal, NoProposal> {
-    let &Facts { batch, events, machines, devices, room, history, lane, .. } = facts;
+    let &Facts { batch, events, machines, devices, room, history, .. } = facts;
     if machines == 0 || devices == 0 {
         return Err(NoProposal::NoDevice { machines, devices });
     }
-    let left = room.saturating_sub(lane.saturating_mul(devices as u64));
-    let copies = (left / history.max(1)).min(devices as u64) as usize;
-    if copies == 0 {
-        return Err(NoProposal::NoRoom { history, devices, lane, room });
-    }
     let largest = largest_batch(facts);
-    let minibatch = largest_divisor(devices, |i| i * batch <= largest.max(batch));
+    let minibatch = largest_divisor(devices, |i| i * batch <= largest.max(batch)).unwrap_or(1);
+    let groups = devices / minibatch;
+    let fits = |copies: usize| facts.held(groups / copies, copies) <= room;
+    let no_room = || NoProposal::NoRoom { history, devices, lane: facts.lane_with_views(groups), room };
+    let copies = largest_divisor(groups, fits).ok_or_else(no_room)?;
     let batches = Plan { minibatch, ..Plan::ONE }.batches(events, batch);
     if batches < machines {
         return Err(NoProposal::TooFewBatches { machines, events, batches, batch: minibatch * batch });
     }
-    let groups = devices / minibatch;
-    let here = largest_divisor(groups, |here| here <= copies && here * machines <= batches);
+    let here = largest_divisor(groups, |here| fits(here) && here * machines <= batches).ok_or_else(no_room)?;
     let plan = Plan { minibatch, epoch: groups / here, memory: here * machines };
     Ok(Proposal { plan, largest, copies })
+}
+
+impl Facts {
+    /// What a lane has of its own where `epoch` lanes take turns at a batch, bytes.
+    fn lane_with_views(&self, epoch: usize) -> u64 {
+        self.lane.saturating_add(self.view.saturating_mul((epoch + self.ahead) as u64))
+    }
+
+    /// What a machine holds of `copies` histories and all its lanes, bytes.
+    fn held(&self, epoch: usize, copies: usize) -> u64 {
+        let lanes = self.lane_with_views(epoch).saturating_mul(self.devices as u64);
+        self.history.saturating_mul(copies as u64).saturating_add(lanes)
+    }
 }
 
 /// The largest size that captures enough, with all smaller ones from `batch` on.
@@ -116,9 +131,9 @@ fn largest_batch(facts: &Facts) -> usize {
     larger.take_while(|captured| captured.share >= facts.keep * own).last().map_or(facts.batch, |captured| captured.batch)
 }
 
-/// The largest divisor of `number` that `fits`; 1 where none does.
-fn largest_divisor(number: usize, fits: impl Fn(usize) -> bool) -> usize {
-    (1..=number).rev().find(|&divisor| number.is_multiple_of(divisor) && fits(divisor)).unwrap_or(1)
+/// The largest divisor of `number` that `fits`, if one does.
+fn largest_divisor(number: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    (1..=number).rev().find(|&divisor| number.is_multiple_of(divisor) && fits(divisor))
 }
 
 #[cfg(test)]
@@ -139,6 +154,8 @@ mod tests {
             room: 1 << 30,
             history: 1 << 20,
             lane: 1 << 20,
+            view: 0,
+            ahead: 0,
         }
     }
 
@@ -164,6 +181,25 @@ mod tests {
         assert_eq!(plan(&Facts { room: room(1), ..facts() }), [4, 2, 1]);
         let error = propose(&Facts { room: room(0), ..facts() }).unwrap_err().to_string();
         assert!(error.contains("1048576 bytes) and 8 lanes") && error.contains("8388608 bytes a machine"), "{error}");
+    }
+
+    #[test]
+    fn a_lane_has_room_for_the_past_of_each_of_its_sets_of_negatives_and_of_what_is_made_ready_ahead() {
+        let mib = |count: u64| count << 20;
+        // Eight lanes of 1 MiB and their views: 1 x j x k has k histories and 8 j views.
+        let facts = |room| Facts { keep: 1.0, view: mib(1), room: mib(room), ..facts() };
+        let of = |(j, k): (u64, u64)| 8 + 8 * j + k;
+        assert_eq!(plan(&facts(of((1, 8)))), [1, 1, 8]);
+        // More histories need less here than more sets of negatives, so that what has no room for eight has room for nothing.
+        let error = propose(&facts(of((1, 8)) - 1)).unwrap_err().to_string();
+        assert!(error.contains(&format!("8 lanes ({} bytes each)", mib(9))), "{error}");
+        let large = |room| Facts { history: mib(100), ..facts(room) };
+        let of = |(j, k): (u64, u64)| 8 + 8 * j + 100 * k;
+        assert_eq!(plan(&large(of((2, 4)))), [1, 2, 4]);
+        assert_eq!(plan(&large(of((2, 4)) - 1)), [1, 4, 2]);
+        let ahead = |room| Facts { ahead: 3, ..large(room) };
+        assert_eq!(plan(&ahead(of((2, 4)) + 3 * 8)), [1, 2, 4]);
+        assert_eq!(plan(&ahead(of((2, 4)) + 3 * 8 - 1)), [1, 4, 2]);
     }
 
     #[test]

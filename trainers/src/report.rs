@@ -59,6 +59,9 @@ pub struct Report {
     pub peak_memory_bytes: u64,
     /// Bytes of the history: memory, mail, neighbours.
     pub history_bytes: u64,
+    /// What the processes talked over: `tcp`, `mpi` or `nccl`; nothing for one process.
+    #[serde(default)]
+    pub transport: Option<String>,
     /// What each process keeps in memory, at the end.
     #[serde(default)]
     pub processes: Vec<ProcessReport>,
@@ -136,15 +139,15 @@ pub struct EpochReport {
 pub struct TrainReport {
     /// Mean loss of its steps.
     pub loss: f64,
-    /// Events trained on each second.
+    /// Events that all processes together trained on each second.
     pub events_per_second: f64,
     /// Time it took.
     pub seconds: f64,
     /// Learning rate of the last step.
     pub lr: f64,
-    /// Where the time went.
+    /// Where the time of the first process went.
     pub stages: Stages,
-    /// What was made ready ahead, and how stale the memories were; nothing without `parallel.prefetch`.
+    /// What the first process made ready ahead, and how stale the memories were; nothing without `parallel.prefetch`.
     #[serde(default)]
     pub prefetch: PrefetchReport,
 }

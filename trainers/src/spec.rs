@@ -77,7 +77,8 @@ pub struct ParallelSpec {
     /// Batches by which the memories a batch is shown may be behind its neighbours: 0 is exact (0). With more, nothing is left to be read
     /// between two batches; it is another training.
     pub staleness: usize,
-    /// Steps between two checks that all processes have the same weights; 0 never checks (100).
+    /// Steps between two checks that all processes have the same weights, which is also looked at before anything is written and at the end;
+    /// 0 never checks (100).
     pub check_every: u64,
 }
 

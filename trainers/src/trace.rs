@@ -14,18 +14,18 @@ use serde::Deserialize;
 /// A stage of training a batch, as a trace names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Drawing negatives, looking up neighbours, numbering the distinct nodes.
+    /// Drawing negatives, looking up neighbours, numbering the distinct nodes. Features are read where they lie, by what computes with them.
     Sample,
-    /// Reading the features of what was sampled.
-    Features,
     /// Reading memories and mail.
     Memory,
     /// Waiting for a batch that is not ready.
     Wait,
     /// Reading the memories that were still to be written when the others were read.
     Complete,
-    /// Forward pass, backward pass and the optimiser's step.
+    /// Forward pass and backward pass; the optimiser's step.
     Compute,
+    /// Adding up the gradients of all lanes, of other processes too, and waiting for those.
+    Exchange,
     /// Writing memories, mail and neighbours.
     WriteBack,
 }
@@ -35,11 +35,11 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Stage::Sample => "sample",
-            Stage::Features => "features",
             Stage::Memory => "memory",
             Stage::Wait => "wait",
             Stage::Complete => "complete",
             Stage::Compute => "compute",
+            Stage::Exchange => "exchange",
             Stage::WriteBack => "write back",
         }
     }
@@ -181,15 +181,15 @@ impl Timeline {
         Ok(Timeline { spans: lines.into_iter().filter(|line| line.ph == "X").map(span).collect() })
     }
 
-    /// How long was sampled, gathered and read, and how much of that while the trainer computed or wrote back, in seconds.
+    /// How long was sampled and read, and how much of that while the trainer computed, exchanged or wrote back, in seconds.
     pub fn hidden(&self) -> (f64, f64) {
         let of = |stages: &[Stage]| {
             let named = |span: &&Span| stages.iter().any(|stage| stage.name() == span.stage);
             self.spans.iter().filter(named).map(|span| span.time.clone()).collect::<Vec<_>>()
         };
-        let ready = of(&[Stage::Sample, Stage::Features, Stage::Memory, Stage::Complete]);
+        let ready = of(&[Stage::Sample, Stage::Memory, Stage::Complete]);
         // One after the other: the trainer does one thing at a time.
-        let trained = of(&[Stage::Compute, Stage::WriteBack]);
+        let trained = of(&[Stage::Compute, Stage::Exchange, Stage::WriteBack]);
         let beside = |time: &Range<f64>| {
             let first = trained.partition_point(|other| other.end <= time.start);
             let meeting = trained[first..].iter().take_while(|other| other.start < time.end);

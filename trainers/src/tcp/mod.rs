@@ -1,8 +1,9 @@
 //! Processes that talk over TCP: nothing has to be installed, on one machine or between several of a trusted network.
 //!
 //! Every process is connected to every other. A thread for each connection takes in what comes, so that sending never waits for a receiver
-//! that is sending itself. A process that dies closes its connections, which the others notice at once; one that hangs, or whose machine
-//! is gone, no longer gives its sign of life.
+//! that is sending itself. A process that dies closes its connections, which the others notice at once; one that is suspended, or whose machine
+//! is gone, no longer gives its sign of life. It gives that whatever it computes: a training that goes round in circles is not told from a long
+//! validation, and is waited for.
 
 mod inbox;
 mod meeting;
@@ -133,6 +134,10 @@ impl Mesh for Tcp {
             }
         }
         peers.iter().map(|&peer| self.inbox.next_of(peer).map_err(|lost| self.gone(lost))).collect()
+    }
+
+    fn transport(&self) -> &'static str {
+        "tcp"
     }
 
     fn stop(&mut self, why: &str) {

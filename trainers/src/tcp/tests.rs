@@ -33,6 +33,13 @@ fn among<T: Send>(world: usize, work: impl Fn(Over<Tcp>) -> T + Sync) -> Vec<T> 
     })
 }
 
+/// As a kill does: no word, and the system closes the connections.
+fn die(exchange: Over<Tcp>) {
+    let writers = exchange.0.writers.clone();
+    writers.iter().flatten().for_each(|writer| writer.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap());
+    std::mem::forget(exchange);
+}
+
 /// Numbers of all sizes, so that the order in which they are added shows.
 fn lanes(count: usize, size: usize, seed: u64) -> Vec<Vec<f32>> {
     let number = |lane: usize, i: usize| {
@@ -105,12 +112,22 @@ fn what_is_gathered_comes_to_the_first_alone() {
 }
 
 #[test]
-fn a_process_with_other_weights_is_named_on_every_process() {
-    let errors = among(3, |mut exchange| {
-        let hash = [u8::from(exchange.rank() == 2); 32];
-        agree(&mut exchange, &hash, 70).unwrap_err().to_string()
-    });
-    assert!(errors.iter().all(|error| error.contains("process 2") && error.contains("step 70")), "{errors:?}");
+fn processes_with_other_weights_than_most_are_named_on_every_process_and_all_where_there_are_no_most() {
+    let cases = [
+        (&[0u8, 0, 1][..], "the weights of process 2 differ from those of the other 2"),
+        (&[1, 0, 0], "the weights of process 0 differ from those of the other 2"),
+        (&[1, 0, 0, 2, 0], "the weights of processes 0, 3 differ from those of the other 3"),
+        (&[0, 1], "the weights of process 0 and of process 1 differ"),
+        (&[0, 1, 1, 0], "the weights of processes 0, 3 and of processes 1, 2 differ"),
+    ];
+    for (hashes, expected) in cases {
+        let errors = among(hashes.len(), |mut exchange| {
+            let hash = [hashes[exchange.rank()]; 32];
+            agree(&mut exchange, &hash, 70).unwrap_err().to_string()
+        });
+        assert!(errors.iter().all(|error| error.contains(expected) && error.contains("after step 70")), "{errors:?}");
+    }
+    among(3, |mut exchange| agree(&mut exchange, &[7; 32], 70).unwrap());
 }
 
 #[test]
@@ -121,10 +138,7 @@ fn a_process_that_dies_is_named_by_all_others_at_once() {
         let shared = exchange.share(0..4, b"here");
         if exchange.rank() == 2 {
             shared.unwrap();
-            // As a kill does: no word, and the system closes the connections.
-            let writers = exchange.0.writers.clone();
-            writers.iter().flatten().for_each(|writer| writer.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap());
-            std::mem::forget(exchange);
+            die(exchange);
             return None;
         }
         Some(shared.and_then(|_| exchange.sum(&[&[1.0; 100]], &mut [0.0; 100])).unwrap_err().to_string())
@@ -132,7 +146,63 @@ fn a_process_that_dies_is_named_by_all_others_at_once() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     let errors: Vec<String> = errors.into_iter().flatten().collect();
     assert_eq!(errors.len(), 3);
-    assert!(errors.iter().all(|error| error.contains("process 2 of 4 is gone") && error.contains("--resume")), "{errors:?}");
+    assert!(errors.iter().all(|error| error.contains("process 2 of 4 is gone")), "{errors:?}");
+}
+
+#[test]
+fn a_process_that_dies_while_all_tell_the_first_something_is_named_by_all_others() {
+    for dead in 0..3 {
+        let errors = among(3, |mut exchange| {
+            let shared = exchange.share(0..3, b"here");
+            if exchange.rank() == dead {
+                shared.unwrap();
+                die(exchange);
+                return None;
+            }
+            // Who has told the first may hear of the death only when it is to hear from all.
+            let gathered = shared.and_then(|_| exchange.gather(vec![1; 1 << 20]));
+            Some(gathered.and_then(|_| exchange.share(0..3, b"there")).unwrap_err().to_string())
+        });
+        let errors: Vec<String> = errors.into_iter().flatten().collect();
+        assert_eq!(errors.len(), 2);
+        assert!(errors.iter().all(|error| error.contains(&format!("process {dead} of 3 is gone"))), "{errors:?}");
+    }
+}
+
+/// As [`SILENCE`], but shorter; for all of `exchange`, which have met.
+fn with_patience_of(patience: Duration, exchange: &mut Over<Tcp>) {
+    let writers = exchange.0.writers.clone();
+    writers.iter().flatten().for_each(|writer| writer.lock().unwrap().set_read_timeout(Some(patience)).unwrap());
+    // Who reads already does so with the patience of before: until a message comes that was sent when all had got theirs.
+    let world = exchange.world();
+    (0..2).for_each(|_| drop(exchange.share(0..world, b"here").unwrap()));
+}
+
+#[test]
+fn a_process_that_gives_no_sign_of_life_is_taken_for_dead() {
+    let told = among(2, |mut exchange| {
+        with_patience_of(Duration::from_millis(2500), &mut exchange);
+        if exchange.rank() == 1 {
+            // As one that is suspended: the connections stay open.
+            exchange.0._beating = channel().0;
+            while exchange.0.inbox.next_of(0).is_ok() {}
+            return String::new();
+        }
+        exchange.share(0..2, b"").unwrap_err().to_string()
+    });
+    assert!(told[0].contains("process 1 of 2 is gone (no sign of life"), "{told:?}");
+}
+
+#[test]
+fn a_process_that_computes_for_long_is_waited_for() {
+    let heard = among(2, |mut exchange| {
+        with_patience_of(Duration::from_millis(2500), &mut exchange);
+        if exchange.rank() == 1 {
+            thread::sleep(Duration::from_millis(4000));
+        }
+        exchange.share(0..2, b"").map(|told| told.len())
+    });
+    assert!(heard.iter().all(|heard| matches!(heard, Ok(2))), "{heard:?}");
 }
 
 #[test]
