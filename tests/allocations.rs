@@ -9,6 +9,7 @@ use std::sync::Barrier;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
+use rayon::ThreadPool;
 use tempograph_framework::{Draw, NodeId, Purpose, Queries, SliceModel, View};
 use tempograph_models::{FeatureWidths, SliceTgn, TgnSpec};
 use tempograph_tests::toy::Toy;
@@ -33,22 +34,11 @@ fn asked(course: &Course, model: &impl Examinee, range: Range<usize>) -> (Querie
     (queries, view)
 }
 
-fn assert_asks_for_nothing_once_warm(name: &str, threads: usize, mut direct: Direct<impl SliceModel>) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn assert_asks_for_nothing_once_warm(name: &str, pool: &ThreadPool, mut direct: Direct<impl SliceModel>) {
     let course = course(stream(240, 2, 0));
     let batches = [0..100, 100..140, 140..150].map(|range| asked(&course, &direct, range));
     let settings = StepSettings { dropout: 1, lr: 1e-3, beta_power: 1, weight_decay: 0.01, clip: 1e-3 };
     // On a thread of the pool: handing work in from outside takes a queue, which grows.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    // A thread that takes work for the first time asks for memory of its own: each takes one of these.
-    let barrier = Barrier::new(threads);
-    pool.scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|_| {
-                barrier.wait();
-            });
-        }
-    });
     pool.install(|| {
         let mut round = || {
             for (queries, view) in &batches {
@@ -66,13 +56,19 @@ fn assert_asks_for_nothing_once_warm(name: &str, threads: usize, mut direct: Dir
 
 #[test]
 fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_seen() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Kept to the end: a thread that ends asks for memory, too.
+    let [one, two] = [1, 2].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+    // A thread that takes work for the first time asks for memory of its own: each takes one of these.
+    let barrier = Barrier::new(2);
+    two.install(|| rayon::join(|| barrier.wait(), || barrier.wait()));
     // Rows wide enough for several tasks of the optimiser.
-    assert_asks_for_nothing_once_warm("toy", 2, Direct::new(Toy::new(10_000)));
+    assert_asks_for_nothing_once_warm("toy", &two, Direct::new(Toy::new(10_000)));
     // On one thread: of several, each makes room for a root's neighbours when it first takes some, whenever that is.
     let on_slices = variants().into_iter().filter(|(_, spec)| spec.on_slices().is_ok());
     for (name, spec) in on_slices {
         let model = SliceTgn::new(&TgnSpec { dropout: 0.1, ..spec }, FeatureWidths { edge: 2, node: 0 }, 3).unwrap();
-        assert_asks_for_nothing_once_warm(name, 1, Direct::new(model));
+        assert_asks_for_nothing_once_warm(name, &one, Direct::new(model));
     }
 }
 
