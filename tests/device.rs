@@ -5,11 +5,11 @@ use std::panic::catch_unwind;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
-use tempograph_framework::{Combine, Dataset, Delta, History, Lookup, OtherMemory, Sampler, Store};
+use tempograph_framework::{Combine, Dataset, Delta, History, Lookup, OffDevice, OtherMemory, Sampler, Store};
 use tempograph_kernels::cube::launches_by_place;
 use tempograph_kernels::tensor::{Tensor, Wgpu, WgpuRuntime};
 use tempograph_models::{
-    Attention, DeviceTgn, Embedding, FeatureWidths, Message, NotOnDevice, SliceTgn, TgnSpec, TimeInit, Updater, Wiring,
+    Attention, AttentionScores, DeviceTgn, Embedding, FeatureWidths, Message, NotOnDevice, SliceTgn, TgnSpec, TimeInit, Updater, Wiring,
 };
 use tempograph_tests::{Maker, Moment, Runner, Stopper, course, features, frozen, small, stream, training, tuned};
 use tempograph_trainers::{Course, Direct, EvalSpec, Fit, Outcome, ParallelSpec, Resident, RunFiles, TrainSpec, Watch};
@@ -25,7 +25,7 @@ fn absent() -> bool {
     absent
 }
 
-/// As much room as anything here takes, and too little for edge features.
+/// As much room as anything here takes.
 const PLENTY: u64 = 1 << 30;
 
 fn device(spec: &TgnSpec, set: &Dataset, room: u64) -> Result<DeviceTgn<WgpuRuntime>, NotOnDevice> {
@@ -45,6 +45,12 @@ fn on_slices(spec: &TgnSpec) -> Maker {
 fn on_device(spec: &TgnSpec, room: u64) -> Maker {
     let spec = spec.clone();
     Box::new(move |set| Box::new(Resident::new(device(&spec, set, room).unwrap(), on_slices(&spec)(set))))
+}
+
+/// Bytes that the history takes.
+fn needed(spec: &TgnSpec, set: &Dataset) -> u64 {
+    let Some(OffDevice::TooLarge(needed)) = device(spec, set, 0).unwrap().placement().off else { panic!("too large for no room at all") };
+    needed.bytes
 }
 
 struct Losses(Vec<[f64; 2]>);
@@ -85,6 +91,8 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
         ("static, frozen, add, pair features", TgnSpec { pair_features: true, static_memory: frozen(Wiring::Add), ..small() }),
         ("conv, 2 layers, uniform", TgnSpec { layers: 2, sampler: Sampler::Uniform, mail_memory: OtherMemory::AtRead, ..conv.clone() }),
         ("paper, 2 layers, rnn, ordered", TgnSpec { layers: 2, updater: Updater::Rnn, history: Lookup::Ordered, ..small() }),
+        ("leaky", TgnSpec { attention_scores: AttentionScores::LeakyRelu, ..small() }),
+        ("leaky, conv, 2 layers", TgnSpec { attention_scores: AttentionScores::LeakyRelu, layers: 2, ..conv.clone() }),
         (
             "as PyG, window",
             TgnSpec {
@@ -100,12 +108,8 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
     ]
 }
 
-#[test]
-fn a_pass_on_a_device_learns_what_a_pass_on_the_host_learns() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    if absent() {
-        return;
-    }
+/// A pass on a device with that much room for history and features learns what a pass on the host learns.
+fn learns_what_the_host_learns(room: u64, change: impl Fn(TgnSpec) -> TgnSpec) {
     // steps so short that rounding, which Adam enlarges where gradients vanish, does not lead far
     let train = TrainSpec { clip: 0.5, lr: 1e-4, ..training() };
     let [plain, with_node_features] = [0, 3].map(|node| course(stream(240, 2, node)));
@@ -116,8 +120,9 @@ fn a_pass_on_a_device_learns_what_a_pass_on_the_host_learns() {
         ("node features, static, concat", TgnSpec { static_memory: frozen(Wiring::Concat), ..small() }),
     ];
     for (name, spec, course) in all.chain(featured.map(|(name, spec)| (name, spec, &with_node_features))) {
+        let spec = change(spec);
         let (expected, _, mut moments) = trained(course, &on_slices(&spec), &train);
-        let (losses, _, mut own) = trained(course, &on_device(&spec, PLENTY), &train);
+        let (losses, _, mut own) = trained(course, &on_device(&spec, room), &train);
         assert_eq!(losses.len(), expected.len(), "{name}");
         for (step, (ours, expected)) in losses.iter().zip(&expected).enumerate() {
             let near = |i: usize| (ours[i] - expected[i]).abs() <= 1e-3 * expected[i].max(0.1);
@@ -133,14 +138,47 @@ fn a_pass_on_a_device_learns_what_a_pass_on_the_host_learns() {
 }
 
 #[test]
-fn a_run_on_a_device_that_was_stopped_goes_on_as_if_it_never_had_been() {
+fn a_pass_on_a_device_learns_what_a_pass_on_the_host_learns() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !absent() {
+        learns_what_the_host_learns(PLENTY, |spec| spec);
+    }
+}
+
+#[test]
+fn a_pass_on_a_device_without_room_for_the_history_learns_what_a_pass_on_the_host_learns() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !absent() {
+        // the host looks, so what is dropped is what the host drops
+        learns_what_the_host_learns(0, |spec| TgnSpec { dropout: 0.2, ..spec });
+    }
+}
+
+#[test]
+fn features_have_room_on_the_device_where_the_history_has_none_and_nothing_changes() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if absent() {
         return;
     }
+    let (course, train) = (course(stream(160, 5, 3)), training());
+    let spec = TgnSpec { static_memory: tuned(Wiring::Add), ..small() };
+    let set = &course.dataset;
+    let of_nodes = 4 * (set.nodes * (set.node_width() + spec.static_memory.on().unwrap().width)) as u64;
+    let rooms = [0, of_nodes, of_nodes + 4 * (set.log.len() * set.edge_width()) as u64];
+    let placed = rooms.map(|room| device(&spec, set, room).unwrap().placement());
+    assert!(placed.iter().all(|placed| placed.off.is_some()), "{placed:?}");
+    assert_eq!(placed.map(|placed| placed.features), [false, false, true]);
+    let [none, nodes, all] = rooms.map(|room| trained(&course, &on_device(&spec, room), &train));
+    assert_eq!(none.0, nodes.0);
+    assert_eq!(none.0, all.0);
+    assert!(none.1 == nodes.1 && none.1 == all.1);
+}
+
+/// A run on a device with that much room that was stopped goes on as if it never had been.
+fn goes_on(room: u64) {
     // so many steps that their losses are read in the middle of an epoch, too
     let (course, train) = (course(stream(240, 2, 0)), TrainSpec { epochs: 2, batch: 2, ..training() });
-    let maker = on_device(&TgnSpec { dropout: 0.3, ..small() }, PLENTY);
+    let maker = on_device(&TgnSpec { dropout: 0.3, ..small() }, room);
     let parallel = ParallelSpec::default();
     let folders: Vec<tempfile::TempDir> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
     let runner = |i: usize| Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folders[i].path() };
@@ -159,6 +197,15 @@ fn a_run_on_a_device_that_was_stopped_goes_on_as_if_it_never_had_been() {
 }
 
 #[test]
+fn a_run_on_a_device_that_was_stopped_goes_on_as_if_it_never_had_been() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !absent() {
+        goes_on(PLENTY);
+        goes_on(0);
+    }
+}
+
+#[test]
 fn edge_features_that_do_not_fit_are_read_from_host_memory_and_change_nothing() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if absent() {
@@ -166,10 +213,12 @@ fn edge_features_that_do_not_fit_are_read_from_host_memory_and_change_nothing() 
     }
     let (course, train) = (course(stream(160, 5, 0)), training());
     let spec = TgnSpec { layers: 2, ..small() };
-    let NotOnDevice::TooLarge(needed) = device(&spec, &course.dataset, 0).err().unwrap() else { panic!("too large for no room at all") };
-    assert!(device(&spec, &course.dataset, PLENTY).unwrap().is_resident());
-    assert!(!device(&spec, &course.dataset, needed.bytes).unwrap().is_resident(), "there is room for all but the features");
-    let [(fits, weights, _), (does_not, same, _)] = [PLENTY, needed.bytes].map(|room| trained(&course, &on_device(&spec, room), &train));
+    let needed = needed(&spec, &course.dataset);
+    let placed = |room| device(&spec, &course.dataset, room).unwrap().placement();
+    assert!(placed(PLENTY).is_resident());
+    assert!(placed(needed).off.is_none() && !placed(needed).features, "there is room for all but the features");
+    assert!(placed(needed - 1).off.is_some(), "there is no room for the history");
+    let [(fits, weights, _), (does_not, same, _)] = [PLENTY, needed].map(|room| trained(&course, &on_device(&spec, room), &train));
     assert_eq!(fits, does_not);
     assert!(weights == same);
 }
@@ -195,17 +244,19 @@ fn a_step_costs_the_same_launches_however_large_the_batch() {
     }
     let course = course(stream(240, 2, 0));
     let spec = small();
-    let of = |batch: usize| {
+    let of = |batch: usize, room: u64| {
         let train = TrainSpec { batch, ..training() };
         let before = launches_by_place();
-        let (losses, ..) = trained(&course, &on_device(&spec, PLENTY), &train);
+        let (losses, ..) = trained(&course, &on_device(&spec, room), &train);
         let mut steps = launches_by_place();
         before.iter().for_each(|(place, count)| *steps.entry(place.clone()).or_default() -= count);
         steps.into_iter().map(|(place, count)| (place, count as f64 / losses.len() as f64)).collect::<Vec<_>>()
     };
-    let (few, many) = (of(10), of(60));
-    many.iter().filter(|(_, count)| *count >= 1.0).for_each(|(place, count)| println!("{count:5.1} {place}"));
-    let [few, many] = [few, many].map(|places| places.iter().map(|(_, count)| count).sum::<f64>());
-    println!("{few:.1} and {many:.1} launches a step, bringing the history there and back included");
-    assert!((few - many).abs() < 12.0 && few < 75.0, "{few} and {many} launches a step");
+    for (place, room, most) in [("on the device", PLENTY, 75.0), ("in host memory", 0, 60.0)] {
+        let (few, many) = (of(10, room), of(60, room));
+        many.iter().filter(|(_, count)| *count >= 1.0).for_each(|(place, count)| println!("{count:5.1} {place}"));
+        let [few, many] = [few, many].map(|places| places.iter().map(|(_, count)| count).sum::<f64>());
+        println!("{few:.1} and {many:.1} launches a step with the history {place}, bringing it there and back included");
+        assert!((few - many).abs() < 12.0 && few < most, "{few} and {many} launches a step with the history {place}");
+    }
 }

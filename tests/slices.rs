@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{Answer, Draw, History, Model, NodeId, Purpose, Queries, SliceModel, values, weights, with_weights};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{Attention, FeatureWidths, Precision, SliceTgn, SliceWork, StaticGraph, Tgn, TgnSpec, Wiring};
+use tempograph_models::{Attention, AttentionScores, FeatureWidths, Precision, SliceTgn, SliceWork, StaticGraph, Tgn, TgnSpec, Wiring};
 use tempograph_tests::{course, features, gradients, model, small, stream, taped, tuned, variants};
 use tempograph_trainers::{Course, Direct, StepSettings, Trainee, link_loss};
 
@@ -142,6 +142,17 @@ fn a_hundred_steps_have_the_losses_of_the_tape() {
             assert!((ours - expected).abs() < 2e-4 * expected, "step {step}: {ours} is not {expected}");
         }
     }
+}
+
+#[test]
+fn leaky_relu_scores_are_not_the_scaled_ones() {
+    let course = course(stream(200, 3, 0));
+    let [scaled, leaky] = [AttentionScores::Scaled, AttentionScores::LeakyRelu].map(|attention_scores| {
+        let spec = TgnSpec { attention_scores, ..small() };
+        let mut direct = Direct::new(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
+        losses(&mut direct, &course, 20, 3).0
+    });
+    assert!(scaled != leaky, "{scaled:?}");
 }
 
 #[test]

@@ -9,18 +9,24 @@ use tempograph_framework::with_weights;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Tgn;
 use tempograph_serving::Export;
-use tempograph_trainers::{Kept, Part, warm};
+use tempograph_trainers::{Evaluation, Examination, Kept, Part, evaluate, warm};
 
-use crate::data;
 use crate::interrupt::stop_when_asked;
 use crate::runs::Run;
+use crate::train::{metric_row, metric_title};
+use crate::{data, device};
 
 /// Export a trained run: the weights and the state of the world they have seen.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Training lets events happen a batch at a time, a server one by one, which leaves other memories. What that is worth is measured on the
+test split and printed.
+
+Examples:
   tempograph export runs/wikipedia --out wikipedia.artifact
   tempograph export runs/wikipedia --out before-test --until val     as evaluation on the test split begins
-  tempograph serve wikipedia.artifact")]
+  tempograph serve wikipedia.artifact"
+)]
 pub struct ExportArgs {
     /// The run's folder.
     run: PathBuf,
@@ -33,6 +39,9 @@ pub struct ExportArgs {
     /// Replace an artifact that is there already.
     #[arg(long)]
     force: bool,
+    /// Do not measure what single events are worth beside the batches of training.
+    #[arg(long)]
+    quick: bool,
 }
 
 /// How much of the log an artifact has seen.
@@ -52,8 +61,29 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let run = Run::open(&args.run, &[])?;
     let stop = stop_when_asked("stopping at the next batch")?;
     let seen = write(&run, args.until, &args.out, args.force, &stop)?;
-    println!("exported {} with {seen} events seen\nserve it with\n  tempograph serve {0}", args.out.display());
+    println!("exported {} with {seen} events seen", args.out.display());
+    if !args.quick && !run.course.range(Part::Test).is_empty() {
+        println!("{}", device::on_a_computing_thread(|| granularity(&run, &stop))?);
+    }
+    println!("serve it with\n  tempograph serve {}", args.out.display());
     Ok(())
+}
+
+/// What the test split comes to in the batches of training and event by event, as a table.
+fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
+    let mut best = run.before(Part::Test, stop)?;
+    let (course, eval, batch) = (&run.course, &run.spec.eval, run.spec.train.batch);
+    let negatives = course.negatives(Part::Test, eval.rules[0], eval);
+    let mut examine = |batch: usize| -> Result<Evaluation> {
+        let (range, new_nodes) = (course.range(Part::Test), Some(&course.new_nodes));
+        let asked = Examination { range, batch, negatives: &negatives, rank_every: eval.val_every, new_nodes };
+        let mut history = best.history.clone();
+        let evaluation = evaluate(&mut *best.model, &mut history, &course.dataset.log, &asked, stop, &mut |_| ())?;
+        evaluation.ok_or_else(|| anyhow::anyhow!("stopped before the end"))
+    };
+    let rows = [(format!("by {batch}, as trained"), examine(batch)?), ("one by one, as served".into(), examine(1)?)];
+    let rows = rows.iter().map(|(name, found)| metric_row(name, &found.all));
+    Ok([metric_title()].into_iter().chain(rows).collect::<Vec<_>>().join("\n"))
 }
 
 /// Writes the artifact of a run; gives the events it has seen.

@@ -44,8 +44,8 @@ fn on_host(spec: &RunSpec, course: &Course) -> Box<dyn Trainee> {
     }
 }
 
-/// A model that trains on a device with its history there, and is examined on the host; or, where kernels on devices do not know it, on the
-/// tape with its history in host memory. `room` are the bytes a history may take.
+/// A model that trains on a device, with its history there if that fits, and is examined on the host; or, where kernels on devices do not know it, on
+/// the tape with views of a history in host memory. `room` are the bytes that history and features may take.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn on_device<R, B>(spec: &RunSpec, course: &Course, device: &R::Device, room: u64) -> Box<dyn Trainee>
 where
@@ -67,9 +67,7 @@ where
     let model = DeviceTgn::<R>::new(spec.tgn(), data::widths(course), spec.seed, device, (&history, &course.dataset.log), room);
     match model {
         Ok(model) => {
-            if !model.is_resident() {
-                eprintln!("edge features stay in host memory: there is no room for them on {}", spec.device);
-            }
+            eprintln!("trains on {}: {}", spec.device, model.placement());
             Box::new(Resident::new(model, on_host(spec, course)))
         }
         Err(why) => {

@@ -1,6 +1,7 @@
-//! The server is killed at any moment, again and again, and nothing that was durable is lost or happens twice.
+//! The server is killed at any moment, again and again, and nothing that was durable is lost or happens twice: no event, no taking back of
+//! events, no forgetting of idle nodes.
 //!
-//! `TEMPOGRAPH_CRASHES` says how often it is killed (12); `TEMPOGRAPH_CRASH_SEED` repeats a run.
+//! `TEMPOGRAPH_CRASHES` says how often it is killed (12, times `TEMPOGRAPH_LONG`); `TEMPOGRAPH_CRASH_SEED` repeats a run.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,14 +18,21 @@ use serde_json::{Value, json};
 use tempograph_framework::{Dataset, Draw, Features, History, Model, Purpose, RandomNumbers};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
-use tempograph_serving::{Engine, Export, Granularity, NewEvent};
+use tempograph_serving::{Engine, EngineSpec, Export, Granularity, NewEvent, RequestError, Retraction};
 
 /// Longest life of a server.
 const LONGEST: Duration = Duration::from_millis(1500);
 /// Events of a second, at the most.
 const RATE: f64 = 6_000.0;
-/// Events of the stream for each kill: more than are told in the longest life.
+/// Events of the stream for each kill: more than are told in the longest life, and fewer than a server lets pass before it looks for idle
+/// nodes by itself.
 const EVENTS: usize = 10_000;
+/// After every so many events some are taken back, or else idle nodes are forgotten.
+const APART: usize = 90;
+/// What only an admin may do needs a token.
+const TOKEN: &str = "a-token-for-killed-servers";
+/// Where the server finds it.
+const TOKEN_IN: &str = "TEMPOGRAPH_CRASH_TOKEN";
 
 struct World {
     folder: tempfile::TempDir,
@@ -71,14 +79,45 @@ impl World {
         self.folder.path().join("artifact")
     }
 
+    /// How long a node may be idle: as long as a few hundred events take.
+    fn ttl(&self) -> f64 {
+        let [first, last] = [0, 400].map(|event| self.set.time_unit.from_ticks(self.set.log.time()[event]));
+        last - first
+    }
+
     /// What is saved of a run of `seen` events that nothing happened to.
     fn undisturbed(&self, seen: usize) -> BTreeMap<String, String> {
-        let engine = Engine::open(&self.artifact()).unwrap();
-        for start in (0..seen).step_by(1000) {
-            engine.observe(&self.told(start..seen.min(start + 1000)), Granularity::Event).unwrap();
+        let spec = EngineSpec { ttl: Some(self.ttl()), ..EngineSpec::default() };
+        let engine = Engine::open_with(&self.artifact(), &spec).unwrap();
+        for start in (0..seen).step_by(APART) {
+            let end = seen.min(start + APART);
+            engine.observe(&self.told(start..end), Granularity::Event).unwrap();
+            match Due::after(end) {
+                None => {}
+                Some(Due::Forget) => _ = engine.expire(&engine.overdue().unwrap()).unwrap(),
+                Some(Due::TakeBack(events)) => self.take_back(&engine, &events),
+            }
         }
+        let stats = engine.stats();
+        assert!(seen < 20 * APART || stats.retracted > 0 && stats.expired > 0, "nothing is taken back or forgotten: {stats:?}");
         let manifest = engine.save(&self.folder.path().join("undisturbed")).unwrap();
         manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
+    }
+
+    /// Takes events back: at once, or where a node of one is forgotten, of which nothing is left then, each by itself.
+    fn take_back(&self, engine: &Engine, events: &[usize]) {
+        let own = |node| self.set.ids.own(node);
+        let named =
+            |&event: &usize| Retraction { seq: event as u64, src: own(self.set.log.src()[event]), dst: own(self.set.log.dst()[event]) };
+        let all: Vec<Retraction> = events.iter().map(named).collect();
+        let known = |taken: Result<_, RequestError>| match taken {
+            Ok(_) => true,
+            Err(RequestError::UnknownNode { .. }) => false,
+            Err(error) => panic!("{error}"),
+        };
+        if !known(engine.retract(&all)) {
+            all.iter().for_each(|one| _ = known(engine.retract(std::slice::from_ref(one))));
+        }
     }
 
     /// The same of the newest snapshot.
@@ -91,6 +130,44 @@ impl World {
     }
 }
 
+/// What is due between two events.
+#[derive(Debug)]
+enum Due {
+    TakeBack(Vec<usize>),
+    Forget,
+}
+
+impl Due {
+    /// After so many events.
+    fn after(events: usize) -> Option<Due> {
+        match events / APART {
+            0 => None,
+            _ if !events.is_multiple_of(APART) => None,
+            turn if turn.is_multiple_of(4) => Some(Due::Forget),
+            _ => Some(Due::TakeBack([1, 7, APART].map(|back| events - back).to_vec())),
+        }
+    }
+
+    fn ask(&self, client: &mut Client) -> Option<(u16, Value)> {
+        match self {
+            Due::Forget => client.ask("POST", "/admin/expire", ""),
+            Due::TakeBack(events) => {
+                let ids: Vec<_> = events.iter().map(|event| format!("event-{event}")).collect();
+                client.ask("POST", "/v1/retract", &json!({ "ids": ids }).to_string())
+            }
+        }
+    }
+}
+
+/// What is known to have happened, whatever becomes of the server.
+#[derive(Default)]
+struct Known {
+    /// Events on its disk.
+    durable: AtomicU64,
+    /// Events after which what was due has been done.
+    done: AtomicU64,
+}
+
 /// `tempograph serve`, killed when dropped.
 struct Server {
     child: Child,
@@ -99,15 +176,18 @@ struct Server {
 
 impl Server {
     /// Starts it, without waiting.
-    fn start(artifact: &Path) -> Server {
+    fn start(world: &World) -> Server {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().to_string();
-        let child = Command::new(env!("CARGO_BIN_EXE_tempograph"))
-            .arg("serve")
-            .arg(artifact)
-            .args(["--set", &format!("listen.http={address}"), "--set", "snapshots.every_events=300", "--set", "logging.level=warn"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let sets = [
+            format!("listen.http={address}"),
+            format!("engine.ttl={:?}", world.ttl()),
+            format!(r#"auth.tokens=[{{name="all",roles=["ingest","read","admin"],env="{TOKEN_IN}"}}]"#),
+            "snapshots.every_events=300".into(),
+            "logging.level=warn".into(),
+        ];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
+        command.arg("serve").arg(world.artifact()).args(sets.iter().flat_map(|set| ["--set", set]));
+        let child = command.env(TOKEN_IN, TOKEN).stdout(Stdio::null()).spawn().unwrap();
         Server { child, address }
     }
 
@@ -151,8 +231,8 @@ impl Client {
 
     /// An answer, unless the server dies before it has given all of it.
     fn ask(&mut self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        let fields = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n\r\n");
         self.0.get_mut().write_all((head + body).as_bytes()).ok()?;
         let (mut line, mut status, mut length) = (String::new(), 0, 0);
         loop {
@@ -171,42 +251,53 @@ impl Client {
     }
 }
 
-/// Tells events up to `until`, or as far as it comes before the server dies. `durable` is how many of them are known to be on its disk.
-fn tell(server: &str, world: &World, until: usize, durable: &AtomicU64, chance: &mut RandomNumbers) {
+/// Tells events up to `until` and does what is due in between, or as far as it comes before the server dies.
+fn tell(server: &str, world: &World, until: usize, known: &Known, chance: &mut RandomNumbers) {
     let Some(mut client) = Client::connect(server) else { return };
     // What was not acknowledged is told again, and some that was.
-    let first = (durable.load(Ordering::Relaxed)).saturating_sub(chance.below(5).into()) as usize;
+    let first = known.durable.load(Ordering::Relaxed).saturating_sub(chance.below(5).into()) as usize;
     let (mut next, begun) = (first, Instant::now());
-    while next < until {
+    loop {
+        // It may have been done before, and nobody heard: done twice is done once, as no event has come since.
+        if let Some(due) = Due::after(next).filter(|_| known.done.load(Ordering::Relaxed) < next as u64) {
+            let Some((status, answer)) = due.ask(&mut client) else { return };
+            assert_eq!(status, 200, "{due:?} after {next} events: {answer}");
+            known.done.store(next as u64, Ordering::Relaxed);
+        }
+        if next == until {
+            return;
+        }
         std::thread::sleep(Duration::from_secs_f64((next - first) as f64 / RATE).saturating_sub(begun.elapsed()));
-        let end = (next + 1 + chance.below(20) as usize).min(until);
+        let end = (next + 1 + chance.below(20) as usize).min(until).min((next / APART + 1) * APART);
         let ack = ["accepted", "durable", "applied"][chance.below(3) as usize];
+        // What is due finds all before it applied.
+        let ack = if Due::after(end).is_some() { "applied" } else { ack };
         let body = json!({ "events": world.told(next..end), "ack": ack }).to_string();
         let Some((status, answer)) = client.ask("POST", "/v1/events", &body) else { return };
         assert_eq!(status, 200, "{answer}");
         assert_eq!(answer["accepted"].as_u64().unwrap() + answer["duplicates"].as_u64().unwrap(), (end - next) as u64, "{answer}");
         if ack != "accepted" {
-            durable.store(end as u64, Ordering::Relaxed);
+            known.durable.fetch_max(end as u64, Ordering::Relaxed);
         }
         next = end;
     }
 }
 
 /// What is known after a life of the server.
-fn live_and_die(world: &World, durable: &AtomicU64, chance: &mut RandomNumbers) -> bool {
-    let server = Server::start(&world.artifact());
+fn live_and_die(world: &World, known: &Known, chance: &mut RandomNumbers) -> bool {
+    let server = Server::start(world);
     let end = Instant::now() + Duration::from_micros(chance.below(LONGEST.as_micros() as u32).into());
     let ready = server.wait_until_ready(end);
     if ready {
         let (_, model) = server.ask("GET", "/v1/model", "").unwrap();
-        let (seen, known) = (model["log_seq"].as_u64().unwrap(), durable.load(Ordering::Relaxed));
-        assert!(seen >= known, "{known} events were durable, and {seen} are left");
+        let (seen, durable) = (model["log_seq"].as_u64().unwrap(), known.durable.load(Ordering::Relaxed));
+        assert!(seen >= durable, "{durable} events were durable, and {seen} are left");
         let all = world.len();
         assert!(seen <= all as u64, "{seen} events of {all}: some have happened twice");
         std::thread::scope(|scope| {
             let address = server.address.clone();
             let chance = &mut *chance;
-            scope.spawn(move || tell(&address, world, world.len(), durable, chance));
+            scope.spawn(move || tell(&address, world, world.len(), known, chance));
             std::thread::sleep(end.saturating_duration_since(Instant::now()));
             server.signal("-KILL");
         });
@@ -219,18 +310,18 @@ fn live_and_die(world: &World, durable: &AtomicU64, chance: &mut RandomNumbers) 
 #[test]
 fn nothing_durable_is_lost_or_doubled_by_a_server_that_is_killed_again_and_again() {
     let number = |name: &str, otherwise: u64| std::env::var(name).map_or(otherwise, |value| value.parse().unwrap());
-    let (crashes, seed) = (number("TEMPOGRAPH_CRASHES", 12), number("TEMPOGRAPH_CRASH_SEED", u64::from(std::process::id())));
-    let world = World::new(crashes);
-    let durable = AtomicU64::new(0);
+    let crashes = number("TEMPOGRAPH_CRASHES", 12 * number("TEMPOGRAPH_LONG", 1));
+    let seed = number("TEMPOGRAPH_CRASH_SEED", u64::from(std::process::id()));
+    let (world, known) = (World::new(crashes), Known::default());
     let mut chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
-    let recovered = (0..crashes).filter(|_| live_and_die(&world, &durable, &mut chance)).count();
-    let (told, all) = (durable.load(Ordering::Relaxed) as usize, world.len());
+    let recovered = (0..crashes).filter(|_| live_and_die(&world, &known, &mut chance)).count();
+    let (told, all) = (known.durable.load(Ordering::Relaxed) as usize, world.len());
     assert!(told < all, "seed {seed}: all {all} events were told before the last kill, so that some hit an idle server");
     // The last life ends in peace, and with the same events as one that was never disturbed.
-    let mut server = Server::start(&world.artifact());
+    let mut server = Server::start(&world);
     assert!(server.wait_until_ready(Instant::now() + Duration::from_secs(60)), "seed {seed}");
     let until = (told + 500).min(all);
-    tell(&server.address, &world, until, &durable, &mut chance);
+    tell(&server.address, &world, until, &known, &mut chance);
     // The last of them were perhaps accepted, and have still to happen.
     let deadline = Instant::now() + Duration::from_secs(10);
     let seen = loop {
@@ -244,6 +335,9 @@ fn nothing_durable_is_lost_or_doubled_by_a_server_that_is_killed_again_and_again
     server.signal("-TERM");
     assert!(server.child.wait().unwrap().success(), "seed {seed}");
     assert_eq!(world.survived(), world.undisturbed(seen), "seed {seed}");
-    println!("{crashes} kills, {recovered} of them after recovery; {told} events durable before the last life; seed {seed}");
+    let done = known.done.load(Ordering::Relaxed) as usize / APART;
+    println!(
+        "{crashes} kills, {recovered} of them after recovery; {told} events durable before the last life, {done} times something due done between them; seed {seed}"
+    );
     assert!(crashes < 10 || recovered > 0, "seed {seed}: no server lived long enough to be ready");
 }

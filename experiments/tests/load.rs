@@ -26,6 +26,12 @@ fn every_request_of_a_load_is_accounted_for_and_events_become_visible() {
     }
     let seen = number(phase, "/staleness/count");
     assert!(seen > 10.0 && seen <= number(phase, "/events/in_time") + number(phase, "/events/late"), "{phase:#}");
+    // A deadline that is over before an answer can be there, which the server is not told: it answers all the same.
+    let untold = ["load", &server.url, "--data", DATA, "--mix", "score=1", "--rate", "50", "--seconds", "1", "--connections", "64"];
+    let report = succeeds(place.path(), &[&untold[..], &["--deadline-ms", "1", "--untold", "--json"]].concat());
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let refused = report.pointer("/phases/0/report/scores/errors").unwrap().as_object().unwrap();
+    assert!(refused.keys().all(|what| what.starts_with("not sent")), "{refused:?}");
     // What was told goes on from where the log of the server stood, so a second load finds it in order.
     let table = succeeds(place.path(), &["load", &server.url, "--data", DATA, "--rate", "100", "--seconds", "1", "--arrivals", "bursty"]);
     assert!(table.contains("goodput/s") && table.contains("staleness") && !table.contains("409"), "{table}");
@@ -39,6 +45,7 @@ fn what_cannot_be_measured_is_said() {
     for (option, value, expected) in [
         ("--rate", "0", "--rate is 0; it has to be above 0"),
         ("--pairs", "0", "--pairs is 0; it has to be at least 1"),
+        ("--rank-deadline-ms", "0", "--rank-deadline-ms is 0; it has to be at least 1"),
         ("--mix", "sing=1", "there is no `sing`"),
     ] {
         let said = fails(folder.path(), &[&nobody[..], &[option, value]].concat());

@@ -29,7 +29,7 @@ fn replaying_the_test_split_over_http_gives_the_offline_scores() {
         let folder = place.path();
         fs::write(folder.join("tiny.toml"), spec(lookup)).unwrap();
         succeeds(folder, &["train", "tiny.toml"]);
-        succeeds(folder, &["export", "runs/tiny", "--until", "val", "--out", "before-test"]);
+        succeeds(folder, &["export", "runs/tiny", "--until", "val", "--out", "before-test", "--quick"]);
         let found: Value =
             serde_json::from_str(&succeeds(folder, &["eval", "runs/tiny", "--scores", "scores.safetensors", "--json"])).unwrap();
         let report: Value = serde_json::from_slice(&fs::read(folder.join("runs/tiny/report.json")).unwrap()).unwrap();
@@ -77,4 +77,42 @@ fn a_log_in_json_is_an_object_a_line() {
         }
     }
     assert!(log.contains("asked to stop"), "{log}");
+}
+
+#[test]
+fn a_server_that_was_killed_says_how_soon_it_is_ready_again_and_how_much_it_replayed() {
+    let place = tempfile::tempdir().unwrap();
+    let artifact = train_small(place.path());
+    let server = Server::start(place.path(), artifact);
+    assert!(server.greeting.contains(", with 0 events of the log replayed"), "{}", server.greeting);
+    let events: Vec<Value> = (0..7).map(|i| json!({ "src": i, "dst": i, "time": 1_000_000_000_000u64 + i })).collect();
+    post(&server, "/v1/events", &json!({ "events": events, "ack": "durable" }));
+    drop(server);
+    let server = Server::start(place.path(), artifact);
+    let told = server.greeting.lines().find_map(|line| line.strip_prefix("ready after ")).unwrap();
+    let (seconds, rest) = told.split_once(" s, with ").unwrap();
+    assert!(seconds.parse::<f64>().unwrap() > 0.0 && rest == "7 events of the log replayed", "{told}");
+    let mut metrics = ureq::get(format!("{}/metrics", server.url)).call().unwrap();
+    let metrics = metrics.body_mut().read_to_string().unwrap();
+    assert!(metrics.lines().any(|line| line == "tempograph_replayed_events_total 7"), "{metrics}");
+}
+
+#[test]
+fn an_export_tells_what_single_events_are_worth_beside_the_batches_of_training() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    train_small(folder);
+    let said = succeeds(folder, &["export", "runs/tiny", "--out", "exported"]);
+    let told = |name: &str| {
+        let row = said.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {said}"));
+        row.split_whitespace().map(String::from).collect::<Vec<_>>()
+    };
+    let found = |batch: &str| {
+        let found = succeeds(folder, &["eval", "runs/tiny", "--set", &format!("train.batch={batch}"), "--json"]);
+        let found: Value = serde_json::from_str(&found).unwrap();
+        ["ap", "auc", "mrr", "hits10"].map(|metric| format!("{:.4}", found["by_rule"]["random"][metric].as_f64().unwrap())).to_vec()
+    };
+    let (batched, single) = (told("by 50, as trained"), told("one by one, as served"));
+    assert_eq!((&batched, &single), (&found("50"), &found("1")));
+    assert_ne!(batched, single, "in batches of 50 events of one node hide each other");
 }

@@ -43,23 +43,30 @@ fn absent() -> bool {
     absent
 }
 
-fn told(folder: &Path, args: &[&str]) -> Value {
+/// What a command printed, and what it said meanwhile.
+fn ran(folder: &Path, args: &[&str]) -> (Vec<u8>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tempograph")).args(args).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {said}");
+    (output.stdout, said)
+}
+
+fn told(folder: &Path, args: &[&str]) -> Value {
+    serde_json::from_slice(&ran(folder, args).0).unwrap()
 }
 
 #[test]
-fn what_keeps_a_history_from_a_device_is_named_at_the_start() {
+fn a_run_says_at_the_start_where_its_history_is_and_why() {
     if absent() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
-    let args = ["train", "tiny.toml", "--set", "train.epochs=1", "--set", "model.message=\"mlp\""];
-    let output = Command::new(env!("CARGO_BIN_EXE_tempograph")).args(args).current_dir(folder.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("through the tape") && said.contains("model.message = \"mlp\""), "{said}");
+    let said = |message: &str| ran(folder.path(), &["train", "tiny.toml", "--force", "--set", "train.epochs=1", "--set", message]).1;
+    let identity = said("model.message=\"identity\"");
+    assert!(identity.contains("trains on wgpu:0: the history is there"), "{identity}");
+    let mlp = said("model.message=\"mlp\"");
+    assert!(mlp.contains("through the tape") && mlp.contains("model.message = \"mlp\""), "{mlp}");
 }
 
 #[test]

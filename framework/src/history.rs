@@ -25,6 +25,9 @@ pub struct History {
     pub(crate) together: bool,
 }
 
+/// Events of a tick that a history which grows in place has room for from the start.
+const PENDING: usize = 64;
+
 /// Which part a process has in what happens to tables it has together with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hand {
@@ -96,9 +99,10 @@ impl History {
 
     /// From here on [grows](History::grow) without moving what it holds, which takes the longer the more that is and nobody can read
     /// meanwhile. The tables get more addresses than they will ever need, which cost no memory until they are used; where the system has
-    /// none to lend, they are moved when they have outgrown their room, as before.
+    /// none to lend, they are moved when they have outgrown their room, as before. There is room for the events of a tick, too.
     pub fn grow_in_place(&mut self) {
         self.tables().into_iter().for_each(|(table, _)| table.stand());
+        self.graph.pending.reserve(PENDING);
     }
 
     /// Says that the events to come are those of `log`: where all of a node's events have to be kept, they are read there, sorted by node
@@ -107,6 +111,17 @@ impl History {
     /// are read in the log as well where that takes less room.
     pub fn follow(&mut self, log: &EventLog, rings: usize) {
         self.graph.follow(log, rings);
+    }
+
+    /// Moves it out; what stays has room for no node.
+    pub fn take(&mut self) -> History {
+        let nothing = self.without_room();
+        std::mem::replace(self, nothing)
+    }
+
+    /// An empty one of the same needs, with room for no node.
+    pub(crate) fn without_room(&self) -> History {
+        History::new(0, self.needs().clone(), self.graph.origin, self.features.clone())
     }
 
     /// Forgets everything that happened; the room stays.

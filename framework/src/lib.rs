@@ -55,6 +55,8 @@ mod on_device;
 mod pairs;
 mod parameters;
 mod parted;
+#[cfg(feature = "cube")]
+mod placed;
 mod places;
 mod prepare;
 mod present;
@@ -96,10 +98,12 @@ pub use nearest::nearest;
 pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
 pub use negatives::{BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, TgbNegatives};
 #[cfg(feature = "cube")]
-pub use on_device::ResidentHistory;
+pub use on_device::{OffDevice, ResidentHistory};
 pub use pairs::{PairFact, Recency};
 pub use parameters::{Parameter, Parameters};
 pub use parted::PartedMap;
+#[cfg(feature = "cube")]
+pub use placed::{PlacedHistory, Placement, SentHistory};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
 pub use reach::Reach;

@@ -35,6 +35,30 @@ struct Facts {
     view: View,
 }
 
+/// Why a history cannot be on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffDevice {
+    /// There is no room for it, or for what its nodes have beside it.
+    TooLarge(TooLarge),
+    /// Kernels count time in ticks from the log's first event, and not so many.
+    TooLong {
+        /// Ticks to its last event.
+        ticks: i64,
+    },
+}
+
+impl std::fmt::Display for OffDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OffDevice::TooLarge(TooLarge { bytes, room }) => write!(f, "it takes {bytes} bytes, and there is room for {room}"),
+            OffDevice::TooLong { ticks } => write!(f, "its events are {ticks} ticks apart, and kernels count below {MOST_TICKS}"),
+        }
+    }
+}
+
+/// As many ticks after the first event of a log no event may be that a device keeps.
+const MOST_TICKS: i64 = 1 << 31;
+
 impl Needs {
     /// Says what of this a history on a device does not keep.
     ///
@@ -72,13 +96,17 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     /// bytes it may take: edge features that do not fit stay in host memory.
     ///
     /// # Errors
-    /// [`TooLarge`] where the rest does not fit.
+    /// [`OffDevice`] where the rest does not fit, or the log is too long.
     ///
     /// # Panics
     /// Where [`Needs::on_device`] names something.
-    pub fn new(device: &R::Device, history: &History, log: &EventLog, room: u64) -> Result<Self, TooLarge> {
+    pub fn new(device: &R::Device, history: &History, log: &EventLog, room: u64) -> Result<Self, OffDevice> {
         let needs = history.needs().clone();
         needs.on_device().unwrap_or_else(|what| panic!("a history on a device has no {what}"));
+        let ticks = log.time().last().map_or(0, |last| last.0.saturating_sub(history.graph.origin.0));
+        if ticks >= MOST_TICKS {
+            return Err(OffDevice::TooLong { ticks });
+        }
         let by_node = (needs.sampler != Sampler::Recent).then(|| ByNode::of(log, history.nodes()));
         let world = DeviceWorld {
             nodes: history.nodes(),
@@ -89,7 +117,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
             room,
         };
         Ok(Self {
-            device: DeviceHistory::new(device, needs.rules(), &world)?,
+            device: DeviceHistory::new(device, needs.rules(), &world).map_err(OffDevice::TooLarge)?,
             origin: history.graph.origin,
             features: history.features.clone(),
             nodes: history.nodes(),
@@ -187,7 +215,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     }
 }
 
-fn raw(nodes: &[NodeId]) -> Vec<u32> {
+pub(crate) fn raw(nodes: &[NodeId]) -> Vec<u32> {
     nodes.iter().map(|node| node.0).collect()
 }
 

@@ -29,6 +29,10 @@ impl Moment {
     }
 }
 
+/// Ends of unsettled events there is room for from the start: a server that is told events one by one asks for more only where a tick, with
+/// the batch in hand, has more.
+const ENDS: usize = 128;
+
 /// Unsettled events grouped by node, each group in (time, event id) order.
 ///
 /// A lookup takes the part of a node's group before its moment, then goes on to the settled past.
@@ -48,7 +52,10 @@ impl Present {
         let ends = || events().flat_map(|event| Link::ends(event.id, event.src, event.dst, event.time));
         self.places.make_room(nodes);
         self.nodes.clear();
+        self.nodes.reserve(ENDS);
         self.ends.clear();
+        self.ends.reserve(ENDS);
+        self.links.reserve(ENDS.saturating_sub(self.links.len()));
         for (node, _) in ends() {
             let group = self.group(node).unwrap_or_else(|| self.new_group(node));
             self.ends[group] += 1;

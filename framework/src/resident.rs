@@ -1,12 +1,13 @@
-//! Models that train where they keep everything: weights, optimiser and history on a device.
+//! Models that train where they keep weights and optimiser, and the history if there is room for it: on a device.
 
 use tempograph_kernels::AdamStep;
 
 use crate::{Batch, EventLog, History, Needs, Parameters, PurposeDraw, Queries};
 
-/// A model with its weights, its optimiser and a history on a device. A step is handed over and not waited for.
+/// A model with its weights and its optimiser on a device. A step is handed over and not waited for, unless its history is in host memory: then what
+/// the step has made of the memories is.
 ///
-/// The host sees the history only where it is asked for, as the [`History`] that the same batches would have left in host memory.
+/// The host sees the history only where it is given back, as the [`History`] that the same batches would have left in host memory.
 pub trait ResidentModel {
     /// What the model must be told of the past.
     fn needs(&self) -> Needs;
@@ -30,10 +31,11 @@ pub trait ResidentModel {
     fn set_moments(&mut self, steps: u64, moments: [&[f32]; 2]);
 
     /// Goes on from what `history` has seen of `log`.
-    fn enter(&mut self, history: &History, log: &EventLog);
+    fn enter(&mut self, history: History, log: &EventLog);
 
-    /// What has happened on the device, as a history that follows `log`. Waits for the device.
-    fn history(&self, log: &EventLog) -> History;
+    /// Gives back what has happened, as a history that follows `log`. Waits for the device. Before it goes on it has to [`enter`](Self::enter)
+    /// one again.
+    fn leave(&mut self, log: &EventLog) -> History;
 
     /// Takes a step on `queries`, asked before `batch` happens, and lets it happen. `chance` draws neighbours, `dropout` is the seed of what is
     /// dropped, `clip` the largest norm of all gradients together, 0 for any. Where the loss is not finite, nothing is learned.

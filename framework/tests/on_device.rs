@@ -1,4 +1,4 @@
-//! A history on a device shows and keeps what a history in host memory does.
+//! A history that a model on a device trains with shows and keeps what a history in host memory does, wherever it is.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -6,8 +6,8 @@ use std::panic::catch_unwind;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
-    Batch, Combine, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OtherMemory, Purpose, Queries,
-    ResidentHistory, Sampler, Timestamp, Update, View,
+    Batch, Combine, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OffDevice, OtherMemory,
+    PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Timestamp, Update, View,
 };
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::cube::{HostMail, HostPast, launches};
@@ -128,19 +128,63 @@ fn resident(host: &History, log: &EventLog) -> ResidentHistory<WgpuRuntime> {
     ResidentHistory::new(&Default::default(), host, log, PLENTY).unwrap()
 }
 
+/// A history for which there is no room on the device.
+struct Sent(PlacedHistory<WgpuRuntime>);
+
+impl Sent {
+    fn of(host: &History, log: &EventLog) -> Sent {
+        let mut placed = PlacedHistory::new(&Default::default(), host, log, [0, 0], 0);
+        assert!(matches!(placed.placement().off, Some(OffDevice::TooLarge(_))));
+        placed.enter(host.clone(), log);
+        Sent(placed)
+    }
+
+    /// What it shows is what `view` shows; then `batch` happens, of which the model makes what [`written`] says.
+    #[track_caller]
+    fn keeps_up(&mut self, view: &View, asked: &Queries, batch: &Batch<'_>, chance: PurposeDraw, told: &str) {
+        let Sent(placed) = self;
+        let past = placed.look(asked, batch, chance);
+        let (found, width, k) = (past.fetch(), past.memory().columns(), view.hops[0].neighbours.k);
+        assert_eq!(rows_of_device(&found, width), rows_of_view(view, width), "{told}");
+        let centres: Vec<u32> = view.hops[0].centres.clone();
+        assert_eq!(found.roots, centres, "{told}");
+        let seen = seen_on_device(&found);
+        let of_roots: Seen = view.roots.iter().map(|&centre| seen[centre as usize].clone()).collect();
+        assert_eq!(of_roots, seen_in_view(view), "{told}");
+        assert_eq!(found.slots, slots_by_row(&found, k), "{told}");
+        let pairs = placed.pairs(asked);
+        let rows = asked.pairs().iter().map(|pair| (view.roots[pair.src as usize], view.roots[pair.dst as usize]));
+        assert!(pairs.i.into_iter().zip(pairs.j).eq(rows), "{told}");
+
+        let new: Vec<f32> = view.nodes.iter().flat_map(|node| written(node.0, view.version, width)).collect();
+        let memory = past.new_memory(&new);
+        let arriving = placed.ask(&past, &memory);
+        placed.observe(batch, &past, &memory, arriving);
+    }
+
+    #[track_caller]
+    fn stands_where(&mut self, host: &History, log: &EventLog, told: &str) {
+        let Sent(placed) = self;
+        let home = placed.leave(log);
+        assert!(home.to_store() == host.to_store(), "{told}");
+        placed.enter(home, log);
+    }
+}
+
 fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
     let (log, mut numbers) = (story(seed, nodes, events), Numbers(seed + 1));
     let (width, k) = (needs.memory, needs.neighbours);
     let mut host = History::new(nodes as usize, needs.clone(), ORIGIN, Features::default());
     host.follow(&log, host.nodes());
     let mut device = resident(&host, &log);
+    let mut sent = Sent::of(&host, &log);
     for start in (0..events).step_by(size) {
         let batch = log.batch(start..events.min(start + size));
         let asked = queries(&batch, nodes, &mut numbers);
         let chance = Draw::new(3).of(Purpose::Sampling);
         let view = host.view(&asked, Some(&batch), chance);
         let past = device.look(&asked, &batch, chance);
-        let found = device.device.fetch(&past);
+        let found = past.fetch();
 
         let told = format!("seed {seed}, event {start}, {needs:?}");
         assert_eq!(rows_of_device(&found, width), rows_of_view(&view, width), "{told}");
@@ -150,12 +194,14 @@ fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
         assert_eq!(found.slots, slots_by_row(&found, k), "{told}");
 
         let version = host.version();
+        sent.keeps_up(&view, &asked, &batch, chance, &told);
         let memory = view.nodes.iter().flat_map(|node| written(node.0, version, width)).collect();
         host.observe(&batch, &Update { nodes: view.nodes, memory }).unwrap();
         let mut new: Vec<f32> = found.nodes.iter().flat_map(|&node| written(node, version, width)).collect();
         new.resize(past.memory().rows() * width, f32::NAN);
         device.observe(&batch, &past, &past.new_memory(&new));
         assert_eq!(device.device.memory(), host.memory(), "{told}");
+        sent.stands_where(&host, &log, &told);
 
         // brought home it is the host's, and one that goes on from there sees the same
         if start % (2 * size) == 0 {
@@ -240,4 +286,19 @@ fn looking_and_observing_cost_the_same_launches_however_large_the_batch() {
     println!("{many} launches to look and to observe");
     assert_eq!(few, many);
     assert!(many < 10, "{many} launches");
+}
+
+#[test]
+fn a_log_longer_than_a_device_counts_ticks_stays_in_host_memory() {
+    if absent() {
+        return;
+    }
+    let needs = needs(Lookup::Exact, Delta::SinceEvent, OtherMemory::AtEvent, false);
+    let off = |last: i64| {
+        let log = EventLog::new(vec![NodeId(0); 2], vec![NodeId(1); 2], vec![Timestamp(-5), Timestamp(last)], vec![0.0; 2], None).unwrap();
+        let history = History::new(2, needs.clone(), Timestamp(-5), Features::default());
+        PlacedHistory::<WgpuRuntime>::new(&Default::default(), &history, &log, [0, 0], PLENTY).placement().off
+    };
+    assert_eq!(off((1 << 31) - 6), None);
+    assert_eq!(off((1 << 31) - 5), Some(OffDevice::TooLong { ticks: 1 << 31 }));
 }

@@ -17,9 +17,9 @@ pub(crate) struct Names {
     side: Vec<Side>,
     node_of: PartedMap<(Side, u64), NodeId>,
     /// Nodes that were the destination of an event so far, in the order they first were; who comes last takes the place of one that is
-    /// forgotten.
+    /// forgotten. There is room for all nodes.
     destinations: Vec<NodeId>,
-    /// `[N]`, or shorter: one more than the place of each node among them, 0 for one that is not.
+    /// `[N]` one more than the place of each node among them, 0 for one that is not.
     place: Vec<u32>,
     /// Nodes that were forgotten and may be given to others; the last goes first.
     free: Vec<NodeId>,
@@ -143,9 +143,6 @@ impl Names {
 
     /// Notes that `node` was the destination of an event.
     pub fn act_on(&mut self, node: NodeId) {
-        if self.place.len() <= node.index() {
-            self.place.resize(node.index() + 1, 0);
-        }
         let place = &mut self.place[node.index()];
         if *place == 0 {
             self.destinations.push(node);
@@ -215,6 +212,8 @@ impl Names {
         if node.index() == self.own.len() {
             self.own.push(id);
             self.side.push(side);
+            self.place.push(0);
+            self.destinations.reserve(self.own.len() - self.destinations.len());
         }
         (self.own[node.index()], self.side[node.index()]) = (id, side);
     }

@@ -64,6 +64,7 @@ impl From<ArtifactError> for ServeError {
 /// # Errors
 /// [`ServeError`], before anything is served, but for a listener that breaks.
 pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
+    let begun = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let _tracing = trace::start(&spec.logging, &spec.traces).map_err(ServeError::Setting)?;
@@ -73,7 +74,8 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
         let (artifact, spec) = (artifact.to_owned(), spec.clone());
         let (fail, failing) = oneshot::channel();
         let opening = open_beside(&artifact, &spec);
-        let served = |service: &Arc<Service>| drop(tokio::spawn(greet(service.clone(), address, artifact.clone(), spec.clone(), fail)));
+        let greeter = Greeter { begun, address, artifact: artifact.clone(), spec: spec.clone() };
+        let served = |service: &Arc<Service>| drop(tokio::spawn(greeter.greet(service.clone(), fail)));
         let mut failed = None;
         let end = async {
             tokio::select! {
@@ -223,40 +225,52 @@ fn warn_if_open(gate: &Gate, tls: bool, listeners: &[TcpListener]) {
     }
 }
 
-/// Says where the server is once it is ready, or that it never will be.
-async fn greet(service: Arc<Service>, address: SocketAddr, artifact: PathBuf, spec: ServeSpec, fail: oneshot::Sender<String>) {
-    let mut told = Instant::now();
-    while let Readiness::Recovering { applied, of } = service.readiness() {
-        if told.elapsed() >= Duration::from_secs(1) {
-            tracing::info!(applied, of, "replaying the log of record");
-            told = Instant::now();
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    if let Readiness::Broken(why) = service.readiness() {
-        // Nobody waits for it any more where the server is stopping.
-        let _ = fail.send(why);
-        return;
-    }
-    // A server goes on when nobody reads what it says.
-    let _ = writeln!(io::stdout(), "{}", greeting(&service, address, &artifact, &spec));
+/// Who says where the server is.
+struct Greeter {
+    /// When it was started.
+    begun: Instant,
+    address: SocketAddr,
+    artifact: PathBuf,
+    spec: ServeSpec,
 }
 
-fn greeting(service: &Service, address: SocketAddr, artifact: &Path, spec: &ServeSpec) -> String {
-    let engine = service.engine();
-    let scheme = if spec.tls.cert.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{address}");
-    let model = engine.manifest().model_version();
-    let seen = engine.position().log_seq;
-    let kept = match spec.log.kind {
-        LogKind::Memory => "events are forgotten when it stops".to_string(),
-        _ => format!("events are kept in {}", spec.log.dir(artifact).display()),
-    };
-    let request = match engine.example() {
-        Some(src) => format!("curl -s {url}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'"),
-        None => format!("curl -s {url}/v1/model"),
-    };
-    format!("serving {model}, {seen} events seen, on {url}\n{kept}\ntry: {request}")
+impl Greeter {
+    /// Greets once the server is ready, or tells that it never will be.
+    async fn greet(self, service: Arc<Service>, fail: oneshot::Sender<String>) {
+        let mut told = Instant::now();
+        while let Readiness::Recovering { applied, of } = service.readiness() {
+            if told.elapsed() >= Duration::from_secs(1) {
+                tracing::info!(applied, of, "replaying the log of record");
+                told = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if let Readiness::Broken { why } = service.readiness() {
+            // Nobody waits for it any more where the server is stopping.
+            let _ = fail.send(why);
+            return;
+        }
+        // A server goes on when nobody reads what it says.
+        let _ = writeln!(io::stdout(), "{}", self.greeting(&service));
+    }
+
+    fn greeting(&self, service: &Service) -> String {
+        let (engine, took, replayed) = (service.engine(), self.begun.elapsed().as_secs_f64(), service.status().replayed);
+        let scheme = if self.spec.tls.cert.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", self.address);
+        let model = engine.manifest().model_version();
+        let seen = engine.position().log_seq;
+        let kept = match self.spec.log.kind {
+            LogKind::Memory => "events are forgotten when it stops".to_string(),
+            _ => format!("events are kept in {}", self.spec.log.dir(&self.artifact).display()),
+        };
+        let request = match engine.example() {
+            Some(src) => format!("curl -s {url}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'"),
+            None => format!("curl -s {url}/v1/model"),
+        };
+        let ready = format!("ready after {took:.2} s, with {replayed} events of the log replayed");
+        format!("serving {model}, {seen} events seen, on {url}\n{ready}\n{kept}\ntry: {request}")
+    }
 }
 
 /// Resolves at SIGTERM or Ctrl-C. The handlers stand when this returns.

@@ -175,24 +175,24 @@ impl Server {
     }
 
     /// Waits until the deadline, or as long as the limits allow.
-    async fn by<T>(&self, deadline: Option<Instant>, work: impl Future<Output = T>, then: &str) -> Result<T, Refused> {
+    pub async fn by<T>(&self, deadline: Option<Instant>, work: impl Future<Output = T>, then: &str) -> Result<T, Refused> {
         let longest = Instant::now() + self.limits.wait();
         let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
         let late = |_| Refused::new(Kind::Deadline, format!("the deadline has passed; {then}"));
         tokio::time::timeout_at(deadline.into(), work).await.map_err(late)
     }
 
-    /// Whether events are taken and answers are of now.
+    /// Whether answers are of now, and events are taken, but by a server that follows another.
     ///
     /// # Errors
     /// 503 with what the server is doing instead.
     pub fn ready(&self) -> Result<(), Refused> {
         let stopping = *self.phase.borrow() != Phase::Up;
         match if stopping { Readiness::Draining } else { self.service()?.readiness() } {
-            Readiness::Ready => Ok(()),
+            Readiness::Ready | Readiness::Following => Ok(()),
             other @ Readiness::Recovering { .. } => Err(recovering(&other)),
             other @ Readiness::Draining => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "draining")),
-            other @ Readiness::Broken(_) => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken")),
+            other @ Readiness::Broken { .. } => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken")),
         }
     }
 

@@ -7,14 +7,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::engine::EngineStats;
+use crate::limits::LimitsSpec;
 use crate::metrics::{counter, gauge, header, line};
 use crate::refused::{Kind, Refused};
 use crate::request::{PairQuery, Position};
 use crate::schedule::{Body, Read, SchedulerStatus};
 use crate::server::{Call, Seen, Served, Server, off_the_reactor};
-use crate::service::{Readiness, ServiceError, Status};
+use crate::service::{Readiness, Retracted, ServiceError, Status};
 
-/// How long a drain by request may take. Reloads and snapshots take as long as they take.
+/// How long a drain or a promotion by request may take. Reloads and snapshots take as long as they take.
 const DRAIN: Duration = Duration::from_secs(60);
 
 /// Every number there is.
@@ -59,6 +60,14 @@ impl Server {
     }
 
     /// # Errors
+    /// 409 for a server that does not follow another, or cannot read the log to its end.
+    pub async fn promote(&self) -> Result<Value, Refused> {
+        let service = self.service()?.clone();
+        let position = off_the_reactor(move || service.take_over(Instant::now() + DRAIN)).await??;
+        Ok(json!({ "log_seq": position.log_seq }))
+    }
+
+    /// # Errors
     /// Never in practice.
     pub async fn drain(&self) -> Result<Value, Refused> {
         let service = self.service()?.clone();
@@ -75,11 +84,17 @@ impl Server {
     }
 
     /// # Errors
-    /// 422 for an id the log does not remember; 503 if it cannot be written.
-    pub async fn retract(&self, ids: Vec<String>) -> Result<(u64, Position), Refused> {
+    /// 413 for too many ids; 422 for one the log does not remember; 503 if it cannot be written; 504 once the deadline has passed.
+    pub async fn retract(&self, call: &Call, ids: Vec<String>) -> Result<(u64, Position), Refused> {
+        LimitsSpec::count("ids", ids.len(), self.limits.events)?;
         let service = self.service()?.clone();
-        let done = off_the_reactor(move || service.retract(&ids)).await??;
-        Ok((done.retracted, done.position))
+        let receipt = async {
+            let ticket = off_the_reactor(move || service.submit_retraction(&ids)).await??;
+            Ok::<_, Refused>(ticket.await?)
+        };
+        let receipt = self.by(call.deadline, receipt, "they may be taken back still; ask again to be sure").await??;
+        let Retracted { retracted, position } = Retracted::of(&receipt);
+        Ok((retracted, position))
     }
 
     /// # Errors
@@ -99,8 +114,10 @@ impl Server {
         let mut out = String::with_capacity(16 << 10);
         let Numbers { service: status, scheduler, engine } = self.status()?;
         let nodes = self.service()?.engine().nodes();
-        let ready = u8::from(status.readiness == Readiness::Ready);
-        gauge(&mut out, "ready", "1 while events are taken and answers are of now.", ready);
+        let ready = u8::from(matches!(status.readiness, Readiness::Ready | Readiness::Following));
+        let following = u8::from(status.readiness == Readiness::Following);
+        gauge(&mut out, "ready", "1 while answers are of now, and events are taken, but by who follows.", ready);
+        gauge(&mut out, "following", "1 while another server writes the log and this one takes no events.", following);
         gauge(&mut out, "log_seq", "Events that reads see.", status.applied.log_seq);
         gauge(&mut out, "version", "Batches that reads see.", status.applied.version);
         header(&mut out, "model", "gauge", "1 for the weights that answer.");
@@ -135,6 +152,7 @@ impl Server {
             ("expired_total", "Nodes forgotten.", engine.expired),
             ("passes_total", "Forward passes of reads.", scheduler.passes),
             ("pass_items_total", "Pairs, candidates and nodes answered in them.", scheduler.items),
+            ("replayed_events_total", "Events of the log that were replayed at the start.", status.replayed),
             ("events_total", "Events taken.", status.accepted),
             ("duplicates_total", "Events left out because the log had them.", status.duplicates),
             ("late_events_total", "Late events that happened at the newest time.", status.late),

@@ -6,22 +6,32 @@ mod common;
 mod counting;
 
 use common::{World, small};
-use tempograph_framework::Lookup;
+use tempograph_framework::{Dataset, Lookup};
 use tempograph_models::{Attention, TgnSpec};
 use tempograph_serving::{Engine, Granularity, NewEvent, PairQuery};
 
-/// A stream of known nodes that goes on where `world` stands: each event with a question about it, a moment later.
-fn stream(world: &World, count: usize) -> Vec<(NewEvent, PairQuery)> {
+/// A stream of known nodes that goes on where `world` stands: each event with a question about it, a moment later. With `new_pairs` half of the
+/// events are on an item that no event has been on before.
+fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQuery)> {
     let known = world.told(0..common::EVENTS);
     let newest = known.last().unwrap().time.as_i64().unwrap();
     let tell = |i: usize| {
-        // Two events share each tick.
-        let told = NewEvent { time: (newest + 1 + i as i64 / 2).into(), ..known[i * 7 % known.len()].clone() };
+        // Two events share each tick, and five once the engine is warm.
+        let tick = i.min(WARM) / 2 + i.saturating_sub(WARM) / 5;
+        let mut told = NewEvent { time: (newest + 1 + tick as i64).into(), ..known[i * 7 % known.len()].clone() };
+        if new_pairs && i.is_multiple_of(2) {
+            told.dst = i as u64;
+        }
         let asked = PairQuery { src: told.src, dst: known[i * 5 % known.len()].dst, time: None };
         (told, asked)
     };
     (0..count).map(tell).collect()
 }
+
+/// Events told, of which the first bucket of features has no room for all, and the second has.
+const COUNT: usize = 2300;
+/// Events that the engine has been told before it is looked at.
+const WARM: usize = 1300;
 
 /// How often memory is asked for while the stream is served.
 fn allocations(engine: &Engine, stream: &[(NewEvent, PairQuery)]) -> usize {
@@ -46,11 +56,12 @@ fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
     ];
     for spec in variants {
         for features in [0, 3] {
-            let world = World::new(&spec, features);
+            let items = format!("synthetic:events={},users=18,items={COUNT},features={features}", common::EVENTS);
+            let world = World::of(&spec, Dataset::from_spec(&items).unwrap());
             let engine = world.engine();
-            // Long enough to come behind the end of the first bucket of features, well before the next.
-            let stream = stream(&world, 2300);
-            let (first, rest) = stream.split_at(1300);
+            // What is known of a pair takes room when it meets first.
+            let stream = stream(&world, COUNT, !spec.pair_features);
+            let (first, rest) = stream.split_at(WARM);
             assert!(allocations(&engine, first) > 0, "the allocator counts");
             assert_eq!(allocations(&engine, rest), 0, "{features} features, {spec:?}");
         }

@@ -5,11 +5,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::service::{named, open, quiet, saved, tell};
+use common::service::{named, open, quiet, saved, soon, tell};
 use common::{EVENTS, SEEN, World, small};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use tempograph_serving::{Granularity, KafkaLog, Log, LogKind, LogSpec, ServiceSpec};
+use tempograph_serving::{Granularity, KafkaLog, Log, LogKind, LogSpec, Service, ServiceSpec};
 
 fn topic(cluster: &MockCluster<'_, DefaultProducerContext>) -> LogSpec {
     cluster.create_topic("events", 2, 1).unwrap();
@@ -51,6 +51,29 @@ fn a_log_notices_that_another_writes_to_its_topic() {
     assert!(two.append(&[entry(0)]).is_err());
     two.reopen().unwrap();
     assert_eq!((two.kept(), two.read(0, 10).unwrap()), (0..3, vec![entry(0), entry(1), entry(0)]));
+}
+
+#[test]
+fn a_replica_follows_a_topic_and_takes_over() {
+    let cluster = MockCluster::new(1).unwrap();
+    let world = World::new(&small(), 3);
+    let engine = world.engine();
+    let topic = topic(&cluster);
+    let events = named(world.told(SEEN..EVENTS));
+    let leader = open(&world.folder(), &ServiceSpec { log: topic.clone(), ..quiet() });
+    let artifact = world.folder().with_file_name("replica");
+    world.export().write(&artifact).unwrap();
+    let replica = Service::open(&artifact, &ServiceSpec { log: LogSpec { follow: true, ..topic }, ..quiet() }).unwrap();
+    tell(&leader, &events[..40]).unwrap();
+    replica.wait_for(SEEN as u64 + 40, soon()).unwrap();
+    assert_eq!(saved(&replica.engine()), saved(&leader.engine()));
+    tell(&leader, &events[40..60]).unwrap();
+    drop(leader);
+    assert_eq!(replica.take_over(soon()).unwrap().log_seq, SEEN as u64 + 60);
+    let receipt = tell(&replica, &events[50..]).unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates), (events.len() as u64 - 60, 10));
+    engine.observe(&events, Granularity::Event).unwrap();
+    assert_eq!(saved(&replica.engine()), saved(&engine));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use tempograph_framework::{
     Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, Model, NodeId, OtherMemory, Purpose, Queries, Sampler, Table, TimeUnit,
     Timestamp, values,
 };
-use tempograph_models::{Attention, Embedding, Message, StaticSpec, TgnSpec, Wiring};
+use tempograph_models::{Attention, AttentionScores, Embedding, Message, StaticSpec, TgnSpec, Wiring};
 use tempograph_serving::{Granularity, NewEvent, PairQuery};
 
 /// Static memory fine-tuned for some of the nodes.
@@ -29,6 +29,7 @@ fn variants() -> Vec<TgnSpec> {
             time_delta: Delta::SinceUpdate,
             ..small()
         },
+        TgnSpec { attention_scores: AttentionScores::LeakyRelu, layers: 2, ..small() },
         TgnSpec { embedding: Embedding::Time, time_scale: Some(3600.0), ..small() },
         TgnSpec { embedding: Embedding::Identity, ..small() },
         TgnSpec { static_memory: StaticSpec { how: Wiring::Add, width: 5, ..StaticSpec::default() }, ..small() },

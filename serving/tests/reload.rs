@@ -1,17 +1,18 @@
 //! Weights are changed under load, and back, and nobody notices but by the answers' names.
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::service::{in_memory, open, quiet, saved, tell};
-use common::{EVENTS, Running, SEEN, World, small};
+use common::service::{chief, in_memory, open, quiet, saved, tell};
+use common::{EVENTS, Running, SEEN, World, rounds, small};
 use serde_json::{Value, json};
 use tempograph_framework::{Features, History, Model};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Tgn;
-use tempograph_serving::{Engine, Granularity, PairQuery, Role, ServeSpec, Service, TokenSpec};
+use tempograph_serving::{Engine, Granularity, PairQuery, ServeSpec, Service};
 
 /// The same stream, and a model that learned something else from the first `seen` of it.
 fn other(features: usize, seen: usize) -> World {
@@ -29,6 +30,10 @@ fn name(engine: &Engine) -> String {
 
 #[test]
 fn no_request_fails_while_weights_are_changed_and_each_answer_is_of_one_model_at_one_position() {
+    (0..rounds()).for_each(|_| change_weights_while_asked());
+}
+
+fn change_weights_while_asked() {
     let (world, next) = (World::new(&small(), 2), other(2, SEEN));
     let mut engines = [world.engine(), next.engine()].map(|engine| (name(&engine), engine, SEEN));
     let service = open(&world.folder(), &quiet());
@@ -140,14 +145,11 @@ fn a_model_that_does_not_fit_is_refused_and_nothing_changes() {
 
 #[test]
 fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
-    use sha2::Digest;
-    const CHANGES: usize = 6;
+    let changes = 6 * rounds();
     let (world, next) = (World::new(&small(), 2), other(2, SEEN));
     let names = [world.engine(), next.engine()].map(|engine| name(&engine));
-    let sha256 = sha2::Sha256::digest("chief").iter().map(|byte| format!("{byte:02x}")).collect();
-    let roles = vec![Role::Ingest, Role::Read, Role::Admin];
     let mut spec = ServeSpec::default();
-    spec.auth.tokens = vec![TokenSpec { name: "chief".into(), roles, sha256: Some(sha256), ..TokenSpec::default() }];
+    spec.auth.tokens = vec![chief()];
     let server = Running::of(open(&world.folder(), &quiet()), &spec);
     let ask = |method: &str, path: &str, body: &Value| {
         let (status, text) = server.send_with(method, path, "Authorization: Bearer chief\r\n", body.to_string().as_bytes());
@@ -173,7 +175,7 @@ fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
                 ask("POST", "/v1/events", &json!({ "events": [event] }));
             }
         });
-        for change in 0..CHANGES {
+        for change in 0..changes {
             let (path, body) =
                 if change % 2 == 0 { ("/admin/reload", json!({ "artifact": next.folder() })) } else { ("/admin/rollback", json!({})) };
             assert_eq!(ask("POST", path, &body)["model"], names[(change + 1) % 2]);

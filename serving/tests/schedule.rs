@@ -93,6 +93,31 @@ fn a_rank_in_chunks_is_the_rank_in_one() {
 }
 
 #[test]
+fn reads_with_tighter_deadlines_are_answered_while_a_long_rank_is_under_way() {
+    // One thread computes, and each candidate is a chunk: the rank takes far longer than a score.
+    let setting = setting(&SchedulerSpec { chunk: 1, workers: 1, ..SchedulerSpec::default() });
+    let known: Vec<u64> = setting.world.questions(SEEN..EVENTS).iter().map(|pair| pair.dst).collect();
+    let candidates: Vec<u64> = known.into_iter().cycle().take(20_000).collect();
+    let (query, rank) = ([PairQuery { src: 1, dst: 2, time: None }], RankQuery { src: 1, candidates: Some(candidates), time: None, k: 5 });
+    let expected = Body::Ranked(setting.service.engine().rank(&rank).unwrap().answer);
+    let (mut rounds, mut between) = (0, 0);
+    while rounds < 20 && setting.scheduler.status().overtakings == 0 {
+        let long = setting.submit(Read::Rank(rank.clone()), within(30_000));
+        while !long.is_finished() {
+            setting.ask(score(&query), within(5_000)).unwrap();
+            between += u64::from(!long.is_finished());
+        }
+        assert_eq!(setting.runtime.block_on(long).unwrap().unwrap().body, expected);
+        rounds += 1;
+    }
+    let overtakings = setting.scheduler.status().overtakings;
+    assert!(
+        between > 0 && overtakings > 0,
+        "{between} were answered beside {rounds} ranks, {overtakings} passes came between their chunks"
+    );
+}
+
+#[test]
 fn what_cannot_be_in_time_is_refused_before_it_is_computed() {
     let setting = setting(&SchedulerSpec::default());
     let query = [PairQuery { src: 1, dst: 2, time: None }];

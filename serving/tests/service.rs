@@ -226,6 +226,31 @@ fn events_of_a_failed_write_that_are_found_in_the_log_happen_once_however_often_
 }
 
 #[test]
+fn a_retraction_of_a_failed_write_that_is_found_in_the_log_happens_and_lateness_is_told_as_before() {
+    let world = World::new(&small(), 0);
+    let engine = world.engine();
+    let log = Arc::new(Scripted::default());
+    let service = with_log(&world.folder(), &in_memory(), log.clone());
+    let events = named(world.told(SEEN..SEEN + 30));
+    tell(&service, &events[..20]).unwrap();
+    log.keeps_failed.store(true, Ordering::Relaxed);
+    log.full.store(true, Ordering::Relaxed);
+    assert!(service.retract(&["event-19".into()]).is_err());
+    log.full.store(false, Ordering::Relaxed);
+    // Until the retraction is found.
+    while !tell(&service, &events[20..]).unwrap_err().to_string().contains("tell these again") {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let late = NewEvent { id: None, ..events[0].clone() };
+    assert!(matches!(insist(&service, &[late]), Err(IngestError::Refused(RequestError::Late { .. }))));
+    insist(&service, &events[20..]).unwrap();
+    engine.observe(&events[..20], Granularity::Event).unwrap();
+    engine.retract(&[Retraction { seq: SEEN as u64 + 19, src: events[19].src, dst: events[19].dst }]).unwrap();
+    engine.observe(&events[20..], Granularity::Event).unwrap();
+    assert_eq!((service.readiness(), saved(&service.engine())), (Readiness::Ready, saved(&engine)));
+}
+
+#[test]
 fn tickets_can_be_awaited() {
     let world = World::new(&small(), 0);
     world.engine();

@@ -14,7 +14,7 @@ use tempograph_framework::{
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
-use tempograph_models::{Attention, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
+use tempograph_models::{Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
 use tempograph_trainers::{
     Alone, Course, Direct, EpochReport, EvalSpec, Exchange, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages,
     StepRecord, Taped, TrainError, TrainSpec, Trainee, Watch,
@@ -45,6 +45,11 @@ pub fn stream(events: usize, edge: usize, node: usize) -> Dataset {
 
 /// Width of the static memory of all fixtures.
 pub const STATIC: usize = 5;
+
+/// How often a test that lives on chance is done over: `TEMPOGRAPH_LONG` (1) in its long form.
+pub fn rounds() -> usize {
+    std::env::var("TEMPOGRAPH_LONG").map_or(1, |rounds| rounds.parse().unwrap())
+}
 
 /// A dataset's features as models read them, and static memory for those that read any: nobody has learned it.
 pub fn features(set: &Dataset) -> Features {
@@ -118,6 +123,8 @@ pub fn variants() -> Vec<(&'static str, TgnSpec)> {
         ("paper, 2 layers", TgnSpec { layers: 2, ..small() }),
         ("conv", conv.clone()),
         ("conv, 2 layers", TgnSpec { layers: 2, ..conv.clone() }),
+        ("leaky", TgnSpec { attention_scores: AttentionScores::LeakyRelu, ..small() }),
+        ("leaky, conv, 2 layers", TgnSpec { attention_scores: AttentionScores::LeakyRelu, layers: 2, ..conv.clone() }),
         ("sum", TgnSpec { embedding: Embedding::Sum, ..small() }),
         ("sum, 2 layers", TgnSpec { embedding: Embedding::Sum, layers: 2, ..small() }),
         ("time", TgnSpec { embedding: Embedding::Time, time_scale: Some(10.0), ..small() }),

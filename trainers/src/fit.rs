@@ -270,7 +270,7 @@ impl<'a> Sitting<'a> {
         let (first, all, of) = (self.steps(self.progress.epoch), self.steps(train.epochs), course.split.train.len());
         let (log, mut goes_on) = (&course.dataset.log, true);
         if let Some(model) = self.trainee.resident() {
-            model.enter(self.lanes.history(), log);
+            model.enter(self.lanes.take_history(), log);
         }
         let mut handed = Handed::none();
         while goes_on {
@@ -289,7 +289,7 @@ impl<'a> Sitting<'a> {
             goes_on = step < last && !stop.load(Ordering::Relaxed) && !self.is_due();
         }
         if let Some(model) = self.trainee.resident() {
-            self.lanes.set_history(model.history(log));
+            self.lanes.set_history(model.leave(log));
         }
         Ok(())
     }

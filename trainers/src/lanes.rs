@@ -111,6 +111,11 @@ impl Lanes {
         &self.worlds[0].history
     }
 
+    /// Lends it to who trains with it; it is to be [put back](Lanes::set_history) before anything else is asked of it.
+    pub fn take_history(&mut self) -> History {
+        self.worlds[0].history.take()
+    }
+
     /// Puts another in its place.
     pub fn set_history(&mut self, history: History) {
         self.worlds[0].history = history;

@@ -117,6 +117,15 @@ where
     }
 }
 
+impl<B: AutodiffBackend, M: AutodiffModule<B>> Drop for Taped<B, M> {
+    /// Waits for the device. Nobody reads what the last step did to the weights, so its kernels may still be compiled and run; in a program that ends
+    /// meanwhile the library of a device in software is torn down under its own threads.
+    fn drop(&mut self) {
+        // of a device that failed there is nothing to wait for, and whoever read from it has said so
+        drop(B::sync(&self.device));
+    }
+}
+
 impl<B, M> Examinee for Taped<B, M>
 where
     B: AutodiffBackend,

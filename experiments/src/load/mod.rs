@@ -71,6 +71,12 @@ pub struct LoadArgs {
     /// How long an answer is of use, in milliseconds.
     #[arg(long, default_value_t = 50)]
     deadline_ms: u64,
+    /// The same of a ranking, where it is not the same.
+    #[arg(long)]
+    rank_deadline_ms: Option<u64>,
+    /// Do not tell the server how long an answer is of use: it goes by its own `scheduler.deadline_ms`, or by none.
+    #[arg(long, conflicts_with = "rank_deadline_ms")]
+    untold: bool,
     /// Connections for reads.
     #[arg(long, default_value_t = 32)]
     connections: usize,
@@ -113,6 +119,12 @@ pub struct LoadArgs {
     /// Print everything as JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl LoadArgs {
+    fn rank_deadline_ms(&self) -> u64 {
+        self.rank_deadline_ms.unwrap_or(self.deadline_ms)
+    }
 }
 
 /// A pattern of arrivals.
@@ -197,6 +209,8 @@ pub fn measure(args: &LoadArgs, stop: &AtomicBool) -> Result<Value> {
     let manner = Manner {
         arrivals: arrivals(args.arrivals, || Ok(material.moments()))?,
         deadline: Duration::from_millis(args.deadline_ms),
+        rank_deadline: Duration::from_millis(args.rank_deadline_ms()),
+        tells_deadline: !args.untold,
         connections: args.connections,
         ingest_connections: args.ingest_connections,
         events: args.events_per_request,
@@ -211,7 +225,7 @@ pub fn measure(args: &LoadArgs, stop: &AtomicBool) -> Result<Value> {
     let Session { rows, .. } = session;
     Ok(json!({
         "server": url, "model": said["model"], "data": data, "mix": args.mix, "arrivals": format!("{:?}", args.arrivals).to_lowercase(),
-        "deadline_ms": args.deadline_ms, "connections": args.connections, "ack": manner.ack, "pairs": args.pairs,
+        "deadline_ms": args.deadline_ms, "rank_deadline_ms": args.rank_deadline_ms(), "untold": args.untold, "connections": args.connections, "ack": manner.ack, "pairs": args.pairs,
         "stopped": stop.load(Ordering::Relaxed), "phases": rows,
     }))
 }
@@ -228,6 +242,7 @@ fn check(args: &LoadArgs) -> Result<()> {
         ("--events-per-request", args.events_per_request),
         ("--pairs", args.pairs),
         ("--deadline-ms", args.deadline_ms as usize),
+        ("--rank-deadline-ms", args.rank_deadline_ms() as usize),
     ];
     if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
         bail!("{name} is 0; it has to be at least 1");

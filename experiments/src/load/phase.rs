@@ -23,7 +23,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub(super) struct Manner {
     pub arrivals: Arrivals,
+    /// Of events and scores.
     pub deadline: Duration,
+    pub rank_deadline: Duration,
+    /// Whether the server is told how long an answer is of use.
+    pub tells_deadline: bool,
     pub connections: usize,
     pub ingest_connections: usize,
     /// Most events of a request.

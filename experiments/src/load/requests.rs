@@ -56,18 +56,18 @@ impl<'a> Reader<'a> {
     }
 
     fn ask(&mut self, at: Duration, kind: Kind) {
-        let deadline = self.running.course.manner.deadline;
+        let manner = self.running.course.manner;
         let waited = self.running.begin.elapsed().saturating_sub(at);
-        let tally = match kind {
-            Kind::Score => &mut self.noted.scores,
-            Kind::Rank => &mut self.noted.ranks,
+        let (tally, deadline) = match kind {
+            Kind::Score => (&mut self.noted.scores, manner.deadline),
+            Kind::Rank => (&mut self.noted.ranks, manner.rank_deadline),
         };
         if waited > deadline / WAITS {
             return tally.failed(UNSENT, 1);
         }
         let course = self.running.course;
-        let path = question(&mut self.body, kind, course.manner.pairs, || course.material.pair(self.known, &mut self.chance));
-        let answer = self.connection.send("POST", path, Some(deadline - waited), &self.body);
+        let path = question(&mut self.body, kind, manner.pairs, || course.material.pair(self.known, &mut self.chance));
+        let answer = self.connection.send("POST", path, manner.tells_deadline.then(|| deadline - waited), &self.body);
         let now = self.running.begin.elapsed();
         match answer {
             Ok(Response { status: 200, body }) => {

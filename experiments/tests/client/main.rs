@@ -55,6 +55,11 @@ fn the_page_shows_the_server_and_moves_its_scores() {
     browser.wait_for("[...document.querySelectorAll('#moved span')].some(one => /^[+-]0\\.\\d*[1-9]/.test(one.textContent))");
     browser.wait_for("document.getElementById('seen').textContent.startsWith('901 events seen')");
 
+    // Something was drawn in each chart that is about reads and events.
+    let drawn = "['latency', 'throughput', 'lag', 'staleness', 'touched'].every(id => series[id][0].some(value => value != null && isFinite(value)))";
+    browser.wait_for(drawn);
+    browser.wait_for("series.throughput[0].some(value => value > 0) && series.latency[0].some(value => value > 0)");
+
     browser.value(&submit("explain", 123456, 1));
     browser.wait_for("document.getElementById('explain-said').textContent.includes('no source has the id 123456')");
 }

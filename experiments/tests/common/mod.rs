@@ -46,6 +46,8 @@ pub fn train_small(folder: &Path) -> &'static str {
 pub struct Server {
     process: Child,
     pub url: String,
+    /// What it said when it was ready.
+    pub greeting: String,
 }
 
 impl Server {
@@ -59,10 +61,15 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
         command.args(["serve", artifact, "--listen", "127.0.0.1:0"]).args(options).current_dir(folder);
         let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = said.find(|line| line.as_ref().unwrap().contains("http://")).unwrap().unwrap();
-        let url = line[line.find("http://").unwrap()..].split_whitespace().next().unwrap().to_string();
-        Server { process, url }
+        let mut greeting = String::new();
+        for line in BufReader::new(process.stdout.take().unwrap()).lines() {
+            greeting += &(line.unwrap() + "\n");
+            if greeting.contains("try: ") {
+                break;
+            }
+        }
+        let url = greeting[greeting.find("http://").unwrap()..].split_whitespace().next().unwrap().to_string();
+        Server { process, url, greeting }
     }
 
     /// Trains a model in `folder`, and serves it.

@@ -9,10 +9,11 @@ use crate::Rows;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-/// Constant rows of all nodes on a device, `[N, columns]`.
+/// Constant rows of nodes, `columns` wide.
 #[derive(Clone, Debug)]
 pub struct NodeRows<R: CubeRuntime> {
-    table: Span<R>,
+    /// `[N, columns]` on the device; without it a past brings those of its nodes.
+    table: Option<Span<R>>,
     columns: usize,
 }
 
@@ -21,12 +22,17 @@ impl<R: CubeRuntime> NodeRows<R> {
     pub fn send(device: &R::Device, rows: &dyn Rows, nodes: usize) -> Self {
         let mut parcel = Parcel::default();
         parcel.floats((0..nodes as u64).flat_map(|node| rows.row(node).iter().copied()));
-        Self { table: Device::<R>::new(device).send(parcel), columns: rows.width() }
+        Self { table: Some(Device::<R>::new(device).send(parcel)), columns: rows.width() }
     }
 
     /// Rows of zeros.
     pub fn zeros(device: &R::Device, nodes: usize, columns: usize) -> Self {
-        Self { table: Device::<R>::new(device).filled(nodes * columns, 0), columns }
+        Self { table: Some(Device::<R>::new(device).filled(nodes * columns, 0)), columns }
+    }
+
+    /// Rows that are not on the device: every past brings those of its nodes.
+    pub fn brought(columns: usize) -> Self {
+        Self { table: None, columns }
     }
 }
 
@@ -46,6 +52,8 @@ struct Shape {
     /// Columns of what the map reads.
     read: usize,
     hiding: bool,
+    /// Whether constant rows are those of the past's rows, and not of all nodes.
+    brought: bool,
 }
 
 impl Shape {
@@ -91,15 +99,21 @@ fn hides(nodes: &Nodes, node: u32, #[comptime] shape: Shape) -> bool {
     hides
 }
 
-/// Column of the vector of a node.
+/// Which of the constant rows is that of a row.
 #[cube]
-fn vector(nodes: &Nodes, constants: &Constants, node: u32, column: usize, #[comptime] shape: Shape) -> f32 {
+fn constant(nodes: &Nodes, row: usize, #[comptime] shape: Shape) -> usize {
+    if comptime!(shape.brought) { row } else { nodes.nodes[row] as usize }
+}
+
+/// Column of the vector of a row's node.
+#[cube]
+fn vector(nodes: &Nodes, constants: &Constants, row: usize, column: usize, #[comptime] shape: Shape) -> f32 {
+    let node = nodes.nodes[row];
     let mut value = 0.0f32;
     if !hides(nodes, node, shape) {
-        let at = node as usize * comptime!(shape.vectors) + column;
-        value = constants.vectors[at];
+        value = constants.vectors[constant(nodes, row, shape) * comptime!(shape.vectors) + column];
         if node < nodes.corrected {
-            value += constants.correction[at];
+            value += constants.correction[node as usize * comptime!(shape.vectors) + column];
         }
     }
     value
@@ -117,12 +131,11 @@ fn read_kernel(nodes: &Nodes, constants: &Constants, out: &mut Array<f32>, #[com
         let all = comptime!(shape.features + shape.added());
         let mut value = select(column >= all && column < all + comptime!(shape.ones), 1.0f32, 0.0f32);
         if (row as u32) < nodes.starts[nodes.starts.len() - 1] {
-            let node = nodes.nodes[row];
             if column < f {
-                value = constants.features[node as usize * f + column];
+                value = constants.features[constant(nodes, row, shape) * f + column];
             } else if comptime!(shape.added() > 0) {
                 if column < all {
-                    value = vector(nodes, constants, node, column - f, shape);
+                    value = vector(nodes, constants, row, column - f, shape);
                 }
             }
         }
@@ -154,7 +167,7 @@ fn join_kernel(
             }
         } else if comptime!(shape.behind) {
             if (row as u32) < nodes.starts[nodes.starts.len() - 1] {
-                value = vector(nodes, constants, nodes.nodes[row], column - d, shape);
+                value = vector(nodes, constants, row, column - d, shape);
             }
         }
         out[i] = value;
@@ -218,7 +231,7 @@ impl BesideBlocks {
     pub fn stand(layout: &mut Layout, widths: BesideWidths, from: &BesideNumbers) -> Self {
         let BesideWidths { memory: d, features, vectors, behind } = widths;
         let ones = usize::from(features > 0) + usize::from(vectors > 0 && !behind);
-        let mut shape = Shape { d, features, vectors, behind, ones, read: 0, hiding: false };
+        let mut shape = Shape { d, features, vectors, behind, ones, read: 0, hiding: false, brought: false };
         shape.read = if ones > 0 { (features + shape.added() + ones).next_multiple_of(4) } else { 0 };
         let map = (ones > 0).then(|| layout.block(d, shape.read));
         let mut one = features + shape.added();
@@ -265,13 +278,14 @@ pub struct Shown<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Beside<R> {
-    /// With the weights at `blocks` and constant rows, which are as wide as was said there.
+    /// With the weights at `blocks` and constant rows, which are as wide as was said there: either both are on the device or none is.
     ///
     /// # Panics
-    /// Where they are not.
+    /// Where they are not as wide.
     pub fn at(weights: &Weights<R>, blocks: BesideBlocks, [features, vectors]: [Option<NodeRows<R>>; 2]) -> Self {
         let columns = |rows: &Option<NodeRows<R>>| rows.as_ref().map_or(0, |rows| rows.columns);
-        let shape = blocks.shape;
+        let brought = [&features, &vectors].into_iter().flatten().any(|rows| rows.table.is_none());
+        let shape = Shape { brought, ..blocks.shape };
         assert_eq!([columns(&features), columns(&vectors)], [shape.features, shape.vectors], "columns of constant rows");
         let [map, correction] = [blocks.map, blocks.correction].map(|block| block.map(|block| weights.at(block)));
         Self { shape, map, correction, features, vectors }
@@ -288,11 +302,14 @@ impl<R: CubeRuntime> Beside<R> {
         NodesLaunch::new(past.nodes.arg(), past.starts.arg(), share, corrected, chance)
     }
 
-    fn constants(&self, device: &Device<R>) -> ConstantsLaunch<R> {
-        let nothing = device.empty(0);
-        let table = |rows: &Option<NodeRows<R>>| rows.as_ref().map_or(&nothing, |rows| &rows.table).arg();
+    fn constants(&self, past: &DevicePast<R>) -> ConstantsLaunch<R> {
+        let nothing = past.device.empty(0);
+        let [features, vectors] = [0, 1].map(|i| {
+            let here = [&self.features, &self.vectors][i].as_ref().and_then(|rows| rows.table.as_ref());
+            here.or(past.beside.as_ref().map(|brought| &brought[i])).unwrap_or(&nothing).arg()
+        });
         let correction = self.correction.as_ref().map_or(&nothing, |weight| &weight.value).arg();
-        ConstantsLaunch::new(table(&self.features), table(&self.vectors), correction)
+        ConstantsLaunch::new(features, vectors, correction)
     }
 
     /// What nodes of `past` are shown as, `[rows, W]`, from their memory `[rows, D]`.
@@ -300,12 +317,12 @@ impl<R: CubeRuntime> Beside<R> {
         let (device, dim, shape, rows) = (&past.device, CubeDim::new_1d(UNITS), self.shape(hidden), past.capacity);
         let read = Matrix::new(device, rows, shape.read);
         let mapped = self.map.as_ref().map(|map| {
-            let (nodes, constants) = (self.nodes(past, hidden), self.constants(device));
+            let (nodes, constants) = (self.nodes(past, hidden), self.constants(past));
             read_kernel::launch::<R>(&device.client, units(read.span.len()), dim, nodes, constants, read.span.arg(), shape);
             map.forward(&read)
         });
         let out = Matrix::new(device, rows, shape.width());
-        let (nodes, constants, count) = (self.nodes(past, hidden), self.constants(device), units(out.span.len()));
+        let (nodes, constants, count) = (self.nodes(past, hidden), self.constants(past), units(out.span.len()));
         let mapped = mapped.as_ref().unwrap_or(memory).span.arg();
         join_kernel::launch::<R>(&device.client, count, dim, nodes, constants, memory.span.arg(), mapped, out.span.arg(), shape);
         (out, Shown { hidden, read })

@@ -44,6 +44,22 @@ impl<R: CubeRuntime> Features<R> {
         }
     }
 
+    /// The table of all rows, where it is on the device.
+    pub(super) fn resident(&self) -> Option<Span<R>> {
+        if let Self::Resident { table, .. } = self { Some(table.clone()) } else { None }
+    }
+
+    /// What is named by these events: numbers of rows, and the rows themselves where they are not on the device. A row of all events has the number of
+    /// its event.
+    pub(super) fn table(&self, events: impl Iterator<Item = Option<u64>>) -> Table<'_> {
+        match self {
+            Self::None | Self::Resident { .. } => {
+                Table { index: events.map(|event| event.unwrap_or(0) as u32).collect(), ..Table::default() }
+            }
+            Self::Host(rows) => Table::new(Some(rows.as_ref()), events),
+        }
+    }
+
     /// Gives mail and hops, which name events, the rows of these.
     pub(super) fn find(&self, device: &Device<R>, mail: &mut MailSpans<R>, hops: &mut [Hop<R>]) {
         match self {

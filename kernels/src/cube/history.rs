@@ -5,7 +5,7 @@
 use super::Matrix;
 use super::features::Features;
 use super::neighbours::{Neighbourhoods, Settled};
-use super::past::DevicePast;
+use super::past::{DevicePast, Happening};
 use super::plans::NONE;
 use super::settle::settle;
 use super::span::{Device, Parcel, Span};
@@ -94,6 +94,11 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         self.features.are_resident()
     }
 
+    /// Whether what it sends in large parcels goes through pinned memory: whether the device's driver has such.
+    pub fn pins(&self) -> bool {
+        self.device.pins()
+    }
+
     /// Forgets everything that happened.
     pub fn reset(&mut self) {
         self.states = States::new(&self.device, self.nodes, self.rules.rule());
@@ -104,13 +109,14 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     /// Lets the batch happen that `past` was read for. `memory` `[rows, D]` are the rows' new memories. Nothing is waited for.
     ///
     /// # Panics
-    /// Where `memory` has not a row for each of the past's.
+    /// Where `memory` has not a row for each of the past's, or another history has read it.
     pub fn observe(&mut self, past: &DevicePast<R>, memory: &Matrix<R>) {
         assert_eq!([memory.rows(), memory.columns()], [past.capacity, self.rules.memory], "new memories");
+        let Some(Happening { ends, fates, all_ends, unsettled }) = &past.happening else { panic!("a past that the host has read") };
         let all = (&self.states, &self.neighbourhoods);
-        let happens = (&past.ends, &past.fates, past.unsettled);
+        let happens = (ends, fates, *unsettled);
         settle(&self.device, all, happens, (&past.touched_rows, &memory.span), self.rules.rule(), self.rules.neighbours);
-        self.pending = past.all_ends[settled(&past.all_ends)..].to_vec();
+        self.pending = all_ends[settled(all_ends)..].to_vec();
     }
 
     pub(super) fn tick(&self, time: i64) -> u32 {

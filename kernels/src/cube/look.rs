@@ -2,7 +2,7 @@
 use super::grouping::group;
 use super::history::{DeviceHistory, End, settled};
 use super::neighbours::{Asked, Drawing, EndSpans, Lookup, own_rows, spread};
-use super::past::{DevicePast, Hop};
+use super::past::{DevicePast, Happening, Hop};
 use super::plans::{AttentionSpans, NONE};
 use super::settle::{FateSpans, foretell};
 use super::span::{Parcel, Places, Span, padded};
@@ -168,10 +168,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             mail,
             features: self.features.width(),
             hops,
-            ends: asked.ends,
-            fates: asked.fates,
-            all_ends,
-            unsettled,
+            beside: None,
+            happening: Some(Happening { ends: asked.ends, fates: asked.fates, all_ends, unsettled }),
         }
     }
 }

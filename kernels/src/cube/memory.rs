@@ -13,7 +13,6 @@ use cubecl::prelude::*;
 /// Sizes of a memory update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
-    pub(super) mails: usize,
     /// Width of the memory.
     pub(super) d: usize,
     /// Columns of edge features.
@@ -48,7 +47,7 @@ impl Shape {
     /// The shape of `plan`, which fits `weights`.
     pub(super) fn new<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> Self {
         let (d, t) = (weights[1].shape()[1], weights[4].shape()[0]);
-        let shape = Self { mails: plan.rows.len(), d, e: plan.edge_width(), t, cell, joint: false };
+        let shape = Self { d, e: plan.edge_width(), t, cell, joint: false };
         let (gates, x) = (shape.gates(), shape.x());
         let expected: [&[usize]; 6] = [&[gates, x], &[gates, d], &[gates], &[gates], &[t], &[t]];
         let names = ["w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
@@ -96,7 +95,7 @@ pub struct Kept<R: CubeRuntime> {
 
 impl<R: CubeRuntime> Kept<R> {
     fn new(device: &Device<R>, shape: &Shape, sent: &MailSpans<R>) -> Self {
-        let Shape { mails, d, .. } = *shape;
+        let (mails, d) = (sent.rows.len(), shape.d);
         let kept = match shape.cell {
             Cell::Gru => 4 * d,
             Cell::Rnn => d,
@@ -255,8 +254,8 @@ pub(super) fn update<R: CubeRuntime>(
     unique: usize,
     weights: &CellWeights<R>,
 ) -> (CubeTensor<R>, Kept<R>) {
-    let kept = Kept::new(device, shape, sent);
-    if shape.mails * shape.d == 0 {
+    let (kept, mails) = (Kept::new(device, shape, sent), sent.rows.len());
+    if mails * shape.d == 0 {
         return (device.tensor(&sent.memory, [unique, shape.d]), kept);
     }
     let CellWeights { w_ih, w_hh, biases, freq, phase } = weights;
@@ -264,7 +263,7 @@ pub(super) fn update<R: CubeRuntime>(
     let dim = CubeDim::new_1d(UNITS);
     message_kernel::launch::<R>(
         &device.client,
-        units(shape.mails * shape.x()),
+        units(mails * shape.x()),
         dim,
         PartsLaunch::new(
             sent.memory.arg(),
@@ -281,8 +280,8 @@ pub(super) fn update<R: CubeRuntime>(
         *shape,
     );
     let [input, recurrent] = [(&kept.message, shape.x(), w_ih), (&kept.own, shape.h(), w_hh)].map(|(rows, width, weight)| {
-        let (out, numbers) = device.matrix(shape.mails, shape.gates());
-        product(device.tensor(rows, [shape.mails, width]), transposed(weight), out);
+        let (out, numbers) = device.matrix(mails, shape.gates());
+        product(device.tensor(rows, [mails, width]), transposed(weight), out);
         numbers
     });
     let (output, out) = device.matrix(unique, shape.d);

@@ -81,16 +81,17 @@ pub(super) fn backward<R: CubeRuntime>(
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 6] {
     let (device, shape) = (Device::of(grad), Shape::new(plan, cell, weights));
-    if shape.mails * shape.d == 0 {
+    let mails = plan.rows.len();
+    if mails * shape.d == 0 {
         return weights.each_ref().map(zeros);
     }
     let (x, gates) = (shape.x(), shape.gates());
     let [w_ih, w_hh, b_ih, b_hh] = [gates * x, gates * shape.d, gates, gates].map(|len| device.empty(len).part(0, len));
     let written = Written { w_ih, w_hh, biases: Some([b_ih.clone(), b_hh.clone()]) };
-    let shares = device.empty(shape.mails * 2 * padded(shape.t));
+    let shares = device.empty(mails * 2 * padded(shape.t));
     let weights = CellWeights::of(weights);
     gradients(&device, &shape, &weights, kept, (&device.span(grad), shape.d), &written, &shares);
-    let [freq, phase] = sum_shares(&device, &shares, if shape.t > 0 { shape.mails } else { 0 }, shape.t);
+    let [freq, phase] = sum_shares(&device, &shares, if shape.t > 0 { mails } else { 0 }, shape.t);
     let [freq, phase] = [freq, phase].map(|span| device.tensor(&span, [shape.t]));
     let [w_ih, w_hh] = [(written.w_ih, x), (written.w_hh, shape.d)].map(|(span, width)| device.tensor(&span, [gates, width]));
     let [b_ih, b_hh] = [b_ih, b_hh].map(|span| device.tensor(&span, [gates]));
@@ -108,7 +109,7 @@ pub(super) fn gradients<R: CubeRuntime>(
     written: &Written<R>,
     shares: &Span<R>,
 ) {
-    let Shape { mails, d, e, t, .. } = *shape;
+    let (Shape { d, e, t, .. }, mails) = (*shape, kept.rows.len());
     let (x, gates) = (shape.x(), shape.gates());
     let (input, into_input) = device.matrix(mails, gates);
     let (recurrent, into_recurrent) = device.matrix(mails, gates);

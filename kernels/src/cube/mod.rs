@@ -31,6 +31,7 @@ mod reduce;
 mod rows;
 mod sampling;
 mod scan;
+mod sent;
 mod settle;
 mod span;
 mod state;
@@ -52,7 +53,8 @@ pub use projected::{
     Attended, AttendedGradients, AttendedKept, ByHead, attend, attend_backward, share_edge, share_edge_backward, table_backward,
 };
 pub use rows::{asking, merge, merge_backward, rectified, rectified_backward};
-pub use span::{launches, launches_by_place};
+pub use sent::{HostRows, PastSender, ReadHop, ReadPast};
+pub use span::{Arriving, launches, launches_by_place};
 pub use time::{TimeBlock, TimeEncoding, TimeShares};
 pub use weights::{Learned, REMEMBERED, Weight, Weights};
 pub use world::{DeviceEvents, DeviceLog, DeviceRoots, DeviceRules, DeviceSampler, DeviceWorld, TooLarge};

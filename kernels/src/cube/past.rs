@@ -1,13 +1,14 @@
 //! The past of some roots on a device, and what is computed from it.
 use super::Matrix;
-use super::history::{DeviceHistory, End};
+use super::gather::gather_span;
+use super::history::End;
 use super::layout::{Block, Layout, with_one};
 use super::memory::{self, CellWeights, Shape};
 use super::memory_backward::{self, Written};
 use super::neighbours::EndSpans;
 use super::plans::{AttentionSpans, EMPTY, MailSpans, NONE};
 use super::settle::FateSpans;
-use super::span::{Device, Span};
+use super::span::{Arriving, Device, Span};
 use super::time::{TimeEncoding, TimeShares};
 use super::weights::{Weight, Weights};
 use crate::Cell;
@@ -21,13 +22,21 @@ pub struct DevicePast<R: CubeRuntime> {
     /// `[P + 1]`, the number of rows last.
     pub(super) starts: Span<R>,
     pub(super) nodes: Span<R>,
-    /// Rows of the ends of the batch in hand.
+    /// Rows of the nodes that the batch in hand touches.
     pub(super) touched_rows: Span<R>,
     pub(super) mail: MailSpans<R>,
     /// Columns of edge features.
     pub(super) features: usize,
     /// Farthest first.
     pub(super) hops: Vec<Hop<R>>,
+    /// Constant rows of the nodes, features and vectors, where they are not on the device for all nodes.
+    pub(super) beside: Option<[Span<R>; 2]>,
+    /// What a history on the device needs to let the batch happen.
+    pub(super) happening: Option<Happening<R>>,
+}
+
+/// The batch in hand, as a history on the device lets it happen.
+pub(super) struct Happening<R: CubeRuntime> {
     pub(super) ends: EndSpans<R>,
     pub(super) fates: FateSpans<R>,
     pub(super) all_ends: Vec<End>,
@@ -114,7 +123,7 @@ impl<R: CubeRuntime> DeviceCell<R> {
     pub fn forward(&self, past: &DevicePast<R>) -> (Matrix<R>, UpdateKept<R>) {
         let device = &past.device;
         let (d, e, t) = (past.mail.memory.len() / past.capacity, past.features, self.time.width());
-        let shape = Shape { mails: past.capacity, d, e, t, cell: self.cell, joint: true };
+        let shape = Shape { d, e, t, cell: self.cell, joint: true };
         let [input, recurrent] = &self.matrices;
         assert_eq!([input.columns, recurrent.columns, input.rows], [shape.x(), shape.h(), shape.gates()], "a memory module of {shape:?}");
         let [w_ih, w_hh] = [input, recurrent].map(|weight| weight.matrix().tensor());
@@ -126,10 +135,14 @@ impl<R: CubeRuntime> DeviceCell<R> {
     /// Writes the gradients of the cell and tells `time` what it brings to the time encoding, from the gradient of the new memory: the first columns
     /// of `grad`.
     pub fn backward(&self, kept: &UpdateKept<R>, grad: &Matrix<R>, time: &mut TimeShares<R>) {
+        if kept.kept.rows.len() == 0 {
+            self.matrices.iter().for_each(Weight::clear_gradient);
+            return;
+        }
         let [w_ih, w_hh] = self.matrices.each_ref().map(|weight| weight.gradient.clone());
         let written = Written { w_ih, w_hh, biases: None };
         let UpdateKept { shape, weights, kept } = kept;
-        let shares = time.take(shape.mails);
+        let shares = time.take(kept.rows.len());
         memory_backward::gradients(&grad.device, shape, weights, kept, (&grad.span, grad.columns()), &written, &shares);
     }
 }
@@ -150,6 +163,17 @@ impl<R: CubeRuntime> DevicePast<R> {
     /// Rows there is room for.
     pub fn rows(&self) -> usize {
         self.capacity
+    }
+
+    /// Mails that its rows read, those that nobody reads included.
+    pub fn mails(&self) -> usize {
+        self.mail.rows.len()
+    }
+
+    /// Asks for the rows of `memory` `[rows, D]` whose nodes the batch in hand touches.
+    pub fn ask_touched(&self, memory: &Matrix<R>) -> Arriving<'_> {
+        let tensor = gather_span(&self.device, &memory.span, &self.touched_rows, memory.columns());
+        self.device.ask(&self.device.span(&tensor))
     }
 
     /// Its hops, the farthest first; the centres of the last are the roots.
@@ -206,20 +230,21 @@ pub struct HostPast {
     pub slots: Vec<Vec<u32>>,
 }
 
-impl<R: CubeRuntime> DeviceHistory<R> {
-    /// Copies a past to the host. Waits for the device.
-    pub fn fetch(&self, past: &DevicePast<R>) -> HostPast {
+impl<R: CubeRuntime> DevicePast<R> {
+    /// Copies it to the host. Waits for the device.
+    pub fn fetch(&self) -> HostPast {
         let (integers, floats) = (|span: &Span<R>| self.device.integers(span), |span: &Span<R>| self.device.floats(span));
-        let (d, k) = (self.rules.memory, self.rules.neighbours);
-        let unique = *integers(&past.starts).last().expect("the number of rows") as usize;
-        let (marks, events, times, others) =
-            (integers(&past.mail.rows), integers(&past.mail.feature), floats(&past.mail.dt), floats(&past.mail.other));
+        let (d, k) = (self.mail.memory.len() / self.capacity, self.hops[0].neighbours);
+        let unique = *integers(&self.starts).last().expect("the number of rows") as usize;
+        let (mail_of, marks, events) = (integers(&self.mail.mail_of), integers(&self.mail.rows), integers(&self.mail.feature));
+        let (times, others) = (floats(&self.mail.dt), floats(&self.mail.other));
         let mail = |row: usize| {
-            let other = others[row * d..][..d].to_vec();
-            let empty = marks[row] & EMPTY != 0;
-            (marks[row] != NONE).then(|| HostMail { empty, event: events[row], dt: times[row], other })
+            let at = mail_of[row] as usize;
+            let told =
+                || HostMail { empty: marks[at] & EMPTY != 0, event: events[at], dt: times[at], other: others[at * d..][..d].to_vec() };
+            (mail_of[row] != NONE).then(told)
         };
-        let (hop, attention) = (&past.hops[0], &past.hops[0].attention);
+        let (hop, attention) = (&self.hops[0], &self.hops[0].attention);
         let (rows, counts, event, dt) =
             (integers(&attention.row), integers(&attention.count), integers(&attention.feature), floats(&attention.dt));
         let neighbour = |slot: usize| (rows[slot], event[slot], dt[slot]);
@@ -227,8 +252,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let group =
             |row: usize| names[starts[row] as usize..starts[row + 1] as usize].iter().filter_map(|name| name.checked_sub(first)).collect();
         HostPast {
-            nodes: integers(&past.nodes)[..unique].to_vec(),
-            memory: floats(&past.mail.memory)[..unique * d].to_vec(),
+            nodes: integers(&self.nodes)[..unique].to_vec(),
+            memory: floats(&self.mail.memory)[..unique * d].to_vec(),
             mail: (0..unique).map(mail).collect(),
             roots: integers(&hop.centres),
             neighbours: (0..counts.len()).map(|root| (root * k..root * k + counts[root] as usize).map(neighbour).collect()).collect(),

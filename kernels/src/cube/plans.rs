@@ -1,6 +1,6 @@
 //! Plans as arrays on a device.
 use super::span::{Device, Parcel, Places, Span};
-use crate::{AttentionPlan, MailPlan, Rows};
+use crate::{AttentionPlan, MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
 use std::collections::HashMap;
 
@@ -31,35 +31,47 @@ impl<R: CubeRuntime> MailSpans<R> {
     /// Sends `plan`, whose memory is `width` wide, in one transfer.
     pub(super) fn send(device: &Device<R>, plan: &MailPlan, width: usize) -> Self {
         assert!(plan.unique < EMPTY as usize, "a plan of {} rows", plan.unique);
-        let mails = plan.rows.len();
-        let mut mail_of = vec![NONE; plan.unique];
-        plan.rows.iter().zip(0..).for_each(|(&row, mail)| mail_of[row as usize] = mail);
-        let marked = plan.rows.iter().zip(&plan.empty).map(|(&row, &empty)| if empty { row | EMPTY } else { row });
-        let events = plan.event.iter().zip(&plan.empty).map(|(&event, &empty)| (!empty).then_some(event));
-        let table = Table::new(plan.features.as_deref(), events);
-
+        let table = Table::new(plan.features.as_deref(), mail_events(plan));
         let mut parcel = Parcel::default();
-        parcel.floats(plan.memory.iter().copied());
-        parcel.floats(plan.other.iter().copied());
-        parcel.integers(mail_of);
-        parcel.integers(marked);
-        parcel.floats(plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }));
-        parcel.integers(table.index.iter().copied());
         parcel.floats(table.numbers());
+        pack_mail(&mut parcel, plan, &table.index);
         let sent = device.send(parcel);
-
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
+        let features = next(table.len());
+        Self::unpack(plan, width, table.index.len(), features, next)
+    }
+
+    /// The arrays that [`pack_mail`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
+    pub(super) fn unpack(plan: &MailPlan, width: usize, index: usize, table: Span<R>, mut next: impl FnMut(usize) -> Span<R>) -> Self {
+        let mails = plan.rows.len();
         Self {
             memory: next(plan.unique * width),
             other: next(mails * width),
             mail_of: next(plan.unique),
             rows: next(mails),
             dt: next(mails),
-            feature: next(table.index.len()),
-            table: next(table.len()),
+            feature: next(index),
+            table,
         }
     }
+}
+
+/// Adds to `parcel` what a memory update reads; the events of mails are named by `index`.
+pub(super) fn pack_mail(parcel: &mut Parcel, plan: &MailPlan, index: &[u32]) {
+    let mut mail_of = vec![NONE; plan.unique];
+    plan.rows.iter().zip(0..).for_each(|(&row, mail)| mail_of[row as usize] = mail);
+    parcel.floats(plan.memory.iter().copied());
+    parcel.floats(plan.other.iter().copied());
+    parcel.integers(mail_of);
+    parcel.integers(plan.rows.iter().zip(&plan.empty).map(|(&row, &empty)| if empty { row | EMPTY } else { row }));
+    parcel.floats(plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }));
+    parcel.integers(index.iter().copied());
+}
+
+/// The event of every mail.
+pub(super) fn mail_events(plan: &MailPlan) -> impl Iterator<Item = Option<u64>> {
+    plan.event.iter().zip(&plan.empty).map(|(&event, &empty)| (!empty).then_some(event))
 }
 
 /// An [`AttentionPlan`] on a device.
@@ -71,7 +83,7 @@ pub(super) struct AttentionSpans<R: CubeRuntime> {
     pub(super) row: Span<R>,
     /// `[R, K]`
     pub(super) dt: Span<R>,
-    /// `[N + 1]` and at least `[R, K]`: for every row of `hidden` where its group begins, and what names it, ascending: valid slots, counted from
+    /// `[N + 1]`, and as many as there are names: for every row of `hidden` where its group begins, and what names it, ascending: valid slots, counted from
     /// `first_slot` on, and where that is not 0 the roots themselves.
     pub(super) groups: [Span<R>; 2],
     pub(super) first_slot: usize,
@@ -85,44 +97,64 @@ impl<R: CubeRuntime> AttentionSpans<R> {
     /// Sends `plan`, whose hidden state has `n` rows, in one transfer.
     pub(super) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Self {
         let neighbours = &plan.neighbours;
-        let valid = |slot: usize| slot % neighbours.k < neighbours.count[slot / neighbours.k] as usize;
         let rows_fit = neighbours.valid_slots().all(|slot| (neighbours.row[slot as usize] as usize) < n);
         assert!(rows_fit, "a neighbour's row is not below {n}");
-        let events = neighbours.event.iter().enumerate().map(|(slot, &event)| valid(slot).then_some(event));
-        let table = Table::new(plan.features.as_deref(), events);
-        let (starts, slots) = group(n, neighbours.valid_slots(), &neighbours.row);
-
+        let table = Table::new(plan.features.as_deref(), slot_events(neighbours));
+        let groups = group(n, neighbours.valid_slots(), &neighbours.row);
         let mut parcel = Parcel::default();
-        parcel.integers(neighbours.count.iter().copied());
-        parcel.integers(neighbours.row.iter().copied());
-        parcel.floats(neighbours.dt.iter().copied());
-        parcel.integers(starts);
-        let missing = neighbours.row.len() - slots.len();
-        parcel.integers(slots.into_iter().chain(std::iter::repeat_n(NONE, missing)));
-        parcel.integers(table.index.iter().copied());
         parcel.floats(table.numbers());
+        pack_neighbours(&mut parcel, neighbours, &groups, &table.index);
         let sent = device.send(parcel);
-
-        let (roots, slots) = (neighbours.roots, neighbours.row.len());
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
+        let features = next(table.len());
+        Self::unpack(neighbours, &groups, 0, table.index.len(), features, next)
+    }
+
+    /// The arrays that [`pack_neighbours`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
+    pub(super) fn unpack(
+        neighbours: &Neighbours,
+        (starts, names): &Groups,
+        first_slot: usize,
+        index: usize,
+        table: Span<R>,
+        mut next: impl FnMut(usize) -> Span<R>,
+    ) -> Self {
+        let slots = neighbours.row.len();
         Self {
-            count: next(roots),
+            count: next(neighbours.roots),
             row: next(slots),
             dt: next(slots),
-            groups: [next(n + 1), next(slots)],
-            first_slot: 0,
-            feature: next(table.index.len()),
-            table: next(table.len()),
+            groups: [next(starts.len()), next(names.len())],
+            first_slot,
+            feature: next(index),
+            table,
         }
     }
 }
 
+/// Adds to `parcel` what attention reads, with the [`group`]s of who names which row; the events of slots are named by `index`.
+pub(super) fn pack_neighbours(parcel: &mut Parcel, neighbours: &Neighbours, (starts, names): &Groups, index: &[u32]) {
+    parcel.integers(neighbours.count.iter().copied());
+    parcel.integers(neighbours.row.iter().copied());
+    parcel.floats(neighbours.dt.iter().copied());
+    parcel.integers(starts.iter().copied());
+    parcel.integers(names.iter().copied());
+    parcel.integers(index.iter().copied());
+}
+
+/// The event of every slot.
+pub(super) fn slot_events(neighbours: &Neighbours) -> impl Iterator<Item = Option<u64>> {
+    let valid = |slot: usize| slot % neighbours.k < neighbours.count[slot / neighbours.k] as usize;
+    neighbours.event.iter().enumerate().map(move |(slot, &event)| valid(slot).then_some(event))
+}
+
 /// The feature rows that some events name, each once.
+#[derive(Default)]
 pub(super) struct Table<'a> {
     pub(super) index: Vec<u32>,
-    rows: Vec<&'a [f32]>,
-    width: usize,
+    pub(super) rows: Vec<&'a [f32]>,
+    pub(super) width: usize,
 }
 
 impl<'a> Table<'a> {
@@ -152,8 +184,11 @@ impl<'a> Table<'a> {
     }
 }
 
+/// Where the group of each row begins, and what is in the groups, one after the other.
+pub(super) type Groups = (Vec<u32>, Vec<u32>);
+
 /// For every row below `rows` where its group begins, and the positions group by group: each ascends as `positions` does.
-pub(super) fn group(rows: usize, positions: impl Iterator<Item = u32> + Clone, row_of: &[u32]) -> (Vec<u32>, Vec<u32>) {
+pub(super) fn group(rows: usize, positions: impl Iterator<Item = u32> + Clone, row_of: &[u32]) -> Groups {
     let mut starts = vec![0u32; rows + 1];
     positions.clone().for_each(|position| starts[row_of[position as usize] as usize + 1] += 1);
     (0..rows).for_each(|row| starts[row + 1] += starts[row]);

@@ -91,6 +91,8 @@ pub struct Attended<'a, R: CubeRuntime> {
     pub value: &'a Weight<R>,
     /// The time encoding.
     pub time: &'a TimeEncoding<R>,
+    /// Applied to scores before the softmax.
+    pub activation: ScoreActivation,
     /// Of the attention weights.
     pub dropout: Option<Dropout>,
 }
@@ -182,10 +184,10 @@ impl<R: CubeRuntime> ByHead<R> {
 /// # Panics
 /// Where the weights do not fit.
 pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: Attended<'_, R>) -> (ByHead<R>, AttendedKept<R>) {
-    let Attended { table, query, key, value, time, dropout } = by;
+    let Attended { table, query, key, value, time, activation, dropout } = by;
     let (device, heads, centres, width, x) = (&hop.device, query.heads, hop.len(), key.rows, key.columns);
     let per_head = width / heads;
-    let constants = Constants { activation: ScoreActivation::Scaled(1.0 / (per_head as f32).sqrt()), dropout };
+    let constants = Constants { activation, dropout };
     let of_weight = |span: &Span<R>| device.blocks(span, [heads, per_head, x]);
     let moved = device.blocks(&device.empty(heads * centres * x), [heads, centres, x]);
     product(query.tensor(), of_weight(&key.value), moved.clone());

@@ -6,13 +6,16 @@ use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::bytes::AllocationProperty;
 use cubecl::client::ComputeClient;
+use cubecl::future::block_on;
 use cubecl::prelude::*;
-use cubecl::server::Handle;
+use cubecl::server::{Handle, ServerError};
 use cubecl::stream_id::StreamId;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
 /// Numbers between which parts of one allocation begin: what every device can bind a part at.
@@ -138,6 +141,20 @@ fn copy_kernel(from: &Array<u32>, to: &mut Array<u32>, start: u32) {
     }
 }
 
+/// Numbers on their way from a device to the host.
+pub struct Arriving<'a> {
+    bytes: Pin<Box<dyn Future<Output = Result<Vec<Bytes>, ServerError>> + Send + 'a>>,
+    len: usize,
+}
+
+impl Arriving<'_> {
+    /// The numbers. Waits for the device to have got as far as it was asked for them.
+    pub fn wait(self) -> Vec<f32> {
+        let bytes = block_on(self.bytes).expect("a device that computes can be read");
+        f32::from_bytes(&bytes[0])[..self.len].to_vec()
+    }
+}
+
 /// A device and the queue of what it is to do.
 #[derive(Clone)]
 pub(super) struct Device<R: CubeRuntime> {
@@ -190,19 +207,44 @@ impl<R: CubeRuntime> Device<R> {
         self.integers(span).into_iter().map(f32::from_bits).collect()
     }
 
-    /// The parcel's numbers, in one transfer. A large one goes through pinned memory where the device's driver has such, and then on a
-    /// stream of its own: it travels while kernels launched earlier still run, and those launched later wait for it on the device.
+    /// Asks for the first `len` numbers, which are copied behind what the device has been told to do so far: the host may go on meanwhile.
+    pub(super) fn ask(&self, span: &Span<R>) -> Arriving<'_> {
+        Arriving { bytes: Box::pin(self.client.read_async(vec![span.handle.clone()])), len: span.len }
+    }
+
+    /// The parcel's numbers, in one transfer; a large one goes [`ahead`](Device::send_ahead).
     pub(super) fn send(&self, parcel: Parcel) -> Span<R> {
         let len = parcel.numbers.len();
-        let mut bytes = Bytes::from_elems(parcel.numbers);
         if len >= LARGE {
-            self.client.staging(std::iter::once(&mut bytes), false);
+            return self.send_ahead(parcel);
         }
+        Span { handle: self.client.create(Bytes::from_elems(parcel.numbers)), len, runtime: PhantomData }
+    }
+
+    /// The parcel's numbers, in one transfer: through pinned memory where the device's driver has such, and then on a stream of its own, so that it
+    /// travels while kernels launched earlier still run. Those launched later wait for it on the device.
+    pub(super) fn send_ahead(&self, parcel: Parcel) -> Span<R> {
+        let len = parcel.numbers.len();
+        let bytes = self.staged(parcel);
         let handle = match bytes.property() {
             AllocationProperty::Pinned => COPIES.executes(|| self.client.create(bytes)),
             _ => self.client.create(bytes),
         };
         Span { handle, len, runtime: PhantomData }
+    }
+
+    /// Whether the device's driver has pinned memory.
+    pub(super) fn pins(&self) -> bool {
+        let mut parcel = Parcel::default();
+        parcel.integers([0]);
+        self.staged(parcel).property() == AllocationProperty::Pinned
+    }
+
+    /// In pinned memory, where there is such.
+    fn staged(&self, parcel: Parcel) -> Bytes {
+        let mut bytes = Bytes::from_elems(parcel.numbers);
+        self.client.staging(std::iter::once(&mut bytes), false);
+        bytes
     }
 
     /// The numbers of `tensor` in row-major order, copied only where they lie otherwise.

@@ -39,6 +39,7 @@ impl<B: Backend> Embedder<B> {
                 time: spec.time,
                 width: spec.width,
                 heads: spec.heads,
+                activation: spec.score_activation(),
             };
             match (spec.embedding, spec.attention) {
                 (Embedding::Attention, Attention::Paper) => Layer::Paper(PaperLayer::new(shape, init)),
@@ -124,6 +125,7 @@ pub(crate) struct Shape {
     pub time: usize,
     pub width: usize,
     pub heads: usize,
+    pub activation: ScoreActivation,
 }
 
 /// `[C, O] -> [H, C, O/H]`.
@@ -146,12 +148,12 @@ fn attention<B: TemporalOps>(
     query: Tensor<B, 2>,
     key: Tensor<B, 2>,
     value: Tensor<B, 2>,
-    heads: usize,
+    (heads, activation): (usize, ScoreActivation),
 ) -> Tensor<B, 2> {
     let [width, columns] = key.dims();
     let per_head = width / heads;
     let query = product(split_heads(query, heads), key.reshape([heads, per_head, columns]));
-    let seen = reading.attend(table, query, ScoreActivation::Scaled(1.0 / (per_head as f32).sqrt()));
+    let seen = reading.attend(table, query, activation);
     join_heads(product(seen, value.reshape([heads, per_head, columns]).swap_dims(1, 2)))
 }
 
@@ -167,11 +169,13 @@ pub(crate) struct PaperLayer<B: Backend> {
     fc2: Linear<B>,
     #[module(skip)]
     heads: usize,
+    #[module(skip)]
+    activation: ScoreActivation,
 }
 
 impl<B: Backend> PaperLayer<B> {
     pub fn new(shape: Shape, init: &mut Init<B>) -> PaperLayer<B> {
-        let Shape { input, edge, time, width, heads } = shape;
+        let Shape { input, edge, time, width, heads, activation } = shape;
         PaperLayer {
             query: Linear::new(init, input + time, width, true),
             key: Linear::new(init, input + edge + time, width, true),
@@ -180,6 +184,7 @@ impl<B: Backend> PaperLayer<B> {
             fc1: Linear::new(init, width + input, width, true),
             fc2: Linear::new(init, width, width, true),
             heads,
+            activation,
         }
     }
 }
@@ -189,7 +194,7 @@ impl<B: TemporalOps> PaperLayer<B> {
         let centres = reading.centres(&table);
         let now = reading.now().repeat_dim(0, centres.dims()[0]);
         let query = self.query.forward(Tensor::cat(vec![centres.clone(), now], 1));
-        let attended = attention(reading, table, query, self.key.augmented(), self.value.augmented(), self.heads);
+        let attended = attention(reading, table, query, self.key.augmented(), self.value.augmented(), (self.heads, self.activation));
         let found = reading.column(|c| f32::from(u8::from(reading.hop.neighbours.count[c] > 0)), &centres.device());
         let attended = self.out.forward(attended) * found;
         self.fc2.forward(relu(self.fc1.forward(Tensor::cat(vec![attended, centres], 1))))
@@ -206,11 +211,13 @@ pub(crate) struct ConvLayer<B: Backend> {
     lin_skip: Linear<B>,
     #[module(skip)]
     heads: usize,
+    #[module(skip)]
+    activation: ScoreActivation,
 }
 
 impl<B: Backend> ConvLayer<B> {
     pub fn new(shape: Shape, init: &mut Init<B>) -> ConvLayer<B> {
-        let Shape { input, edge, time, width, heads } = shape;
+        let Shape { input, edge, time, width, heads, activation } = shape;
         ConvLayer {
             lin_query: Linear::new(init, input, width, true),
             lin_key: Linear::new(init, input, width, true),
@@ -218,6 +225,7 @@ impl<B: Backend> ConvLayer<B> {
             lin_edge: Linear::new(init, edge + time, width, false),
             lin_skip: Linear::new(init, input, width, true),
             heads,
+            activation,
         }
     }
 }
@@ -230,7 +238,8 @@ impl<B: TemporalOps> ConvLayer<B> {
             let bias = lin.bias.as_ref().map(|bias| bias.val().unsqueeze_dim(1));
             Tensor::cat([Some(lin.weight.val()), Some(self.lin_edge.weight.val()), bias].into_iter().flatten().collect(), 1)
         };
-        let attended = attention(reading, table, query, with_edge(&self.lin_key), with_edge(&self.lin_value), self.heads);
+        let attended =
+            attention(reading, table, query, with_edge(&self.lin_key), with_edge(&self.lin_value), (self.heads, self.activation));
         attended + self.lin_skip.forward(centres)
     }
 }

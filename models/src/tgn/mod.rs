@@ -15,6 +15,7 @@
 //! - messages have no columns for features the log does not have;
 //! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have;
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer;
+//! - `attention_scores = "leaky-relu"` is TGL's and DistTGL's: `LeakyReLU(q . k)` instead of `q . k / sqrt(O / H)`;
 //! - embeddings may start from static memory as well (`disttgl/`).
 mod cost;
 mod decoder;
@@ -31,7 +32,7 @@ pub(crate) use decoder::LinkDecoder;
 pub use device::{DeviceTgn, NotOnDevice};
 pub(crate) use slices::{Decoder, DecoderPlaces, DecoderWork, Weights};
 pub use slices::{SliceTgn, SliceWork};
-pub use spec::{Attention, Embedding, Message, Precision, TgnSpec, TimeInit, Updater};
+pub use spec::{Attention, AttentionScores, Embedding, Message, Precision, TgnSpec, TimeInit, Updater};
 
 use burn::module::Module;
 use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values};

@@ -50,6 +50,7 @@ impl Golden {
 /// The layer as its authors have it, as wide inside as its query: `Q = D + T`.
 fn layer(golden: &Golden) -> PaperLayer<CpuTape> {
     let (query, context) = (2 * WIDTH, 2 * WIDTH + EDGE);
+    let heads = golden.integers("setting.heads")[0] as usize;
     PaperLayer {
         query: golden.linear("attn.q_proj_weight", [query, query], "attn.in_proj_bias", 0),
         key: golden.linear("attn.k_proj_weight", [query, context], "attn.in_proj_bias", query),
@@ -57,7 +58,8 @@ fn layer(golden: &Golden) -> PaperLayer<CpuTape> {
         out: golden.linear("attn.out_proj.weight", [query, query], "attn.out_proj.bias", 0),
         fc1: golden.linear("fc1.weight", [WIDTH, query + WIDTH], "fc1.bias", 0),
         fc2: golden.linear("fc2.weight", [WIDTH, WIDTH], "fc2.bias", 0),
-        heads: golden.integers("setting.heads")[0] as usize,
+        heads,
+        activation: ScoreActivation::Scaled(1.0 / ((query / heads) as f32).sqrt()),
     }
 }
 

@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
+use tempograph_kernels::ScoreActivation;
 
 use crate::disttgl::{StaticSpec, Wiring};
+
+/// Slope below zero of [`AttentionScores::LeakyRelu`].
+const LEAKY_SLOPE: f32 = 0.2;
 
 /// Settings of a TGN; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ pub struct TgnSpec {
     pub embedding: Embedding,
     /// Form of the attention layer: `paper` or `transformer-conv` (PyG).
     pub attention: Attention,
+    /// What `q . k` becomes before the softmax: `scaled` or `leaky-relu` (TGL, DistTGL).
+    pub attention_scores: AttentionScores,
     /// Embedding layers, 1 or 2 (1); `time` and `identity` have none.
     pub layers: usize,
     /// Embedding width `O` (100).
@@ -70,6 +76,7 @@ impl Default for TgnSpec {
             updater: Updater::Gru,
             embedding: Embedding::Attention,
             attention: Attention::Paper,
+            attention_scores: AttentionScores::Scaled,
             layers: 1,
             width: 100,
             heads: 2,
@@ -162,6 +169,16 @@ pub enum Attention {
     TransformerConv,
 }
 
+/// What the product of query and key becomes before the softmax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionScores {
+    /// `q . k / sqrt(O / H)`.
+    Scaled,
+    /// `LeakyReLU(q . k)`, not scaled, with slope 0.2 below zero: TGL's attention.
+    LeakyRelu,
+}
+
 /// Initial frequencies and phases of the time encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -244,6 +261,14 @@ impl TgnSpec {
             return Err("model.static.how = \"concat\" goes with embedding = \"attention\" or \"sum\"; with the others use \"add\"".into());
         }
         self.static_memory.check()
+    }
+
+    /// What an attention layer does to its scores.
+    pub(crate) fn score_activation(&self) -> ScoreActivation {
+        match self.attention_scores {
+            AttentionScores::Scaled => ScoreActivation::Scaled(1.0 / ((self.width / self.heads) as f32).sqrt()),
+            AttentionScores::LeakyRelu => ScoreActivation::LeakyRelu(LEAKY_SLOPE),
+        }
     }
 
     /// Width of what embeddings start from: the memory, and static memory where it stands behind.

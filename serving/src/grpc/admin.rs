@@ -38,4 +38,8 @@ impl Admin for Calls {
     async fn expire(&self, _: Request<message::ExpireRequest>) -> Answered<message::AdminAnswer> {
         done(&self.0.expire().await?)
     }
+
+    async fn promote(&self, _: Request<message::PromoteRequest>) -> Answered<message::AdminAnswer> {
+        done(&self.0.promote().await?)
+    }
 }

@@ -39,8 +39,9 @@ impl Events for Calls {
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
     }
 
-    async fn retract(&self, request: Request<RetractRequest>) -> Answered<RetractAnswer> {
-        let (retracted, position) = self.0.retract(request.into_inner().ids).await?;
+    async fn retract(&self, mut request: Request<RetractRequest>) -> Answered<RetractAnswer> {
+        let call = call(&mut request)?;
+        let (retracted, position) = self.0.retract(&call, request.into_inner().ids).await?;
         Ok(Response::new(RetractAnswer { retracted, position: convert::position(position, self.0.model()?) }))
     }
 }

@@ -13,6 +13,7 @@ use crate::proto::open_inference::model_infer_request::InferInputTensor;
 use crate::proto::open_inference::model_infer_response::InferOutputTensor;
 use crate::proto::open_inference::model_metadata_response::TensorMetadata;
 use crate::refused::{Kind, Refused};
+use crate::request::Position;
 
 #[tonic::async_trait]
 impl GrpcInferenceService for Calls {
@@ -60,7 +61,8 @@ impl GrpcInferenceService for Calls {
         let (id, model_name) = (request.id.clone(), request.model_name.clone());
         let inference = inference(request, &self.0.model()?)?;
         let outcome = inference.run(&self.0, &call).await?;
-        let mut response = message::ModelInferResponse { model_name, model_version: outcome.version, id, ..Default::default() };
+        let parameters = seen(outcome.position);
+        let mut response = message::ModelInferResponse { model_name, model_version: outcome.version, id, parameters, ..Default::default() };
         for Tensor { name, shape, values } in outcome.outputs {
             let datatype = values.datatype().into();
             // As the client spoke, so it is answered.
@@ -72,6 +74,12 @@ impl GrpcInferenceService for Calls {
         }
         Ok(Response::new(response))
     }
+}
+
+/// What an answer has seen, as parameters.
+fn seen(position: Position) -> HashMap<String, message::InferParameter> {
+    let count = |count| message::InferParameter { parameter_choice: Some(ParameterChoice::Uint64Param(count)) };
+    [("log_seq".into(), count(position.log_seq)), ("version".into(), count(position.version))].into()
 }
 
 fn malformed(fact: String) -> Refused {

@@ -36,6 +36,13 @@ pub(super) async fn snapshot(State(server): State<Arc<Server>>, request: Request
     write(&server, &done)
 }
 
+/// `POST /admin/promote`.
+pub(super) async fn promote(State(server): State<Arc<Server>>, request: Request) -> Answered {
+    let (_, Nothing {}) = json_or_nothing(&server, request).await?;
+    let done = server.promote().await?;
+    write(&server, &done)
+}
+
 /// `POST /admin/drain`.
 pub(super) async fn drain(State(server): State<Arc<Server>>, request: Request) -> Answered {
     let (_, Nothing {}) = json_or_nothing(&server, request).await?;

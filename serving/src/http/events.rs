@@ -54,8 +54,8 @@ struct RetractRequest {
 
 /// `POST /v1/retract`: events are taken back by their ids.
 pub(super) async fn retract(State(server): State<Arc<Server>>, request: Request) -> Answered {
-    let (_, RetractRequest { ids }) = json(&server, request).await?;
-    let (retracted, position) = server.retract(ids).await?;
+    let (call, RetractRequest { ids }) = json(&server, request).await?;
+    let (retracted, position) = server.retract(&call, ids).await?;
     let answer = Retracted { retracted, log_seq: position.log_seq, version: position.version, model: server.model()? };
     write(&server, &answer)
 }

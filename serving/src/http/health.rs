@@ -11,16 +11,18 @@ use serde_json::{Value, json};
 use super::body::{Answered, write};
 use crate::refused::Refused;
 use crate::server::Server;
+use crate::service::Readiness;
 
 /// As long as the process answers at all.
 pub(super) async fn live() -> Json<Value> {
     Json(json!({ "status": "live" }))
 }
 
-/// Only while events are taken and answers are of now.
+/// Only while events are taken and answers are of now; of a server that follows another, that it does.
 pub(super) async fn ready(State(server): State<Arc<Server>>) -> Result<Json<Value>, Refused> {
     server.ready()?;
-    Ok(Json(json!({ "status": "ready" })))
+    let follows = server.service()?.readiness() == Readiness::Following;
+    Ok(Json(json!({ "status": if follows { "following" } else { "ready" } })))
 }
 
 /// `GET /v1/status`: all numbers of service and scheduler, as JSON.

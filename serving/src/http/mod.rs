@@ -38,6 +38,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/admin/reload", post(admin::reload))
         .route("/admin/rollback", post(admin::rollback))
         .route("/admin/snapshot", post(admin::snapshot))
+        .route("/admin/promote", post(admin::promote))
         .route("/admin/drain", post(admin::drain))
         .route("/admin/expire", post(admin::expire))
         .route("/health/live", get(health::live))

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::body::{Answered, read, take};
 use crate::oip::{EXTENSIONS, Inference, Model, Outcome, Parameter, Port, Tensor, Values};
 use crate::refused::{Kind, Refused};
+use crate::request::Position;
 use crate::server::Server;
 
 /// Bytes of JSON in a body; what follows is tensors.
@@ -180,6 +181,8 @@ struct InferResponse<'a> {
     model_version: &'a str,
     #[serde(skip_serializing_if = "String::is_empty")]
     id: String,
+    /// What the answer has seen.
+    parameters: Position,
     outputs: Vec<Told<'a>>,
 }
 
@@ -208,7 +211,7 @@ fn write(name: &str, id: String, outcome: &Outcome, binary: &Binary) -> Answered
         bytes.extend_from_slice(&behind);
         outputs.push(Told { name, datatype, shape, parameters: Some(json!({ "binary_data_size": behind.len() })), data: None });
     }
-    let head = InferResponse { model_name: name, model_version: &outcome.version, id, outputs };
+    let head = InferResponse { model_name: name, model_version: &outcome.version, id, parameters: outcome.position, outputs };
     let mut body =
         serde_json::to_vec(&head).map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;
     if bytes.is_empty() {

@@ -210,11 +210,16 @@ impl Log for KafkaLog {
         if held.is_some() {
             return Ok(());
         }
-        let found = watermarks(&unpoisoned(&self.reader).consumer, &self.spec)?;
-        let known = std::mem::replace(&mut *unpoisoned(&self.kept), found).end;
-        self.remember(known)?;
+        self.look()?;
         *held = Some(producer(&self.spec).map_err(|error| storage(&self.spec, error))?);
         Ok(())
+    }
+
+    fn look(&self) -> Result<(), LogError> {
+        let found = watermarks(&unpoisoned(&self.reader).consumer, &self.spec)?;
+        let known = std::mem::replace(&mut *unpoisoned(&self.kept), found).end;
+        // What cannot be read now is looked at again: no id is left out.
+        self.remember(known).inspect_err(|_| unpoisoned(&self.kept).end = known)
     }
 
     /// Bytes appended since the log was opened: the topic's own size is the broker's to tell.

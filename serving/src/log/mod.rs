@@ -59,6 +59,15 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// [`LogError`] when it still cannot be used.
     fn reopen(&self) -> Result<(), LogError>;
 
+    /// Looks whether another server has written more, which is [kept](Log::kept) from then on. Of a log nobody else writes there is nothing
+    /// to be seen.
+    ///
+    /// # Errors
+    /// [`LogError`] when it cannot be looked at.
+    fn look(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+
     /// Bytes it takes where it is stored.
     fn bytes(&self) -> u64;
 }

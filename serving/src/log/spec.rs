@@ -30,6 +30,8 @@ pub struct LogSpec {
     pub topic: String,
     /// With `kafka`: the one partition that is the log.
     pub partition: i32,
+    /// With `kafka`: only read, as a replica of the server that writes, until told to [take over](crate::Service::take_over).
+    pub follow: bool,
     /// With `kafka`: how many of the newest ids are remembered. The embedded log remembers the ids of all events it keeps.
     pub remember_ids: usize,
     /// With `kafka`: more settings of librdkafka, such as `"security.protocol"`.
@@ -60,6 +62,7 @@ impl Default for LogSpec {
             brokers: "127.0.0.1:9092".into(),
             topic: "tempograph".into(),
             partition: 0,
+            follow: false,
             remember_ids: 1_000_000,
             client: BTreeMap::new(),
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Model, Port, Tensor, Values};
 use crate::http::side_of;
 use crate::refused::{Kind, Refused};
-use crate::request::{PairQuery, RankQuery, probability};
+use crate::request::{PairQuery, Position, RankQuery, probability};
 use crate::schedule::{Answer, Body, Read};
 use crate::server::{Call, Seen, Server};
 
@@ -33,7 +33,10 @@ pub(crate) struct Inference {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
+    /// Names the weights.
     pub version: String,
+    /// What it has seen, whichever outputs were wanted.
+    pub position: Position,
     pub outputs: Vec<Tensor>,
 }
 
@@ -48,12 +51,9 @@ impl Inference {
         let call = Call { deadline: self.deadline(call)?, ..call.clone() };
         let answer = server.ask(&call, read, seen).await?;
         let mut all = tensors(&answer);
-        if self.outputs.is_empty() {
-            return Ok(Outcome { version: answer.model.to_string(), outputs: all });
-        }
         let taken = |name: &String| all.iter().position(|tensor| tensor.name == *name).map(|at| all.swap_remove(at));
-        let outputs = self.outputs.iter().filter_map(taken).collect();
-        Ok(Outcome { version: answer.model.to_string(), outputs })
+        let outputs = if self.outputs.is_empty() { all } else { self.outputs.iter().filter_map(taken).collect() };
+        Ok(Outcome { version: answer.model.to_string(), position: answer.position, outputs })
     }
 
     fn check_names(&self) -> Result<(), Refused> {

@@ -6,7 +6,7 @@
 //! | `rank` | `src` `[1]`, `candidates`? `[C]`, `time`? `[1]`; parameter `k` | `dst`, `score`, `probability` `[K]`, best first |
 //! | `embedding` | `node` `[1]`, `time`? `[1]`; parameter `side` | `embedding` `[O]` |
 //!
-//! Every answer also has `log_seq` and `version`, `[1]`: what it has seen. Parameters `min_seq`, `max_staleness_ms` and `timeout`
+//! Every answer also has `log_seq` and `version`, `[1]`: what it has seen; and as parameters, for who wants other outputs only. Parameters `min_seq`, `max_staleness_ms` and `timeout`
 //! (microseconds, as elsewhere) are honoured or refused.
 
 mod infer;

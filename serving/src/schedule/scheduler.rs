@@ -87,6 +87,11 @@ impl Scheduler {
         if let Readiness::Recovering { .. } = shared.service.readiness() {
             return Err(Refusal::Unavailable("replaying its log"));
         }
+        if terms.max_staleness.is_some() && shared.service.readiness() == Readiness::Following {
+            // What is on its way from there is not known here.
+            let wanted = "an answer of a bounded age is wanted, which only the server that takes the events can promise".into();
+            return Err(Refusal::Stale { wanted, at: shared.service.position().log_seq });
+        }
         let deadline = terms.deadline.unwrap_or_else(|| Instant::now() + shared.spec.deadline());
         shared.see_enough(&terms, deadline).await?;
         let answer = shared.hand_in(read, &terms, deadline)?.await.map_err(|_| Refusal::Broken)??;

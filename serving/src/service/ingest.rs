@@ -117,5 +117,5 @@ impl Future for Ticket {
 
 /// The thread that had to answer has ended.
 fn gone() -> IngestError {
-    IngestError::NotReady(Readiness::Broken("the thread that applies events has ended".into()))
+    IngestError::NotReady(Readiness::Broken { why: "the thread that applies events has ended".into() })
 }

@@ -129,7 +129,8 @@ impl Line {
         let mut tail = self.tail();
         for waiting in group {
             let Some(entry) = &waiting.entry else { continue };
-            tail.logged = Start { seq: entry.next_seq(), newest: waiting.newest };
+            // What is found in the log may be no event.
+            tail.logged = Start { seq: entry.next_seq(), newest: waiting.newest.or(tail.logged.newest) };
             for (id, _) in entry.ids() {
                 tail.ids.remove(id);
             }

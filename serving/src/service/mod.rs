@@ -3,6 +3,7 @@
 mod admission;
 mod change;
 mod failing;
+mod follow;
 mod idle;
 mod ingest;
 mod keeper;
@@ -16,7 +17,7 @@ mod status;
 mod threads;
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -65,6 +66,8 @@ struct Core {
     line: Line,
     progress: Progress,
     readiness: Shown,
+    /// Whether following is to end.
+    taking_over: AtomicBool,
     counts: Counts,
     failing: Failing,
     /// Events applied since idle nodes were last looked for.

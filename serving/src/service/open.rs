@@ -1,7 +1,7 @@
 //! Opening a service: settings, log, and the newest snapshot that is whole.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -70,6 +70,7 @@ impl Service {
             line: Line::starting_at(Start { seq: end, newest: None }),
             progress: Progress::new(Reached { durable_seq: end, applied: position }),
             readiness: Shown::new(Readiness::Recovering { applied: position.log_seq, of: end }),
+            taking_over: AtomicBool::new(false),
             counts: Counts::passing_over(passed_over.len()),
             failing: Failing::default(),
             unlooked: AtomicU64::new(0),

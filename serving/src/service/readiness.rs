@@ -18,10 +18,15 @@ pub enum Readiness {
     },
     /// All that is durable is applied, and events are taken.
     Ready,
+    /// What another server writes to the log is applied as it comes; no events are taken.
+    Following,
     /// No events are taken any more.
     Draining,
     /// Something happened that only a restart mends.
-    Broken(String),
+    Broken {
+        /// What it was.
+        why: String,
+    },
 }
 
 impl fmt::Display for Readiness {
@@ -29,8 +34,9 @@ impl fmt::Display for Readiness {
         match self {
             Readiness::Recovering { applied, of } => write!(f, "recovering: {applied} of {of} events are applied"),
             Readiness::Ready => f.write_str("ready"),
+            Readiness::Following => f.write_str("following a log that another server writes"),
             Readiness::Draining => f.write_str("draining"),
-            Readiness::Broken(why) => write!(f, "broken: {why}"),
+            Readiness::Broken { why } => write!(f, "broken: {why}"),
         }
     }
 }
@@ -51,19 +57,39 @@ impl Shown {
     /// Shows another; what is broken stays so.
     pub fn set(&self, readiness: Readiness) {
         let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*shown, Readiness::Broken(_)) {
-            if let Readiness::Broken(why) = &readiness {
+        if !matches!(*shown, Readiness::Broken { .. }) {
+            if let Readiness::Broken { why } = &readiness {
                 tracing::error!("no events are taken any more: {why}");
             }
             *shown = readiness;
         }
     }
 
-    /// Shows another if it is recovering.
+    /// Shows another if it is recovering or following.
     pub fn advance(&self, readiness: Readiness) {
         let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*shown, Readiness::Recovering { .. }) {
+        if matches!(*shown, Readiness::Recovering { .. } | Readiness::Following) {
             *shown = readiness;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_a_service_is_doing_can_be_told() {
+        for (readiness, told) in [
+            (Readiness::Recovering { applied: 3, of: 7 }, json!({ "status": "recovering", "applied": 3, "of": 7 })),
+            (Readiness::Ready, json!({ "status": "ready" })),
+            (Readiness::Following, json!({ "status": "following" })),
+            (Readiness::Draining, json!({ "status": "draining" })),
+            (Readiness::Broken { why: "it is".into() }, json!({ "status": "broken", "why": "it is" })),
+        ] {
+            assert_eq!(serde_json::to_value(&readiness).unwrap(), told);
         }
     }
 }

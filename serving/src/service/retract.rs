@@ -20,6 +20,13 @@ pub struct Retracted {
     pub position: Position,
 }
 
+impl Retracted {
+    /// What a retraction's receipt says.
+    pub fn of(receipt: &Receipt) -> Retracted {
+        Retracted { retracted: receipt.accepted, position: receipt.position }
+    }
+}
+
 impl Service {
     /// Takes events back that were told under ids, as [`Engine::retract`](crate::Engine::retract) does, and waits until it has happened. The
     /// log of record keeps them, and the retraction at its place behind them.
@@ -27,8 +34,15 @@ impl Service {
     /// # Errors
     /// [`IngestError`], naming the first id the log does not remember: nothing was taken back.
     pub fn retract(&self, ids: &[String]) -> Result<Retracted, IngestError> {
-        let Receipt { accepted, position, .. } = self.core.retract(ids).inspect_err(|error| self.core.counts.refused(error))?.wait()?;
-        Ok(Retracted { retracted: accepted, position })
+        Ok(Retracted::of(&self.submit_retraction(ids)?.wait()?))
+    }
+
+    /// Puts a retraction in line without waiting for it to happen; [`Retracted::of`] reads what the ticket is for.
+    ///
+    /// # Errors
+    /// As [`retract`](Service::retract).
+    pub fn submit_retraction(&self, ids: &[String]) -> Result<Ticket, IngestError> {
+        self.core.retract(ids).inspect_err(|error| self.core.counts.refused(error))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ServiceError;
 use crate::engine::EngineSpec;
-use crate::log::LogSpec;
+use crate::log::{LogKind, LogSpec};
 
 /// The sections `log`, `snapshots`, `engine` and the key `late` of a server's settings.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -92,6 +92,10 @@ impl ServiceSpec {
             if value == 0 {
                 return Err(ServiceError::Setting { key, value: "0".into(), wanted: "it must be at least 1" });
             }
+        }
+        if self.log.follow && self.log.kind != LogKind::Kafka {
+            let wanted = "only a topic is written by another server: log.kind = \"kafka\"";
+            return Err(ServiceError::Setting { key: "log.follow", value: "true".into(), wanted });
         }
         self.engine.check().map_err(ServiceError::Unfit)
     }

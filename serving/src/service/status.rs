@@ -18,6 +18,7 @@ pub(crate) struct Counts {
     late_refused: AtomicU64,
     refused: AtomicU64,
     full: AtomicU64,
+    pub replayed: AtomicU64,
     pub log_failures: AtomicU64,
     pub groups: AtomicU64,
     passed_over: u64,
@@ -36,6 +37,8 @@ pub struct Status {
     pub applied: Position,
     /// Events in line, waiting to be logged and applied.
     pub queued: u64,
+    /// Events of the log that were replayed when the service was opened.
+    pub replayed: u64,
     /// Events taken since the service was opened.
     pub accepted: u64,
     /// Events left out because they were known.
@@ -95,6 +98,7 @@ impl Core {
             durable_seq: reached.durable_seq,
             applied: reached.applied,
             queued: self.line.tail().waiting as u64,
+            replayed: counts.replayed.load(Relaxed),
             accepted: counts.accepted.load(Relaxed),
             duplicates: counts.duplicates.load(Relaxed),
             late: counts.late.load(Relaxed),

@@ -43,7 +43,7 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
-            self.0.readiness.set(Readiness::Broken(format!("the thread `{name}` has panicked, which is a bug")));
+            self.0.readiness.set(Readiness::Broken { why: format!("the thread `{name}` has panicked, which is a bug") });
         }
     }
 }
@@ -51,9 +51,11 @@ impl Drop for Guard<'_> {
 impl Core {
     /// Writes what stands in line, as many requests as there are in one append.
     fn write(&self, logged: &Sender<Logged>) {
-        let mut place = self.log.kept().end;
+        // Where the log ended after the last append; before the first one another server may write.
+        let mut end = None;
         while let Some(group) = self.line.take(self.spec.log.group) {
             let entries: Vec<Entry> = group.iter().filter_map(|waiting| waiting.entry.clone()).collect();
+            let place = end.unwrap_or_else(|| self.log.kept().end);
             let done = match self.append(&entries, place, logged) {
                 Ok(bytes) => logged.send(Logged { group: self.written(&entries, group), bytes }),
                 Err(error) => {
@@ -64,7 +66,7 @@ impl Core {
             if done.is_err() {
                 return;
             }
-            place = self.log.kept().end;
+            end = Some(self.log.kept().end);
         }
     }
 
@@ -125,7 +127,7 @@ impl Core {
     /// Catches up with the log, then applies what comes.
     fn recover_and_apply(&self, to_apply: &Receiver<Logged>) {
         if let Err(error) = self.recover() {
-            self.readiness.set(Readiness::Broken(error.to_string()));
+            self.readiness.set(Readiness::Broken { why: error.to_string() });
         } else {
             self.apply(to_apply);
         }
@@ -134,19 +136,24 @@ impl Core {
 
     fn recover(&self) -> Result<(), ReplayError> {
         let engine = self.engine();
-        let of = self.progress.now().durable_seq;
+        let (from, of) = (engine.position().log_seq, self.progress.now().durable_seq);
         let mut place = self.applying();
         let end = self.log.kept().end.max(*place);
         *place = replay(&*self.log, &engine, *place, end, |position| {
             self.progress.applied(position);
+            self.counts.replayed.store(position.log_seq - from, Relaxed);
             self.readiness.advance(Readiness::Recovering { applied: position.log_seq, of });
             match self.readiness.get() {
                 Readiness::Draining => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         })?;
-        let newest = engine.history().newest();
-        self.line.start(Start { seq: of, newest });
+        drop(place);
+        if self.spec.log.follow {
+            self.follow()?;
+        }
+        let (seq, newest) = (self.progress.now().durable_seq, self.engine().history().newest());
+        self.line.start(Start { seq, newest });
         self.readiness.advance(Readiness::Ready);
         Ok(())
     }
@@ -156,7 +163,7 @@ impl Core {
             let events: usize = group.iter().map(Waiting::events).sum();
             for waiting in group {
                 if let Err(error) = self.apply_one(waiting) {
-                    self.readiness.set(Readiness::Broken(error));
+                    self.readiness.set(Readiness::Broken { why: error });
                     return;
                 }
             }

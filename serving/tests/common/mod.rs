@@ -25,6 +25,11 @@ pub const EVENTS: usize = 420;
 pub const SEEN: usize = 300;
 pub const BATCH: usize = 40;
 
+/// How often a test that lives on chance is done over: `TEMPOGRAPH_LONG` (1) in its long form.
+pub fn rounds() -> usize {
+    std::env::var("TEMPOGRAPH_LONG").map_or(1, |rounds| rounds.parse().unwrap())
+}
+
 pub struct World {
     pub set: Dataset,
     pub model: Tgn<Cpu>,

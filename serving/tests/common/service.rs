@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempograph_serving::{
     Ack, Engine, Entry, Granularity, IngestError, IngestRequest, Log, LogError, LogKind, LogSpec, MemoryLog, NewEvent, Readiness, Receipt,
-    Service, ServiceSpec, SnapshotSpec,
+    Role, Service, ServiceSpec, SnapshotSpec, TokenSpec,
 };
 
 /// No snapshots but those that are asked for.
@@ -21,6 +21,14 @@ pub fn quiet() -> ServiceSpec {
 /// The same, and nothing on the disk.
 pub fn in_memory() -> ServiceSpec {
     ServiceSpec { log: LogSpec { kind: LogKind::Memory, ..LogSpec::default() }, ..quiet() }
+}
+
+/// A token, `chief`, that opens everything.
+pub fn chief() -> TokenSpec {
+    use sha2::Digest;
+    let sha256 = sha2::Sha256::digest("chief").iter().map(|byte| format!("{byte:02x}")).collect();
+    let roles = vec![Role::Ingest, Role::Read, Role::Admin];
+    TokenSpec { name: "chief".into(), roles, sha256: Some(sha256), ..TokenSpec::default() }
 }
 
 pub fn soon() -> Instant {

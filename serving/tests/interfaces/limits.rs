@@ -2,8 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::service::{Scripted, in_memory, named, with_log};
 use crate::common::{Running, SEEN, World, small};
 use serde_json::json;
 use tempograph_serving::ServeSpec;
@@ -20,6 +22,7 @@ fn lists_and_bodies_are_bounded_by_the_spec() {
     let pair = json!({ "src": 1, "dst": 2 });
     for (path, body, says) in [
         ("/v1/events", json!({ "events": world.told(SEEN..SEEN + 4) }), "events has 4 entries; one request may hold 3"),
+        ("/v1/retract", json!({ "ids": ["a", "b", "c", "d"] }), "ids has 4 entries; one request may hold 3"),
         ("/v1/score", json!({ "queries": [pair, pair, pair] }), "queries has 3 entries; one request may hold 2"),
         ("/v1/rank", json!({ "src": 1, "candidates": [1, 2] }), "candidates has 2 entries; one request may hold 1"),
         ("/v1/score", json!({ "queries": [], "x": "y".repeat(2000) }), "the body is larger than 2000 bytes"),
@@ -35,6 +38,27 @@ fn lists_and_bodies_are_bounded_by_the_spec() {
     stream.write_all(format!("{head}fa0\r\n{}\r\n0\r\n\r\n", " ".repeat(4000)).as_bytes()).unwrap();
     let (status, answer) = crate::common::response(&mut stream);
     assert_eq!(status, 413, "{answer}");
+}
+
+#[test]
+fn nobody_waits_for_a_log_that_hangs_beyond_the_deadline() {
+    let world = World::new(&small(), 0);
+    world.engine();
+    let log = Arc::new(Scripted::default());
+    let server = Running::of(with_log(&world.folder(), &in_memory(), log.clone()), &ServeSpec::default());
+    let events = named(world.told(SEEN..SEEN + 2));
+    server.tell(&events[..1], "event");
+    log.hold(true);
+    for (path, body) in [("/v1/events", json!({ "events": events[1..] })), ("/v1/retract", json!({ "ids": ["event-0"] }))] {
+        let begun = Instant::now();
+        let (status, answer) = server.send_with("POST", path, "Deadline-Ms: 80\r\n", body.to_string().as_bytes());
+        assert!(status == 504 && answer.contains("the deadline has passed"), "{path}: {status} {answer}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{path}: {:?}", begun.elapsed());
+    }
+    log.hold(false);
+    // What was put in line happens all the same.
+    assert_eq!(server.tell(&world.told(SEEN + 2..SEEN + 3), "event")["first_seq"], SEEN + 2);
+    assert_eq!(server.service.engine().stats().retracted, 1);
 }
 
 #[test]

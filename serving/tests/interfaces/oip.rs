@@ -74,6 +74,7 @@ fn tensors_in_json_give_the_scores_of_the_typed_api() {
     let body = json!({ "inputs": [input("src", "INT32", json!(SRC)), input("dst", "INT64", json!(DST)), nested], "outputs": [{ "name": "probability" }] });
     let (_, answer) = server.post("/v2/models/score/infer", &body);
     assert_eq!(answer["outputs"].as_array().unwrap().len(), 1, "{answer}");
+    assert_eq!(answer["parameters"]["log_seq"], crate::common::SEEN, "{answer} says what it has seen, whatever is asked for");
     let expected: Vec<f32> = scores(&server).iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect();
     assert_eq!(floats(&output(&answer, "probability")["data"]), expected);
 
@@ -172,6 +173,8 @@ fn tensors_over_grpc_come_back_as_they_were_sent() {
         };
         let answer = grpc.inference(|mut of| async move { of.model_infer(request).await }).unwrap();
         assert_eq!(answer.outputs[0].name, "score");
+        let seen = InferParameter { parameter_choice: Some(ParameterChoice::Uint64Param(crate::common::SEEN as u64)) };
+        assert_eq!(answer.parameters["log_seq"], seen);
         let found: Vec<f32> = match raw {
             true => answer.raw_output_contents[0].chunks(4).map(|chunk| f32::from_le_bytes(chunk.try_into().unwrap())).collect(),
             false => answer.outputs[0].contents.as_ref().unwrap().fp32_contents.clone(),

@@ -33,19 +33,18 @@ fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 /// What is wrong with `value` by `schema`, of what the document's schemas say at all.
 fn wrong(document: &Value, schema: &Value, value: &Value, place: &str) -> Option<String> {
     let schema = resolve(document, schema);
-    if schema["type"].as_array().is_some_and(|types| types.contains(&"null".into())) {
-        return (!value.is_null() && !value.is_number()).then(|| format!("{place} is {value}, not {schema}"));
-    }
-    let fits = match schema["type"].as_str() {
+    let types = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
+    let is = |kind: &Value| match kind.as_str() {
         Some("object") => value.is_object(),
         Some("array") => value.is_array(),
         Some("string") => value.is_string(),
         Some("integer") => value.is_i64() || value.is_u64(),
         Some("number") => value.is_number(),
         Some("boolean") => value.is_boolean(),
+        Some("null") => value.is_null(),
         other => panic!("{place}: schema of type {other:?}"),
     };
-    if !fits || schema["minimum"].as_f64().is_some_and(|least| value.as_f64().unwrap() < least) {
+    if !types.iter().any(is) || schema["minimum"].as_f64().is_some_and(|least| value.as_f64().unwrap() < least) {
         return Some(format!("{place} is {value}, not {schema}"));
     }
     if schema["enum"].as_array().is_some_and(|known| !known.contains(value)) {

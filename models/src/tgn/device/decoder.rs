@@ -1,6 +1,6 @@
 //! The link decoder on a device.
 
-use tempograph_framework::{PairFact, Queries};
+use tempograph_framework::PairFact;
 use tempograph_kernels::PairPlan;
 use tempograph_kernels::cube::{Block, Decoded, Matrix, PairDecoder, Weights, rectified, rectified_backward, with_one};
 use tempograph_kernels::tensor::CubeRuntime;
@@ -50,18 +50,17 @@ impl Facts {
     }
 }
 
-/// The pairs asked about, from the embeddings of the roots, `[R, O]`, and what is known of the pairs.
+/// The pairs asked about, of which the first `positives` happened, from the embeddings of the roots, `[R, O]`, and what is known of the pairs.
 pub(super) fn forward<R: CubeRuntime>(
     weights: &Weights<R>,
     blocks: &Blocks,
     embeddings: &Matrix<R>,
-    queries: &Queries,
+    (pairs, positives): (&PairPlan, usize),
     known: &[PairFact],
 ) -> Asked<R> {
     let facts = blocks.facts.map(|facts| facts.forward(weights, known));
-    let (i, j) = queries.pairs().iter().map(|pair| (pair.src, pair.dst)).unzip();
     let mapped = facts.as_ref().map(|facts| &facts.mapped);
-    let decoded = PairDecoder::at(weights, blocks.decoder).forward(&PairPlan { i, j }, embeddings, mapped, queries.positives());
+    let decoded = PairDecoder::at(weights, blocks.decoder).forward(pairs, embeddings, mapped, positives);
     Asked { decoded, facts }
 }
 

@@ -1,11 +1,11 @@
 //! Attention layers on a device.
 
-use tempograph_kernels::Dropout;
 use tempograph_kernels::cube::{
     Attended, AttendedKept, Block, ByHead, Hop, Matrix, TimeEncoding, TimeShares, Weight, Weights, asking, attend, attend_backward, merge,
     merge_backward, rectified, rectified_backward, share_edge, share_edge_backward, table_backward,
 };
 use tempograph_kernels::tensor::CubeRuntime;
+use tempograph_kernels::{Dropout, ScoreActivation};
 
 /// Where the weights of an attention layer stand, in either form.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,7 @@ pub(super) struct Below<'a, R: CubeRuntime> {
     /// `[rows, W]`
     pub table: &'a Matrix<R>,
     pub time: &'a TimeEncoding<R>,
+    pub activation: ScoreActivation,
     pub dropout: Option<Dropout>,
 }
 
@@ -69,7 +70,8 @@ struct Merged<R: CubeRuntime> {
 
 impl<R: CubeRuntime> Below<'_, R> {
     fn attended<'a>(&'a self, query: &'a ByHead<R>, [key, value]: [&'a Weight<R>; 2]) -> Attended<'a, R> {
-        Attended { table: self.table, query, key, value, time: self.time, dropout: self.dropout }
+        let Below { table, time, activation, dropout, .. } = *self;
+        Attended { table, query, key, value, time, activation, dropout }
     }
 }
 

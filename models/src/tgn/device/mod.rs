@@ -1,26 +1,25 @@
-//! A TGN on a device: the passes of [`Tgn`], forward and backward, as kernels one after the other, with history and optimiser beside it.
-//! Weights have the names and shapes of [`Tgn`]'s.
+//! A TGN on a device: the passes of [`Tgn`], forward and backward, as kernels one after the other, with the optimiser beside it, and the history
+//! where there is room for it. Weights have the names and shapes of [`Tgn`]'s.
 //!
-//! Differs: roots are not gathered into distinct centres first, so dropout falls on other slots than on the host.
+//! Differs: with the history on the device roots are not gathered into distinct centres first, so dropout falls on other slots than on the host.
 mod decoder;
 mod layer;
 mod places;
 
 use tempograph_framework::{
-    Batch, Draw, EventLog, History, Needs, PairFact, Parameters, Purpose, PurposeDraw, Queries, ResidentHistory, ResidentModel, weights,
+    Batch, Draw, EventLog, History, Needs, PairFact, Parameters, PlacedHistory, Placement, Purpose, PurposeDraw, Queries, ResidentModel,
+    weights,
 };
-use tempograph_kernels::cube::{
-    Beside, DeviceCell, DevicePast, Hidden, Matrix, NodeRows, REMEMBERED, Shown, TimeEncoding, TimeShares, TooLarge, Weights,
-};
+use tempograph_kernels::cube::{Beside, DeviceCell, DevicePast, Hidden, Hop, Matrix, REMEMBERED, Shown, TimeEncoding, TimeShares, Weights};
 use tempograph_kernels::tensor::{Cpu, CubeRuntime};
-use tempograph_kernels::{AdamStep, Dropout, Rows};
+use tempograph_kernels::{AdamStep, Dropout};
 
 use super::spec::{Embedding, TgnSpec};
 use super::{FeatureWidths, Tgn};
 use layer::{Below, Kept};
 use places::Blocks;
 
-/// A [`Tgn`] that trains on a device, together with its history and its optimiser.
+/// A [`Tgn`] that trains on a device, together with its optimiser and, where there is room, its history.
 pub struct DeviceTgn<R: CubeRuntime> {
     spec: TgnSpec,
     /// Names and shapes; the numbers are on the device.
@@ -31,50 +30,36 @@ pub struct DeviceTgn<R: CubeRuntime> {
     cell: DeviceCell<R>,
     /// What nodes show beside their memory.
     beside: Option<Beside<R>>,
-    history: ResidentHistory<R>,
+    history: PlacedHistory<R>,
 }
 
-/// Why a model cannot train on a device.
+/// What kernels for devices do not know that a model reads or keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotOnDevice {
-    /// It reads or keeps something that kernels for devices do not know.
-    Unknown(&'static str),
-    /// Its history is too large.
-    TooLarge(TooLarge),
-}
+pub struct NotOnDevice(pub &'static str);
 
 impl std::fmt::Display for NotOnDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            NotOnDevice::Unknown(what) => write!(f, "kernels on a device know no {what}"),
-            NotOnDevice::TooLarge(TooLarge { bytes, room }) => write!(f, "its history takes {bytes} bytes, and there is room for {room}"),
-        }
+        write!(f, "kernels on a device know no {}", self.0)
     }
 }
 
 /// Says what of `spec` cannot train on a device.
 fn check(spec: &TgnSpec) -> Result<(), NotOnDevice> {
     if spec.message != super::Message::Identity {
-        return Err(NotOnDevice::Unknown("message maps (model.message = \"mlp\")"));
+        return Err(NotOnDevice("message maps (model.message = \"mlp\")"));
     }
     if spec.embedding != Embedding::Attention {
-        return Err(NotOnDevice::Unknown("embeddings but model.embedding = \"attention\""));
+        return Err(NotOnDevice("embeddings but model.embedding = \"attention\""));
     }
-    spec.needs().on_device().map_err(NotOnDevice::Unknown)
-}
-
-/// Rows of all nodes of a history on a device, zeros where the history has none; nothing of no columns.
-fn node_rows<R: CubeRuntime>(device: &R::Device, rows: Option<&dyn Rows>, nodes: usize, columns: usize) -> Option<NodeRows<R>> {
-    let sent = |rows| NodeRows::send(device, rows, nodes);
-    (columns > 0).then(|| rows.map_or_else(|| NodeRows::zeros(device, nodes, columns), sent))
+    spec.needs().on_device().map_err(NotOnDevice)
 }
 
 impl<R: CubeRuntime> DeviceTgn<R> {
-    /// A model with fresh weights, the same as [`Tgn::new`] draws from `seed`, and a history of what `history` will see of `log`. `room` are the
-    /// bytes of the device that the history may take, with the rows that nodes have beside it.
+    /// A model with fresh weights, the same as [`Tgn::new`] draws from `seed`, to train with what `history` will see of `log`. `room` are the bytes of
+    /// the device that the history and all features may take.
     ///
     /// # Errors
-    /// What keeps it from the device.
+    /// What kernels on devices do not know.
     pub fn new(
         spec: &TgnSpec,
         features: FeatureWidths,
@@ -87,27 +72,20 @@ impl<R: CubeRuntime> DeviceTgn<R> {
         let host = Tgn::<Cpu>::new(spec, features, seed, &Default::default());
         let parameters = Parameters::from_store(weights(&host)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
         let columns = [features.node, spec.static_memory.on().map_or(0, |spec| spec.width)];
-        let bytes = 4 * (history.nodes() * columns.iter().sum::<usize>()) as u64;
-        let left = room.checked_sub(bytes).ok_or(NotOnDevice::TooLarge(TooLarge { bytes, room }))?;
-        let too_large = |large: TooLarge| NotOnDevice::TooLarge(TooLarge { bytes: large.bytes + bytes, room });
-        let resident = ResidentHistory::new(device, history, log, left).map_err(too_large)?;
+        let placed = PlacedHistory::new(device, history, log, columns, room);
 
         let (blocks, layout) = Blocks::of(spec, features, &parameters);
         let mut weights = Weights::new(device, layout);
         weights.set_values(parameters.values());
         let time = TimeEncoding::at(&weights, blocks.time);
         let cell = DeviceCell::at(&weights, blocks.cell, &time);
-        let beside = blocks.beside.map(|blocks| {
-            let constants = [history.features().nodes.as_deref(), history.features().static_memory.as_deref()];
-            let rows = [0, 1].map(|i| node_rows(device, constants[i], history.nodes(), columns[i]));
-            Beside::at(&weights, blocks, rows)
-        });
-        Ok(Self { spec: spec.clone(), parameters, weights, blocks, time, cell, beside, history: resident })
+        let beside = blocks.beside.map(|blocks| Beside::at(&weights, blocks, placed.node_rows(device, history, columns)));
+        Ok(Self { spec: spec.clone(), parameters, weights, blocks, time, cell, beside, history: placed })
     }
 
-    /// Whether all it reads is on the device, so that a step waits for nothing.
-    pub fn is_resident(&self) -> bool {
-        self.history.device.is_resident()
+    /// Where what it reads is.
+    pub fn placement(&self) -> Placement {
+        self.history.placement()
     }
 
     fn dropout(&self, depth: usize, seed: u64) -> Option<Dropout> {
@@ -128,7 +106,8 @@ impl<R: CubeRuntime> DeviceTgn<R> {
     }
 
     fn below<'a>(&'a self, past: &'a DevicePast<R>, table: &'a Matrix<R>, depth: usize, seed: u64) -> Below<'a, R> {
-        Below { weights: &self.weights, hop: &past.hops()[depth], table, time: &self.time, dropout: self.dropout(depth, seed) }
+        let (hop, activation, dropout) = (&past.hops()[depth], self.spec.score_activation(), self.dropout(depth, seed));
+        Below { weights: &self.weights, hop, table, time: &self.time, activation, dropout }
     }
 
     /// Embeddings of the roots, above the tables of all layers, and what these keep.
@@ -166,26 +145,28 @@ impl<R: CubeRuntime> ResidentModel for DeviceTgn<R> {
         self.weights.set_moments(steps, moments);
     }
 
-    fn enter(&mut self, history: &History, log: &EventLog) {
+    fn enter(&mut self, history: History, log: &EventLog) {
         self.history.enter(history, log);
     }
 
-    fn history(&self, log: &EventLog) -> History {
+    fn leave(&mut self, log: &EventLog) -> History {
         self.history.leave(log)
     }
 
     fn train(&mut self, batch: &Batch<'_>, queries: &Queries, chance: PurposeDraw, dropout: u64, step: &AdamStep, clip: f32) {
         let past = self.history.look(queries, batch, chance);
         let (memory, read) = self.cell.forward(&past);
+        let arriving = self.history.ask(&past, &memory);
         let (table, shown) = self.shown(&past, &memory, dropout);
         let (tables, kept) = self.embed(&past, table, dropout);
         let embeddings = &tables[kept.len()];
+        let pairs = (&self.history.pairs(queries), queries.positives());
         // told on the host while the device computes what comes before
         let facts: &[PairFact] = self.history.facts(queries, batch, chance);
-        let asked = decoder::forward(&self.weights, &self.blocks, embeddings, queries, facts);
+        let asked = decoder::forward(&self.weights, &self.blocks, embeddings, pairs, facts);
 
         let (loss, mut grad) = decoder::backward(&self.weights, &self.blocks, &asked, embeddings);
-        let rows = past.rows() + past.hops().iter().map(tempograph_kernels::cube::Hop::len).sum::<usize>();
+        let rows = past.mails() + past.hops().iter().map(Hop::len).sum::<usize>();
         let mut time = TimeShares::new(&self.time, rows);
         for (depth, layer) in self.blocks.layers.iter().enumerate().rev() {
             grad = layer.backward(&self.below(&past, &tables[depth], depth, dropout), &kept[depth], &grad, &mut time);
@@ -196,7 +177,7 @@ impl<R: CubeRuntime> ResidentModel for DeviceTgn<R> {
         self.cell.backward(&read, &grad, &mut time);
         time.sum();
         self.weights.step(&loss, step, clip);
-        self.history.observe(batch, &past, &memory);
+        self.history.observe(batch, &past, &memory, arriving);
     }
 
     fn room(&self) -> usize {

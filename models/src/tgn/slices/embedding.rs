@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use tempograph_framework::{Hop, View};
+use tempograph_kernels::Dropout;
 use tempograph_kernels::cpu::{
     Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, Version,
     add, cos_row, head_stride, join_if, mask, sin_row,
 };
-use tempograph_kernels::{Dropout, ScoreActivation};
 
 use super::places::{LayerPlaces, Map, split, weight_and_bias};
 use super::{SHARED, SliceTgn, SliceWork};
@@ -136,9 +136,8 @@ impl SliceTgn {
     }
 
     fn attending<'a>(&self, hop: &'a Hop, view: &'a View, dropout: Option<Dropout>) -> Attending<'a> {
-        let per_head = self.spec.width / self.spec.heads;
-        let activation = ScoreActivation::Scaled(1.0 / (per_head as f32).sqrt());
-        Attending { neighbours: &hop.neighbours, features: view.edge_features.as_deref(), activation, dropout }
+        let features = view.edge_features.as_deref();
+        Attending { neighbours: &hop.neighbours, features, activation: self.spec.score_activation(), dropout }
     }
 
     fn table<'a>(&'a self, below: Below<'a>) -> Table<'a> {

@@ -1,9 +1,9 @@
 //! How a server works — what it keeps, what it computes together, who asks meanwhile — shows in no answer and in no bit of its state.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod readers;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tempograph_framework::{Draw, History, Purpose, RandomNumbers, Sampler, Store};
 use tempograph_framework::{Lookup, Model, Side};
@@ -87,9 +87,9 @@ fn event(src: u64, dst: u64, time: i64, draw: &mut RandomNumbers) -> NewEvent {
 }
 
 /// What a client is answered: numbers to the bit, and as of when.
-type Answers = Vec<(Vec<u32>, Position)>;
+type Found = (Vec<u32>, Position);
 
-fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Answers, Store, EngineStats) {
+fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Vec<Found>, Store, EngineStats) {
     let engine = Engine::open_with(folder, spec).unwrap();
     let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
     let answers = requests.iter().map(|request| match request {
@@ -147,7 +147,7 @@ fn no_strategy_and_no_wave_shows_in_an_answer_or_in_the_state() {
 }
 
 /// A question of a reader: three kinds, each about known nodes and later than all events.
-fn ask(engine: &Engine, question: usize, later: i64) -> (Vec<u32>, Position) {
+fn ask(engine: &Engine, question: usize, later: i64) -> Found {
     let (src, dst) = ((question % 7) as u64, (question % 5) as u64);
     let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect();
     match question % 3 {
@@ -164,68 +164,6 @@ fn ask(engine: &Engine, question: usize, later: i64) -> (Vec<u32>, Position) {
             let found = engine.top_k(src, 3, Some(&later.into())).unwrap();
             (found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(), found.position)
         }
-    }
-}
-
-#[test]
-fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
-    let (readers, told, later) = (3, 240, 1_000_000);
-    let mut draw = Draw::new(7).of(Purpose::Negatives).at(0, 0);
-    let events: Vec<NewEvent> = (0..told)
-        .map(|i| {
-            let (src, dst) = if i < 10 { (i as u64, i as u64) } else { (u64::from(draw.below(12)), u64::from(draw.below(8))) };
-            event(src, dst, 1000 + i as i64 / 2, &mut draw)
-        })
-        .collect();
-    let pyg = variants().into_iter().find(|(name, _)| *name == "as PyG").unwrap().1;
-    for (spec, strategy, precompute) in [(variants().remove(1).1, Strategy::Cached, 2), (pyg, Strategy::Affected, 0)] {
-        let folder = tempfile::tempdir().unwrap();
-        artifact(&spec, &folder.path().join("artifact"));
-        let how = EngineSpec { strategy, precompute, kept: 16, wave: 5, ttl: None };
-        let engine = Engine::open_with(&folder.path().join("artifact"), &how).unwrap();
-        let (first, rest) = events.split_at(10);
-        engine.observe(first, Granularity::Event).unwrap();
-        let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let (mut seen, saved) = std::thread::scope(|scope| {
-            let (engine, done, answered, saved_at) = (&engine, &done, &answered, folder.path().join("saved"));
-            let reader = |reader: usize| {
-                let mut seen = Vec::new();
-                while !done.load(Ordering::SeqCst) || seen.is_empty() {
-                    let question = seen.len() * readers + reader;
-                    seen.push((question, ask(engine, question, later)));
-                    answered.fetch_add(1, Ordering::SeqCst);
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                seen
-            };
-            let all: Vec<_> = (0..readers).map(|at| scope.spawn(move || reader(at))).collect();
-            let saver = scope.spawn(move || engine.save(&saved_at).unwrap().log_position);
-            for request in rest.chunks(9) {
-                let before = answered.load(Ordering::SeqCst);
-                engine.observe(request, Granularity::Event).unwrap();
-                while answered.load(Ordering::SeqCst) == before {
-                    std::thread::yield_now();
-                }
-            }
-            done.store(true, Ordering::SeqCst);
-            (all.into_iter().flat_map(|reader| reader.join().unwrap()).collect::<Vec<_>>(), saver.join().unwrap())
-        });
-        let plain = EngineSpec { strategy: Strategy::Full, wave: 1, ..EngineSpec::default() };
-        let serial = Engine::open_with(&folder.path().join("artifact"), &plain).unwrap();
-        seen.sort_by_key(|(_, (_, position))| position.log_seq);
-        assert!(seen.last().unwrap().1.1.log_seq > seen[0].1.1.log_seq, "all was read at one position");
-        let mut seen = seen.into_iter().peekable();
-        for (happened, event) in events.iter().enumerate() {
-            serial.observe(std::slice::from_ref(event), Granularity::Event).unwrap();
-            while let Some((question, found)) = seen.next_if(|(_, (_, position))| position.log_seq == happened as u64 + 1) {
-                assert!(found == ask(&serial, question, later), "question {question} at {:?}, {how:?}", found.1);
-            }
-            if saved == happened as u64 + 1 {
-                let opened = Engine::open(&folder.path().join("saved")).unwrap();
-                assert!(opened.history().to_store() == serial.history().to_store(), "what was saved at {saved} is not what was there");
-            }
-        }
-        assert!(seen.next().is_none() && engine.history().to_store() == serial.history().to_store());
     }
 }
 

@@ -1,0 +1,196 @@
+//! Where the history is that a model trains with on a device: there, or in host memory where there is no room for it.
+
+use tempograph_kernels::PairPlan;
+use tempograph_kernels::cube::{Arriving, DevicePast, HostRows, Matrix, NodeRows, PastSender, ReadHop, ReadPast, TooLarge};
+use tempograph_kernels::tensor::CubeRuntime;
+
+use crate::on_device::raw;
+use crate::{Batch, EventLog, History, MailView, NodeId, OffDevice, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View};
+
+/// A history that a model trains with on a device.
+#[allow(clippy::large_enum_variant, reason = "a model has one")]
+pub enum PlacedHistory<R: CubeRuntime> {
+    /// It is on the device, and a step waits for nothing.
+    Device(ResidentHistory<R>),
+    /// It is in host memory.
+    Host(SentHistory<R>),
+}
+
+/// A history in host memory. The host looks, what a step reads of the view goes to the device in one parcel, and the new memories of the nodes that
+/// the batch touches come back: a step waits for these, since the next one may be shown them.
+pub struct SentHistory<R: CubeRuntime> {
+    history: History,
+    /// What was looked at last.
+    view: View,
+    /// The nodes that the batch in hand touches, ascending.
+    touched: Vec<NodeId>,
+    sender: PastSender<R>,
+    why: OffDevice,
+}
+
+/// Where a training keeps what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Why the history is in host memory; nothing where it is on the device.
+    pub off: Option<OffDevice>,
+    /// Whether edge features are on the device, or there are none.
+    pub features: bool,
+    /// Whether what travels goes through pinned memory.
+    pub pinned: bool,
+}
+
+impl Placement {
+    /// Whether all is on the device, so that a step waits for nothing.
+    pub fn is_resident(&self) -> bool {
+        self.off.is_none() && self.features
+    }
+}
+
+impl std::fmt::Display for Placement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let way = if self.pinned { "pinned memory" } else { "host memory, since its driver has no pinned memory" };
+        match (self.off, self.features) {
+            (None, true) => write!(f, "the history is there"),
+            (None, false) => write!(f, "the history is there, edge features have no room and come row by row through {way}"),
+            (Some(why), features) => {
+                write!(f, "the history stays in host memory ({why}), and what a step reads goes there through {way}")?;
+                if features { Ok(()) } else { write!(f, ", rows of edge features too") }
+            }
+        }
+    }
+}
+
+impl<R: CubeRuntime> PlacedHistory<R> {
+    /// Room for what `history`, which has the right needs and features, will see of `log`; before anything is asked it is to
+    /// [`enter`](PlacedHistory::enter). `columns` are those of the features and vectors that nodes have beside their memory, `room` the bytes of `device`
+    /// that all of it may take.
+    ///
+    /// # Panics
+    /// Where [`Needs::on_device`](crate::Needs::on_device) names something.
+    pub fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self {
+        let bytes = 4 * (history.nodes() * columns.iter().sum::<usize>()) as u64;
+        let (fit, left) = (bytes <= room, room.saturating_sub(bytes));
+        let resident =
+            if fit { ResidentHistory::new(device, history, log, left) } else { Err(OffDevice::TooLarge(TooLarge { bytes, room })) };
+        resident.map_or_else(
+            |why| {
+                let constants = [&history.features.nodes, &history.features.static_memory];
+                let beside = [0, 1].map(|i| HostRows { rows: constants[i].clone(), columns: columns[i] });
+                let (edges, beside) = ((history.features.edges.clone(), log.len()), (!fit).then_some(beside));
+                let sender = PastSender::new(device, history.needs().memory, edges, beside, if fit { left } else { room });
+                Self::Host(SentHistory { history: history.without_room(), view: View::default(), touched: Vec::new(), sender, why })
+            },
+            Self::Device,
+        )
+    }
+
+    /// Where what a step reads is.
+    pub fn placement(&self) -> Placement {
+        match self {
+            Self::Device(resident) => Placement { off: None, features: resident.device.is_resident(), pinned: resident.device.pins() },
+            Self::Host(sent) => {
+                Placement { off: Some(sent.why), features: sent.sender.features_are_resident(), pinned: sent.sender.pins() }
+            }
+        }
+    }
+
+    /// The features and vectors of nodes that were asked for room.
+    pub fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2] {
+        let brought = matches!(self, Self::Host(sent) if sent.sender.brings_node_rows());
+        let constants = [&history.features.nodes, &history.features.static_memory];
+        [0, 1].map(|i| {
+            let all = || match &constants[i] {
+                Some(rows) => NodeRows::send(device, rows.as_ref(), history.nodes()),
+                None => NodeRows::zeros(device, history.nodes(), columns[i]),
+            };
+            (columns[i] > 0).then(|| if brought { NodeRows::brought(columns[i]) } else { all() })
+        })
+    }
+
+    /// Reads the past of the roots of `queries` while `batch` is in hand, as [`History::view`] does.
+    ///
+    /// # Panics
+    /// If a node is not below the number of nodes.
+    pub fn look(&mut self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> DevicePast<R> {
+        match self {
+            Self::Device(resident) => resident.look(queries, batch, chance),
+            Self::Host(sent) => sent.look(queries, batch, chance),
+        }
+    }
+
+    /// The pairs of `queries` as rows of the embeddings of what was looked at for them: of all roots, or of those that see different pasts.
+    pub fn pairs(&self, queries: &Queries) -> PairPlan {
+        let row = |root: u32| match self {
+            Self::Device(_) => root,
+            Self::Host(sent) => sent.view.roots[root as usize],
+        };
+        let (i, j) = queries.pairs().iter().map(|pair| (row(pair.src), row(pair.dst))).unzip();
+        PairPlan { i, j }
+    }
+
+    /// The facts about the pairs that [`look`](PlacedHistory::look) was asked for with the same arguments, if there is need of them.
+    pub fn facts(&mut self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> &[PairFact] {
+        match self {
+            Self::Device(resident) => resident.facts(queries, batch, chance),
+            Self::Host(sent) => &sent.view.pairs,
+        }
+    }
+
+    /// Asks for what [`observe`](PlacedHistory::observe) will read of the new memories: early, so that the device goes on computing while the host
+    /// lets the batch happen.
+    pub fn ask<'a>(&self, past: &'a DevicePast<R>, memory: &Matrix<R>) -> Option<Arriving<'a>> {
+        matches!(self, Self::Host(_)).then(|| past.ask_touched(memory))
+    }
+
+    /// Lets `batch` happen, which `past` was read for and whose rows have new memories, those asked for on their way.
+    ///
+    /// # Panics
+    /// Where an event is earlier than one that has happened.
+    pub fn observe(&mut self, batch: &Batch<'_>, past: &DevicePast<R>, memory: &Matrix<R>, asked: Option<Arriving<'_>>) {
+        match self {
+            Self::Device(resident) => resident.observe(batch, past, memory),
+            Self::Host(sent) => sent.observe(batch, asked.unwrap_or_else(|| past.ask_touched(memory))),
+        }
+    }
+
+    /// Goes on from what `history` has seen of `log`.
+    ///
+    /// # Panics
+    /// Where it has other nodes or needs.
+    pub fn enter(&mut self, history: History, log: &EventLog) {
+        match self {
+            Self::Device(resident) => resident.enter(&history, log),
+            Self::Host(sent) => sent.history = history,
+        }
+    }
+
+    /// Gives back what has happened, as a history that follows `log`; it has to enter again before it goes on. Waits for the device.
+    pub fn leave(&mut self, log: &EventLog) -> History {
+        match self {
+            Self::Device(resident) => resident.leave(log),
+            Self::Host(sent) => sent.history.take(),
+        }
+    }
+}
+
+impl<R: CubeRuntime> SentHistory<R> {
+    fn look(&mut self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> DevicePast<R> {
+        let Self { history, view, touched, sender, .. } = self;
+        history.view_into(queries, Some(batch), chance, view);
+        touched.clear();
+        touched.extend(batch.src.iter().chain(batch.dst));
+        touched.sort_unstable();
+        touched.dedup();
+        let row = |node| view.nodes.binary_search(node).unwrap_or_else(|_| unreachable!("a view has the nodes of the batch in hand"));
+        let rows: Vec<u32> = touched.iter().map(|node| row(node) as u32).collect();
+        let MailView::Last(mail) = &view.mail else { unreachable!("a device is sent the last mail of each node") };
+        let hops: Vec<ReadHop<'_>> =
+            view.hops.iter().rev().map(|hop| ReadHop { centres: &hop.centres, neighbours: &hop.neighbours }).collect();
+        sender.send(&ReadPast { nodes: &raw(&view.nodes), touched: &rows, mail, hops: &hops })
+    }
+
+    fn observe(&mut self, batch: &Batch<'_>, new: Arriving<'_>) {
+        let update = Update { nodes: self.touched.clone(), memory: new.wait() };
+        self.history.observe(batch, &update).unwrap_or_else(|error| panic!("a log's batches come in order: {error}"));
+    }
+}

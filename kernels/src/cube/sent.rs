@@ -1,0 +1,166 @@
+//! The past of some roots as the host has read it, sent to a device in one parcel.
+use super::features::Features;
+use super::past::{DevicePast, Hop};
+use super::plans::{AttentionSpans, Groups, MailSpans, Table, group, mail_events, pack_mail, pack_neighbours, slot_events};
+use super::span::{Device, Parcel, Places, Span};
+use crate::{MailPlan, Neighbours, Rows};
+use burn_cubecl::CubeRuntime;
+use std::sync::Arc;
+
+/// What the host has read of the past of some roots.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadPast<'a> {
+    /// `[U]` distinct nodes.
+    pub nodes: &'a [u32],
+    /// Rows of the nodes that the batch in hand touches.
+    pub touched: &'a [u32],
+    /// Their memories and mail; its features are not looked at.
+    pub mail: &'a MailPlan,
+    /// Who neighbours whom, farthest first.
+    pub hops: &'a [ReadHop<'a>],
+}
+
+/// Centres and their neighbours.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadHop<'a> {
+    /// `[C]` rows of the table below: nodes, or centres of the hop before.
+    pub centres: &'a [u32],
+    /// Their neighbours in that table.
+    pub neighbours: &'a Neighbours,
+}
+
+/// Constant rows of all nodes in host memory.
+#[derive(Clone, Debug)]
+pub struct HostRows {
+    /// By node; without them all are zeros.
+    pub rows: Option<Arc<dyn Rows>>,
+    /// Their width; 0 where there are none.
+    pub columns: usize,
+}
+
+/// Sends to a device what the host has read. Edge features stay on the device where there is room for them.
+pub struct PastSender<R: CubeRuntime> {
+    device: Device<R>,
+    memory: usize,
+    features: Features<R>,
+    /// Features and vectors of nodes, where there is no room for those of all nodes.
+    beside: Option<[HostRows; 2]>,
+}
+
+impl HostRows {
+    fn pack(&self, parcel: &mut Parcel, nodes: &[u32]) {
+        match &self.rows {
+            Some(rows) => parcel.floats(nodes.iter().flat_map(|&node| rows.row(u64::from(node)).iter().copied())),
+            None => parcel.floats(std::iter::repeat_n(0.0, nodes.len() * self.columns)),
+        }
+    }
+}
+
+impl ReadHop<'_> {
+    /// Who names each of `below` rows: centres, and behind them the slots.
+    fn groups(&self, below: usize) -> Groups {
+        let count = self.centres.len() as u32;
+        let rows: Vec<u32> = self.centres.iter().chain(&self.neighbours.row).copied().collect();
+        group(below, (0..count).chain(self.neighbours.valid_slots().map(|slot| count + slot)), &rows)
+    }
+
+    /// The rows that a hop above it may name.
+    fn len(&self) -> usize {
+        self.centres.len()
+    }
+}
+
+impl<R: CubeRuntime> PastSender<R> {
+    /// Of memories of width `memory`, and of the `features` of as many events as there are in the log, which may take `room` bytes of the device.
+    /// What nodes have `beside` their memory travels with them where it is given.
+    pub fn new(
+        device: &R::Device,
+        memory: usize,
+        (features, events): (Option<Arc<dyn Rows>>, usize),
+        beside: Option<[HostRows; 2]>,
+        room: u64,
+    ) -> Self {
+        let device = Device::new(device);
+        Self { features: Features::new(&device, features, events, room), device, memory, beside }
+    }
+
+    /// Whether what nodes have beside their memory travels with them.
+    pub fn brings_node_rows(&self) -> bool {
+        self.beside.is_some()
+    }
+
+    /// Whether what it sends goes through pinned memory: whether the device's driver has such.
+    pub fn pins(&self) -> bool {
+        self.device.pins()
+    }
+
+    /// Whether edge features are on the device.
+    pub fn features_are_resident(&self) -> bool {
+        self.features.are_resident()
+    }
+
+    /// Sends a past. Nothing is waited for.
+    ///
+    /// # Panics
+    /// Where its parts do not fit together.
+    pub fn send(&self, past: &ReadPast<'_>) -> DevicePast<R> {
+        let ReadPast { nodes, mail, hops, .. } = *past;
+        mail.check(self.memory);
+        assert_eq!(mail.unique, nodes.len(), "rows of memory");
+        hops.iter().for_each(|hop| hop.neighbours.check());
+        let below: Vec<usize> = std::iter::once(nodes.len()).chain(hops.iter().map(ReadHop::len)).collect();
+        let groups: Vec<Groups> = hops.iter().zip(&below).map(|(hop, &below)| hop.groups(below)).collect();
+        let table = self.features.table(mail_events(mail).chain(hops.iter().flat_map(|hop| slot_events(hop.neighbours))));
+        let sent = self.device.send_ahead(self.pack(past, &groups, &table));
+        self.unpack(past, &groups, &below, table.len(), &sent)
+    }
+
+    fn pack(&self, past: &ReadPast<'_>, groups: &[Groups], table: &Table<'_>) -> Parcel {
+        let ReadPast { nodes, touched, mail, hops } = *past;
+        let mut parcel = Parcel::default();
+        parcel.floats(table.numbers());
+        parcel.integers([nodes.len() as u32]);
+        parcel.integers(nodes.iter().copied());
+        parcel.integers(touched.iter().copied());
+        self.beside.iter().flatten().for_each(|rows| rows.pack(&mut parcel, nodes));
+        let (of_mail, mut rest) = table.index.split_at(mail.rows.len());
+        pack_mail(&mut parcel, mail, of_mail);
+        for (hop, groups) in hops.iter().zip(groups) {
+            let (of_hop, behind) = rest.split_at(hop.neighbours.row.len());
+            parcel.integers(hop.centres.iter().copied());
+            pack_neighbours(&mut parcel, hop.neighbours, groups, of_hop);
+            rest = behind;
+        }
+        parcel
+    }
+
+    /// The past whose arrays [`pack`](PastSender::pack) has packed, with a table of `features` numbers.
+    fn unpack(&self, past: &ReadPast<'_>, groups: &[Groups], below: &[usize], features: usize, sent: &Span<R>) -> DevicePast<R> {
+        let ReadPast { nodes, touched, mail, hops } = *past;
+        let mut places = Places::default();
+        let mut next = |len: usize| sent.part(places.next(len), len);
+        let of_step = next(features);
+        let (table, device) = (self.features.resident().unwrap_or(of_step), &self.device);
+        // in the order in which they were packed
+        let [starts, nodes_of_rows, touched_rows] = [1, nodes.len(), touched.len()].map(&mut next);
+        let beside = self.beside.as_ref().map(|rows| rows.each_ref().map(|rows| next(nodes.len() * rows.columns)));
+        let of_mail = MailSpans::unpack(mail, self.memory, mail.rows.len(), table.clone(), &mut next);
+        let hops = hops.iter().zip(groups).zip(below).map(|((hop, groups), &below)| {
+            let (centres, count, slots) = (next(hop.len()), hop.len(), hop.neighbours.row.len());
+            let attention = AttentionSpans::unpack(hop.neighbours, groups, count, slots, table.clone(), &mut next);
+            Hop { device: device.clone(), centres, attention, neighbours: hop.neighbours.k, features: self.features.width(), below }
+        });
+        DevicePast {
+            hops: hops.collect(),
+            device: device.clone(),
+            capacity: nodes.len(),
+            starts,
+            nodes: nodes_of_rows,
+            touched_rows,
+            beside,
+            mail: of_mail,
+            features: self.features.width(),
+            happening: None,
+        }
+    }
+}

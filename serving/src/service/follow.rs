@@ -1,0 +1,87 @@
+//! Following a log that another server writes, and taking over from it.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::{Core, Readiness, Service, ServiceError};
+use crate::Position;
+use crate::log::{LogError, ReplayError, replay};
+
+/// Between two looks at a log that has nothing new.
+const SOON: Duration = Duration::from_millis(10);
+/// Between two looks at a log that cannot be read.
+const LATER: Duration = Duration::from_secs(1);
+
+impl Service {
+    /// Ends following: lets happen what the log holds by now, and takes events from then on. Waits until the deadline.
+    ///
+    /// Of several that follow, the one that has come [furthest](Service::position) is to take over; the others follow it then. Whoever orders
+    /// this has to know that the server that wrote is gone: nothing here finds that out.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unfit`] for a service that does not follow, or a log that cannot be read to its end by then: it goes on following.
+    pub fn take_over(&self, deadline: Instant) -> Result<Position, ServiceError> {
+        let unfit = |fact: String| Err(ServiceError::Unfit(fact));
+        if self.readiness() != Readiness::Following {
+            return unfit(format!("there is nobody to take over from: the server is {}", self.readiness()));
+        }
+        self.core.taking_over.store(true, Relaxed);
+        loop {
+            match self.readiness() {
+                Readiness::Ready => return Ok(self.position()),
+                Readiness::Following if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                other => {
+                    self.core.taking_over.store(false, Relaxed);
+                    return unfit(format!("the log of record was not read to its end in time: the server is {other}"));
+                }
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Lets happen what another server writes, until this one is to take over and has seen all of it, or is to stop.
+    pub(super) fn follow(&self) -> Result<(), ReplayError> {
+        self.readiness.advance(Readiness::Following);
+        loop {
+            // Asked before the last look.
+            let taking_over = self.taking_over.load(Relaxed);
+            let rest = match self.look_further_along() {
+                Ok(0) if taking_over => return Ok(()),
+                Ok(0) => SOON,
+                Ok(_) => Duration::ZERO,
+                Err(ReplayError::Log(error @ LogError::Storage { .. })) => {
+                    self.counts.log_failures.fetch_add(1, Relaxed);
+                    tracing::warn!("what another server writes is not seen: {error}");
+                    LATER
+                }
+                Err(error) => return Err(error),
+            };
+            if self.readiness.get() != Readiness::Following {
+                return Ok(());
+            }
+            std::thread::sleep(rest);
+        }
+    }
+
+    /// Lets happen what has come to the log since the last look. Says how many entries that were.
+    fn look_further_along(&self) -> Result<u64, ReplayError> {
+        self.log.look()?;
+        let mut place = self.applying();
+        let (engine, from) = (self.engine(), *place);
+        let before = engine.position().log_seq;
+        *place = replay(&*self.log, &engine, from, self.log.kept().end, |position| {
+            self.progress.durable(position.log_seq);
+            self.progress.applied(position);
+            ControlFlow::Continue(())
+        })?;
+        let entries = *place - from;
+        drop(place);
+        let events = engine.position().log_seq - before;
+        if events > 0 {
+            self.keeper.count(events, 0, &self.spec.snapshots);
+        }
+        Ok(entries)
+    }
+}
