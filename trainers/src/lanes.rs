@@ -1,27 +1,27 @@
 //! The lanes of a plan: histories, the batches begun on them, and one step of all lanes together.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tempograph_framework::{EventId, Graph, History, Needs, Store, Update};
+use tempograph_framework::{EventId, History, Needs, Store, Update};
 use tempograph_kernels::cpu::stay_awake;
 
 use crate::crew::Crew;
 use crate::epoch::Clock;
 use crate::exchange::Exchange;
 use crate::fit::Fit;
-use crate::group::{Group, sort_by_node};
+use crate::group::Group;
 use crate::learn::StepRecord;
-use crate::machine;
 use crate::plan::{Lane, Plan};
 use crate::prefetch::{Now, Prefetch};
 use crate::question::{AskedAlone, Begun, Question, Questions, Slot};
 use crate::trace::{Stage, Trace, note};
 use crate::trainee::{Asked, StepSettings, Trainee};
 use crate::{ParallelSpec, PrefetchReport, Stages, TrainError};
+use place::{Placed, place};
 
+mod place;
 mod store;
 
 /// The lanes this process hosts, and the histories they train on.
@@ -72,12 +72,6 @@ pub(crate) struct Wishes {
     pub save: bool,
 }
 
-/// Whether history `number` may read the log for the events of a node. One that begins in the middle of the log parts from it with its first
-/// events, which processes that have a history together cannot: those who only watch would not notice.
-fn may_follow(number: usize, grouped: bool) -> bool {
-    number == 0 || !grouped
-}
-
 impl Lanes {
     /// The lanes of `fit` that this process hosts, all histories empty.
     pub fn new(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange) -> Result<Lanes, TrainError> {
@@ -90,34 +84,7 @@ impl Lanes {
         let crew = Crew::new(workers.min(own.len()), threads)
             .map_err(|error| TrainError::Plan(format!("cannot start the lanes' threads: {error}")))?;
 
-        let first = machine::firsts(exchange)?;
-        let graphs = graphs(&first, rank, plan, fit.parallel.prefetch > 0);
-        let log = &course.dataset.log;
-        let follows = Graph::follows(&needs, log, graphs * course.dataset.nodes);
-        let sorted = if follows { sort_by_node(exchange, &first, log)? } else { 0 };
-        let numbers = plan.lane(own.start).history..plan.lane(own.end - 1).history + 1;
-        let grouped = world > plan.memory;
-        let blank = |number| {
-            let mut history = course.blank(needs.clone());
-            if may_follow(number, grouped) {
-                history.follow(log, graphs * course.dataset.nodes);
-            }
-            history
-        };
-        let begun = || (0..plan.epoch).map(|_| Begun::room(plan)).collect();
-        let (group, worlds) = if grouped {
-            let sharers = world / plan.memory;
-            let all = numbers.start * sharers..(numbers.start + 1) * sharers;
-            let (group, history) = Group::meet(exchange, all, &first, || blank(numbers.start), course.dataset.nodes)?;
-            (Some(group), vec![World { number: numbers.start, history, begun: begun() }])
-        } else {
-            let history = |number| {
-                let mut history = blank(number);
-                history.grow(course.dataset.nodes);
-                history
-            };
-            (None, numbers.map(|number| World { number, history: history(number), begun: begun() }).collect())
-        };
+        let Placed { machine, graphs, sorted, group, worlds } = place(fit, needs, exchange, &own)?;
         let questions = Arc::new(Questions::new(fit, plan, batches, own.clone()));
         Ok(Lanes {
             plan,
@@ -125,7 +92,7 @@ impl Lanes {
             questions,
             own,
             group,
-            machine: first[rank],
+            machine,
             graphs,
             sorted,
             crew,
@@ -153,23 +120,6 @@ impl Lanes {
     pub fn set_history(&mut self, history: History) {
         self.worlds[0].history = history;
         self.prefetch = None;
-    }
-
-    /// Bytes of all this process's histories.
-    pub fn bytes(&self) -> usize {
-        self.worlds.iter().map(|world| world.history.bytes()).sum()
-    }
-
-    /// Bytes of histories and graphs that this process has together with others of its machine.
-    pub fn shared_bytes(&self) -> usize {
-        self.sorted + self.group.as_ref().map_or(0, Group::shared_bytes)
-    }
-
-    /// Bytes of histories and graphs that it has for itself.
-    pub fn own_bytes(&self) -> usize {
-        let sorted = if self.sorted > 0 { 0 } else { self.questions.log.bytes_by_node() };
-        let ahead = |world: &World| if self.prefetch.is_some() { world.history.graph().bytes() } else { 0 };
-        sorted + self.worlds.iter().map(|world| world.history.own_bytes() + ahead(world)).sum::<usize>()
     }
 
     /// Takes one step with all lanes. `settings` has no seed yet.
@@ -382,16 +332,6 @@ impl Lanes {
             }
         }
     }
-}
-
-/// Graphs of the log that the processes of this one's machine keep: one for each history, and where batches are made ready ahead one more in
-/// each process. Of each process `first` names the first on its machine.
-fn graphs(first: &[usize], rank: usize, plan: Plan, ahead: bool) -> usize {
-    let world = first.len();
-    let here = (0..world).filter(|&process| first[process] == first[rank]);
-    let histories = |process: usize| process * plan.memory / world..((process + 1) * plan.memory).div_ceil(world);
-    let distinct = here.clone().flat_map(histories).collect::<BTreeSet<_>>().len();
-    distinct + if ahead { here.map(|process| histories(process).len()).sum() } else { 0 }
 }
 
 impl Wishes {

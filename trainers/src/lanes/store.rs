@@ -2,7 +2,8 @@
 
 use tempograph_framework::{History, Needs, Store, View};
 
-use super::{Lanes, World, may_follow};
+use super::place::may_follow;
+use super::{Lanes, World};
 use crate::TrainError;
 use crate::exchange::Exchange;
 use crate::group::Group;

@@ -1,0 +1,97 @@
+//! Where the histories of a process lie: for itself, or together with other processes of its machine.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use tempograph_framework::{Graph, Needs};
+
+use super::{Lanes, World};
+use crate::TrainError;
+use crate::exchange::Exchange;
+use crate::fit::Fit;
+use crate::group::{Group, sort_by_node};
+use crate::machine;
+use crate::plan::Plan;
+use crate::question::Begun;
+
+/// The histories of a process, empty, in their places.
+pub(super) struct Placed {
+    /// The first process of this machine.
+    pub machine: usize,
+    /// Graphs of the log on this machine.
+    pub graphs: usize,
+    /// Bytes of the log sorted by node that processes of this machine have together.
+    pub sorted: usize,
+    /// The processes that share this process's history with it.
+    pub group: Option<Group>,
+    pub worlds: Vec<World>,
+}
+
+/// Places the histories of the lanes `own`. All processes call this.
+pub(super) fn place(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange, own: &Range<usize>) -> Result<Placed, TrainError> {
+    let (course, plan, rank, world) = (fit.course, fit.parallel.plan(), exchange.rank(), exchange.world());
+    let first = machine::firsts(exchange)?;
+    let graphs = graphs(&first, rank, plan, fit.parallel.prefetch > 0);
+    let log = &course.dataset.log;
+    let follows = Graph::follows(&needs, log, graphs * course.dataset.nodes);
+    let sorted = if follows { sort_by_node(exchange, &first, log)? } else { 0 };
+    let numbers = plan.lane(own.start).history..plan.lane(own.end - 1).history + 1;
+    let grouped = world > plan.memory;
+    let blank = |number| {
+        let mut history = course.blank(needs.clone());
+        if may_follow(number, grouped) {
+            history.follow(log, graphs * course.dataset.nodes);
+        }
+        history
+    };
+    let begun = || (0..plan.epoch).map(|_| Begun::room(plan)).collect();
+    let (group, worlds) = if grouped {
+        let sharers = world / plan.memory;
+        let all = numbers.start * sharers..(numbers.start + 1) * sharers;
+        let (group, history) = Group::meet(exchange, all, &first, || blank(numbers.start), course.dataset.nodes)?;
+        (Some(group), vec![World { number: numbers.start, history, begun: begun() }])
+    } else {
+        let history = |number| {
+            let mut history = blank(number);
+            history.grow(course.dataset.nodes);
+            history
+        };
+        (None, numbers.map(|number| World { number, history: history(number), begun: begun() }).collect())
+    };
+    Ok(Placed { machine: first[rank], graphs, sorted, group, worlds })
+}
+
+/// Whether history `number` may read the log for the events of a node. One that begins in the middle of the log parts from it with its first
+/// events, which processes that have a history together cannot: those who only watch would not notice.
+pub(super) fn may_follow(number: usize, grouped: bool) -> bool {
+    number == 0 || !grouped
+}
+
+/// Graphs of the log that the processes of this one's machine keep: one for each history, and where batches are made ready ahead one more in
+/// each process. Of each process `first` names the first on its machine.
+fn graphs(first: &[usize], rank: usize, plan: Plan, ahead: bool) -> usize {
+    let world = first.len();
+    let here = (0..world).filter(|&process| first[process] == first[rank]);
+    let histories = |process: usize| process * plan.memory / world..((process + 1) * plan.memory).div_ceil(world);
+    let distinct = here.clone().flat_map(histories).collect::<BTreeSet<_>>().len();
+    distinct + if ahead { here.map(|process| histories(process).len()).sum() } else { 0 }
+}
+
+impl Lanes {
+    /// Bytes of all this process's histories.
+    pub fn bytes(&self) -> usize {
+        self.worlds.iter().map(|world| world.history.bytes()).sum()
+    }
+
+    /// Bytes of histories and graphs that this process has together with others of its machine.
+    pub fn shared_bytes(&self) -> usize {
+        self.sorted + self.group.as_ref().map_or(0, Group::shared_bytes)
+    }
+
+    /// Bytes of histories and graphs that it has for itself.
+    pub fn own_bytes(&self) -> usize {
+        let sorted = if self.sorted > 0 { 0 } else { self.questions.log.bytes_by_node() };
+        let ahead = |world: &World| if self.prefetch.is_some() { world.history.graph().bytes() } else { 0 };
+        sorted + self.worlds.iter().map(|world| world.history.own_bytes() + ahead(world)).sum::<usize>()
+    }
+}
