@@ -48,7 +48,7 @@ impl Placement {
 
 impl std::fmt::Display for Placement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let way = if self.pinned { "pinned memory" } else { "host memory, since its driver has no pinned memory" };
+        let way = if self.pinned { "pinned memory" } else { "memory that its driver cannot pin" };
         match (self.off, self.features) {
             (None, true) => write!(f, "the history is there"),
             (None, false) => write!(f, "the history is there, edge features have no room and come row by row through {way}"),
