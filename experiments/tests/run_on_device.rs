@@ -91,3 +91,24 @@ fn a_run_on_a_device_is_a_run_like_any_other() {
     let launches = told(folder.path(), &bench)["configurations"][0]["tempograph"]["launches_per_step"].as_f64().unwrap();
     assert!(launches > 20.0, "{launches} launches a step");
 }
+
+#[test]
+fn a_plan_of_several_trainers_on_one_device_is_the_plan() {
+    if absent() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
+    for lanes in ["parallel.memory=2", "parallel.epoch=2", "parallel.minibatch=2"] {
+        let run = |device: &str| {
+            let args = ["train", "tiny.toml", "--force", "--json", "--set", "export=false", "--set", "threads=2", "--set", lanes, "--set"];
+            told(folder.path(), &[&args[..], &[&format!("device={device}")]].concat())
+        };
+        let (there, here) = (run("wgpu:0"), run("cpu"));
+        assert_eq!(there["steps"], here["steps"], "{lanes}");
+        for (there, here) in there["epochs"].as_array().unwrap().iter().zip(here["epochs"].as_array().unwrap()) {
+            let [there, here] = [there, here].map(|epoch| epoch["train"]["loss"].as_f64().unwrap());
+            assert!((there - here).abs() < 1e-4, "{lanes}: {there} for {here}");
+        }
+    }
+}
