@@ -260,9 +260,12 @@ impl Greeter {
         let url = format!("{scheme}://{}", self.address);
         let model = engine.manifest().model_version();
         let seen = engine.position().log_seq;
-        let kept = match self.spec.log.kind {
+        let log = &self.spec.log;
+        let kept = match log.kind {
             LogKind::Memory => "events are forgotten when it stops".to_string(),
-            _ => format!("events are kept in {}", self.spec.log.dir(&self.artifact).display()),
+            LogKind::Embedded => format!("events are kept in {}", log.dir(&self.artifact).display()),
+            LogKind::Kafka if log.follow => format!("events are those that another server writes to {}", log.address()),
+            LogKind::Kafka => format!("events are kept in {}", log.address()),
         };
         let request = match engine.example() {
             Some(src) => format!("curl -s {url}/v1/rank -d '{{\"src\": {src}, \"k\": 5}}'"),

@@ -1,5 +1,6 @@
 //! Many ask while one tells: every answer is that of a serial run at the position it names.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -67,21 +68,36 @@ fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
             let seen = answers_while_told(&engine, &requests, &|question| Some(ask(&engine, question, later)));
             (seen, saver.join().unwrap())
         });
-        let plain = EngineSpec { strategy: Strategy::Full, wave: 1, ..EngineSpec::default() };
-        let serial = Engine::open_with(&folder.path().join("artifact"), &plain).unwrap();
-        let mut seen = seen.into_iter().peekable();
-        for (happened, event) in events.iter().enumerate() {
-            serial.observe(std::slice::from_ref(event), Granularity::Event).unwrap();
-            while let Some((question, found)) = seen.next_if(|(_, (_, position))| position.log_seq == happened as u64 + 1) {
-                assert!(found == ask(&serial, question, later), "question {question} at {:?}, {how:?}", found.1);
-            }
-            if saved == happened as u64 + 1 {
+        hold_to_one_by_one(&engine, folder.path(), &events, seen, &|serial, question| Some(ask(serial, question, later)), &mut |serial| {
+            if saved == serial.position().log_seq {
                 let opened = Engine::open(&folder.path().join("saved")).unwrap();
                 assert!(opened.history().to_store() == serial.history().to_store(), "what was saved at {saved} is not what was there");
             }
-        }
-        assert!(seen.next().is_none() && engine.history().to_store() == serial.history().to_store());
+        });
     }
+}
+
+/// Holds what readers were answered, in the order of its positions, and where `engine` stands to an engine of the artifact in `folder` that computes
+/// everything for one event after the other. `then` is shown it after each.
+fn hold_to_one_by_one(
+    engine: &Engine,
+    folder: &Path,
+    events: &[NewEvent],
+    seen: Vec<(usize, Found)>,
+    ask: &dyn Fn(&Engine, usize) -> Option<Found>,
+    then: &mut dyn FnMut(&Engine),
+) {
+    let plain = EngineSpec { strategy: Strategy::Full, wave: 1, ..EngineSpec::default() };
+    let serial = Engine::open_with(&folder.join("artifact"), &plain).unwrap();
+    let mut seen = seen.into_iter().peekable();
+    for (happened, event) in events.iter().enumerate() {
+        serial.observe(std::slice::from_ref(event), Granularity::Event).unwrap();
+        while let Some((question, found)) = seen.next_if(|(_, (_, position))| position.log_seq == happened as u64 + 1) {
+            assert!(Some(&found) == ask(&serial, question).as_ref(), "question {question} at {:?}, {:?}", found.1, engine.spec());
+        }
+        then(&serial);
+    }
+    assert!(seen.next().is_none() && engine.history().to_store() == serial.history().to_store());
 }
 
 /// A question about a pair of which nobody may have heard as yet, and now and then about all destinations.
@@ -133,16 +149,7 @@ fn readers_are_answered_while_nodes_come_by_the_thousand_and_know_each_from_its_
             }
         });
         assert!(unknown.into_inner() > 0, "nobody was asked about who had not come yet");
-        let plain = EngineSpec { strategy: Strategy::Full, wave: 1, ..EngineSpec::default() };
-        let serial = Engine::open_with(&folder.path().join("artifact"), &plain).unwrap();
-        let mut seen = seen.into_iter().peekable();
-        for (happened, event) in events.iter().enumerate() {
-            serial.observe(std::slice::from_ref(event), Granularity::Event).unwrap();
-            while let Some((question, found)) = seen.next_if(|(_, (_, position))| position.log_seq == happened as u64 + 1) {
-                let expected = ask_of_newcomers(&serial, question, pairs, later).ok();
-                assert!(Some(&found) == expected.as_ref(), "question {question} at {:?}, {how:?}", found.1);
-            }
-        }
-        assert!(seen.next().is_none() && engine.history().to_store() == serial.history().to_store());
+        let again = |serial: &Engine, question: usize| ask_of_newcomers(serial, question, pairs, later).ok();
+        hold_to_one_by_one(&engine, folder.path(), &events, seen, &again, &mut |_| ());
     }
 }

@@ -225,7 +225,8 @@ pub fn measure(args: &LoadArgs, stop: &AtomicBool) -> Result<Value> {
     let Session { rows, .. } = session;
     Ok(json!({
         "server": url, "model": said["model"], "data": data, "mix": args.mix, "arrivals": format!("{:?}", args.arrivals).to_lowercase(),
-        "deadline_ms": args.deadline_ms, "rank_deadline_ms": args.rank_deadline_ms(), "untold": args.untold, "connections": args.connections, "ack": manner.ack, "pairs": args.pairs,
+        "deadline_ms": args.deadline_ms, "rank_deadline_ms": args.rank_deadline_ms(), "untold": args.untold,
+        "connections": args.connections, "ack": manner.ack, "pairs": args.pairs,
         "stopped": stop.load(Ordering::Relaxed), "phases": rows,
     }))
 }

@@ -277,7 +277,7 @@ fn watermarks(consumer: &BaseConsumer, spec: &LogSpec) -> Result<Range<u64>, Log
 }
 
 fn storage(spec: &LogSpec, fact: impl fmt::Display) -> LogError {
-    LogError::Storage { place: format!("{}[{}] at {}", spec.topic, spec.partition, spec.brokers), fact: fact.to_string() }
+    LogError::Storage { place: spec.address(), fact: fact.to_string() }
 }
 
 /// What a lock guards is whole whenever it is given back.

@@ -75,6 +75,11 @@ impl LogSpec {
         self.dir.clone().unwrap_or_else(|| beside(artifact, "log"))
     }
 
+    /// Where a topic is, in words.
+    pub(crate) fn address(&self) -> String {
+        format!("{}[{}] at {}", self.topic, self.partition, self.brokers)
+    }
+
     /// The log of what was started from `artifact`.
     pub(crate) fn open(&self, artifact: &Path) -> Result<Arc<dyn Log>, LogError> {
         match self.kind {
@@ -92,6 +97,6 @@ impl LogSpec {
     #[cfg(not(feature = "kafka"))]
     fn open_kafka(&self) -> Result<Arc<dyn Log>, LogError> {
         let fact = "this program was built without the feature `kafka`".into();
-        Err(LogError::Storage { place: format!("{}[{}] at {}", self.topic, self.partition, self.brokers), fact })
+        Err(LogError::Storage { place: self.address(), fact })
     }
 }

@@ -44,7 +44,7 @@ impl Core {
     /// Lets happen what another server writes, until this one is to take over and has seen all of it, or is to stop.
     pub(super) fn follow(&self) -> Result<(), ReplayError> {
         self.readiness.advance(Readiness::Following);
-        loop {
+        while self.readiness.get() == Readiness::Following {
             // Asked before the last look.
             let taking_over = self.taking_over.load(Relaxed);
             let rest = match self.look_further_along() {
@@ -58,11 +58,9 @@ impl Core {
                 }
                 Err(error) => return Err(error),
             };
-            if self.readiness.get() != Readiness::Following {
-                return Ok(());
-            }
             std::thread::sleep(rest);
         }
+        Ok(())
     }
 
     /// Lets happen what has come to the log since the last look. Says how many entries that were.
@@ -74,7 +72,10 @@ impl Core {
         *place = replay(&*self.log, &engine, from, self.log.kept().end, |position| {
             self.progress.durable(position.log_seq);
             self.progress.applied(position);
-            ControlFlow::Continue(())
+            match self.readiness.get() {
+                Readiness::Following => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
         })?;
         let entries = *place - from;
         drop(place);
