@@ -41,7 +41,7 @@ pub(crate) struct Lanes {
     /// Bytes of the log sorted by node that processes of this machine have together.
     sorted: usize,
     crew: Crew,
-    worlds: Vec<World>,
+    histories: Vec<Trained>,
     /// Of all weights.
     gradients: Vec<f32>,
     ahead: ParallelSpec,
@@ -55,7 +55,7 @@ pub(crate) struct Lanes {
 }
 
 /// A history and what is being trained on it.
-struct World {
+struct Trained {
     /// Its number in the plan.
     number: usize,
     history: History,
@@ -84,7 +84,7 @@ impl Lanes {
         let crew = Crew::new(workers.min(own.len()), threads)
             .map_err(|error| TrainError::Plan(format!("cannot start the lanes' threads: {error}")))?;
 
-        let Placed { machine, graphs, sorted, group, worlds } = place(fit, needs, exchange, &own)?;
+        let Placed { machine, graphs, sorted, group, histories } = place(fit, needs, exchange, &own)?;
         let questions = Arc::new(Questions::new(fit, plan, batches, own.clone()));
         Ok(Lanes {
             plan,
@@ -96,7 +96,7 @@ impl Lanes {
             graphs,
             sorted,
             crew,
-            worlds,
+            histories,
             gradients: Vec::new(),
             ahead: fit.parallel.clone(),
             prefetch: None,
@@ -108,17 +108,17 @@ impl Lanes {
 
     /// The first of this process's histories.
     pub fn history(&self) -> &History {
-        &self.worlds[0].history
+        &self.histories[0].history
     }
 
     /// Lends it to who trains with it; it is to be [put back](Lanes::set_history) before anything else is asked of it.
     pub fn take_history(&mut self) -> History {
-        self.worlds[0].history.take()
+        self.histories[0].history.take()
     }
 
     /// Puts another in its place.
     pub fn set_history(&mut self, history: History) {
-        self.worlds[0].history = history;
+        self.histories[0].history = history;
         self.prefetch = None;
     }
 
@@ -155,7 +155,7 @@ impl Lanes {
 
     /// Histories of which `step` begins another sweep forget.
     pub fn begin_sweep(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
-        for World { number, history, .. } in &mut self.worlds {
+        for Trained { number, history, .. } in &mut self.histories {
             match &self.group {
                 _ if !self.plan.begins(*number, step, self.batches).starts_over() => {}
                 Some(group) => group.reset(exchange, history)?,
@@ -167,8 +167,8 @@ impl Lanes {
 
     /// What the one lane of a plan asks at `step`, of a past that is somebody else's to read.
     pub fn ask_alone(&mut self, step: u64) -> Result<AskedAlone<'_>, TrainError> {
-        let Lanes { plan, batches, questions, worlds, .. } = self;
-        let World { number, begun, .. } = &mut worlds[0];
+        let Lanes { plan, batches, questions, histories, .. } = self;
+        let Trained { number, begun, .. } = &mut histories[0];
         let slot = Slot { history: *number, stand: plan.begins(*number, step, *batches), set: 0, shard: 0 };
         let question = &mut begun[0].questions[0];
         questions.ask(question, slot)?;
@@ -182,9 +182,9 @@ impl Lanes {
 
     /// Reads the batches here and now.
     fn read(&mut self, step: u64) -> Result<Stages, TrainError> {
-        let Lanes { plan, questions, crew, worlds, .. } = self;
+        let Lanes { plan, questions, crew, histories, .. } = self;
         let (began, mut clock, at) = (Instant::now(), Clock::start(), plan.begins_lane(step));
-        let asked = worlds.iter_mut().flat_map(|World { number, history, begun }| {
+        let asked = histories.iter_mut().flat_map(|Trained { number, history, begun }| {
             let history = &*history;
             questions.of(*number, step, &mut begun[at].questions).map(move |(question, slot)| (history, question, slot))
         });
@@ -200,7 +200,7 @@ impl Lanes {
         })?;
         note(&self.trace, Stage::Sample, step, began);
         let mut stages = Stages::default();
-        self.worlds.iter().flat_map(|world| &world.begun[at].questions).for_each(|question| stages.add(&question.stages));
+        self.histories.iter().flat_map(|trained| &trained.begun[at].questions).for_each(|question| stages.add(&question.stages));
         // Lanes read at the same time: each kind of work has its part of the time that passed.
         let part = clock.lap() / stages.total().max(f64::MIN_POSITIVE);
         Ok(Stages { ask: part * stages.ask, view: part * stages.view, ..Stages::default() })
@@ -209,17 +209,17 @@ impl Lanes {
     /// Takes the batches that were made ready ahead.
     fn take(&mut self, step: u64) -> Result<Stages, TrainError> {
         let mut clock = Clock::start();
-        let Lanes { plan, batches, questions, worlds, ahead, prefetch, restored, prefetched, trace, .. } = self;
-        let now = |World { number, history, .. }: &World| Now {
+        let Lanes { plan, batches, questions, histories, ahead, prefetch, restored, prefetched, trace, .. } = self;
+        let now = |Trained { number, history, .. }: &Trained| Now {
             stand: plan.begins(*number, step, *batches),
             memories: history.memories().clone(),
         };
-        let now: Vec<Now> = worlds.iter().map(now).collect();
+        let now: Vec<Now> = histories.iter().map(now).collect();
         let started = prefetch.is_none();
         let prefetch = match prefetch {
             Some(prefetch) => prefetch,
             None => {
-                let graphs = worlds.iter().map(|world| (world.number, world.history.graph().clone())).collect();
+                let graphs = histories.iter().map(|trained| (trained.number, trained.history.graph().clone())).collect();
                 prefetch.insert(Prefetch::start(ahead, questions.clone(), graphs, step, trace.clone())?)
             }
         };
@@ -227,10 +227,10 @@ impl Lanes {
         if started {
             prefetch.restore(&mut ready, &mut std::mem::take(restored), &questions.features)?;
         }
-        for (world, begun) in worlds.iter_mut().zip(&mut ready.begun) {
+        for (trained, begun) in histories.iter_mut().zip(&mut ready.begun) {
             let shown = begun.questions.iter().find(|question| !question.view.nodes.is_empty());
             prefetched.count(shown.map_or(0, |question| question.view.staleness()));
-            std::mem::swap(&mut world.begun[plan.begins_lane(step)], begun);
+            std::mem::swap(&mut trained.begun[plan.begins_lane(step)], begun);
         }
         prefetch.give_back(ready);
         Ok(Stages { view: clock.lap(), ..Stages::default() })
@@ -239,8 +239,8 @@ impl Lanes {
     /// What lane `rank` trains at `step`.
     fn question(&self, rank: usize, step: u64) -> Option<&Question> {
         let turn = self.plan.turn(rank, step, self.batches)?;
-        let world = self.worlds.iter().find(|world| world.number == turn.history)?;
-        let question = &world.begun[self.plan.begins_lane(turn.begun)].questions[turn.set * self.plan.minibatch + turn.shard];
+        let trained = self.histories.iter().find(|trained| trained.number == turn.history)?;
+        let question = &trained.begun[self.plan.begins_lane(turn.begun)].questions[turn.set * self.plan.minibatch + turn.shard];
         (!question.part.is_empty()).then_some(question)
     }
 
@@ -271,8 +271,8 @@ impl Lanes {
         wishes: Wishes,
     ) -> Result<(StepRecord, Wishes), TrainError> {
         let (mut clock, began) = (Clock::start(), Instant::now());
-        let trained = self.plan.trained_at(step) as f32;
-        let asked: Vec<Option<Asked<'_>>> = self.own.clone().map(|rank| self.question(rank, step).map(|q| q.asked(trained))).collect();
+        let count = self.plan.trained_at(step) as f32;
+        let asked: Vec<Option<Asked<'_>>> = self.own.clone().map(|rank| self.question(rank, step).map(|q| q.asked(count))).collect();
         trainee.find(&asked, &self.crew);
         let finding = clock.lap();
         note(&self.trace, Stage::Compute, step, began);
@@ -305,30 +305,30 @@ impl Lanes {
     }
 
     fn diverged(&self, step: u64, loss: f32) -> TrainError {
-        let stand = self.plan.begins(self.worlds[0].number, step, self.batches);
+        let stand = self.plan.begins(self.histories[0].number, step, self.batches);
         let event = self.questions.whole(stand.batch).start as u64;
         TrainError::Diverged { step, event: EventId(event), loss }
     }
 
     /// Lets the batches begun at `step` happen.
     fn observe(&mut self, step: u64, trainee: &dyn Trainee, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
-        let Lanes { plan, batches, questions, own, group, crew, worlds, .. } = self;
+        let Lanes { plan, batches, questions, own, group, crew, histories, .. } = self;
         let whole = |history| questions.whole(plan.begins(history, step, *batches).batch);
         // What a batch becomes is known to the lane that begins it, of several the one of the first shard.
         let lane = |history| plan.rank(Lane { history, epoch: plan.begins_lane(step), shard: 0 });
-        let happen = |World { number, history, .. }: &mut World, update: &Update| {
+        let happen = |Trained { number, history, .. }: &mut Trained, update: &Update| {
             Ok::<_, TrainError>(history.observe(&questions.batch(&whole(*number)), update)?)
         };
-        match (&mut worlds[..], group) {
-            ([World { number, history, .. }], Some(group)) => {
+        match (&mut histories[..], group) {
+            ([Trained { number, history, .. }], Some(group)) => {
                 let lane = lane(*number);
                 let update = own.contains(&lane).then(|| trainee.update(lane - own.start));
                 group.observe(exchange, history, &questions.batch(&whole(*number)), lane / own.len(), update)
             }
-            ([world], None) => happen(world, trainee.update(lane(world.number) - own.start)),
-            (worlds, _) => {
-                let updates: Vec<&Update> = worlds.iter().map(|world| trainee.update(lane(world.number) - own.start)).collect();
-                crew.try_each(worlds.iter_mut().zip(updates), |(world, update)| happen(world, update))
+            ([trained], None) => happen(trained, trainee.update(lane(trained.number) - own.start)),
+            (histories, _) => {
+                let updates: Vec<&Update> = histories.iter().map(|trained| trainee.update(lane(trained.number) - own.start)).collect();
+                crew.try_each(histories.iter_mut().zip(updates), |(trained, update)| happen(trained, update))
             }
         }
     }

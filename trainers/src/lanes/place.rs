@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tempograph_framework::{Graph, Needs};
 
-use super::{Lanes, World};
+use super::{Lanes, Trained};
 use crate::TrainError;
 use crate::exchange::Exchange;
 use crate::fit::Fit;
@@ -24,7 +24,7 @@ pub(super) struct Placed {
     pub sorted: usize,
     /// The processes that share this process's history with it.
     pub group: Option<Group>,
-    pub worlds: Vec<World>,
+    pub histories: Vec<Trained>,
 }
 
 /// Places the histories of the lanes `own`. All processes call this.
@@ -45,20 +45,20 @@ pub(super) fn place(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange, ow
         history
     };
     let begun = || (0..plan.epoch).map(|_| Begun::room(plan)).collect();
-    let (group, worlds) = if grouped {
+    let (group, histories) = if grouped {
         let sharers = world / plan.memory;
         let all = numbers.start * sharers..(numbers.start + 1) * sharers;
         let (group, history) = Group::meet(exchange, all, &first, || blank(numbers.start), course.dataset.nodes)?;
-        (Some(group), vec![World { number: numbers.start, history, begun: begun() }])
+        (Some(group), vec![Trained { number: numbers.start, history, begun: begun() }])
     } else {
         let history = |number| {
             let mut history = blank(number);
             history.grow(course.dataset.nodes);
             history
         };
-        (None, numbers.map(|number| World { number, history: history(number), begun: begun() }).collect())
+        (None, numbers.map(|number| Trained { number, history: history(number), begun: begun() }).collect())
     };
-    Ok(Placed { machine: first[rank], graphs, sorted, group, worlds })
+    Ok(Placed { machine: first[rank], graphs, sorted, group, histories })
 }
 
 /// Whether history `number` may read the log for the events of a node. One that begins in the middle of the log parts from it with its first
@@ -80,7 +80,7 @@ fn graphs(first: &[usize], rank: usize, plan: Plan, ahead: bool) -> usize {
 impl Lanes {
     /// Bytes of all this process's histories.
     pub fn bytes(&self) -> usize {
-        self.worlds.iter().map(|world| world.history.bytes()).sum()
+        self.histories.iter().map(|trained| trained.history.bytes()).sum()
     }
 
     /// Bytes of histories and graphs that this process has together with others of its machine.
@@ -91,7 +91,7 @@ impl Lanes {
     /// Bytes of histories and graphs that it has for itself.
     pub fn own_bytes(&self) -> usize {
         let sorted = if self.sorted > 0 { 0 } else { self.questions.log.bytes_by_node() };
-        let ahead = |world: &World| if self.prefetch.is_some() { world.history.graph().bytes() } else { 0 };
-        sorted + self.worlds.iter().map(|world| world.history.own_bytes() + ahead(world)).sum::<usize>()
+        let ahead = |trained: &Trained| if self.prefetch.is_some() { trained.history.graph().bytes() } else { 0 };
+        sorted + self.histories.iter().map(|trained| trained.history.own_bytes() + ahead(trained)).sum::<usize>()
     }
 }

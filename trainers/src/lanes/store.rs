@@ -3,7 +3,7 @@
 use tempograph_framework::{History, Needs, Store, View};
 
 use super::place::may_follow;
-use super::{Lanes, World};
+use super::{Lanes, Trained};
 use crate::TrainError;
 use crate::exchange::Exchange;
 use crate::group::Group;
@@ -15,11 +15,11 @@ impl Lanes {
     /// This process's histories, and what is still to be trained of the batches begun before `step`.
     pub fn to_store(&self, step: u64) -> Store {
         let mut store = Store::default();
-        for World { number, history, .. } in self.told() {
+        for Trained { number, history, .. } in self.told() {
             store.join(&format!("history.{number}."), history.to_store());
         }
         for (slot, begun, at) in self.unfinished(step) {
-            let question = &self.worlds[slot.history - self.worlds[0].number].begun[at].questions[slot.place(self.plan)];
+            let question = &self.histories[slot.history - self.histories[0].number].begun[at].questions[slot.place(self.plan)];
             store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
         }
         store.join("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
@@ -27,14 +27,14 @@ impl Lanes {
     }
 
     /// The histories that this process tells of: each history is told of once.
-    fn told(&self) -> &[World] {
-        if self.group.as_ref().is_none_or(Group::leads) { &self.worlds } else { &[] }
+    fn told(&self) -> &[Trained] {
+        if self.group.as_ref().is_none_or(Group::leads) { &self.histories } else { &[] }
     }
 
     /// Takes up where [`to_store`](Lanes::to_store) of all processes left.
     pub fn restore(&mut self, step: u64, store: &mut Store, needs: Needs, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
         let Questions { features, log, .. } = &*self.questions;
-        for World { number, history, .. } in &mut self.worlds {
+        for Trained { number, history, .. } in &mut self.histories {
             let mut told = History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
             if may_follow(*number, self.group.is_some()) {
                 told.follow(log, self.graphs * history.nodes());
@@ -48,8 +48,8 @@ impl Lanes {
         self.restored = Store::default();
         self.restored.join(AHEAD, store.split_off(AHEAD));
         for (slot, begun, at) in self.unfinished(step).collect::<Vec<_>>() {
-            let first = self.worlds[0].number;
-            let question = &mut self.worlds[slot.history - first].begun[at].questions[slot.place(self.plan)];
+            let first = self.histories[0].number;
+            let question = &mut self.histories[slot.history - first].begun[at].questions[slot.place(self.plan)];
             self.questions.ask(question, slot)?;
             if !question.part.is_empty() {
                 question.view = View::from_store(store.split_off(&name(slot.history, begun, slot.set, slot.shard)), features)?;
@@ -62,7 +62,8 @@ impl Lanes {
     fn unfinished(&self, step: u64) -> impl Iterator<Item = (Slot, u64, usize)> {
         let Plan { minibatch, epoch, .. } = self.plan;
         let earlier = step.saturating_sub(epoch as u64 - 1)..step;
-        let places = self.worlds.iter().map(|world| world.number).flat_map(move |number| earlier.clone().map(move |begun| (number, begun)));
+        let places =
+            self.histories.iter().map(|trained| trained.number).flat_map(move |number| earlier.clone().map(move |begun| (number, begun)));
         places.flat_map(move |(history, begun)| {
             let (at, stand) = (self.plan.begins_lane(begun), self.plan.begins(history, begun, self.batches));
             let sets = (step - begun) as usize..epoch;
@@ -73,7 +74,7 @@ impl Lanes {
 
     /// SHA-256 of each history that this process tells of, a line each.
     pub fn hashes(&self) -> String {
-        self.told().iter().map(|world| format!("{} {}\n", world.number, world.history.to_store().sha256())).collect()
+        self.told().iter().map(|trained| format!("{} {}\n", trained.number, trained.history.to_store().sha256())).collect()
     }
 }
 
