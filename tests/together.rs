@@ -40,8 +40,8 @@ impl Exchange for Somewhere {
     fn world(&self) -> usize {
         self.inner.world()
     }
-    fn sum(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
-        self.inner.sum(lanes, total)?;
+    fn all_reduce(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
+        self.inner.all_reduce(lanes, total)?;
         self.wrong_after = match self.wrong_after {
             Some(0) => {
                 total[0] += 1e-3;
@@ -51,8 +51,8 @@ impl Exchange for Somewhere {
         };
         Ok(())
     }
-    fn share(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
-        let mut told = self.inner.share(among, own)?;
+    fn all_gather(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        let mut told = self.inner.all_gather(among, own)?;
         let address = |told: &Vec<u8>| told.starts_with(b"/proc/");
         told.iter_mut().filter(|told| self.blind && address(told)).for_each(|told| *told = b"/proc/0/fd/0 1:2:3".to_vec());
         Ok(told)

@@ -24,13 +24,13 @@ pub trait Exchange {
     ///
     /// # Errors
     /// [`ExchangeError`] if another process is gone.
-    fn sum(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError>;
+    fn all_reduce(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError>;
 
-    /// What each of the processes `among` says, in their order. All of them call it, and no other.
+    /// What each of the processes `among` says, in their order, for all of them. They call it, and no other.
     ///
     /// # Errors
     /// [`ExchangeError`] if another process is gone.
-    fn share(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError>;
+    fn all_gather(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError>;
 
     /// Has every process tell the first what it says: there it comes in the order of the processes, elsewhere nothing comes. All of them
     /// call it.
@@ -92,12 +92,12 @@ impl Exchange for Alone {
         1
     }
 
-    fn sum(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
+    fn all_reduce(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
         add_in_order(lanes, total);
         Ok(())
     }
 
-    fn share(&mut self, _: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
+    fn all_gather(&mut self, _: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         Ok(vec![own.to_vec()])
     }
 
@@ -128,7 +128,7 @@ pub fn add_in_order(arrays: &[&[f32]], total: &mut [f32]) {
 /// [`ExchangeError::Diverged`] naming those that differ from most of them, or all where no hash is that of most; another if one is gone.
 pub fn agree(exchange: &mut dyn Exchange, hash: &[u8], step: u64) -> Result<(), ExchangeError> {
     let world = exchange.world();
-    let hashes = exchange.share(0..world, hash)?;
+    let hashes = exchange.all_gather(0..world, hash)?;
     let mut alike: Vec<Vec<usize>> = Vec::new();
     for (rank, hash) in hashes.iter().enumerate() {
         match alike.iter_mut().find(|group| hashes[group[0]] == *hash) {

@@ -156,7 +156,7 @@ impl Fit<'_> {
         }
         let told = own.map(|store| store.to_bytes()).transpose();
         let told = told.map_err(|source| StoreError::Format { path: path.clone(), source })?.unwrap_or_default();
-        let told = exchange.share(0..exchange.world(), &told)?.swap_remove(0);
+        let told = exchange.all_gather(0..exchange.world(), &told)?.swap_remove(0);
         Ok(if told.is_empty() { None } else { Some(Store::from_bytes(&told, &path)?) })
     }
 }
@@ -319,7 +319,7 @@ impl<'a> Sitting<'a> {
         let path = self.fit.files.checkpoint();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
         let told = serde_json::to_vec(&evaluation).map_err(unreadable)?;
-        let told = self.exchange.share(0..self.exchange.world(), &told)?;
+        let told = self.exchange.all_gather(0..self.exchange.world(), &told)?;
         serde_json::from_slice(&told[0]).map_err(unreadable)
     }
 
@@ -426,14 +426,14 @@ impl<'a> Sitting<'a> {
         };
         let path = self.fit.files.report();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
-        let told = self.exchange.share(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;
+        let told = self.exchange.all_gather(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;
         told.iter().map(|told| serde_json::from_slice(told).map_err(unreadable)).collect()
     }
 
     /// One hash of all histories of the plan.
     fn history_sha256(&mut self) -> Result<String, TrainError> {
         // Processes have their histories in the order of the plan.
-        let told = self.exchange.share(0..self.exchange.world(), self.lanes.hashes().as_bytes())?;
+        let told = self.exchange.all_gather(0..self.exchange.world(), self.lanes.hashes().as_bytes())?;
         Ok(sha256_hex(told))
     }
 }

@@ -78,7 +78,7 @@ impl Group {
         update: Option<&Update>,
     ) -> Result<(), TrainError> {
         let own = update.filter(|_| self.is_apart()).map(to_bytes).unwrap_or_default();
-        let told = exchange.share(self.all.clone(), &own)?;
+        let told = exchange.all_gather(self.all.clone(), &own)?;
         let writer = if self.maker[knower] == self.maker[self.rank] { knower } else { self.maker[self.rank] };
         if writer == self.rank {
             match update {
@@ -134,7 +134,7 @@ impl Group {
     /// Waits until all have come here, where any have tables together.
     fn hear_it_is_written(&self, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
         if self.all.clone().any(|process| self.maker[process] != process) {
-            exchange.share(self.all.clone(), &[])?;
+            exchange.all_gather(self.all.clone(), &[])?;
         }
         Ok(())
     }

@@ -283,9 +283,9 @@ impl Lanes {
         let lanes = 0..self.own.len();
         self.gradients.resize(trainee.size(), 0.0);
         let found: Vec<&[f32]> = lanes.clone().map(|lane| &*trainee.found(lane).gradients).collect();
-        exchange.sum(&found, &mut self.gradients)?;
+        exchange.all_reduce(&found, &mut self.gradients)?;
         let mut all = [0.0; 4];
-        exchange.sum(&told.iter().map(|told| &told[..]).collect::<Vec<_>>(), &mut all)?;
+        exchange.all_reduce(&told.iter().map(|told| &told[..]).collect::<Vec<_>>(), &mut all)?;
         let exchanging = clock.lap();
         note(&self.trace, Stage::Exchange, step, began);
         let [loss, events, stop, save] = all;

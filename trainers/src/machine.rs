@@ -15,7 +15,7 @@ pub(crate) fn name() -> String {
 
 /// For each process the first of those on its machine; itself, if it does not know where it is.
 pub(crate) fn firsts(exchange: &mut dyn Exchange) -> Result<Vec<usize>, ExchangeError> {
-    let names = exchange.share(0..exchange.world(), exchange.machine().as_bytes())?;
+    let names = exchange.all_gather(0..exchange.world(), exchange.machine().as_bytes())?;
     let first = |(rank, name): (usize, &Vec<u8>)| match name.is_empty() {
         true => rank,
         false => names.iter().position(|other| other == name).unwrap_or(rank),
@@ -39,10 +39,10 @@ pub fn once_a_machine<T, L, E: From<ExchangeError>>(
     let made = if first[rank] == rank { Some(make()?) } else { None };
     let lent = made.as_ref().filter(|_| company).and_then(lend);
     let told = lent.as_ref().map_or("", |(_, told)| told.as_str());
-    let told = exchange.share(0..world, told.as_bytes())?;
+    let told = exchange.all_gather(0..world, told.as_bytes())?;
     let borrowed = std::str::from_utf8(&told[first[rank]]).ok().filter(|told| !told.is_empty()).and_then(borrow);
     // Everybody has it now, and the first lets go of what it made.
-    exchange.share(0..world, &[])?;
+    exchange.all_gather(0..world, &[])?;
     match borrowed.or(made) {
         Some(one) => Ok(one),
         None => make(),
@@ -76,10 +76,10 @@ impl Together {
         let made = if company { make().ok() } else { None };
         // Who cannot make it says nothing, which nobody can open.
         let address = made.as_ref().and_then(|shared| shared.address().ok()).unwrap_or_default();
-        let addresses = exchange.share(0..world, address.as_bytes())?;
+        let addresses = exchange.all_gather(0..world, address.as_bytes())?;
         let open = || Shared::open(&String::from_utf8_lossy(&addresses[first[rank]])).ok();
         let shared = if first[rank] == rank { made } else { open() };
-        let seen = exchange.share(0..world, &[u8::from(shared.is_some())])?;
+        let seen = exchange.all_gather(0..world, &[u8::from(shared.is_some())])?;
         let all_see = |of: usize| (0..world).filter(|&process| first[process] == of).all(|process| seen[process] == [1]);
         let maker: Vec<usize> = (0..world).map(|process| if all_see(first[process]) { first[process] } else { process }).collect();
         let shared = shared.filter(|_| all_see(first[rank]));

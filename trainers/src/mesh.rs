@@ -1,4 +1,4 @@
-//! Sums and gatherings over processes that can send each other messages.
+//! All-reduce, all-gather and gather over processes that can send each other messages.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub(crate) trait Mesh {
 
 /// An exchange over a mesh.
 ///
-/// To add up arrays, process `c` gets the `c`-th part of all of them, adds the parts up in the order of the lanes, and sends everybody the
+/// To reduce arrays, process `c` gets the `c`-th part of all of them, adds the parts up in the order of the lanes, and sends everybody the
 /// sum. So each number is added in one order on one process, wherever the lanes are, and nobody receives more than it has to.
 pub(crate) struct Over<M>(pub M);
 
@@ -44,7 +44,7 @@ impl<M: Mesh> Exchange for Over<M> {
         self.0.world()
     }
 
-    fn sum(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
+    fn all_reduce(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
         let (rank, world, others) = (self.rank(), self.world(), self.others());
         let size = total.len();
         let part = |process: usize| process * size / world..(process + 1) * size / world;
@@ -75,7 +75,7 @@ impl<M: Mesh> Exchange for Over<M> {
         Ok(())
     }
 
-    fn share(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
+    fn all_gather(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         let rank = self.rank();
         let peers: Vec<usize> = among.clone().filter(|&peer| peer != rank).collect();
         let came = self.0.swap(&peers, &vec![Cow::from(own); peers.len()])?;

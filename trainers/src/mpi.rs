@@ -28,13 +28,13 @@ const NAP: Duration = Duration::from_micros(50);
 pub fn over_mpi(rank: usize, world: usize, run: &str) -> Result<Box<dyn Exchange>, ExchangeError> {
     let (universe, _) =
         ::mpi::initialize_with_threading(Threading::Funneled).ok_or_else(|| ExchangeError::Meeting("MPI was started before".into()))?;
-    let mut all = Over(Mpi { world: universe.world(), stopped: None, _universe: universe });
+    let mut exchange = Over(Mpi { world: universe.world(), stopped: None, _universe: universe });
     // Also what the launcher says is compared by all: one that went alone would leave the others waiting.
-    let launched = all.share(0..all.world(), format!("{rank} of {world}").as_bytes())?;
-    let runs = all.share(0..all.world(), run.as_bytes())?;
+    let launched = exchange.all_gather(0..exchange.world(), format!("{rank} of {world}").as_bytes())?;
+    let runs = exchange.all_gather(0..exchange.world(), run.as_bytes())?;
     match misnumbered(&launched).or_else(|| stranger(&runs)) {
         Some(why) => Err(ExchangeError::Meeting(why)),
-        None => Ok(Box::new(all)),
+        None => Ok(Box::new(exchange)),
     }
 }
 

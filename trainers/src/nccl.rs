@@ -22,7 +22,7 @@ const LARGE: usize = 1 << 14;
 pub fn over_nccl(launch: &Launch, device: usize, run: &str, patience: Duration) -> Result<Box<dyn Exchange>, ExchangeError> {
     let mut by_tcp = Over(Tcp::meet(launch, run, patience)?);
     let name = if launch.rank == 0 { Nccl::name().map_err(ExchangeError::Meeting)?.to_vec() } else { Vec::new() };
-    let name = by_tcp.share(0..launch.world, &name)?.swap_remove(0);
+    let name = by_tcp.all_gather(0..launch.world, &name)?.swap_remove(0);
     let name = name.try_into().map_err(|_| ExchangeError::Meeting("process 0 has no NCCL".into()))?;
     let link = Nccl::join(device, launch.rank, launch.world, name).map_err(ExchangeError::Meeting)?;
     Ok(Box::new(Over(Gpus { link, by_tcp: by_tcp.0 })))
@@ -98,10 +98,10 @@ mod tests {
         let lanes: [Vec<f32>; 3] = [1e-3, 1e3, 0.7].map(|scale| (0..50_000).map(|i| scale * (i as f32).sin()).collect());
         let lanes = lanes.each_ref().map(|lane| &lane[..]);
         let (mut sum, mut expected) = (vec![0.0; 50_000], vec![0.0; 50_000]);
-        exchange.sum(&lanes, &mut sum).unwrap();
-        Alone.sum(&lanes, &mut expected).unwrap();
+        exchange.all_reduce(&lanes, &mut sum).unwrap();
+        Alone.all_reduce(&lanes, &mut expected).unwrap();
         assert_eq!(sum, expected);
-        assert_eq!(exchange.share(0..1, b"own").unwrap(), [b"own"]);
+        assert_eq!(exchange.all_gather(0..1, b"own").unwrap(), [b"own"]);
 
         // And over the GPU itself: a group of one may send to itself.
         let alone = Nccl::join(0, 0, 1, Nccl::name().unwrap()).unwrap();

@@ -61,10 +61,10 @@ proptest! {
         let all = lanes(world * each, size, seed);
         let all: Vec<&[f32]> = all.iter().map(|lane| &lane[..]).collect();
         let mut alone = vec![f32::NAN; size];
-        Alone.sum(&all, &mut alone).unwrap();
+        Alone.all_reduce(&all, &mut alone).unwrap();
         let sums = among(world, |mut exchange| {
             let mut total = vec![f32::NAN; size];
-            exchange.sum(&all[exchange.rank() * each..][..each], &mut total).unwrap();
+            exchange.all_reduce(&all[exchange.rank() * each..][..each], &mut total).unwrap();
             total
         });
         for sum in sums {
@@ -78,22 +78,22 @@ fn large_sums_pass_all_at_once() {
     let all = lanes(3, 2_000_003, 5);
     let all: Vec<&[f32]> = all.iter().map(|lane| &lane[..]).collect();
     let mut alone = vec![0.0; all[0].len()];
-    Alone.sum(&all, &mut alone).unwrap();
+    Alone.all_reduce(&all, &mut alone).unwrap();
     let sums = among(3, |mut exchange| {
         let mut total = vec![0.0; all[0].len()];
-        exchange.sum(&[all[exchange.rank()]], &mut total).unwrap();
+        exchange.all_reduce(&[all[exchange.rank()]], &mut total).unwrap();
         total
     });
     assert!(sums.iter().all(|sum| bits(sum) == bits(&alone)));
 }
 
 #[test]
-fn what_is_shared_arrives_in_order_and_stays_within_its_group() {
+fn what_is_gathered_by_all_arrives_in_order_and_stays_within_its_group() {
     let heard = among(4, |mut exchange| {
         let rank = exchange.rank();
         let group = rank / 2 * 2..rank / 2 * 2 + 2;
         let own = vec![rank as u8; rank * 1000];
-        (exchange.share(group, &own).unwrap(), exchange.share(0..4, &[rank as u8]).unwrap())
+        (exchange.all_gather(group, &own).unwrap(), exchange.all_gather(0..4, &[rank as u8]).unwrap())
     });
     for (rank, (group, all)) in heard.into_iter().enumerate() {
         let first = rank / 2 * 2;
@@ -135,13 +135,13 @@ fn a_process_that_dies_is_named_by_all_others_at_once() {
     let began = Instant::now();
     let errors = among(4, |mut exchange| {
         // Who is slow may hear of the death before it has heard from everybody.
-        let shared = exchange.share(0..4, b"here");
+        let heard = exchange.all_gather(0..4, b"here");
         if exchange.rank() == 2 {
-            shared.unwrap();
+            heard.unwrap();
             die(exchange);
             return None;
         }
-        Some(shared.and_then(|_| exchange.sum(&[&[1.0; 100]], &mut [0.0; 100])).unwrap_err().to_string())
+        Some(heard.and_then(|_| exchange.all_reduce(&[&[1.0; 100]], &mut [0.0; 100])).unwrap_err().to_string())
     });
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     let errors: Vec<String> = errors.into_iter().flatten().collect();
@@ -153,15 +153,15 @@ fn a_process_that_dies_is_named_by_all_others_at_once() {
 fn a_process_that_dies_while_all_tell_the_first_something_is_named_by_all_others() {
     for dead in 0..3 {
         let errors = among(3, |mut exchange| {
-            let shared = exchange.share(0..3, b"here");
+            let heard = exchange.all_gather(0..3, b"here");
             if exchange.rank() == dead {
-                shared.unwrap();
+                heard.unwrap();
                 die(exchange);
                 return None;
             }
             // Who has told the first may hear of the death only when it is to hear from all.
-            let gathered = shared.and_then(|_| exchange.gather(vec![1; 1 << 20]));
-            Some(gathered.and_then(|_| exchange.share(0..3, b"there")).unwrap_err().to_string())
+            let gathered = heard.and_then(|_| exchange.gather(vec![1; 1 << 20]));
+            Some(gathered.and_then(|_| exchange.all_gather(0..3, b"there")).unwrap_err().to_string())
         });
         let errors: Vec<String> = errors.into_iter().flatten().collect();
         assert_eq!(errors.len(), 2);
@@ -175,7 +175,7 @@ fn with_patience_of(patience: Duration, exchange: &mut Over<Tcp>) {
     writers.iter().flatten().for_each(|writer| writer.lock().unwrap().set_read_timeout(Some(patience)).unwrap());
     // Who reads already does so with the patience of before: until a message comes that was sent when all had got theirs.
     let world = exchange.world();
-    (0..2).for_each(|_| drop(exchange.share(0..world, b"here").unwrap()));
+    (0..2).for_each(|_| drop(exchange.all_gather(0..world, b"here").unwrap()));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_process_that_gives_no_sign_of_life_is_taken_for_dead() {
             while exchange.0.inbox.next_of(0).is_ok() {}
             return String::new();
         }
-        exchange.share(0..2, b"").unwrap_err().to_string()
+        exchange.all_gather(0..2, b"").unwrap_err().to_string()
     });
     assert!(told[0].contains("process 1 of 2 is gone (no sign of life"), "{told:?}");
 }
@@ -200,7 +200,7 @@ fn a_process_that_computes_for_long_is_waited_for() {
         if exchange.rank() == 1 {
             thread::sleep(Duration::from_millis(4000));
         }
-        exchange.share(0..2, b"").map(|told| told.len())
+        exchange.all_gather(0..2, b"").map(|told| told.len())
     });
     assert!(heard.iter().all(|heard| matches!(heard, Ok(2))), "{heard:?}");
 }
@@ -212,7 +212,7 @@ fn a_process_that_stops_says_why_to_all() {
             exchange.stop("no space left on device");
             return None;
         }
-        Some(exchange.share(0..3, b"").unwrap_err().to_string())
+        Some(exchange.all_gather(0..3, b"").unwrap_err().to_string())
     });
     let errors: Vec<String> = errors.into_iter().flatten().collect();
     assert!(errors.iter().all(|error| error.contains("process 0 of 3") && error.contains("no space left on device")), "{errors:?}");
@@ -221,13 +221,13 @@ fn a_process_that_stops_says_why_to_all() {
 #[test]
 fn who_is_done_may_leave_while_others_go_on() {
     let heard = among(3, |mut exchange| {
-        let all = exchange.share(0..3, &[7]).unwrap();
+        let all = exchange.all_gather(0..3, &[7]).unwrap();
         match exchange.rank() {
             2 => all.len(),
             // These two have more to say to each other, and are not stopped by the third's leaving.
             _ => {
                 thread::sleep(Duration::from_millis(50));
-                exchange.share(0..2, &[8]).unwrap().len()
+                exchange.all_gather(0..2, &[8]).unwrap().len()
             }
         }
     });
@@ -261,7 +261,7 @@ fn processes_on_one_machine_can_meet_in_a_file() {
         let run = |rank| {
             let meeting = &meeting;
             scope.spawn(move || {
-                over_tcp(&launch(rank, 3, meeting), "a run", Duration::from_secs(20)).unwrap().share(0..3, &[rank as u8]).unwrap()
+                over_tcp(&launch(rank, 3, meeting), "a run", Duration::from_secs(20)).unwrap().all_gather(0..3, &[rank as u8]).unwrap()
             })
         };
         let running: Vec<_> = (0..3).map(run).collect();
