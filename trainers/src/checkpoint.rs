@@ -1,7 +1,6 @@
 //! The whole state of a run in one file, so that a run that was stopped goes on as if it never had been.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -70,11 +69,6 @@ impl Progress {
         self.lr = record.lr;
         self.seconds += record.stages.total();
         self.stages.add(&record.stages);
-    }
-
-    /// Seconds of this run since its last checkpoint.
-    pub fn since_saved(&self, begun: Instant, earlier: f64) -> f64 {
-        earlier + begun.elapsed().as_secs_f64() - self.earlier_seconds
     }
 
     /// Writes down the epoch under way and starts the next.

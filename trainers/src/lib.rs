@@ -38,6 +38,7 @@ mod propose;
 mod question;
 mod report;
 mod resident;
+mod sitting;
 mod spec;
 mod taped;
 mod tcp;

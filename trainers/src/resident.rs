@@ -1,14 +1,10 @@
 //! A model that trains on a device, with its history: the host asks, hands over, and hears how it went later.
 
-use std::time::Instant;
+use tempograph_framework::{Needs, Queries, ResidentModel, Store, StoreError, Update, View};
 
-use tempograph_framework::{EventId, Needs, Queries, ResidentModel, Store, StoreError, Update, View};
-
+use crate::Crew;
 use crate::direct::FlatAdam;
-use crate::lanes::Lanes;
-use crate::learn::StepRecord;
 use crate::trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};
-use crate::{Crew, Stages, TrainError};
 
 /// A model on a device, and the same model as a trainee of host views: that one is examined, and trains where a plan has several lanes. Only
 /// one of them has the weights and moments of now; the other gets them when it is asked.
@@ -125,49 +121,5 @@ impl<M: ResidentModel> Trainee for Resident<M> {
         }
         self.newest = Newest::Device;
         Some(&mut self.model)
-    }
-}
-
-/// Steps that were handed to a device and whose losses have not been heard.
-pub(crate) struct Handed {
-    since: Instant,
-    asking: f64,
-    /// Step, first event, events, and learning rate.
-    steps: Vec<(u64, usize, usize, f64)>,
-}
-
-impl Handed {
-    pub fn none() -> Handed {
-        Handed { since: Instant::now(), asking: 0.0, steps: Vec::new() }
-    }
-
-    /// Asks what step `step` of the one lane asks and hands it to `model`.
-    pub fn hand(&mut self, step: u64, lanes: &mut Lanes, model: &mut dyn ResidentModel, settings: &StepSettings) -> Result<(), TrainError> {
-        let begun = Instant::now();
-        let asked = lanes.ask_alone(step)?;
-        self.asking += begun.elapsed().as_secs_f64();
-        let adam = settings.adam(model.steps() + 1);
-        model.train(&asked.batch, asked.queries, asked.chance, asked.dropout, &adam, settings.clip as f32);
-        self.steps.push((step, asked.batch.first.index(), asked.batch.len(), settings.lr));
-        Ok(())
-    }
-
-    /// Waits for the steps that were handed over. What they took is shared evenly: all that the device did counts as its forward pass.
-    ///
-    /// # Errors
-    /// A loss that is not finite: the first such. Nothing was learned from that step on.
-    pub fn hear(&mut self, model: &mut dyn ResidentModel) -> Result<Vec<StepRecord>, TrainError> {
-        let losses = model.learned();
-        let count = losses.len().max(1) as f64;
-        let (asking, all) = (self.asking, self.since.elapsed().as_secs_f64());
-        let stages = Stages { ask: asking / count, forward: (all - asking).max(0.0) / count, ..Stages::default() };
-        (self.since, self.asking) = (Instant::now(), 0.0);
-        let told = self.steps.drain(..).zip(losses).map(|((step, first, events, lr), [loss, norm])| {
-            if !loss.is_finite() {
-                return Err(TrainError::Diverged { step, event: EventId(first as u64), loss });
-            }
-            Ok(StepRecord { step, events, loss: f64::from(loss), lr, gradient_norm: f64::from(norm), stages })
-        });
-        told.collect()
     }
 }
