@@ -29,7 +29,7 @@ pub fn open(spec: &DataSpec) -> Result<Course> {
 /// As [`open`], and if another process is gone.
 pub fn open_among(exchange: &mut dyn Exchange, spec: &DataSpec) -> Result<Course> {
     let (dataset, split) = if spec.path.starts_with("synthetic:") || spec.hold_out > 0.0 {
-        once_a_machine(exchange, || events(spec), lend, borrow)?
+        once_a_machine(exchange, || events(spec), |events| lend(events), borrow)?
     } else {
         events(spec)?
     };

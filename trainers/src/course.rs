@@ -3,12 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tempograph_framework::{
-    Candidates, Dataset, EventId, EventLog, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Shared, Split, Timestamp,
-};
+use tempograph_framework::{Candidates, Dataset, EventId, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Split, Timestamp};
 
 use crate::exchange::{Alone, Exchange};
-use crate::machine::{self, Together};
+use crate::machine::once_in_memory;
 use crate::{EvalSpec, TrainError};
 
 /// The data of a run, cut and indexed.
@@ -53,9 +51,10 @@ impl Course {
     pub fn among(exchange: &mut dyn Exchange, dataset: Dataset, features: Features, split: Split) -> Result<Course, TrainError> {
         let log = &dataset.log;
         let train_end = EventId(split.train.end as u64);
-        let candidates = Arc::new(candidates(exchange, log, train_end)?);
+        let index = || Ok::<_, TrainError>(Candidates::build(log.src(), log.dst(), log.time(), train_end)?);
+        let candidates = once_in_memory(exchange, index, Candidates::needed, Candidates::enter, Candidates::in_room)?;
         let new_nodes = NewNodes::after_training(log.src(), log.dst(), train_end);
-        Ok(Course { split, features, candidates, new_nodes, dataset, fixed: None })
+        Ok(Course { split, features, candidates: Arc::new(candidates), new_nodes, dataset, fixed: None })
     }
 
     /// A history that has seen nothing, for a model with these needs.
@@ -87,24 +86,4 @@ impl Course {
             None => NegativeSet::sampled(self.candidates.clone(), rule, eval.seed, eval.negatives),
         }
     }
-}
-
-/// Indexes a log once for all processes of a machine.
-fn candidates(exchange: &mut dyn Exchange, log: &EventLog, train_end: EventId) -> Result<Candidates, TrainError> {
-    let build = || Candidates::build(log.src(), log.dst(), log.time(), train_end);
-    let (first, mut made) = (machine::firsts(exchange)?, None);
-    let Together { shared, .. } = Together::meet(exchange, &first, || {
-        let mut index = build().map_err(std::io::Error::other)?;
-        let shared = Shared::zeros(index.needed())?;
-        // SAFETY: nobody else knows of it yet.
-        index.enter(unsafe { shared.room() });
-        made = Some(index);
-        Ok(shared)
-    })?;
-    Ok(match (made, shared) {
-        (Some(index), _) => index,
-        // SAFETY: it was written before anybody was told of it, and nobody writes it again.
-        (None, Some(shared)) => Candidates::in_room(unsafe { shared.room() }),
-        (None, None) => build()?,
-    })
 }

@@ -4,13 +4,14 @@
 //! and elsewhere, where a machine has only heard of it, by the machine's first. Before it writes, all say that they read no more; after
 //! it has written, all hear so. Nobody asks twice: whoever waits, waits for a message.
 
+use std::io;
 use std::ops::Range;
 
-use tempograph_framework::{Batch, EventLog, History, NodeId, Shared, StoreError, Update};
+use tempograph_framework::{Batch, History, NodeId, Shared, StoreError, Update};
 
 use crate::TrainError;
 use crate::exchange::{Exchange, ExchangeError};
-use crate::machine::Together;
+use crate::machine;
 
 /// Several processes with one history.
 pub(crate) struct Group {
@@ -37,15 +38,9 @@ impl Group {
         mut blank: impl FnMut() -> History,
         nodes: usize,
     ) -> Result<(Group, History), TrainError> {
-        let (rank, mut history) = (exchange.rank(), blank());
-        let needed = history.needed(nodes);
-        let Together { shared, maker } = Together::meet(exchange, &in_groups(first, all.len()), || {
-            let shared = Shared::zeros(needed)?;
-            // SAFETY: nobody else knows of it yet.
-            history.enter(unsafe { shared.room() }, nodes, false);
-            history.reset();
-            Ok(shared)
-        })?;
+        let (rank, mut history, first) = (exchange.rank(), blank(), in_groups(first, all.len()));
+        let made = if machine::first_of_several(&first, rank) { tables(&mut history, nodes).ok() } else { None };
+        let (shared, maker) = see_together(exchange, &first, made)?;
         let group = Group { rank, all, shared, maker };
         match &group.shared {
             Some(shared) if group.maker[rank] != rank => history.enter(group.room(shared), nodes, false),
@@ -148,6 +143,15 @@ impl Group {
     }
 }
 
+/// Moves an empty history to memory that others can have together with this process, with tables for `nodes` nodes.
+fn tables(history: &mut History, nodes: usize) -> io::Result<Shared> {
+    let shared = Shared::zeros(history.needed(nodes))?;
+    // SAFETY: nobody else knows of it yet.
+    history.enter(unsafe { shared.room() }, nodes, false);
+    history.reset();
+    Ok(shared)
+}
+
 /// Of each process the first of those that are on its machine and in its group of `size`.
 fn in_groups(first: &[usize], size: usize) -> Vec<usize> {
     let of = |process: usize| {
@@ -157,23 +161,19 @@ fn in_groups(first: &[usize], size: usize) -> Vec<usize> {
     (0..first.len()).map(of).collect()
 }
 
-/// Sorts `log` by node once for all processes of a machine: those that have the same `first`.
-///
-/// # Errors
-/// If another process is gone.
-pub(crate) fn sort_by_node(exchange: &mut dyn Exchange, first: &[usize], log: &EventLog) -> Result<usize, TrainError> {
-    let Together { shared, maker } = Together::meet(exchange, first, || {
-        let shared = Shared::zeros(log.needed_by_node())?;
-        // SAFETY: nobody else knows of it yet.
-        log.sort_by_node(unsafe { shared.room() }, false);
-        Ok(shared)
-    })?;
-    let Some(shared) = shared else { return Ok(0) };
-    if maker[exchange.rank()] != exchange.rank() {
-        // SAFETY: it was written before anybody was told of it, and nobody writes it again.
-        log.sort_by_node(unsafe { shared.room() }, true);
-    }
-    Ok(shared.len())
+/// Has the processes of the same `first` see the same memory, if each of them can open what the first has `made`. Gives it, and for each
+/// process the one that made the memory it sees; nothing, and itself, if it is on its own. All processes call this.
+fn see_together(exchange: &mut dyn Exchange, first: &[usize], made: Option<Shared>) -> Result<(Option<Shared>, Vec<usize>), ExchangeError> {
+    let (rank, world) = (exchange.rank(), exchange.world());
+    // Who has made none says nothing, which nobody can open.
+    let address = made.as_ref().and_then(|shared| shared.address().ok()).unwrap_or_default();
+    let addresses = exchange.all_gather(0..world, address.as_bytes())?;
+    let open = || Shared::open(&String::from_utf8_lossy(&addresses[first[rank]])).ok();
+    let shared = if first[rank] == rank { made } else { open() };
+    let seen = exchange.all_gather(0..world, &[u8::from(shared.is_some())])?;
+    let all_see = |of: usize| (0..world).filter(|&process| first[process] == of).all(|process| seen[process] == [1]);
+    let maker = (0..world).map(|process| if all_see(first[process]) { first[process] } else { process }).collect();
+    Ok((shared.filter(|_| all_see(first[rank])), maker))
 }
 
 fn to_bytes(update: &Update) -> Vec<u8> {

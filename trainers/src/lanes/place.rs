@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use tempograph_framework::{Graph, Needs};
+use tempograph_framework::{EventLog, Graph, Needs};
 
 use super::{Lanes, Trained};
 use crate::TrainError;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, ExchangeError};
 use crate::fit::Fit;
-use crate::group::{Group, sort_by_node};
+use crate::group::Group;
 use crate::machine;
 use crate::plan::Plan;
 use crate::question::Begun;
@@ -34,7 +34,7 @@ pub(super) fn place(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange, ow
     let graphs = graphs(&first, rank, plan, fit.parallel.prefetch > 0);
     let log = &course.dataset.log;
     let follows = Graph::follows(&needs, log, graphs * course.dataset.nodes);
-    let sorted = if follows { sort_by_node(exchange, &first, log)? } else { 0 };
+    let sorted = if follows { sort_by_node(exchange, log)? } else { 0 };
     let numbers = plan.lane(own.start).history..plan.lane(own.end - 1).history + 1;
     let grouped = world > plan.memory;
     let blank = |number| {
@@ -65,6 +65,20 @@ pub(super) fn place(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange, ow
 /// events, which processes that have a history together cannot: those who only watch would not notice.
 pub(super) fn may_follow(number: usize, grouped: bool) -> bool {
     number == 0 || !grouped
+}
+
+/// Sorts `log` by node once for all processes of a machine. Gives the bytes they have together, none where this one will sort its own.
+fn sort_by_node(exchange: &mut dyn Exchange, log: &EventLog) -> Result<usize, ExchangeError> {
+    let bytes = log.needed_by_node();
+    let sort = |together: &mut usize, room| {
+        log.sort_by_node(room, false);
+        *together = bytes;
+    };
+    let find = |room| {
+        log.sort_by_node(room, true);
+        bytes
+    };
+    machine::once_in_memory(exchange, || Ok(0), |_| bytes, sort, find)
 }
 
 /// Graphs of the log that the processes of this one's machine keep: one for each history, and where batches are made ready ahead one more in
