@@ -135,10 +135,7 @@ fn run(course: &Course, first: (&Maker, Stopper), then: Option<&Maker>) -> Trace
     let (maker, mut stopper) = first;
     match (runner(maker).sit(false, &mut stopper), then) {
         (Outcome::Finished(fitted), None) => runner(maker).traces(fitted),
-        (Outcome::Stopped(_), Some(other)) => match runner(other).sit(true, &mut Stopper::never()) {
-            Outcome::Finished(fitted) => runner(other).traces(fitted),
-            Outcome::Stopped(_) => panic!("nobody stopped it"),
-        },
+        (Outcome::Stopped(_), Some(other)) => runner(other).resumed(),
         _ => panic!("it was stopped, or not, against the plan"),
     }
 }

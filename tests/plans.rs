@@ -3,35 +3,15 @@
 
 use tempograph_framework::{Combine, Sampler};
 use tempograph_models::TgnSpec;
-use tempograph_tests::{Maker, Runner, Stopper, Traces, course, small, stream, taped, toy, training};
-use tempograph_trainers::{BetaScale, Course, LrScale, Outcome, ParallelSpec, TrainSpec};
+use tempograph_tests::{Runner, Stopper, assert_same, course, data, small, stopped_and_resumed, stream, taped, toy, training, whole};
+use tempograph_trainers::{Alone, BetaScale, LrScale, ParallelSpec, TrainSpec};
 
 fn plan(minibatch: usize, epoch: usize, memory: usize) -> ParallelSpec {
-    ParallelSpec { minibatch, epoch, memory, lr_scale: LrScale::None, beta_scale: BetaScale::None, ..ParallelSpec::default() }
+    ParallelSpec { beta_scale: BetaScale::None, ..tempograph_tests::plan([minibatch, epoch, memory], 0, 0) }
 }
 
 fn plans() -> Vec<ParallelSpec> {
     [(2, 1, 1), (1, 2, 1), (1, 1, 2), (3, 2, 1), (2, 2, 2), (1, 3, 2)].map(|(i, j, k)| plan(i, j, k)).to_vec()
-}
-
-fn data() -> Course {
-    course(stream(240, 2, 3))
-}
-
-fn in_new_folder<R>(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec, work: impl FnOnce(&Runner<'_>) -> R) -> R {
-    let folder = tempfile::tempdir().unwrap();
-    work(&Runner { course, maker, train, parallel, folder: folder.path() })
-}
-
-fn whole(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Traces {
-    in_new_folder(course, maker, train, parallel, |runner| runner.whole())
-}
-
-#[track_caller]
-fn assert_same(what: &str, found: &Traces, expected: &Traces) {
-    assert_eq!(found.epochs, expected.epochs, "{what}: losses and metrics");
-    assert!(found.checkpoint == expected.checkpoint, "{what}: weights, moments or histories of the checkpoint");
-    assert!(found.best == expected.best, "{what}: weights or history of the best epoch");
 }
 
 #[test]
@@ -64,13 +44,7 @@ fn a_plan_stopped_at_any_step_and_resumed_is_the_plan_that_never_stopped() {
             let expected = whole(&course, maker, &train, &parallel);
             let steps = expected.epochs.last().unwrap().steps as usize;
             for moment in [0, 1, 2, steps / 2] {
-                let found = in_new_folder(&course, maker, &train, &parallel, |runner| {
-                    let first = runner.sit(false, &mut Stopper::at(moment));
-                    match (first, runner.sit(true, &mut Stopper::never())) {
-                        (Outcome::Stopped(_), Outcome::Finished(fitted)) => runner.traces(fitted),
-                        _ => panic!("stopped at moment {moment}, the run did not go on to its end"),
-                    }
-                });
+                let found = stopped_and_resumed(&course, maker, &train, &parallel, moment);
                 assert_same(&format!("{name}, {}, stopped at moment {moment}", parallel.plan()), &found, &expected);
             }
         }
@@ -132,23 +106,10 @@ fn lanes_learn_what_one_lane_learns_and_plans_differ() {
 #[test]
 fn a_plan_the_data_does_not_fit_and_a_checkpoint_of_another_plan_are_refused() {
     let (course, train) = (data(), TrainSpec { batch: 100, ..training() });
-    let folder = tempfile::tempdir().unwrap();
-    let (maker, stop) = (toy(4), std::sync::atomic::AtomicBool::new(false));
+    let (folder, maker) = (tempfile::tempdir().unwrap(), toy(4));
     let run = |parallel: &ParallelSpec, resume: bool| {
-        let files = tempograph_trainers::RunFiles { folder: folder.path().into() };
-        let eval = tempograph_tests::examination();
-        let fit = tempograph_trainers::Fit {
-            course: &course,
-            train: &train,
-            parallel,
-            eval: &eval,
-            seed: 3,
-            files,
-            resume,
-            stop: &stop,
-            trace: None,
-        };
-        fit.run(&mut *maker(&course.dataset), &mut Stopper::never()).map(|_| ()).map_err(|error| error.to_string())
+        let runner = Runner { course: &course, maker: &maker, train: &train, parallel, folder: folder.path() };
+        runner.sit_among(&mut Alone, resume, &mut Stopper::never()).map(|_| ()).map_err(|error| error.to_string())
     };
     let error = run(&plan(1, 1, 7), false).unwrap_err();
     assert!(error.contains("parallel.memory = 7") && error.contains("2 global batches"), "{error}");

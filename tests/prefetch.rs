@@ -7,41 +7,15 @@ use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{Combine, Draw, Lookup, Memories, NegativeSampler, NodeId, OtherMemory, Purpose, Queries, Sampler, Store};
 use tempograph_models::TgnSpec;
-use tempograph_tests::{Maker, Runner, Stopper, Traces, course, examination, small, stream, taped, toy, training, variants};
-use tempograph_trainers::{
-    Course, EpochReport, Fit, LrScale, Outcome, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch,
+use tempograph_tests::{
+    Maker, assert_same, course, data, examination, in_new_folder, plan, small, stopped_and_resumed, stream, taped, toy, training, variants,
+    whole,
 };
-
-fn data() -> Course {
-    course(stream(240, 2, 3))
-}
-
-fn plan([minibatch, epoch, memory]: [usize; 3], prefetch: usize, staleness: usize) -> ParallelSpec {
-    ParallelSpec { minibatch, epoch, memory, prefetch, staleness, lr_scale: LrScale::None, ..ParallelSpec::default() }
-}
-
-fn in_new_folder<R>(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec, work: impl FnOnce(&Runner<'_>) -> R) -> R {
-    let folder = tempfile::tempdir().unwrap();
-    work(&Runner { course, maker, train, parallel, folder: folder.path() })
-}
-
-fn whole(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Traces {
-    in_new_folder(course, maker, train, parallel, |runner| runner.whole())
-}
+use tempograph_trainers::{Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch};
 
 /// The epochs' reports with what the pipeline did.
 fn reports(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Vec<EpochReport> {
-    in_new_folder(course, maker, train, parallel, |runner| match runner.sit(false, &mut Stopper::never()) {
-        Outcome::Finished(fitted) => fitted.epochs,
-        Outcome::Stopped(_) => panic!("nobody stopped it"),
-    })
-}
-
-#[track_caller]
-fn assert_same(what: &str, found: &Traces, expected: &Traces) {
-    assert_eq!(found.epochs, expected.epochs, "{what}: losses and metrics");
-    assert!(found.checkpoint == expected.checkpoint, "{what}: weights, moments or histories of the checkpoint");
-    assert!(found.best == expected.best, "{what}: weights or history of the best epoch");
+    in_new_folder(course, maker, train, parallel, |runner| runner.to_the_end(false).epochs)
 }
 
 #[test]
@@ -79,12 +53,7 @@ fn a_run_made_ready_ahead_that_is_stopped_and_resumed_is_the_run_that_never_stop
             let expected = whole(&course, &maker, &train, &parallel);
             let steps = expected.epochs.last().unwrap().steps as usize;
             for moment in [0, 1, steps / 2 - 1, steps / 2 + 1] {
-                let found = in_new_folder(&course, &maker, &train, &parallel, |runner| {
-                    match (runner.sit(false, &mut Stopper::at(moment)), runner.sit(true, &mut Stopper::never())) {
-                        (Outcome::Stopped(_), Outcome::Finished(fitted)) => runner.traces(fitted),
-                        _ => panic!("stopped at moment {moment}, the run did not go on to its end"),
-                    }
-                });
+                let found = stopped_and_resumed(&course, &maker, &train, &parallel, moment);
                 assert_same(&format!("{name}, {ijk:?}, staleness {staleness}, stopped at moment {moment}"), &found, &expected);
             }
         }

@@ -5,10 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tempograph_framework::{Combine, Sampler};
 use tempograph_models::{Embedding, Message, TgnSpec, Updater};
-use tempograph_tests::{Maker, Moment, Runner, Stopper, Traces, course, small, stream, taped, toy, training};
+use tempograph_tests::{
+    Maker, Moment, Stopper, Traces, assert_same, course, data, in_new_folder, small, stopped_and_resumed, stream, taped, toy, training,
+    whole,
+};
 use tempograph_trainers::{Course, Outcome, ParallelSpec, Schedule, SelectBy, TrainSpec};
-
-const EVENTS: usize = 240;
 
 /// Models whose state or chance is kept in different places.
 fn kinds() -> Vec<(&'static str, Maker)> {
@@ -21,54 +22,30 @@ fn kinds() -> Vec<(&'static str, Maker)> {
     ]
 }
 
-fn data() -> Course {
-    course(stream(EVENTS, 2, 3))
-}
-
-/// Runs in a folder of their own.
-fn in_new_folder<R>(course: &Course, maker: &Maker, train: &TrainSpec, work: impl FnOnce(&Runner<'_>) -> R) -> R {
-    let folder = tempfile::tempdir().unwrap();
-    work(&Runner { course, maker, train, parallel: &ParallelSpec::default(), folder: folder.path() })
+/// One lane, which reads its batches itself.
+fn one() -> ParallelSpec {
+    ParallelSpec::default()
 }
 
 /// Every moment a run can be stopped at.
 fn moments(course: &Course, maker: &Maker, train: &TrainSpec) -> Vec<Moment> {
-    in_new_folder(course, maker, train, |runner| {
+    in_new_folder(course, maker, train, &one(), |runner| {
         let mut stopper = Stopper::never();
         runner.sit(false, &mut stopper);
         stopper.seen
     })
 }
 
-/// Stops at a moment, then goes on to the end.
-fn stopped_and_resumed(course: &Course, maker: &Maker, train: &TrainSpec, moment: usize) -> Traces {
-    in_new_folder(course, maker, train, |runner| {
-        let first = runner.sit(false, &mut Stopper::at(moment));
-        match (first, runner.sit(true, &mut Stopper::never())) {
-            (Outcome::Stopped(_), Outcome::Finished(fitted)) => runner.traces(fitted),
-            // The very last moment is too late to stop anything.
-            (Outcome::Finished(_), Outcome::Finished(fitted)) => runner.traces(fitted),
-            _ => panic!("stopped at moment {moment}, the run did not go on to its end"),
-        }
-    })
-}
-
-#[track_caller]
-fn assert_same(what: &str, found: &Traces, expected: &Traces) {
-    assert_eq!(found.epochs, expected.epochs, "{what}: losses and metrics");
-    assert!(found.checkpoint == expected.checkpoint, "{what}: weights, moments or history of the checkpoint");
-    assert!(found.best == expected.best, "{what}: weights or history of the best epoch");
-}
-
 #[test]
 fn a_run_stopped_at_any_moment_and_resumed_is_the_run_that_never_stopped() {
     let (course, maker) = (data(), taped(&small()));
     let train = TrainSpec { schedule: Schedule::Cosine, select_by: SelectBy::Ap, ..training() };
-    let whole = in_new_folder(&course, &maker, &train, |runner| runner.whole());
+    let whole = whole(&course, &maker, &train, &one());
     let moments = moments(&course, &maker, &train);
     assert!(moments.contains(&Moment::Examined) && moments.iter().filter(|&&moment| moment == Moment::Step(true)).count() == train.epochs);
     for (moment, kind) in moments.iter().enumerate() {
-        assert_same(&format!("stopped at moment {moment}, {kind:?}"), &stopped_and_resumed(&course, &maker, &train, moment), &whole);
+        let found = stopped_and_resumed(&course, &maker, &train, &one(), moment);
+        assert_same(&format!("stopped at moment {moment}, {kind:?}"), &found, &whole);
     }
 }
 
@@ -76,11 +53,12 @@ fn a_run_stopped_at_any_moment_and_resumed_is_the_run_that_never_stopped() {
 fn every_kind_of_model_resumes_within_an_epoch_at_its_end_and_in_validation() {
     let (course, train) = (data(), training());
     for (name, maker) in kinds() {
-        let whole = in_new_folder(&course, &maker, &train, |runner| runner.whole());
+        let whole = whole(&course, &maker, &train, &one());
         let moments = moments(&course, &maker, &train);
         let end = moments.iter().position(|&moment| moment == Moment::Step(true)).unwrap();
         for moment in [1, end, end + 1, end + 4] {
-            assert_same(&format!("{name}, stopped at moment {moment}"), &stopped_and_resumed(&course, &maker, &train, moment), &whole);
+            let found = stopped_and_resumed(&course, &maker, &train, &one(), moment);
+            assert_same(&format!("{name}, stopped at moment {moment}"), &found, &whole);
         }
     }
 }
@@ -88,8 +66,8 @@ fn every_kind_of_model_resumes_within_an_epoch_at_its_end_and_in_validation() {
 #[test]
 fn a_run_stopped_after_every_step_is_the_run_that_never_stopped() {
     let (course, maker, train) = (data(), taped(&TgnSpec { dropout: 0.2, ..small() }), training());
-    let whole = in_new_folder(&course, &maker, &train, |runner| runner.whole());
-    let found = in_new_folder(&course, &maker, &train, |runner| {
+    let whole = whole(&course, &maker, &train, &one());
+    let found = in_new_folder(&course, &maker, &train, &one(), |runner| {
         let mut sittings = 0;
         loop {
             let mut stopper = Stopper::at_next_step();
@@ -109,16 +87,13 @@ fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
     let (course, maker) = (data(), taped(&TgnSpec { dropout: 0.2, ..small() }));
     // Every step is due for a checkpoint.
     let train = TrainSpec { checkpoint_minutes: 1e-12, ..training() };
-    let whole = in_new_folder(&course, &maker, &train, |runner| runner.whole());
+    let whole = whole(&course, &maker, &train, &one());
     let last = moments(&course, &maker, &train).iter().rposition(|moment| matches!(moment, Moment::Step(_))).unwrap();
     for step in [1, 4, last] {
-        let found = in_new_folder(&course, &maker, &train, |runner| {
+        let found = in_new_folder(&course, &maker, &train, &one(), |runner| {
             let killed = catch_unwind(AssertUnwindSafe(|| runner.sit(false, &mut Stopper::crash(step))));
             assert!(killed.is_err());
-            match runner.sit(true, &mut Stopper::never()) {
-                Outcome::Finished(fitted) => runner.traces(fitted),
-                Outcome::Stopped(_) => panic!("nobody stopped it"),
-            }
+            runner.resumed()
         });
         assert_same(&format!("killed in moment {step}"), &found, &whole);
     }
@@ -127,12 +102,9 @@ fn a_run_that_was_killed_goes_on_from_its_last_checkpoint() {
 #[test]
 fn a_finished_run_that_is_resumed_stays_as_it_is() {
     let (course, maker, train) = (data(), taped(&small()), training());
-    in_new_folder(&course, &maker, &train, |runner| {
+    in_new_folder(&course, &maker, &train, &one(), |runner| {
         let whole = runner.whole();
-        match runner.sit(true, &mut Stopper::never()) {
-            Outcome::Finished(fitted) => assert_same("resumed after its end", &runner.traces(fitted), &whole),
-            Outcome::Stopped(_) => panic!("nobody stopped it"),
-        }
+        assert_same("resumed after its end", &runner.resumed(), &whole);
     });
 }
 
@@ -140,14 +112,14 @@ fn a_finished_run_that_is_resumed_stays_as_it_is() {
 fn runs_beside_each_other_in_one_process_do_not_touch_each_other() {
     let (course, train) = (data(), training());
     let kinds = kinds();
-    let alone: Vec<Traces> = kinds.iter().map(|(_, maker)| in_new_folder(&course, maker, &train, |runner| runner.whole())).collect();
+    let alone: Vec<Traces> = kinds.iter().map(|(_, maker)| whole(&course, maker, &train, &one())).collect();
     std::thread::scope(|threads| {
         for first in 0..6 {
             let (course, train, kinds, alone) = (&course, &train, &kinds, &alone);
             threads.spawn(move || {
                 for i in 0..12 {
                     let (name, maker) = &kinds[(first + i) % kinds.len()];
-                    let beside = in_new_folder(course, maker, train, |runner| runner.whole());
+                    let beside = whole(course, maker, train, &one());
                     assert_same(&format!("{name} beside other runs"), &beside, &alone[(first + i) % kinds.len()]);
                 }
             });
@@ -169,7 +141,7 @@ fn the_same_spec_and_seed_give_the_same_bits_on_any_number_of_threads() {
     for (name, maker) in &kinds {
         let with = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| in_new_folder(&course, maker, &train, |runner| runner.whole()))
+            pool.install(|| whole(&course, maker, &train, &one()))
         };
         let one = with(1);
         assert!(one.epochs.iter().all(|epoch| epoch.train.loss.is_finite()));

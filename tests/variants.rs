@@ -3,7 +3,7 @@
 
 use tempograph_framework::{Draw, History, Model, Purpose, Queries, values};
 use tempograph_models::{StaticSpec, TgnSpec, Wiring};
-use tempograph_tests::{Runner, course, features, frozen, model, small, stream, taped, training, variants};
+use tempograph_tests::{course, features, frozen, model, small, stream, taped, training, variants, whole};
 use tempograph_trainers::{ParallelSpec, TrainSpec};
 
 /// Adding the same to all keys changes no softmax: the gradient of this bias is zero but for rounding.
@@ -15,9 +15,7 @@ fn assert_trains(name: &str, spec: &TgnSpec, edge: usize, node: usize) {
     let what = format!("{name}, {edge} edge and {node} node features");
     let course = course(stream(260, edge, node));
     let train = TrainSpec { epochs: 4, ..training() };
-    let folder = tempfile::tempdir().unwrap();
-    let mut traces =
-        Runner { course: &course, maker: &taped(spec), train: &train, parallel: &ParallelSpec::default(), folder: folder.path() }.whole();
+    let mut traces = whole(&course, &taped(spec), &train, &ParallelSpec::default());
 
     let losses: Vec<f64> = traces.epochs.iter().map(|epoch| epoch.train.loss).collect();
     assert!(losses.iter().all(|loss| loss.is_finite()), "{what}: losses {losses:?}");

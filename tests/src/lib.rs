@@ -1,24 +1,22 @@
 //! Fixtures shared by the tests that no single crate can keep: a small stream, small models, and runs of both.
 #![allow(clippy::unwrap_used, reason = "fixtures of tests")]
 
+mod run;
 pub mod toy;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler, Split, Store, Table, TimeUnit,
+    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler, Split, Table, TimeUnit,
     Timestamp, values, weights, with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
-use tempograph_trainers::{
-    Alone, Course, Direct, EpochReport, EvalSpec, Exchange, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages,
-    StepRecord, Taped, TrainError, TrainSpec, Trainee, Watch,
-};
+use tempograph_trainers::{Course, Direct, EvalSpec, LrScale, ParallelSpec, Taped, TrainSpec, Trainee};
+
+pub use run::{Moment, Runner, Stopper, Traces, assert_same, in_new_folder, stopped_and_resumed, whole};
 use toy::{Toy, ToyModule};
 
 /// Ticks of the built-in stream that are one tick here: about two events share each.
@@ -63,6 +61,11 @@ pub fn course(set: Dataset) -> Course {
     let split = Split::by_time(set.log.time(), 0.15, 0.15).unwrap();
     let features = features(&set);
     Course::new(set, features, split).unwrap()
+}
+
+/// The course of most runs: [`stream`] of 240 events.
+pub fn data() -> Course {
+    course(stream(240, 2, 3))
 }
 
 /// A fresh model for a dataset.
@@ -166,155 +169,14 @@ pub fn training() -> TrainSpec {
     TrainSpec { batch: 24, epochs: 2, lr: 1e-2, weight_decay: 0.01, clip: 1.0, warmup: 2, ..TrainSpec::default() }
 }
 
+/// The plan `i x j x k`, which learns at the rate of one lane, with `prefetch` batches made ready ahead and memories `staleness` batches old.
+pub fn plan([minibatch, epoch, memory]: [usize; 3], prefetch: usize, staleness: usize) -> ParallelSpec {
+    ParallelSpec { minibatch, epoch, memory, prefetch, staleness, lr_scale: LrScale::None, ..ParallelSpec::default() }
+}
+
 /// A short examination.
 pub fn examination() -> EvalSpec {
     EvalSpec { negatives: 5, ..EvalSpec::default() }
-}
-
-/// What a run in a folder is made of.
-pub struct Runner<'a> {
-    /// The data.
-    pub course: &'a Course,
-    /// Makes the model.
-    pub maker: &'a Maker,
-    /// How it is trained.
-    pub train: &'a TrainSpec,
-    /// How the work is shared.
-    pub parallel: &'a ParallelSpec,
-    /// Where it is kept.
-    pub folder: &'a Path,
-}
-
-impl Runner<'_> {
-    /// Starts the run, or goes on with it, and sees `stopper` stop it.
-    pub fn sit(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
-        self.sit_among(&mut Alone, resume, stopper).unwrap()
-    }
-
-    /// As [`sit`](Runner::sit), as one of several processes.
-    ///
-    /// # Errors
-    /// As the run.
-    pub fn sit_among(&self, exchange: &mut dyn Exchange, resume: bool, stopper: &mut Stopper) -> Result<Outcome, TrainError> {
-        let stop = stopper.flag.clone();
-        let files = RunFiles { folder: self.folder.to_path_buf() };
-        let fit = Fit {
-            course: self.course,
-            train: self.train,
-            parallel: self.parallel,
-            eval: &examination(),
-            seed: 3,
-            files,
-            resume,
-            stop: &stop,
-            trace: None,
-        };
-        fit.run_among(exchange, &mut *(self.maker)(&self.course.dataset), stopper)
-    }
-
-    /// Runs from the start to the end.
-    pub fn whole(&self) -> Traces {
-        match self.sit(false, &mut Stopper::never()) {
-            Outcome::Finished(fitted) => self.traces(fitted),
-            Outcome::Stopped(_) => unreachable!("nobody stopped it"),
-        }
-    }
-
-    /// What the run has left behind.
-    pub fn traces(&self, fitted: Fitted) -> Traces {
-        let files = RunFiles { folder: self.folder.to_path_buf() };
-        let arrays = |path: &Path| Store::read(path).unwrap().split_off("");
-        Traces {
-            epochs: fitted.epochs.into_iter().map(timeless).collect(),
-            checkpoint: arrays(&files.checkpoint()),
-            best: arrays(&files.best()),
-        }
-    }
-}
-
-/// All of a run that does not depend on the clock.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Traces {
-    /// Losses and metrics.
-    pub epochs: Vec<EpochReport>,
-    /// Weights, moments and history.
-    pub checkpoint: Store,
-    /// Weights and history of the best epoch.
-    pub best: Store,
-}
-
-/// An epoch's report without its times.
-fn timeless(mut report: EpochReport) -> EpochReport {
-    (report.train.seconds, report.train.events_per_second, report.val.seconds) = (0.0, 0.0, 0.0);
-    report.train.stages = Stages::default();
-    report.train.prefetch = PrefetchReport::default();
-    report
-}
-
-/// Raises the flag that stops a run, at a moment of its choice.
-#[derive(Debug, Default)]
-pub struct Stopper {
-    /// The flag.
-    pub flag: Arc<AtomicBool>,
-    /// What was seen so far, in order: a training step or an examined batch.
-    pub seen: Vec<Moment>,
-    /// The moment, by its number.
-    at: Option<usize>,
-    /// Whether a training step stops the run.
-    at_every_step: bool,
-    /// The step that the process dies in.
-    crash: Option<usize>,
-}
-
-/// Something a run can be stopped at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// A training step was taken; whether it was the epoch's last.
-    Step(bool),
-    /// A batch was examined.
-    Examined,
-}
-
-impl Stopper {
-    /// Lets the run go on.
-    pub fn never() -> Stopper {
-        Stopper::default()
-    }
-
-    /// Stops at the `moment`-th step or examined batch, counted from 0.
-    pub fn at(moment: usize) -> Stopper {
-        Stopper { at: Some(moment), ..Stopper::default() }
-    }
-
-    /// Stops at the next training step.
-    pub fn at_next_step() -> Stopper {
-        Stopper { at_every_step: true, ..Stopper::default() }
-    }
-
-    /// Unwinds out of the `step`-th training step, counted from 0, as if the process died there.
-    pub fn crash(step: usize) -> Stopper {
-        Stopper { crash: Some(step), ..Stopper::default() }
-    }
-
-    fn see(&mut self, moment: Moment) {
-        let step = matches!(moment, Moment::Step(_));
-        if self.at == Some(self.seen.len()) || self.at_every_step && step {
-            self.flag.store(true, Ordering::SeqCst);
-        }
-        if step && self.crash == Some(self.seen.len()) {
-            std::panic::resume_unwind(Box::new("the process dies"));
-        }
-        self.seen.push(moment);
-    }
-}
-
-impl Watch for Stopper {
-    fn step(&mut self, _: usize, events: usize, of: usize, _: &StepRecord) {
-        self.see(Moment::Step(events == of));
-    }
-    fn examined(&mut self, _: &str, _: usize, _: usize) {
-        self.see(Moment::Examined);
-    }
 }
 
 /// The gradients a backward pass left, by weight name: those that reached it.

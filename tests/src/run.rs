@@ -1,0 +1,206 @@
+//! Runs in a folder: whole ones, and ones that are stopped at a moment of the test's choice and resumed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tempograph_framework::Store;
+use tempograph_trainers::{
+    Alone, Course, EpochReport, Exchange, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages, StepRecord, TrainError,
+    TrainSpec, Watch,
+};
+
+use crate::{Maker, examination};
+
+/// What a run in a folder is made of.
+pub struct Runner<'a> {
+    /// The data.
+    pub course: &'a Course,
+    /// Makes the model.
+    pub maker: &'a Maker,
+    /// How it is trained.
+    pub train: &'a TrainSpec,
+    /// How the work is shared.
+    pub parallel: &'a ParallelSpec,
+    /// Where it is kept.
+    pub folder: &'a Path,
+}
+
+impl Runner<'_> {
+    /// Starts the run, or goes on with it, and sees `stopper` stop it.
+    pub fn sit(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
+        self.sit_among(&mut Alone, resume, stopper).unwrap()
+    }
+
+    /// As [`sit`](Runner::sit), as one of several processes.
+    ///
+    /// # Errors
+    /// As the run.
+    pub fn sit_among(&self, exchange: &mut dyn Exchange, resume: bool, stopper: &mut Stopper) -> Result<Outcome, TrainError> {
+        let stop = stopper.flag.clone();
+        let files = RunFiles { folder: self.folder.to_path_buf() };
+        let fit = Fit {
+            course: self.course,
+            train: self.train,
+            parallel: self.parallel,
+            eval: &examination(),
+            seed: 3,
+            files,
+            resume,
+            stop: &stop,
+            trace: None,
+        };
+        fit.run_among(exchange, &mut *(self.maker)(&self.course.dataset), stopper)
+    }
+
+    /// Runs to the end, from the start or from where it stopped.
+    pub fn to_the_end(&self, resume: bool) -> Fitted {
+        match self.sit(resume, &mut Stopper::never()) {
+            Outcome::Finished(fitted) => fitted,
+            Outcome::Stopped(_) => unreachable!("nobody stopped it"),
+        }
+    }
+
+    /// Runs from the start to the end.
+    pub fn whole(&self) -> Traces {
+        self.traces(self.to_the_end(false))
+    }
+
+    /// Goes on to the end from where it stopped.
+    pub fn resumed(&self) -> Traces {
+        self.traces(self.to_the_end(true))
+    }
+
+    /// What the run has left behind.
+    pub fn traces(&self, fitted: Fitted) -> Traces {
+        let files = RunFiles { folder: self.folder.to_path_buf() };
+        let arrays = |path: &Path| Store::read(path).unwrap().split_off("");
+        Traces {
+            epochs: fitted.epochs.into_iter().map(timeless).collect(),
+            checkpoint: arrays(&files.checkpoint()),
+            best: arrays(&files.best()),
+        }
+    }
+}
+
+/// All of a run that does not depend on the clock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// Losses and metrics.
+    pub epochs: Vec<EpochReport>,
+    /// Weights, moments and history.
+    pub checkpoint: Store,
+    /// Weights and history of the best epoch.
+    pub best: Store,
+}
+
+/// An epoch's report without its times.
+fn timeless(mut report: EpochReport) -> EpochReport {
+    (report.train.seconds, report.train.events_per_second, report.val.seconds) = (0.0, 0.0, 0.0);
+    report.train.stages = Stages::default();
+    report.train.prefetch = PrefetchReport::default();
+    report
+}
+
+/// Does `work` with a run in a folder of its own.
+pub fn in_new_folder<R>(
+    course: &Course,
+    maker: &Maker,
+    train: &TrainSpec,
+    parallel: &ParallelSpec,
+    work: impl FnOnce(&Runner<'_>) -> R,
+) -> R {
+    let folder = tempfile::tempdir().unwrap();
+    work(&Runner { course, maker, train, parallel, folder: folder.path() })
+}
+
+/// What a run leaves that nobody stops.
+pub fn whole(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Traces {
+    in_new_folder(course, maker, train, parallel, |runner| runner.whole())
+}
+
+/// What it leaves where it is stopped at `moment` and goes on.
+#[track_caller]
+pub fn stopped_and_resumed(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec, moment: usize) -> Traces {
+    in_new_folder(course, maker, train, parallel, |runner| {
+        let mut stopper = Stopper::at(moment);
+        let stopped = matches!(runner.sit(false, &mut stopper), Outcome::Stopped(_));
+        // The very last moment is too late to stop anything.
+        assert!(stopped || stopper.seen.len() == moment + 1, "not stopped at moment {moment} of {}", stopper.seen.len());
+        runner.resumed()
+    })
+}
+
+/// Two runs have left the same, to the bit.
+#[track_caller]
+pub fn assert_same(what: &str, found: &Traces, expected: &Traces) {
+    assert_eq!(found.epochs, expected.epochs, "{what}: losses and metrics");
+    assert!(found.checkpoint == expected.checkpoint, "{what}: weights, moments or histories of the checkpoint");
+    assert!(found.best == expected.best, "{what}: weights or history of the best epoch");
+}
+
+/// Raises the flag that stops a run, at a moment of its choice.
+#[derive(Debug, Default)]
+pub struct Stopper {
+    /// The flag.
+    pub flag: Arc<AtomicBool>,
+    /// What was seen so far, in order: a training step or an examined batch.
+    pub seen: Vec<Moment>,
+    /// The moment, by its number.
+    at: Option<usize>,
+    /// Whether a training step stops the run.
+    at_every_step: bool,
+    /// The step that the process dies in.
+    crash: Option<usize>,
+}
+
+/// Something a run can be stopped at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A training step was taken; whether it was the epoch's last.
+    Step(bool),
+    /// A batch was examined.
+    Examined,
+}
+
+impl Stopper {
+    /// Lets the run go on.
+    pub fn never() -> Stopper {
+        Stopper::default()
+    }
+
+    /// Stops at the `moment`-th step or examined batch, counted from 0.
+    pub fn at(moment: usize) -> Stopper {
+        Stopper { at: Some(moment), ..Stopper::default() }
+    }
+
+    /// Stops at the next training step.
+    pub fn at_next_step() -> Stopper {
+        Stopper { at_every_step: true, ..Stopper::default() }
+    }
+
+    /// Unwinds out of the `step`-th training step, counted from 0, as if the process died there.
+    pub fn crash(step: usize) -> Stopper {
+        Stopper { crash: Some(step), ..Stopper::default() }
+    }
+
+    fn see(&mut self, moment: Moment) {
+        let step = matches!(moment, Moment::Step(_));
+        if self.at == Some(self.seen.len()) || self.at_every_step && step {
+            self.flag.store(true, Ordering::SeqCst);
+        }
+        if step && self.crash == Some(self.seen.len()) {
+            std::panic::resume_unwind(Box::new("the process dies"));
+        }
+        self.seen.push(moment);
+    }
+}
+
+impl Watch for Stopper {
+    fn step(&mut self, _: usize, events: usize, of: usize, _: &StepRecord) {
+        self.see(Moment::Step(events == of));
+    }
+    fn examined(&mut self, _: &str, _: usize, _: usize) {
+        self.see(Moment::Examined);
+    }
+}
