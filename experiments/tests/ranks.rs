@@ -336,29 +336,43 @@ fn started_as(launcher: u32, rank: usize) -> Option<u32> {
     pids.filter(|pid| child(pid) && of_rank(pid)).min()
 }
 
+/// Whether a process has neither ended nor been killed.
+#[cfg(target_os = "linux")]
+fn runs(pid: u32) -> bool {
+    // Of one that nobody has asked for yet how it ended, nothing is left to read.
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| !environment.is_empty())
+}
+
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_of_mpirun_that_is_killed_ends_the_others_and_the_run_can_be_resumed() {
+fn a_process_of_mpirun_that_is_killed_ends_the_others_and_resuming_gives_the_run_that_never_died() {
     let (place, plan) = (Place::new(), [1, 2, 2]);
     let long = ["--set", "train.epochs=12", "--set", "train.checkpoint_minutes=1e-9"];
-    let Some(mut command) = under_mpirun(&place.train(plan, "killed", &long), 4) else {
-        return eprintln!("skipped: mpirun is not installed");
-    };
     succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
-    let launcher = command.spawn().unwrap();
-    wait_for(&place.path("killed/checkpoint.safetensors"));
-    let victim = started_as(launcher.id(), 2).unwrap();
-    assert!(Command::new("kill").args(["-9", &victim.to_string()]).status().unwrap().success());
-    let killed = Instant::now();
-    let output = launcher.wait_with_output().unwrap();
-    assert!(killed.elapsed() < Duration::from_secs(20), "{:?}", killed.elapsed());
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(!output.status.success() && (said.contains("rank 2") || said.contains("process 2 of 4")), "{said}");
 
-    let resume = [&long[..], &["--resume"]].concat();
-    succeed(vec![under_mpirun(&place.train(plan, "killed", &resume), 2).unwrap().spawn().unwrap()]);
-    assert_eq!(place.hashes("killed"), place.hashes("whole"));
-    assert_eq!(place.report("killed")["transport"], UNDER_MPIRUN);
+    // The first, which writes, as well as any other.
+    for (victim, out) in [(2, "killed"), (0, "first-killed")] {
+        let Some(mut command) = under_mpirun(&place.train(plan, out, &long), 4) else {
+            return eprintln!("skipped: mpirun is not installed");
+        };
+        let launcher = command.spawn().unwrap();
+        wait_for(&place.path(out).join("checkpoint.safetensors"));
+        let pids = [0, 1, 2, 3].map(|rank| started_as(launcher.id(), rank).unwrap());
+        assert!(Command::new("kill").args(["-9", &pids[victim].to_string()]).status().unwrap().success());
+        let killed = Instant::now();
+        let output = launcher.wait_with_output().unwrap();
+        wait_until(|| !pids.into_iter().any(runs), "the end of the others");
+        assert!(killed.elapsed() < Duration::from_secs(20), "{:?}", killed.elapsed());
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let named = said.contains(&format!("rank {victim}")) || said.contains(&format!("process {victim} of 4"));
+        assert!(!output.status.success() && named, "{said}");
+
+        // Another number of processes goes on.
+        let resume = [&long[..], &["--resume"]].concat();
+        succeed(vec![under_mpirun(&place.train(plan, out, &resume), 2).unwrap().spawn().unwrap()]);
+        assert_eq!(place.hashes(out), place.hashes("whole"), "process {victim} was killed");
+        assert_eq!(place.report(out)["transport"], UNDER_MPIRUN);
+    }
 }
 
 #[cfg(unix)]
