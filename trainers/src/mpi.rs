@@ -16,9 +16,12 @@ use crate::mesh::{Mesh, Over};
 
 /// Bytes of one MPI message: its counts have 31 bits. A shorter one is a message's last.
 const PIECE: usize = 1 << 30;
-/// How long waiting keeps a core, and how long it lets go of it from then on.
+/// How long waiting keeps a core.
 const EAGER: Duration = Duration::from_micros(100);
-const NAP: Duration = Duration::from_micros(50);
+/// From then on it lets go of the core for such a part of the time it has taken so far, which a message may be noticed late by.
+const NAP_PART: u32 = 64;
+/// But for no longer than this.
+const LONGEST_NAP: Duration = Duration::from_millis(5);
 
 /// Starts MPI in the process that the launcher calls `rank` of `world`. `run` names what is run, and is the same for all processes.
 ///
@@ -81,7 +84,8 @@ impl Mpi {
                 return found.matched_receive_vec().0;
             }
             // MPI's own waiting never lets go of the core, which a lane may need.
-            if began.elapsed() < EAGER { std::thread::yield_now() } else { std::thread::sleep(NAP) }
+            let waited = began.elapsed();
+            if waited < EAGER { std::thread::yield_now() } else { std::thread::sleep((waited / NAP_PART).min(LONGEST_NAP)) }
         }
     }
 }
