@@ -14,7 +14,9 @@ use tempograph_framework::{Draw, NodeId, Purpose, Queries, SliceModel, View};
 use tempograph_models::{FeatureWidths, SliceTgn, TgnSpec};
 use tempograph_tests::toy::Toy;
 use tempograph_tests::{course, examination, stream, training, variants};
-use tempograph_trainers::{Course, Direct, Examinee, Fit, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch};
+use tempograph_trainers::{
+    Asked, Course, Direct, Examinee, Fit, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch,
+};
 
 /// Held by the test that counts.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -37,12 +39,12 @@ fn asked(course: &Course, model: &impl Examinee, range: Range<usize>) -> (Querie
 fn assert_asks_for_nothing_once_warm(name: &str, pool: &ThreadPool, mut direct: Direct<impl SliceModel>) {
     let course = course(stream(240, 2, 0));
     let batches = [0..100, 100..140, 140..150].map(|range| asked(&course, &direct, range));
-    let settings = StepSettings { dropout: 1, lr: 1e-3, beta_power: 1, weight_decay: 0.01, clip: 1e-3 };
+    let settings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.01, clip: 1e-3 };
     // On a thread of the pool: handing work in from outside takes a queue, which grows.
     pool.install(|| {
         let mut round = || {
             for (queries, view) in &batches {
-                direct.step(queries, view, &settings).unwrap();
+                direct.step(&Asked::alone(queries, view, 1), &settings).unwrap();
                 direct.answer(queries, view);
                 direct.advance(view);
             }

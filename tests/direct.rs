@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use tempograph_framework::{Draw, NodeId, Purpose, Queries, Store, View};
 use tempograph_tests::toy::Toy;
 use tempograph_tests::{Maker, Runner, Stopper, Traces, course, stream, taped_toy, toy, training};
-use tempograph_trainers::{Course, Direct, NotFinite, Outcome, ParallelSpec, StepSettings, Trainee, warm};
+use tempograph_trainers::{Asked, Course, Direct, NotFinite, Outcome, ParallelSpec, StepSettings, Trainee, warm};
 
 const WIDTH: usize = 3;
 
@@ -27,7 +27,7 @@ fn asked(course: &Course, trainee: &mut dyn Trainee, range: Range<usize>) -> (Qu
     (queries, view)
 }
 
-const STEP: StepSettings = StepSettings { dropout: 5, lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
+const STEP: StepSettings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
 
 /// A toy with weight `number` of `name` moved by `by`.
 fn moved(name: &str, number: usize, by: f32) -> Direct<Toy> {
@@ -50,13 +50,13 @@ fn a_step_goes_down_the_derivative_of_its_loss() {
     let course = data();
     let mut direct = Direct::new(Toy::new(WIDTH));
     let (queries, view) = asked(&course, &mut direct, 100..140);
-    let norm = direct.step(&queries, &view, &STEP).unwrap().gradient_norm;
+    let norm = direct.step(&Asked::alone(&queries, &view, 5), &STEP).unwrap().gradient_norm;
     let mut squares = 0.0;
     for (name, size) in [("cell", 2), ("link", 3), ("rows", 8 * WIDTH)] {
         let found = gradients(&direct, name);
         assert_eq!(found.len(), size);
         for (number, found) in found.into_iter().enumerate() {
-            let loss = |by: f32| f64::from(moved(name, number, by).step(&queries, &view, &STEP).unwrap().loss);
+            let loss = |by: f32| f64::from(moved(name, number, by).step(&Asked::alone(&queries, &view, 5), &STEP).unwrap().loss);
             let expected = (loss(1e-2) - loss(-1e-2)) / 2e-2;
             assert!((f64::from(found) - expected).abs() < 1e-4, "{name}[{number}]: {found} for {expected}");
             squares += f64::from(found).powi(2);
@@ -71,7 +71,7 @@ fn clipping_shortens_all_gradients_alike_and_decay_pulls_the_weights_in() {
     let step = |settings: StepSettings| {
         let mut direct = Direct::new(Toy::new(WIDTH));
         let (queries, view) = asked(&course, &mut direct, 100..140);
-        let norm = direct.step(&queries, &view, &settings).unwrap().gradient_norm;
+        let norm = direct.step(&Asked::alone(&queries, &view, 5), &settings).unwrap().gradient_norm;
         (norm, gradients(&direct, "link"), direct.weights().take::<f32>("link").unwrap().1)
     };
     let (norm, free, weights) = step(STEP);
@@ -94,7 +94,7 @@ fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradi
         // Where nothing is learned the gradient is the same in each step.
         let settings = StepSettings { lr: 0.0, beta_power, ..STEP };
         for _ in 0..steps {
-            direct.step(&queries, &view, &settings).unwrap();
+            direct.step(&Asked::alone(&queries, &view, 5), &settings).unwrap();
         }
         ["m.link", "v.link"].map(|name| direct.moments().take::<f32>(name).unwrap().1)
     };
@@ -111,7 +111,7 @@ fn a_loss_that_is_not_finite_is_told_and_changes_nothing() {
     let mut direct = moved("link", 2, f32::INFINITY);
     let (queries, view) = asked(&course, &mut direct, 0..40);
     let before = (direct.weights(), direct.moments());
-    let Err(NotFinite { loss }) = direct.step(&queries, &view, &STEP) else { panic!("the loss is finite") };
+    let Err(NotFinite { loss }) = direct.step(&Asked::alone(&queries, &view, 5), &STEP) else { panic!("the loss is finite") };
     assert!(!loss.is_finite());
     assert!((direct.weights(), direct.moments()) == before);
 }

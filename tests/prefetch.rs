@@ -11,7 +11,7 @@ use tempograph_tests::{
     Maker, assert_same, course, data, examination, in_new_folder, plan, small, stopped_and_resumed, stream, taped, toy, training, variants,
     whole,
 };
-use tempograph_trainers::{Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch};
+use tempograph_trainers::{Asked, Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch};
 
 /// The epochs' reports with what the pipeline did.
 fn reports(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Vec<EpochReport> {
@@ -77,14 +77,10 @@ fn by_the_book(course: &Course, maker: &Maker, train: &TrainSpec, staleness: usi
         memories.push(history.memories().clone());
         let mut view = history.view(&queries, Some(&batch), chance);
         memories[step.saturating_sub(staleness)].read_into(&mut view);
-        let settings = StepSettings {
-            dropout: draw.of(Purpose::Dropout).at(0, batch.first.0).next_u64(),
-            lr: train.lr_at(step as u64, steps as u64),
-            beta_power: 1,
-            weight_decay: train.weight_decay,
-            clip: train.clip,
-        };
-        let taken = trainee.step(&queries, &view, &settings).unwrap();
+        let settings =
+            StepSettings { lr: train.lr_at(step as u64, steps as u64), beta_power: 1, weight_decay: train.weight_decay, clip: train.clip };
+        let dropout = draw.of(Purpose::Dropout).at(0, batch.first.0).next_u64();
+        let taken = trainee.step(&Asked::alone(&queries, &view, dropout), &settings).unwrap();
         history.observe(&batch, taken.update).unwrap();
     }
     (trainee.weights(), history.to_store())

@@ -10,7 +10,7 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, SliceTgn, Tgn};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent};
 use tempograph_tests::{features, stream, variants};
-use tempograph_trainers::{Direct, Examinee, StepSettings, Trainee, Untaped, warm};
+use tempograph_trainers::{Asked, Direct, Examinee, StepSettings, Trainee, Untaped, warm};
 
 /// Events of the log, those of them an artifact has seen, and those of a batch.
 const EVENTS: usize = 260;
@@ -36,8 +36,8 @@ fn train(set: &Dataset, model: SliceTgn) -> History {
         let negatives: Vec<NodeId> = batch.dst.iter().rev().copied().collect();
         let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
-        let settings = StepSettings { dropout: start as u64, lr: 0.0, beta_power: 1, weight_decay: 0.0, clip: 1.0 };
-        let taken = trainee.step(&queries, &view, &settings).unwrap();
+        let settings = StepSettings { lr: 0.0, beta_power: 1, weight_decay: 0.0, clip: 1.0 };
+        let taken = trainee.step(&Asked::alone(&queries, &view, start as u64), &settings).unwrap();
         history.observe(&batch, taken.update).unwrap();
     }
     history

@@ -9,7 +9,7 @@ use tempograph_framework::{Answer, Draw, History, Model, NodeId, Purpose, Querie
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{Attention, AttentionScores, FeatureWidths, Precision, SliceTgn, SliceWork, StaticGraph, Tgn, TgnSpec, Wiring};
 use tempograph_tests::{course, features, gradients, model, small, stream, taped, tuned, variants};
-use tempograph_trainers::{Course, Direct, StepSettings, Trainee, link_loss};
+use tempograph_trainers::{Asked, Course, Direct, StepSettings, Trainee, link_loss};
 
 /// The derivative of the link loss in each score.
 fn loss_gradient(scores: &[f32], positives: usize) -> Vec<f32> {
@@ -112,8 +112,8 @@ fn losses(trainee: &mut dyn Trainee, course: &Course, batch: usize, steps: usize
         let negatives: Vec<NodeId> = (0..batch.len()).map(|i| log.destinations()[(i * 7 + step) % log.destinations().len()]).collect();
         let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
-        let settings = StepSettings { dropout: step as u64, lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
-        let taken = trainee.step(&queries, &view, &settings).unwrap();
+        let settings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
+        let taken = trainee.step(&Asked::alone(&queries, &view, step as u64), &settings).unwrap();
         losses.push(taken.loss);
         history.observe(&batch, taken.update).unwrap();
     }

@@ -1,52 +1,87 @@
 //! Where tensors live and how many threads compute.
 
+#[cfg(feature = "cuda")]
+use anyhow::anyhow;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-/// A place tensors can live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where tensors live.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
     /// Host memory, computed by this process's threads.
     Cpu,
-    /// An NVIDIA GPU by its number.
+    /// NVIDIA GPUs by their numbers.
     #[cfg(feature = "cuda")]
-    Cuda(usize),
-    /// The Vulkan device that comes first, in a build for tests.
+    Cuda(Vec<usize>),
+    /// Vulkan devices, in a build for tests: number 0 is the one that comes first, number 1 the one in software.
     #[cfg(feature = "wgpu")]
-    Wgpu,
+    Wgpu(Vec<usize>),
 }
 
 impl Device {
-    /// Reads `cpu` or `cuda:N`.
+    /// Reads `cpu`, `cuda:N`, `cuda:N,M` for several and `cuda:all` for all that the driver shows.
     ///
     /// # Errors
     /// Any other name, or `cuda` in a build without it.
     pub fn parse(name: &str) -> Result<Device> {
-        match name.split_once(':').unwrap_or((name, "0")) {
+        let (kind, numbers) = name.split_once(':').unwrap_or((name, "0"));
+        match (kind, numbers) {
             ("cpu", "0") => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
-            ("cuda", index) => Ok(Device::Cuda(index.parse().with_context(|| format!("device = \"{name}\""))?)),
+            ("cuda", "all") => Ok(Device::Cuda((0..gpus().map_err(|why| anyhow!("device = \"{name}\": {why}"))?.len()).collect())),
+            #[cfg(feature = "cuda")]
+            ("cuda", numbers) => Ok(Device::Cuda(distinct(name, numbers)?)),
             #[cfg(not(feature = "cuda"))]
             ("cuda", _) => bail!("device = \"{name}\": this program was built without CUDA; build it with `--features cuda`"),
             #[cfg(feature = "wgpu")]
-            ("wgpu", "0") => Ok(Device::Wgpu),
-            _ => bail!("device = \"{name}\": it is `cpu` or `cuda:N`"),
+            ("wgpu", numbers) => Ok(Device::Wgpu(distinct(name, numbers)?)),
+            _ => bail!("device = \"{name}\": it is `cpu`, `cuda:N`, `cuda:N,M` for several GPUs or `cuda:all`"),
         }
     }
 
-    /// Whether it is there.
+    /// Whether it is there, and each of several has some of the `lanes` that a process trains.
     ///
     /// # Errors
-    /// For a GPU, if the driver is not there or has no such device.
-    pub fn check(self) -> Result<()> {
-        match self {
-            Device::Cpu => Ok(()),
+    /// For a GPU, if the driver is not there or has no such device; for several, if one of them would have nothing to do.
+    pub fn check(&self, lanes: usize) -> Result<()> {
+        let count = match self {
+            Device::Cpu => 1,
             #[cfg(feature = "cuda")]
-            Device::Cuda(index) => cuda(index).map(|_| ()),
+            Device::Cuda(gpus) => {
+                gpus.iter().try_for_each(|&index| cuda(index).map(drop))?;
+                gpus.len()
+            }
             #[cfg(feature = "wgpu")]
-            Device::Wgpu => Ok(()),
+            Device::Wgpu(devices) => devices.len(),
+        };
+        if count > lanes {
+            bail!("device names {count} devices, and the plan has {lanes} lanes here to deal out to them");
+        }
+        Ok(())
+    }
+
+    /// The number of the GPU, where it is a single one.
+    pub fn gpu(&self) -> Option<usize> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpus) if gpus.len() == 1 => Some(gpus[0]),
+            _ => None,
         }
     }
+}
+
+/// Numbers between commas, each once.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn distinct(name: &str, numbers: &str) -> Result<Vec<usize>> {
+    let mut found = Vec::new();
+    for number in numbers.split(',') {
+        let number: usize = number.parse().with_context(|| format!("device = \"{name}\": \"{number}\" is no number of a device"))?;
+        if found.contains(&number) {
+            bail!("device = \"{name}\" names {number} twice");
+        }
+        found.push(number);
+    }
+    Ok(found)
 }
 
 /// The GPU numbered `index`.
@@ -60,6 +95,20 @@ pub fn cuda(index: usize) -> Result<tempograph_kernels::tensor::CudaDevice> {
         bail!("device = \"cuda:{index}\", but the driver shows {} GPUs", found.len());
     }
     Ok(tempograph_kernels::tensor::CudaDevice::new(index))
+}
+
+/// The Vulkan device numbered `index`.
+///
+/// # Errors
+/// If it is neither 0 nor 1.
+#[cfg(feature = "wgpu")]
+pub fn wgpu(index: usize) -> Result<tempograph_kernels::tensor::WgpuDevice> {
+    use tempograph_kernels::tensor::WgpuDevice;
+    match index {
+        0 => Ok(WgpuDevice::DefaultDevice),
+        1 => Ok(WgpuDevice::Cpu),
+        _ => bail!("device = \"wgpu:{index}\": there are 0, which comes first, and 1, in software"),
+    }
 }
 
 /// Makes rayon use `threads` threads, or one for each core if 0.

@@ -13,21 +13,25 @@ use crate::spec::RunSpec;
 /// The spec's model with fresh weights, in the form that is fastest on `device`.
 ///
 /// # Errors
-/// A device that is not there.
-pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: Device) -> Result<Box<dyn Trainee>> {
+/// A device that is not there, or several where the model trains on one.
+pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: &Device) -> Result<Box<dyn Trainee>> {
     match device {
         Device::Cpu => Ok(on_host(spec, course)),
         #[cfg(feature = "cuda")]
-        Device::Cuda(index) => {
+        Device::Cuda(gpus) => {
             use tempograph_kernels::tensor::{CudaRuntime, CudaTape};
-            let (device, free) = (crate::device::cuda(index)?, tempograph_kernels::gpu_room(index).map_err(anyhow::Error::msg)?);
-            // What is left is for the step's own arrays.
-            Ok(on_device::<CudaRuntime, CudaTape>(spec, course, &device, free / 10 * 7))
+            let place = |&index: &usize| {
+                let room = tempograph_kernels::gpu_room(index).map_err(anyhow::Error::msg)?;
+                // What is left is for the step's own arrays.
+                Ok(Place { device: crate::device::cuda(index)?, room: room / 10 * 7 })
+            };
+            on_devices::<CudaRuntime, CudaTape>(spec, course, &gpus.iter().map(place).collect::<Result<Vec<_>>>()?)
         }
         #[cfg(feature = "wgpu")]
-        Device::Wgpu => {
+        Device::Wgpu(numbers) => {
             use tempograph_kernels::tensor::{WgpuRuntime, WgpuTape};
-            Ok(on_device::<WgpuRuntime, WgpuTape>(spec, course, &Default::default(), u64::MAX))
+            let place = |&number: &usize| Ok(Place { device: crate::device::wgpu(number)?, room: u64::MAX });
+            on_devices::<WgpuRuntime, WgpuTape>(spec, course, &numbers.iter().map(place).collect::<Result<Vec<_>>>()?)
         }
     }
 }
@@ -44,36 +48,54 @@ fn on_host(spec: &RunSpec, course: &Course) -> Box<dyn Trainee> {
     }
 }
 
-/// A model that trains on a device, with its history there if that fits, and is examined on the host; or, where kernels on devices do not know it, on
-/// the tape with views of a history in host memory. `room` are the bytes that history and features may take.
+/// A device, and the bytes of it that histories and features may take.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn on_device<R, B>(spec: &RunSpec, course: &Course, device: &R::Device, room: u64) -> Box<dyn Trainee>
+struct Place<D> {
+    device: D,
+    room: u64,
+}
+
+/// A model that trains on devices and is examined on the host. One lane has its history on the device if that fits; several, and batches made ready
+/// ahead, train from views of histories in host memory. Where kernels on devices do not know the model, it is on the tape.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn on_devices<R, B>(spec: &RunSpec, course: &Course, places: &[Place<R::Device>]) -> Result<Box<dyn Trainee>>
 where
     R: tempograph_kernels::tensor::CubeRuntime,
     B: AutodiffBackend<Device = R::Device> + TemporalOps,
     B::InnerBackend: TemporalOps,
 {
     use tempograph_models::DeviceTgn;
-    use tempograph_trainers::Resident;
+    use tempograph_trainers::{OnDevices, Resident};
 
     tempograph_kernels::cube::set_products(spec.tgn().precision.into());
-    if spec.parallel.plan().lanes() > 1 || spec.parallel.prefetch > 0 {
-        eprintln!(
-            "trains through the tape, with its history in host memory: several lanes, and batches made ready ahead, train from views"
-        );
-        return taped::<B>(spec, course, device);
+    let (history, widths) = (course.history(spec.tgn().needs()), data::widths(course));
+    let past = (&history, &course.dataset.log);
+    let said = |placement| eprintln!("trains on {}: {placement}", spec.device);
+    let on_tape = |why: &dyn std::fmt::Display| {
+        if places.len() > 1 {
+            anyhow::bail!("device = \"{}\": {why}, and through the tape a model trains on one device", spec.device);
+        }
+        eprintln!("trains through the tape, with its history in host memory: {why}");
+        Ok(taped::<B>(spec, course, &places[0].device))
+    };
+    if spec.parallel.plan().lanes() == 1 && spec.parallel.prefetch == 0 {
+        let Place { device, room } = &places[0];
+        return match DeviceTgn::<R, _>::new(spec.tgn(), widths, spec.seed, device, past, *room) {
+            Ok(model) => {
+                said(model.placement());
+                Ok(Box::new(Resident::new(model, on_host(spec, course))))
+            }
+            Err(why) => on_tape(&why),
+        };
     }
-    let history = course.history(spec.tgn().needs());
-    let model = DeviceTgn::<R>::new(spec.tgn(), data::widths(course), spec.seed, device, (&history, &course.dataset.log), room);
-    match model {
-        Ok(model) => {
-            eprintln!("trains on {}: {}", spec.device, model.placement());
-            Box::new(Resident::new(model, on_host(spec, course)))
+    let Some(host) = SliceTgn::new(spec.tgn(), widths, spec.seed) else { return on_tape(&"the kernels on slices do not know it") };
+    let model = |Place { device, room }: &Place<R::Device>| DeviceTgn::<R, _>::of_views(spec.tgn(), widths, spec.seed, device, past, *room);
+    match places.iter().map(model).collect::<Result<Vec<_>, _>>() {
+        Ok(models) => {
+            said(models[0].placement());
+            Ok(Box::new(OnDevices::new(models, Direct::new(host))))
         }
-        Err(why) => {
-            eprintln!("trains through the tape, with its history in host memory: {why}");
-            taped::<B>(spec, course, device)
-        }
+        Err(why) => on_tape(&why),
     }
 }
 

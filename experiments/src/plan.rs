@@ -80,14 +80,14 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         keep: args.keep,
         machines: args.machines,
         devices,
-        room: sizes.room(&machine, device, devices),
+        room: sizes.room(&machine),
         history: sizes.history,
         lane: sizes.gradients,
         view: sizes.view,
         ahead: ahead(&spec.parallel),
     };
     let proposal = propose(&facts)?;
-    let threads = if device == Device::Cpu { devices.min(machine.cores) } else { 1 };
+    let threads = devices.min(machine.cores);
     let found = Found { args, facts, sizes, machine, device, proposal, threads };
     if args.json {
         println!("{:#}", found.json())
@@ -151,7 +151,7 @@ impl Sizes {
         let roots = spec.train.batch * (2 + spec.train.negatives);
         let rows = nodes.min(roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32)));
         let bytes = |numbers: usize| 4 * numbers as u64;
-        let parameters = trainee(spec, course, Device::Cpu)?.size();
+        let parameters = trainee(spec, course, &Device::Cpu)?.size();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
             weights: bytes(4 * parameters),
@@ -162,15 +162,11 @@ impl Sizes {
         })
     }
 
-    /// What one machine has for histories and lanes. On GPUs each device holds its own features and weights, too; on the CPU validation
-    /// takes a copy of a history.
-    fn room(&self, machine: &Machine, device: Device, devices: usize) -> u64 {
-        let fill = |bytes: u64| (FILL * bytes as f64) as u64;
+    /// What one machine has for histories and lanes: validation takes a copy of a history. Several lanes have their histories in host memory, whatever
+    /// computes them.
+    fn room(&self, machine: &Machine) -> u64 {
         let Sizes { history, weights, features, log, .. } = self;
-        match machine.gpus.first().filter(|_| device != Device::Cpu) {
-            Some(gpu) => devices as u64 * fill(gpu.bytes).saturating_sub(features + weights),
-            None => machine.memory.map_or(u64::MAX, |memory| fill(memory).saturating_sub(features + log + weights + history)),
-        }
+        machine.memory.map_or(u64::MAX, |memory| ((FILL * memory as f64) as u64).saturating_sub(features + log + weights + history))
     }
 }
 
@@ -217,17 +213,17 @@ impl Found<'_> {
 
     fn sizes_table(&self) -> String {
         let Sizes { history, weights, gradients, view, features, log } = &self.sizes;
-        let (whose, mapped) = if self.device == Device::Cpu { ("machine", ", mapped") } else { ("device", "") };
+        let on_devices = if self.device == Device::Cpu { "" } else { ", and on each device as far as they fit" };
         let of_a_lane = match self.facts.ahead {
             0 => "lane, for each of its j sets of negatives: what it reads of the past, at most".to_string(),
             ahead => format!("lane, for each of its j sets of negatives and {ahead} batches ahead: what it reads of the past, at most"),
         };
         let held = [
             (*history, "history: memory, mail, neighbours; and once for validation".to_string()),
-            (*weights, format!("{whose}: weights, moments, the sum of gradients")),
+            (*weights, "machine: weights, moments, the sum of gradients".into()),
             (*gradients, "lane: gradients".into()),
             (*view, of_a_lane),
-            (*features, format!("{whose}: features{mapped}")),
+            (*features, format!("machine: features, mapped{on_devices}")),
             (*log, "machine: the log".into()),
         ];
         held.map(|(bytes, what)| format!("{:>10} each {what}\n", megabytes(bytes))).concat()
@@ -270,14 +266,20 @@ impl Found<'_> {
 
     fn lines(&self) -> String {
         let Plan { minibatch, epoch, memory } = self.proposal.plan;
-        format!("[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {}\n", self.threads)
+        let device = self.several().map_or(String::new(), |device| format!("device = \"{device}\"\n\n"));
+        format!("{device}[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {}\n", self.threads)
     }
 
-    /// How to start it where that takes more than one process: one for each machine, or for each GPU.
+    /// The GPUs of a machine by name, where there are several to deal the lanes out to.
+    fn several(&self) -> Option<String> {
+        let numbers: Vec<String> = (0..self.facts.devices).map(|number| number.to_string()).collect();
+        (self.device != Device::Cpu && numbers.len() > 1).then(|| format!("cuda:{}", numbers.join(",")))
+    }
+
+    /// How to start it where that takes more than one process: one for each machine.
     fn launch(&self) -> String {
-        let Facts { machines, devices, .. } = self.facts;
-        let processes = if self.device == Device::Cpu { machines } else { machines * devices };
-        let start = if processes > 1 { format!("mpirun -n {processes} ") } else { String::new() };
+        let machines = self.facts.machines;
+        let start = if machines > 1 { format!("mpirun -n {machines} ") } else { String::new() };
         let sets: String = self.args.sets.iter().map(|set| format!(" --set {}", quoted(set))).collect();
         format!("{start}tempograph train {}{sets}", self.args.spec.display())
     }
@@ -293,6 +295,7 @@ impl Found<'_> {
             "bytes": { "history": history, "weights": weights, "gradients": gradients, "view": view, "features": features, "log": log, "room": room },
             "machine": { "cores": self.machine.cores, "memory_bytes": self.machine.memory, "gpus": gpus },
             "machines": machines, "devices": devices, "histories_a_machine": copies,
+            "device": self.several(),
             "parallel": { "minibatch": minibatch, "epoch": epoch, "memory": memory, "threads": self.threads },
             "command": self.launch(),
         })

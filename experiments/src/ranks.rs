@@ -53,6 +53,11 @@ impl Place {
         (std::thread::available_parallelism().map_or(1, usize::from) / sharing).max(1)
     }
 
+    /// Processes, as far as the launcher tells.
+    pub fn count(&self) -> usize {
+        self.launch.as_ref().map_or(1, |launch| launch.world)
+    }
+
     /// The device the spec names; `cuda` without a number is this process's own on its machine.
     ///
     /// # Errors
@@ -68,7 +73,7 @@ impl Place {
     ///
     /// # Errors
     /// Processes that do not come, run something else, or a transport this program was built without.
-    pub fn meet(&self, transport: Option<Transport>, device: Device, spec: &RunSpec, resume: bool) -> Result<Box<dyn Exchange>> {
+    pub fn meet(&self, transport: Option<Transport>, device: &Device, spec: &RunSpec, resume: bool) -> Result<Box<dyn Exchange>> {
         let run = format!("{} resume={resume}\n{}", env!("CARGO_PKG_VERSION"), spec.to_toml()?);
         let run = sha256_hex([run]);
         match (&self.launch, transport.unwrap_or_else(|| suitable(device))) {
@@ -81,9 +86,9 @@ impl Place {
             (None, Transport::Tcp | Transport::Nccl) => Ok(Box::new(Alone)),
             (Some(launch), Transport::Tcp) => Ok(over_tcp(launch, &run, PATIENCE)?),
             #[cfg(feature = "cuda")]
-            (Some(launch), Transport::Nccl) => match device {
-                Device::Cuda(index) => Ok(tempograph_trainers::over_nccl(launch, index, &run, PATIENCE)?),
-                _ => bail!("--transport nccl goes with device = \"cuda\", not with \"{}\"", spec.device),
+            (Some(launch), Transport::Nccl) => match device.gpu() {
+                Some(index) => Ok(tempograph_trainers::over_nccl(launch, index, &run, PATIENCE)?),
+                None => bail!("--transport nccl goes with device = \"cuda\", one GPU a process, not with \"{}\"", spec.device),
             },
             #[allow(unreachable_patterns, reason = "which are left depends on the features")]
             (_, other) => {
@@ -104,11 +109,9 @@ impl Transport {
     }
 }
 
-/// NCCL between GPUs, MPI under `mpirun`, TCP else.
-#[allow(unused_variables, reason = "which devices there are depends on the features")]
-fn suitable(device: Device) -> Transport {
-    #[cfg(feature = "cuda")]
-    if matches!(device, Device::Cuda(_)) {
+/// NCCL between processes with a GPU each, MPI under `mpirun`, TCP else.
+fn suitable(device: &Device) -> Transport {
+    if device.gpu().is_some() {
         return Transport::Nccl;
     }
     #[cfg(feature = "mpi")]

@@ -21,7 +21,7 @@ pub struct RunSpec {
     /// Threads that compute; 0 takes all cores (0).
     #[serde(default)]
     pub threads: usize,
-    /// Where tensors live: `cpu` or `cuda:N` (`cpu`).
+    /// Where tensors live: `cpu`, `cuda:N`, or `cuda:N,M` and `cuda:all` for several GPUs, to which the lanes of a plan are dealt out (`cpu`).
     #[serde(default = "cpu")]
     pub device: String,
     /// Write a servable artifact into the run's folder when it is finished (true).

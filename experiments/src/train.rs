@@ -77,11 +77,11 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let place = Place::here()?;
     device::use_threads(place.threads(spec.threads))?;
     let device = place.device(&spec.device)?;
-    device.check()?;
+    device.check(spec.parallel.plan().lanes() / place.count())?;
     let run = TrainRun { args, files: &files, stop: &stop, leads: place.leads() };
     device::on_a_computing_thread(|| {
-        let mut exchange = place.meet(args.transport, device, &spec, args.resume)?;
-        let done = run.on(spec, device, &mut *exchange);
+        let mut exchange = place.meet(args.transport, &device, &spec, args.resume)?;
+        let done = run.on(spec, &device, &mut *exchange);
         if let Err(why) = &done {
             exchange.stop(&format!("{why:#}"));
         }
@@ -127,7 +127,7 @@ struct TrainRun<'a> {
 }
 
 impl TrainRun<'_> {
-    fn on(&self, mut spec: RunSpec, device: Device, exchange: &mut dyn Exchange) -> Result<()> {
+    fn on(&self, mut spec: RunSpec, device: &Device, exchange: &mut dyn Exchange) -> Result<()> {
         let mut course = data::open_among(exchange, &spec.data)?;
         data::resolve(&mut spec, &mut course)?;
         if !self.leads {

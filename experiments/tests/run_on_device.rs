@@ -93,22 +93,53 @@ fn a_run_on_a_device_is_a_run_like_any_other() {
 }
 
 #[test]
-fn a_plan_of_several_trainers_on_one_device_is_the_plan() {
+fn a_plan_is_the_plan_on_one_device_and_on_several_of_one_process() {
     if absent() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
-    for lanes in ["parallel.memory=2", "parallel.epoch=2", "parallel.minibatch=2"] {
+    let lanes = ["parallel.memory=2", "parallel.epoch=2", "parallel.minibatch=2"];
+    for (lanes, names) in lanes.into_iter().zip([["wgpu:0", "wgpu:0,1"], ["wgpu:1", "wgpu:1,0"], ["wgpu", "wgpu:0,1"]]) {
         let run = |device: &str| {
             let args = ["train", "tiny.toml", "--force", "--json", "--set", "export=false", "--set", "threads=2", "--set", lanes, "--set"];
-            told(folder.path(), &[&args[..], &[&format!("device={device}")]].concat())
+            let (report, said) = ran(folder.path(), &[&args[..], &[&format!("device={device}")]].concat());
+            (serde_json::from_slice::<Value>(&report).unwrap(), said)
         };
-        let (there, here) = (run("wgpu:0"), run("cpu"));
-        assert_eq!(there["steps"], here["steps"], "{lanes}");
-        for (there, here) in there["epochs"].as_array().unwrap().iter().zip(here["epochs"].as_array().unwrap()) {
+        let [(one, said), (two, _)] = names.map(run);
+        assert!(said.contains("several lanes train from views") && !said.contains("tape"), "{said}");
+        assert_eq!(one["weights_sha256"], two["weights_sha256"], "{lanes}: on {names:?}");
+        assert_eq!(one["history_sha256"], two["history_sha256"], "{lanes}: on {names:?}");
+        let (here, _) = run("cpu");
+        assert_eq!(one["steps"], here["steps"], "{lanes}");
+        for (there, here) in one["epochs"].as_array().unwrap().iter().zip(here["epochs"].as_array().unwrap()) {
             let [there, here] = [there, here].map(|epoch| epoch["train"]["loss"].as_f64().unwrap());
             assert!((there - here).abs() < 1e-4, "{lanes}: {there} for {here}");
         }
+    }
+}
+
+#[test]
+fn devices_that_make_no_sense_are_refused_by_name() {
+    if absent() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
+    let mlp = ["parallel.memory=2", "model.message=\"mlp\""];
+    let none: [&str; 0] = [];
+    for (device, sets, expected) in [
+        ("wgpu:0,1", &none[..], "names 2 devices, and the plan has 1 lanes here"),
+        ("wgpu:0,0", &none, "names 0 twice"),
+        ("wgpu:0,x", &none, "\"x\" is no number"),
+        ("wgpu:7", &none, "wgpu:7"),
+        ("wgpu:0,1", &mlp, "trains on one device"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
+        command.args(["train", "tiny.toml", "--force", "--set", &format!("device={device}")]).current_dir(folder.path());
+        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(expected), "{device}: {said}");
     }
 }

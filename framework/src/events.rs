@@ -228,6 +228,14 @@ impl<'a> Batch<'a> {
     pub fn events(self) -> impl ExactSizeIterator<Item = Event> + 'a {
         (0..self.len()).map(move |i| self.event(i))
     }
+
+    /// The nodes it touches, ascending, into `nodes`.
+    pub fn nodes_into(&self, nodes: &mut Vec<NodeId>) {
+        nodes.clear();
+        nodes.extend(self.src.iter().chain(self.dst));
+        nodes.sort_unstable();
+        nodes.dedup();
+    }
 }
 
 #[cfg(test)]

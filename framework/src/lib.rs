@@ -65,6 +65,8 @@ mod reach;
 mod read_mail;
 mod resident;
 mod retract;
+#[cfg(feature = "cube")]
+mod sent;
 mod settings;
 mod shared;
 mod slice_model;
@@ -107,7 +109,9 @@ pub use placed::{PlacedHistory, Placement, SentHistory};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
 pub use reach::Reach;
-pub use resident::ResidentModel;
+pub use resident::{DeviceModel, Gradients, ResidentModel};
+#[cfg(feature = "cube")]
+pub use sent::ViewSender;
 pub use settings::{explain_toml, lay_over};
 pub use shared::{Room, Shared};
 pub use slice_model::{Answer, SliceModel};

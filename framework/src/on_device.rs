@@ -45,6 +45,8 @@ pub enum OffDevice {
         /// Ticks to its last event.
         ticks: i64,
     },
+    /// Several lanes train from views of it, or batches are made ready ahead.
+    Viewed,
 }
 
 impl std::fmt::Display for OffDevice {
@@ -52,6 +54,7 @@ impl std::fmt::Display for OffDevice {
         match self {
             OffDevice::TooLarge(TooLarge { bytes, room }) => write!(f, "it takes {bytes} bytes, and there is room for {room}"),
             OffDevice::TooLong { ticks } => write!(f, "its events are {ticks} ticks apart, and kernels count below {MOST_TICKS}"),
+            OffDevice::Viewed => write!(f, "several lanes train from views of it, or batches are made ready ahead"),
         }
     }
 }

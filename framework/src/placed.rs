@@ -1,11 +1,11 @@
 //! Where the history is that a model trains with on a device: there, or in host memory where there is no room for it.
 
 use tempograph_kernels::PairPlan;
-use tempograph_kernels::cube::{Arriving, DevicePast, HostRows, Matrix, NodeRows, PastSender, ReadHop, ReadPast, TooLarge};
+use tempograph_kernels::cube::{Arriving, DevicePast, Matrix, NodeRows};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::on_device::raw;
-use crate::{Batch, EventLog, History, MailView, NodeId, OffDevice, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View};
+use crate::sent::{ViewSender, node_rows, room_beside};
+use crate::{Batch, EventLog, History, NodeId, OffDevice, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View};
 
 /// A history that a model trains with on a device.
 #[allow(clippy::large_enum_variant, reason = "a model has one")]
@@ -24,7 +24,7 @@ pub struct SentHistory<R: CubeRuntime> {
     view: View,
     /// The nodes that the batch in hand touches, ascending.
     touched: Vec<NodeId>,
-    sender: PastSender<R>,
+    sender: ViewSender<R>,
     why: OffDevice,
 }
 
@@ -68,16 +68,13 @@ impl<R: CubeRuntime> PlacedHistory<R> {
     /// # Panics
     /// Where [`Needs::on_device`](crate::Needs::on_device) names something.
     pub fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self {
-        let bytes = 4 * (history.nodes() * columns.iter().sum::<usize>()) as u64;
-        let (fit, left) = (bytes <= room, room.saturating_sub(bytes));
-        let resident =
-            if fit { ResidentHistory::new(device, history, log, left) } else { Err(OffDevice::TooLarge(TooLarge { bytes, room })) };
+        let resident = match room_beside(history, columns, room) {
+            Ok(left) => ResidentHistory::new(device, history, log, left),
+            Err(too_large) => Err(OffDevice::TooLarge(too_large)),
+        };
         resident.map_or_else(
             |why| {
-                let constants = [&history.features.nodes, &history.features.static_memory];
-                let beside = [0, 1].map(|i| HostRows { rows: constants[i].clone(), columns: columns[i] });
-                let (edges, beside) = ((history.features.edges.clone(), log.len()), (!fit).then_some(beside));
-                let sender = PastSender::new(device, history.needs().memory, edges, beside, if fit { left } else { room });
+                let sender = ViewSender::new(device, history, log, columns, room);
                 Self::Host(SentHistory { history: history.without_room(), view: View::default(), touched: Vec::new(), sender, why })
             },
             Self::Device,
@@ -88,23 +85,16 @@ impl<R: CubeRuntime> PlacedHistory<R> {
     pub fn placement(&self) -> Placement {
         match self {
             Self::Device(resident) => Placement { off: None, features: resident.device.is_resident(), pinned: resident.device.pins() },
-            Self::Host(sent) => {
-                Placement { off: Some(sent.why), features: sent.sender.features_are_resident(), pinned: sent.sender.pins() }
-            }
+            Self::Host(sent) => sent.sender.placement(sent.why),
         }
     }
 
     /// The features and vectors of nodes that were asked for room.
     pub fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2] {
-        let brought = matches!(self, Self::Host(sent) if sent.sender.brings_node_rows());
-        let constants = [&history.features.nodes, &history.features.static_memory];
-        [0, 1].map(|i| {
-            let all = || match &constants[i] {
-                Some(rows) => NodeRows::send(device, rows.as_ref(), history.nodes()),
-                None => NodeRows::zeros(device, history.nodes(), columns[i]),
-            };
-            (columns[i] > 0).then(|| if brought { NodeRows::brought(columns[i]) } else { all() })
-        })
+        match self {
+            Self::Device(_) => node_rows(device, history, columns, false),
+            Self::Host(sent) => sent.sender.node_rows(device, history, columns),
+        }
     }
 
     /// Reads the past of the roots of `queries` while `batch` is in hand, as [`History::view`] does.
@@ -120,12 +110,10 @@ impl<R: CubeRuntime> PlacedHistory<R> {
 
     /// The pairs of `queries` as rows of the embeddings of what was looked at for them: of all roots, or of those that see different pasts.
     pub fn pairs(&self, queries: &Queries) -> PairPlan {
-        let row = |root: u32| match self {
-            Self::Device(_) => root,
-            Self::Host(sent) => sent.view.roots[root as usize],
-        };
-        let (i, j) = queries.pairs().iter().map(|pair| (row(pair.src), row(pair.dst))).unzip();
-        PairPlan { i, j }
+        match self {
+            Self::Device(_) => queries.pair_plan(|root| root),
+            Self::Host(sent) => sent.view.pair_plan(queries),
+        }
     }
 
     /// The facts about the pairs that [`look`](PlacedHistory::look) was asked for with the same arguments, if there is need of them.
@@ -177,16 +165,8 @@ impl<R: CubeRuntime> SentHistory<R> {
     fn look(&mut self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> DevicePast<R> {
         let Self { history, view, touched, sender, .. } = self;
         history.view_into(queries, Some(batch), chance, view);
-        touched.clear();
-        touched.extend(batch.src.iter().chain(batch.dst));
-        touched.sort_unstable();
-        touched.dedup();
-        let row = |node| view.nodes.binary_search(node).unwrap_or_else(|_| unreachable!("a view has the nodes of the batch in hand"));
-        let rows: Vec<u32> = touched.iter().map(|node| row(node) as u32).collect();
-        let MailView::Last(mail) = &view.mail else { unreachable!("a device is sent the last mail of each node") };
-        let hops: Vec<ReadHop<'_>> =
-            view.hops.iter().rev().map(|hop| ReadHop { centres: &hop.centres, neighbours: &hop.neighbours }).collect();
-        sender.send(&ReadPast { nodes: &raw(&view.nodes), touched: &rows, mail, hops: &hops })
+        batch.nodes_into(touched);
+        sender.send(view, touched)
     }
 
     fn observe(&mut self, batch: &Batch<'_>, new: Arriving<'_>) {

@@ -1,5 +1,7 @@
 //! What is asked: which pairs, of which nodes, at which times.
 
+use tempograph_kernels::PairPlan;
+
 use crate::{Batch, EventId, NodeId, Timestamp};
 
 /// The place of a query that stands behind every event of the log.
@@ -114,6 +116,12 @@ impl Queries {
     /// The pairs to score, `[P]`.
     pub fn pairs(&self) -> &[Pair] {
         &self.pairs
+    }
+
+    /// The pairs as rows of a table in which root `r` stands at `row(r)`.
+    pub fn pair_plan(&self, row: impl Fn(u32) -> u32) -> PairPlan {
+        let (i, j) = self.pairs.iter().map(|pair| (row(pair.src), row(pair.dst))).unzip();
+        PairPlan { i, j }
     }
 
     /// How many of the first pairs are positives.

@@ -1,8 +1,8 @@
-//! Models that train where they keep weights and optimiser, and the history if there is room for it: on a device.
+//! Models on a device: one that trains there, and one that finds gradients there for lanes that train elsewhere.
 
 use tempograph_kernels::AdamStep;
 
-use crate::{Batch, EventLog, History, Needs, Parameters, PurposeDraw, Queries};
+use crate::{Batch, EventLog, History, Needs, Parameters, PurposeDraw, Queries, Update, View};
 
 /// A model with its weights and its optimiser on a device. A step is handed over and not waited for, unless its history is in host memory: then what
 /// the step has made of the memories is.
@@ -52,4 +52,29 @@ pub trait ResidentModel {
 
     /// Loss and norm of all gradients before clipping of each step since this was last asked. Waits for the device.
     fn learned(&mut self) -> Vec<[f32; 2]>;
+}
+
+/// A model on a device that finds gradients from views of histories in host memory. The optimiser is somebody else's, as are the histories: so any
+/// number of lanes, on any number of devices, may train one set of weights. Several threads may ask it at a time.
+pub trait DeviceModel: Send + Sync {
+    /// Takes these numbers for its weights, in the order of [`Parameters`]. Nobody may be asking meanwhile.
+    ///
+    /// # Panics
+    /// Where there are not as many.
+    fn set_parameters(&mut self, values: &[f32]);
+
+    /// Goes forward and back on `queries`, whose past is `view`; `dropout` is the seed of what is dropped. What observing `happens` will write is told
+    /// as well, where it is given: its nodes are among those of the view. Waits for the device.
+    fn find(&self, queries: &Queries, view: &View, dropout: u64, happens: Option<&Batch<'_>>) -> Gradients;
+}
+
+/// What a pass on a device has found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gradients {
+    /// Its loss. Where that is not finite, the gradients are not to be gone down.
+    pub loss: f32,
+    /// Of all weights, in the order of [`Parameters`].
+    pub gradients: Vec<f32>,
+    /// The new memories of the nodes that the batch touches; none where no batch was given.
+    pub update: Update,
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tempograph_kernels::{MailPlan, Neighbours, Rows};
+use tempograph_kernels::{MailPlan, Neighbours, PairPlan, Rows};
 
 use crate::look::Work;
-use crate::{NodeId, PairFact};
+use crate::{NodeId, PairFact, Queries};
 
 /// The past of some roots, strictly before each root's time. Reading it changes nothing.
 ///
@@ -41,6 +41,11 @@ impl View {
     /// Batches that stand in its neighbourhood but not in its memories: none, unless the memories were read ahead.
     pub fn staleness(&self) -> u64 {
         self.version.saturating_sub(self.memory_version)
+    }
+
+    /// The pairs of the queries it was read for, as rows of its roots' table.
+    pub fn pair_plan(&self, queries: &Queries) -> PairPlan {
+        queries.pair_plan(|root| self.roots[root as usize])
     }
 }
 

@@ -112,8 +112,8 @@ impl<M: SliceModel> Examinee for Direct<M> {
 }
 
 impl<M: SliceModel> Trainee for Direct<M> {
-    fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
-        stay_awake(|| self.take_step(&Asked { queries, view, dropout: settings.dropout, share: 1.0 }, settings))
+    fn step(&mut self, asked: &Asked<'_>, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
+        stay_awake(|| self.take_step(asked, settings))
     }
 
     fn find(&mut self, asked: &[Option<Asked<'_>>], crew: &Crew) {

@@ -134,11 +134,10 @@ impl Fit<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// What step `step` of `all` is told, but for its dropout.
+    /// What step `step` of `all` is told.
     pub(crate) fn step_settings(&self, step: u64, all: u64) -> StepSettings {
         let Fit { train, parallel, .. } = self;
         StepSettings {
-            dropout: 0,
             lr: parallel.lr_factor() * train.lr_at(step, all),
             beta_power: parallel.beta_power(),
             weight_decay: train.weight_decay,

@@ -15,7 +15,7 @@ use crate::group::Group;
 use crate::learn::StepRecord;
 use crate::plan::{Lane, Plan};
 use crate::prefetch::{Now, Prefetch};
-use crate::question::{AskedAlone, Begun, Question, Questions, Slot};
+use crate::question::{AskedAlone, Begun, Questions, Slot};
 use crate::trace::{Stage, Trace, note};
 use crate::trainee::{Asked, StepSettings, Trainee};
 use crate::{ParallelSpec, PrefetchReport, Stages, TrainError};
@@ -122,7 +122,7 @@ impl Lanes {
         self.prefetch = None;
     }
 
-    /// Takes one step with all lanes. `settings` has no seed yet.
+    /// Takes one step with all lanes.
     pub fn step(
         &mut self,
         step: u64,
@@ -236,24 +236,25 @@ impl Lanes {
         Ok(Stages { view: clock.lap(), ..Stages::default() })
     }
 
-    /// What lane `rank` trains at `step`.
-    fn question(&self, rank: usize, step: u64) -> Option<&Question> {
+    /// What lane `rank` trains at `step`, one of `trained` batches, if anything.
+    fn asked(&self, rank: usize, step: u64, trained: f32) -> Option<Asked<'_>> {
         let turn = self.plan.turn(rank, step, self.batches)?;
-        let trained = self.histories.iter().find(|trained| trained.number == turn.history)?;
-        let question = &trained.begun[self.plan.begins_lane(turn.begun)].questions[turn.set * self.plan.minibatch + turn.shard];
-        (!question.part.is_empty()).then_some(question)
+        let Trained { begun, .. } = self.histories.iter().find(|trained| trained.number == turn.history)?;
+        let question = &begun[self.plan.begins_lane(turn.begun)].questions[turn.set * self.plan.minibatch + turn.shard];
+        let happens = (turn.begun == step && turn.shard == 0).then(|| self.questions.batch(&question.whole));
+        (!question.part.is_empty()).then(|| question.asked(trained, happens))
     }
 
     /// A plan of one lane: the trainee takes the step by itself.
     fn step_alone(&self, step: u64, trainee: &mut dyn Trainee, settings: StepSettings) -> Result<StepRecord, TrainError> {
-        let Some(question) = self.question(0, step) else { return Ok(StepRecord { step, ..StepRecord::default() }) };
-        let (settings, began) = (StepSettings { dropout: question.dropout, ..settings }, Instant::now());
-        let taken = trainee.step(&question.queries, &question.view, &settings);
+        let Some(asked) = self.asked(0, step, 1.0) else { return Ok(StepRecord { step, ..StepRecord::default() }) };
+        let began = Instant::now();
+        let taken = trainee.step(&asked, &settings);
         note(&self.trace, Stage::Compute, step, began);
         let taken = taken.map_err(|error| self.diverged(step, error.loss))?;
         Ok(StepRecord {
             step,
-            events: question.part.len(),
+            events: asked.queries.positives(),
             loss: f64::from(taken.loss),
             lr: settings.lr,
             gradient_norm: taken.gradient_norm,
@@ -271,8 +272,8 @@ impl Lanes {
         wishes: Wishes,
     ) -> Result<(StepRecord, Wishes), TrainError> {
         let (mut clock, began) = (Clock::start(), Instant::now());
-        let count = self.plan.trained_at(step) as f32;
-        let asked: Vec<Option<Asked<'_>>> = self.own.clone().map(|rank| self.question(rank, step).map(|q| q.asked(count))).collect();
+        let trained = self.plan.trained_at(step) as f32;
+        let asked: Vec<Option<Asked<'_>>> = self.own.clone().map(|rank| self.asked(rank, step, trained)).collect();
         trainee.find(&asked, &self.crew);
         let finding = clock.lap();
         note(&self.trace, Stage::Compute, step, began);

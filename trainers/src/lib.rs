@@ -29,6 +29,7 @@ mod mesh;
 mod mpi;
 #[cfg(feature = "cuda")]
 mod nccl;
+mod on_devices;
 mod pipeline;
 mod plan;
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub use machine::once_a_machine;
 pub use mpi::over_mpi;
 #[cfg(feature = "cuda")]
 pub use nccl::over_nccl;
+pub use on_devices::OnDevices;
 pub use plan::{Lane, Plan, Stand, Turn};
 pub use prefetch::PrefetchReport;
 pub use propose::{Facts, NoProposal, Proposal, propose};

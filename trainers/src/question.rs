@@ -88,10 +88,10 @@ impl Begun {
 }
 
 impl Question {
-    /// What the lane is asked, where `trained` batches are trained in all.
-    pub fn asked(&self, trained: f32) -> Asked<'_> {
+    /// What the lane is asked, where `trained` batches are trained in all, and this one `happens` where the lane is to tell what becomes of it.
+    pub fn asked<'a>(&'a self, trained: f32, happens: Option<Batch<'a>>) -> Asked<'a> {
         let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
-        Asked { queries: &self.queries, view: &self.view, dropout: self.dropout, share }
+        Asked { queries: &self.queries, view: &self.view, dropout: self.dropout, share, happens }
     }
 }
 

@@ -63,10 +63,10 @@ impl<M: ResidentModel> Examinee for Resident<M> {
 }
 
 impl<M: ResidentModel> Trainee for Resident<M> {
-    fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
+    fn step(&mut self, asked: &Asked<'_>, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
         self.host();
         self.newest = Newest::Host;
-        self.host.step(queries, view, settings)
+        self.host.step(asked, settings)
     }
 
     fn find(&mut self, asked: &[Option<Asked<'_>>], crew: &Crew) {

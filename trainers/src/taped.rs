@@ -153,9 +153,9 @@ where
     M: Model<B> + AutodiffModule<B>,
     M::InnerModule: Model<B::InnerBackend>,
 {
-    fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
+    fn step(&mut self, asked: &Asked<'_>, settings: &StepSettings) -> Result<Taken<'_>, NotFinite> {
         let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
-        let Pass { loss, gradients, update, mut stages } = self.pass(&Asked { queries, view, dropout: settings.dropout, share: 1.0 });
+        let Pass { loss, gradients, update, mut stages } = self.pass(asked);
         let Some(gradients) = gradients else { return Err(NotFinite { loss }) };
         let mut clock = Clock::start();
         let gradient_norm = self.learn(|adam, model| adam.step(model, gradients, settings));

@@ -1,6 +1,6 @@
 //! What can be examined and what can be trained, whatever it computes with.
 
-use tempograph_framework::{Needs, Queries, ResidentModel, Store, StoreError, Update, View};
+use tempograph_framework::{Batch, Needs, Queries, ResidentModel, Store, StoreError, Update, View};
 use tempograph_kernels::AdamStep;
 
 use crate::Stages;
@@ -22,11 +22,11 @@ pub trait Examinee {
 ///
 /// What it stores has one form for all implementors, so that one goes on where another stopped.
 pub trait Trainee: Examinee {
-    /// Takes one step down the gradient of [`link_loss`](crate::link_loss).
+    /// Takes one step down the gradient of [`link_loss`](crate::link_loss), of which the one that is asked has all.
     ///
     /// # Errors
     /// A loss that is not finite; nothing has been learned then.
-    fn step(&mut self, queries: &Queries, view: &View, settings: &StepSettings) -> Result<Taken<'_>, NotFinite>;
+    fn step(&mut self, asked: &Asked<'_>, settings: &StepSettings) -> Result<Taken<'_>, NotFinite>;
 
     /// Finds the way down for each lane, all by the same weights, and takes no step. Lane `l` is told `asked[l]`; one that has nothing to
     /// do finds nothing. What it found is kept for [`found`](Trainee::found).
@@ -35,7 +35,7 @@ pub trait Trainee: Examinee {
     /// What lane `lane` found.
     fn found(&self, lane: usize) -> &Found;
 
-    /// What observing the batch that lane `lane` was asked about will write.
+    /// What observing the batch that lane `lane` was told will happen will write.
     fn update(&self, lane: usize) -> &Update;
 
     /// Takes one step down `gradients`, those of all weights in the order of [`Found::gradients`]. Gives their norm before clipping.
@@ -80,6 +80,15 @@ pub struct Asked<'a> {
     pub dropout: u64,
     /// What its loss counts among those of all lanes, which add up to 1.
     pub share: f32,
+    /// The batch that will happen after the step, where this lane is the one to say what observing it will write.
+    pub happens: Option<Batch<'a>>,
+}
+
+impl<'a> Asked<'a> {
+    /// What the only lane is asked that there is, under the dropout of seed `dropout`, about events that somebody else lets happen, if they do.
+    pub fn alone(queries: &'a Queries, view: &'a View, dropout: u64) -> Asked<'a> {
+        Asked { queries, view, dropout, share: 1.0, happens: None }
+    }
 }
 
 /// What a lane found.
@@ -105,8 +114,6 @@ impl Found {
 /// What a step is told.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepSettings {
-    /// Seed of its dropout.
-    pub dropout: u64,
     /// Learning rate.
     pub lr: f64,
     /// Power that Adam's betas are taken to; 1 leaves them what they are.

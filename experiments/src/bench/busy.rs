@@ -17,16 +17,11 @@ pub(super) fn launches() -> u64 {
 pub(super) struct Busy(Child);
 
 impl Busy {
-    /// Starts sampling `device`; nothing where it is no GPU, or its driver's tool is not there.
-    pub fn watch(device: Device) -> Option<Busy> {
-        let gpu: Option<usize> = match device {
-            #[cfg(feature = "cuda")]
-            Device::Cuda(index) => Some(index),
-            _ => None,
-        };
+    /// Starts sampling `device`; nothing where it is not one GPU, or its driver's tool is not there.
+    pub fn watch(device: &Device) -> Option<Busy> {
         let mut command = Command::new("nvidia-smi");
         command.args(["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200", "--id"]);
-        command.arg(gpu?.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg(device.gpu()?.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
         command.spawn().ok().map(Busy)
     }
 

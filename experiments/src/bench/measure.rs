@@ -54,7 +54,8 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
         bail!("there is no event {from} to train on");
     }
     let device = Device::parse(&spec.device)?;
-    let mut model = trainee(&spec, &course, device)?;
+    device.check(spec.parallel.plan().lanes())?;
+    let mut model = trainee(&spec, &course, &device)?;
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
@@ -74,7 +75,7 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
         trace: None,
     };
     let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch), device != Device::Cpu);
-    let (launched, busy) = (launches(), Busy::watch(device));
+    let (launched, busy) = (launches(), Busy::watch(&device));
     fit.train_after(&mut *model, history, &mut run)?;
     let launched = (launches() - launched) as f64 / run.steps.len().max(1) as f64;
     let measured = run.measured(warm_seconds)?;

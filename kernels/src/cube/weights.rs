@@ -157,9 +157,10 @@ impl<R: CubeRuntime> Weights<R> {
         self.layout.taken(&self.device.floats(&self.values))
     }
 
-    /// The gradients of the last step, in the same order. Waits for the device.
-    pub fn gradients(&self) -> Vec<f32> {
-        self.layout.taken(&self.device.floats(&self.gradients))
+    /// What a pass has found: its loss, `[1, 1]`, and the gradients in the same order. Waits for the device.
+    pub fn found(&self, loss: &Matrix<R>) -> (f32, Vec<f32>) {
+        let [loss, gradients] = [&loss.span, &self.gradients].map(|span| self.device.ask(span));
+        (loss.wait()[0], self.layout.taken(&gradients.wait()))
     }
 
     /// Steps taken and both moments, in the same order. Waits for the device.
@@ -167,12 +168,18 @@ impl<R: CubeRuntime> Weights<R> {
         (self.steps, self.moments.each_ref().map(|moment| self.layout.taken(&self.device.floats(moment))))
     }
 
-    /// Takes these numbers.
+    /// Takes these numbers. What was made [`at`](Weights::at) a block before keeps those of before: they get another place, because a thread that
+    /// reads a place for the second time is not made to wait for what others have written there meanwhile.
     ///
     /// # Panics
     /// Where there are not as many as the weights have.
     pub fn set_values(&mut self, values: &[f32]) {
-        self.write(&self.values, values);
+        self.values = self.sent(values);
+    }
+
+    /// The same weights with gradients of their own, for a pass beside others whose step somebody else takes.
+    pub fn apart(&self) -> Self {
+        Self { gradients: self.device.filled(self.layout.len(), 0), ..self.clone() }
     }
 
     /// Takes up the optimiser where [`moments`](Weights::moments) left.
@@ -181,14 +188,13 @@ impl<R: CubeRuntime> Weights<R> {
     /// Where there are not as many numbers as the weights have.
     pub fn set_moments(&mut self, steps: u64, moments: [&[f32]; 2]) {
         self.steps = steps;
-        self.moments.iter().zip(moments).for_each(|(span, moment)| self.write(span, moment));
+        self.moments = moments.map(|moment| self.sent(moment));
     }
 
-    fn write(&self, span: &Span<R>, values: &[f32]) {
+    fn sent(&self, values: &[f32]) -> Span<R> {
         let mut parcel = Parcel::default();
         parcel.floats(self.layout.put(values));
-        let sent = self.device.send(parcel);
-        self.device.copy_to(&sent, 0, span);
+        self.device.send(parcel)
     }
 
     /// One step down the gradients, of which `loss` `[1]` is the loss. `clip` is the largest norm of all of them together; 0 does not clip. Where

@@ -1,36 +1,35 @@
-//! A TGN on a device: the passes of [`Tgn`], forward and backward, as kernels one after the other, with the optimiser beside it, and the history
-//! where there is room for it. Weights have the names and shapes of [`Tgn`]'s.
+//! A TGN on a device: the passes of [`Tgn`], forward and backward, as kernels one after the other. Weights have the names and shapes of [`Tgn`]'s.
 //!
 //! Differs: with the history on the device roots are not gathered into distinct centres first, so dropout falls on other slots than on the host.
 mod decoder;
 mod layer;
+mod pass;
 mod places;
 
 use tempograph_framework::{
-    Batch, Draw, EventLog, History, Needs, PairFact, Parameters, PlacedHistory, Placement, Purpose, PurposeDraw, Queries, ResidentModel,
-    weights,
+    Batch, DeviceModel, EventLog, Gradients, History, Needs, OffDevice, Parameters, PlacedHistory, Placement, PurposeDraw, Queries,
+    ResidentModel, Update, View, ViewSender, weights,
 };
-use tempograph_kernels::cube::{Beside, DeviceCell, DevicePast, Hidden, Hop, Matrix, REMEMBERED, Shown, TimeEncoding, TimeShares, Weights};
+use tempograph_kernels::AdamStep;
+use tempograph_kernels::cube::{Arriving, NodeRows, REMEMBERED, Weights};
 use tempograph_kernels::tensor::{Cpu, CubeRuntime};
-use tempograph_kernels::{AdamStep, Dropout};
 
 use super::spec::{Embedding, TgnSpec};
 use super::{FeatureWidths, Tgn};
-use layer::{Below, Kept};
+use pass::Pass;
 use places::Blocks;
 
-/// A [`Tgn`] that trains on a device, together with its optimiser and, where there is room, its history.
-pub struct DeviceTgn<R: CubeRuntime> {
+/// A [`Tgn`] on a device. `P` is where it gets the past from: a [`PlacedHistory`], with which it trains alone, its optimiser beside it, or a
+/// [`ViewSender`], by which several lanes show it views and somebody else has the optimiser.
+pub struct DeviceTgn<R: CubeRuntime, P> {
     spec: TgnSpec,
     /// Names and shapes; the numbers are on the device.
     parameters: Parameters,
     weights: Weights<R>,
     blocks: Blocks,
-    time: TimeEncoding<R>,
-    cell: DeviceCell<R>,
     /// What nodes show beside their memory.
-    beside: Option<Beside<R>>,
-    history: PlacedHistory<R>,
+    node_rows: [Option<NodeRows<R>>; 2],
+    past: P,
 }
 
 /// What kernels for devices do not know that a model reads or keeps.
@@ -54,9 +53,30 @@ fn check(spec: &TgnSpec) -> Result<(), NotOnDevice> {
     spec.needs().on_device().map_err(NotOnDevice)
 }
 
-impl<R: CubeRuntime> DeviceTgn<R> {
-    /// A model with fresh weights, the same as [`Tgn::new`] draws from `seed`, to train with what `history` will see of `log`. `room` are the bytes of
-    /// the device that the history and all features may take.
+impl<R: CubeRuntime, P> DeviceTgn<R, P> {
+    /// A model with fresh weights, the same as [`Tgn::new`] draws from `seed`, that gets the past from what `past` makes when told the columns that nodes
+    /// have beside their memory.
+    fn with(
+        spec: &TgnSpec,
+        features: FeatureWidths,
+        seed: u64,
+        device: &R::Device,
+        past: impl FnOnce([usize; 2]) -> (P, [Option<NodeRows<R>>; 2]),
+    ) -> Result<Self, NotOnDevice> {
+        check(spec)?;
+        let host = Tgn::<Cpu>::new(spec, features, seed, &Default::default());
+        let parameters = Parameters::from_store(weights(&host)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
+        let (past, node_rows) = past([features.node, spec.static_memory.on().map_or(0, |spec| spec.width)]);
+        let (blocks, layout) = Blocks::of(spec, features, &parameters);
+        let mut weights = Weights::new(device, layout);
+        weights.set_values(parameters.values());
+        Ok(Self { spec: spec.clone(), parameters, weights, blocks, node_rows, past })
+    }
+}
+
+impl<R: CubeRuntime> DeviceTgn<R, PlacedHistory<R>> {
+    /// One that trains alone, with what `history` will see of `log`; before anything is asked it is to enter. `room` are the bytes of the device that the
+    /// history and all features may take.
     ///
     /// # Errors
     /// What kernels on devices do not know.
@@ -68,61 +88,46 @@ impl<R: CubeRuntime> DeviceTgn<R> {
         (history, log): (&History, &EventLog),
         room: u64,
     ) -> Result<Self, NotOnDevice> {
-        check(spec)?;
-        let host = Tgn::<Cpu>::new(spec, features, seed, &Default::default());
-        let parameters = Parameters::from_store(weights(&host)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
-        let columns = [features.node, spec.static_memory.on().map_or(0, |spec| spec.width)];
-        let placed = PlacedHistory::new(device, history, log, columns, room);
-
-        let (blocks, layout) = Blocks::of(spec, features, &parameters);
-        let mut weights = Weights::new(device, layout);
-        weights.set_values(parameters.values());
-        let time = TimeEncoding::at(&weights, blocks.time);
-        let cell = DeviceCell::at(&weights, blocks.cell, &time);
-        let beside = blocks.beside.map(|blocks| Beside::at(&weights, blocks, placed.node_rows(device, history, columns)));
-        Ok(Self { spec: spec.clone(), parameters, weights, blocks, time, cell, beside, history: placed })
+        Self::with(spec, features, seed, device, |columns| {
+            let placed = PlacedHistory::new(device, history, log, columns, room);
+            let rows = placed.node_rows(device, history, columns);
+            (placed, rows)
+        })
     }
 
     /// Where what it reads is.
     pub fn placement(&self) -> Placement {
-        self.history.placement()
-    }
-
-    fn dropout(&self, depth: usize, seed: u64) -> Option<Dropout> {
-        (self.spec.dropout > 0.0).then(|| Dropout { rate: self.spec.dropout, seed: seed.wrapping_add(depth as u64) })
-    }
-
-    /// Which nodes' static memory is hidden: those of [`Hiding`](crate::disttgl::Hiding).
-    fn hidden(&self, seed: u64) -> Option<Hidden> {
-        let share = self.spec.static_memory.on().map_or(0.0, |spec| spec.hide);
-        (share > 0.0).then(|| Hidden { share, key: Draw::new(seed).of(Purpose::Dropout).key() })
-    }
-
-    /// What the layers start from: the memories, with what nodes show beside them.
-    fn shown(&self, past: &DevicePast<R>, memory: &Matrix<R>, seed: u64) -> (Matrix<R>, Option<Shown<R>>) {
-        let Some(beside) = &self.beside else { return (memory.clone(), None) };
-        let (table, shown) = beside.forward(past, memory, self.hidden(seed));
-        (table, Some(shown))
-    }
-
-    fn below<'a>(&'a self, past: &'a DevicePast<R>, table: &'a Matrix<R>, depth: usize, seed: u64) -> Below<'a, R> {
-        let (hop, activation, dropout) = (&past.hops()[depth], self.spec.score_activation(), self.dropout(depth, seed));
-        Below { weights: &self.weights, hop, table, time: &self.time, activation, dropout }
-    }
-
-    /// Embeddings of the roots, above the tables of all layers, and what these keep.
-    fn embed(&self, past: &DevicePast<R>, table: Matrix<R>, seed: u64) -> (Vec<Matrix<R>>, Vec<Kept<R>>) {
-        let (mut tables, mut kept) = (vec![table], Vec::with_capacity(self.blocks.layers.len()));
-        for (depth, layer) in self.blocks.layers.iter().enumerate() {
-            let (embedded, work) = layer.forward(&self.below(past, &tables[depth], depth, seed));
-            tables.push(embedded);
-            kept.push(work);
-        }
-        (tables, kept)
+        self.past.placement()
     }
 }
 
-impl<R: CubeRuntime> ResidentModel for DeviceTgn<R> {
+impl<R: CubeRuntime> DeviceTgn<R, ViewSender<R>> {
+    /// One that is shown views of histories like `history`, which follow `log`. `room` are the bytes of the device that features may take.
+    ///
+    /// # Errors
+    /// What kernels on devices do not know.
+    pub fn of_views(
+        spec: &TgnSpec,
+        features: FeatureWidths,
+        seed: u64,
+        device: &R::Device,
+        (history, log): (&History, &EventLog),
+        room: u64,
+    ) -> Result<Self, NotOnDevice> {
+        Self::with(spec, features, seed, device, |columns| {
+            let sender = ViewSender::new(device, history, log, columns, room);
+            let rows = sender.node_rows(device, history, columns);
+            (sender, rows)
+        })
+    }
+
+    /// Where what it reads is.
+    pub fn placement(&self) -> Placement {
+        self.past.placement(OffDevice::Viewed)
+    }
+}
+
+impl<R: CubeRuntime> ResidentModel for DeviceTgn<R, PlacedHistory<R>> {
     fn needs(&self) -> Needs {
         self.spec.needs()
     }
@@ -146,38 +151,26 @@ impl<R: CubeRuntime> ResidentModel for DeviceTgn<R> {
     }
 
     fn enter(&mut self, history: History, log: &EventLog) {
-        self.history.enter(history, log);
+        self.past.enter(history, log);
     }
 
     fn leave(&mut self, log: &EventLog) -> History {
-        self.history.leave(log)
+        self.past.leave(log)
     }
 
     fn train(&mut self, batch: &Batch<'_>, queries: &Queries, chance: PurposeDraw, dropout: u64, step: &AdamStep, clip: f32) {
-        let past = self.history.look(queries, batch, chance);
-        let (memory, read) = self.cell.forward(&past);
-        let arriving = self.history.ask(&past, &memory);
-        let (table, shown) = self.shown(&past, &memory, dropout);
-        let (tables, kept) = self.embed(&past, table, dropout);
-        let embeddings = &tables[kept.len()];
-        let pairs = (&self.history.pairs(queries), queries.positives());
+        let Self { spec, weights, blocks, node_rows, past: history, .. } = self;
+        let pass = Pass::at(spec, blocks, weights, node_rows, dropout);
+        let past = history.look(queries, batch, chance);
+        let updated = pass.update(&past);
+        let arriving = history.ask(&past, &updated.memory);
+        let embedded = pass.embed(&past, &updated.memory);
+        let pairs = history.pairs(queries);
         // told on the host while the device computes what comes before
-        let facts: &[PairFact] = self.history.facts(queries, batch, chance);
-        let asked = decoder::forward(&self.weights, &self.blocks, embeddings, pairs, facts);
-
-        let (loss, mut grad) = decoder::backward(&self.weights, &self.blocks, &asked, embeddings);
-        let rows = past.mails() + past.hops().iter().map(Hop::len).sum::<usize>();
-        let mut time = TimeShares::new(&self.time, rows);
-        for (depth, layer) in self.blocks.layers.iter().enumerate().rev() {
-            grad = layer.backward(&self.below(&past, &tables[depth], depth, dropout), &kept[depth], &grad, &mut time);
-        }
-        if let (Some(beside), Some(shown)) = (&self.beside, &shown) {
-            beside.backward(&past, shown, &grad);
-        }
-        self.cell.backward(&read, &grad, &mut time);
-        time.sum();
-        self.weights.step(&loss, step, clip);
-        self.history.observe(batch, &past, &memory, arriving);
+        let facts = history.facts(queries, batch, chance);
+        let loss = pass.back(&past, &updated, &embedded, (&pairs, queries.positives()), facts);
+        weights.step(&loss, step, clip);
+        history.observe(batch, &past, &updated.memory, arriving);
     }
 
     fn room(&self) -> usize {
@@ -190,5 +183,24 @@ impl<R: CubeRuntime> ResidentModel for DeviceTgn<R> {
 
     fn learned(&mut self) -> Vec<[f32; 2]> {
         self.weights.learned().into_iter().map(|step| [step.loss, step.gradient_norm]).collect()
+    }
+}
+
+impl<R: CubeRuntime> DeviceModel for DeviceTgn<R, ViewSender<R>> {
+    fn set_parameters(&mut self, values: &[f32]) {
+        self.weights.set_values(values);
+    }
+
+    fn find(&self, queries: &Queries, view: &View, dropout: u64, happens: Option<&Batch<'_>>) -> Gradients {
+        let (mut nodes, weights) = (Vec::new(), self.weights.apart());
+        happens.into_iter().for_each(|batch| batch.nodes_into(&mut nodes));
+        let pass = Pass::at(&self.spec, &self.blocks, &weights, &self.node_rows, dropout);
+        let past = self.past.send(view, &nodes);
+        let updated = pass.update(&past);
+        let arriving = happens.map(|_| past.ask_touched(&updated.memory));
+        let embedded = pass.embed(&past, &updated.memory);
+        let loss = pass.back(&past, &updated, &embedded, (&view.pair_plan(queries), queries.positives()), &view.pairs);
+        let (loss, gradients) = weights.found(&loss);
+        Gradients { loss, gradients, update: Update { nodes, memory: arriving.map_or_else(Vec::new, Arriving::wait) } }
     }
 }

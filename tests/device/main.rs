@@ -1,11 +1,13 @@
 //! A model that trains on a device learns what it learns on the host, and its history is the host's.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod lanes;
+
 use std::panic::catch_unwind;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
-use tempograph_framework::{Combine, Dataset, Delta, History, Lookup, OffDevice, OtherMemory, Sampler, Store};
+use tempograph_framework::{Combine, Dataset, Delta, History, Lookup, OffDevice, OtherMemory, PlacedHistory, Sampler, Store};
 use tempograph_kernels::cube::launches_by_place;
 use tempograph_kernels::tensor::{Tensor, Wgpu, WgpuRuntime};
 use tempograph_models::{
@@ -28,7 +30,7 @@ fn absent() -> bool {
 /// As much room as anything here takes.
 const PLENTY: u64 = 1 << 30;
 
-fn device(spec: &TgnSpec, set: &Dataset, room: u64) -> Result<DeviceTgn<WgpuRuntime>, NotOnDevice> {
+fn device(spec: &TgnSpec, set: &Dataset, room: u64) -> Result<DeviceTgn<WgpuRuntime, PlacedHistory<WgpuRuntime>>, NotOnDevice> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
     DeviceTgn::new(spec, widths, 3, &Default::default(), (&history, &set.log), room)
@@ -61,12 +63,16 @@ impl Watch for Losses {
     }
 }
 
-/// One pass over the training split: losses and norms, weights, moments.
+/// One pass over the training split with one lane: losses and norms, weights, moments.
 fn trained(course: &Course, maker: &Maker, train: &TrainSpec) -> (Vec<[f64; 2]>, Store, Store) {
-    let (stop, folder) = (AtomicBool::new(false), tempfile::tempdir().unwrap());
-    let (parallel, eval) = (ParallelSpec::default(), EvalSpec::default());
+    trained_by(course, maker, train, &ParallelSpec::default())
+}
+
+/// One pass over the training split by the lanes of a plan.
+fn trained_by(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> (Vec<[f64; 2]>, Store, Store) {
+    let (stop, folder, eval) = (AtomicBool::new(false), tempfile::tempdir().unwrap(), EvalSpec::default());
     let files = RunFiles { folder: folder.path().into() };
-    let fit = Fit { course, train, parallel: &parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop, trace: None };
+    let fit = Fit { course, train, parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop, trace: None };
     let (mut trainee, mut losses) = (maker(&course.dataset), Losses(Vec::new()));
     fit.train_once(&mut *trainee, &mut losses).unwrap();
     (losses.0, trainee.weights(), trainee.moments())
@@ -78,6 +84,22 @@ fn assert_close(what: &str, ours: &[f32], expected: &[f32], tolerance: f32) {
     let worst = ours.iter().zip(expected).fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()));
     assert_eq!(ours.len(), expected.len(), "{what}");
     assert!(worst <= tolerance * scale, "{what}: {worst} off, of {scale}");
+}
+
+/// Losses and norms of every step, and the means of all steps' gradients, weight by weight. Where gradients vanish, steps differ by rounding, so weights
+/// are not compared.
+#[track_caller]
+fn assert_learned_alike(name: &str, (losses, own): (&[[f64; 2]], &mut Store), (expected, moments): (&[[f64; 2]], &mut Store)) {
+    assert_eq!(losses.len(), expected.len(), "{name}");
+    for (step, (ours, expected)) in losses.iter().zip(expected).enumerate() {
+        let near = |i: usize| (ours[i] - expected[i]).abs() <= 1e-3 * expected[i].max(0.1);
+        assert!(near(0) && near(1), "{name}, step {step}: loss and norm {ours:?} for {expected:?}");
+    }
+    let names: Vec<String> = moments.names().filter(|name| name.starts_with("m.")).map(String::from).collect();
+    for weight in names {
+        let [ours, expected] = [&mut *own, &mut *moments].map(|store| store.take::<f32>(&weight).unwrap().1);
+        assert_close(&format!("{name}: {weight}"), &ours, &expected, 1e-3);
+    }
 }
 
 /// What differs where it is kept: attention, cell, hops, draws, which memory a message carries, what a query sees, what nodes show beside memory
@@ -123,17 +145,7 @@ fn learns_what_the_host_learns(room: u64, change: impl Fn(TgnSpec) -> TgnSpec) {
         let spec = change(spec);
         let (expected, _, mut moments) = trained(course, &on_slices(&spec), &train);
         let (losses, _, mut own) = trained(course, &on_device(&spec, room), &train);
-        assert_eq!(losses.len(), expected.len(), "{name}");
-        for (step, (ours, expected)) in losses.iter().zip(&expected).enumerate() {
-            let near = |i: usize| (ours[i] - expected[i]).abs() <= 1e-3 * expected[i].max(0.1);
-            assert!(near(0) && near(1), "{name}, step {step}: loss and norm {ours:?} for {expected:?}");
-        }
-        // means of the gradients of all steps, weight by weight; where they vanish, steps differ by rounding, so weights are not compared
-        let names: Vec<String> = moments.names().filter(|name| name.starts_with("m.")).map(String::from).collect();
-        for weight in names {
-            let [ours, expected] = [&mut own, &mut moments].map(|store| store.take::<f32>(&weight).unwrap().1);
-            assert_close(&format!("{name}: {weight}"), &ours, &expected, 1e-3);
-        }
+        assert_learned_alike(name, (&losses, &mut own), (&expected, &mut moments));
     }
 }
 
