@@ -137,7 +137,9 @@ fn devices_that_make_no_sense_are_refused_by_name() {
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
         command.args(["train", "tiny.toml", "--force", "--set", &format!("device={device}")]).current_dir(folder.path());
-        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        for set in sets {
+            command.args(["--set", set]);
+        }
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(expected), "{device}: {said}");

@@ -6,8 +6,8 @@ use crate::Crew;
 use crate::direct::FlatAdam;
 use crate::trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};
 
-/// A model on a device, and the same model as a trainee of host views: that one is examined, and trains where a plan has several lanes. Only
-/// one of them has the weights and moments of now; the other gets them when it is asked.
+/// A model on a device that trains there as the one lane of a plan, and the same model as a trainee of host views: that one is examined, and trains
+/// what is shown as views. Only one of them has the weights and moments of now; the other gets them when it is asked.
 pub struct Resident<M: ResidentModel> {
     model: M,
     host: Box<dyn Trainee>,
