@@ -54,7 +54,8 @@ impl Device {
             #[cfg(feature = "wgpu")]
             Device::Wgpu(devices) => devices.len(),
         };
-        if count > lanes {
+        // More processes than lanes are refused when they meet, all of them with that reason.
+        if count > lanes.max(1) {
             bail!("device names {count} devices, and the plan has {lanes} lanes here to deal out to them");
         }
         Ok(())
