@@ -61,6 +61,17 @@ impl Device {
         Ok(())
     }
 
+    /// What its name begins with, where there can be several of its kind.
+    pub fn kind(&self) -> Option<&'static str> {
+        match self {
+            Device::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => Some("cuda"),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(_) => Some("wgpu"),
+        }
+    }
+
     /// The number of the GPU, where it is a single one.
     pub fn gpu(&self) -> Option<usize> {
         match self {

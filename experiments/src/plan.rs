@@ -270,10 +270,10 @@ impl Found<'_> {
         format!("{device}[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {}\n", self.threads)
     }
 
-    /// The GPUs of a machine by name, where there are several to deal the lanes out to.
+    /// The devices of a machine by name, where there are several to deal the lanes out to.
     fn several(&self) -> Option<String> {
         let numbers: Vec<String> = (0..self.facts.devices).map(|number| number.to_string()).collect();
-        (self.device != Device::Cpu && numbers.len() > 1).then(|| format!("cuda:{}", numbers.join(",")))
+        self.device.kind().filter(|_| numbers.len() > 1).map(|kind| format!("{kind}:{}", numbers.join(",")))
     }
 
     /// How to start it where that takes more than one process: one for each machine.

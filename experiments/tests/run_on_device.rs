@@ -120,6 +120,29 @@ fn a_plan_is_the_plan_on_one_device_and_on_several_of_one_process() {
 }
 
 #[test]
+fn what_is_proposed_for_two_devices_can_be_pasted_into_the_spec_and_trains_on_both() {
+    if absent() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
+    let asked = ["plan", "tiny.toml", "--devices", "2"];
+    let proposed = told(folder.path(), &[&asked[..], &["--json"]].concat());
+    assert_eq!(proposed["device"], "wgpu:0,1");
+    let lanes: u64 = ["minibatch", "epoch", "memory"].iter().map(|axis| proposed["parallel"][axis].as_u64().unwrap()).product();
+    assert_eq!(lanes, 2);
+    let (shown, _) = ran(folder.path(), &asked);
+    let shown = String::from_utf8(shown).unwrap();
+    let (_, lines) = shown.split_once("\ndevice = ").unwrap();
+    let (lines, command) = lines.trim_end().rsplit_once('\n').unwrap();
+    assert_eq!(command, "tempograph train tiny.toml");
+    let spec = SPEC.replace("device = \"wgpu:0\"", &format!("device = {lines}"));
+    std::fs::write(folder.path().join("tiny.toml"), spec).unwrap();
+    let report = told(folder.path(), &["train", "tiny.toml", "--json", "--set", "train.epochs=1", "--set", "export=false"]);
+    assert_eq!(report["device"], "wgpu:0,1");
+}
+
+#[test]
 fn devices_that_make_no_sense_are_refused_by_name() {
     if absent() {
         return;
