@@ -10,11 +10,26 @@ use crate::data;
 use crate::device::Device;
 use crate::spec::RunSpec;
 
+/// A spec's model in the form in which it trains.
+pub(crate) struct Made {
+    pub model: Box<dyn Trainee>,
+    /// Where it trains and why, if whoever runs it should know.
+    pub notice: Option<String>,
+}
+
+impl Made {
+    /// The model, after its notice was printed.
+    pub fn said(self) -> Box<dyn Trainee> {
+        self.notice.iter().for_each(|notice| eprintln!("{notice}"));
+        self.model
+    }
+}
+
 /// The spec's model with fresh weights, in the form that is fastest on `device`.
 ///
 /// # Errors
 /// A device that is not there, or several where the model trains on one.
-pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: &Device) -> Result<Box<dyn Trainee>> {
+pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: &Device) -> Result<Made> {
     match device {
         Device::Cpu => Ok(on_host(spec, course)),
         #[cfg(feature = "cuda")]
@@ -36,16 +51,12 @@ pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: &Device) -> Resul
     }
 }
 
-fn on_host(spec: &RunSpec, course: &Course) -> Box<dyn Trainee> {
-    match SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
-        Some(model) => Box::new(Direct::new(model)),
-        None => {
-            if let Err(what) = spec.tgn().on_slices() {
-                eprintln!("trains through the tape, which is several times slower: the kernels on slices know no {what}");
-            }
-            taped::<CpuTape>(spec, course, &Default::default())
-        }
+fn on_host(spec: &RunSpec, course: &Course) -> Made {
+    if let Some(model) = SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
+        return Made { model: Box::new(Direct::new(model)), notice: None };
     }
+    let why = |what| format!("trains through the tape, which is several times slower: the kernels on slices know no {what}");
+    Made { model: taped::<CpuTape>(spec, course, &Default::default()), notice: spec.tgn().on_slices().err().map(why) }
 }
 
 /// A device, and the bytes of it that histories and features may take.
@@ -58,32 +69,34 @@ struct Place<D> {
 /// A model that trains on devices and is examined on the host. One lane has its history on the device if that fits; several, and batches made ready
 /// ahead, train from views of histories in host memory. Where kernels on devices do not know the model, it is on the tape.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn on_devices<R, B>(spec: &RunSpec, course: &Course, places: &[Place<R::Device>]) -> Result<Box<dyn Trainee>>
+fn on_devices<R, B>(spec: &RunSpec, course: &Course, places: &[Place<R::Device>]) -> Result<Made>
 where
     R: tempograph_kernels::tensor::CubeRuntime,
     B: AutodiffBackend<Device = R::Device> + TemporalOps,
     B::InnerBackend: TemporalOps,
 {
+    use tempograph_framework::Placement;
     use tempograph_models::DeviceTgn;
     use tempograph_trainers::{OnDevices, Resident};
 
     tempograph_kernels::cube::set_products(spec.tgn().precision.into());
     let (history, widths) = (course.history(spec.tgn().needs()), data::widths(course));
     let past = (&history, &course.dataset.log);
-    let said = |placement| eprintln!("trains on {}: {placement}", spec.device);
+    let made =
+        |model: Box<dyn Trainee>, placement: Placement| Ok(Made { model, notice: Some(format!("trains on {}: {placement}", spec.device)) });
     let on_tape = |why: &dyn std::fmt::Display| {
         if places.len() > 1 {
             anyhow::bail!("device = \"{}\": {why}, and through the tape a model trains on one device", spec.device);
         }
-        eprintln!("trains through the tape, with its history in host memory: {why}");
-        Ok(taped::<B>(spec, course, &places[0].device))
+        let notice = Some(format!("trains through the tape, with its history in host memory: {why}"));
+        Ok(Made { model: taped::<B>(spec, course, &places[0].device), notice })
     };
     if spec.parallel.plan().lanes() == 1 && spec.parallel.prefetch == 0 {
         let Place { device, room } = &places[0];
         return match DeviceTgn::<R, _>::new(spec.tgn(), widths, spec.seed, device, past, *room) {
             Ok(model) => {
-                said(model.placement());
-                Ok(Box::new(Resident::new(model, on_host(spec, course))))
+                let placement = model.placement();
+                made(Box::new(Resident::new(model, on_host(spec, course).model)), placement)
             }
             Err(why) => on_tape(&why),
         };
@@ -92,8 +105,8 @@ where
     let model = |Place { device, room }: &Place<R::Device>| DeviceTgn::<R, _>::of_views(spec.tgn(), widths, spec.seed, device, past, *room);
     match places.iter().map(model).collect::<Result<Vec<_>, _>>() {
         Ok(models) => {
-            said(models[0].placement());
-            Ok(Box::new(OnDevices::new(models, Direct::new(host))))
+            let placement = models[0].placement();
+            made(Box::new(OnDevices::new(models, Direct::new(host))), placement)
         }
         Err(why) => on_tape(&why),
     }

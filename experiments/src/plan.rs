@@ -151,7 +151,7 @@ impl Sizes {
         let roots = spec.train.batch * (2 + spec.train.negatives);
         let rows = nodes.min(roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32)));
         let bytes = |numbers: usize| 4 * numbers as u64;
-        let parameters = trainee(spec, course, &Device::Cpu)?.size();
+        let parameters = trainee(spec, course, &Device::Cpu)?.model.size();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
             weights: bytes(4 * parameters),

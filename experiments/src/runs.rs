@@ -42,7 +42,7 @@ impl Run {
 
     /// The run's model with these weights, on the CPU.
     pub fn model(&self, weights: Store) -> Result<Box<dyn Trainee>> {
-        let mut model = trainee(&self.spec, &self.course, &Device::Cpu)?;
+        let mut model = trainee(&self.spec, &self.course, &Device::Cpu)?.said();
         model.restore_weights(weights).with_context(|| format!("in {}", self.files.best().display()))?;
         Ok(model)
     }

@@ -131,12 +131,12 @@ impl TrainRun<'_> {
         let mut course = data::open_among(exchange, &spec.data)?;
         data::resolve(&mut spec, &mut course)?;
         if !self.leads {
-            let mut model = trainee(&spec, &course, device)?;
+            let mut model = trainee(&spec, &course, device)?.model;
             self.fit(&spec, &course, None).run_among(exchange, &mut *model, &mut All(Vec::new()))?;
             return Ok(());
         }
         make_folder(self.files, &spec, self.args)?;
-        let mut model = trainee(&spec, &course, device)?;
+        let mut model = trainee(&spec, &course, device)?.said();
         let mut report = self.blank_report(&spec, &course, model.size())?;
         report.transport = exchange.transport().map(String::from);
         self.say(&introduction(&report));

@@ -148,6 +148,31 @@ fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
     }
 }
 
+#[cfg(feature = "wgpu")]
+#[test]
+fn processes_with_a_device_each_compute_what_one_process_with_one_device_or_two_does() {
+    use tempograph_kernels::tensor::{Tensor, Wgpu};
+    if std::panic::catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_err() {
+        return println!("skipped: there is no Vulkan device");
+    }
+    let place = Place::new();
+    for (case, (plan, ahead)) in [([1, 2, 2], "0"), ([2, 2, 1], "1")].into_iter().enumerate() {
+        let name = |how: &str| format!("{case}-{how}");
+        let ahead = format!("parallel.prefetch={ahead}");
+        let on = |device| ["--set", device, "--set", &ahead, "--set", "train.epochs=1"].map(String::from);
+        let [one, two] = [on("device=wgpu:0"), on("device=wgpu:0,1")];
+        let [one, two] = [&one, &two].map(|sets| sets.iter().map(String::as_str).collect::<Vec<_>>());
+        succeed(vec![place.train(plan, &name("one"), &one).spawn().unwrap()]);
+        succeed(vec![place.train(plan, &name("two"), &two).spawn().unwrap()]);
+        let outputs = succeed(place.start(2, plan, &name("ranks"), &one));
+        let expected = place.hashes(&name("one"));
+        assert_eq!(place.hashes(&name("two")), expected, "{plan:?} on two devices");
+        assert_eq!(place.hashes(&name("ranks")), expected, "{plan:?} in two processes");
+        assert!(String::from_utf8_lossy(&outputs[0].stderr).contains("trains on wgpu:0"), "the first process says where");
+        assert!(!String::from_utf8_lossy(&outputs[1].stderr).contains("trains on"), "the other does not");
+    }
+}
+
 /// What each of the processes of a run kept in the end: bytes it had together with others, of the same for itself, and of all that it had
 /// for itself.
 #[cfg(target_os = "linux")]

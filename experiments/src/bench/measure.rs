@@ -55,7 +55,7 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     }
     let device = Device::parse(&spec.device)?;
     device.check(spec.parallel.plan().lanes())?;
-    let mut model = trainee(&spec, &course, &device)?;
+    let mut model = trainee(&spec, &course, &device)?.said();
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };

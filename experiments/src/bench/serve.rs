@@ -94,7 +94,7 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
         stop: &stop,
         trace: None,
     };
-    let mut trained = trainee(spec, course, &Device::Cpu)?;
+    let mut trained = trainee(spec, course, &Device::Cpu)?.said();
     fit.train_once(&mut *trained, &mut Unwatched)?;
     let mut history = course.history(trained.needs());
     warm(&mut *trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;

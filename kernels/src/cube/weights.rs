@@ -123,9 +123,13 @@ impl<R: CubeRuntime> Weight<R> {
 
     /// Clears the gradient, which is then added to.
     pub fn clear_gradient(&self) {
-        let count = units(self.gradient.len());
-        clear_kernel::launch::<R>(&self.device.client, count, CubeDim::new_1d(UNITS), self.gradient.arg());
+        clear(&self.device, &self.gradient);
     }
+}
+
+/// Sets all numbers of `span` to 0.
+fn clear<R: CubeRuntime>(device: &Device<R>, span: &Span<R>) {
+    clear_kernel::launch::<R>(&device.client, units(span.len()), CubeDim::new_1d(UNITS), span.arg());
 }
 
 impl<R: CubeRuntime> Weights<R> {
@@ -179,7 +183,9 @@ impl<R: CubeRuntime> Weights<R> {
 
     /// The same weights with gradients of their own, for a pass beside others whose step somebody else takes.
     pub fn apart(&self) -> Self {
-        Self { gradients: self.device.filled(self.layout.len(), 0), ..self.clone() }
+        let own = Self { gradients: self.device.empty(self.layout.len()).part(0, self.layout.len()), ..self.clone() };
+        clear(&own.device, &own.gradients);
+        own
     }
 
     /// Takes up the optimiser where [`moments`](Weights::moments) left.
