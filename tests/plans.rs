@@ -1,10 +1,12 @@
 //! A plan has one meaning: whoever computes it, and however often it is stopped, it leaves the same weights and histories.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use tempograph_framework::{Combine, Sampler};
+use tempograph_framework::{Combine, History, Sampler, Split, Store};
 use tempograph_models::TgnSpec;
-use tempograph_tests::{Runner, Stopper, assert_same, course, data, small, stopped_and_resumed, stream, taped, toy, training, whole};
-use tempograph_trainers::{Alone, BetaScale, LrScale, ParallelSpec, TrainSpec};
+use tempograph_tests::{
+    Runner, Stopper, assert_same, course, data, features, in_new_folder, small, stopped_and_resumed, stream, taped, toy, training, whole,
+};
+use tempograph_trainers::{Alone, BetaScale, Course, LrScale, ParallelSpec, RunFiles, TrainSpec, kept};
 
 fn plan(minibatch: usize, epoch: usize, memory: usize) -> ParallelSpec {
     ParallelSpec { beta_scale: BetaScale::None, ..tempograph_tests::plan([minibatch, epoch, memory], 0, 0) }
@@ -24,7 +26,7 @@ fn lanes_in_turn_and_lanes_on_threads_compute_the_same_bits() {
             pool.install(|| whole(&course, &toy(10_000), &train, &ParallelSpec { threads: lanes, ..parallel.clone() }))
         };
         let in_turn = with(1, 1);
-        assert!(in_turn.epochs.len() == 3 && in_turn.epochs.iter().all(|epoch| epoch.train.loss.is_finite()));
+        assert!(in_turn.epochs.last().unwrap().epoch == 3 && in_turn.epochs.iter().all(|epoch| epoch.train.loss.is_finite()));
         for (threads, lanes) in [(4, 1), (2, 2), (3, 0), (2, 8)] {
             assert_same(&format!("{} on {threads} threads, {lanes} lanes at once", parallel.plan()), &with(threads, lanes), &in_turn);
         }
@@ -75,6 +77,42 @@ fn equal_work_takes_as_many_fewer_steps_as_there_are_lanes() {
         let found = steps(&parallel);
         // The last batch of a pass may be smaller, so cutting the log rounds up.
         assert!((alone.div_ceil(lanes)..=alone.div_ceil(lanes) + 6).contains(&found), "{}: {found} steps for {alone}", parallel.plan());
+    }
+}
+
+#[test]
+fn a_plan_is_examined_when_its_histories_have_been_passed_once_and_at_the_end() {
+    let (course, train) = (data(), TrainSpec { batch: 12, epochs: 7, ..training() });
+    for parallel in plans() {
+        let passes = parallel.plan().passes();
+        let expected: Vec<usize> = (1..=7).filter(|epoch| epoch % passes == 0 || *epoch == 7).collect();
+        let found: Vec<usize> = whole(&course, &toy(4), &train, &parallel).epochs.iter().map(|epoch| epoch.epoch).collect();
+        assert_eq!(found, expected, "{}", parallel.plan());
+    }
+}
+
+#[test]
+fn examination_goes_on_from_the_memories_that_were_trained_on() {
+    let (set, spec) = (stream(240, 2, 3), small());
+    // so few events are examined that nothing happens to some nodes meanwhile
+    let (split, features) = (Split::by_time(set.log.time(), 0.04, 0.15).unwrap(), features(&set));
+    let course = Course::new(set, features, split).unwrap();
+    let examined = course.dataset.log.batch(course.split.val.clone());
+    let idle = |node: &u32| !examined.src.iter().chain(examined.dst).any(|touched| touched.0 == *node);
+    let idle: Vec<u32> = (0..course.dataset.nodes as u32).filter(idle).collect();
+    for parallel in plans() {
+        let train = TrainSpec { batch: 12, epochs: parallel.plan().passes(), lr: 1e-2, ..training() };
+        in_new_folder(&course, &taped(&spec), &train, &parallel, |runner| {
+            runner.whole();
+            let files = RunFiles { folder: runner.folder.to_path_buf() };
+            let first = Store::read(&files.checkpoint()).unwrap().split_off("history.0.");
+            let trained = History::from_store(first, spec.needs(), course.features.clone()).unwrap();
+            let after = kept(&files.best(), spec.needs(), course.features.clone()).unwrap().history;
+            let of =
+                |history: &History| idle.iter().flat_map(|&node| history.memory()[8 * node as usize..][..8].to_vec()).collect::<Vec<_>>();
+            assert!(of(&trained).iter().any(|&number| number != 0.0), "some nodes that nothing happens to in validation have memories");
+            assert_eq!(of(&after), of(&trained), "{}", parallel.plan());
+        });
     }
 }
 

@@ -140,6 +140,9 @@ impl TrainRun<'_> {
         let mut report = self.blank_report(&spec, &course, model.size())?;
         report.transport = exchange.transport().map(String::from);
         self.say(&introduction(&report));
+        if let Some(notice) = on_their_way(&spec) {
+            eprintln!("{notice}");
+        }
         report.write(&self.files.report())?;
 
         let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
@@ -337,6 +340,18 @@ pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<
 /// The rule's name as a spec has it.
 pub(crate) fn rule_name(rule: NegativeRule) -> String {
     serde_json::to_value(rule).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+}
+
+/// What to say where a plan's histories will not have come to the end of the training split when training ends.
+fn on_their_way(spec: &RunSpec) -> Option<String> {
+    let (plan, epochs) = (spec.parallel.plan(), spec.train.epochs);
+    let passes = plan.passes();
+    (!epochs.is_multiple_of(passes)).then(|| {
+        format!(
+            "train.epochs = {epochs}: the histories of the plan {plan} are passed once in {passes} epochs, and will be on their way at the end; \
+             the model is examined there after another walk over the training split, which counts against it. Choose a multiple of {passes}"
+        )
+    })
 }
 
 fn introduction(report: &Report) -> String {

@@ -16,7 +16,7 @@ pub(crate) struct Progress {
     pub data: String,
     /// How the work is shared.
     pub plan: Plan,
-    /// Epoch under way, from 0.
+    /// Epochs done and examined.
     pub epoch: usize,
     /// Steps taken in all epochs.
     pub step: u64,
@@ -71,8 +71,8 @@ impl Progress {
         self.stages.add(&record.stages);
     }
 
-    /// Writes down the epoch under way and starts the next.
-    pub fn close_epoch(&mut self, val: Evaluation, memory_norm: f64) {
+    /// Writes down what is under way to the end of epoch `end`, and starts the next.
+    pub fn close_epoch(&mut self, end: usize, val: Evaluation, memory_norm: f64) {
         let report = TrainReport {
             loss: self.loss / self.epoch_steps.max(1) as f64,
             events_per_second: self.events as f64 / self.seconds.max(f64::MIN_POSITIVE),
@@ -81,7 +81,7 @@ impl Progress {
             stages: self.stages,
             prefetch: std::mem::take(&mut self.prefetch),
         };
-        self.epoch += 1;
+        self.epoch = end;
         self.epochs.push(EpochReport { epoch: self.epoch, steps: self.step, train: report, val, memory_norm });
         (self.epoch_steps, self.events, self.loss, self.seconds, self.stages) = (0, 0, 0.0, 0.0, Stages::default());
     }

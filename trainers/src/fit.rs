@@ -98,7 +98,7 @@ impl Fit<'_> {
     fn sit(&self, exchange: &mut dyn Exchange, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
         let mut sitting = Sitting::start(self, exchange, trainee, watch)?;
         while !sitting.is_over() {
-            let evaluation = if sitting.train()? { sitting.validate()? } else { None };
+            let evaluation = if sitting.train_to(sitting.next())? { sitting.validate()? } else { None };
             let Some(evaluation) = evaluation else {
                 sitting.save()?;
                 return Ok(Outcome::Stopped(sitting.fitted()?));
@@ -125,7 +125,7 @@ impl Fit<'_> {
         let mut alone = Alone;
         let mut sitting = Sitting::start(self, &mut alone, trainee, watch)?;
         sitting.lanes.set_history(history);
-        sitting.train()?;
+        sitting.train_to(1)?;
         Ok(())
     }
 

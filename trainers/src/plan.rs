@@ -126,9 +126,14 @@ impl Plan {
         self.memory * self.epoch.min(usize::try_from(step).unwrap_or(usize::MAX).saturating_add(1))
     }
 
+    /// Passes of one trainer over the log that a pass of every history is worth: each of `k` histories is trained on with `j` sets of negatives.
+    pub fn passes(&self) -> usize {
+        self.epoch * self.memory
+    }
+
     /// Steps after which as many (batch, negatives) pairs have been begun as one trainer meets in `passes` passes over the log.
     pub fn steps(&self, passes: usize, batches: usize) -> u64 {
-        ((passes * batches) as u64).div_ceil((self.epoch * self.memory) as u64)
+        ((passes * batches) as u64).div_ceil(self.passes() as u64)
     }
 
     /// The lanes that process `rank` of `world` hosts.

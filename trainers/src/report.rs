@@ -118,10 +118,10 @@ pub struct DataReport {
     pub new_node_events: [usize; 2],
 }
 
-/// One epoch.
+/// One epoch, or as many as a plan has sets of negatives and histories: after that many it is examined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// Counted from 1.
+    /// The last of them, counted from 1.
     pub epoch: usize,
     /// Steps taken until its end.
     #[serde(default)]

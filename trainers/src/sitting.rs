@@ -68,17 +68,24 @@ impl<'a> Sitting<'a> {
         done >= self.fit.train.epochs || (patience > 0 && waited >= patience)
     }
 
-    /// The epoch under way.
-    fn epoch(&self) -> EpochSteps {
-        let after = |epochs| self.lanes.plan.steps(epochs, self.lanes.batches);
-        let done = self.progress.epoch;
-        let Fit { course, train, .. } = self.fit;
-        EpochSteps { steps: after(done)..after(done + 1), of_run: after(train.epochs), events: course.split.train.len() }
+    /// The epoch after which the model is examined next: when every history has been passed once more, so that the first one stands at the end of
+    /// the training split, or the last of the run.
+    pub fn next(&self) -> usize {
+        let passes = self.lanes.plan.passes();
+        self.fit.train.epochs.min((self.progress.epoch / passes + 1) * passes)
     }
 
-    /// Trains to the end of the epoch. `Ok(false)` if stopped before.
-    pub fn train(&mut self) -> Result<bool, TrainError> {
-        let epoch = self.epoch();
+    /// The steps from where the last epoch closed to the end of epoch `end`.
+    fn steps_to(&self, end: usize) -> EpochSteps {
+        let after = |epochs| self.lanes.plan.steps(epochs, self.lanes.batches);
+        let Fit { course, train, .. } = self.fit;
+        let begin = self.progress.epoch;
+        EpochSteps { end, steps: after(begin)..after(end), of_run: after(train.epochs), events: (end - begin) * course.split.train.len() }
+    }
+
+    /// Trains to the end of epoch `end`. `Ok(false)` if stopped before.
+    pub fn train_to(&mut self, end: usize) -> Result<bool, TrainError> {
+        let epoch = self.steps_to(end);
         if self.lanes.plan.lanes() == 1 && self.fit.parallel.prefetch == 0 && self.trainee.resident().is_some() {
             return self.train_on_device(&epoch);
         }
@@ -108,7 +115,7 @@ impl<'a> Sitting<'a> {
     /// A step of `epoch` was taken.
     fn passed(&mut self, record: &StepRecord, epoch: &EpochSteps) {
         self.progress.passed(record);
-        self.watch.step(self.progress.epoch + 1, epoch.events_done(record.step), epoch.events, record);
+        self.watch.step(epoch.end, epoch.events_done(record.step), epoch.events, record);
     }
 
     /// Wall-clock time of all sittings so far.
@@ -169,11 +176,12 @@ impl<'a> Sitting<'a> {
 
     /// A history that has seen the training split; nothing if stopped.
     ///
-    /// One that an epoch leaves there is cloned: it stays where a stop would have to resume. Where histories stand elsewhere at the end of
-    /// an epoch, the split happens once more, by the weights of now.
+    /// The first one that is trained on is cloned if it stands there: it stays where a stop would have to resume. If it stands elsewhere, the
+    /// split happens once more, by the weights of now. That is another thing: weights have learned from memories that were made by those before
+    /// them, batch for batch, and do worse with memories that are all their own.
     fn at_end_of_training(&mut self) -> Result<Option<History>, TrainError> {
         let Fit { course, train, stop, .. } = self.fit;
-        if self.lanes.plan.epoch * self.lanes.plan.memory == 1 {
+        if self.lanes.plan.begins(0, self.progress.step, self.lanes.batches).starts_over() {
             return Ok(Some(self.lanes.history().clone()));
         }
         let mut history = course.history(self.trainee.needs());
@@ -189,7 +197,7 @@ impl<'a> Sitting<'a> {
             SelectBy::Mrr => val.all.mrr,
         };
         self.progress.prefetch = std::mem::take(&mut self.lanes.prefetched);
-        self.progress.close_epoch(val, memory_norm(self.lanes.history()));
+        self.progress.close_epoch(self.next(), val, memory_norm(self.lanes.history()));
         let best = self.progress.best.is_none_or(|mark| score > mark.score);
         if best {
             let mark = Mark { epoch: self.progress.epoch, score };
@@ -261,13 +269,15 @@ impl<'a> Sitting<'a> {
     }
 }
 
-/// The steps of an epoch.
+/// The steps of one epoch, or of several after which a plan is examined.
 struct EpochSteps {
+    /// The last of them, counted from 1.
+    end: usize,
     /// Counted from the first of the run.
     steps: Range<u64>,
     /// Steps of all epochs.
     of_run: u64,
-    /// Events of an epoch.
+    /// Their events.
     events: usize,
 }
 

@@ -11,7 +11,8 @@ use crate::Plan;
 pub struct TrainSpec {
     /// Events a step (200).
     pub batch: usize,
-    /// Passes over the training split (10).
+    /// Passes of one trainer over the training split (10). A plan with `j` sets of negatives and `k` histories is examined after every `j k` of
+    /// them, when its histories have been passed once; any other number leaves them on their way at the end.
     pub epochs: usize,
     /// Learning rate (1e-4).
     pub lr: f64,

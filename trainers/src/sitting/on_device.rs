@@ -11,7 +11,7 @@ use crate::trainee::StepSettings;
 use crate::{Stages, TrainError};
 
 impl Sitting<'_> {
-    /// As [`train`](Sitting::train), where the trainee has the history: it is taken there, and brought home for a checkpoint, at the end of
+    /// As [`train_to`](Sitting::train_to), where the trainee has the history: it is taken there, and brought home for a checkpoint, at the end of
     /// the epoch, and where the run stops.
     pub(super) fn train_on_device(&mut self, epoch: &EpochSteps) -> Result<bool, TrainError> {
         let last = epoch.steps.end;
