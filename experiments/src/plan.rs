@@ -88,7 +88,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     };
     let proposal = propose(&facts)?;
     let threads = devices.min(machine.cores);
-    let found = Found { args, facts, sizes, machine, device, proposal, threads };
+    let found = Found { args, facts, sizes, machine, device, proposal, threads, epochs: spec.train.epochs };
     if args.json {
         println!("{:#}", found.json())
     } else {
@@ -179,6 +179,8 @@ struct Found<'a> {
     device: Device,
     proposal: Proposal,
     threads: usize,
+    /// `train.epochs` of the spec.
+    epochs: usize,
 }
 
 impl Found<'_> {
@@ -267,7 +269,14 @@ impl Found<'_> {
     fn lines(&self) -> String {
         let Plan { minibatch, epoch, memory } = self.proposal.plan;
         let device = self.several().map_or(String::new(), |device| format!("device = \"{device}\"\n\n"));
-        format!("{device}[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {}\n", self.threads)
+        let passes = self.proposal.plan.passes();
+        let epochs = self.epochs.next_multiple_of(passes);
+        let whole = match epochs == self.epochs {
+            true => String::new(),
+            false => format!("# in [train], so that histories are passed whole, {passes} epochs at a time:\n# epochs = {epochs}\n"),
+        };
+        let threads = self.threads;
+        format!("{device}[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {threads}\n{whole}")
     }
 
     /// The devices of a machine by name, where there are several to deal the lanes out to.

@@ -430,6 +430,9 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
     let planned = plan(&sets[..]);
     let lanes: f64 = ["minibatch", "epoch", "memory"].iter().map(|key| number(&report, &format!("/spec/parallel/{key}"))).product();
     assert_eq!((lanes, number(&planned, "/batch")), (2.0, 100.0));
+    // One epoch passes two histories half.
+    let halves = ["epoch", "memory"].iter().any(|key| number(&report, &format!("/spec/parallel/{key}")) == 2.0);
+    assert_eq!((halves, halves), (pasted.contains("# epochs = 2"), stderr(&trained).contains("Choose a multiple of 2")));
 
     // Whatever batches capture, or nothing less than all.
     assert_eq!(number(&plan(&["--keep", "0"]), "/parallel/minibatch"), 4.0);
