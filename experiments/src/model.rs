@@ -75,7 +75,7 @@ where
     B: AutodiffBackend<Device = R::Device> + TemporalOps,
     B::InnerBackend: TemporalOps,
 {
-    use tempograph_framework::Placement;
+    use tempograph_framework::{PlacedHistory, Placement, ViewSender};
     use tempograph_models::DeviceTgn;
     use tempograph_trainers::{OnDevices, Resident};
 
@@ -93,7 +93,7 @@ where
     };
     if spec.parallel.plan().lanes() == 1 && spec.parallel.prefetch == 0 {
         let Place { device, room } = &places[0];
-        return match DeviceTgn::<R, _>::new(spec.tgn(), widths, spec.seed, device, past, *room) {
+        return match DeviceTgn::<R, PlacedHistory<R>>::new(spec.tgn(), widths, spec.seed, device, past, *room) {
             Ok(model) => {
                 let placement = model.placement();
                 made(Box::new(Resident::new(model, on_host(spec, course).model)), placement)
@@ -102,7 +102,8 @@ where
         };
     }
     let Some(host) = SliceTgn::new(spec.tgn(), widths, spec.seed) else { return on_tape(&"the kernels on slices do not know it") };
-    let model = |Place { device, room }: &Place<R::Device>| DeviceTgn::<R, _>::of_views(spec.tgn(), widths, spec.seed, device, past, *room);
+    let model =
+        |Place { device, room }: &Place<R::Device>| DeviceTgn::<R, ViewSender<R>>::new(spec.tgn(), widths, spec.seed, device, past, *room);
     match places.iter().map(model).collect::<Result<Vec<_>, _>>() {
         Ok(models) => {
             let placement = models[0].placement();

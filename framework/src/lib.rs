@@ -111,7 +111,7 @@ pub use queries::{Pair, Queries};
 pub use reach::Reach;
 pub use resident::{DeviceModel, Gradients, ResidentModel};
 #[cfg(feature = "cube")]
-pub use sent::ViewSender;
+pub use sent::{PastSource, ViewSender};
 pub use settings::{explain_toml, lay_over};
 pub use shared::{Room, Shared};
 pub use slice_model::{Answer, SliceModel};

@@ -4,7 +4,7 @@ use tempograph_kernels::PairPlan;
 use tempograph_kernels::cube::{Arriving, DevicePast, Matrix, NodeRows};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::sent::{ViewSender, node_rows, room_beside};
+use crate::sent::{PastSource, ViewSender, node_rows, room_beside};
 use crate::{Batch, EventLog, History, NodeId, OffDevice, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View};
 
 /// A history that a model trains with on a device.
@@ -60,14 +60,9 @@ impl std::fmt::Display for Placement {
     }
 }
 
-impl<R: CubeRuntime> PlacedHistory<R> {
-    /// Room for what `history`, which has the right needs and features, will see of `log`; before anything is asked it is to
-    /// [`enter`](PlacedHistory::enter). `columns` are those of the features and vectors that nodes have beside their memory, `room` the bytes of `device`
-    /// that all of it may take.
-    ///
-    /// # Panics
-    /// Where [`Needs::on_device`](crate::Needs::on_device) names something.
-    pub fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self {
+impl<R: CubeRuntime> PastSource<R> for PlacedHistory<R> {
+    /// Before anything is asked a history is to [`enter`](PlacedHistory::enter).
+    fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self {
         let resident = match room_beside(history, columns, room) {
             Ok(left) => ResidentHistory::new(device, history, log, left),
             Err(too_large) => Err(OffDevice::TooLarge(too_large)),
@@ -81,22 +76,22 @@ impl<R: CubeRuntime> PlacedHistory<R> {
         )
     }
 
-    /// Where what a step reads is.
-    pub fn placement(&self) -> Placement {
+    fn placement(&self) -> Placement {
         match self {
             Self::Device(resident) => Placement { off: None, features: resident.device.is_resident(), pinned: resident.device.pins() },
-            Self::Host(sent) => sent.sender.placement(sent.why),
+            Self::Host(sent) => Placement { off: Some(sent.why), ..sent.sender.placement() },
         }
     }
 
-    /// The features and vectors of nodes that were asked for room.
-    pub fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2] {
+    fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2] {
         match self {
             Self::Device(_) => node_rows(device, history, columns, false),
             Self::Host(sent) => sent.sender.node_rows(device, history, columns),
         }
     }
+}
 
+impl<R: CubeRuntime> PlacedHistory<R> {
     /// Reads the past of the roots of `queries` while `batch` is in hand, as [`History::view`] does.
     ///
     /// # Panics

@@ -12,26 +12,40 @@ use crate::{EventLog, History, MailView, NodeId, OffDevice, Placement, View};
 /// Sends views of histories in host memory to a device, each in one parcel. Constant features are there already if they have room.
 pub struct ViewSender<R: CubeRuntime>(PastSender<R>);
 
-impl<R: CubeRuntime> ViewSender<R> {
-    /// Of views of histories like `history`, which has the right needs and features, that follow `log`. `columns` are those of the features and vectors
-    /// that nodes have beside their memory, `room` the bytes of `device` that they and edge features may take.
-    pub fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self {
+/// Where a model on a device gets the past from.
+pub trait PastSource<R: CubeRuntime>: Sized {
+    /// One for what histories like `history`, which has the right needs and features, will see of `log`. `columns` are those of the features and vectors
+    /// that nodes have beside their memory, `room` the bytes of `device` that all of it may take.
+    ///
+    /// # Panics
+    /// Where [`Needs::on_device`](crate::Needs::on_device) names something.
+    fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self;
+
+    /// The features and vectors of nodes that were asked for room.
+    fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2];
+
+    /// Where what a step reads is.
+    fn placement(&self) -> Placement;
+}
+
+impl<R: CubeRuntime> PastSource<R> for ViewSender<R> {
+    fn new(device: &R::Device, history: &History, log: &EventLog, columns: [usize; 2], room: u64) -> Self {
         let (brought, left) = room_beside(history, columns, room).map_or((true, room), |left| (false, left));
         let rows = constants(history);
         let brought = brought.then(|| [0, 1].map(|i| HostRows { rows: rows[i].clone(), columns: columns[i] }));
         Self(PastSender::new(device, history.needs().memory, (history.features.edges.clone(), log.len()), brought, left))
     }
 
-    /// The features and vectors of nodes that were asked for room.
-    pub fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2] {
+    fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2] {
         node_rows(device, history, columns, self.0.brings_node_rows())
     }
 
-    /// Where what a step reads is, if histories are in host memory because of `why`.
-    pub fn placement(&self, why: OffDevice) -> Placement {
-        Placement { off: Some(why), features: self.0.features_are_resident(), pinned: self.0.pins() }
+    fn placement(&self) -> Placement {
+        Placement { off: Some(OffDevice::Viewed), features: self.0.features_are_resident(), pinned: self.0.pins() }
     }
+}
 
+impl<R: CubeRuntime> ViewSender<R> {
     /// Sends a view that has the `touched` nodes, ascending, which are told apart there.
     ///
     /// # Panics

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
     Batch, Combine, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OffDevice, OtherMemory,
-    PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Timestamp, Update, View,
+    PastSource, PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Timestamp, Update, View,
 };
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::cube::{HostMail, HostPast, launches};

@@ -12,7 +12,7 @@ const DEVICES: [WgpuDevice; 2] = [WgpuDevice::DefaultDevice, WgpuDevice::Cpu];
 fn of_views(spec: &TgnSpec, set: &Dataset, device: &WgpuDevice, room: u64) -> DeviceTgn<WgpuRuntime, ViewSender<WgpuRuntime>> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
-    DeviceTgn::of_views(spec, widths, 3, device, (&history, &set.log), room).unwrap()
+    DeviceTgn::new(spec, widths, 3, device, (&history, &set.log), room).unwrap()
 }
 
 /// The model on so many devices with that much room for features.

@@ -7,7 +7,7 @@ mod pass;
 mod places;
 
 use tempograph_framework::{
-    Batch, DeviceModel, EventLog, Gradients, History, Needs, OffDevice, Parameters, PlacedHistory, Placement, PurposeDraw, Queries,
+    Batch, DeviceModel, EventLog, Gradients, History, Needs, Parameters, PastSource, PlacedHistory, Placement, PurposeDraw, Queries,
     ResidentModel, Update, View, ViewSender, weights,
 };
 use tempograph_kernels::AdamStep;
@@ -53,30 +53,9 @@ fn check(spec: &TgnSpec) -> Result<(), NotOnDevice> {
     spec.needs().on_device().map_err(NotOnDevice)
 }
 
-impl<R: CubeRuntime, P> DeviceTgn<R, P> {
-    /// A model with fresh weights, the same as [`Tgn::new`] draws from `seed`, that gets the past from what `past` makes when told the columns that nodes
-    /// have beside their memory.
-    fn with(
-        spec: &TgnSpec,
-        features: FeatureWidths,
-        seed: u64,
-        device: &R::Device,
-        past: impl FnOnce([usize; 2]) -> (P, [Option<NodeRows<R>>; 2]),
-    ) -> Result<Self, NotOnDevice> {
-        check(spec)?;
-        let host = Tgn::<Cpu>::new(spec, features, seed, &Default::default());
-        let parameters = Parameters::from_store(weights(&host)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
-        let (past, node_rows) = past([features.node, spec.static_memory.on().map_or(0, |spec| spec.width)]);
-        let (blocks, layout) = Blocks::of(spec, features, &parameters);
-        let mut weights = Weights::new(device, layout);
-        weights.set_values(parameters.values());
-        Ok(Self { spec: spec.clone(), parameters, weights, blocks, node_rows, past })
-    }
-}
-
-impl<R: CubeRuntime> DeviceTgn<R, PlacedHistory<R>> {
-    /// One that trains alone, with what `history` will see of `log`; before anything is asked it is to enter. `room` are the bytes of the device that the
-    /// history and all features may take.
+impl<R: CubeRuntime, P: PastSource<R>> DeviceTgn<R, P> {
+    /// A model with fresh weights, the same as [`Tgn::new`] draws from `seed`, for what histories like `history` will see of `log`. `room` are the bytes
+    /// of the device that the past and all features may take.
     ///
     /// # Errors
     /// What kernels on devices do not know.
@@ -88,42 +67,21 @@ impl<R: CubeRuntime> DeviceTgn<R, PlacedHistory<R>> {
         (history, log): (&History, &EventLog),
         room: u64,
     ) -> Result<Self, NotOnDevice> {
-        Self::with(spec, features, seed, device, |columns| {
-            let placed = PlacedHistory::new(device, history, log, columns, room);
-            let rows = placed.node_rows(device, history, columns);
-            (placed, rows)
-        })
+        check(spec)?;
+        let host = Tgn::<Cpu>::new(spec, features, seed, &Default::default());
+        let parameters = Parameters::from_store(weights(&host)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
+        let columns = [features.node, spec.static_memory.on().map_or(0, |spec| spec.width)];
+        let past = P::new(device, history, log, columns, room);
+        let node_rows = past.node_rows(device, history, columns);
+        let (blocks, layout) = Blocks::of(spec, features, &parameters);
+        let mut weights = Weights::new(device, layout);
+        weights.set_values(parameters.values());
+        Ok(Self { spec: spec.clone(), parameters, weights, blocks, node_rows, past })
     }
 
     /// Where what it reads is.
     pub fn placement(&self) -> Placement {
         self.past.placement()
-    }
-}
-
-impl<R: CubeRuntime> DeviceTgn<R, ViewSender<R>> {
-    /// One that is shown views of histories like `history`, which follow `log`. `room` are the bytes of the device that features may take.
-    ///
-    /// # Errors
-    /// What kernels on devices do not know.
-    pub fn of_views(
-        spec: &TgnSpec,
-        features: FeatureWidths,
-        seed: u64,
-        device: &R::Device,
-        (history, log): (&History, &EventLog),
-        room: u64,
-    ) -> Result<Self, NotOnDevice> {
-        Self::with(spec, features, seed, device, |columns| {
-            let sender = ViewSender::new(device, history, log, columns, room);
-            let rows = sender.node_rows(device, history, columns);
-            (sender, rows)
-        })
-    }
-
-    /// Where what it reads is.
-    pub fn placement(&self) -> Placement {
-        self.past.placement(OffDevice::Viewed)
     }
 }
 
