@@ -14,11 +14,11 @@ use crate::{Course, EpochReport, EvalSpec, ParallelSpec, ProcessReport, Trace, T
 
 /// Is told what happens while a run goes on.
 pub trait Watch {
-    /// A training step was taken; `events` of `of` in this epoch are done.
+    /// A training step was taken; `events` of `of` are done of what is trained until the next examination, which comes after epoch `epoch`.
     fn step(&mut self, _epoch: usize, _events: usize, _of: usize, _record: &StepRecord) {}
     /// Examination of a split goes on; `events` of `of` are done.
     fn examined(&mut self, _what: &str, _events: usize, _of: usize) {}
-    /// An epoch is complete.
+    /// The model was examined after an epoch.
     fn epoch(&mut self, _report: &EpochReport, _best: bool) {}
 }
 
@@ -34,7 +34,7 @@ pub enum Outcome {
 /// What fitting measured.
 #[derive(Debug)]
 pub struct Fitted {
-    /// One for each epoch done.
+    /// One for each examination.
     pub epochs: Vec<EpochReport>,
     /// The epoch whose weights are kept.
     pub best: Option<Mark>,

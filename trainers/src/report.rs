@@ -36,7 +36,7 @@ pub struct Report {
     pub data: DataReport,
     /// Learned numbers.
     pub parameters: usize,
-    /// One for each epoch done.
+    /// One for each examination: after every epoch, of a plan with `j` sets of negatives and `k` histories after every `j k`.
     pub epochs: Vec<EpochReport>,
     /// Steps taken.
     #[serde(default)]

@@ -32,7 +32,7 @@ pub struct TrainSpec {
     pub patience: usize,
     /// The validation score that decides which epoch is best: `ap` or `mrr` (`mrr`).
     pub select_by: SelectBy,
-    /// Minutes between checkpoints within an epoch (10); every epoch ends with one anyway.
+    /// Minutes between checkpoints (10); each examination writes one anyway.
     pub checkpoint_minutes: f64,
 }
 
