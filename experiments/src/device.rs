@@ -1,6 +1,8 @@
 //! Where tensors live and how many threads compute.
 
-#[cfg(feature = "cuda")]
+use std::fmt;
+
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 use anyhow::anyhow;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -42,7 +44,7 @@ impl Device {
     /// Whether it is there, and each of several has some of the `lanes` that a process trains.
     ///
     /// # Errors
-    /// For a GPU, if the driver is not there or has no such device; for several, if one of them would have nothing to do.
+    /// For a GPU, if the driver is not there or has no such device, or Vulkan has none; for several, if one of them would have nothing to do.
     pub fn check(&self, lanes: usize) -> Result<()> {
         let count = match self {
             Device::Cpu => 1,
@@ -52,23 +54,27 @@ impl Device {
                 gpus.len()
             }
             #[cfg(feature = "wgpu")]
-            Device::Wgpu(devices) => devices.len(),
+            Device::Wgpu(devices) => {
+                tempograph_kernels::tensor::vulkan().map_err(|why| anyhow!("device = \"{self}\": {why}"))?;
+                devices.len()
+            }
         };
         // More processes than lanes are refused when they meet, all of them with that reason.
         if count > lanes.max(1) {
-            bail!("device names {count} devices, and the plan has {lanes} lanes here to deal out to them");
+            bail!("device = \"{self}\" names {count} devices, and the plan has {lanes} lanes here to deal out to them");
         }
         Ok(())
     }
 
-    /// What its name begins with, where there can be several of its kind.
-    pub fn kind(&self) -> Option<&'static str> {
+    /// The first `count` of its kind. Of the host there is one.
+    #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), expect(unused_variables, reason = "there is only the host"))]
+    pub fn first(&self, count: usize) -> Device {
         match self {
-            Device::Cpu => None,
+            Device::Cpu => Device::Cpu,
             #[cfg(feature = "cuda")]
-            Device::Cuda(_) => Some("cuda"),
+            Device::Cuda(_) => Device::Cuda((0..count).collect()),
             #[cfg(feature = "wgpu")]
-            Device::Wgpu(_) => Some("wgpu"),
+            Device::Wgpu(_) => Device::Wgpu((0..count).collect()),
         }
     }
 
@@ -78,6 +84,22 @@ impl Device {
             #[cfg(feature = "cuda")]
             Device::Cuda(gpus) if gpus.len() == 1 => Some(gpus[0]),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    /// Its name in a spec; all of several by their numbers.
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        let numbered =
+            |kind: &str, numbers: &[usize]| format!("{kind}:{}", numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        match self {
+            Device::Cpu => to.write_str("cpu"),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpus) => to.write_str(&numbered("cuda", gpus)),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(devices) => to.write_str(&numbered("wgpu", devices)),
         }
     }
 }

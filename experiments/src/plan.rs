@@ -279,10 +279,10 @@ impl Found<'_> {
         format!("{device}[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {threads}\n{whole}")
     }
 
-    /// The devices of a machine by name, where there are several to deal the lanes out to.
-    fn several(&self) -> Option<String> {
-        let numbers: Vec<String> = (0..self.facts.devices).map(|number| number.to_string()).collect();
-        self.device.kind().filter(|_| numbers.len() > 1).map(|kind| format!("{kind}:{}", numbers.join(",")))
+    /// The devices of a machine, where there are several to deal the lanes out to.
+    fn several(&self) -> Option<Device> {
+        let several = self.device.first(self.facts.devices);
+        (self.facts.devices > 1 && several != Device::Cpu).then_some(several)
     }
 
     /// How to start it where that takes more than one process: one for each machine.
@@ -304,7 +304,7 @@ impl Found<'_> {
             "bytes": { "history": history, "weights": weights, "gradients": gradients, "view": view, "features": features, "log": log, "room": room },
             "machine": { "cores": self.machine.cores, "memory_bytes": self.machine.memory, "gpus": gpus },
             "machines": machines, "devices": devices, "histories_a_machine": copies,
-            "device": self.several(),
+            "device": self.several().map(|device| device.to_string()),
             "parallel": { "minibatch": minibatch, "epoch": epoch, "memory": memory, "threads": self.threads },
             "command": self.launch(),
         })

@@ -1,12 +1,11 @@
 //! `tempograph train` and `tempograph bench` on a device, here a Vulkan one that a processor can be.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use tempograph_kernels::tensor::{Tensor, Wgpu};
+use tempograph_kernels::tensor::vulkan;
 
 const SPEC: &str = r#"
 name = "tiny"
@@ -36,11 +35,7 @@ negatives = 9
 "#;
 
 fn absent() -> bool {
-    let absent = catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_err();
-    if absent {
-        println!("skipped: there is no Vulkan device");
-    }
-    absent
+    vulkan().inspect_err(|why| println!("skipped: {why}")).is_err()
 }
 
 /// What a command printed, and what it said meanwhile.
@@ -152,7 +147,7 @@ fn devices_that_make_no_sense_are_refused_by_name() {
     let mlp = ["parallel.memory=2", "model.message=\"mlp\""];
     let none: [&str; 0] = [];
     for (device, sets, expected) in [
-        ("wgpu:0,1", &none[..], "names 2 devices, and the plan has 1 lanes here"),
+        ("wgpu:0,1", &none[..], "device = \"wgpu:0,1\" names 2 devices, and the plan has 1 lanes here"),
         ("wgpu:0,0", &none, "names 0 twice"),
         ("wgpu:0,x", &none, "\"x\" is no number"),
         ("wgpu:7", &none, "wgpu:7"),

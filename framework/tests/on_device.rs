@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::panic::catch_unwind;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
@@ -11,7 +10,7 @@ use tempograph_framework::{
 };
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::cube::{HostMail, HostPast, launches};
-use tempograph_kernels::tensor::{Tensor, Wgpu, WgpuRuntime};
+use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 
 /// When memories count from.
 const ORIGIN: Timestamp = Timestamp(-3);
@@ -20,11 +19,7 @@ const ORIGIN: Timestamp = Timestamp(-3);
 static TURN: Mutex<()> = Mutex::new(());
 
 fn absent() -> bool {
-    let absent = catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_err();
-    if absent {
-        println!("skipped: there is no Vulkan device");
-    }
-    absent
+    vulkan().inspect_err(|why| println!("skipped: {why}")).is_err()
 }
 
 /// Numbers below `bound`, from a seed.

@@ -2,19 +2,11 @@
 mod common;
 mod suite;
 
-use std::panic::catch_unwind;
-use std::sync::OnceLock;
-use tempograph_kernels::tensor::{Tensor, Wgpu, WgpuTape};
+use tempograph_kernels::tensor::{Wgpu, WgpuTape, vulkan};
 
 type Plain = Wgpu;
 type Tape = WgpuTape;
 
 fn absent() -> bool {
-    static ABSENT: OnceLock<bool> = OnceLock::new();
-    // the first use of a device panics where there is none
-    let absent = *ABSENT.get_or_init(|| catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_err());
-    if absent {
-        println!("skipped: there is no Vulkan device");
-    }
-    absent
+    vulkan().inspect_err(|why| println!("skipped: {why}")).is_err()
 }

@@ -3,13 +3,12 @@
 
 mod lanes;
 
-use std::panic::catch_unwind;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{Combine, Dataset, Delta, History, Lookup, OffDevice, OtherMemory, PlacedHistory, Sampler, Store};
 use tempograph_kernels::cube::launches_by_place;
-use tempograph_kernels::tensor::{Tensor, Wgpu, WgpuRuntime};
+use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 use tempograph_models::{
     Attention, AttentionScores, DeviceTgn, Embedding, FeatureWidths, Message, NotOnDevice, SliceTgn, TgnSpec, TimeInit, Updater, Wiring,
 };
@@ -20,11 +19,7 @@ use tempograph_trainers::{Course, Direct, EvalSpec, Fit, Outcome, ParallelSpec, 
 static TURN: Mutex<()> = Mutex::new(());
 
 fn absent() -> bool {
-    let absent = catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_err();
-    if absent {
-        println!("skipped: there is no Vulkan device");
-    }
-    absent
+    vulkan().inspect_err(|why| println!("skipped: {why}")).is_err()
 }
 
 /// As much room as anything here takes.
