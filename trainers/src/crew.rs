@@ -2,43 +2,34 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use tempograph_kernels::cpu::{on_each_thread, stay_awake};
 
-/// A number of workers, each with its share of the threads.
+/// A number of workers among the threads of whoever calls.
 ///
 /// Which worker does what may be left to chance: what is done must not depend on it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Crew {
-    /// One for each worker; none where the caller's own threads are the only worker.
-    pools: Vec<ThreadPool>,
+    workers: usize,
 }
 
 impl Crew {
-    /// `workers` workers that share `threads` threads, at least one each. A single worker has all the threads of whoever calls.
-    ///
-    /// # Errors
-    /// If the system gives no threads.
-    pub fn new(workers: usize, threads: usize) -> Result<Crew, ThreadPoolBuildError> {
-        if workers < 2 {
-            return Ok(Crew { pools: Vec::new() });
-        }
-        let pool = |worker: usize| {
-            let share = (threads * (worker + 1) / workers - threads * worker / workers).max(1);
-            ThreadPoolBuilder::new().num_threads(share).thread_name(move |_| format!("lane-{worker}")).build()
-        };
-        Ok(Crew { pools: (0..workers).map(pool).collect::<Result<_, _>>()? })
+    /// At most `workers` workers, each on a thread.
+    pub fn new(workers: usize) -> Crew {
+        Crew { workers }
     }
 
-    /// Does `work` on each item. A worker begins with the item of its own number, whose memory its core may still hold from the step before,
-    /// and then takes what nobody has begun.
+    /// Does `work` on each item. A worker begins with the item of its own number, whose memory its core may still hold from the step before, and then
+    /// takes what nobody has begun. When there is no more, it takes part in the parallel loops of the others, as do threads that are no workers. A single
+    /// worker does one item after the other, each with all threads.
     pub fn each<T: Send>(&self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
-        if self.pools.is_empty() {
-            return items.for_each(work);
+        let workers = self.workers.min(rayon::current_num_threads());
+        if workers < 2 {
+            return items.for_each(|item| stay_awake(|| work(item)));
         }
         let items: Vec<Mutex<Option<T>>> = items.map(|item| Mutex::new(Some(item))).collect();
-        on_all(&self.pools, 0, &|worker| {
-            let own = worker % items.len().max(1);
-            for item in items[own..].iter().chain(&items[..own]) {
+        on_each_thread(|thread| {
+            let (before, own) = items.split_at(thread.min(items.len()));
+            for item in own.iter().chain(before).filter(|_| thread < workers) {
                 // Taken before the work, so that nobody waits for it.
                 let taken = locked(item).take();
                 taken.into_iter().for_each(&work);
@@ -69,27 +60,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does `work` once in each of `pools`, at the same time, with its number.
-fn on_all(pools: &[ThreadPool], first: usize, work: &(impl Fn(usize) + Sync)) {
-    if let Some((pool, rest)) = pools.split_first() {
-        pool.in_place_scope(|scope| {
-            scope.spawn(|_| work(first));
-            on_all(rest, first + 1, work);
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+    }
 
     #[test]
     fn each_item_is_done_once_whoever_does_it() {
-        for workers in [1, 2, 5] {
-            let crew = Crew::new(workers, 2).unwrap();
+        for (workers, threads) in [(1, 2), (2, 2), (5, 2), (2, 5)] {
             let mut items: Vec<usize> = (0..100).collect();
-            crew.each(items.iter_mut(), |item| *item += 1000);
+            with_threads(threads, || Crew::new(workers).each(items.iter_mut(), |item| *item += 1000));
             assert!(items.iter().enumerate().all(|(i, item)| *item == i + 1000));
         }
     }
@@ -102,21 +87,31 @@ mod tests {
                 *item += 1;
                 if *item == 4 { Err("three") } else { Ok(()) }
             };
-            assert_eq!(Crew::new(workers, 3).unwrap().try_each(items.iter_mut(), work), Err("three"));
+            assert_eq!(with_threads(3, || Crew::new(workers).try_each(items.iter_mut(), work)), Err("three"));
             assert!(items.iter().enumerate().all(|(i, item)| *item == i + 1));
         }
     }
 
     #[test]
-    fn workers_work_at_the_same_time_and_each_has_its_share_of_the_threads() {
-        let crew = Crew::new(3, 4).unwrap();
-        let together = Barrier::new(3);
-        let mut shares = [0; 3];
-        crew.each(shares.iter_mut(), |share| {
-            together.wait();
-            *share = rayon::current_num_threads();
+    fn workers_work_at_the_same_time_and_no_more_of_them_than_there_shall_be() {
+        let (together, at_work, most) = (Barrier::new(2), AtomicUsize::new(0), AtomicUsize::new(0));
+        with_threads(4, || {
+            Crew::new(2).each(0..6, |_| {
+                most.fetch_max(at_work.fetch_add(1, SeqCst) + 1, SeqCst);
+                together.wait();
+                at_work.fetch_sub(1, SeqCst);
+            })
         });
-        shares.sort_unstable();
-        assert_eq!(shares, [1, 1, 2]);
+        assert_eq!(most.into_inner(), 2);
+    }
+
+    #[test]
+    fn threads_without_an_item_take_part_in_the_loops_of_those_who_have_one() {
+        let together = Barrier::new(2);
+        // the two halves of the one item wait for each other
+        let meet = |_| {
+            rayon::join(|| together.wait(), || together.wait());
+        };
+        with_threads(2, || Crew::new(2).each(0..1, meet));
     }
 }

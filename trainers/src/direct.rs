@@ -120,7 +120,7 @@ impl<M: SliceModel> Trainee for Direct<M> {
         let (model, size) = (&self.model, self.size());
         self.lanes.resize_with(asked.len().max(self.lanes.len()), || Lane::new(size));
         crew.each(self.lanes.iter_mut().zip(asked), |(lane, asked)| match asked {
-            Some(asked) => stay_awake(|| lane.find(model, asked)),
+            Some(asked) => lane.find(model, asked),
             None => lane.found.nothing(size),
         });
     }

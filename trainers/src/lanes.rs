@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tempograph_framework::{EventId, History, Needs, Store, Update};
-use tempograph_kernels::cpu::stay_awake;
 
 use crate::crew::Crew;
 use crate::epoch::Clock;
@@ -79,11 +78,8 @@ impl Lanes {
         let batches = plan.batches(course.split.train.len(), fit.train.batch);
         plan.check(batches).map_err(TrainError::Plan)?;
         let own = plan.share(rank, world).map_err(TrainError::Plan)?;
-        let threads = rayon::current_num_threads();
-        let workers = if fit.parallel.threads == 0 { threads } else { fit.parallel.threads };
-        let crew = Crew::new(workers.min(own.len()), threads)
-            .map_err(|error| TrainError::Plan(format!("cannot start the lanes' threads: {error}")))?;
-
+        let workers = if fit.parallel.threads == 0 { own.len() } else { fit.parallel.threads };
+        let crew = Crew::new(workers.min(own.len()));
         let Placed { machine, graphs, sorted, group, histories } = place(fit, needs, exchange, &own)?;
         let questions = Arc::new(Questions::new(fit, plan, batches, own.clone()));
         Ok(Lanes {
@@ -189,14 +185,12 @@ impl Lanes {
             questions.of(*number, step, &mut begun[at].questions).map(move |(question, slot)| (history, question, slot))
         });
         crew.try_each(asked, |(history, question, slot)| {
-            stay_awake(|| {
-                let mut clock = Clock::start();
-                questions.ask(question, slot)?;
-                question.stages.ask = clock.lap();
-                questions.read(history, question, slot);
-                question.stages.view = clock.lap();
-                Ok::<_, TrainError>(())
-            })
+            let mut clock = Clock::start();
+            questions.ask(question, slot)?;
+            question.stages.ask = clock.lap();
+            questions.read(history, question, slot);
+            question.stages.view = clock.lap();
+            Ok::<_, TrainError>(())
         })?;
         note(&self.trace, Stage::Sample, step, began);
         let mut stages = Stages::default();

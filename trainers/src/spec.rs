@@ -65,8 +65,8 @@ pub struct ParallelSpec {
     pub epoch: usize,
     /// `k`: histories at different places of the log (1).
     pub memory: usize,
-    /// Lanes that compute at the same time, each with its share of the threads; 0 takes as many as there are threads (0). The others wait
-    /// for their turn: a plan means the same whatever this is.
+    /// Lanes that compute at the same time, each begun by a thread of its own; threads that have none help. 0 takes as many as there are
+    /// threads, which no more can be (0). The others wait for their turn: a plan means the same whatever this is.
     pub threads: usize,
     /// What `train.lr` is multiplied by where several batches are averaged in a step (`linear`).
     pub lr_scale: LrScale,

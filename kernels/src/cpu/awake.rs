@@ -1,5 +1,5 @@
 //! Threads that stay awake between one parallel loop and the next.
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a thread looks in vain: longer than what a step does between two loops. Whoever waits below it on the same stack waits no longer.
@@ -18,6 +18,31 @@ pub fn stay_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     })
 }
 
+/// Does `work` once on each thread of the pool, all at the same time, with the number of the thread. Who is done before the others takes part in their
+/// parallel loops.
+///
+/// # Panics
+/// If `work` does; first it is done on all threads.
+pub fn on_each_thread(work: impl Fn(usize) + Sync) {
+    let busy = AtomicUsize::new(rayon::current_num_threads());
+    rayon::broadcast(|thread| {
+        {
+            let _counted = CountsDownAtTheEnd(&busy);
+            work(thread.index());
+        }
+        help(|| busy.load(Ordering::Acquire) == 0);
+    });
+}
+
+/// Counts down when it is dropped.
+struct CountsDownAtTheEnd<'a>(&'a AtomicUsize);
+
+impl Drop for CountsDownAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Sets a flag when it is dropped.
 struct SetAtTheEnd<'a>(&'a AtomicBool);
 
@@ -30,14 +55,14 @@ impl Drop for SetAtTheEnd<'_> {
 fn with_helpers<R: Send>(helpers: usize, done: &AtomicBool, work: impl FnOnce() -> R + Send) -> R {
     match helpers {
         0 => work(),
-        _ => rayon::join(|| with_helpers(helpers - 1, done, work), || help(done)).0,
+        _ => rayon::join(|| with_helpers(helpers - 1, done, work), || help(|| done.load(Ordering::Acquire))).0,
     }
 }
 
 /// Does what the pool has to do until `done`, or until there has been nothing to do for long.
-fn help(done: &AtomicBool) {
+fn help(done: impl Fn() -> bool) {
     let mut idle = Instant::now();
-    while !done.load(Ordering::Acquire) {
+    while !done() {
         match rayon::yield_now() {
             Some(rayon::Yield::Executed) => idle = Instant::now(),
             _ if idle.elapsed() > PATIENCE => return,

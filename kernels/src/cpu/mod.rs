@@ -26,7 +26,7 @@ mod version;
 
 pub use adam::step as adam_step;
 pub use attention::{Attending, Table};
-pub use awake::stay_awake;
+pub use awake::{on_each_thread, stay_awake};
 pub use bf16::Precision;
 pub use linear::{Activation, InputGradient, Linear, LinearWeights, PaddedRows, mask};
 pub use math::{add, cos_row, sin_row};
