@@ -121,12 +121,6 @@ def curve(report):
     return [(epoch["steps"], epoch["val"]["mrr"]) for epoch in report["epochs"]]
 
 
-def walked(plan, report):
-    """Whether a plan was examined before its histories were passed whole, and so after another walk over the training split."""
-    _, epoch, memory = map(int, plan.split("x"))
-    return report["epochs"][0]["epoch"] < epoch * memory
-
-
 def best(report):
     return max(mrr for _, mrr in curve(report))
 
@@ -151,7 +145,6 @@ def table(variants, asked):
             continue
         test = lambda reports, metric: {seed: report["test"][metric] for seed, report in reports.items()}
         name = plan + (" and static memory" if variant.endswith("static") else "")
-        name += ", after a walk" if any(walked(plan, report) for report in reports.values()) else ""
         gap = "" if plan == "1x1x1" else study.gain(test(single, "mrr"), test(reports, "mrr"))
         best_ones = {seed: best(report) for seed, report in reports.items()}
         steps = max(report["steps"] for report in reports.values())

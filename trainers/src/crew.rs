@@ -28,8 +28,11 @@ impl Crew {
         }
         let items: Vec<Mutex<Option<T>>> = items.map(|item| Mutex::new(Some(item))).collect();
         on_each_thread(|thread| {
+            if thread >= workers {
+                return;
+            }
             let (before, own) = items.split_at(thread.min(items.len()));
-            for item in own.iter().chain(before).filter(|_| thread < workers) {
+            for item in own.iter().chain(before) {
                 // Taken before the work, so that nobody waits for it.
                 let taken = locked(item).take();
                 taken.into_iter().for_each(&work);
