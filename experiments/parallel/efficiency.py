@@ -46,7 +46,8 @@ def arguments():
     parser.add_argument("--width", type=int, default=48, help="of memory, time encoding and embedding")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every run")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="for every run, last of all; the report stays as it is, of which such runs are no part")
     parser.add_argument("--report", action="store_true", help="run nothing, only write the report")
     return parser.parse_args()
 
@@ -77,7 +78,7 @@ def length(data, variant):
 def settings(data, seed, asked):
     widths = [f"model.{part}={asked.width}" for part in ("memory", "time", "width")] + [f"model.static.width={asked.width}"]
     return [f"data.path={asked.data / data}", f"data.static_memory={vectors(data, seed, asked)}", f"seed={seed}", "threads=1", "export=false",
-            f"train.batch={asked.batch}", f"train.lr={asked.lr}", "train.schedule=cosine", *widths, *asked.set]
+            f"train.batch={asked.batch}", f"train.lr={asked.lr}", "train.schedule=cosine", *widths]
 
 
 def vectors(data, seed, asked):
@@ -87,14 +88,15 @@ def vectors(data, seed, asked):
 def pretrain(data, seed, asked):
     out = vectors(data, seed, asked)
     if not out.exists():
-        study.run(study.command(asked.program, "pretrain", SPEC, out, settings(data, seed, asked)))
+        study.run(study.command(asked.program, "pretrain", SPEC, out, [*settings(data, seed, asked), *asked.set]))
 
 
 def train(data, plan, variant, seed, asked):
     out = folder(data, plan, variant, seed, asked)
     if study.finished(out):
         return
-    report = study.train(asked.program, SPEC, out, [*settings(data, seed, asked), *length(data, variant), *study.parallel(plan), *VARIANTS[variant]])
+    of_plan = [*length(data, variant), *study.parallel(plan), *VARIANTS[variant]]
+    report = study.train(asked.program, SPEC, out, [*settings(data, seed, asked), *of_plan, *asked.set])
     print(f"{out.name}: {report['steps']} steps, MRR {report['test']['mrr']:.4f}", flush=True)
 
 
@@ -200,4 +202,5 @@ if __name__ == "__main__":
     ASKED = arguments()
     if not ASKED.report:
         run(ASKED)
-    report(ASKED)
+    if ASKED.report or not ASKED.set:
+        report(ASKED)
