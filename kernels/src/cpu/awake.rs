@@ -1,5 +1,5 @@
 //! Threads that stay awake between one parallel loop and the next.
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a thread looks in vain: longer than what a step does between two loops. Whoever waits below it on the same stack waits no longer.
@@ -10,10 +10,9 @@ const PATIENCE: Duration = Duration::from_micros(200);
 ///
 /// Worth it where `work` is short and nothing in it waits: threads that look are busy. What is computed is the same.
 pub fn stay_awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    let done = AtomicBool::new(false);
-    with_helpers(rayon::current_num_threads() - 1, &done, || {
-        // Work that panics is done, too.
-        let _set = SetAtTheEnd(&done);
+    let busy = AtomicUsize::new(1);
+    with_helpers(rayon::current_num_threads() - 1, &busy, || {
+        let _done = Done(&busy);
         work()
     })
 }
@@ -27,42 +26,33 @@ pub fn on_each_thread(work: impl Fn(usize) + Sync) {
     let busy = AtomicUsize::new(rayon::current_num_threads());
     rayon::broadcast(|thread| {
         {
-            let _counted = CountsDownAtTheEnd(&busy);
+            let _done = Done(&busy);
             work(thread.index());
         }
-        help(|| busy.load(Ordering::Acquire) == 0);
+        help(&busy);
     });
 }
 
-/// Counts down when it is dropped.
-struct CountsDownAtTheEnd<'a>(&'a AtomicUsize);
+/// Counts one who is busy less when it is dropped: work that panics is done, too.
+struct Done<'a>(&'a AtomicUsize);
 
-impl Drop for CountsDownAtTheEnd<'_> {
+impl Drop for Done<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Sets a flag when it is dropped.
-struct SetAtTheEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtTheEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-fn with_helpers<R: Send>(helpers: usize, done: &AtomicBool, work: impl FnOnce() -> R + Send) -> R {
+fn with_helpers<R: Send>(helpers: usize, busy: &AtomicUsize, work: impl FnOnce() -> R + Send) -> R {
     match helpers {
         0 => work(),
-        _ => rayon::join(|| with_helpers(helpers - 1, done, work), || help(|| done.load(Ordering::Acquire))).0,
+        _ => rayon::join(|| with_helpers(helpers - 1, busy, work), || help(busy)).0,
     }
 }
 
-/// Does what the pool has to do until `done`, or until there has been nothing to do for long.
-fn help(done: impl Fn() -> bool) {
+/// Does what the pool has to do until nobody is busy, or until there has been nothing to do for long.
+fn help(busy: &AtomicUsize) {
     let mut idle = Instant::now();
-    while !done() {
+    while busy.load(Ordering::Acquire) > 0 {
         match rayon::yield_now() {
             Some(rayon::Yield::Executed) => idle = Instant::now(),
             _ if idle.elapsed() > PATIENCE => return,
