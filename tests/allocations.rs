@@ -104,7 +104,8 @@ fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
     let mut notes = Notes(Vec::with_capacity(1000));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     pool.install(|| fit.run(&mut Direct::new(Toy::new(10_000)), &mut notes)).unwrap();
-    let last: Vec<usize> = notes.0.iter().filter(|(epoch, _)| *epoch == train.epochs).map(|(_, asked)| *asked).collect();
+    let last: Vec<usize> =
+        notes.0.iter().filter(|(epoch, _)| *epoch == train.epochs).map(|(_, asked)| *asked).collect();
     let each: Vec<usize> = last.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // A walk fits its memory to its batches, which differ a little: the first steps ask, few of the others do.
     let without = each.iter().filter(|&&asked| asked == 0).count();

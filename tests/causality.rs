@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
-    Batch, Draw, EventId, EventLog, Features, FixedNegatives, History, Lookup, Model, NegativeSet, NodeId, Purpose, Queries, Table,
-    Timestamp, Update, values,
+    Batch, Draw, EventId, EventLog, Features, FixedNegatives, History, Lookup, Model, NegativeSet, NodeId, Purpose,
+    Queries, Table, Timestamp, Update, values,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffModule, Cpu};
@@ -66,9 +66,11 @@ impl World {
     /// The scores of every event from [`SEEN`] on as evaluation gives them: the positive, then its negatives.
     fn evaluated(&self) -> Vec<Vec<f32>> {
         let nodes = (SEEN..EVENTS).flat_map(stream_negatives).collect();
-        let negatives = FixedNegatives::new(EventId(SEEN as u64), nodes, (0..=EVENTS - SEEN).map(|i| EACH * i).collect()).unwrap();
+        let negatives =
+            FixedNegatives::new(EventId(SEEN as u64), nodes, (0..=EVENTS - SEEN).map(|i| EACH * i).collect()).unwrap();
         let negatives = NegativeSet::Fixed(negatives);
-        let asked = Examination { range: SEEN..EVENTS, batch: BATCH, negatives: &negatives, rank_every: 1, new_nodes: None };
+        let asked =
+            Examination { range: SEEN..EVENTS, batch: BATCH, negatives: &negatives, rank_every: 1, new_nodes: None };
         let mut scores = Vec::new();
         let mut heard = |answers: &tempograph_trainers::Answers<'_>| {
             let positives = answers.queries.positives();
@@ -77,7 +79,9 @@ impl World {
             negatives.for_each(|(pair, &score)| of_event[pair.src as usize / 2].push(score));
             scores.extend(of_event);
         };
-        evaluate(&mut self.asked(), &mut self.seen(), &self.log, &asked, &AtomicBool::new(false), &mut heard).unwrap().unwrap();
+        evaluate(&mut self.asked(), &mut self.seen(), &self.log, &asked, &AtomicBool::new(false), &mut heard)
+            .unwrap()
+            .unwrap();
         scores
     }
 
@@ -118,7 +122,12 @@ fn altered(world: &World, from: usize) -> World {
     let table: Arc<dyn Rows> = Arc::new(Table::new(values, EDGE).unwrap());
     let src = order.iter().map(|&event| log.src()[event]).collect();
     let log = EventLog::new(src, dst, time, vec![0.0; order.len()], Some(table.clone())).unwrap();
-    World { log, features: Features { edges: Some(table), ..world.features.clone() }, model: world.model.clone(), nodes: world.nodes }
+    World {
+        log,
+        features: Features { edges: Some(table), ..world.features.clone() },
+        model: world.model.clone(),
+        nodes: world.nodes,
+    }
 }
 
 #[track_caller]
@@ -175,7 +184,11 @@ fn a_score_does_not_depend_on_what_else_is_asked() {
             expected.reverse();
             assert_close(&format!("{name}: negatives of {i} in another order"), &turned[1..], &expected);
             let (single, _) = world.answer(&history, &world.about(SEEN + i, &others[..1]), &batch);
-            assert_close(&format!("{name}: last negative of {i} alone"), &single, &[together[i], of_negatives[EACH - 1]]);
+            assert_close(
+                &format!("{name}: last negative of {i} alone"),
+                &single,
+                &[together[i], of_negatives[EACH - 1]],
+            );
             assert_same_writing(&name, &alone_update, &update, &batch);
         }
     }
@@ -206,10 +219,20 @@ impl Columns {
     /// `batch` with the sources of the events for which `which` holds turned into others, and their destinations likewise.
     fn altered(batch: &Batch<'_>, which: impl Fn(usize) -> bool) -> Columns {
         let other = |node: &NodeId, i: usize| {
-            if which(i) { NodeId(if node.0 < 14 { (node.0 + 5) % 14 } else { 14 + (node.0 - 14 + 3) % 10 }) } else { *node }
+            if which(i) {
+                NodeId(if node.0 < 14 { (node.0 + 5) % 14 } else { 14 + (node.0 - 14 + 3) % 10 })
+            } else {
+                *node
+            }
         };
         let turn = |nodes: &[NodeId]| nodes.iter().enumerate().map(|(i, node)| other(node, i)).collect();
-        Columns { first: batch.first, src: turn(batch.src), dst: turn(batch.dst), time: batch.time.to_vec(), label: batch.label.to_vec() }
+        Columns {
+            first: batch.first,
+            src: turn(batch.src),
+            dst: turn(batch.dst),
+            time: batch.time.to_vec(),
+            label: batch.label.to_vec(),
+        }
     }
 
     fn batch(&self) -> Batch<'_> {
@@ -228,7 +251,8 @@ fn sees(lookup: Lookup, batch: &Batch<'_>, i: usize) -> Range<usize> {
 
 #[test]
 fn a_score_sees_of_its_own_batch_the_earlier_events_its_lookup_allows_and_no_other() {
-    let options = [("one layer", small()), ("two layers, pair features", TgnSpec { layers: 2, pair_features: true, ..small() })];
+    let options =
+        [("one layer", small()), ("two layers, pair features", TgnSpec { layers: 2, pair_features: true, ..small() })];
     for lookup in LOOKUPS {
         for (name, spec) in &options {
             let world = World::new(&TgnSpec { history: lookup, ..spec.clone() });
@@ -251,7 +275,10 @@ fn a_score_sees_of_its_own_batch_the_earlier_events_its_lookup_allows_and_no_oth
             }
             match lookup {
                 Lookup::Batch => assert_eq!((moved, could_move), (0, 0)),
-                _ => assert!(moved > 0 && could_move > BATCH / 2, "{name}, {lookup:?}: {moved} of {could_move} scores saw anything"),
+                _ => assert!(
+                    moved > 0 && could_move > BATCH / 2,
+                    "{name}, {lookup:?}: {moved} of {could_move} scores saw anything"
+                ),
             }
         }
     }

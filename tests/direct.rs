@@ -21,7 +21,8 @@ fn asked(course: &Course, trainee: &mut dyn Trainee, range: Range<usize>) -> (Qu
     let log = &course.dataset.log;
     assert!(warm(trainee, &mut history, log, 0..range.start, 20, &AtomicBool::new(false)).unwrap());
     let batch = log.batch(range);
-    let negatives: Vec<NodeId> = (0..batch.len()).map(|i| log.destinations()[i * 7 % log.destinations().len()]).collect();
+    let negatives: Vec<NodeId> =
+        (0..batch.len()).map(|i| log.destinations()[i * 7 % log.destinations().len()]).collect();
     let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
     let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
     (queries, view)
@@ -56,7 +57,9 @@ fn a_step_goes_down_the_derivative_of_its_loss() {
         let found = gradients(&direct, name);
         assert_eq!(found.len(), size);
         for (number, found) in found.into_iter().enumerate() {
-            let loss = |by: f32| f64::from(moved(name, number, by).step(&Asked::alone(&queries, &view, 5), &STEP).unwrap().loss);
+            let loss = |by: f32| {
+                f64::from(moved(name, number, by).step(&Asked::alone(&queries, &view, 5), &STEP).unwrap().loss)
+            };
             let expected = (loss(1e-2) - loss(-1e-2)) / 2e-2;
             assert!((f64::from(found) - expected).abs() < 1e-4, "{name}[{number}]: {found} for {expected}");
             squares += f64::from(found).powi(2);
@@ -111,7 +114,9 @@ fn a_loss_that_is_not_finite_is_told_and_changes_nothing() {
     let mut direct = moved("link", 2, f32::INFINITY);
     let (queries, view) = asked(&course, &mut direct, 0..40);
     let before = (direct.weights(), direct.moments());
-    let Err(NotFinite { loss }) = direct.step(&Asked::alone(&queries, &view, 5), &STEP) else { panic!("the loss is finite") };
+    let Err(NotFinite { loss }) = direct.step(&Asked::alone(&queries, &view, 5), &STEP) else {
+        panic!("the loss is finite")
+    };
     assert!(!loss.is_finite());
     assert!((direct.weights(), direct.moments()) == before);
 }
@@ -145,7 +150,12 @@ fn run(course: &Course, first: (&Maker, Stopper), then: Option<&Maker>) -> Trace
 fn assert_close(what: &str, found: Traces, expected: Traces) {
     assert_eq!(found.epochs.len(), expected.epochs.len());
     for (found, expected) in found.epochs.iter().zip(&expected.epochs) {
-        assert!((found.train.loss - expected.train.loss).abs() < 1e-4, "{what}: {} for {}", found.train.loss, expected.train.loss);
+        assert!(
+            (found.train.loss - expected.train.loss).abs() < 1e-4,
+            "{what}: {} for {}",
+            found.train.loss,
+            expected.train.loss
+        );
     }
     for (mut found, expected) in [(found.checkpoint, expected.checkpoint), (found.best, expected.best)] {
         assert!(found.names().eq(expected.names()), "{what}: names of the arrays");
@@ -175,7 +185,15 @@ fn either_goes_on_where_the_other_stopped() {
     let (direct, taped) = (toy(WIDTH), taped_toy(WIDTH));
     let whole = run(&course, (&direct, Stopper::never()), None);
     for moment in [2, 9] {
-        assert_close("slices, then the tape", run(&course, (&direct, Stopper::at(moment)), Some(&taped)), whole.clone());
-        assert_close("the tape, then slices", run(&course, (&taped, Stopper::at(moment)), Some(&direct)), whole.clone());
+        assert_close(
+            "slices, then the tape",
+            run(&course, (&direct, Stopper::at(moment)), Some(&taped)),
+            whole.clone(),
+        );
+        assert_close(
+            "the tape, then slices",
+            run(&course, (&taped, Stopper::at(moment)), Some(&direct)),
+            whole.clone(),
+        );
     }
 }

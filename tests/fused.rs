@@ -23,7 +23,11 @@ fn event_by_event(spec: &TgnSpec, edge: usize) -> (Vec<Vec<f32>>, Named, Store) 
         let forward = model.forward(&queries, &view, None);
         scores.push(values(forward.scores.clone()));
         let tape = link_loss(forward.scores, 1).backward();
-        gradients.extend(gradients_of(&model, &tape).into_iter().map(|(name, gradient)| (format!("event {event}: {name}"), gradient)));
+        gradients.extend(
+            gradients_of(&model, &tape)
+                .into_iter()
+                .map(|(name, gradient)| (format!("event {event}: {name}"), gradient)),
+        );
         history.observe(&batch, &forward.update).unwrap();
     }
     (scores, gradients, history.to_store())
@@ -43,14 +47,18 @@ fn the_fused_memory_update_is_the_stepwise_one() {
     for updater in [Updater::Gru, Updater::Rnn] {
         for (mail_memory, update_without_mail) in [(OtherMemory::AtEvent, false), (OtherMemory::AtRead, true)] {
             for edge in [0, 2] {
-                let what = format!("{updater:?}, {mail_memory:?}, update without mail {update_without_mail}, {edge} edge features");
+                let what = format!(
+                    "{updater:?}, {mail_memory:?}, update without mail {update_without_mail}, {edge} edge features"
+                );
                 let fused = TgnSpec { updater, mail_memory, update_without_mail, ..small() };
                 let stepwise = TgnSpec { mail: Combine::Mean, ..fused.clone() };
                 let (scores, gradients, mut history) = event_by_event(&fused, edge);
                 let (expected_scores, expected_gradients, mut expected_history) = event_by_event(&stepwise, edge);
                 assert_close(&what, &scores.concat(), &expected_scores.concat());
-                let gradients: Vec<_> =
-                    gradients.iter().filter(|(name, _)| expected_gradients.iter().any(|(other, _)| other == name)).collect();
+                let gradients: Vec<_> = gradients
+                    .iter()
+                    .filter(|(name, _)| expected_gradients.iter().any(|(other, _)| other == name))
+                    .collect();
                 assert!(gradients.len() * 10 > expected_gradients.len() * 9, "{what}: gradients of the same weights");
                 for (name, gradient) in gradients {
                     let (_, expected) = expected_gradients.iter().find(|(other, _)| other == name).unwrap();

@@ -84,16 +84,19 @@ fn ten_steps_agree_with_pyg() {
     let tolerances = file.clone();
     let column = |file: &mut Store, name: &str| file.take::<i64>(&format!("log.{name}")).unwrap().1;
     let nodes = |ids: Vec<i64>| ids.into_iter().map(|id| NodeId(id as u32)).collect::<Vec<_>>();
-    let (src, dst, negative) = (nodes(column(&mut file, "src")), nodes(column(&mut file, "dst")), nodes(column(&mut file, "negative")));
+    let (src, dst, negative) =
+        (nodes(column(&mut file, "src")), nodes(column(&mut file, "dst")), nodes(column(&mut file, "negative")));
     let time = column(&mut file, "time").into_iter().map(Timestamp).collect();
     let features = std::sync::Arc::new(Table::new(file.take::<f32>("log.features").unwrap().1, EDGE).unwrap());
     let log = EventLog::new(src, dst, time, vec![0.0; 200], Some(features.clone())).unwrap();
 
     let device = Default::default();
     let names = || NAMES.iter().filter(|(ours, _)| !ours.is_empty());
-    let tolerance = |kind: &str| tolerances.clone().take::<f32>(&format!("tolerance.{kind}")).map(|(_, value)| value[0]).unwrap();
+    let tolerance =
+        |kind: &str| tolerances.clone().take::<f32>(&format!("tolerance.{kind}")).map(|(_, value)| value[0]).unwrap();
     let mut model = Tgn::<CpuTape>::new(&spec(), FeatureWidths { edge: EDGE, node: 0 }, 0, &device);
-    let mut history = History::new(NODES, model.needs(), Timestamp(0), Features { edges: Some(features), ..Features::default() });
+    let mut history =
+        History::new(NODES, model.needs(), Timestamp(0), Features { edges: Some(features), ..Features::default() });
 
     for step in 0..10 {
         // The weights before each step are PyG's own, so that a step is compared without the drift of those before.
@@ -107,7 +110,8 @@ fn ten_steps_agree_with_pyg() {
             .collect();
         let mut weights = Store::default();
         for (name, shape) in shapes {
-            let theirs = names().find(|(ours, _)| *ours == name).unwrap_or_else(|| panic!("no golden weight for {name}")).1;
+            let theirs =
+                names().find(|(ours, _)| *ours == name).unwrap_or_else(|| panic!("no golden weight for {name}")).1;
             let values = file.take::<f32>(&format!("step{step}.weight.{theirs}")).unwrap().1;
             weights.put(name.clone(), shape, in_our_order(&name, values));
         }
@@ -120,8 +124,18 @@ fn ten_steps_agree_with_pyg() {
         let forward = model.forward(&queries, &view, Some(0));
         let scores = values(forward.scores.clone());
         let at = |kind: &str| format!("step{step}.{kind}");
-        assert_close(&at("positive"), &scores[..BATCH], &file.take::<f32>(&at("positive")).unwrap().1, tolerance("positive"));
-        assert_close(&at("negative"), &scores[BATCH..], &file.take::<f32>(&at("negative")).unwrap().1, tolerance("negative"));
+        assert_close(
+            &at("positive"),
+            &scores[..BATCH],
+            &file.take::<f32>(&at("positive")).unwrap().1,
+            tolerance("positive"),
+        );
+        assert_close(
+            &at("negative"),
+            &scores[BATCH..],
+            &file.take::<f32>(&at("negative")).unwrap().1,
+            tolerance("negative"),
+        );
         let loss = link_loss(forward.scores, BATCH);
         assert_close(&at("loss"), &values(loss.clone()), &file.take::<f32>(&at("loss")).unwrap().1, tolerance("loss"));
 
@@ -132,7 +146,12 @@ fn ten_steps_agree_with_pyg() {
             assert_close(&at(&format!("grad.{ours}")), &gradient, &expected, tolerance(&format!("grad.{theirs}")));
         }
         history.observe(&batch, &forward.update).unwrap();
-        assert_close(&at("after.memory"), history.memory(), &file.take::<f32>(&at("after.memory")).unwrap().1, tolerance("after.memory"));
+        assert_close(
+            &at("after.memory"),
+            history.memory(),
+            &file.take::<f32>(&at("after.memory")).unwrap().1,
+            tolerance("after.memory"),
+        );
         let updated: Vec<i64> = history.updated().iter().map(|time| time.0).collect();
         assert_eq!(updated, file.take::<i64>(&at("after.last_update")).unwrap().1, "step {step}: last updates");
     }

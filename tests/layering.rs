@@ -69,12 +69,14 @@ fn root() -> PathBuf {
 
 fn manifest(of: &Path) -> toml::Table {
     let path = of.join("Cargo.toml");
-    toml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    toml::from_str(&std::fs::read_to_string(&path).unwrap())
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Dependencies of a manifest by package, as their tables: `kinds` of them, those of targets included.
 fn dependencies(manifest: &toml::Table, kinds: &[&str]) -> BTreeMap<String, toml::Value> {
-    let targets = manifest.get("target").and_then(toml::Value::as_table).into_iter().flat_map(|targets| targets.values());
+    let targets =
+        manifest.get("target").and_then(toml::Value::as_table).into_iter().flat_map(|targets| targets.values());
     let places = targets.filter_map(toml::Value::as_table).chain([manifest]);
     let tables = places.flat_map(|place| kinds.iter().filter_map(|kind| place.get(*kind)?.as_table()));
     let named = tables.flat_map(|table| table.iter()).map(|(name, value)| {
@@ -89,7 +91,8 @@ const ALL_KINDS: [&str; 3] = ["dependencies", "build-dependencies", "dev-depende
 #[test]
 fn the_workspace_has_seven_rooms() {
     let workspace = manifest(&root());
-    let members: BTreeSet<&str> = workspace["workspace"]["members"].as_array().unwrap().iter().filter_map(toml::Value::as_str).collect();
+    let members: BTreeSet<&str> =
+        workspace["workspace"]["members"].as_array().unwrap().iter().filter_map(toml::Value::as_str).collect();
     assert_eq!(members, ROOMS.iter().map(|(room, _)| *room).collect());
     assert!(!workspace.contains_key("package"), "the workspace is virtual");
     for (room, _) in ROOMS {
@@ -102,7 +105,9 @@ fn the_workspace_has_seven_rooms() {
 fn crates_know_only_those_below_them() {
     for (room, below) in ROOMS {
         let allowed: BTreeSet<String> = below.iter().map(|room| format!("tempograph-{room}")).collect();
-        let known = dependencies(&manifest(&root().join(room)), &ALL_KINDS).into_keys().filter(|name| name.starts_with("tempograph"));
+        let known = dependencies(&manifest(&root().join(room)), &ALL_KINDS)
+            .into_keys()
+            .filter(|name| name.starts_with("tempograph"));
         let strangers: Vec<String> = known.filter(|name| !allowed.contains(name)).collect();
         assert!(strangers.is_empty(), "{room} must not depend on {strangers:?}");
     }
@@ -122,11 +127,16 @@ fn outside_crates_come_in_through_their_own_door() {
     for (room, _) in ROOMS {
         let found = dependencies(&manifest(&root().join(room)), &["dependencies", "build-dependencies"]);
         for (outside, doors) in DOORS {
-            assert!(!found.contains_key(outside) || doors.contains(&room), "{room} must not depend on {outside}; {doors:?} does");
+            assert!(
+                !found.contains_key(outside) || doors.contains(&room),
+                "{room} must not depend on {outside}; {doors:?} does"
+            );
         }
     }
     for (outside, doors) in DOORS {
-        let used = doors.iter().any(|room| dependencies(&manifest(&root().join(room)), &["dependencies"]).contains_key(outside));
+        let used = doors
+            .iter()
+            .any(|room| dependencies(&manifest(&root().join(room)), &["dependencies"]).contains_key(outside));
         assert!(used, "{outside} is used nowhere; this list is out of date");
     }
 }
@@ -159,20 +169,28 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 fn gpus_are_features_that_are_off_unless_asked_for() {
     let kernels = manifest(&root().join("kernels"));
     for outside in ["burn-cubecl", "burn-cuda", "burn-wgpu", "cubecl", "cubek-matmul", "cubek-std", "cudarc"] {
-        assert_eq!(kernels["dependencies"][outside].get("optional").and_then(toml::Value::as_bool), Some(true), "{outside} is optional");
+        assert_eq!(
+            kernels["dependencies"][outside].get("optional").and_then(toml::Value::as_bool),
+            Some(true),
+            "{outside} is optional"
+        );
     }
     for (room, _) in ROOMS {
         let features = manifest(&root().join(room)).get("features").cloned();
         let default = features.as_ref().and_then(|features| features.get("default")).and_then(toml::Value::as_array);
         let names: Vec<&str> = default.into_iter().flatten().filter_map(toml::Value::as_str).collect();
         let gpus = ["cube", "cuda", "wgpu"];
-        assert!(names.iter().all(|name| !gpus.iter().any(|gpu| name.contains(gpu))), "{room} turns a GPU on by default");
+        assert!(
+            names.iter().all(|name| !gpus.iter().any(|gpu| name.contains(gpu))),
+            "{room} turns a GPU on by default"
+        );
     }
 }
 
 #[test]
 fn every_version_is_named_once_in_the_workspace() {
-    let listed: BTreeSet<String> = manifest(&root())["workspace"]["dependencies"].as_table().unwrap().keys().cloned().collect();
+    let listed: BTreeSet<String> =
+        manifest(&root())["workspace"]["dependencies"].as_table().unwrap().keys().cloned().collect();
     for (room, _) in ROOMS {
         for (name, value) in dependencies(&manifest(&root().join(room)), &ALL_KINDS) {
             let inherited = value.get("workspace").and_then(toml::Value::as_bool) == Some(true);
@@ -184,11 +202,13 @@ fn every_version_is_named_once_in_the_workspace() {
 #[test]
 fn the_top_level_holds_the_rooms_and_the_papers_and_nothing_else() {
     // What git tracks, where there is git: a working tree also holds builds and runs.
-    let listed = Command::new("git").arg("ls-files").current_dir(root()).output().ok().filter(|output| output.status.success());
+    let listed =
+        Command::new("git").arg("ls-files").current_dir(root()).output().ok().filter(|output| output.status.success());
     let Some(listed) = listed.and_then(|output| String::from_utf8(output.stdout).ok()) else {
         return eprintln!("skipped: this is no git checkout");
     };
-    let entries: BTreeSet<String> = listed.lines().filter_map(|path| path.split('/').next()).map(String::from).collect();
+    let entries: BTreeSet<String> =
+        listed.lines().filter_map(|path| path.split('/').next()).map(String::from).collect();
     let rooms: BTreeSet<String> = ROOMS.iter().map(|(room, _)| room.to_string()).chain(["Cargo.toml".into()]).collect();
     let expected: BTreeSet<String> = rooms.into_iter().chain(PAPERS.map(String::from)).collect();
     assert_eq!(entries, expected);

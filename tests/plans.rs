@@ -4,7 +4,8 @@
 use tempograph_framework::{Combine, History, Sampler, Split, Store};
 use tempograph_models::TgnSpec;
 use tempograph_tests::{
-    Runner, Stopper, assert_same, course, data, features, in_new_folder, small, stopped_and_resumed, stream, taped, toy, training, whole,
+    Runner, Stopper, assert_same, course, data, features, in_new_folder, small, stopped_and_resumed, stream, taped,
+    toy, training, whole,
 };
 use tempograph_trainers::{Alone, BetaScale, Course, LrScale, ParallelSpec, RunFiles, TrainSpec, kept};
 
@@ -26,9 +27,16 @@ fn lanes_in_turn_and_lanes_on_threads_compute_the_same_bits() {
             pool.install(|| whole(&course, &toy(10_000), &train, &ParallelSpec { threads: lanes, ..parallel.clone() }))
         };
         let in_turn = with(1, 1);
-        assert!(in_turn.epochs.last().unwrap().epoch == 3 && in_turn.epochs.iter().all(|epoch| epoch.train.loss.is_finite()));
+        assert!(
+            in_turn.epochs.last().unwrap().epoch == 3
+                && in_turn.epochs.iter().all(|epoch| epoch.train.loss.is_finite())
+        );
         for (threads, lanes) in [(4, 1), (2, 2), (3, 0), (2, 8)] {
-            assert_same(&format!("{} on {threads} threads, {lanes} lanes at once", parallel.plan()), &with(threads, lanes), &in_turn);
+            assert_same(
+                &format!("{} on {threads} threads, {lanes} lanes at once", parallel.plan()),
+                &with(threads, lanes),
+                &in_turn,
+            );
         }
     }
 }
@@ -76,7 +84,11 @@ fn equal_work_takes_as_many_fewer_steps_as_there_are_lanes() {
         let lanes = parallel.plan().lanes() as u64;
         let found = steps(&parallel);
         // The last batch of a pass may be smaller, so cutting the log rounds up.
-        assert!((alone.div_ceil(lanes)..=alone.div_ceil(lanes) + 6).contains(&found), "{}: {found} steps for {alone}", parallel.plan());
+        assert!(
+            (alone.div_ceil(lanes)..=alone.div_ceil(lanes) + 6).contains(&found),
+            "{}: {found} steps for {alone}",
+            parallel.plan()
+        );
     }
 }
 
@@ -86,7 +98,8 @@ fn a_plan_is_examined_when_its_histories_have_been_passed_once_and_at_the_end() 
     for parallel in plans() {
         let passes = parallel.plan().passes();
         let expected: Vec<usize> = (1..=7).filter(|epoch| epoch % passes == 0 || *epoch == 7).collect();
-        let found: Vec<usize> = whole(&course, &toy(4), &train, &parallel).epochs.iter().map(|epoch| epoch.epoch).collect();
+        let found: Vec<usize> =
+            whole(&course, &toy(4), &train, &parallel).epochs.iter().map(|epoch| epoch.epoch).collect();
         assert_eq!(found, expected, "{}", parallel.plan());
     }
 }
@@ -108,9 +121,13 @@ fn examination_goes_on_from_the_memories_that_were_trained_on() {
             let first = Store::read(&files.checkpoint()).unwrap().split_off("history.0.");
             let trained = History::from_store(first, spec.needs(), course.features.clone()).unwrap();
             let after = kept(&files.best(), spec.needs(), course.features.clone()).unwrap().history;
-            let of =
-                |history: &History| idle.iter().flat_map(|&node| history.memory()[8 * node as usize..][..8].to_vec()).collect::<Vec<_>>();
-            assert!(of(&trained).iter().any(|&number| number != 0.0), "some nodes that nothing happens to in validation have memories");
+            let of = |history: &History| {
+                idle.iter().flat_map(|&node| history.memory()[8 * node as usize..][..8].to_vec()).collect::<Vec<_>>()
+            };
+            assert!(
+                of(&trained).iter().any(|&number| number != 0.0),
+                "some nodes that nothing happens to in validation have memories"
+            );
             assert_eq!(of(&after), of(&trained), "{}", parallel.plan());
         });
     }

@@ -5,13 +5,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tempograph_framework::{Combine, Draw, Lookup, Memories, NegativeSampler, NodeId, OtherMemory, Purpose, Queries, Sampler, Store};
+use tempograph_framework::{
+    Combine, Draw, Lookup, Memories, NegativeSampler, NodeId, OtherMemory, Purpose, Queries, Sampler, Store,
+};
 use tempograph_models::TgnSpec;
 use tempograph_tests::{
-    Maker, assert_same, course, data, examination, in_new_folder, plan, small, stopped_and_resumed, stream, taped, toy, training, variants,
-    whole,
+    Maker, assert_same, course, data, examination, in_new_folder, plan, small, stopped_and_resumed, stream, taped, toy,
+    training, variants, whole,
 };
-use tempograph_trainers::{Asked, Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch};
+use tempograph_trainers::{
+    Asked, Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch,
+};
 
 /// The epochs' reports with what the pipeline did.
 fn reports(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Vec<EpochReport> {
@@ -21,7 +25,8 @@ fn reports(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &Paralle
 #[test]
 fn a_run_with_batches_made_ready_ahead_is_the_run_without() {
     let (course, train) = (data(), TrainSpec { batch: 12, ..training() });
-    let lookups = [Lookup::Exact, Lookup::Ordered, Lookup::Batch].map(|history| ("lookup", TgnSpec { history, ..small() }));
+    let lookups =
+        [Lookup::Exact, Lookup::Ordered, Lookup::Batch].map(|history| ("lookup", TgnSpec { history, ..small() }));
     let drawn = [Sampler::Uniform, Sampler::Window(30)].map(|sampler| ("drawn", TgnSpec { sampler, ..small() }));
     for (name, spec) in variants().into_iter().chain(lookups).chain(drawn) {
         let expected = whole(&course, &taped(&spec), &train, &plan([1; 3], 0, 0));
@@ -38,7 +43,11 @@ fn a_plan_with_batches_made_ready_ahead_is_the_plan_without() {
     for ijk in [[2, 1, 1], [1, 2, 1], [1, 1, 2], [2, 2, 2], [1, 3, 2]] {
         let expected = whole(&course, &toy(4), &train, &plan(ijk, 0, 0));
         for depth in [1, 2, 30] {
-            assert_same(&format!("{ijk:?}, {depth} ahead"), &whole(&course, &toy(4), &train, &plan(ijk, depth, 0)), &expected);
+            assert_same(
+                &format!("{ijk:?}, {depth} ahead"),
+                &whole(&course, &toy(4), &train, &plan(ijk, depth, 0)),
+                &expected,
+            );
         }
     }
 }
@@ -54,7 +63,11 @@ fn a_run_made_ready_ahead_that_is_stopped_and_resumed_is_the_run_that_never_stop
             let steps = expected.epochs.last().unwrap().steps as usize;
             for moment in [0, 1, steps / 2 - 1, steps / 2 + 1] {
                 let found = stopped_and_resumed(&course, &maker, &train, &parallel, moment);
-                assert_same(&format!("{name}, {ijk:?}, staleness {staleness}, stopped at moment {moment}"), &found, &expected);
+                assert_same(
+                    &format!("{name}, {ijk:?}, staleness {staleness}, stopped at moment {moment}"),
+                    &found,
+                    &expected,
+                );
             }
         }
     }
@@ -77,8 +90,12 @@ fn by_the_book(course: &Course, maker: &Maker, train: &TrainSpec, staleness: usi
         memories.push(history.memories().clone());
         let mut view = history.view(&queries, Some(&batch), chance);
         memories[step.saturating_sub(staleness)].read_into(&mut view);
-        let settings =
-            StepSettings { lr: train.lr_at(step as u64, steps as u64), beta_power: 1, weight_decay: train.weight_decay, clip: train.clip };
+        let settings = StepSettings {
+            lr: train.lr_at(step as u64, steps as u64),
+            beta_power: 1,
+            weight_decay: train.weight_decay,
+            clip: train.clip,
+        };
         let dropout = draw.of(Purpose::Dropout).at(0, batch.first.0).next_u64();
         let taken = trainee.step(&Asked::alone(&queries, &view, dropout), &settings).unwrap();
         history.observe(&batch, taken.update).unwrap();
@@ -129,7 +146,17 @@ fn timeline(course: &Course, train: &TrainSpec, parallel: &ParallelSpec) -> Time
     let path = folder.path().join("trace.json");
     let trace = Arc::new(Trace::create(&path, 0).unwrap());
     let (eval, files, stop) = (examination(), RunFiles { folder: folder.path().into() }, AtomicBool::new(false));
-    let fit = Fit { course, train, parallel, eval: &eval, seed: 3, files, resume: false, stop: &stop, trace: Some(trace.clone()) };
+    let fit = Fit {
+        course,
+        train,
+        parallel,
+        eval: &eval,
+        seed: 3,
+        files,
+        resume: false,
+        stop: &stop,
+        trace: Some(trace.clone()),
+    };
     fit.train_once(&mut *toy(50_000)(&course.dataset), &mut Unwatched).unwrap();
     trace.finish().unwrap();
     Timeline::read(&path).unwrap()
@@ -147,7 +174,10 @@ fn a_trace_has_every_stage_of_every_step_and_shows_that_the_next_batch_is_made_r
     let [sample, memory, compute, back] = ["sample", "memory", "compute", "write back"].map(of);
     for step in 0..steps {
         let order = [sample[&step], memory[&step], compute[&step], back[&step]];
-        assert!(order.windows(2).all(|pair| pair[0].time.end <= pair[1].time.start), "the stages of step {step}: {order:?}");
+        assert!(
+            order.windows(2).all(|pair| pair[0].time.end <= pair[1].time.start),
+            "the stages of step {step}: {order:?}"
+        );
         assert!(sample[&step].thread != compute[&step].thread && memory[&step].thread != sample[&step].thread);
     }
     // The order of threads is the system's, the place in the pipeline is not: memories are read while the batch before is trained.

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tempograph_framework::{Combine, Sampler};
 use tempograph_models::{Embedding, Message, TgnSpec, Updater};
 use tempograph_tests::{
-    Maker, Moment, Stopper, Traces, assert_same, course, data, in_new_folder, small, stopped_and_resumed, stream, taped, toy, training,
-    whole,
+    Maker, Moment, Stopper, Traces, assert_same, course, data, in_new_folder, small, stopped_and_resumed, stream,
+    taped, toy, training, whole,
 };
 use tempograph_trainers::{Course, Outcome, ParallelSpec, Schedule, SelectBy, TrainSpec};
 
@@ -16,8 +16,14 @@ fn kinds() -> Vec<(&'static str, Maker)> {
     vec![
         ("dropout", taped(&TgnSpec { dropout: 0.3, ..small() })),
         ("uniform, 2 layers", taped(&TgnSpec { sampler: Sampler::Uniform, layers: 2, dropout: 0.1, ..small() })),
-        ("mean mail, message mlp, rnn", taped(&TgnSpec { mail: Combine::Mean, message: Message::Mlp, updater: Updater::Rnn, ..small() })),
-        ("pair features", taped(&TgnSpec { pair_features: true, embedding: Embedding::Time, time_scale: Some(10.0), ..small() })),
+        (
+            "mean mail, message mlp, rnn",
+            taped(&TgnSpec { mail: Combine::Mean, message: Message::Mlp, updater: Updater::Rnn, ..small() }),
+        ),
+        (
+            "pair features",
+            taped(&TgnSpec { pair_features: true, embedding: Embedding::Time, time_scale: Some(10.0), ..small() }),
+        ),
         ("on slices", toy(4)),
     ]
 }
@@ -42,7 +48,10 @@ fn a_run_stopped_at_any_moment_and_resumed_is_the_run_that_never_stopped() {
     let train = TrainSpec { schedule: Schedule::Cosine, select_by: SelectBy::Ap, ..training() };
     let whole = whole(&course, &maker, &train, &one());
     let moments = moments(&course, &maker, &train);
-    assert!(moments.contains(&Moment::Examined) && moments.iter().filter(|&&moment| moment == Moment::Step(true)).count() == train.epochs);
+    assert!(
+        moments.contains(&Moment::Examined)
+            && moments.iter().filter(|&&moment| moment == Moment::Step(true)).count() == train.epochs
+    );
     for (moment, kind) in moments.iter().enumerate() {
         let found = stopped_and_resumed(&course, &maker, &train, &one(), moment);
         assert_same(&format!("stopped at moment {moment}, {kind:?}"), &found, &whole);

@@ -58,7 +58,14 @@ fn tell(set: &Dataset, event: usize) -> NewEvent {
     let (log, ids) = (&set.log, &set.ids);
     let features = log.features().map(|rows| rows.row(event as u64).to_vec());
     let time = log.time()[event].0.into();
-    NewEvent { src: ids.own(log.src()[event]), dst: ids.own(log.dst()[event]), time, label: log.label()[event], features, id: None }
+    NewEvent {
+        src: ids.own(log.src()[event]),
+        dst: ids.own(log.dst()[event]),
+        time,
+        label: log.label()[event],
+        features,
+        id: None,
+    }
 }
 
 fn bits(history: &History) -> Vec<u32> {
@@ -83,10 +90,16 @@ fn a_server_told_what_the_trainer_saw_has_the_same_memory_bit_for_bit() {
         walk(&set, examinee.as_mut(), &mut history, SEEN..EVENTS);
 
         assert!(history.memory().iter().any(|&number| number != 0.0), "{name}: there is something to compare");
-        assert!(bits(&engine.history()) == bits(&history), "{name}: memories differ from those of a walk that asks nothing");
+        assert!(
+            bits(&engine.history()) == bits(&history),
+            "{name}: memories differ from those of a walk that asks nothing"
+        );
         assert!(engine.history().to_store() == history.to_store(), "{name}: histories differ");
         if let Some(slices) = slices {
-            assert!(bits(&engine.history()) == bits(&train(&set, slices)), "{name}: memories differ from those of training");
+            assert!(
+                bits(&engine.history()) == bits(&train(&set, slices)),
+                "{name}: memories differ from those of training"
+            );
             on_slices += 1;
         }
     }

@@ -5,17 +5,23 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use tempograph_framework::{Answer, Draw, History, Model, NodeId, Purpose, Queries, SliceModel, values, weights, with_weights};
+use tempograph_framework::{
+    Answer, Draw, History, Model, NodeId, Purpose, Queries, SliceModel, values, weights, with_weights,
+};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{Attention, AttentionScores, FeatureWidths, Precision, SliceTgn, SliceWork, StaticGraph, Tgn, TgnSpec, Wiring};
+use tempograph_models::{
+    Attention, AttentionScores, FeatureWidths, Precision, SliceTgn, SliceWork, StaticGraph, Tgn, TgnSpec, Wiring,
+};
 use tempograph_tests::{course, features, gradients, model, small, stream, taped, tuned, variants};
 use tempograph_trainers::{Asked, Course, Direct, StepSettings, Trainee, link_loss};
 
 /// The derivative of the link loss in each score.
 fn loss_gradient(scores: &[f32], positives: usize) -> Vec<f32> {
-    let share = |pair: usize| if pair < positives { 1.0 / positives as f32 } else { 1.0 / (scores.len() - positives) as f32 };
+    let share =
+        |pair: usize| if pair < positives { 1.0 / positives as f32 } else { 1.0 / (scores.len() - positives) as f32 };
     let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
-    let derivative = |(pair, &score): (usize, &f32)| (sigmoid(score) - f32::from(u8::from(pair < positives))) * share(pair);
+    let derivative =
+        |(pair, &score): (usize, &f32)| (sigmoid(score) - f32::from(u8::from(pair < positives))) * share(pair);
     scores.iter().enumerate().map(derivative).collect()
 }
 
@@ -41,7 +47,9 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
     let what = format!("{name}, {edge} edge and {node} node features");
     let set = stream(batches.iter().map(|batch| batch.end).max().unwrap(), edge, node);
     let taped = model(spec, &set, 3);
-    let plain = with_weights(Tgn::<Cpu>::new(spec, FeatureWidths { edge, node }, 4, &Default::default()), weights(&taped)).unwrap();
+    let plain =
+        with_weights(Tgn::<Cpu>::new(spec, FeatureWidths { edge, node }, 4, &Default::default()), weights(&taped))
+            .unwrap();
     let Some(slices) = SliceTgn::of(&plain) else {
         assert!(["sum", "mean", "mlp"].iter().any(|part| name.contains(part)), "{what} is not on slices");
         return;
@@ -65,7 +73,8 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
         assert_close(&format!("{what}: memories"), &update.memory, &forward.update.memory, 2e-5);
         if seed.is_none() {
             let width = embeddings.len() / view.roots.iter().max().map_or(1, |&row| row as usize + 1);
-            let ours: Vec<f32> = view.roots.iter().flat_map(|&row| embeddings[row as usize * width..][..width].to_vec()).collect();
+            let ours: Vec<f32> =
+                view.roots.iter().flat_map(|&row| embeddings[row as usize * width..][..width].to_vec()).collect();
             assert_close(&format!("{what}: embeddings"), &ours, &values(forward.embeddings.unwrap()), 2e-5);
         }
 
@@ -97,7 +106,8 @@ fn slices_agree_with_the_tape_in_every_variant() {
 
 #[test]
 fn slices_agree_with_the_tape_at_the_usual_widths() {
-    let widths = |spec: &TgnSpec| TgnSpec { memory: 100, time: 100, width: 100, neighbours: 10, dropout: 0.1, ..spec.clone() };
+    let widths =
+        |spec: &TgnSpec| TgnSpec { memory: 100, time: 100, width: 100, neighbours: 10, dropout: 0.1, ..spec.clone() };
     for (name, spec) in variants().iter().filter(|(name, _)| ["paper", "conv, 2 layers", "as PyG"].contains(name)) {
         assert_agrees_over(&[0..600, 600..1200, 1200..1300], name, &widths(spec), 5, 0);
     }
@@ -109,7 +119,8 @@ fn losses(trainee: &mut dyn Trainee, course: &Course, batch: usize, steps: usize
     let mut losses = Vec::new();
     for step in 0..steps {
         let batch = log.batch(step * batch..(step + 1) * batch);
-        let negatives: Vec<NodeId> = (0..batch.len()).map(|i| log.destinations()[(i * 7 + step) % log.destinations().len()]).collect();
+        let negatives: Vec<NodeId> =
+            (0..batch.len()).map(|i| log.destinations()[(i * 7 + step) % log.destinations().len()]).collect();
         let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
         let settings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
@@ -133,7 +144,9 @@ fn a_hundred_steps_have_the_losses_of_the_tape() {
         let course = course(stream(2000, 3, 0));
         let mut taped = taped(&spec)(&course.dataset);
         let fresh = weights(&model(&spec, &course.dataset, 3));
-        let plain = with_weights(Tgn::<Cpu>::new(&spec, FeatureWidths { edge: 3, node: 0 }, 3, &Default::default()), fresh).unwrap();
+        let plain =
+            with_weights(Tgn::<Cpu>::new(&spec, FeatureWidths { edge: 3, node: 0 }, 3, &Default::default()), fresh)
+                .unwrap();
         let mut direct = Direct::new(SliceTgn::of(&plain).unwrap());
         let ((ours, _), (expected, _)) = (losses(&mut direct, &course, 20, 100), losses(&mut *taped, &course, 20, 100));
         let fell = expected[..10].iter().sum::<f32>() - expected[90..].iter().sum::<f32>();
@@ -157,7 +170,8 @@ fn leaky_relu_scores_are_not_the_scaled_ones() {
 
 #[test]
 fn training_has_the_same_bits_for_any_number_of_threads() {
-    let wide = TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: Attention::TransformerConv, ..small() };
+    let wide =
+        TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: Attention::TransformerConv, ..small() };
     let spec = TgnSpec { static_memory: tuned(Wiring::Add), ..wide };
     let course = course(stream(2000, 3, 0));
     let with = |threads: usize| {

@@ -12,7 +12,9 @@ use std::time::Duration;
 use tempograph_framework::{Combine, OtherMemory, Sampler};
 use tempograph_models::TgnSpec;
 use tempograph_tests::{Maker, Runner, Stopper, data, plan, small, taped, toy, training};
-use tempograph_trainers::{Alone, Exchange, ExchangeError, Fitted, Launch, Meeting, Outcome, ParallelSpec, RunFiles, TrainSpec, over_tcp};
+use tempograph_trainers::{
+    Alone, Exchange, ExchangeError, Fitted, Launch, Meeting, Outcome, ParallelSpec, RunFiles, TrainSpec, over_tcp,
+};
 
 /// A process that says where it is; `blind` ones are told addresses that lead nowhere, as across containers.
 struct Somewhere {
@@ -52,7 +54,9 @@ impl Exchange for Somewhere {
     fn all_gather(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         let mut told = self.inner.all_gather(among, own)?;
         let address = |told: &Vec<u8>| told.starts_with(b"/proc/");
-        told.iter_mut().filter(|told| self.blind && address(told)).for_each(|told| *told = b"/proc/0/fd/0 1:2:3".to_vec());
+        told.iter_mut()
+            .filter(|told| self.blind && address(told))
+            .for_each(|told| *told = b"/proc/0/fd/0 1:2:3".to_vec());
         Ok(told)
     }
     fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
@@ -149,7 +153,8 @@ fn it_is_the_same_run_wherever_processes_are_and_only_those_of_a_machine_have_a_
                 let group = if spec.memory == 1 { 0..4 } else { rank / 2 * 2..rank / 2 * 2 + 2 };
                 let company = group.filter(|&other| machines[other] == machines[rank]).count() > 1;
                 let together = company && !machines[rank].is_empty() && !blind;
-                let (process, what) = (all[0].processes[rank], format!("process {rank}, {} on {machines:?}", spec.plan()));
+                let (process, what) =
+                    (all[0].processes[rank], format!("process {rank}, {} on {machines:?}", spec.plan()));
                 // Where process 2 cannot open the log by node that others sorted, it has sorted its own, which counts.
                 let sorted_alone = machines[0] == "?" && spec.memory == 2 && rank == 2;
                 assert!(sorted_alone || (process.own_bytes < fitted.history_bytes) == together, "{what}: {process:?}");
@@ -186,7 +191,8 @@ fn a_run_that_stops_goes_on_with_another_number_of_processes_on_other_machines()
     for (prefetch, staleness) in [(0, 0), (2, 1)] {
         let spec = plan([2, 2, 1], prefetch, staleness);
         let expected = alone(&maker, &spec);
-        let layouts: [(&[&str], &[&str]); 3] = [(&["a", "a"], &["a"; 4]), (&["a"; 4], &["a", "b"]), (&["a", "b", "a", "b"], &["b", "b"])];
+        let layouts: [(&[&str], &[&str]); 3] =
+            [(&["a", "a"], &["a"; 4]), (&["a"; 4], &["a", "b"]), (&["a", "b", "a", "b"], &["b", "b"])];
         for (before, after) in layouts {
             for moment in [1, 17] {
                 let folder = tempfile::tempdir().unwrap();
@@ -213,14 +219,18 @@ fn a_process_that_computes_otherwise_is_named_before_anything_is_written() {
             let folder = tempfile::tempdir().unwrap();
             let train = TrainSpec { batch: 12, checkpoint_minutes, ..training() };
             let parallel = ParallelSpec { check_every, ..plan([world, 1, 1], 0, 0) };
-            let runner = Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folder.path() };
+            let runner =
+                Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folder.path() };
             let said = processes(world, |rank, inner| {
                 // Two sums a step: it is the third step's gradients that come out wrong.
                 let mut exchange = Somewhere { wrong_after: (rank == wrong).then_some(4), ..Somewhere::on("a", inner) };
                 runner.sit_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()
             });
             for said in said {
-                assert!(said.contains(named) && said.contains(&format!("after step {found} ")), "check_every = {check_every}: {said}");
+                assert!(
+                    said.contains(named) && said.contains(&format!("after step {found} ")),
+                    "check_every = {check_every}: {said}"
+                );
             }
             assert!(!RunFiles { folder: folder.path().into() }.best().exists());
         }
@@ -233,7 +243,8 @@ fn a_process_that_dies_in_a_checkpoint_leaves_the_one_before_if_there_is_one() {
     let (expected, train) = (alone(&maker, &parallel), TrainSpec { batch: 12, checkpoint_minutes: 1e-9, ..training() });
     for (dead, before) in [(0, 0), (0, 3), (1, 0), (1, 3)] {
         let folder = tempfile::tempdir().unwrap();
-        let runner = Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folder.path() };
+        let runner =
+            Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folder.path() };
         let said = processes(2, |rank, inner| {
             let mut exchange = Somewhere { dies_after: (rank == dead).then_some(before), ..Somewhere::on("a", inner) };
             runner.sit_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()

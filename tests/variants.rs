@@ -25,8 +25,9 @@ fn assert_trains(name: &str, spec: &TgnSpec, edge: usize, node: usize) {
     let mut adam = traces.checkpoint.split_off("adam.");
     let weights: Vec<String> = traces.checkpoint.split_off("model.").names().map(String::from).collect();
     for weight in weights.iter().filter(|weight| matters(weight)) {
-        let (_, squares) =
-            adam.take::<f32>(&format!("v.{weight}")).unwrap_or_else(|error| panic!("{what}: {weight} never had a gradient: {error}"));
+        let (_, squares) = adam
+            .take::<f32>(&format!("v.{weight}"))
+            .unwrap_or_else(|error| panic!("{what}: {weight} never had a gradient: {error}"));
         assert!(squares.iter().any(|&square| square > 0.0), "{what}: {weight} had gradients of zero only");
     }
 }
@@ -66,7 +67,11 @@ fn acts_in_training_only(spec: &TgnSpec) {
     let batch = set.log.batch(60..100);
     let scores = |seed| {
         let queries = Queries::of_batch(&batch, &[], &[0; 41]);
-        values(model.forward(&queries, &history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling)), seed).scores)
+        values(
+            model
+                .forward(&queries, &history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling)), seed)
+                .scores,
+        )
     };
     assert_eq!(scores(None), scores(None));
     assert_eq!(scores(Some(1)), scores(Some(1)));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tempograph_framework::{
-    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split, StaticMemory, Table,
-    TgbNegatives, Timestamp, hold_out_nodes,
+    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split,
+    StaticMemory, Table, TgbNegatives, Timestamp, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{Embedding, FeatureWidths, StaticSpec, Wiring};
@@ -60,11 +60,15 @@ fn borrow(told: &str) -> Option<(Dataset, Split)> {
 fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
     let path = Path::new(&spec.path);
     if path.exists() && !path.join("dataset.json").exists() {
-        bail!("{0} is not a prepared dataset; make one with `tempograph prepare {0} --out DIR` and put DIR in data.path", spec.path);
+        bail!(
+            "{0} is not a prepared dataset; make one with `tempograph prepare {0} --out DIR` and put DIR in data.path",
+            spec.path
+        );
     }
     let dataset = Dataset::from_spec(&spec.path).with_context(|| format!("data.path = \"{}\"", spec.path))?;
     let split = Split::by_time(dataset.log.time(), spec.val, spec.test)?;
-    let (dataset, split) = if spec.hold_out > 0.0 { without_held_out(dataset, split, spec.hold_out)? } else { (dataset, split) };
+    let (dataset, split) =
+        if spec.hold_out > 0.0 { without_held_out(dataset, split, spec.hold_out)? } else { (dataset, split) };
     for (name, range) in [("training", &split.train), ("validation", &split.val), ("test", &split.test)] {
         if range.is_empty() {
             bail!(
@@ -104,7 +108,10 @@ pub fn static_path(spec: &DataSpec) -> Result<PathBuf> {
     match &spec.static_memory {
         Some(path) => Ok(path.clone()),
         None if spec.path.starts_with("synthetic:") => {
-            bail!("data.path = \"{}\" is generated and has no folder: name a file for its static memory in data.static_memory", spec.path)
+            bail!(
+                "data.path = \"{}\" is generated and has no folder: name a file for its static memory in data.static_memory",
+                spec.path
+            )
         }
         None => Ok(Path::new(&spec.path).join("static.safetensors")),
     }
@@ -116,7 +123,12 @@ fn static_memory(spec: &DataSpec, reads: &StaticSpec, course: &Course) -> Result
         bail!("there is no static memory in {}; learn it with `tempograph pretrain` and the same spec", path.display());
     }
     let found = StaticMemory::read(&path)?;
-    let hint = || format!("{} does not go with this run; learn it anew with `tempograph pretrain` and the same spec", path.display());
+    let hint = || {
+        format!(
+            "{} does not go with this run; learn it anew with `tempograph pretrain` and the same spec",
+            path.display()
+        )
+    };
     found.check(&course.dataset, course.split.train.clone()).with_context(hint)?;
     if found.vectors.width() != reads.width {
         let width = found.vectors.width();
@@ -175,11 +187,18 @@ fn without_held_out(dataset: Dataset, split: Split, share: f64) -> Result<(Datas
     let mut chance = Draw::new(2020).of(Purpose::Generator).at(0, 0);
     let hidden = hold_out_nodes(log.src(), log.dst(), EventId(train_end as u64), share, &mut chance);
     let kept: Vec<u64> = (0..log.len()).filter(|&i| i >= train_end || hidden.train[i]).map(|i| i as u64).collect();
-    let features = log.features().map(|rows| Arc::new(Picked { rows: rows.clone(), kept: kept.clone() }) as Arc<dyn Rows>);
+    let features =
+        log.features().map(|rows| Arc::new(Picked { rows: rows.clone(), kept: kept.clone() }) as Arc<dyn Rows>);
     fn pick<T: Copy>(column: &[T], kept: &[u64]) -> Vec<T> {
         kept.iter().map(|&i| column[i as usize]).collect()
     }
-    let log = EventLog::new(pick(log.src(), &kept), pick(log.dst(), &kept), pick(log.time(), &kept), pick(log.label(), &kept), features)?;
+    let log = EventLog::new(
+        pick(log.src(), &kept),
+        pick(log.dst(), &kept),
+        pick(log.time(), &kept),
+        pick(log.label(), &kept),
+        features,
+    )?;
     let gone = split.test.end - kept.len();
     let earlier = |range: Range<usize>| range.start - gone..range.end - gone;
     let split = Split { train: 0..train_end - gone, val: earlier(split.val), test: earlier(split.test) };
@@ -208,7 +227,8 @@ fn features(spec: &DataSpec, dataset: &Dataset) -> Result<Features> {
         Some(0) => None,
         Some(columns) => Some(Arc::new(Zeros(vec![0.0; columns]))),
     };
-    let nodes = dataset.node_features.clone().filter(|_| spec.node_features).map(|table| Arc::new(table) as Arc<dyn Rows>);
+    let nodes =
+        dataset.node_features.clone().filter(|_| spec.node_features).map(|table| Arc::new(table) as Arc<dyn Rows>);
     Ok(Features { edges, nodes, static_memory: None })
 }
 
@@ -234,7 +254,13 @@ fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &S
         };
         let (first, events) = (fixed.first().index(), fixed.events());
         if first > range.start || first + events < range.end {
-            bail!("{} lists events {first}..{}, but events {}..{} are asked about", file.display(), first + events, range.start, range.end);
+            bail!(
+                "{} lists events {first}..{}, but events {}..{} are asked about",
+                file.display(),
+                first + events,
+                range.start,
+                range.end
+            );
         }
         Ok(NegativeSet::Fixed(fixed))
     };

@@ -30,11 +30,15 @@ impl Device {
         match (kind, numbers) {
             ("cpu", "0") => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
-            ("cuda", "all") => Ok(Device::Cuda((0..gpus().map_err(|why| anyhow!("device = \"{name}\": {why}"))?.len()).collect())),
+            ("cuda", "all") => {
+                Ok(Device::Cuda((0..gpus().map_err(|why| anyhow!("device = \"{name}\": {why}"))?.len()).collect()))
+            }
             #[cfg(feature = "cuda")]
             ("cuda", numbers) => Ok(Device::Cuda(distinct(name, numbers)?)),
             #[cfg(not(feature = "cuda"))]
-            ("cuda", _) => bail!("device = \"{name}\": this program was built without CUDA; build it with `--features cuda`"),
+            ("cuda", _) => {
+                bail!("device = \"{name}\": this program was built without CUDA; build it with `--features cuda`")
+            }
             #[cfg(feature = "wgpu")]
             ("wgpu", numbers) => Ok(Device::Wgpu(distinct(name, numbers)?)),
             _ => bail!("device = \"{name}\": it is `cpu`, `cuda:N`, `cuda:N,M` for several GPUs or `cuda:all`"),
@@ -67,7 +71,10 @@ impl Device {
     }
 
     /// The first `count` of its kind. Of the host there is one.
-    #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), expect(unused_variables, reason = "there is only the host"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(unused_variables, reason = "there is only the host")
+    )]
     pub fn first(&self, count: usize) -> Device {
         match self {
             Device::Cpu => Device::Cpu,
@@ -92,8 +99,9 @@ impl fmt::Display for Device {
     /// Its name in a spec; all of several by their numbers.
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[cfg(any(feature = "cuda", feature = "wgpu"))]
-        let numbered =
-            |kind: &str, numbers: &[usize]| format!("{kind}:{}", numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        let numbered = |kind: &str, numbers: &[usize]| {
+            format!("{kind}:{}", numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+        };
         match self {
             Device::Cpu => to.write_str("cpu"),
             #[cfg(feature = "cuda")]
@@ -109,7 +117,8 @@ impl fmt::Display for Device {
 fn distinct(name: &str, numbers: &str) -> Result<Vec<usize>> {
     let mut found = Vec::new();
     for number in numbers.split(',') {
-        let number: usize = number.parse().with_context(|| format!("device = \"{name}\": \"{number}\" is no number of a device"))?;
+        let number: usize =
+            number.parse().with_context(|| format!("device = \"{name}\": \"{number}\" is no number of a device"))?;
         if found.contains(&number) {
             bail!("device = \"{name}\" names {number} twice");
         }

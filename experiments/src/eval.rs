@@ -107,7 +107,13 @@ fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
         let bar = ProgressBar::with_draw_target(Some(range.len() as u64), ProgressDrawTarget::stderr());
         let negatives = run.course.negatives(part, rule, &run.spec.eval);
         let new_nodes = Some(&run.course.new_nodes);
-        let asked = Examination { range: range.clone(), batch: run.spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes };
+        let asked = Examination {
+            range: range.clone(),
+            batch: run.spec.train.batch,
+            negatives: &negatives,
+            rank_every: 1,
+            new_nodes,
+        };
         let mut history = start.history.clone();
         let log = &run.course.dataset.log;
         let mut scores = args.scores.as_ref().filter(|_| found.is_empty()).map(|path| (path, Scores::default()));
@@ -127,10 +133,13 @@ fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
             None => bail!("stopped before the end"),
         }
     }
-    let floors = if part == Part::Test && run.spec.eval.floors { floors(&run.spec, &run.course, &stop)? } else { Vec::new() };
+    let floors =
+        if part == Part::Test && run.spec.eval.floors { floors(&run.spec, &run.course, &stop)? } else { Vec::new() };
     if args.json {
-        let by_rule: serde_json::Map<_, _> =
-            found.iter().map(|(rule, evaluation)| Ok((rule.clone(), serde_json::to_value(evaluation)?))).collect::<Result<_>>()?;
+        let by_rule: serde_json::Map<_, _> = found
+            .iter()
+            .map(|(rule, evaluation)| Ok((rule.clone(), serde_json::to_value(evaluation)?)))
+            .collect::<Result<_>>()?;
         println!("{:#}", serde_json::json!({ "epoch": start.mark.epoch, "by_rule": by_rule, "floors": floors }));
         return Ok(());
     }

@@ -208,7 +208,9 @@ fn settle(file: &str, digest: String, forget: bool, sums: &mut Sums, progress: &
         sums.forget(file);
     }
     if sums.check_or_record(file, &digest)? == Verdict::FirstUse {
-        progress.note(&format!("{file}: sha256 {digest} recorded on first use (no published checksum is known to compare it with)"));
+        progress.note(&format!(
+            "{file}: sha256 {digest} recorded on first use (no published checksum is known to compare it with)"
+        ));
     }
     Ok(())
 }
@@ -223,7 +225,11 @@ fn farewell(set: &Set, dir: &Path, outcome: Outcome) -> String {
     if let Some(note) = set.before_prepare {
         text.push_str(&format!("Note:  {note}\n"));
     }
-    text.push_str(&format!("Next:  tempograph prepare {} --out {}\n", source.display(), Path::new("data").join(set.name).display()));
+    text.push_str(&format!(
+        "Next:  tempograph prepare {} --out {}\n",
+        source.display(),
+        Path::new("data").join(set.name).display()
+    ));
     text
 }
 

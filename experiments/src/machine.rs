@@ -30,7 +30,9 @@ impl Machine {
 /// What the machine has, or less where the process's group is held to less.
 fn memory() -> Option<u64> {
     let told = fs::read_to_string("/proc/meminfo").ok()?;
-    let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())?;
+    let total = told
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())?;
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
     Some(limit.map_or(1024 * total, |limit| limit.min(1024 * total)))
 }

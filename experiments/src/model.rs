@@ -55,7 +55,8 @@ fn on_host(spec: &RunSpec, course: &Course) -> Made {
     if let Some(model) = SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
         return Made { model: Box::new(Direct::new(model)), notice: None };
     }
-    let why = |what| format!("trains through the tape, which is several times slower: the kernels on slices know no {what}");
+    let why =
+        |what| format!("trains through the tape, which is several times slower: the kernels on slices know no {what}");
     Made { model: taped::<CpuTape>(spec, course, &Default::default()), notice: spec.tgn().on_slices().err().map(why) }
 }
 
@@ -82,8 +83,9 @@ where
     tempograph_kernels::cube::set_products(spec.tgn().precision.into());
     let (history, widths) = (course.history(spec.tgn().needs()), data::widths(course));
     let past = (&history, &course.dataset.log);
-    let made =
-        |model: Box<dyn Trainee>, placement: Placement| Ok(Made { model, notice: Some(format!("trains on {}: {placement}", spec.device)) });
+    let made = |model: Box<dyn Trainee>, placement: Placement| {
+        Ok(Made { model, notice: Some(format!("trains on {}: {placement}", spec.device)) })
+    };
     let on_tape = |why: &dyn std::fmt::Display| {
         if places.len() > 1 {
             anyhow::bail!("device = \"{}\": {why}, and through the tape a model trains on one device", spec.device);
@@ -101,9 +103,12 @@ where
             Err(why) => on_tape(&why),
         };
     }
-    let Some(host) = SliceTgn::new(spec.tgn(), widths, spec.seed) else { return on_tape(&"the kernels on slices do not know it") };
-    let model =
-        |Place { device, room }: &Place<R::Device>| DeviceTgn::<R, ViewSender<R>>::new(spec.tgn(), widths, spec.seed, device, past, *room);
+    let Some(host) = SliceTgn::new(spec.tgn(), widths, spec.seed) else {
+        return on_tape(&"the kernels on slices do not know it");
+    };
+    let model = |Place { device, room }: &Place<R::Device>| {
+        DeviceTgn::<R, ViewSender<R>>::new(spec.tgn(), widths, spec.seed, device, past, *room)
+    };
     match places.iter().map(model).collect::<Result<Vec<_>, _>>() {
         Ok(models) => {
             let placement = models[0].placement();

@@ -38,7 +38,9 @@ pub fn run(args: &NewArgs) -> Result<()> {
     }
     let mut options = std::fs::OpenOptions::new();
     options.write(true).truncate(true).create(true).create_new(!args.force);
-    let mut file = options.open(&args.path).with_context(|| format!("cannot write {} (--force replaces a file)", args.path.display()))?;
+    let mut file = options
+        .open(&args.path)
+        .with_context(|| format!("cannot write {} (--force replaces a file)", args.path.display()))?;
     file.write_all(template.as_bytes())?;
     if args.serve {
         println!("wrote {0}; then\n  tempograph serve ARTIFACT --spec {0}", args.path.display());

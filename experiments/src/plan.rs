@@ -71,7 +71,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let mut course = data::open(&spec.data)?;
     data::resolve(&mut spec, &mut course)?;
     let machine = Machine::here();
-    let devices = args.devices.unwrap_or_else(|| if device == Device::Cpu { machine.cores } else { machine.gpus.len() });
+    let devices =
+        args.devices.unwrap_or_else(|| if device == Device::Cpu { machine.cores } else { machine.gpus.len() });
     let sizes = Sizes::of(&spec, &course, devices)?;
     let facts = Facts {
         batch: spec.train.batch,
@@ -102,12 +103,15 @@ fn captured_by_size(course: &Course, batch: usize) -> Vec<Captured> {
     let train = course.split.train.clone();
     let doubled = std::iter::successors(Some(1), |factor| Some(factor * 2)).take_while(|&factor| factor <= LARGEST);
     let factors = doubled.flat_map(|factor| [factor, factor + factor / 2]);
-    let mut sizes: Vec<usize> = factors.map(|factor| factor * batch).filter(|&size| size == batch || 2 * size <= train.len()).collect();
+    let mut sizes: Vec<usize> =
+        factors.map(|factor| factor * batch).filter(|&size| size == batch || 2 * size <= train.len()).collect();
     sizes.sort_unstable();
     sizes.dedup();
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(train.len() as u64) } else { ProgressBar::hidden() };
+    let bar =
+        if std::io::stderr().is_terminal() { ProgressBar::new(train.len() as u64) } else { ProgressBar::hidden() };
     bar.set_style(
-        ProgressStyle::with_template("captured events {wide_bar} {pos}/{len} eta {eta}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+        ProgressStyle::with_template("captured events {wide_bar} {pos}/{len} eta {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let shares = captured(&course.dataset.log.batch(train), &sizes, &mut |done| bar.set_position(done as u64));
     bar.finish_and_clear();
@@ -166,7 +170,9 @@ impl Sizes {
     /// computes them.
     fn room(&self, machine: &Machine) -> u64 {
         let Sizes { history, weights, features, log, .. } = self;
-        machine.memory.map_or(u64::MAX, |memory| ((FILL * memory as f64) as u64).saturating_sub(features + log + weights + history))
+        machine.memory.map_or(u64::MAX, |memory| {
+            ((FILL * memory as f64) as u64).saturating_sub(features + log + weights + history)
+        })
     }
 }
 
@@ -218,7 +224,9 @@ impl Found<'_> {
         let on_devices = if self.device == Device::Cpu { "" } else { ", and on each device as far as they fit" };
         let of_a_lane = match self.facts.ahead {
             0 => "lane, for each of its j sets of negatives: what it reads of the past, at most".to_string(),
-            ahead => format!("lane, for each of its j sets of negatives and {ahead} batches ahead: what it reads of the past, at most"),
+            ahead => format!(
+                "lane, for each of its j sets of negatives and {ahead} batches ahead: what it reads of the past, at most"
+            ),
         };
         let held = [
             (*history, "history: memory, mail, neighbours; and once for validation".to_string()),
@@ -273,10 +281,14 @@ impl Found<'_> {
         let epochs = self.epochs.next_multiple_of(passes);
         let whole = match epochs == self.epochs {
             true => String::new(),
-            false => format!("# in [train], so that histories are passed whole, {passes} epochs at a time:\n# epochs = {epochs}\n"),
+            false => format!(
+                "# in [train], so that histories are passed whole, {passes} epochs at a time:\n# epochs = {epochs}\n"
+            ),
         };
         let threads = self.threads;
-        format!("{device}[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {threads}\n{whole}")
+        format!(
+            "{device}[parallel]\nminibatch = {minibatch}\nepoch = {epoch}\nmemory = {memory}\nthreads = {threads}\n{whole}"
+        )
     }
 
     /// The devices of a machine, where there are several to deal the lanes out to.
@@ -297,7 +309,8 @@ impl Found<'_> {
         let Facts { batch, events, captured, keep, machines, devices, room, .. } = &self.facts;
         let Proposal { plan: Plan { minibatch, epoch, memory }, largest, copies } = self.proposal;
         let Sizes { history, weights, gradients, view, features, log } = self.sizes;
-        let gpus: Vec<_> = self.machine.gpus.iter().map(|gpu| json!({ "name": gpu.name, "bytes": gpu.bytes })).collect();
+        let gpus: Vec<_> =
+            self.machine.gpus.iter().map(|gpu| json!({ "name": gpu.name, "bytes": gpu.bytes })).collect();
         json!({
             "captured": captured.iter().map(|c| json!({ "batch": c.batch, "share": c.share })).collect::<Vec<_>>(),
             "keep": keep, "batch": batch, "events": events, "largest_batch": largest,

@@ -19,7 +19,8 @@ impl Terminal {
     /// For a run of `epochs`; `quiet` shows nothing.
     pub fn new(epochs: usize, quiet: bool) -> Terminal {
         let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        let style = ProgressStyle::with_template("{prefix:>14} {wide_bar} {pos}/{len} {per_sec:>14} eta {eta:>4} {msg}");
+        let style =
+            ProgressStyle::with_template("{prefix:>14} {wide_bar} {pos}/{len} {per_sec:>14} eta {eta:>4} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Terminal { bar, epochs, loss: f64::NAN, quiet, drawn: Instant::now() }
     }

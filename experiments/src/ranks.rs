@@ -73,7 +73,13 @@ impl Place {
     ///
     /// # Errors
     /// Processes that do not come, run something else, or a transport this program was built without.
-    pub fn meet(&self, transport: Option<Transport>, device: &Device, spec: &RunSpec, resume: bool) -> Result<Box<dyn Exchange>> {
+    pub fn meet(
+        &self,
+        transport: Option<Transport>,
+        device: &Device,
+        spec: &RunSpec,
+        resume: bool,
+    ) -> Result<Box<dyn Exchange>> {
         let run = format!("{} resume={resume}\n{}", env!("CARGO_PKG_VERSION"), spec.to_toml()?);
         let run = sha256_hex([run]);
         match (&self.launch, transport.unwrap_or_else(|| suitable(device))) {
@@ -88,12 +94,18 @@ impl Place {
             #[cfg(feature = "cuda")]
             (Some(launch), Transport::Nccl) => match device.gpu() {
                 Some(index) => Ok(tempograph_trainers::over_nccl(launch, index, &run, PATIENCE)?),
-                None => bail!("--transport nccl goes with device = \"cuda\", one GPU a process, not with \"{}\"", spec.device),
+                None => bail!(
+                    "--transport nccl goes with device = \"cuda\", one GPU a process, not with \"{}\"",
+                    spec.device
+                ),
             },
             #[allow(unreachable_patterns, reason = "which are left depends on the features")]
             (_, other) => {
                 let feature = if other == Transport::Mpi { "mpi" } else { "cuda" };
-                bail!("--transport {}: this program was built without it; build it with `--features {feature}`", other.name())
+                bail!(
+                    "--transport {}: this program was built without it; build it with `--features {feature}`",
+                    other.name()
+                )
             }
         }
     }

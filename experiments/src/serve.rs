@@ -9,7 +9,8 @@ use tempograph_serving::ServeSpec;
 
 /// Serve an artifact over HTTP and gRPC: events in, scores out.
 #[derive(Args, Debug)]
-#[command(after_help = "Without a spec it listens on 127.0.0.1:8080, keeps events in ARTIFACT.log beside the artifact and snapshots in
+#[command(
+    after_help = "Without a spec it listens on 127.0.0.1:8080, keeps events in ARTIFACT.log beside the artifact and snapshots in
 ARTIFACT.snapshots, and anyone on this machine may tell events and ask. `--set log.kind=memory` keeps nothing.
 
 Examples:
@@ -23,7 +24,8 @@ Over HTTP:
   POST /v1/score  /v1/rank  /v1/explain    GET /v1/embedding  /v1/model  /v1/status
   GET  /health/live  /health/ready  /metrics  /openapi.json (every route with an example)
   /v2/… is the Open Inference Protocol, for its clients.    POST /admin/… needs a token with the role `admin`.
-Over gRPC, on the same address: serving/proto/tempograph.proto, and inference.GRPCInferenceService.")]
+Over gRPC, on the same address: serving/proto/tempograph.proto, and inference.GRPCInferenceService."
+)]
 pub struct ServeArgs {
     /// The artifact's folder.
     artifact: PathBuf,

@@ -136,7 +136,11 @@ impl RunSpec {
             model.insert("kind".into(), "tgn".into());
         }
         let laid: Result<RunSpec> = table.try_into().map_err(told);
-        if sets.is_empty() { laid?.checked() } else { laid.with_context(|| format!("after --set {}", sets.join(" --set ")))?.checked() }
+        if sets.is_empty() {
+            laid?.checked()
+        } else {
+            laid.with_context(|| format!("after --set {}", sets.join(" --set ")))?.checked()
+        }
     }
 
     /// The spec with every default filled in.
@@ -154,8 +158,14 @@ impl RunSpec {
     }
 
     fn checked(self) -> Result<RunSpec> {
-        let checks =
-            [self.tgn().check(), self.pretrain.check(), self.train.check(), self.parallel.check(), self.eval.check(), self.data.check()];
+        let checks = [
+            self.tgn().check(),
+            self.pretrain.check(),
+            self.train.check(),
+            self.parallel.check(),
+            self.eval.check(),
+            self.data.check(),
+        ];
         let wrong = checks.into_iter().find_map(Result::err);
         match wrong {
             Some(wrong) => bail!(wrong),
@@ -167,7 +177,10 @@ impl RunSpec {
 impl DataSpec {
     fn check(&self) -> Result<(), String> {
         if !(self.val > 0.0 && self.test > 0.0 && self.val + self.test < 1.0) {
-            return Err(format!("data.val = {} and data.test = {} must be positive and leave something to train on", self.val, self.test));
+            return Err(format!(
+                "data.val = {} and data.test = {} must be positive and leave something to train on",
+                self.val, self.test
+            ));
         }
         if !(0.0..1.0).contains(&self.hold_out) {
             return Err(format!("data.hold_out = {}; it lies in 0 <= hold_out < 1", self.hold_out));
@@ -185,7 +198,9 @@ impl DataSpec {
             "none" => Ok(Some(0)),
             other => {
                 let columns = other.strip_prefix("zeros:").and_then(|columns| columns.parse().ok());
-                columns.map(Some).ok_or_else(|| format!("data.edge_features = \"{other}\"; it is \"real\", \"none\" or \"zeros:N\""))
+                columns
+                    .map(Some)
+                    .ok_or_else(|| format!("data.edge_features = \"{other}\"; it is \"real\", \"none\" or \"zeros:N\""))
             }
         }
     }
@@ -216,7 +231,8 @@ mod tests {
 
     #[test]
     fn settings_lie_over_the_file() {
-        let sets = ["train.lr=1e-3", "model.updater=rnn", "seed=7", "model.kind=tgn", "model.sampler={ window = 60 }"].map(String::from);
+        let sets = ["train.lr=1e-3", "model.updater=rnn", "seed=7", "model.kind=tgn", "model.sampler={ window = 60 }"]
+            .map(String::from);
         let spec = RunSpec::parse(MINIMAL, &sets).unwrap();
         assert_eq!((spec.train.lr, spec.seed), (1e-3, 7));
         assert_eq!(spec.tgn().updater, tempograph_models::Updater::Rnn);
@@ -226,9 +242,11 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_with_the_nearest_known_one() {
-        for (text, near) in
-            [("[train]\nbtach = 1", "batch"), ("[model]\nkind = \"tgn\"\nneighbors = 3", "neighbours"), ("sed = 1\n", "seed")]
-        {
+        for (text, near) in [
+            ("[train]\nbtach = 1", "batch"),
+            ("[model]\nkind = \"tgn\"\nneighbors = 3", "neighbours"),
+            ("sed = 1\n", "seed"),
+        ] {
             let text = if text.starts_with('[') { format!("{MINIMAL}{text}") } else { format!("{text}{MINIMAL}") };
             let error = RunSpec::parse(&text, &[]).unwrap_err().to_string();
             assert!(error.contains(&format!("did you mean `{near}`?")), "{error}");

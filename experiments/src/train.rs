@@ -12,8 +12,8 @@ use tempograph_framework::{History, LinkMetrics, NegativeRule};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Heuristic;
 use tempograph_trainers::{
-    Board, Course, Evaluation, Examination, Examinee, Exchange, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report, RunFiles,
-    Status, Timeline, Trace, Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
+    Board, Course, Evaluation, Examination, Examinee, Exchange, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA,
+    Report, RunFiles, Status, Timeline, Trace, Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
 };
 
 use crate::data;
@@ -95,7 +95,8 @@ fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()>
         bail!("{} holds no run to resume; leave --resume out to start", folder.display());
     }
     if args.resume {
-        let before = std::fs::read_to_string(files.spec()).with_context(|| format!("cannot read {}", files.spec().display()))?;
+        let before =
+            std::fs::read_to_string(files.spec()).with_context(|| format!("cannot read {}", files.spec().display()))?;
         if before != spec.to_toml()? {
             bail!(
                 "the spec differs from that of the run in {} ({}); resume with the same settings",
@@ -152,7 +153,8 @@ impl TrainRun<'_> {
         let outcome = fit.run_among(exchange, &mut *model, &mut All(vec![&mut terminal, &mut board]))?;
         if let (Some(trace), Some(path)) = (trace, &self.args.trace) {
             let timeline = trace.finish().and_then(|()| Timeline::read(path));
-            let (all, hidden) = timeline.with_context(|| format!("cannot write the trace {}", path.display()))?.hidden();
+            let (all, hidden) =
+                timeline.with_context(|| format!("cannot write the trace {}", path.display()))?.hidden();
             terminal.done();
             // An empty sum is -0.
             let share = 100.0 * hidden.max(0.0) / all.max(f64::MIN_POSITIVE);
@@ -188,7 +190,9 @@ impl TrainRun<'_> {
 
     /// A timeline to be filled, by the first process, if one is asked for.
     fn trace(&self, rank: usize) -> Result<Option<Arc<Trace>>> {
-        let create = |path: &PathBuf| Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()));
+        let create = |path: &PathBuf| {
+            Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()))
+        };
         Ok(self.args.trace.as_ref().filter(|_| rank == 0).map(create).transpose()?.map(Arc::new))
     }
 
@@ -228,9 +232,11 @@ impl TrainRun<'_> {
                 new_nodes: Some(&course.new_nodes),
             };
             let mut history = before.clone();
-            let mut heard =
-                |answers: &tempograph_trainers::Answers<'_>| watch.examined("test", answers.first.index() - range.start, range.len());
-            let Some(evaluation) = evaluate(best, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)? else {
+            let mut heard = |answers: &tempograph_trainers::Answers<'_>| {
+                watch.examined("test", answers.first.index() - range.start, range.len())
+            };
+            let Some(evaluation) = evaluate(best, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)?
+            else {
                 return Ok(false);
             };
             report.test.get_or_insert_with(|| evaluation.clone());
@@ -327,7 +333,13 @@ pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<
         let mut model = Untaped::<Cpu, _>::new(rule);
         let mut past = course.history(model.needs());
         let log = &course.dataset.log;
-        let asked = Examination { range: test.clone(), batch: spec.train.batch, negatives: &negatives, rank_every: 1, new_nodes: None };
+        let asked = Examination {
+            range: test.clone(),
+            batch: spec.train.batch,
+            negatives: &negatives,
+            rank_every: 1,
+            new_nodes: None,
+        };
         let warmed = warm(&mut model, &mut past, log, 0..test.start, spec.train.batch, stop)?;
         let found = if warmed { evaluate(&mut model, &mut past, log, &asked, stop, &mut |_| ())? } else { None };
         if let Some(Evaluation { all, .. }) = found {
@@ -384,7 +396,9 @@ fn conclusion(report: &Report, folder: &Path) -> String {
     let mut lines = vec![metric_title()];
     for (rule, evaluation) in &report.test_by_rule {
         lines.push(metric_row(&format!("{} ({rule})", report.name), &evaluation.all));
-        lines.extend(evaluation.new_nodes.iter().map(|new| metric_row(&format!("  {} new-node events", new.count), new)));
+        lines.extend(
+            evaluation.new_nodes.iter().map(|new| metric_row(&format!("  {} new-node events", new.count), new)),
+        );
     }
     lines.extend(report.floors.iter().map(|floor| metric_row(&floor.name, &floor.test)));
     lines.push(format!(

@@ -36,17 +36,27 @@ fn number(of: &Value, at: &str) -> f64 {
 
 #[test]
 fn every_combination_is_measured_and_held_against_the_machine() {
-    let (told, _folder) = bench(&["--batch", "50,150", "--edge-features", "none,zeros:3", "--pairs", "1", "--events", "450"]);
+    let (told, _folder) =
+        bench(&["--batch", "50,150", "--edge-features", "none,zeros:3", "--pairs", "1", "--events", "450"]);
     let all = told["configurations"].as_array().unwrap();
-    let named: Vec<_> =
-        all.iter().map(|one| (one["edge_features"].as_str().unwrap(), number(one, "/batch"), number(one, "/steps"))).collect();
+    let named: Vec<_> = all
+        .iter()
+        .map(|one| (one["edge_features"].as_str().unwrap(), number(one, "/batch"), number(one, "/steps")))
+        .collect();
     assert_eq!(named, [("none", 50.0, 9.0), ("none", 150.0, 3.0), ("zeros:3", 50.0, 9.0), ("zeros:3", 150.0, 3.0)]);
     for one in all {
-        for at in ["/tempograph/events_per_second", "/tempograph/step_seconds", "/floor/flops", "/floor/bytes", "/floor/reached"] {
+        for at in [
+            "/tempograph/events_per_second",
+            "/tempograph/step_seconds",
+            "/floor/flops",
+            "/floor/bytes",
+            "/floor/reached",
+        ] {
             assert!(number(one, at) > 0.0, "{at}");
         }
         assert!(number(one, "/tempograph/allocations_per_step") >= 0.0);
-        let shares: f64 = one["tempograph"]["stage_shares"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
+        let shares: f64 =
+            one["tempograph"]["stage_shares"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
         assert!((shares - 1.0).abs() < 1e-6, "{shares}");
     }
     assert!(number(&all[2], "/floor/flops") > number(&all[0], "/floor/flops"), "columns of zeros are columns");
@@ -69,13 +79,21 @@ fn the_scale_table_and_plot_have_every_length() {
     assert_eq!(nodes, [1_000.0, 1_000.0, 10_000.0, 10_000.0, 50.0, 100.0]);
     for point in points {
         let [an_event, a_node, nodes] =
-            ["/microseconds_per_event", "/microseconds_per_distinct_node", "/distinct_nodes_per_step"].map(|at| number(point, at));
-        assert!(an_event > 0.0 && (an_event * 50.0 / nodes / a_node - 1.0).abs() < 1e-9, "a step of 50 events, both ways: {point:#}");
+            ["/microseconds_per_event", "/microseconds_per_distinct_node", "/distinct_nodes_per_step"]
+                .map(|at| number(point, at));
+        assert!(
+            an_event > 0.0 && (an_event * 50.0 / nodes / a_node - 1.0).abs() < 1e-9,
+            "a step of 50 events, both ways: {point:#}"
+        );
         assert!(nodes <= number(point, "/nodes") && number(point, "/neighbours_per_step") > 0.0, "{point:#}");
     }
     let table = fs::read_to_string(folder.path().join("results/scale.md")).unwrap();
     assert_eq!((table.matches("| 2,000 |").count(), table.matches("| 4,000 |").count()), (3, 3), "{table}");
     for plot in ["scale.svg", "scale_nodes.svg"] {
-        assert_eq!(fs::read_to_string(folder.path().join("results").join(plot)).unwrap().matches("<circle").count(), 6, "{plot}");
+        assert_eq!(
+            fs::read_to_string(folder.path().join("results").join(plot)).unwrap().matches("<circle").count(),
+            6,
+            "{plot}"
+        );
     }
 }

@@ -113,7 +113,10 @@ fn training_writes_everything_measured_into_the_runs_folder() {
     let place = Place::new();
     let said = place.succeeds(&["train", "tiny.toml"]);
     let report = place.report("runs/tiny");
-    assert_eq!((number(&report, "/schema"), report["status"].as_str(), number(&report, "/seed")), (1.0, Some("finished"), 3.0));
+    assert_eq!(
+        (number(&report, "/schema"), report["status"].as_str(), number(&report, "/seed")),
+        (1.0, Some("finished"), 3.0)
+    );
     assert_eq!(report["epochs"].as_array().unwrap().len(), 3);
     for epoch in 0..3 {
         for field in ["train/loss", "train/events_per_second", "train/seconds", "train/lr", "train/stages/forward"] {
@@ -127,12 +130,17 @@ fn training_writes_everything_measured_into_the_runs_folder() {
         assert!((0.0..=1.0).contains(&number(&report, &format!("/test/{metric}"))), "{metric}");
     }
     assert_eq!(report["test"], report["test_by_rule"]["random"]);
-    assert!(number(&report, "/peak_memory_bytes") > 1e6 && number(&report, "/seconds") > 0.0 && number(&report, "/parameters") > 100.0);
+    assert!(
+        number(&report, "/peak_memory_bytes") > 1e6
+            && number(&report, "/seconds") > 0.0
+            && number(&report, "/parameters") > 100.0
+    );
     assert_eq!((number(&report, "/spec/train/batch"), number(&report, "/spec/model/neighbours")), (50.0, 4.0));
     assert_eq!(number(&report, "/spec/train/negatives"), 1.0, "defaults are filled in");
     assert_eq!((number(&report, "/data/events"), report["data"]["checksum"].as_str().unwrap().len()), (900.0, 64));
     assert!(report.as_object().unwrap().contains_key("commit"));
-    let floors: Vec<&str> = report["floors"].as_array().unwrap().iter().map(|floor| floor["name"].as_str().unwrap()).collect();
+    let floors: Vec<&str> =
+        report["floors"].as_array().unwrap().iter().map(|floor| floor["name"].as_str().unwrap()).collect();
     assert!(floors.contains(&"edgebank") && floors.contains(&"last-10") && floors.len() == 3, "{floors:?}");
     for file in ["spec.toml", "best.safetensors", "checkpoint.safetensors", "tensorboard"] {
         assert!(place.path("runs/tiny").join(file).exists(), "{file}");
@@ -145,8 +153,19 @@ fn training_writes_everything_measured_into_the_runs_folder() {
 #[test]
 fn settings_lie_over_the_spec_and_json_is_all_that_is_printed() {
     let place = Place::new();
-    let args =
-        ["train", "tiny.toml", "--set", "train.epochs=1", "--set", "model.updater=rnn", "--set", "seed=9", "--out", "elsewhere", "--json"];
+    let args = [
+        "train",
+        "tiny.toml",
+        "--set",
+        "train.epochs=1",
+        "--set",
+        "model.updater=rnn",
+        "--set",
+        "seed=9",
+        "--out",
+        "elsewhere",
+        "--json",
+    ];
     let printed: Value = serde_json::from_str(&place.succeeds(&args)).unwrap();
     assert_eq!(printed, place.report("elsewhere"));
     assert_eq!((number(&printed, "/seed"), number(&printed, "/spec/train/epochs")), (9.0, 1.0));
@@ -166,16 +185,21 @@ fn a_pipelines_stages_are_traced_and_the_staleness_it_had_is_on_the_board() {
     let spans: Vec<Value> = serde_json::from_slice(&fs::read(place.path("trace.json")).unwrap()).unwrap();
     for stage in ["sample", "memory", "compute", "exchange", "write back"] {
         for step in 0..report["steps"].as_u64().unwrap() {
-            let of_step = |span: &&Value| span["name"] == stage && span["args"]["step"] == step && span["dur"].as_f64().unwrap() > 0.0;
+            let of_step = |span: &&Value| {
+                span["name"] == stage && span["args"]["step"] == step && span["dur"].as_f64().unwrap() > 0.0
+            };
             assert!(spans.iter().any(|span| of_step(&span)), "{stage} of step {step}");
         }
     }
-    let counts: Vec<f64> = serde_json::from_value(report["epochs"][0]["train"]["prefetch"]["staleness"].clone()).unwrap();
+    let counts: Vec<f64> =
+        serde_json::from_value(report["epochs"][0]["train"]["prefetch"]["staleness"].clone()).unwrap();
     assert!(counts.len() == 3 && counts[2] > counts[0], "{counts:?}");
     // A histogram has its counts one after the other, as doubles.
     let packed: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
-    let board: Vec<u8> =
-        fs::read_dir(place.path("runs/tiny/tensorboard")).unwrap().flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let board: Vec<u8> = fs::read_dir(place.path("runs/tiny/tensorboard"))
+        .unwrap()
+        .flat_map(|file| fs::read(file.unwrap().path()).unwrap())
+        .collect();
     for bytes in [b"prefetch/staleness", &packed[..]] {
         assert!(board.windows(bytes.len()).any(|window| window == bytes), "{bytes:?}");
     }
@@ -214,8 +238,11 @@ fn what_is_wrong_is_said_with_its_name_and_value() {
     for (n, (args, names)) in cases.into_iter().enumerate() {
         // Each in a run of its own: what one leaves behind must not be what the next complains of.
         let out = format!("run{n}");
-        let args: Vec<&str> =
-            if args.contains(&"--resume") { args.to_vec() } else { args.iter().copied().chain(["--out", &out]).collect() };
+        let args: Vec<&str> = if args.contains(&"--resume") {
+            args.to_vec()
+        } else {
+            args.iter().copied().chain(["--out", &out]).collect()
+        };
         let said = place.fails(&args);
         names.iter().for_each(|name| assert!(said.contains(name), "{args:?} does not name {name}: {said}"));
     }
@@ -248,8 +275,14 @@ fn a_run_that_is_there_is_not_overwritten_unless_asked() {
 }
 
 /// A run long enough to be stopped inside: the epochs are short, but many.
-const LONG: [&str; 6] =
-    ["--set", "train.epochs=12", "--set", "data.path=synthetic:events=2500,users=20,items=15", "--set", "train.checkpoint_minutes=0.0005"];
+const LONG: [&str; 6] = [
+    "--set",
+    "train.epochs=12",
+    "--set",
+    "data.path=synthetic:events=2500,users=20,items=15",
+    "--set",
+    "train.checkpoint_minutes=0.0005",
+];
 
 /// Starts a long run and waits until its first epoch is complete.
 fn start_and_wait_for_an_epoch(place: &Place, out: &str) -> Child {
@@ -333,8 +366,12 @@ fn events_csv() -> String {
 fn a_csv_is_prepared_and_trained_on() {
     let place = Place::new();
     fs::write(place.path("events.csv"), events_csv()).unwrap();
-    let told: Value = serde_json::from_str(&place.succeeds(&["prepare", "events.csv", "--out", "prepared", "--json"])).unwrap();
-    assert_eq!((number(&told, "/events"), number(&told, "/nodes"), number(&told, "/edge_features")), (400.0, 12.0, 1.0));
+    let told: Value =
+        serde_json::from_str(&place.succeeds(&["prepare", "events.csv", "--out", "prepared", "--json"])).unwrap();
+    assert_eq!(
+        (number(&told, "/events"), number(&told, "/nodes"), number(&told, "/edge_features")),
+        (400.0, 12.0, 1.0)
+    );
     place.succeeds(&["train", "tiny.toml", "--set", "data.path=prepared", "--set", "train.epochs=1"]);
     let report = place.report("runs/tiny");
     assert_eq!((number(&report, "/data/events"), number(&report, "/data/edge_features")), (400.0, 1.0));
@@ -370,7 +407,8 @@ impl SmallDisk {
     fn mount(at: &Path, kilobytes: usize) -> Option<SmallDisk> {
         fs::create_dir(at).unwrap();
         let size = format!("size={kilobytes}k");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).stderr(Stdio::null()).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).stderr(Stdio::null()).status();
         mounted.is_ok_and(|status| status.success()).then(|| SmallDisk(at.to_path_buf()))
     }
 }
@@ -391,8 +429,10 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_whole_files_behind() {
     };
     let said = place.fails(&["train", "tiny.toml", "--out", "disk/run", "--set", "model.memory=64"]);
     assert!(said.contains("disk/run/") && said.contains("No space left"), "{said}");
-    let left: Vec<String> =
-        fs::read_dir(disk.0.join("run")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let left: Vec<String> = fs::read_dir(disk.0.join("run"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert!(left.iter().all(|name| !name.ends_with(".partial")), "{left:?}");
     assert_eq!(place.report("disk/run")["status"], "running");
 }
@@ -401,10 +441,12 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_whole_files_behind() {
 fn a_plan_is_proposed_with_what_it_was_decided_from() {
     let place = Place::new();
     let plan = |more: &[&str]| -> Value {
-        serde_json::from_str(&place.succeeds(&[&["plan", "tiny.toml", "--devices", "4", "--json"], more].concat())).unwrap()
+        serde_json::from_str(&place.succeeds(&[&["plan", "tiny.toml", "--devices", "4", "--json"], more].concat()))
+            .unwrap()
     };
     let found = plan(&["--machines", "2"]);
-    let lanes: f64 = ["minibatch", "epoch", "memory"].iter().map(|key| number(&found, &format!("/parallel/{key}"))).product();
+    let lanes: f64 =
+        ["minibatch", "epoch", "memory"].iter().map(|key| number(&found, &format!("/parallel/{key}"))).product();
     assert_eq!(lanes, 8.0);
     assert_eq!(number(&found, "/parallel/memory") % 2.0, 0.0);
     let captured = found["captured"].as_array().unwrap();
@@ -428,11 +470,15 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
     let report = place.report("runs/two words");
     assert_eq!((number(&report, "/spec/train/batch"), number(&report, "/spec/train/epochs")), (100.0, 1.0));
     let planned = plan(&sets[..]);
-    let lanes: f64 = ["minibatch", "epoch", "memory"].iter().map(|key| number(&report, &format!("/spec/parallel/{key}"))).product();
+    let lanes: f64 =
+        ["minibatch", "epoch", "memory"].iter().map(|key| number(&report, &format!("/spec/parallel/{key}"))).product();
     assert_eq!((lanes, number(&planned, "/batch")), (2.0, 100.0));
     // One epoch passes two histories half.
     let halves = ["epoch", "memory"].iter().any(|key| number(&report, &format!("/spec/parallel/{key}")) == 2.0);
-    assert_eq!((halves, halves), (pasted.contains("# epochs = 2"), stderr(&trained).contains("Choose a multiple of 2")));
+    assert_eq!(
+        (halves, halves),
+        (pasted.contains("# epochs = 2"), stderr(&trained).contains("Choose a multiple of 2"))
+    );
 
     // Whatever batches capture, or nothing less than all.
     assert_eq!(number(&plan(&["--keep", "0"]), "/parallel/minibatch"), 4.0);
@@ -449,7 +495,9 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
 fn every_command_teaches_by_example() {
     let place = Place::new();
     assert!(place.succeeds(&["--help"]).contains("tempograph train experiments/quickstart.toml"));
-    for command in ["prepare", "pretrain", "fetch", "plan", "train", "eval", "export", "serve", "load", "bench", "devices", "new"] {
+    for command in
+        ["prepare", "pretrain", "fetch", "plan", "train", "eval", "export", "serve", "load", "bench", "devices", "new"]
+    {
         let help = place.succeeds(&[command, "--help"]);
         assert!(help.contains(&format!("tempograph {command}")) && help.contains("Example"), "{command}: {help}");
     }

@@ -99,7 +99,10 @@ impl World {
             }
         }
         let stats = engine.stats();
-        assert!(seen < 20 * APART || stats.retracted > 0 && stats.expired > 0, "nothing is taken back or forgotten: {stats:?}");
+        assert!(
+            seen < 20 * APART || stats.retracted > 0 && stats.expired > 0,
+            "nothing is taken back or forgotten: {stats:?}"
+        );
         let manifest = engine.save(&self.folder.path().join("undisturbed")).unwrap();
         manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
     }
@@ -107,8 +110,11 @@ impl World {
     /// Takes events back: at once, or where a node of one is forgotten, of which nothing is left then, each by itself.
     fn take_back(&self, engine: &Engine, events: &[usize]) {
         let own = |node| self.set.ids.own(node);
-        let named =
-            |&event: &usize| Retraction { seq: event as u64, src: own(self.set.log.src()[event]), dst: own(self.set.log.dst()[event]) };
+        let named = |&event: &usize| Retraction {
+            seq: event as u64,
+            src: own(self.set.log.src()[event]),
+            dst: own(self.set.log.dst()[event]),
+        };
         let all: Vec<Retraction> = events.iter().map(named).collect();
         let known = |taken: Result<_, RequestError>| match taken {
             Ok(_) => true,
@@ -123,7 +129,9 @@ impl World {
     /// The same of the newest snapshot.
     fn survived(&self) -> BTreeMap<String, String> {
         let shelf = self.folder.path().join("artifact.snapshots");
-        let numbers = std::fs::read_dir(&shelf).unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u64>().ok());
+        let numbers = std::fs::read_dir(&shelf)
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u64>().ok());
         let newest = shelf.join(numbers.max().unwrap().to_string()).join("artifact");
         let manifest = Engine::open(&newest).unwrap().manifest().clone();
         manifest.files.into_iter().map(|(name, facts)| (name, facts.sha256)).collect()
@@ -231,7 +239,10 @@ impl Client {
 
     /// An answer, unless the server dies before it has given all of it.
     fn ask(&mut self, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
-        let fields = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        let fields = format!(
+            "Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}",
+            body.len()
+        );
         let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n\r\n");
         self.0.get_mut().write_all((head + body).as_bytes()).ok()?;
         let (mut line, mut status, mut length) = (String::new(), 0, 0);
@@ -240,7 +251,9 @@ impl Client {
             self.0.read_line(&mut line).ok().filter(|&read| read > 0)?;
             match line.trim_end().split_once(' ') {
                 None => break,
-                Some((field, value)) if field.eq_ignore_ascii_case("content-length:") => length = value.parse().unwrap(),
+                Some((field, value)) if field.eq_ignore_ascii_case("content-length:") => {
+                    length = value.parse().unwrap()
+                }
                 Some(("HTTP/1.1", rest)) => status = rest[..3].parse().unwrap(),
                 Some(_) => {}
             }
@@ -275,7 +288,11 @@ fn tell(server: &str, world: &World, until: usize, known: &Known, chance: &mut R
         let body = json!({ "events": world.told(next..end), "ack": ack }).to_string();
         let Some((status, answer)) = client.ask("POST", "/v1/events", &body) else { return };
         assert_eq!(status, 200, "{answer}");
-        assert_eq!(answer["accepted"].as_u64().unwrap() + answer["duplicates"].as_u64().unwrap(), (end - next) as u64, "{answer}");
+        assert_eq!(
+            answer["accepted"].as_u64().unwrap() + answer["duplicates"].as_u64().unwrap(),
+            (end - next) as u64,
+            "{answer}"
+        );
         if ack != "accepted" {
             known.durable.fetch_max(end as u64, Ordering::Relaxed);
         }
@@ -316,7 +333,10 @@ fn nothing_durable_is_lost_or_doubled_by_a_server_that_is_killed_again_and_again
     let mut chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
     let recovered = (0..crashes).filter(|_| live_and_die(&world, &known, &mut chance)).count();
     let (told, all) = (known.durable.load(Ordering::Relaxed) as usize, world.len());
-    assert!(told < all, "seed {seed}: all {all} events were told before the last kill, so that some hit an idle server");
+    assert!(
+        told < all,
+        "seed {seed}: all {all} events were told before the last kill, so that some hit an idle server"
+    );
     // The last life ends in peace, and with the same events as one that was never disturbed.
     let mut server = Server::start(&world);
     assert!(server.wait_until_ready(Instant::now() + Duration::from_secs(60)), "seed {seed}");

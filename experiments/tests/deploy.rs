@@ -24,7 +24,8 @@ fn options(text: &str) -> Vec<String> {
 fn what_the_files_tell_the_server_it_takes() {
     let help = Command::new(env!("CARGO_BIN_EXE_tempograph")).args(["serve", "--help"]).output().unwrap();
     let known = options(&String::from_utf8(help.stdout).unwrap());
-    let line_of = |text: &str, start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_string();
+    let line_of =
+        |text: &str, start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_string();
     for told in [
         line_of(&deploy("Dockerfile"), "CMD"),
         line_of(&deploy("tempograph.service"), "ExecStart"),
@@ -41,7 +42,10 @@ fn the_image_is_built_as_the_readme_says() {
     assert!(deploy("Dockerfile").contains(build) && deploy("README.md").contains(build));
     let toolchain = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml")).unwrap();
     let version = toolchain.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"')).unwrap();
-    assert!(deploy("Dockerfile").contains(&format!("FROM rust:{version}-slim")), "the image is not built with Rust {version}");
+    assert!(
+        deploy("Dockerfile").contains(&format!("FROM rust:{version}-slim")),
+        "the image is not built with Rust {version}"
+    );
 }
 
 #[test]
@@ -67,8 +71,9 @@ fn the_stateful_set_is_yaml_with_one_writer_and_both_probes() {
     let script = "import sys, json, yaml; json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../serving/deploy/statefulset.yaml");
     let parsed = Command::new("python3").args(["-c", script]).stdin(fs::File::open(path).unwrap()).output();
-    let Some(parsed) =
-        parsed.ok().filter(|parsed| parsed.status.success() || !String::from_utf8_lossy(&parsed.stderr).contains("No module"))
+    let Some(parsed) = parsed
+        .ok()
+        .filter(|parsed| parsed.status.success() || !String::from_utf8_lossy(&parsed.stderr).contains("No module"))
     else {
         println!("skipped: no python3 with PyYAML to parse it by");
         return;

@@ -16,7 +16,21 @@ fn every_request_of_a_load_is_accounted_for_and_events_become_visible() {
     let server = Server::of_a_small_model(place.path());
     let mix = "ingest=4,score=5,rank=1";
     // A deadline that no machine misses by being busy with other tests.
-    let args = ["load", &server.url, "--data", DATA, "--mix", mix, "--rate", "200", "--seconds", "2", "--deadline-ms", "20000", "--json"];
+    let args = [
+        "load",
+        &server.url,
+        "--data",
+        DATA,
+        "--mix",
+        mix,
+        "--rate",
+        "200",
+        "--seconds",
+        "2",
+        "--deadline-ms",
+        "20000",
+        "--json",
+    ];
     let report: Value = serde_json::from_str(&succeeds(place.path(), &args)).unwrap();
     let phase = report.pointer("/phases/0/report").unwrap();
     for kind in ["events", "scores", "ranks"] {
@@ -27,13 +41,29 @@ fn every_request_of_a_load_is_accounted_for_and_events_become_visible() {
     let seen = number(phase, "/staleness/count");
     assert!(seen > 10.0 && seen <= number(phase, "/events/in_time") + number(phase, "/events/late"), "{phase:#}");
     // A deadline that is over before an answer can be there, which the server is not told: it answers all the same.
-    let untold = ["load", &server.url, "--data", DATA, "--mix", "score=1", "--rate", "50", "--seconds", "1", "--connections", "64"];
+    let untold = [
+        "load",
+        &server.url,
+        "--data",
+        DATA,
+        "--mix",
+        "score=1",
+        "--rate",
+        "50",
+        "--seconds",
+        "1",
+        "--connections",
+        "64",
+    ];
     let report = succeeds(place.path(), &[&untold[..], &["--deadline-ms", "1", "--untold", "--json"]].concat());
     let report: Value = serde_json::from_str(&report).unwrap();
     let refused = report.pointer("/phases/0/report/scores/errors").unwrap().as_object().unwrap();
     assert!(refused.keys().all(|what| what.starts_with("not sent")), "{refused:?}");
     // What was told goes on from where the log of the server stood, so a second load finds it in order.
-    let table = succeeds(place.path(), &["load", &server.url, "--data", DATA, "--rate", "100", "--seconds", "1", "--arrivals", "bursty"]);
+    let table = succeeds(
+        place.path(),
+        &["load", &server.url, "--data", DATA, "--rate", "100", "--seconds", "1", "--arrivals", "bursty"],
+    );
     assert!(table.contains("goodput/s") && table.contains("staleness") && !table.contains("409"), "{table}");
 }
 

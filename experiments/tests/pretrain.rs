@@ -53,7 +53,11 @@ impl Place {
     }
 
     fn run(&self, args: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tempograph")).args(args.split(' ')).current_dir(self.0.path()).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_tempograph"))
+            .args(args.split(' '))
+            .current_dir(self.0.path())
+            .output()
+            .unwrap()
     }
 
     #[track_caller]
@@ -76,7 +80,11 @@ impl Place {
 fn static_memory_is_learned_read_exported_and_the_same_under_the_same_seed() {
     let place = Place::new();
     let told: Value = serde_json::from_str(&place.succeeds("pretrain tiny.toml --json")).unwrap();
-    assert_eq!((told["events"].as_u64(), told["nodes"].as_u64(), told["width"].as_u64()), (Some(630), Some(35), Some(6)), "{told}");
+    assert_eq!(
+        (told["events"].as_u64(), told["nodes"].as_u64(), told["width"].as_u64()),
+        (Some(630), Some(35), Some(6)),
+        "{told}"
+    );
     let bytes = std::fs::read(place.path("vectors.safetensors")).unwrap();
     assert!(place.fails("pretrain tiny.toml").contains("--force replaces it"));
     place.succeeds("pretrain tiny.toml --force --set threads=2");
@@ -87,7 +95,8 @@ fn static_memory_is_learned_read_exported_and_the_same_under_the_same_seed() {
     place.succeeds("train tiny.toml");
     let report: Value = serde_json::from_slice(&std::fs::read(place.path("runs/tiny/report.json")).unwrap()).unwrap();
     assert_eq!((report["status"].as_str(), report["data"]["static_memory"].as_u64()), (Some("finished"), Some(6)));
-    let manifest: Value = serde_json::from_slice(&std::fs::read(place.path("runs/tiny/artifact/manifest.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(place.path("runs/tiny/artifact/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["widths"]["static"].as_u64(), Some(6));
     place.succeeds("eval runs/tiny");
 

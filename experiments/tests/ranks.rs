@@ -69,8 +69,13 @@ impl Place {
     fn start(&self, world: usize, plan: [usize; 3], out: &str, more: &[&str]) -> Vec<Child> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let start = |rank: usize| {
-            let numbers =
-                [("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", world), ("LOCAL_WORLD_SIZE", world), ("MASTER_PORT", port.into())];
+            let numbers = [
+                ("RANK", rank),
+                ("LOCAL_RANK", rank),
+                ("WORLD_SIZE", world),
+                ("LOCAL_WORLD_SIZE", world),
+                ("MASTER_PORT", port.into()),
+            ];
             let numbers = numbers.map(|(name, number)| (name, number.to_string()));
             self.train(plan, out, more).env("MASTER_ADDR", "127.0.0.1").envs(numbers).spawn().unwrap()
         };
@@ -132,7 +137,12 @@ fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
     for (case, plan) in [[2, 1, 2], [1, 2, 2], [2, 2, 1]].into_iter().enumerate() {
         let name = |how: &str| format!("{case}-{how}");
         succeed(vec![place.train(plan, &name("one"), &["--set", "parallel.threads=1"]).spawn().unwrap()]);
-        succeed(vec![place.train(plan, &name("threads"), &["--set", "threads=3", "--set", "parallel.threads=2"]).spawn().unwrap()]);
+        succeed(vec![
+            place
+                .train(plan, &name("threads"), &["--set", "threads=3", "--set", "parallel.threads=2"])
+                .spawn()
+                .unwrap(),
+        ]);
         let expected = place.hashes(&name("one"));
         assert!(!seen.contains(&expected), "another plan is another training");
         seen.push(expected.clone());
@@ -143,7 +153,10 @@ fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
             assert_eq!(place.report(&name("ranks"))["transport"], "tcp");
             assert_eq!(place.trained(&name("ranks")), place.trained(&name("one")), "{plan:?} in {world} processes");
             assert!(outputs[0].stdout.len() > 100, "the first process tells");
-            assert!(outputs[1..].iter().all(|output| output.stdout.is_empty() && output.stderr.is_empty()), "the others are silent");
+            assert!(
+                outputs[1..].iter().all(|output| output.stdout.is_empty() && output.stderr.is_empty()),
+                "the others are silent"
+            );
         }
     }
 }
@@ -167,7 +180,10 @@ fn processes_with_a_device_each_compute_what_one_process_with_one_device_or_two_
         let expected = place.hashes(&name("one"));
         assert_eq!(place.hashes(&name("two")), expected, "{plan:?} on two devices");
         assert_eq!(place.hashes(&name("ranks")), expected, "{plan:?} in two processes");
-        assert!(String::from_utf8_lossy(&outputs[0].stderr).contains("trains on wgpu:0"), "the first process says where");
+        assert!(
+            String::from_utf8_lossy(&outputs[0].stderr).contains("trains on wgpu:0"),
+            "the first process says where"
+        );
         assert!(!String::from_utf8_lossy(&outputs[1].stderr).contains("trains on"), "the other does not");
     }
 }
@@ -195,7 +211,12 @@ fn what_a_process_keeps_for_itself_does_not_grow_with_the_nodes_of_a_history_tha
     for ahead in [0, 2] {
         let kept = |users: usize| {
             let path = format!("data.path=\"synthetic:events=700,users={users},items=15\"");
-            kept(&place, 4, [1, 4, 1], &[&path, &format!("parallel.prefetch={ahead}"), "model.memory=32", "train.epochs=1"])
+            kept(
+                &place,
+                4,
+                [1, 4, 1],
+                &[&path, &format!("parallel.prefetch={ahead}"), "model.memory=32", "train.epochs=1"],
+            )
         };
         let grown = ((many - few) * node) as u64;
         for (rank, (small, large)) in kept(few).into_iter().zip(kept(many)).enumerate() {
@@ -203,7 +224,10 @@ fn what_a_process_keeps_for_itself_does_not_grow_with_the_nodes_of_a_history_tha
             assert!(shared >= grown, "process {rank}, {ahead} ahead: {shared} bytes together for {grown} of nodes");
             assert!(own <= grown / 8, "process {rank}, {ahead} ahead: {own} bytes for itself for {grown} of nodes");
             // The first examines the model with a copy.
-            assert!(rank == 0 || private < grown / 2, "process {rank}, {ahead} ahead: {private} private bytes for {grown} of nodes");
+            assert!(
+                rank == 0 || private < grown / 2,
+                "process {rank}, {ahead} ahead: {private} private bytes for {grown} of nodes"
+            );
         }
     }
 }
@@ -250,7 +274,10 @@ fn kill(mut children: Vec<Child>, victim: usize) -> Vec<u32> {
     for (rank, output) in outputs.iter().enumerate().filter(|(rank, _)| *rank != victim) {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "process {rank} went on");
-        assert!(said.contains(&format!("process {victim} of {world} is gone")) && said.contains("--resume"), "process {rank}: {said}");
+        assert!(
+            said.contains(&format!("process {victim} of {world} is gone")) && said.contains("--resume"),
+            "process {rank}: {said}"
+        );
     }
     pids
 }
@@ -268,8 +295,12 @@ fn a_killed_process_stops_the_others_and_resuming_gives_the_run_that_never_died(
         wait_for(&place.path(out).join("checkpoint.safetensors"));
         let pids = kill(children, victim);
         for folder in [Path::new("/dev/shm"), &std::env::temp_dir()] {
-            let names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-            let left: Vec<String> = names.filter(|name| pids.iter().any(|pid| name.contains(&format!("tempograph-{pid}-")))).collect();
+            let names = fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+            let left: Vec<String> =
+                names.filter(|name| pids.iter().any(|pid| name.contains(&format!("tempograph-{pid}-")))).collect();
             assert!(left.is_empty(), "{left:?} in {}", folder.display());
         }
 
@@ -293,7 +324,9 @@ fn a_process_that_is_killed_during_validation_stops_the_others_and_resuming_give
     for (victim, out) in [(1, "killed"), (0, "first-killed")] {
         let children = place.start(2, plan, out, &long);
         let checkpoint = place.path(out).join("checkpoint.safetensors");
-        let trained = || fs::read(&checkpoint).is_ok_and(|bytes| bytes.windows(note.len()).any(|window| window == note.as_bytes()));
+        let trained = || {
+            fs::read(&checkpoint).is_ok_and(|bytes| bytes.windows(note.len()).any(|window| window == note.as_bytes()))
+        };
         wait_until(trained, "the end of the epoch");
         kill(children, victim);
         assert!(trained(), "process {victim} was killed too late");
@@ -325,7 +358,8 @@ fn processes_whom_mpi_numbers_otherwise_than_the_launcher_write_nothing() {
     let (place, plan) = (Place::new(), [1, 1, 2]);
     let refused = |output: Output, by_mpi: &str, launched: &str| {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let both = said.contains(&format!("process {by_mpi} by MPI")) && said.contains(&format!("is {launched} by the launcher"));
+        let both = said.contains(&format!("process {by_mpi} by MPI"))
+            && said.contains(&format!("is {launched} by the launcher"));
         assert!(!output.status.success() && both, "{said}");
         assert!(!place.path("run").exists(), "{by_mpi}, {launched}");
     };
@@ -335,12 +369,16 @@ fn processes_whom_mpi_numbers_otherwise_than_the_launcher_write_nothing() {
         refused(child.wait_with_output().unwrap(), "0 of 1", launched);
     }
     // MPI knows of two, and the variables tell of none, or of three.
-    for (variables, launched) in
-        [(&["OMPI_COMM_WORLD_SIZE="][..], "0 of 1"), (&["RANK=2", "WORLD_SIZE=3", "MASTER_ADDR=a", "MASTER_PORT=1"], "2 of 3")]
-    {
+    for (variables, launched) in [
+        (&["OMPI_COMM_WORLD_SIZE="][..], "0 of 1"),
+        (&["RANK=2", "WORLD_SIZE=3", "MASTER_ADDR=a", "MASTER_PORT=1"], "2 of 3"),
+    ] {
         let train = place.train(plan, "run", &[]);
         let mut told = Command::new("env");
-        told.args(variables).arg(train.get_program()).args(train.get_args()).current_dir(train.get_current_dir().unwrap());
+        told.args(variables)
+            .arg(train.get_program())
+            .args(train.get_args())
+            .current_dir(train.get_current_dir().unwrap());
         refused(under_mpirun(&told, 2).unwrap().output().unwrap(), "0 of 2", launched);
     }
 }
@@ -350,11 +388,14 @@ fn processes_whom_mpi_numbers_otherwise_than_the_launcher_write_nothing() {
 fn started_as(launcher: u32, rank: usize) -> Option<u32> {
     let variable = format!("OMPI_COMM_WORLD_RANK={rank}");
     let of_rank = |pid: &u32| {
-        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|&byte| byte == 0).any(|one| one == variable.as_bytes()))
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|all| all.split(|&byte| byte == 0).any(|one| one == variable.as_bytes()))
     };
     let child = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == launcher.to_string()))
+        status
+            .lines()
+            .any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == launcher.to_string()))
     };
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| child(pid) && of_rank(pid)).min()
@@ -422,13 +463,15 @@ fn what_stops_one_process_is_said_by_all() {
     let first = place.start(2, plan, "run", &[]);
     succeed(first);
     // The run is there already, which the first process alone looks for.
-    let outputs: Vec<Output> = place.start(2, plan, "run", &[]).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let outputs: Vec<Output> =
+        place.start(2, plan, "run", &[]).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     for output in outputs {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains("holds a run already"), "{said}");
     }
     // Three processes cannot share two lanes.
-    let outputs: Vec<Output> = place.start(3, plan, "other", &[]).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let outputs: Vec<Output> =
+        place.start(3, plan, "other", &[]).into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     for output in outputs {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains("1 x 1 x 2") && said.contains("3 processes"), "{said}");

@@ -18,7 +18,8 @@ fn spec(lookup: &str) -> String {
 }
 
 fn post(server: &Server, route: &str, body: &Value) -> Value {
-    let mut response = ureq::post(format!("{}{route}", server.url)).content_type("application/json").send(body.to_string()).unwrap();
+    let mut response =
+        ureq::post(format!("{}{route}", server.url)).content_type("application/json").send(body.to_string()).unwrap();
     serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
 }
 
@@ -31,10 +32,14 @@ fn replaying_the_test_split_over_http_gives_the_offline_scores() {
         succeeds(folder, &["train", "tiny.toml"]);
         succeeds(folder, &["export", "runs/tiny", "--until", "val", "--out", "before-test", "--quick"]);
         let found: Value =
-            serde_json::from_str(&succeeds(folder, &["eval", "runs/tiny", "--scores", "scores.safetensors", "--json"])).unwrap();
+            serde_json::from_str(&succeeds(folder, &["eval", "runs/tiny", "--scores", "scores.safetensors", "--json"]))
+                .unwrap();
         let report: Value = serde_json::from_slice(&fs::read(folder.join("runs/tiny/report.json")).unwrap()).unwrap();
         for metric in ["ap", "auc", "mrr", "count", "ranked"] {
-            assert_eq!(found["by_rule"]["random"][metric], report["test"][metric], "{lookup}: {metric} of eval and of training");
+            assert_eq!(
+                found["by_rule"]["random"][metric], report["test"][metric],
+                "{lookup}: {metric} of eval and of training"
+            );
         }
 
         let mut offline = Store::read(&folder.join("scores.safetensors")).unwrap();
@@ -48,13 +53,18 @@ fn replaying_the_test_split_over_http_gives_the_offline_scores() {
         let mut at = 0;
         while at < pairs.len() {
             let end = (at..pairs.len()).find(|&pair| batch_of(pair) != batch_of(at)).unwrap_or(pairs.len());
-            let asked: Vec<Value> = (at..end).map(|i| json!({ "src": src[i], "dst": dst[i], "time": time[i] })).collect();
+            let asked: Vec<Value> =
+                (at..end).map(|i| json!({ "src": src[i], "dst": dst[i], "time": time[i] })).collect();
             let events: Vec<&Value> = (at..end).filter(|&i| positive[i] == 1).map(|i| &asked[i - at]).collect();
             let during = if lookup == "exact" { json!(events) } else { json!([]) };
             let answer = post(&server, "/v1/score", &json!({ "queries": asked, "during": during }));
             for (i, score) in answer["scores"].as_array().unwrap().iter().enumerate() {
                 let (served, offline) = (score.as_f64().unwrap(), f64::from(pairs[at + i]));
-                assert!((served - offline).abs() <= 1e-5, "{lookup}, pair {}: {served} served, {offline} offline", at + i);
+                assert!(
+                    (served - offline).abs() <= 1e-5,
+                    "{lookup}, pair {}: {served} served, {offline} offline",
+                    at + i
+                );
             }
             post(&server, "/v1/events", &json!({ "events": events, "granularity": "batch" }));
             at = end;
@@ -110,7 +120,9 @@ fn an_export_tells_what_single_events_are_worth_beside_the_batches_of_training()
     let found = |batch: &str| {
         let found = succeeds(folder, &["eval", "runs/tiny", "--set", &format!("train.batch={batch}"), "--json"]);
         let found: Value = serde_json::from_str(&found).unwrap();
-        ["ap", "auc", "mrr", "hits10"].map(|metric| format!("{:.4}", found["by_rule"]["random"][metric].as_f64().unwrap())).to_vec()
+        ["ap", "auc", "mrr", "hits10"]
+            .map(|metric| format!("{:.4}", found["by_rule"]["random"][metric].as_f64().unwrap()))
+            .to_vec()
     };
     let (batched, single) = (told("by 50, as trained"), told("one by one, as served"));
     assert_eq!((&batched, &single), (&found("50"), &found("1")));

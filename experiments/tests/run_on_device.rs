@@ -57,7 +57,9 @@ fn a_run_says_at_the_start_where_its_history_is_and_why() {
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
-    let said = |message: &str| ran(folder.path(), &["train", "tiny.toml", "--force", "--set", "train.epochs=1", "--set", message]).1;
+    let said = |message: &str| {
+        ran(folder.path(), &["train", "tiny.toml", "--force", "--set", "train.epochs=1", "--set", message]).1
+    };
     let identity = said("model.message=\"identity\"");
     assert!(identity.contains("trains on wgpu:0: the history is there"), "{identity}");
     let mlp = said("model.message=\"mlp\"");
@@ -83,7 +85,8 @@ fn a_run_on_a_device_is_a_run_like_any_other() {
     assert!(folder.path().join("there/artifact/manifest.json").exists());
 
     let bench = ["bench", "tiny.toml", "--pairs", "1", "--steps", "6", "--json"];
-    let launches = told(folder.path(), &bench)["configurations"][0]["tempograph"]["launches_per_step"].as_f64().unwrap();
+    let launches =
+        told(folder.path(), &bench)["configurations"][0]["tempograph"]["launches_per_step"].as_f64().unwrap();
     assert!(launches > 20.0, "{launches} launches a step");
 }
 
@@ -95,9 +98,22 @@ fn a_plan_is_the_plan_on_one_device_and_on_several_of_one_process() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
     let lanes = ["parallel.memory=2", "parallel.epoch=2", "parallel.minibatch=2"];
-    for (lanes, names) in lanes.into_iter().zip([["wgpu:0", "wgpu:0,1"], ["wgpu:1", "wgpu:1,0"], ["wgpu", "wgpu:0,1"]]) {
+    for (lanes, names) in lanes.into_iter().zip([["wgpu:0", "wgpu:0,1"], ["wgpu:1", "wgpu:1,0"], ["wgpu", "wgpu:0,1"]])
+    {
         let run = |device: &str| {
-            let args = ["train", "tiny.toml", "--force", "--json", "--set", "export=false", "--set", "threads=2", "--set", lanes, "--set"];
+            let args = [
+                "train",
+                "tiny.toml",
+                "--force",
+                "--json",
+                "--set",
+                "export=false",
+                "--set",
+                "threads=2",
+                "--set",
+                lanes,
+                "--set",
+            ];
             let (report, said) = ran(folder.path(), &[&args[..], &[&format!("device={device}")]].concat());
             (serde_json::from_slice::<Value>(&report).unwrap(), said)
         };
@@ -124,7 +140,8 @@ fn what_is_proposed_for_two_devices_can_be_pasted_into_the_spec_and_trains_on_bo
     let asked = ["plan", "tiny.toml", "--devices", "2"];
     let proposed = told(folder.path(), &[&asked[..], &["--json"]].concat());
     assert_eq!(proposed["device"], "wgpu:0,1");
-    let lanes: u64 = ["minibatch", "epoch", "memory"].iter().map(|axis| proposed["parallel"][axis].as_u64().unwrap()).product();
+    let lanes: u64 =
+        ["minibatch", "epoch", "memory"].iter().map(|axis| proposed["parallel"][axis].as_u64().unwrap()).product();
     assert_eq!(lanes, 2);
     let (shown, _) = ran(folder.path(), &asked);
     let shown = String::from_utf8(shown).unwrap();
@@ -133,7 +150,8 @@ fn what_is_proposed_for_two_devices_can_be_pasted_into_the_spec_and_trains_on_bo
     assert_eq!(command, "tempograph train tiny.toml");
     let spec = SPEC.replace("device = \"wgpu:0\"", &format!("device = {lines}"));
     std::fs::write(folder.path().join("tiny.toml"), spec).unwrap();
-    let report = told(folder.path(), &["train", "tiny.toml", "--json", "--set", "train.epochs=1", "--set", "export=false"]);
+    let report =
+        told(folder.path(), &["train", "tiny.toml", "--json", "--set", "train.epochs=1", "--set", "export=false"]);
     assert_eq!(report["device"], "wgpu:0,1");
 }
 
@@ -154,7 +172,9 @@ fn devices_that_make_no_sense_are_refused_by_name() {
         ("wgpu:0,1", &mlp, "trains on one device"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
-        command.args(["train", "tiny.toml", "--force", "--set", &format!("device={device}")]).current_dir(folder.path());
+        command
+            .args(["train", "tiny.toml", "--force", "--set", &format!("device={device}")])
+            .current_dir(folder.path());
         for set in sets {
             command.args(["--set", set]);
         }

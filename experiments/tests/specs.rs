@@ -13,7 +13,8 @@ fn keys_of(section: &str) -> Vec<String> {
     let wrong = if section.is_empty() { "no_such_key=1".to_string() } else { format!("{section}.no_such_key=1") };
     let error = format!("{:#}", RunSpec::parse(MINIMAL, &["model.kind=tgn".into(), wrong]).unwrap_err());
     let (_, listed) = error.split_once("expected one of ").expect("the complaint lists the keys");
-    let mut keys: Vec<String> = listed.lines().next().unwrap().split('`').skip(1).step_by(2).map(String::from).collect();
+    let mut keys: Vec<String> =
+        listed.lines().next().unwrap().split('`').skip(1).step_by(2).map(String::from).collect();
     keys.extend((section == "model").then(|| "kind".to_string()));
     keys
 }
@@ -46,8 +47,12 @@ fn the_template_names_and_explains_every_key() {
         assert!(keys.len() > 3, "[{section}] has only the keys {keys:?}");
         for key in keys.iter().filter(|key| !is_section(section, key)) {
             let sets = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
-            let at = lines.iter().position(|line| sets(line)).unwrap_or_else(|| panic!("[{section}] leaves out `{key}`"));
-            assert!(at > 0 && lines[at - 1].starts_with('#'), "[{section}] does not explain `{key}` in the line above it");
+            let at =
+                lines.iter().position(|line| sets(line)).unwrap_or_else(|| panic!("[{section}] leaves out `{key}`"));
+            assert!(
+                at > 0 && lines[at - 1].starts_with('#'),
+                "[{section}] does not explain `{key}` in the line above it"
+            );
         }
     }
 }
@@ -60,7 +65,9 @@ fn the_template_shows_the_defaults() {
 #[test]
 fn what_the_template_leaves_commented_out_is_accepted() {
     let optional = |line: &str| {
-        ["# name = ", "# negatives = ", "# static_memory = ", "# time_scale = ", "# nodes = "].iter().any(|key| line.starts_with(key))
+        ["# name = ", "# negatives = ", "# static_memory = ", "# time_scale = ", "# nodes = "]
+            .iter()
+            .any(|key| line.starts_with(key))
     };
     let text: Vec<&str> = TEMPLATE.lines().map(|line| if optional(line) { &line[2..] } else { line }).collect();
     let spec = RunSpec::parse(&text.join("\n"), &[]).unwrap();
@@ -72,7 +79,8 @@ fn what_the_template_leaves_commented_out_is_accepted() {
 fn every_spec_of_this_folder_is_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let is_spec = |path: &PathBuf| path.extension().is_some_and(|end| end == "toml") && !path.ends_with("Cargo.toml");
-    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_spec).collect();
+    let files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_spec).collect();
     for name in ["quickstart", "wikipedia", "uci", "enron", "mathoverflow"] {
         assert!(files.contains(&folder.join(name).with_extension("toml")), "there is no spec for {name}");
     }

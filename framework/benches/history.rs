@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use tempograph_framework::{
-    Combine, Dataset, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries,
-    Sampler, Timestamp, Update, View,
+    Combine, Dataset, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory,
+    Purpose, Queries, Sampler, Timestamp, Update, View,
 };
 
 const D: usize = 100;
@@ -49,7 +49,12 @@ fn sorting(set: &Dataset) -> f64 {
 /// centres and nodes of the last view.
 fn walk(set: &Dataset, needs: &Needs, size: usize) -> ([f64; 3], [usize; 2]) {
     let log = &set.log;
-    let mut history = History::new(set.nodes, needs.clone(), log.time().first().copied().unwrap_or(Timestamp(0)), Features::default());
+    let mut history = History::new(
+        set.nodes,
+        needs.clone(),
+        log.time().first().copied().unwrap_or(Timestamp(0)),
+        Features::default(),
+    );
     history.follow(log, history.nodes());
     let chance = Draw::new(1).of(Purpose::Sampling);
     let candidates = log.destinations();
@@ -93,7 +98,10 @@ fn main() {
             .into(),
         paths => paths.iter().map(|path| (path.clone(), Dataset::open(Path::new(path)).unwrap())).collect(),
     };
-    println!("{:<14}{:>6}{:>8}{:>8}{:>9}{:>9}{:>7}  stream", "asking as", "batch", "ask", "view", "observe", "centres", "nodes");
+    println!(
+        "{:<14}{:>6}{:>8}{:>8}{:>9}{:>9}{:>7}  stream",
+        "asking as", "batch", "ask", "view", "observe", "centres", "nodes"
+    );
     let models = [
         ("paper", paper()),
         ("pyg", pyg()),

@@ -7,7 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: metrics_check SCORES")?;
     let text = std::fs::read_to_string(&path)?;
     let mut lines = text.lines();
-    let (negatives, batch) = lines.next().and_then(|line| line.split_once(' ')).ok_or("the first line is not `NEGATIVES BATCH`")?;
+    let (negatives, batch) =
+        lines.next().and_then(|line| line.split_once(' ')).ok_or("the first line is not `NEGATIVES BATCH`")?;
     let (negatives, batch): (usize, usize) = (negatives.parse()?, batch.parse()?);
 
     let (mut positive, mut negative) = (Vec::new(), Vec::new());
@@ -19,7 +20,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let events: Vec<EventId> = (0..positive.len() as u64).map(EventId).collect();
     let mut split = LinkAccumulator::new(Ties::Mean);
-    for ((events, positive), negative) in events.chunks(batch).zip(positive.chunks(batch)).zip(negative.chunks(batch * negatives)) {
+    for ((events, positive), negative) in
+        events.chunks(batch).zip(positive.chunks(batch)).zip(negative.chunks(batch * negatives))
+    {
         split.push(Scored::even(events, positive, negative)?)?;
     }
     println!("{}", serde_json::to_string(&split.finish())?);

@@ -76,7 +76,10 @@ pub(crate) struct KeptLinks {
 
 impl Adjacency {
     pub fn last(nodes: usize, k: usize) -> Adjacency {
-        Adjacency { kept: Kept::Last { k, ring: vec![Link::default(); nodes * k].into() }, degree: vec![0; nodes].into() }
+        Adjacency {
+            kept: Kept::Last { k, ring: vec![Link::default(); nodes * k].into() },
+            degree: vec![0; nodes].into(),
+        }
     }
 
     pub fn all(nodes: usize) -> Adjacency {
@@ -201,7 +204,8 @@ impl Adjacency {
 
     /// Whether `link` of `node` is kept.
     pub fn holds(&self, node: NodeId, link: &Link) -> bool {
-        self.newest_first(node).any(|kept| (kept.event, kept.node, kept.direction) == (link.event, link.node, link.direction))
+        self.newest_first(node)
+            .any(|kept| (kept.event, kept.node, kept.direction) == (link.event, link.node, link.direction))
     }
 
     /// Takes an event of `node` back, which need not be kept any more: as if it had never come, but that an older one it has pushed out does
@@ -218,7 +222,9 @@ impl Adjacency {
                 let ring = &mut ring[n * *k..(n + 1) * *k];
                 ring.fill(Link::default());
                 let newest = self.degree[n] + *k as u64 - 1;
-                kept.iter().enumerate().for_each(|(back, &link)| ring[((newest - back as u64) % *k as u64) as usize] = link);
+                kept.iter()
+                    .enumerate()
+                    .for_each(|(back, &link)| ring[((newest - back as u64) % *k as u64) as usize] = link);
             }
             Kept::All(lists) => lists[n] = kept.into_iter().rev().collect(),
             Kept::Known { .. } => unreachable!("it has just parted from the log"),
@@ -233,7 +239,9 @@ impl Adjacency {
     /// The newest kept event of `node` before `moment`.
     pub fn newest_before(&self, node: NodeId, moment: Moment) -> Option<&Link> {
         match &self.kept {
-            Kept::Last { .. } | Kept::Known { last: Some(_), .. } => self.newest_first(node).find(|link| moment.sees(link)),
+            Kept::Last { .. } | Kept::Known { last: Some(_), .. } => {
+                self.newest_first(node).find(|link| moment.sees(link))
+            }
             Kept::All(_) | Kept::Known { last: None, .. } => self.all_before(node, moment).last(),
         }
     }
@@ -252,7 +260,11 @@ impl Adjacency {
     pub fn keep_list(&self, node: NodeId, unsettled: EventId, kept: &mut KeptLinks) {
         if let (Kept::All(lists), false) = (&self.kept, kept.whole) {
             let list = &lists[node.index()];
-            *kept = KeptLinks { links: list[..list.partition_point(|link| link.event < unsettled)].to_vec(), whole: true, ..*kept };
+            *kept = KeptLinks {
+                links: list[..list.partition_point(|link| link.event < unsettled)].to_vec(),
+                whole: true,
+                ..*kept
+            };
         }
     }
 

@@ -80,7 +80,8 @@ impl Memories {
         let ahead = self.ahead.as_ref()?;
         let n = node.index();
         let version = ahead.from[n].checked_sub(1)?;
-        (version <= self.version && self.unwritten_since(node, version)).then(|| &ahead.rows[n * self.width..][..self.width])
+        (version <= self.version && self.unwritten_since(node, version))
+            .then(|| &ahead.rows[n * self.width..][..self.width])
     }
 
     /// Whether nothing that the memory of `node`, its mail read, is made of has been written after `version`.

@@ -63,7 +63,8 @@ mod tests {
         let ends = |pairs: &[(u32, u32)]| -> Vec<u32> {
             pairs.iter().flat_map(|&(src, dst)| if src == dst { vec![src] } else { vec![src, dst] }).collect()
         };
-        let distinct: usize = pairs.chunks(size).map(|batch| ends(batch).into_iter().collect::<BTreeSet<_>>().len()).sum();
+        let distinct: usize =
+            pairs.chunks(size).map(|batch| ends(batch).into_iter().collect::<BTreeSet<_>>().len()).sum();
         distinct as f64 / ends(pairs).len() as f64
     }
 

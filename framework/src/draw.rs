@@ -211,7 +211,10 @@ mod tests {
     fn assert_even(counts: &[u64], what: &str) {
         let freedom = (counts.len() - 1) as f64;
         let (statistic, slack) = (chi_square(counts), 6.0 * (2.0 * freedom).sqrt());
-        assert!((statistic - freedom).abs() < slack, "{what}: chi-square {statistic} with {freedom} degrees of freedom");
+        assert!(
+            (statistic - freedom).abs() < slack,
+            "{what}: chi-square {statistic} with {freedom} degrees of freedom"
+        );
     }
 
     #[test]

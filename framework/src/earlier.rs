@@ -104,7 +104,13 @@ impl History {
         let graph = &self.graph;
         let versions = [graph.version, self.memories.version];
         let frame = Frame { pending: graph.pending.clone(), newest: graph.newest, seen: graph.seen, versions };
-        Earlier { frame, unsettled: self.first_unsettled(), nodes: FxHashMap::default(), pairs: FxHashMap::default(), forgotten: false }
+        Earlier {
+            frame,
+            unsettled: self.first_unsettled(),
+            nodes: FxHashMap::default(),
+            pairs: FxHashMap::default(),
+            forgotten: false,
+        }
     }
 
     /// As [`view_into`](History::view_into), of what there was when `earlier` was begun. What the view shows is put back for the time of this,
@@ -120,7 +126,8 @@ impl History {
         chance: PurposeDraw,
         view: &mut View,
     ) {
-        let asked = queries.pairs().iter().map(|pair| (queries.nodes()[pair.src as usize], queries.nodes()[pair.dst as usize]));
+        let asked =
+            queries.pairs().iter().map(|pair| (queries.nodes()[pair.src as usize], queries.nodes()[pair.dst as usize]));
         let pairs: FxHashSet<_> = asked.filter(|pair| earlier.pairs.contains_key(pair)).collect();
         self.swap_frame(&mut earlier.frame);
         self.swap_pairs(earlier, &pairs, false);
@@ -180,7 +187,8 @@ impl History {
         let senders = view.nodes.iter().flat_map(|&node| self.memories.senders_read(node));
         let linked = view.nodes.iter().flat_map(|&node| self.graph.adjacency.newest_first(node).map(|link| link.node));
         let shown = |node| view.nodes.binary_search(&node).is_ok();
-        let unsettled = self.unsettled().filter(move |&(src, dst)| shown(src) || shown(dst)).flat_map(|(src, dst)| [src, dst]);
+        let unsettled =
+            self.unsettled().filter(move |&(src, dst)| shown(src) || shown(dst)).flat_map(|(src, dst)| [src, dst]);
         let links = all_links.then(|| linked.chain(unsettled));
         view.nodes.iter().copied().chain(senders).chain(links.into_iter().flatten())
     }

@@ -63,7 +63,9 @@ pub struct Batch<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The columns differ in length.
-    #[error("columns of an event log differ in length: {src} sources, {dst} destinations, {time} times, {label} labels")]
+    #[error(
+        "columns of an event log differ in length: {src} sources, {dst} destinations, {time} times, {label} labels"
+    )]
     Lengths {
         /// Sources.
         src: usize,

@@ -13,7 +13,14 @@ const PAIRS_A_TASK: usize = 64;
 impl Graph {
     /// The facts of each pair over what `facts` held, if the model needs them. `first` is the first hop with nodes for rows, `roots` the
     /// centre of each root in it.
-    pub(crate) fn tell_facts(&self, queries: &Queries, first: Option<&Hop>, roots: &[u32], present: &Present, facts: &mut Vec<PairFact>) {
+    pub(crate) fn tell_facts(
+        &self,
+        queries: &Queries,
+        first: Option<&Hop>,
+        roots: &[u32],
+        present: &Present,
+        facts: &mut Vec<PairFact>,
+    ) {
         facts.clear();
         if !self.needs.pairs {
             return;
@@ -21,7 +28,8 @@ impl Graph {
         facts.resize(queries.pairs().len(), PairFact::default());
         facts.par_chunks_mut(PAIRS_A_TASK).zip(queries.pairs().par_chunks(PAIRS_A_TASK)).for_each(|(facts, pairs)| {
             for (fact, pair) in facts.iter_mut().zip(pairs) {
-                let shown = [pair.src, pair.dst].map(|root| first.map_or(&[][..], |hop| hop.shown(roots[root as usize])));
+                let shown =
+                    [pair.src, pair.dst].map(|root| first.map_or(&[][..], |hop| hop.shown(roots[root as usize])));
                 *fact = self.fact(queries, pair, shown, present);
             }
         });

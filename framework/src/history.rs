@@ -137,7 +137,8 @@ impl History {
     pub(crate) fn memories_mut(&mut self) -> &mut Memories {
         match self.together {
             false => Arc::make_mut(&mut self.memories),
-            true => Arc::get_mut(&mut self.memories).expect("nobody reads memories that processes have together while they are written"),
+            true => Arc::get_mut(&mut self.memories)
+                .expect("nobody reads memories that processes have together while they are written"),
         }
     }
 
@@ -184,7 +185,8 @@ impl History {
     /// When `event` of `node` happened, if it is still known.
     pub fn time_of(&self, node: NodeId, event: EventId) -> Option<Timestamp> {
         let pending = self.graph.pending.iter().find(|known| known.id == event).map(|known| known.time);
-        pending.or_else(|| self.graph.adjacency.newest_first(node).find(|link| link.event == event).map(|link| link.time))
+        pending
+            .or_else(|| self.graph.adjacency.newest_first(node).find(|link| link.event == event).map(|link| link.time))
     }
 
     /// All stored memories, `[N, D]`, as written by the last observe of each node (waiting mail not read).

@@ -62,7 +62,13 @@ pub struct HeldOut {
 /// touched after training, `fraction` of *all* nodes touched anywhere, or as many as there are. The hidden events stay part of the history at validation and test.
 ///
 /// `fraction` is taken as 0 where it is below or NaN.
-pub fn hold_out_nodes(src: &[NodeId], dst: &[NodeId], train_end: EventId, fraction: f64, numbers: &mut RandomNumbers) -> HeldOut {
+pub fn hold_out_nodes(
+    src: &[NodeId],
+    dst: &[NodeId],
+    train_end: EventId,
+    fraction: f64,
+    numbers: &mut RandomNumbers,
+) -> HeldOut {
     let later = train_end.index().min(src.len()).min(dst.len());
     let distinct = |start: usize| -> BTreeSet<NodeId> { src[start..].iter().chain(&dst[start..]).copied().collect() };
     let wanted = (fraction * distinct(0).len() as f64) as usize;
@@ -120,7 +126,9 @@ mod tests {
     fn another_seed_holds_out_other_nodes_and_the_same_seed_the_same() {
         let src: Vec<NodeId> = (0..100).map(NodeId).collect();
         let dst: Vec<NodeId> = (100..200).map(NodeId).collect();
-        let held = |seed| hold_out_nodes(&src, &dst, EventId(50), 0.1, &mut Draw::new(seed).of(Purpose::Sampling).at(0, 0)).nodes;
+        let held = |seed| {
+            hold_out_nodes(&src, &dst, EventId(50), 0.1, &mut Draw::new(seed).of(Purpose::Sampling).at(0, 0)).nodes
+        };
         assert_eq!(held(1).len(), 20);
         assert_eq!(held(1), held(1));
         assert_ne!(held(1), held(2));

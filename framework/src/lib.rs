@@ -84,7 +84,9 @@ mod waves;
 mod weights;
 
 pub use captured::{Captured, captured};
-pub use dataset::{Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId};
+pub use dataset::{
+    Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId,
+};
 pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use earlier::Earlier;
 pub use events::{Batch, Event, EventLog, LogError};
@@ -94,11 +96,16 @@ pub use history::{Features, History, ObserveError};
 pub use ids::{EventId, NodeId, Timestamp};
 pub use inductive::{HeldOut, NewNodes, hold_out_nodes};
 pub use memories::Memories;
-pub use metrics::{LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc};
+pub use metrics::{
+    LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc,
+};
 pub use model::{Forward, Model, Update};
 pub use nearest::nearest;
 pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
-pub use negatives::{BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError, TgbNegatives};
+pub use negatives::{
+    BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError,
+    TgbNegatives,
+};
 #[cfg(feature = "cube")]
 pub use on_device::{OffDevice, ResidentHistory};
 pub use pairs::{PairFact, Recency};

@@ -206,11 +206,17 @@ impl Graph {
             .zip(found.count.par_chunks_mut(CENTRES_A_TASK));
         let centres = nodes.par_chunks(CENTRES_A_TASK).zip(moments.par_chunks(CENTRES_A_TASK));
         centres.zip(found).for_each(|((nodes, moments), (((row, event), dt), count))| {
-            let slots = row.chunks_mut(k).zip(event.chunks_mut(k)).zip(dt.chunks_mut(k)).map(|((row, event), dt)| Slots { row, event, dt });
+            let slots = row
+                .chunks_mut(k)
+                .zip(event.chunks_mut(k))
+                .zip(dt.chunks_mut(k))
+                .map(|((row, event), dt)| Slots { row, event, dt });
             for (((&node, &moment), mut slots), count) in nodes.iter().zip(moments).zip(slots).zip(count) {
                 let found = match self.needs.sampler {
                     Sampler::Recent => self.last_before(node, moment, present, &mut slots),
-                    Sampler::Uniform => self.drawn_before(node, moment, Timestamp(i64::MIN), present, chance, &mut slots),
+                    Sampler::Uniform => {
+                        self.drawn_before(node, moment, Timestamp(i64::MIN), present, chance, &mut slots)
+                    }
                     Sampler::Window(ticks) => {
                         let from = Timestamp(moment.time().0.saturating_sub(ticks));
                         self.drawn_before(node, moment, from, present, chance, &mut slots)
@@ -233,12 +239,22 @@ impl Graph {
     }
 
     /// The links of `node` before `moment`, newest first.
-    pub(crate) fn newest_links<'a>(&'a self, node: NodeId, moment: Moment, present: &'a Present) -> impl Iterator<Item = &'a Link> {
+    pub(crate) fn newest_links<'a>(
+        &'a self,
+        node: NodeId,
+        moment: Moment,
+        present: &'a Present,
+    ) -> impl Iterator<Item = &'a Link> {
         self.all_links(node, moment, present).filter(|link| self.leads_to_present(link))
     }
 
     /// The same with those to nodes that were forgotten.
-    pub(crate) fn all_links<'a>(&'a self, node: NodeId, moment: Moment, present: &'a Present) -> impl Iterator<Item = &'a Link> {
+    pub(crate) fn all_links<'a>(
+        &'a self,
+        node: NodeId,
+        moment: Moment,
+        present: &'a Present,
+    ) -> impl Iterator<Item = &'a Link> {
         let settled = self.adjacency.newest_first(node).skip_while(move |link| !moment.sees(link));
         present.before(node, moment).iter().rev().chain(settled)
     }
@@ -253,7 +269,8 @@ impl Graph {
         chance: PurposeDraw,
         slots: &mut Slots<'_>,
     ) -> usize {
-        let [settled, fresh] = [self.adjacency.all_before(node, moment), present.before(node, moment)].map(|links| since(links, from));
+        let [settled, fresh] =
+            [self.adjacency.all_before(node, moment), present.before(node, moment)].map(|links| since(links, from));
         let all = settled.len() + fresh.len();
         if all == 0 {
             return 0;
@@ -295,6 +312,7 @@ fn descend(hop: &mut Hop, moments: &[Moment], below: &mut Centres) {
 /// The centres of `hop` and their neighbours, repeats included.
 fn slots_of(hop: &mut Hop) -> impl Iterator<Item = &mut u32> {
     let found = &mut hop.neighbours;
-    let neighbours = found.row.chunks_mut(found.k.max(1)).zip(&found.count).flat_map(|(row, &count)| &mut row[..count as usize]);
+    let neighbours =
+        found.row.chunks_mut(found.k.max(1)).zip(&found.count).flat_map(|(row, &count)| &mut row[..count as usize]);
     hop.centres.iter_mut().chain(neighbours)
 }

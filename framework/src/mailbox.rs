@@ -121,7 +121,9 @@ impl Mailbox {
     pub fn keep(&self, node: NodeId) -> KeptMail {
         let n = node.index();
         match &self.kept {
-            Kept::Last { mails, others } => KeptMail { mails: vec![mails[n]], others: others[n * self.carried..][..self.carried].to_vec() },
+            Kept::Last { mails, others } => {
+                KeptMail { mails: vec![mails[n]], others: others[n * self.carried..][..self.carried].to_vec() }
+            }
             Kept::All { mails, others } => KeptMail { mails: mails[n].clone(), others: others[n].clone() },
         }
     }

@@ -207,7 +207,12 @@ impl Memories {
     /// A copy of all that is of `node`, before it changes. What is kept ahead is not part of it: it says itself from when it is.
     pub(crate) fn keep(&self, node: NodeId) -> KeptMemory {
         let n = node.index();
-        KeptMemory { row: self.of(node).to_vec(), updated: self.updated[n], written: self.written[n], mail: self.mailbox.keep(node) }
+        KeptMemory {
+            row: self.of(node).to_vec(),
+            updated: self.updated[n],
+            written: self.written[n],
+            mail: self.mailbox.keep(node),
+        }
     }
 
     /// Exchanges what is of `node` with what was kept of it.

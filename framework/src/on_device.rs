@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tempograph_kernels::cube::{
-    DeviceEvents, DeviceHistory, DeviceLog, DevicePast, DeviceRoots, DeviceRules, DeviceSampler, DeviceState, DeviceWorld, Matrix,
-    StateLink, StateMail, TooLarge,
+    DeviceEvents, DeviceHistory, DeviceLog, DevicePast, DeviceRoots, DeviceRules, DeviceSampler, DeviceState,
+    DeviceWorld, Matrix, StateLink, StateMail, TooLarge,
 };
 use tempograph_kernels::tensor::CubeRuntime;
 
@@ -12,8 +12,8 @@ use crate::adjacency::Link;
 use crate::mailbox::Mail;
 use crate::needs::OtherMemory;
 use crate::{
-    Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId, PairFact, PurposeDraw,
-    Queries, Sampler, Timestamp, View,
+    Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId,
+    PairFact, PurposeDraw, Queries, Sampler, Timestamp, View,
 };
 
 /// A history on a device, in the words of one in host memory.
@@ -52,8 +52,12 @@ pub enum OffDevice {
 impl std::fmt::Display for OffDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            OffDevice::TooLarge(TooLarge { bytes, room }) => write!(f, "it takes {bytes} bytes, and there is room for {room}"),
-            OffDevice::TooLong { ticks } => write!(f, "its events are {ticks} ticks apart, and kernels count below {MOST_TICKS}"),
+            OffDevice::TooLarge(TooLarge { bytes, room }) => {
+                write!(f, "it takes {bytes} bytes, and there is room for {room}")
+            }
+            OffDevice::TooLong { ticks } => {
+                write!(f, "its events are {ticks} ticks apart, and kernels count below {MOST_TICKS}")
+            }
             OffDevice::Viewed => write!(f, "several lanes train from views of it, or batches are made ready ahead"),
         }
     }
@@ -72,7 +76,9 @@ impl Needs {
             Needs { idle: true, .. } => Err("times since a node was last heard of"),
             Needs { memory: 0, .. } => Err("models without memory"),
             Needs { mail, .. } if mail.combine != Combine::Last => Err("mean of many mails (mail = \"mean\")"),
-            Needs { layers, neighbours, .. } if !(1..=2).contains(layers) || *neighbours == 0 => Err("models without neighbours"),
+            Needs { layers, neighbours, .. } if !(1..=2).contains(layers) || *neighbours == 0 => {
+                Err("models without neighbours")
+            }
             _ => Ok(()),
         }
     }
@@ -213,7 +219,8 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         memories.updated = state.updated.iter().copied().map(Timestamp).collect::<Vec<_>>().into();
         deliver(&mut memories, &state);
         memories.rows = state.memory.into();
-        graph.renewed = (0..self.nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect::<Vec<_>>().into();
+        graph.renewed =
+            (0..self.nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect::<Vec<_>>().into();
         History::of(graph, memories, self.features.clone())
     }
 }
@@ -244,7 +251,12 @@ fn state_of(history: &History) -> DeviceState {
     };
     for node in (0..nodes as u32).map(NodeId) {
         let mail = memories.mailbox.waiting(node).last();
-        let told = |mail: &Mail| StateMail { event: mail.event.0, other: mail.other.0, time: mail.time.0, since: mail.since.0 };
+        let told = |mail: &Mail| StateMail {
+            event: mail.event.0,
+            other: mail.other.0,
+            time: mail.time.0,
+            since: mail.since.0,
+        };
         state.mail.push(mail.map(told));
         let row = memories.mailbox.other_rows(node);
         state.others[node.index() * carried..][..row.len()].copy_from_slice(row);
@@ -257,7 +269,8 @@ fn state_of(history: &History) -> DeviceState {
             let newer = &mut newer[owner.index()];
             *newer += 1;
             let at = (graph.adjacency.degree(owner) as usize - *newer) % k;
-            state.ring[owner.index() * k + at] = StateLink { node: link.node.0, time: link.time.0, event: link.event.0 };
+            state.ring[owner.index() * k + at] =
+                StateLink { node: link.node.0, time: link.time.0, event: link.event.0 };
         }
     }
     state

@@ -5,7 +5,9 @@ use tempograph_kernels::cube::{Arriving, DevicePast, Matrix, NodeRows};
 use tempograph_kernels::tensor::CubeRuntime;
 
 use crate::sent::{PastSource, ViewSender, node_rows, room_beside};
-use crate::{Batch, EventLog, History, NodeId, OffDevice, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View};
+use crate::{
+    Batch, EventLog, History, NodeId, OffDevice, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View,
+};
 
 /// A history that a model trains with on a device.
 #[allow(clippy::large_enum_variant, reason = "a model has one")]
@@ -51,7 +53,9 @@ impl std::fmt::Display for Placement {
         let way = if self.pinned { "pinned memory" } else { "memory that its driver cannot pin" };
         match (self.off, self.features) {
             (None, true) => write!(f, "the history is there"),
-            (None, false) => write!(f, "the history is there, edge features have no room and come row by row through {way}"),
+            (None, false) => {
+                write!(f, "the history is there, edge features have no room and come row by row through {way}")
+            }
             (Some(why), features) => {
                 write!(f, "the history stays in host memory ({why}), and what a step reads goes there through {way}")?;
                 if features { Ok(()) } else { write!(f, ", rows of edge features too") }
@@ -70,7 +74,13 @@ impl<R: CubeRuntime> PastSource<R> for PlacedHistory<R> {
         resident.map_or_else(
             |why| {
                 let sender = ViewSender::new(device, history, log, columns, room);
-                Self::Host(SentHistory { history: history.without_room(), view: View::default(), touched: Vec::new(), sender, why })
+                Self::Host(SentHistory {
+                    history: history.without_room(),
+                    view: View::default(),
+                    touched: Vec::new(),
+                    sender,
+                    why,
+                })
             },
             Self::Device,
         )
@@ -78,7 +88,9 @@ impl<R: CubeRuntime> PastSource<R> for PlacedHistory<R> {
 
     fn placement(&self) -> Placement {
         match self {
-            Self::Device(resident) => Placement { off: None, features: resident.device.is_resident(), pinned: resident.device.pins() },
+            Self::Device(resident) => {
+                Placement { off: None, features: resident.device.is_resident(), pinned: resident.device.pins() }
+            }
             Self::Host(sent) => Placement { off: Some(sent.why), ..sent.sender.placement() },
         }
     }
@@ -129,7 +141,13 @@ impl<R: CubeRuntime> PlacedHistory<R> {
     ///
     /// # Panics
     /// Where an event is earlier than one that has happened.
-    pub fn observe(&mut self, batch: &Batch<'_>, past: &DevicePast<R>, memory: &Matrix<R>, asked: Option<Arriving<'_>>) {
+    pub fn observe(
+        &mut self,
+        batch: &Batch<'_>,
+        past: &DevicePast<R>,
+        memory: &Matrix<R>,
+        asked: Option<Arriving<'_>>,
+    ) {
         match self {
             Self::Device(resident) => resident.observe(batch, past, memory),
             Self::Host(sent) => sent.observe(batch, asked.unwrap_or_else(|| past.ask_touched(memory))),

@@ -84,7 +84,12 @@ impl Queries {
 
     /// Asks about nodes without pairing them: an embedding request.
     pub fn of_nodes(nodes: &[NodeId], time: Timestamp) -> Queries {
-        Queries { nodes: nodes.to_vec(), times: vec![time; nodes.len()], places: vec![NOW; nodes.len()], ..Queries::default() }
+        Queries {
+            nodes: nodes.to_vec(),
+            times: vec![time; nodes.len()],
+            places: vec![NOW; nodes.len()],
+            ..Queries::default()
+        }
     }
 
     /// Appends the pair (src, dst) at `time`.

@@ -43,7 +43,16 @@ impl Reach {
     }
 
     /// The neighbours of `node` as a query at `time` is shown them, newest first.
-    pub fn neighbours<'a>(&'a self, history: &'a History, node: NodeId, time: Timestamp) -> impl Iterator<Item = NodeId> + 'a {
-        history.graph.newest_links(node, Moment::Time(time), &self.present).take(history.needs().neighbours).map(|link| link.node)
+    pub fn neighbours<'a>(
+        &'a self,
+        history: &'a History,
+        node: NodeId,
+        time: Timestamp,
+    ) -> impl Iterator<Item = NodeId> + 'a {
+        history
+            .graph
+            .newest_links(node, Moment::Time(time), &self.present)
+            .take(history.needs().neighbours)
+            .map(|link| link.node)
     }
 }

@@ -86,7 +86,9 @@ impl Memories {
         let again = pending.is_some() && (combine == Combine::Mean || self.ahead.is_some());
         later.refill(pending.filter(|_| !again), self.nodes());
         match (combine, &mut view.mail) {
-            (Combine::Last, MailView::Last(plan)) => self.read_last(&view.nodes, view.edge_features.as_ref(), later, writable(plan)),
+            (Combine::Last, MailView::Last(plan)) => {
+                self.read_last(&view.nodes, view.edge_features.as_ref(), later, writable(plan))
+            }
             (Combine::Mean, MailView::Many(mails)) => self.read_many(&view.nodes, writable(mails)),
             (combine, other) => {
                 *other = match combine {
@@ -100,7 +102,13 @@ impl Memories {
         view.memory_version = self.version;
     }
 
-    fn read_last(&self, nodes: &[NodeId], features: Option<&Arc<dyn Rows>>, pending: &mut Pending, plan: &mut MailPlan) {
+    fn read_last(
+        &self,
+        nodes: &[NodeId],
+        features: Option<&Arc<dyn Rows>>,
+        pending: &mut Pending,
+        plan: &mut MailPlan,
+    ) {
         self.read_rows(nodes, &mut plan.memory);
         plan.unique = nodes.len();
         plan.features = features.cloned();

@@ -42,7 +42,15 @@ pub trait ResidentModel {
     ///
     /// # Panics
     /// Where [`room`](ResidentModel::room) is 0.
-    fn train(&mut self, batch: &Batch<'_>, queries: &Queries, chance: PurposeDraw, dropout: u64, step: &AdamStep, clip: f32);
+    fn train(
+        &mut self,
+        batch: &Batch<'_>,
+        queries: &Queries,
+        chance: PurposeDraw,
+        dropout: u64,
+        step: &AdamStep,
+        clip: f32,
+    );
 
     /// Steps there is room for before [`learned`](ResidentModel::learned) has to be asked.
     fn room(&self) -> usize;

@@ -21,7 +21,9 @@ impl History {
         let version = self.graph.version + 1;
         let mut taken = 0;
         for &(event, src, dst) in events {
-            let waits = [src, dst].into_iter().any(|node| memories.mailbox.waiting(node).iter().any(|mail| mail.event == event));
+            let waits = [src, dst]
+                .into_iter()
+                .any(|node| memories.mailbox.waiting(node).iter().any(|mail| mail.event == event));
             if self.graph.take_back(event, src, dst) || waits {
                 memories.take_back(event, [src, dst], version);
                 for node in [src, dst].into_iter().filter(|_| self.graph.needs.memory > 0) {
@@ -51,8 +53,10 @@ impl Graph {
         let ends: Vec<NodeId> = ends().map(|(node, _)| node).collect();
         ends.into_iter().for_each(|node| self.adjacency.take_back(node, event));
         if self.needs.pairs {
-            let kept = [src, dst].into_iter().flat_map(|node| self.adjacency.newest_first(node).map(move |link| (node, link)));
-            let between = kept.filter(|(node, link)| (*node == src && link.leads_to(dst)) || (*node == dst && link.comes_from(src)));
+            let kept =
+                [src, dst].into_iter().flat_map(|node| self.adjacency.newest_first(node).map(move |link| (node, link)));
+            let between = kept
+                .filter(|(node, link)| (*node == src && link.leads_to(dst)) || (*node == dst && link.comes_from(src)));
             let last = between.map(|(_, link)| link.time).max();
             self.pairs.take_back(src, dst, last);
         }

@@ -33,7 +33,13 @@ impl<R: CubeRuntime> PastSource<R> for ViewSender<R> {
         let (brought, left) = room_beside(history, columns, room).map_or((true, room), |left| (false, left));
         let rows = constants(history);
         let brought = brought.then(|| [0, 1].map(|i| HostRows { rows: rows[i].clone(), columns: columns[i] }));
-        Self(PastSender::new(device, history.needs().memory, (history.features.edges.clone(), log.len()), brought, left))
+        Self(PastSender::new(
+            device,
+            history.needs().memory,
+            (history.features.edges.clone(), log.len()),
+            brought,
+            left,
+        ))
     }
 
     fn node_rows(&self, device: &R::Device, history: &History, columns: [usize; 2]) -> [Option<NodeRows<R>>; 2] {
@@ -51,7 +57,9 @@ impl<R: CubeRuntime> ViewSender<R> {
     /// # Panics
     /// Where it has not, or has several mails a node.
     pub fn send(&self, view: &View, touched: &[NodeId]) -> DevicePast<R> {
-        let row = |node| view.nodes.binary_search(node).unwrap_or_else(|_| unreachable!("a view has the nodes of the batch in hand"));
+        let row = |node| {
+            view.nodes.binary_search(node).unwrap_or_else(|_| unreachable!("a view has the nodes of the batch in hand"))
+        };
         let rows: Vec<u32> = touched.iter().map(|node| row(node) as u32).collect();
         let MailView::Last(mail) = &view.mail else { unreachable!("a device is sent the last mail of each node") };
         let hops: Vec<ReadHop<'_>> =

@@ -29,7 +29,9 @@ impl Shared {
     /// # Errors
     /// What the system says; [`Unsupported`](io::ErrorKind::Unsupported) on systems other than Linux.
     pub fn zeros(bytes: usize) -> io::Result<Shared> {
-        Shared::map(unnamed(|file| io::copy(&mut io::Read::take(io::repeat(0), bytes.max(1) as u64), file).map(|_| ()))?)
+        Shared::map(unnamed(|file| {
+            io::copy(&mut io::Read::take(io::repeat(0), bytes.max(1) as u64), file).map(|_| ())
+        })?)
     }
 
     /// How another process of this machine finds it.
@@ -88,7 +90,11 @@ impl Room {
     /// If there are not so many left.
     pub(crate) fn part<T: bytemuck::Pod>(&mut self, len: usize) -> Part<T> {
         let start = self.at;
-        assert!(start + len * size_of::<T>() <= self.map.len(), "{len} numbers from byte {start} on in {} bytes", self.map.len());
+        assert!(
+            start + len * size_of::<T>() <= self.map.len(),
+            "{len} numbers from byte {start} on in {} bytes",
+            self.map.len()
+        );
         assert!(align_of::<T>() <= LINE, "parts begin at multiples of {LINE} bytes");
         self.at += Room::needed::<T>(len);
         Part { map: self.map.clone(), start, len, kind: PhantomData }

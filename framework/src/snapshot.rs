@@ -193,9 +193,16 @@ impl Graph {
         let outgoing = store.take_len::<u32>("link.outgoing", count)?;
         let time = store.take_len::<i64>("link.time", count)?;
         let direction = |i: usize| if outgoing[i] == 1 { Link::OUTGOING } else { Link::INCOMING };
-        let link = |i: usize| Link { time: Timestamp(time[i]), event: EventId(event[i]), node: ends[i], direction: direction(i) };
+        let link = |i: usize| Link {
+            time: Timestamp(time[i]),
+            event: EventId(event[i]),
+            node: ends[i],
+            direction: direction(i),
+        };
         let links: Vec<(NodeId, Link)> = (0..count).map(|i| (owners[i], link(i))).collect();
-        self.adjacency.restore(&degrees, &links).map_err(|node| wrong("degree", format!("of node {node} is below the number of its links")))
+        self.adjacency
+            .restore(&degrees, &links)
+            .map_err(|node| wrong("degree", format!("of node {node} is below the number of its links")))
     }
 
     fn restore_pairs(&mut self, store: &mut Store) -> Result<(), StoreError> {
@@ -204,7 +211,9 @@ impl Graph {
         let count = store.take_len::<u32>("pair.count", src.len())?;
         let last = store.take_len::<i64>("pair.last", src.len())?;
         let met = src.into_iter().zip(dst).zip(count.into_iter().zip(last.into_iter().map(Timestamp)));
-        self.pairs.restore(met).map_err(|(src, dst)| wrong("pair.src", format!("names the pair of nodes {} and {} twice", src.0, dst.0)))
+        self.pairs
+            .restore(met)
+            .map_err(|(src, dst)| wrong("pair.src", format!("names the pair of nodes {} and {} twice", src.0, dst.0)))
     }
 
     fn restore_pending(&mut self, store: &mut Store) -> Result<(), StoreError> {
@@ -213,7 +222,13 @@ impl Graph {
         let id = store.take_len::<u64>("pending.id", src.len())?;
         let time = store.take_len::<i64>("pending.time", src.len())?;
         let label = store.take_len::<f32>("pending.label", src.len())?;
-        let event = |i: usize| Event { id: EventId(id[i]), src: src[i], dst: dst[i], time: Timestamp(time[i]), label: label[i] };
+        let event = |i: usize| Event {
+            id: EventId(id[i]),
+            src: src[i],
+            dst: dst[i],
+            time: Timestamp(time[i]),
+            label: label[i],
+        };
         self.pending = (0..src.len()).map(event).collect();
         self.newest = self.pending.last().map(|event| event.time);
         if store.get::<u64>("first").is_some() {
@@ -231,7 +246,11 @@ fn store_links(store: &mut Store, links: &[(NodeId, Link)]) {
     store.put("link.owner", [count], links.iter().map(|(owner, _)| owner.0).collect());
     store.put("link.event", [count], links.iter().map(|(_, link)| link.event.0).collect());
     store.put("link.node", [count], links.iter().map(|(_, link)| link.node.0).collect());
-    store.put("link.outgoing", [count], links.iter().map(|(_, link)| u32::from(link.direction == Link::OUTGOING)).collect());
+    store.put(
+        "link.outgoing",
+        [count],
+        links.iter().map(|(_, link)| u32::from(link.direction == Link::OUTGOING)).collect(),
+    );
     store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
 }
 

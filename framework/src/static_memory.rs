@@ -147,7 +147,8 @@ impl StaticMemory {
         let file = File::open(path).map_err(io)?;
         // SAFETY: a store is written beside its place and moved there whole; what is there never changes.
         let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(io)?);
-        let (header, facts) = SafeTensors::read_metadata(&map).map_err(|source| StoreError::Format { path: path.into(), source })?;
+        let (header, facts) =
+            SafeTensors::read_metadata(&map).map_err(|source| StoreError::Format { path: path.into(), source })?;
         let note = facts
             .metadata()
             .as_ref()
@@ -155,21 +156,28 @@ impl StaticMemory {
             .ok_or_else(|| damaged("it does not say where it comes from: no static memory".into()))?;
         let stamp: serde_json::Value = serde_json::from_str(note).map_err(|error| damaged(error.to_string()))?;
         if (stamp["format"].as_str(), stamp["version"].as_u64()) != (Some(FORMAT), Some(VERSION)) {
-            let fact = format!("form {} version {}, not `{FORMAT}` version {VERSION}", stamp["format"], stamp["version"]);
+            let fact =
+                format!("form {} version {}, not `{FORMAT}` version {VERSION}", stamp["format"], stamp["version"]);
             return Err(damaged(format!("{fact}; learn it again")));
         }
         let origin: StaticOrigin = serde_json::from_value(stamp).map_err(|error| damaged(error.to_string()))?;
         let missing = || StoreError::Array { name: VECTORS.into(), problem: "is missing".into() };
         let array = facts.info(VECTORS).ok_or_else(missing)?;
         let (Dtype::F32, &[_, width]) = (array.dtype, &array.shape[..]) else {
-            return Err(damaged(format!("array `{VECTORS}` is {} {:?}, not f32 [nodes, width]", array.dtype, array.shape)));
+            return Err(damaged(format!(
+                "array `{VECTORS}` is {} {:?}, not f32 [nodes, width]",
+                array.dtype, array.shape
+            )));
         };
         let (start, end) = array.data_offsets;
         let values = Column::<f32>::mapped(map, 8 + header + start..8 + header + end);
         let values = values.ok_or_else(|| damaged(format!("array `{VECTORS}` is not aligned")))?;
         let found = sha256_hex([bytemuck::cast_slice::<f32, u8>(&values)]);
         if found != origin.vectors_sha256 {
-            return Err(damaged(format!("the vectors have the SHA-256 {found}, but their origin says {}", origin.vectors_sha256)));
+            return Err(damaged(format!(
+                "the vectors have the SHA-256 {found}, but their origin says {}",
+                origin.vectors_sha256
+            )));
         }
         let vectors = Table::from_column(values, width).map_err(|error| damaged(error.to_string()))?;
         Ok(StaticMemory { vectors, origin })
@@ -182,7 +190,11 @@ impl StaticMemory {
     pub fn check(&self, set: &Dataset, train: Range<usize>) -> Result<(), StaticMemoryError> {
         let origin = || Box::new(self.origin.clone());
         if self.origin.dataset_sha256 != set.checksum || self.vectors.rows() != set.nodes {
-            return Err(StaticMemoryError::OtherDataset { origin: origin(), name: set.name.clone(), sha256: set.checksum.clone() });
+            return Err(StaticMemoryError::OtherDataset {
+                origin: origin(),
+                name: set.name.clone(),
+                sha256: set.checksum.clone(),
+            });
         }
         let events = train.len();
         if self.origin.events != events || self.origin.events_sha256 != events_sha256(&set.log, train) {

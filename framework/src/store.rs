@@ -144,10 +144,14 @@ impl Store {
 
     /// Moves the arrays under `prefix` out into a store of their own, their names shortened by it.
     pub fn split_off(&mut self, prefix: &str) -> Store {
-        let (under, rest) = std::mem::take(&mut self.arrays).into_iter().partition(|(name, _)| name.starts_with(prefix));
+        let (under, rest) =
+            std::mem::take(&mut self.arrays).into_iter().partition(|(name, _)| name.starts_with(prefix));
         self.arrays = rest;
         let under: BTreeMap<String, _> = under;
-        Store { arrays: under.into_iter().map(|(name, array)| (name[prefix.len()..].to_string(), array)).collect(), notes: BTreeMap::new() }
+        Store {
+            arrays: under.into_iter().map(|(name, array)| (name[prefix.len()..].to_string(), array)).collect(),
+            notes: BTreeMap::new(),
+        }
     }
 
     /// Moves all arrays of `other` in, their names lengthened by `prefix`.
@@ -193,10 +197,9 @@ impl Store {
     /// # Errors
     /// Never in practice: shapes are checked when arrays are put.
     pub fn to_bytes(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-        let views = self
-            .arrays
-            .iter()
-            .map(|(name, (shape, array))| TensorView::new(array.dtype(), shape.clone(), array.bytes()).map(|view| (name.as_str(), view)));
+        let views = self.arrays.iter().map(|(name, (shape, array))| {
+            TensorView::new(array.dtype(), shape.clone(), array.bytes()).map(|view| (name.as_str(), view))
+        });
         let views: Vec<_> = views.collect::<Result<_, _>>()?;
         let notes = (!self.notes.is_empty()).then(|| self.notes.clone().into_iter().collect());
         safetensors::serialize(views, notes)
@@ -210,7 +213,8 @@ impl Store {
         let format = |source| StoreError::Format { path: from.into(), source };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
         let file = SafeTensors::deserialize(bytes).map_err(format)?;
-        let mut store = Store { notes: header.metadata().clone().unwrap_or_default().into_iter().collect(), ..Store::default() };
+        let mut store =
+            Store { notes: header.metadata().clone().unwrap_or_default().into_iter().collect(), ..Store::default() };
         for (name, view) in file.iter() {
             let data = view.data();
             let array = match view.dtype() {
@@ -218,7 +222,9 @@ impl Store {
                 Dtype::U32 => Array::U32(bytemuck::pod_collect_to_vec(data)),
                 Dtype::U64 => Array::U64(bytemuck::pod_collect_to_vec(data)),
                 Dtype::I64 => Array::I64(bytemuck::pod_collect_to_vec(data)),
-                other => return Err(StoreError::Kind { path: from.into(), name: name.into(), dtype: format!("{other:?}") }),
+                other => {
+                    return Err(StoreError::Kind { path: from.into(), name: name.into(), dtype: format!("{other:?}") });
+                }
             };
             store.arrays.insert(name.into(), (view.shape().to_vec(), array));
         }

@@ -118,7 +118,9 @@ fn join(arrays: &mut BTreeMap<String, Joined>, name: &str, dtype: Dtype, shape: 
     let wrong = || StoreError::Array { name: name.into(), problem: "has parts that do not go together".into() };
     match arrays.get_mut(name) {
         None => _ = arrays.insert(name.into(), Joined { dtype, shape: shape.to_vec(), at: 0 }),
-        Some(array) if array.dtype == dtype && !shape.is_empty() && array.shape[1..] == shape[1..] => array.shape[0] += rows,
+        Some(array) if array.dtype == dtype && !shape.is_empty() && array.shape[1..] == shape[1..] => {
+            array.shape[0] += rows
+        }
         Some(_) => return Err(wrong()),
     }
     Ok(())
@@ -134,7 +136,10 @@ fn lay_out(arrays: &mut BTreeMap<String, Joined>) -> Result<Vec<u8>, SafeTensorE
         let start = end;
         end += array.shape.iter().product::<usize>() * array.dtype.bitsize() / 8;
         array.at = start as u64;
-        infos.push((name.to_string(), TensorInfo { dtype: array.dtype, shape: array.shape.clone(), data_offsets: (start, end) }));
+        infos.push((
+            name.to_string(),
+            TensorInfo { dtype: array.dtype, shape: array.shape.clone(), data_offsets: (start, end) },
+        ));
     }
     let mut json = serde_json::to_vec(&Metadata::new(None, infos)?)?;
     json.resize(json.len().next_multiple_of(size_of::<u64>()), b' ');

@@ -143,7 +143,8 @@ impl SyntheticSpec {
             let draws = Draws { seed: self.seed, subject: event };
             now += draws.below(Purpose::Gap, gap + 1) as i64;
             // The smaller of two draws: some users are busier than others.
-            let who = draws.below(Purpose::User, self.users as u64).min(draws.below(Purpose::BusyUser, self.users as u64));
+            let who =
+                draws.below(Purpose::User, self.users as u64).min(draws.below(Purpose::BusyUser, self.users as u64));
             let item = users[who as usize].next_item(self, now, draws);
             src.push(NodeId(who as u32));
             dst.push(NodeId((self.users as u64 + item) as u32));
@@ -151,14 +152,16 @@ impl SyntheticSpec {
             features.extend((0..self.features as u64).map(|column| feature(self.seed, item, event, column)));
         }
         let features = Table::new(features, self.features).ok().map(|table| Arc::new(table) as Arc<dyn Rows>);
-        EventLog::new(src, dst, time, vec![0.0; self.events], features).expect("columns grow together and time goes forward")
+        EventLog::new(src, dst, time, vec![0.0; self.events], features)
+            .expect("columns grow together and time goes forward")
     }
 
     /// An item in fashion at `now` in `taste`: fashion is a window that wanders through the items, each taste's at its own place.
     fn fashionable(&self, taste: u64, now: i64, draw: u64) -> u64 {
         let items = self.items as u64;
         let window = (items / ITEMS_PER_FASHIONABLE).max(1);
-        let start = taste * items / self.tastes as u64 + (now as u64).wrapping_mul(items) / (PERIOD * PERIODS_PER_ROUND) as u64;
+        let start =
+            taste * items / self.tastes as u64 + (now as u64).wrapping_mul(items) / (PERIOD * PERIODS_PER_ROUND) as u64;
         (start + below(draw, window)) % items
     }
 }
@@ -166,7 +169,10 @@ impl SyntheticSpec {
 impl std::fmt::Display for SyntheticSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { events, users, items, seed, features, tastes, explore } = self;
-        write!(f, "synthetic:events={events},users={users},items={items},seed={seed},features={features},tastes={tastes},explore={explore}")
+        write!(
+            f,
+            "synthetic:events={events},users={users},items={items},seed={seed},features={features},tastes={tastes},explore={explore}"
+        )
     }
 }
 

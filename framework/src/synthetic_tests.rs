@@ -100,7 +100,8 @@ impl Scorer for Oracle {
         let any = ring.items.iter().filter(|&&other| other == item).count() as f64 / ring.items.len() as f64;
         let window = (self.spec.items as u64 / ITEMS_PER_FASHIONABLE).max(1);
         let first = self.spec.fashionable(user.taste, event.time.0, 0);
-        let fashion = f64::from(u8::from((item + self.spec.items as u64 - first) % (self.spec.items as u64) < window)) / window as f64;
+        let fashion = f64::from(u8::from((item + self.spec.items as u64 - first) % (self.spec.items as u64) < window))
+            / window as f64;
         let habit = HABIT_PERCENT as f64 / 100.0;
         self.spec.explore * fashion + (1.0 - self.spec.explore) * (habit * next + (1.0 - habit) * any)
     }

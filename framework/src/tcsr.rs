@@ -118,7 +118,8 @@ fn parts<'a>(starts: &[u64], mut links: &'a mut [Link], count: usize) -> Vec<Par
 
 impl Part<'_> {
     fn fill(self, log: &EventLog, starts: &[u64]) {
-        let mut next: Vec<usize> = starts[self.first..self.end].iter().map(|start| (start - starts[self.first]) as usize).collect();
+        let mut next: Vec<usize> =
+            starts[self.first..self.end].iter().map(|start| (start - starts[self.first]) as usize).collect();
         for (node, link) in ends(log) {
             if let Some(next) = node.index().checked_sub(self.first).and_then(|n| next.get_mut(n)) {
                 self.links[*next] = link;

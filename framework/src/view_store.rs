@@ -41,7 +41,8 @@ impl View {
         let roots = store.take::<u32>("roots")?.1;
         let mail = restore_mail(&mut store, features)?;
         let depth = store.take_len::<u64>("hops", 1)?[0];
-        let hops = (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
+        let hops =
+            (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
         let pairs = restore_pairs(&mut store)?;
         let Features { edges: edge_features, nodes: node_features, static_memory } = features.clone();
         Ok(View {
@@ -139,7 +140,8 @@ fn store_pairs(pairs: &[PairFact], store: &mut Store) {
     }
     let count = pairs.len();
     let counts = |fact: &PairFact| {
-        let [of_src, of_dst] = [fact.in_src, fact.in_dst].map(|recency| [recency.count, recency.first.unwrap_or(NOWHERE)]);
+        let [of_src, of_dst] =
+            [fact.in_src, fact.in_dst].map(|recency| [recency.count, recency.first.unwrap_or(NOWHERE)]);
         [fact.count, of_src[0], of_src[1], of_dst[0], of_dst[1], fact.common]
     };
     let times = |fact: &PairFact| [fact.since_last, fact.idle[0], fact.idle[1]].map(|ticks| ticks.unwrap_or(NEVER));

@@ -85,9 +85,9 @@ impl<B: Backend> ModuleMapper<B> for Fill {
         let name = self.path.dotted();
         let (expected, device) = (param.dims(), param.device());
         match self.store.take::<f32>(&name) {
-            Ok((shape, values)) if shape == expected => {
-                param.map(|old| Tensor::from_data(TensorData::new(values, shape), &device).set_require_grad(old.is_require_grad()))
-            }
+            Ok((shape, values)) if shape == expected => param.map(|old| {
+                Tensor::from_data(TensorData::new(values, shape), &device).set_require_grad(old.is_require_grad())
+            }),
             Ok((shape, _)) => {
                 let problem = format!("has shape {shape:?} where the model has {expected:?}");
                 self.error.get_or_insert(StoreError::Array { name, problem });
@@ -103,5 +103,9 @@ impl<B: Backend> ModuleMapper<B> for Fill {
 
 /// A tensor's values on the host, in row-major order.
 pub fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().into_vec().unwrap_or_else(|error| unreachable!("f32 data was asked for: {error:?}"))
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .into_vec()
+        .unwrap_or_else(|error| unreachable!("f32 data was asked for: {error:?}"))
 }

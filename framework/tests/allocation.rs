@@ -7,7 +7,8 @@ mod counting;
 use std::sync::Barrier;
 
 use tempograph_framework::{
-    Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries, Update, View,
+    Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries,
+    Update, View,
 };
 
 const BATCH: usize = 150;
@@ -39,13 +40,26 @@ impl Walk {
 fn variants() -> Vec<Needs> {
     let mut variants = Vec::new();
     for other in [OtherMemory::AtEvent, OtherMemory::AtRead] {
-        for (lookup, delta) in
-            [(Lookup::Exact, Delta::SinceEvent), (Lookup::Ordered, Delta::SinceEvent), (Lookup::Batch, Delta::SinceUpdate)]
-        {
+        for (lookup, delta) in [
+            (Lookup::Exact, Delta::SinceEvent),
+            (Lookup::Ordered, Delta::SinceEvent),
+            (Lookup::Batch, Delta::SinceUpdate),
+        ] {
             for layers in [0, 1, 2] {
-                let mail = MailRule { combine: Combine::Last, other, update_without_mail: other == OtherMemory::AtRead };
+                let mail =
+                    MailRule { combine: Combine::Last, other, update_without_mail: other == OtherMemory::AtRead };
                 let idle = layers == 1;
-                variants.push(Needs { memory: 32, mail, neighbours: 10, layers, lookup, delta, idle, pairs: true, ..Needs::nothing() });
+                variants.push(Needs {
+                    memory: 32,
+                    mail,
+                    neighbours: 10,
+                    layers,
+                    lookup,
+                    delta,
+                    idle,
+                    pairs: true,
+                    ..Needs::nothing()
+                });
             }
         }
     }

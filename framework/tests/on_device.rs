@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
-    Batch, Combine, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OffDevice, OtherMemory,
-    PastSource, PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Timestamp, Update, View,
+    Batch, Combine, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OffDevice,
+    OtherMemory, PastSource, PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Timestamp, Update,
+    View,
 };
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::cube::{HostMail, HostPast, launches};
@@ -62,7 +63,8 @@ fn rows_of_view(view: &View, width: usize) -> States {
         let (empty, event, dt) = (plan.empty[mail], plan.event[mail] as u32, plan.dt[mail]);
         mails[row as usize] = Some(HostMail { empty, event, dt, other });
     }
-    let row = |(row, mail): (usize, Option<_>)| (view.nodes[row].0, (plan.memory[row * width..][..width].to_vec(), mail));
+    let row =
+        |(row, mail): (usize, Option<_>)| (view.nodes[row].0, (plan.memory[row * width..][..width].to_vec(), mail));
     mails.into_iter().enumerate().map(row).collect()
 }
 
@@ -91,7 +93,9 @@ type Seen = Vec<Vec<(u32, u64, f32)>>;
 fn seen_in_view(view: &View) -> Seen {
     let found = of_every_root(view);
     let slot = |slot: usize| (view.nodes[found.row[slot] as usize].0, found.event[slot], found.dt[slot]);
-    (0..found.roots).map(|root| (root * found.k..root * found.k + found.count[root] as usize).map(slot).collect()).collect()
+    (0..found.roots)
+        .map(|root| (root * found.k..root * found.k + found.count[root] as usize).map(slot).collect())
+        .collect()
 }
 
 fn seen_on_device(past: &HostPast) -> Seen {
@@ -248,8 +252,11 @@ fn neighbours_drawn_on_a_device_are_those_drawn_on_the_host() {
     let paper = needs(Lookup::Exact, Delta::SinceEvent, OtherMemory::AtEvent, false);
     let ordered = needs(Lookup::Ordered, Delta::SinceUpdate, OtherMemory::AtEvent, false);
     let drawn = |needs: &Needs, sampler| Needs { sampler, neighbours: 5, ..needs.clone() };
-    for (seed, needs) in (0..).zip([drawn(&paper, Sampler::Uniform), drawn(&ordered, Sampler::Uniform), drawn(&paper, Sampler::Window(6))])
-    {
+    for (seed, needs) in (0..).zip([
+        drawn(&paper, Sampler::Uniform),
+        drawn(&ordered, Sampler::Uniform),
+        drawn(&paper, Sampler::Window(6)),
+    ]) {
         replay(seed, 5, 60, 7, &needs);
         replay(seed, 30, 300, 50, &needs);
     }
@@ -261,7 +268,8 @@ fn looking_and_observing_cost_the_same_launches_however_large_the_batch() {
     if absent() {
         return;
     }
-    let needs = Needs { memory: 4, neighbours: 10, ..needs(Lookup::Exact, Delta::SinceEvent, OtherMemory::AtEvent, false) };
+    let needs =
+        Needs { memory: 4, neighbours: 10, ..needs(Lookup::Exact, Delta::SinceEvent, OtherMemory::AtEvent, false) };
     let launched = |size: usize| {
         let log = story(5, 1000, 2 * size);
         let mut history = resident(&History::new(1000, needs.clone(), Timestamp(0), Features::default()), &log);
@@ -290,7 +298,14 @@ fn a_log_longer_than_a_device_counts_ticks_stays_in_host_memory() {
     }
     let needs = needs(Lookup::Exact, Delta::SinceEvent, OtherMemory::AtEvent, false);
     let off = |last: i64| {
-        let log = EventLog::new(vec![NodeId(0); 2], vec![NodeId(1); 2], vec![Timestamp(-5), Timestamp(last)], vec![0.0; 2], None).unwrap();
+        let log = EventLog::new(
+            vec![NodeId(0); 2],
+            vec![NodeId(1); 2],
+            vec![Timestamp(-5), Timestamp(last)],
+            vec![0.0; 2],
+            None,
+        )
+        .unwrap();
         let history = History::new(2, needs.clone(), Timestamp(-5), Features::default());
         PlacedHistory::<WgpuRuntime>::new(&Default::default(), &history, &log, [0, 0], PLENTY).placement().off
     };

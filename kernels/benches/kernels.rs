@@ -9,12 +9,14 @@ use std::sync::Arc;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use tempograph_kernels::cpu::{
-    Activation, Attending, CellGradients, CellWeights, InputGradient, Linear, LinearWeights, MemoryUpdate, PaddedRows, PairGradients,
-    PairInputs, PairScores, Precision, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, TimeWeights, Version, adam_step,
-    head_stride, sum_of_squares,
+    Activation, Attending, CellGradients, CellWeights, InputGradient, Linear, LinearWeights, MemoryUpdate, PaddedRows,
+    PairGradients, PairInputs, PairScores, Precision, ProjectedAttention, ProjectionGradients, ProjectionWeights,
+    Table, TimeWeights, Version, adam_step, head_stride, sum_of_squares,
 };
 use tempograph_kernels::tensor::{Backend, Cpu, CpuTape, Tensor, TensorData};
-use tempograph_kernels::{AdamStep, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, gather_rows, time_encode};
+use tempograph_kernels::{
+    AdamStep, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, gather_rows, time_encode,
+};
 
 const UNIQUE: usize = 840;
 const MAILS: usize = 800;
@@ -142,11 +144,20 @@ fn memory_update_backward(bencher: Bencher, edge: usize) {
     let (mut freq, mut phase) = (vec![0.0; T], vec![0.0; T]);
     let operations = update.borrow().operations() + 2 * MAILS * 3 * D * T;
     // The backward pass leaves gradients where the gates stood, so each needs a forward pass of its own, which is not timed.
-    bencher.counter(ItemsCount::new(operations)).with_inputs(|| update.borrow_mut().forward()).bench_local_values(|()| {
-        let update = &mut *update.borrow_mut();
-        let gradients = CellGradients { w_ih: &mut w_ih, w_hh: &mut w_hh, b_ih: &mut b_ih, b_hh: &mut b_hh };
-        update.kernel.backward(&update.plan, Cell::Gru, update.time.weights(), &grad, gradients, [&mut freq, &mut phase]);
-    });
+    bencher.counter(ItemsCount::new(operations)).with_inputs(|| update.borrow_mut().forward()).bench_local_values(
+        |()| {
+            let update = &mut *update.borrow_mut();
+            let gradients = CellGradients { w_ih: &mut w_ih, w_hh: &mut w_hh, b_ih: &mut b_ih, b_hh: &mut b_hh };
+            update.kernel.backward(
+                &update.plan,
+                Cell::Gru,
+                update.time.weights(),
+                &grad,
+                gradients,
+                [&mut freq, &mut phase],
+            );
+        },
+    );
 }
 
 /// An attention with everything it is computed from.
@@ -190,7 +201,13 @@ impl Attention {
     }
 
     fn weights(&self) -> ProjectionWeights<'_> {
-        ProjectionWeights { key: &self.key, value: &self.value, heads: HEADS, version: Version::fresh(), precision: Precision::F32 }
+        ProjectionWeights {
+            key: &self.key,
+            value: &self.value,
+            heads: HEADS,
+            version: Version::fresh(),
+            precision: Precision::F32,
+        }
     }
 
     fn table(&self) -> Table<'_> {
@@ -222,8 +239,13 @@ fn attention_backward(bencher: Bencher, edge: usize) {
     let learned = 2 * 2 * ROOTS * K * HEADS * (D + T) + 2 * 2 * ROOTS * O * attention.columns;
     bencher.counter(ItemsCount::new(attention.operations() + learned)).bench_local(|| {
         hidden.fill(0.0);
-        let gradients =
-            ProjectionGradients { key: &mut key, value: &mut value, query: &mut query, hidden: &mut hidden, time: [&mut freq, &mut phase] };
+        let gradients = ProjectionGradients {
+            key: &mut key,
+            value: &mut value,
+            query: &mut query,
+            hidden: &mut hidden,
+            time: [&mut freq, &mut phase],
+        };
         kernel.backward(&attention.attending(), attention.table(), &attention.query, &out, gradients);
     });
 }
@@ -235,7 +257,8 @@ fn linear_forward(bencher: Bencher, [rows, inputs, outputs]: [usize; 3]) {
     let operations = ItemsCount::new(2 * rows * inputs * outputs);
     bencher.counter(operations).bench_local(|| {
         // a training step packs its weights anew
-        let weights = LinearWeights { weight: &weight, bias: Some(&bias), version: Version::fresh(), precision: Precision::F32 };
+        let weights =
+            LinearWeights { weight: &weight, bias: Some(&bias), version: Version::fresh(), precision: Precision::F32 };
         map.forward(&x, weights, Activation::None, &mut y);
     });
 }
@@ -279,7 +302,8 @@ fn pairs_backward(bencher: Bencher) {
 #[divan::bench]
 fn time_encoding(bencher: Bencher) {
     let (dt, time) = ((0..ROOTS * K).map(|slot| (slot * 997) as f32).collect::<Vec<_>>(), Time::new());
-    let vector = |values: &[f32]| Tensor::<Cpu, 1>::from_data(TensorData::new(values.to_vec(), [T]), &Default::default());
+    let vector =
+        |values: &[f32]| Tensor::<Cpu, 1>::from_data(TensorData::new(values.to_vec(), [T]), &Default::default());
     let (freq, phase) = (vector(&time.freq), vector(&time.phase));
     bencher.counter(ItemsCount::new(ROOTS * K * T)).bench_local(|| time_encode(&dt, freq.clone(), phase.clone()));
 }
@@ -287,7 +311,8 @@ fn time_encoding(bencher: Bencher) {
 #[divan::bench]
 fn time_encoding_backward(bencher: Bencher) {
     let (dt, time) = ((0..ROOTS * K).map(|slot| (slot * 997) as f32).collect::<Vec<_>>(), Time::new());
-    let vector = |values: &[f32]| Tensor::<CpuTape, 1>::from_data(TensorData::new(values.to_vec(), [T]), &Default::default());
+    let vector =
+        |values: &[f32]| Tensor::<CpuTape, 1>::from_data(TensorData::new(values.to_vec(), [T]), &Default::default());
     let encoded = || time_encode(&dt, vector(&time.freq).require_grad(), vector(&time.phase).require_grad()).sum();
     bencher.counter(ItemsCount::new(ROOTS * K * T)).with_inputs(encoded).bench_local_values(|sum| sum.backward());
 }
@@ -317,5 +342,7 @@ fn adam(bencher: Bencher, weights: usize) {
     let step = AdamStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step: 10 };
     let [mut param, grad, mut first] = [61, 62, 63].map(|seed| numbers(seed, weights));
     let mut second: Vec<f32> = numbers(64, weights).iter().map(|value| value.abs()).collect();
-    bencher.counter(ItemsCount::new(weights)).bench_local(|| adam_step(&mut param, &grad, &mut first, &mut second, &step));
+    bencher
+        .counter(ItemsCount::new(weights))
+        .bench_local(|| adam_step(&mut param, &grad, &mut first, &mut second, &step));
 }

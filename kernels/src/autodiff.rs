@@ -12,7 +12,11 @@ use burn::tensor::ops::FloatTensor;
 use std::sync::Arc;
 
 /// Hands every tracked parent its gradient.
-fn register<B: Kernels, const N: usize>(parents: [Option<NodeId>; N], gradients: [FloatTensor<B>; N], grads: &mut Gradients) {
+fn register<B: Kernels, const N: usize>(
+    parents: [Option<NodeId>; N],
+    gradients: [FloatTensor<B>; N],
+    grads: &mut Gradients,
+) {
     for (parent, gradient) in parents.into_iter().zip(gradients) {
         if let Some(parent) = parent {
             grads.register::<B>(parent, gradient);
@@ -104,7 +108,11 @@ impl<B: Kernels> Backward<B, 2> for ProductBackward {
         let (grad, parents) = incoming!(ops, grads);
         let axes = grad.shape().num_dims();
         let [left, right] = ops.state.map(|tensor| B::float_swap_dims(tensor, axes - 2, axes - 1));
-        register::<B, 2>(parents, [<B as Kernels>::product(&grad, &right), <B as Kernels>::product(&left, &grad)], grads);
+        register::<B, 2>(
+            parents,
+            [<B as Kernels>::product(&grad, &right), <B as Kernels>::product(&left, &grad)],
+            grads,
+        );
     }
 }
 
@@ -125,7 +133,11 @@ impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
     fn memory_update(plan: Arc<MailPlan>, cell: Cell, weights: [FloatTensor<Self>; 6]) -> FloatTensor<Self> {
         let primitives = weights.each_ref().map(|weight| weight.primitive.clone());
         let (output, kept) = B::memory_forward(&plan, cell, &primitives);
-        match MemoryBackward.prepare::<C>(weights.each_ref().map(|weight| weight.node.clone())).compute_bound().stateful() {
+        match MemoryBackward
+            .prepare::<C>(weights.each_ref().map(|weight| weight.node.clone()))
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish(MemoryState { plan, cell, weights: primitives, kept }, output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
@@ -134,7 +146,11 @@ impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
     fn temporal_attention(plan: Arc<AttentionPlan>, inputs: [FloatTensor<Self>; 4]) -> FloatTensor<Self> {
         let primitives = inputs.each_ref().map(|input| input.primitive.clone());
         let (output, kept) = B::attention_forward(&plan, &primitives);
-        match AttentionBackward.prepare::<C>(inputs.each_ref().map(|input| input.node.clone())).compute_bound().stateful() {
+        match AttentionBackward
+            .prepare::<C>(inputs.each_ref().map(|input| input.node.clone()))
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish(AttentionState { plan, inputs: primitives, kept }, output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }

@@ -1,8 +1,8 @@
 //! The kernels on burn's CPU backend: tensors are read in place and results are moved in, without copies.
 use crate::cpu::attention::{Attention, Table};
 use crate::cpu::{
-    CellGradients, CellWeights, MemoryUpdate, PaddedRows, PairGradients, PairInputs, PairScores, Precision, TimeWeights, Version, adam,
-    gather, time,
+    CellGradients, CellWeights, MemoryUpdate, PaddedRows, PairGradients, PairInputs, PairScores, Precision,
+    TimeWeights, Version, adam, gather, time,
 };
 use crate::kernels::Kernels;
 use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
@@ -31,7 +31,10 @@ fn like<const N: usize>(vectors: [Vec<f32>; N], tensors: &[FlexTensor; N]) -> [F
 
 fn cell_weights(tensors: &[FlexTensor; 6]) -> (CellWeights<'_>, TimeWeights<'_>) {
     let [w_ih, w_hh, b_ih, b_hh, freq, phase] = tensors.each_ref().map(numbers);
-    (CellWeights { w_ih, w_hh, b_ih, b_hh, version: Version::fresh(), precision: Precision::F32 }, TimeWeights { freq, phase })
+    (
+        CellWeights { w_ih, w_hh, b_ih, b_hh, version: Version::fresh(), precision: Precision::F32 },
+        TimeWeights { freq, phase },
+    )
 }
 
 fn table(tensors: &[FlexTensor; 4]) -> Table<'_> {
@@ -82,7 +85,12 @@ impl Kernels for Flex {
         tensor(attention.weights(shape), shape)
     }
 
-    fn attention_backward(plan: &AttentionPlan, inputs: &[FlexTensor; 4], mut kept: Attention, grad: &FlexTensor) -> [FlexTensor; 4] {
+    fn attention_backward(
+        plan: &AttentionPlan,
+        inputs: &[FlexTensor; 4],
+        mut kept: Attention,
+        grad: &FlexTensor,
+    ) -> [FlexTensor; 4] {
         let tensors = inputs.each_ref().map(contiguous);
         let grad = contiguous(grad);
         like(kept.backward(&plan.attending(), table(&tensors), tensors[1].shape()[0], numbers(&grad)), &tensors)
@@ -147,7 +155,10 @@ fn pair_tables(inputs: &[FlexTensor; 5]) -> ([FlexTensor; 5], [PaddedRows; 3]) {
     let padded = |tensor: &FlexTensor| {
         let (mut rows, shape) = (PaddedRows::default(), tensor.shape());
         rows.zeros(shape[0], shape[1]);
-        numbers(tensor).chunks_exact(shape[1]).enumerate().for_each(|(row, numbers)| rows.row_mut(row).copy_from_slice(numbers));
+        numbers(tensor)
+            .chunks_exact(shape[1])
+            .enumerate()
+            .for_each(|(row, numbers)| rows.row_mut(row).copy_from_slice(numbers));
         rows
     };
     let tables = [0, 1, 2].map(|table| padded(&tensors[table]));

@@ -13,7 +13,11 @@ pub trait Kernels: Backend {
     type AttentionKept: Clone + Debug + Send + 'static;
 
     /// New memory `[U, D]`. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.
-    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[FloatTensor<Self>; 6]) -> (FloatTensor<Self>, Self::MemoryKept);
+    fn memory_forward(
+        plan: &MailPlan,
+        cell: Cell,
+        weights: &[FloatTensor<Self>; 6],
+    ) -> (FloatTensor<Self>, Self::MemoryKept);
 
     /// Gradients of the six weights.
     fn memory_backward(
@@ -25,7 +29,10 @@ pub trait Kernels: Backend {
     ) -> [FloatTensor<Self>; 6];
 
     /// Output `[H, R, X]`. Inputs: `hidden`, `query`, `freq`, `phase`.
-    fn attention_forward(plan: &AttentionPlan, inputs: &[FloatTensor<Self>; 4]) -> (FloatTensor<Self>, Self::AttentionKept);
+    fn attention_forward(
+        plan: &AttentionPlan,
+        inputs: &[FloatTensor<Self>; 4],
+    ) -> (FloatTensor<Self>, Self::AttentionKept);
 
     /// Attention weights `[H, R, K]` before dropout.
     fn attention_weights(plan: &AttentionPlan, inputs: &[FloatTensor<Self>; 4]) -> FloatTensor<Self>;
@@ -62,5 +69,9 @@ pub trait Kernels: Backend {
     fn pairs_forward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5]) -> FloatTensor<Self>;
 
     /// Gradients of the five inputs.
-    fn pairs_backward(plan: &PairPlan, inputs: &[FloatTensor<Self>; 5], grad: &FloatTensor<Self>) -> [FloatTensor<Self>; 5];
+    fn pairs_backward(
+        plan: &PairPlan,
+        inputs: &[FloatTensor<Self>; 5],
+        grad: &FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 5];
 }

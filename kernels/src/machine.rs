@@ -29,7 +29,8 @@ pub fn gemm_rate() -> f64 {
             let mut out = vec![0.0f32; rows * columns];
             let mut packed = Packed::default();
             packed.rows(Matrix::new(&rhs, inner, columns, columns), Precision::F32);
-            let mut product = || multiply(&mut out, columns, Into::Replace, Matrix::new(&lhs, rows, inner, inner), &packed);
+            let mut product =
+                || multiply(&mut out, columns, Into::Replace, Matrix::new(&lhs, rows, inner, inner), &packed);
             product();
             let start = Instant::now();
             (0..PRODUCTS).for_each(|_| product());
@@ -50,7 +51,9 @@ pub fn bandwidth() -> f64 {
     let part = TRIAD.div_ceil(rayon::current_num_threads());
     let mut run = || {
         let start = Instant::now();
-        a.par_chunks_mut(part).zip(b.par_chunks(part).zip(c.par_chunks(part))).for_each(|(a, (b, c))| triad(a, b, c, 3.0));
+        a.par_chunks_mut(part)
+            .zip(b.par_chunks(part).zip(c.par_chunks(part)))
+            .for_each(|(a, (b, c))| triad(a, b, c, 3.0));
         black_box(&a);
         start.elapsed().as_secs_f64()
     };

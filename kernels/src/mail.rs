@@ -61,8 +61,16 @@ impl MailPlan {
         let mails = self.rows.len();
         assert_eq!(self.memory.len(), self.unique * width, "memory is not [{}, {width}]", self.unique);
         assert_eq!(self.other.len(), mails * width, "other is not [{mails}, {width}]");
-        assert_eq!([self.empty.len(), self.event.len(), self.dt.len()], [mails; 3], "empty, event and dt are not [{mails}]");
+        assert_eq!(
+            [self.empty.len(), self.event.len(), self.dt.len()],
+            [mails; 3],
+            "empty, event and dt are not [{mails}]"
+        );
         assert!(self.rows.is_sorted_by(|a, b| a < b), "rows are not strictly ascending");
-        assert!(self.rows.last().is_none_or(|&last| (last as usize) < self.unique), "a row is not below {}", self.unique);
+        assert!(
+            self.rows.last().is_none_or(|&last| (last as usize) < self.unique),
+            "a row is not below {}",
+            self.unique
+        );
     }
 }

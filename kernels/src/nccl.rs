@@ -54,7 +54,13 @@ impl Nccl {
     ///
     /// # Errors
     /// A sentence with what the library says, or that waiting was given up; the group is of no use any more then.
-    pub fn swap(&self, peers: &[usize], outgoing: &[&[u8]], incoming: &[usize], go_on: &dyn Fn() -> bool) -> Result<Vec<Vec<u8>>, String> {
+    pub fn swap(
+        &self,
+        peers: &[usize],
+        outgoing: &[&[u8]],
+        incoming: &[usize],
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<u8>>, String> {
         let stream = &self.stream;
         let upload = |bytes: &&[u8]| if bytes.is_empty() { Ok(None) } else { stream.clone_htod(*bytes).map(Some) };
         let sent = outgoing.iter().map(upload).collect::<Result<Vec<_>, _>>().map_err(told)?;
@@ -77,7 +83,10 @@ impl Nccl {
             }
             std::thread::sleep(GLANCE);
         }
-        came.iter().map(|came| came.as_ref().map_or(Ok(Vec::new()), |came| stream.clone_dtoh(came))).collect::<Result<_, _>>().map_err(told)
+        came.iter()
+            .map(|came| came.as_ref().map_or(Ok(Vec::new()), |came| stream.clone_dtoh(came)))
+            .collect::<Result<_, _>>()
+            .map_err(told)
     }
 }
 

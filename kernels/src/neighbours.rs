@@ -25,7 +25,11 @@ impl Neighbours {
     pub(crate) fn check(&self) {
         let slots = self.roots * self.k;
         assert_eq!(self.count.len(), self.roots, "count is not [{}]", self.roots);
-        assert_eq!([self.row.len(), self.event.len(), self.dt.len()], [slots; 3], "row, event and dt are not [{slots}]");
+        assert_eq!(
+            [self.row.len(), self.event.len(), self.dt.len()],
+            [slots; 3],
+            "row, event and dt are not [{slots}]"
+        );
         assert!(self.count.iter().all(|&count| count as usize <= self.k), "a count is above {}", self.k);
     }
 

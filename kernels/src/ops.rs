@@ -117,7 +117,12 @@ pub fn memory_update_rnn<B: TemporalOps>(
     memory_update(plan, Cell::Rnn, [w_ih, w_hh], biases_and_time)
 }
 
-fn memory_update<B: TemporalOps>(plan: Arc<MailPlan>, cell: Cell, matrices: [Tensor<B, 2>; 2], vectors: [Tensor<B, 1>; 4]) -> Tensor<B, 2> {
+fn memory_update<B: TemporalOps>(
+    plan: Arc<MailPlan>,
+    cell: Cell,
+    matrices: [Tensor<B, 2>; 2],
+    vectors: [Tensor<B, 1>; 4],
+) -> Tensor<B, 2> {
     let [w_ih, w_hh] = matrices.map(primitive);
     let [b_ih, b_hh, freq, phase] = vectors.map(primitive);
     wrap(B::memory_update(plan, cell, [w_ih, w_hh, b_ih, b_hh, freq, phase]))

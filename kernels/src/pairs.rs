@@ -13,7 +13,13 @@ impl PairPlan {
     /// Panics when the arrays do not fit together: such a plan is a bug of whoever made it.
     pub(crate) fn check(&self, a: usize, b: usize) {
         assert_eq!(self.i.len(), self.j.len(), "a pair has one row of each table");
-        assert!(self.i.iter().all(|&row| (row as usize) < a), "a pair names a row of the first table that is not below {a}");
-        assert!(self.j.iter().all(|&row| (row as usize) < b), "a pair names a row of the second table that is not below {b}");
+        assert!(
+            self.i.iter().all(|&row| (row as usize) < a),
+            "a pair names a row of the first table that is not below {a}"
+        );
+        assert!(
+            self.j.iter().all(|&row| (row as usize) < b),
+            "a pair names a row of the second table that is not below {b}"
+        );
     }
 }

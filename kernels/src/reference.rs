@@ -67,8 +67,9 @@ pub fn temporal_attention<B: Backend>(
     }
     let rows = neighbour_rows(plan, hidden, freq, phase).reshape([roots, k, x]);
     let weights = softmax_of_scores(plan, query, &rows);
-    let kept =
-        (0..roots).flat_map(|root| (0..heads).flat_map(move |head| (0..k).map(move |slot| plan.attending().keep(root, head, heads, slot))));
+    let kept = (0..roots).flat_map(|root| {
+        (0..heads).flat_map(move |head| (0..k).map(move |slot| plan.attending().keep(root, head, heads, slot)))
+    });
     let kept = Tensor::<B, 3>::from_data(TensorData::new(kept.collect::<Vec<_>>(), [roots, heads, k]), &device);
     (weights * kept).matmul(rows).swap_dims(0, 1)
 }
@@ -106,7 +107,12 @@ fn softmax_of_scores<B: Backend>(plan: &AttentionPlan, query: Tensor<B, 3>, rows
 }
 
 /// `[R * K, X]`, with a stand-in where a slot is not valid.
-fn neighbour_rows<B: Backend>(plan: &AttentionPlan, hidden: Tensor<B, 2>, freq: Tensor<B, 1>, phase: Tensor<B, 1>) -> Tensor<B, 2> {
+fn neighbour_rows<B: Backend>(
+    plan: &AttentionPlan,
+    hidden: Tensor<B, 2>,
+    freq: Tensor<B, 1>,
+    phase: Tensor<B, 1>,
+) -> Tensor<B, 2> {
     let (device, neighbours) = (hidden.device(), &plan.neighbours);
     let is_valid = |at: usize| at % neighbours.k < neighbours.count[at / neighbours.k] as usize;
     let row = neighbours.row.iter().enumerate().map(|(at, &row)| if is_valid(at) { row } else { 0 });
@@ -141,7 +147,11 @@ pub fn gather_rows<B: Backend>(hidden: Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 
 }
 
 /// See [`adam_step`](crate::adam_step). Tensors: parameter, first moment, second moment.
-pub fn adam_step<B: Backend, const D: usize>(tensors: [Tensor<B, D>; 3], grad: Tensor<B, D>, step: &AdamStep) -> [Tensor<B, D>; 3] {
+pub fn adam_step<B: Backend, const D: usize>(
+    tensors: [Tensor<B, D>; 3],
+    grad: Tensor<B, D>,
+    step: &AdamStep,
+) -> [Tensor<B, D>; 3] {
     let [param, first, second] = tensors;
     let first = first * step.beta1 + grad.clone() * (1.0 - step.beta1);
     let second = second * step.beta2 + grad.clone() * grad * (1.0 - step.beta2);
@@ -173,7 +183,11 @@ fn indices<B: Backend>(rows: impl IntoIterator<Item = u32>, device: &B::Device) 
 }
 
 /// The rows of the events named, zeros where none is.
-fn feature_rows<B: Backend>(features: &dyn Rows, events: impl Iterator<Item = Option<u64>>, device: &B::Device) -> Tensor<B, 2> {
+fn feature_rows<B: Backend>(
+    features: &dyn Rows,
+    events: impl Iterator<Item = Option<u64>>,
+    device: &B::Device,
+) -> Tensor<B, 2> {
     let width = features.width();
     let mut numbers = Vec::new();
     let mut rows = 0;

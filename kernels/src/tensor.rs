@@ -48,6 +48,8 @@ pub use burn_wgpu::WgpuRuntime;
 pub fn vulkan() -> Result<(), &'static str> {
     static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     // the first use of a device panics where there is none
-    let found = *FOUND.get_or_init(|| std::panic::catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_ok());
+    let found = *FOUND.get_or_init(|| {
+        std::panic::catch_unwind(|| Tensor::<Wgpu, 1>::zeros([1], &Default::default()).into_data()).is_ok()
+    });
     if found { Ok(()) } else { Err("there is no Vulkan device") }
 }

@@ -14,7 +14,10 @@ fn loss(output: &[f64]) -> f64 {
 }
 
 /// The function itself, then its loss differentiated in every number of every argument.
-fn differentiate<const N: usize>(arguments: [Vec<f32>; N], function: impl Fn(&[Vec<f64>; N]) -> Vec<f64>) -> Vec<Vec<f32>> {
+fn differentiate<const N: usize>(
+    arguments: [Vec<f32>; N],
+    function: impl Fn(&[Vec<f64>; N]) -> Vec<f64>,
+) -> Vec<Vec<f32>> {
     let mut arguments = arguments.map(|argument| argument.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
     let mut results = vec![function(&arguments).iter().map(|&x| x as f32).collect()];
     for i in 0..N {
@@ -130,8 +133,21 @@ fn attend(plan: &AttentionPlan, sizes: AttentionSizes, inputs: &[Vec<f64>; 4]) -
 #[test]
 fn attention_has_the_gradients_of_its_equations() {
     let activation = ScoreActivation::Scaled(0.4);
-    let sizes = AttentionSizes { roots: 6, k: 4, n: 5, w: 3, e: Some(2), t: 4, heads: 2, activation, rate: None, lonely: false };
-    for sizes in [sizes, AttentionSizes { e: None, rate: Some(0.3), activation: ScoreActivation::LeakyRelu(0.2), ..sizes }] {
+    let sizes = AttentionSizes {
+        roots: 6,
+        k: 4,
+        n: 5,
+        w: 3,
+        e: Some(2),
+        t: 4,
+        heads: 2,
+        activation,
+        rate: None,
+        lonely: false,
+    };
+    for sizes in
+        [sizes, AttentionSizes { e: None, rate: Some(0.3), activation: ScoreActivation::LeakyRelu(0.2), ..sizes }]
+    {
         let plan = sizes.plan();
         let expected = differentiate(sizes.inputs(), |inputs| attend(&plan, sizes, inputs));
         for (i, (ours, expected)) in fused_attention::<CpuTape>(sizes).iter().zip(&expected).enumerate() {
@@ -156,13 +172,19 @@ fn attend_projected(plan: &AttentionPlan, sizes: AttentionSizes, per_head: usize
     let mut looked = Vec::new();
     for head in 0..heads {
         let key = transposed(&key[head * per_head * x..][..per_head * x], x);
-        (0..roots).for_each(|root| looked.extend(times(&query[root * width + head * per_head..][..per_head], &key, per_head)));
+        (0..roots).for_each(|root| {
+            looked.extend(times(&query[root * width + head * per_head..][..per_head], &key, per_head))
+        });
     }
     let seen = attend(plan, sizes, &[hidden.clone(), looked, freq.clone(), phase.clone()]);
     let mut out = vec![0.0; roots * width];
     for (i, seen) in seen.chunks(x).enumerate() {
         let (head, root) = (i / roots, i % roots);
-        out[root * width + head * per_head..][..per_head].copy_from_slice(&times(seen, &value[head * per_head * x..][..per_head * x], x));
+        out[root * width + head * per_head..][..per_head].copy_from_slice(&times(
+            seen,
+            &value[head * per_head * x..][..per_head * x],
+            x,
+        ));
     }
     out
 }
@@ -170,8 +192,21 @@ fn attend_projected(plan: &AttentionPlan, sizes: AttentionSizes, per_head: usize
 #[test]
 fn projected_attention_has_the_gradients_of_its_equations() {
     let activation = ScoreActivation::Scaled(0.4);
-    let sizes = AttentionSizes { roots: 6, k: 4, n: 5, w: 3, e: Some(2), t: 4, heads: 2, activation, rate: None, lonely: false };
-    for sizes in [sizes, AttentionSizes { e: None, rate: Some(0.3), activation: ScoreActivation::LeakyRelu(0.2), ..sizes }] {
+    let sizes = AttentionSizes {
+        roots: 6,
+        k: 4,
+        n: 5,
+        w: 3,
+        e: Some(2),
+        t: 4,
+        heads: 2,
+        activation,
+        rate: None,
+        lonely: false,
+    };
+    for sizes in
+        [sizes, AttentionSizes { e: None, rate: Some(0.3), activation: ScoreActivation::LeakyRelu(0.2), ..sizes }]
+    {
         let (plan, per_head) = (sizes.plan(), 3);
         let (width, [hidden, _, freq, phase]) = (per_head * sizes.heads, sizes.inputs());
         let [key, value] = [31, 32].map(|seed| numbers(seed, width * sizes.x()));
@@ -192,7 +227,9 @@ fn linear_maps_have_the_gradients_of_their_equation() {
             sums.map(|sum| if relu { sum.max(0.0) } else { sum }).collect()
         };
         let expected = differentiate(map_inputs(sizes), equation);
-        for (i, (ours, expected)) in map_on_slices(sizes, relu, &mut Linear::default()).iter().zip(&expected).enumerate() {
+        for (i, (ours, expected)) in
+            map_on_slices(sizes, relu, &mut Linear::default()).iter().zip(&expected).enumerate()
+        {
             assert_close(ours, expected, 1e-5, &format!("{i} of {sizes:?}"));
         }
     }
@@ -216,7 +253,9 @@ fn time_encoding_has_the_gradients_of_its_equation() {
 #[test]
 fn gathered_rows_have_the_gradients_of_their_equation() {
     let (rows, width) = ([3u32, 0, 3, 3, 1], 4);
-    let equation = |[hidden]: &[Vec<f64>; 1]| rows.iter().flat_map(|&row| hidden[row as usize * width..][..width].to_vec()).collect();
+    let equation = |[hidden]: &[Vec<f64>; 1]| {
+        rows.iter().flat_map(|&row| hidden[row as usize * width..][..width].to_vec()).collect()
+    };
     let expected = differentiate([numbers(1, 5 * width)], equation);
     let hidden = leaf::<CpuTape, 2>(&numbers(1, 5 * width), &[5, width]);
     let gathered = gather_rows(hidden.clone(), rows.to_vec());

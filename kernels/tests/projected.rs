@@ -18,8 +18,12 @@ fn by_reference(sizes: AttentionSizes, per_head: usize) -> Vec<Vec<f32>> {
     let of_heads = |rows: Tensor<CpuTape, 2>| rows.reshape([roots, heads, per_head]).swap_dims(0, 1);
     let looked = of_heads(query.clone()).matmul(key.clone().reshape([heads, per_head, x]));
     let seen = reference::temporal_attention(&sizes.plan(), hidden.clone(), looked, freq.clone(), phase.clone());
-    let out = seen.matmul(value.clone().reshape([heads, per_head, x]).swap_dims(1, 2)).swap_dims(0, 1).reshape([roots, width]);
-    let loss = Tensor::<CpuTape, 1>::from_floats(&loss_weights(roots * width)[..], &Default::default()).reshape([roots, width]);
+    let out = seen
+        .matmul(value.clone().reshape([heads, per_head, x]).swap_dims(1, 2))
+        .swap_dims(0, 1)
+        .reshape([roots, width]);
+    let loss = Tensor::<CpuTape, 1>::from_floats(&loss_weights(roots * width)[..], &Default::default())
+        .reshape([roots, width]);
     let gradients = (out.clone() * loss).sum().backward();
     let mut results = vec![values(out)];
     results.extend([query, hidden, key, value].map(|leaf| leaf.grad(&gradients).map(values).expect("tracked")));
@@ -43,14 +47,17 @@ fn projected_attention_and_its_gradients_are_those_of_the_reference_at_odd_shape
     };
     let mut workspace = ProjectedAttention::default();
     for roots in [64, 1, 7, 9, 130] {
-        for (heads, per_head, e, k) in [(1, 1, None, 1), (2, 7, Some(9), 10), (3, 16, Some(1), 7), (2, 50, None, 9), (1, 9, Some(2), 64)] {
+        for (heads, per_head, e, k) in
+            [(1, 1, None, 1), (2, 7, Some(9), 10), (3, 16, Some(1), 7), (2, 50, None, 9), (1, 9, Some(2), 64)]
+        {
             for (activation, rate, lonely) in [
                 (ScoreActivation::Scaled(0.3), None, false),
                 (ScoreActivation::LeakyRelu(0.2), Some(0.4), false),
                 (base.activation, None, true),
             ] {
                 let sizes = AttentionSizes { roots, heads, e, k, activation, rate, lonely, ..base };
-                let (ours, expected) = (attention_on_slices(sizes, per_head, &mut workspace), by_reference(sizes, per_head));
+                let (ours, expected) =
+                    (attention_on_slices(sizes, per_head, &mut workspace), by_reference(sizes, per_head));
                 for (i, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
                     assert_close(ours, expected, 5e-5, &format!("{i} of {sizes:?}, {per_head} a head"));
                 }

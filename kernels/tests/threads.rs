@@ -28,7 +28,18 @@ fn memory_update_has_the_same_bits_for_any_number_of_threads() {
 #[test]
 fn attention_has_the_same_bits_for_any_number_of_threads() {
     let (activation, rate) = (ScoreActivation::LeakyRelu(0.2), Some(0.1));
-    let sizes = AttentionSizes { roots: 150, k: 10, n: 90, w: 20, e: Some(9), t: 11, heads: 2, activation, rate, lonely: false };
+    let sizes = AttentionSizes {
+        roots: 150,
+        k: 10,
+        n: 90,
+        w: 20,
+        e: Some(9),
+        t: 11,
+        heads: 2,
+        activation,
+        rate,
+        lonely: false,
+    };
     assert_same_bits(|| fused_attention::<CpuTape>(sizes));
     assert_same_bits(|| attention_on_slices(sizes, 13, &mut ProjectedAttention::default()));
 }

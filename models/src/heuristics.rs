@@ -44,7 +44,9 @@ impl Heuristic {
     fn holds(&self, fact: &PairFact) -> bool {
         match self {
             Heuristic::EdgeBank { window: None, .. } => fact.count > 0,
-            Heuristic::EdgeBank { window: Some(window), .. } => fact.since_last.is_some_and(|since| since <= *window as f32),
+            Heuristic::EdgeBank { window: Some(window), .. } => {
+                fact.since_last.is_some_and(|since| since <= *window as f32)
+            }
             Heuristic::LastK { .. } => fact.in_src.count > 0,
         }
     }

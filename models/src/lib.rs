@@ -26,8 +26,8 @@ mod tgn;
 pub use disttgl::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
 pub use heuristics::Heuristic;
 pub use tgn::{
-    Attention, AttentionScores, Embedding, FeatureWidths, HopSizes, Message, Precision, SliceTgn, SliceWork, StepCost, StepSizes, Tgn,
-    TgnSpec, TimeInit, Updater, step_cost,
+    Attention, AttentionScores, Embedding, FeatureWidths, HopSizes, Message, Precision, SliceTgn, SliceWork, StepCost,
+    StepSizes, Tgn, TgnSpec, TimeInit, Updater, step_cost,
 };
 #[cfg(feature = "cube")]
 pub use tgn::{DeviceTgn, NotOnDevice};

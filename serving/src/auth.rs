@@ -111,10 +111,14 @@ impl Caller {
     pub fn must_be(&self, role: Role) -> Result<(), Refused> {
         match (self.roles & role.bit() != 0, &self.name) {
             (true, _) => Ok(()),
-            (false, None) => Err(Refused::new(Kind::Unauthenticated, format!("this needs a bearer token with the role `{}`", role.name()))),
-            (false, Some(name)) => {
-                Err(Refused::new(Kind::Forbidden, format!("the token `{name}` does not have the role `{}`", role.name())))
-            }
+            (false, None) => Err(Refused::new(
+                Kind::Unauthenticated,
+                format!("this needs a bearer token with the role `{}`", role.name()),
+            )),
+            (false, Some(name)) => Err(Refused::new(
+                Kind::Forbidden,
+                format!("the token `{name}` does not have the role `{}`", role.name()),
+            )),
         }
     }
 }
@@ -157,7 +161,10 @@ impl Gate {
     pub fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, Refused> {
         let Some(value) = authorization else { return Ok(Caller { name: None, roles: self.anonymous }) };
         let refuse = |fact| Err(Refused::new(Kind::Unauthenticated, fact));
-        let Some(shown) = value.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, token)| token)
+        let Some(shown) = value
+            .split_at_checked(7)
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+            .map(|(_, token)| token)
         else {
             return refuse("the header `authorization` is not `Bearer TOKEN`");
         };
@@ -180,13 +187,16 @@ impl Token {
     fn read(spec: &TokenSpec) -> Result<Token, String> {
         let place = format!("auth.tokens `{}`", spec.name);
         let digest = match (&spec.sha256, &spec.env, &spec.file) {
-            (Some(hex), _, _) => from_hex(hex).ok_or_else(|| format!("{place}: sha256 is not 64 hexadecimal digits"))?,
+            (Some(hex), _, _) => {
+                from_hex(hex).ok_or_else(|| format!("{place}: sha256 is not 64 hexadecimal digits"))?
+            }
             (_, Some(variable), _) => {
                 let secret = std::env::var(variable).map_err(|error| format!("{place}: env `{variable}`: {error}"))?;
                 digest_of(&secret, &format!("{place}: env `{variable}`"))?
             }
             (_, _, Some(file)) => {
-                let read = std::fs::read_to_string(file).map_err(|error| format!("{place}: file {}: {error}", file.display()))?;
+                let read = std::fs::read_to_string(file)
+                    .map_err(|error| format!("{place}: file {}: {error}", file.display()))?;
                 digest_of(&read, &format!("{place}: file {}", file.display()))?
             }
             (None, None, None) => return Err(format!("{place}: give exactly one of sha256, env and file")),
@@ -270,7 +280,11 @@ mod tests {
         std::fs::write(&file, "short").unwrap();
         let error = Gate::open(&AuthSpec { tokens: vec![from_file], ..AuthSpec::default() }).unwrap_err();
         assert!(error.contains("has 5 bytes; it needs at least 16") && !error.contains("short"), "{error}");
-        let missing = TokenSpec { env: Some("TEMPOGRAPH_NO_SUCH_VARIABLE".into()), sha256: None, ..token("reader", &[Role::Read]) };
+        let missing = TokenSpec {
+            env: Some("TEMPOGRAPH_NO_SUCH_VARIABLE".into()),
+            sha256: None,
+            ..token("reader", &[Role::Read])
+        };
         let error = Gate::open(&AuthSpec { tokens: vec![missing], ..AuthSpec::default() }).unwrap_err();
         assert!(error.contains("env `TEMPOGRAPH_NO_SUCH_VARIABLE`"), "{error}");
     }

@@ -26,7 +26,11 @@ pub(crate) async fn enter(State(server): State<Arc<Server>>, mut request: Reques
     let span = tracing::debug_span!("request", route = matched_name(route));
     #[cfg(feature = "otel")]
     crate::otel::continue_from(&span, request.headers());
-    let admitted = if unlisted { Err(Refused::new(Kind::NotFound, "this route is closed")) } else { admit(&server, route, &request) };
+    let admitted = if unlisted {
+        Err(Refused::new(Kind::NotFound, "this route is closed"))
+    } else {
+        admit(&server, route, &request)
+    };
     let response = match admitted {
         Err(refused) if grpc => Status::from(refused).into_http::<axum::body::Body>(),
         Err(refused) => refused.into_response(),
@@ -81,13 +85,16 @@ fn tenant(headers: &HeaderMap, token: Option<&Arc<str>>) -> Result<Arc<str>, Ref
     match (token, headers.get("tenant")) {
         (Some(name), _) => Ok(name.clone()),
         (None, None) => Ok("".into()),
-        (None, Some(value)) => value.to_str().ok().filter(|name| name.len() <= 64).map(Into::into).ok_or_else(malformed),
+        (None, Some(value)) => {
+            value.to_str().ok().filter(|name| name.len() <= 64).map(Into::into).ok_or_else(malformed)
+        }
     }
 }
 
 /// How long the caller waits: `deadline-ms`, or gRPC's `grpc-timeout`.
 fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refused> {
-    let wrong = |name: &str, wanted: &str| Refused::new(Kind::Malformed, format!("the header `{name}` is not {wanted}"));
+    let wrong =
+        |name: &str, wanted: &str| Refused::new(Kind::Malformed, format!("the header `{name}` is not {wanted}"));
     if let Some(value) = headers.get("deadline-ms") {
         let millis = value.to_str().ok().and_then(|text| text.parse().ok());
         let millis: u32 = millis.ok_or_else(|| wrong("deadline-ms", "a whole number of milliseconds"))?;
@@ -136,11 +143,15 @@ mod tests {
     fn deadlines_are_read_in_either_form_and_anything_else_refused() {
         let read = |name, value: &str| deadline(&headers(name, value.as_bytes())).map_err(|refused| refused.kind);
         assert_eq!(read("deadline-ms", "250"), Ok(Some(Duration::from_millis(250))));
-        for (text, nanos) in [("3S", 3_000_000_000), ("250m", 250_000_000), ("7u", 7_000), ("99999999n", 99_999_999), ("0m", 0)] {
+        for (text, nanos) in
+            [("3S", 3_000_000_000), ("250m", 250_000_000), ("7u", 7_000), ("99999999n", 99_999_999), ("0m", 0)]
+        {
             assert_eq!(read("grpc-timeout", text), Ok(Some(Duration::from_nanos(nanos))));
         }
         assert_eq!(read("other", "x"), Ok(None));
-        for (name, text) in [("deadline-ms", "-1"), ("deadline-ms", "1.5"), ("grpc-timeout", "S"), ("grpc-timeout", "123456789S")] {
+        for (name, text) in
+            [("deadline-ms", "-1"), ("deadline-ms", "1.5"), ("grpc-timeout", "S"), ("grpc-timeout", "123456789S")]
+        {
             assert_eq!(read(name, text), Err(Kind::Malformed), "{text}");
         }
         for text in ["", "5", "5x", "+5S", "5 S"] {

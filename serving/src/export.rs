@@ -12,7 +12,8 @@ use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
 
 use crate::manifest::{
-    ArtifactError, DatasetFacts, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, TGN, VERSION, WEIGHTS, Widths,
+    ArtifactError, DatasetFacts, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, TGN, VERSION,
+    WEIGHTS, Widths,
 };
 use crate::names::Names;
 use crate::open;
@@ -80,9 +81,19 @@ impl Export<'_> {
         } else if history.seen() > set.log.len() as u64 {
             format!("the history has seen {} events, the dataset `{}` has {}", history.seen(), set.name, set.log.len())
         } else if self.widths.edge > 0 && self.widths.edge != set.edge_width() {
-            format!("the model reads {} edge features, the dataset `{}` has {}", self.widths.edge, set.name, set.edge_width())
+            format!(
+                "the model reads {} edge features, the dataset `{}` has {}",
+                self.widths.edge,
+                set.name,
+                set.edge_width()
+            )
         } else if self.widths.node > 0 && self.widths.node != set.node_width() {
-            format!("the model reads {} node features, the dataset `{}` has {}", self.widths.node, set.name, set.node_width())
+            format!(
+                "the model reads {} node features, the dataset `{}` has {}",
+                self.widths.node,
+                set.name,
+                set.node_width()
+            )
         } else if self.static_width() > 0 && self.static_width() != known {
             format!("the model reads static memory of width {}, the history shows {known}", self.static_width())
         } else if self.batch == 0 {
@@ -169,7 +180,8 @@ pub(crate) fn appear(
 /// Writes the settings and, with sizes and checksums of them and of the files `arrays`, the manifest.
 pub(crate) fn seal(dir: &Path, manifest: Manifest, spec: &TgnSpec, arrays: &[&str]) -> Result<Manifest, ArtifactError> {
     let damaged = |name: &str, fact: String| ArtifactError::Damaged { path: dir.join(name), fact };
-    let text = toml::to_string_pretty(&SpecFile { model: spec.clone() }).map_err(|error| damaged(SPEC, error.to_string()))?;
+    let text =
+        toml::to_string_pretty(&SpecFile { model: spec.clone() }).map_err(|error| damaged(SPEC, error.to_string()))?;
     write_file(&dir.join(SPEC), text.as_bytes())?;
     let facts = |name: &&str| {
         let path = dir.join(name);

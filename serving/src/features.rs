@@ -186,7 +186,11 @@ mod tests {
         let mut expected = (0, 0);
         for row in 0..20 * FIRST_BUCKET {
             assert_eq!(place(row), expected, "row {row}");
-            expected = if expected.1 + 1 == FIRST_BUCKET << expected.0 { (expected.0 + 1, 0) } else { (expected.0, expected.1 + 1) };
+            expected = if expected.1 + 1 == FIRST_BUCKET << expected.0 {
+                (expected.0 + 1, 0)
+            } else {
+                (expected.0, expected.1 + 1)
+            };
         }
     }
 
@@ -200,7 +204,10 @@ mod tests {
             store.append(event, &[event as f32, 0.5]);
         }
         assert_eq!((early, store.row(10).as_ptr()), ([10.0, 10.5].as_slice(), address));
-        assert_eq!((store.row(3), store.row(9), store.row(4999)), ([3.0, 3.5].as_slice(), [9.0, 9.5].as_slice(), [4999.0, 0.5].as_slice()));
+        assert_eq!(
+            (store.row(3), store.row(9), store.row(4999)),
+            ([3.0, 3.5].as_slice(), [9.0, 9.5].as_slice(), [4999.0, 0.5].as_slice())
+        );
     }
 
     #[test]

@@ -80,9 +80,10 @@ impl Rules<'_> {
     fn check_features(&self, features: Option<&[f32]>, place: Place<'_>) -> Result<(), RequestError> {
         let expected = self.edge_width;
         match features {
-            None if expected > 0 => {
-                Err(RequestError::invalid(place, format!("is missing: this model reads {expected} features of every event")))
-            }
+            None if expected > 0 => Err(RequestError::invalid(
+                place,
+                format!("is missing: this model reads {expected} features of every event"),
+            )),
             Some(row) if row.len() != expected => {
                 Err(RequestError::invalid(place, format!("has {} values where this model reads {expected}", row.len())))
             }
@@ -96,9 +97,18 @@ impl Rules<'_> {
 }
 
 /// Refuses a time before the newest.
-pub(crate) fn not_before(unit: &TimeUnit, newest: Option<Timestamp>, time: Timestamp, place: Place<'_>) -> Result<(), RequestError> {
+pub(crate) fn not_before(
+    unit: &TimeUnit,
+    newest: Option<Timestamp>,
+    time: Timestamp,
+    place: Place<'_>,
+) -> Result<(), RequestError> {
     match newest.filter(|&newest| time < newest) {
-        Some(newest) => Err(RequestError::Late { place: place.to_string(), time: unit.from_ticks(time), newest: unit.from_ticks(newest) }),
+        Some(newest) => Err(RequestError::Late {
+            place: place.to_string(),
+            time: unit.from_ticks(time),
+            newest: unit.from_ticks(newest),
+        }),
         None => Ok(()),
     }
 }

@@ -87,13 +87,13 @@ pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLo
 pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{
-    Answer, Arrival, Arrivals, Body, CostStatus, Fate, Group, Kind, Machine, Outcome, Policy, Read, Refusal, Scheduler, SchedulerSpec,
-    SchedulerStatus, TenantStatus, Terms, simulate,
+    Answer, Arrival, Arrivals, Body, CostStatus, Fate, Group, Kind, Machine, Outcome, Policy, Read, Refusal, Scheduler,
+    SchedulerSpec, SchedulerStatus, TenantStatus, Terms, simulate,
 };
 pub use serve::{ServeError, run, serve};
 pub use service::{
-    Ack, Clock, Forgotten, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Retracted, Service,
-    ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
+    Ack, Clock, Forgotten, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded,
+    Retracted, Service, ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};
 pub use tls::TlsSpec;

@@ -95,7 +95,10 @@ impl Door {
         }
         drop(listener);
         if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-            tracing::warn!(connections = connections.len(), "requests were still in flight when the time to finish them was up");
+            tracing::warn!(
+                connections = connections.len(),
+                "requests were still in flight when the time to finish them was up"
+            );
         }
     }
 
@@ -123,9 +126,14 @@ impl Door {
         });
     }
 
-    async fn speak(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: hyper_util::server::graceful::Watcher) {
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) {
         let service = TowerToHyperService::new(self.router.clone());
-        let connection = self.protocol.serve_connection(TokioIo::new(Prompt::new(stream, self.head)), service).into_owned();
+        let connection =
+            self.protocol.serve_connection(TokioIo::new(Prompt::new(stream, self.head)), service).into_owned();
         // A connection that breaks off is the peer's affair too; what its requests did is counted where they were answered.
         let _ = watcher.watch(connection).await;
     }

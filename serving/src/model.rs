@@ -1,6 +1,8 @@
 //! The model as it is served: on slices of host memory where it can be, else on tensors.
 
-use tempograph_framework::{Answer, Forward, MailView, Model, Pair, Queries, SliceModel, Store, Update, View, values, weights};
+use tempograph_framework::{
+    Answer, Forward, MailView, Model, Pair, Queries, SliceModel, Store, Update, View, values, weights,
+};
 use tempograph_kernels::cpu::PaddedRows;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{SliceTgn, SliceWork, Tgn, TgnSpec};
@@ -86,7 +88,9 @@ impl Served {
     pub fn advance(&self, pass: &mut Pass) {
         match self {
             Served::Slices(model) => model.advance(&pass.view, &mut pass.slices),
-            Served::Tensors(model) => pass.tensors = Some(Answer { update: model.advance(&pass.view), ..Answer::default() }),
+            Served::Tensors(model) => {
+                pass.tensors = Some(Answer { update: model.advance(&pass.view), ..Answer::default() })
+            }
         }
     }
 }

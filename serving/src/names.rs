@@ -62,7 +62,11 @@ impl Names {
     pub fn nodes_to_store(&self, nodes: Range<usize>) -> Store {
         let mut store = Store::default();
         store.put("own", [nodes.len()], self.own[nodes.clone()].to_vec());
-        store.put("side", [nodes.len()], self.side[nodes].iter().map(|&side| u32::from(side == Side::Destination)).collect());
+        store.put(
+            "side",
+            [nodes.len()],
+            self.side[nodes].iter().map(|&side| u32::from(side == Side::Destination)).collect(),
+        );
         store
     }
 

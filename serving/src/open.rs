@@ -13,7 +13,9 @@ use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
 
 use crate::export::SpecFile;
 use crate::features::{EdgeStore, NodeFeatures};
-use crate::manifest::{ArtifactError, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, TGN, VERSION, WEIGHTS};
+use crate::manifest::{
+    ArtifactError, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, TGN, VERSION, WEIGHTS,
+};
 use crate::names::Names;
 
 /// What an artifact holds, ready to be served.
@@ -46,7 +48,9 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     let path = dir.join(FEATURES);
     let mut features = if manifest.widths.reads_features() { Store::read(&path)? } else { Store::default() };
     let edges = read_edges(&mut features, &manifest).map_err(ArtifactError::array(&path))?;
-    let by_node = |features: &mut Store, name, width| read_nodes(features, name, width, &manifest).map_err(ArtifactError::array(&path));
+    let by_node = |features: &mut Store, name, width| {
+        read_nodes(features, name, width, &manifest).map_err(ArtifactError::array(&path))
+    };
     let nodes = by_node(&mut features, "node", manifest.widths.node)?;
     let static_memory = by_node(&mut features, "static", manifest.widths.static_memory)?;
     let features = Features { edges: edges.clone().map(|edges| edges as Arc<dyn Rows>), nodes, static_memory };
@@ -56,14 +60,21 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, ArtifactError> {
     let history = History::from_store(stored, model.needs(), features).map_err(ArtifactError::array(&path))?;
     let newest = history.newest().map(|time| time.0);
     if newest != manifest.newest {
-        return Err(damaged(&path, format!("the newest event is at {newest:?}, but the manifest says {:?}", manifest.newest)));
+        return Err(damaged(
+            &path,
+            format!("the newest event is at {newest:?}, but the manifest says {:?}", manifest.newest),
+        ));
     }
     if (history.seen(), history.nodes()) != (manifest.log_position, manifest.nodes) {
         let found = format!("{} events seen and {} nodes", history.seen(), history.nodes());
-        return Err(damaged(&path, format!("{found}, but the manifest says {} and {}", manifest.log_position, manifest.nodes)));
+        return Err(damaged(
+            &path,
+            format!("{found}, but the manifest says {} and {}", manifest.log_position, manifest.nodes),
+        ));
     }
     let path = dir.join(IDS);
-    let names = Names::from_store(Store::read(&path)?, manifest.sides != Sides::OneMode).map_err(ArtifactError::array(&path))?;
+    let names = Names::from_store(Store::read(&path)?, manifest.sides != Sides::OneMode)
+        .map_err(ArtifactError::array(&path))?;
     if names.len() != manifest.nodes {
         return Err(damaged(&path, format!("ids of {} nodes, but the manifest says {}", names.len(), manifest.nodes)));
     }
@@ -106,14 +117,18 @@ fn verify_files(dir: &Path, manifest: &Manifest) -> Result<(), ArtifactError> {
     }
     for name in names {
         let path = dir.join(name);
-        let stated = manifest.files.get(name).ok_or_else(|| damaged(&dir.join(MANIFEST), format!("does not list {name}")))?;
+        let stated =
+            manifest.files.get(name).ok_or_else(|| damaged(&dir.join(MANIFEST), format!("does not list {name}")))?;
         let size = fs::metadata(&path).map_err(ArtifactError::io(&path))?.len();
         if size != stated.bytes {
             return Err(damaged(&path, format!("has {size} bytes, but the manifest says {}", stated.bytes)));
         }
         let found = FileFacts::of(&path).map_err(ArtifactError::io(&path))?;
         if found.sha256 != stated.sha256 {
-            return Err(damaged(&path, format!("has the SHA-256 {}, but the manifest says {}", found.sha256, stated.sha256)));
+            return Err(damaged(
+                &path,
+                format!("has the SHA-256 {}, but the manifest says {}", found.sha256, stated.sha256),
+            ));
         }
     }
     Ok(())
@@ -163,18 +178,27 @@ fn check_events(history: &Store, edges: &EdgeStore) -> Result<(), StoreError> {
     for name in ["mail.event", "link.event", "pending.id"] {
         let unknown = history.get::<u64>(name).unwrap_or_default().iter().find(|&&event| !edges.keeps(event));
         if let Some(event) = unknown {
-            return Err(StoreError::Array { name: name.into(), problem: format!("names event {event}, of which no features are stored") });
+            return Err(StoreError::Array {
+                name: name.into(),
+                problem: format!("names event {event}, of which no features are stored"),
+            });
         }
     }
     Ok(())
 }
 
 /// Constant rows by node, where the model reads any: its features, or static memory.
-fn read_nodes(store: &mut Store, name: &str, width: usize, manifest: &Manifest) -> Result<Option<Arc<dyn Rows>>, StoreError> {
+fn read_nodes(
+    store: &mut Store,
+    name: &str,
+    width: usize,
+    manifest: &Manifest,
+) -> Result<Option<Arc<dyn Rows>>, StoreError> {
     if width == 0 {
         return Ok(None);
     }
     let rows = store.take_len::<f32>(name, manifest.nodes * width)?;
-    let table = Table::new(rows, width).map_err(|error| StoreError::Array { name: name.into(), problem: error.to_string() })?;
+    let table =
+        Table::new(rows, width).map_err(|error| StoreError::Array { name: name.into(), problem: error.to_string() })?;
     Ok(Some(Arc::new(NodeFeatures::new(table))))
 }

@@ -199,7 +199,10 @@ pub(crate) fn ticks(unit: &TimeUnit, time: &Number, place: Place<'_>) -> Result<
     let ticks = match (time.as_i64(), time.as_f64()) {
         (Some(time), _) => whole(time),
         (None, Some(fraction)) if unit.scale == 1 && fraction.fract() != 0.0 => {
-            return Err(RequestError::invalid(place, format!("is {time}, but the times of this set are whole numbers")));
+            return Err(RequestError::invalid(
+                place,
+                format!("is {time}, but the times of this set are whole numbers"),
+            ));
         }
         (None, Some(time)) => unit.to_ticks(time),
         (None, None) => None,
@@ -218,7 +221,9 @@ mod tests {
 
     fn read(scale: u64, time: &str) -> Result<i64, String> {
         let unit = TimeUnit { description: String::new(), scale };
-        ticks(&unit, &serde_json::from_str(time).unwrap(), Place::field("time")).map(|time| time.0).map_err(|error| error.to_string())
+        ticks(&unit, &serde_json::from_str(time).unwrap(), Place::field("time"))
+            .map(|time| time.0)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -230,7 +235,10 @@ mod tests {
     #[test]
     fn times_that_fit_no_tick_are_named() {
         assert_eq!(read(1, "1.5").unwrap_err(), "time is 1.5, but the times of this set are whole numbers");
-        assert_eq!(read(1000, "9223372036854775807").unwrap_err(), "time is 9223372036854775807, which is out of range");
+        assert_eq!(
+            read(1000, "9223372036854775807").unwrap_err(),
+            "time is 9223372036854775807, which is out of range"
+        );
         assert!(read(1, "1e300").unwrap_err().contains("out of range"));
     }
 }

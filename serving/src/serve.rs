@@ -95,7 +95,9 @@ async fn open_beside(artifact: &Path, spec: &ServeSpec) -> Result<Arc<Service>, 
     // Nobody may wait for it any more.
     let open = move || _ = opened.send(Service::open(&artifact, &spec));
     std::thread::Builder::new().name("open".into()).spawn(open)?;
-    opening.await.unwrap_or_else(|_| Err(ServiceError::Unfit("opening the artifact has panicked, which is a bug".into())))
+    opening
+        .await
+        .unwrap_or_else(|_| Err(ServiceError::Unfit("opening the artifact has panicked, which is a bug".into())))
 }
 
 /// The listeners of a spec, its main address first.
@@ -138,7 +140,13 @@ async fn run_and_tell(
     warn_if_open(&gate, tls.is_some(), &listeners);
     let (phases, phase) = watch::channel(Phase::Up);
     let metrics = Arc::new(Metrics::default());
-    let server = Arc::new(Server { gate, limits: spec.limits.clone(), metrics: metrics.clone(), phase, served: OnceLock::new() });
+    let server = Arc::new(Server {
+        gate,
+        limits: spec.limits.clone(),
+        metrics: metrics.clone(),
+        phase,
+        served: OnceLock::new(),
+    });
     let door = Door::new(router(server.clone()), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
     let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown, tell));
     // What is open already is served from the first connection on.
@@ -216,7 +224,8 @@ fn router(server: Arc<Server>) -> axum::Router {
 }
 
 fn warn_if_open(gate: &Gate, tls: bool, listeners: &[TcpListener]) {
-    let reachable = listeners.iter().filter_map(|listener| listener.local_addr().ok()).find(|address| !address.ip().is_loopback());
+    let reachable =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).find(|address| !address.ip().is_loopback());
     let Some(address) = reachable else { return };
     if gate.is_open() {
         tracing::warn!(%address, "others can reach this address, and anyone may ask or tell events: see `auth` in the spec");
@@ -255,7 +264,8 @@ impl Greeter {
     }
 
     fn greeting(&self, service: &Service) -> String {
-        let (engine, took, replayed) = (service.engine(), self.begun.elapsed().as_secs_f64(), service.status().replayed);
+        let (engine, took, replayed) =
+            (service.engine(), self.begun.elapsed().as_secs_f64(), service.status().replayed);
         let scheme = if self.spec.tls.cert.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", self.address);
         let model = engine.manifest().model_version();

@@ -118,7 +118,9 @@ impl Server {
                 LimitsSpec::count("queries", queries.len(), self.limits.pairs)?;
                 LimitsSpec::count("during", during.len(), self.limits.events)
             }
-            Read::Rank(query) => LimitsSpec::count("candidates", query.candidates.as_ref().map_or(0, Vec::len), self.limits.candidates),
+            Read::Rank(query) => {
+                LimitsSpec::count("candidates", query.candidates.as_ref().map_or(0, Vec::len), self.limits.candidates)
+            }
             _ => Ok(()),
         }
     }
@@ -157,7 +159,9 @@ impl Server {
         let begun = Instant::now();
         loop {
             match self.hand_in(request.clone()).await {
-                Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < self.limits.wait() => tokio::time::sleep(ROOM).await,
+                Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < self.limits.wait() => {
+                    tokio::time::sleep(ROOM).await
+                }
                 handed => return handed,
             }
         }
@@ -169,13 +173,20 @@ impl Server {
     /// As [`tell`](Server::tell).
     pub async fn receipt(&self, call: &Call, handed: Handed) -> Result<Receipt, Refused> {
         let waiting = handed.ticket.instrument(tracing::debug_span!("ingest"));
-        let receipt = self.by(call.deadline, waiting, "the events may happen still; tell them again under the same ids to be sure").await?;
+        let receipt = self
+            .by(call.deadline, waiting, "the events may happen still; tell them again under the same ids to be sure")
+            .await?;
         self.metrics.acknowledged(handed.ack, handed.begun.elapsed());
         Ok(receipt?)
     }
 
     /// Waits until the deadline, or as long as the limits allow.
-    pub async fn by<T>(&self, deadline: Option<Instant>, work: impl Future<Output = T>, then: &str) -> Result<T, Refused> {
+    pub async fn by<T>(
+        &self,
+        deadline: Option<Instant>,
+        work: impl Future<Output = T>,
+        then: &str,
+    ) -> Result<T, Refused> {
         let longest = Instant::now() + self.limits.wait();
         let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
         let late = |_| Refused::new(Kind::Deadline, format!("the deadline has passed; {then}"));
@@ -191,8 +202,12 @@ impl Server {
         match if stopping { Readiness::Draining } else { self.service()?.readiness() } {
             Readiness::Ready | Readiness::Following => Ok(()),
             other @ Readiness::Recovering { .. } => Err(recovering(&other)),
-            other @ Readiness::Draining => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "draining")),
-            other @ Readiness::Broken { .. } => Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken")),
+            other @ Readiness::Draining => {
+                Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "draining"))
+            }
+            other @ Readiness::Broken { .. } => {
+                Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken"))
+            }
         }
     }
 
@@ -239,7 +254,9 @@ fn recovering(readiness: &Readiness) -> Refused {
 ///
 /// # Errors
 /// 500 if it panics.
-pub(crate) async fn off_the_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+pub(crate) async fn off_the_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Refused::broken())
 }
 
@@ -249,8 +266,12 @@ impl From<IngestError> for Refused {
         match error {
             IngestError::Refused(error) => error.into(),
             // About as long as a full line takes to be applied.
-            IngestError::Full { .. } => Refused { retry_after: Some(Duration::from_millis(500)), ..Refused::new(Kind::Busy, said) },
-            IngestError::NotReady(_) | IngestError::Log(_) | IngestError::NotApplied(_) => Refused::new(Kind::Unavailable, said),
+            IngestError::Full { .. } => {
+                Refused { retry_after: Some(Duration::from_millis(500)), ..Refused::new(Kind::Busy, said) }
+            }
+            IngestError::NotReady(_) | IngestError::Log(_) | IngestError::NotApplied(_) => {
+                Refused::new(Kind::Unavailable, said)
+            }
         }
     }
 }

@@ -53,7 +53,8 @@ impl ServeSpec {
     /// Names the file, the place and the value, and for an unknown key the nearest known one.
     pub fn read(path: Option<&Path>, sets: &[String]) -> Result<ServeSpec, String> {
         let Some(path) = path else { return ServeSpec::parse("", sets) };
-        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read the spec {}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the spec {}: {error}", path.display()))?;
         ServeSpec::parse(&text, sets).map_err(|error| format!("in the spec {}: {error}", path.display()))
     }
 
@@ -78,7 +79,12 @@ impl ServeSpec {
 
     /// The part of it that is the service's.
     pub fn service(&self) -> ServiceSpec {
-        ServiceSpec { log: self.log.clone(), snapshots: self.snapshots.clone(), late: self.late, engine: self.engine.clone() }
+        ServiceSpec {
+            log: self.log.clone(),
+            snapshots: self.snapshots.clone(),
+            late: self.late,
+            engine: self.engine.clone(),
+        }
     }
 
     fn checked(self) -> Result<ServeSpec, String> {
@@ -118,7 +124,9 @@ mod tests {
             assert!(SERVE_TEMPLATE.contains(&format!("[{section}]")), "[{section}] is not in the template");
             keys.keys().for_each(|key| assert!(told(key), "{section}.{key} is not in the template"));
         }
-        for optional in ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events"] {
+        for optional in
+            ["cert", "key", "client_ca", "grpc", "dir", "endpoint", "anonymous", "sha256", "env", "file", "keep_events"]
+        {
             assert!(told(optional), "{optional} is not in the template");
         }
     }
@@ -141,7 +149,8 @@ mod tests {
 
     #[test]
     fn settings_lie_over_the_file_and_what_is_written_reads_back() {
-        let sets = ["listen.http=0.0.0.0:80", "limits.events=10", "late=apply-now", "logging.format=json"].map(String::from);
+        let sets =
+            ["listen.http=0.0.0.0:80", "limits.events=10", "late=apply-now", "logging.format=json"].map(String::from);
         let spec = ServeSpec::parse("[limits]\nevents = 20\npairs = 30\n", &sets).unwrap();
         assert_eq!((spec.limits.events, spec.limits.pairs, spec.listen.http.port()), (10, 30, 80));
         assert_eq!(ServeSpec::parse(&toml::to_string(&spec).unwrap(), &[]).unwrap(), spec);
@@ -160,12 +169,17 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_with_the_nearest_known_one() {
-        for (text, near) in [("[limits]\nevnets = 1", "events"), ("[lisen]\n", "listen"), ("late = \"rejct\"", "reject")] {
+        for (text, near) in
+            [("[limits]\nevnets = 1", "events"), ("[lisen]\n", "listen"), ("late = \"rejct\"", "reject")]
+        {
             let error = ServeSpec::parse(text, &[]).unwrap_err();
             assert!(error.contains(&format!("did you mean `{near}`?")), "{error}");
         }
         let error = ServeSpec::parse("", &["limits.boddy_bytes=1".into()]).unwrap_err();
-        assert!(error.contains("did you mean `body_bytes`?") && error.contains("--set limits.boddy_bytes=1"), "{error}");
+        assert!(
+            error.contains("did you mean `body_bytes`?") && error.contains("--set limits.boddy_bytes=1"),
+            "{error}"
+        );
     }
 
     #[test]

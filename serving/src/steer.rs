@@ -71,7 +71,8 @@ impl Server {
     /// Never in practice.
     pub async fn drain(&self) -> Result<Value, Refused> {
         let service = self.service()?.clone();
-        let (drained, durable_seq) = off_the_reactor(move || (service.drain(Instant::now() + DRAIN), service.durable_seq())).await?;
+        let (drained, durable_seq) =
+            off_the_reactor(move || (service.drain(Instant::now() + DRAIN), service.durable_seq())).await?;
         Ok(json!({ "drained": drained, "durable_seq": durable_seq }))
     }
 
@@ -99,10 +100,16 @@ impl Server {
 
     /// # Errors
     /// As [`ask`](Server::ask).
-    pub async fn explain(&self, call: &Call, pair: PairQuery, seen: Seen) -> Result<(Value, Position, String), Refused> {
+    pub async fn explain(
+        &self,
+        call: &Call,
+        pair: PairQuery,
+        seen: Seen,
+    ) -> Result<(Value, Position, String), Refused> {
         let answer = self.ask(call, Read::Explain(pair), seen).await?;
         let Body::Explained(explanation) = &answer.body else { return Err(Refused::broken()) };
-        let told = serde_json::to_value(explanation).map_err(|error| Refused::new(Kind::Internal, error.to_string()))?;
+        let told =
+            serde_json::to_value(explanation).map_err(|error| Refused::new(Kind::Internal, error.to_string()))?;
         Ok((told, answer.position, answer.model.to_string()))
     }
 
@@ -127,9 +134,19 @@ impl Server {
         gauge(&mut out, "reads_waiting", "Reads that wait.", scheduler.waiting);
         gauge(&mut out, "nodes", "Nodes known.", nodes);
         gauge(&mut out, "hit_rate", "Share of the asked embeddings that were kept.", engine.hit_rate());
-        gauge(&mut out, "touched_fraction", "Share of the asked embeddings that had to be computed.", engine.touched_fraction());
+        gauge(
+            &mut out,
+            "touched_fraction",
+            "Share of the asked embeddings that had to be computed.",
+            engine.touched_fraction(),
+        );
         let alone = engine.longest_alone_us as f64 / 1e6;
-        gauge(&mut out, "longest_alone_seconds", "The longest that reads were kept out while something was written.", alone);
+        gauge(
+            &mut out,
+            "longest_alone_seconds",
+            "The longest that reads were kept out while something was written.",
+            alone,
+        );
         gauge(&mut out, "log_bytes", "Bytes of the log of record.", status.log_bytes);
         if let Some(last) = &status.snapshots.last {
             gauge(&mut out, "snapshot_log_seq", "Events the newest snapshot has seen.", last.log_seq);

@@ -89,7 +89,9 @@ impl Tls {
                     roots.add(certificate).map_err(|error| format!("tls.client_ca {}: {error}", path.display()))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| format!("tls.client_ca {}: {error}", path.display()))?)
+                builder.with_client_cert_verifier(
+                    verifier.map_err(|error| format!("tls.client_ca {}: {error}", path.display()))?,
+                )
             }
         };
         let mut config = builder.with_cert_resolver(certificate.clone());
@@ -116,7 +118,9 @@ impl Tls {
             }
             seen = now;
             match self.certificate.read() {
-                Ok(()) => tracing::info!(cert = %self.certificate.cert.display(), "a newer certificate is used from now on"),
+                Ok(()) => {
+                    tracing::info!(cert = %self.certificate.cert.display(), "a newer certificate is used from now on")
+                }
                 Err(error) => tracing::error!(error, "a newer certificate will not do; the one before is used still"),
             }
         }
@@ -173,7 +177,8 @@ impl ResolvesServerCert for Renewed {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let wrong = |fact: String| format!("{}: {fact}", path.display());
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?.collect();
     let read = read.map_err(|error| wrong(error.to_string()))?;
     if read.is_empty() { Err(wrong("holds no certificate".into())) } else { Ok(read) }
 }
@@ -183,5 +188,6 @@ fn certified(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Certi
     let wrong = |fact: String| format!("{}: {fact}", key.display());
     let der = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(error.to_string()))?;
     // Refuses a key of another certificate.
-    CertifiedKey::from_der(chain, der, provider).map_err(|error| wrong(format!("does not go with {}: {error}", cert.display())))
+    CertifiedKey::from_der(chain, der, provider)
+        .map_err(|error| wrong(format!("does not go with {}: {error}", cert.display())))
 }

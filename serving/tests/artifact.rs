@@ -30,11 +30,17 @@ fn a_manifest_says_what_the_artifact_holds() {
     let written = world.export().write(&world.folder()).unwrap();
     let manifest = Engine::open(&world.folder()).unwrap().manifest().clone();
     assert_eq!(manifest, written);
-    assert_eq!((manifest.log_position, manifest.batch, manifest.nodes), (common::SEEN as u64, common::BATCH, world.set.nodes));
+    assert_eq!(
+        (manifest.log_position, manifest.batch, manifest.nodes),
+        (common::SEEN as u64, common::BATCH, world.set.nodes)
+    );
     assert_eq!(manifest.newest, Some(world.set.log.time()[common::SEEN - 1].0));
     assert_eq!((&manifest.dataset.sha256, manifest.widths.edge), (&world.set.checksum, 3));
     let files: Vec<_> = manifest.files.keys().map(String::as_str).collect();
-    assert_eq!(files, ["features.safetensors", "history.safetensors", "ids.safetensors", "spec.toml", "weights.safetensors"]);
+    assert_eq!(
+        files,
+        ["features.safetensors", "history.safetensors", "ids.safetensors", "spec.toml", "weights.safetensors"]
+    );
 }
 
 #[test]
@@ -44,8 +50,10 @@ fn only_the_features_the_history_refers_to_are_kept() {
     let mut kept = Store::read(&world.folder().join("features.safetensors")).unwrap();
     let mut history = world.history.to_store();
     let (_, events) = kept.take::<u64>("edge.event").unwrap();
-    let mut expected: Vec<u64> =
-        ["mail.event", "link.event", "pending.id"].iter().flat_map(|name| history.take::<u64>(name).unwrap().1).collect();
+    let mut expected: Vec<u64> = ["mail.event", "link.event", "pending.id"]
+        .iter()
+        .flat_map(|name| history.take::<u64>(name).unwrap().1)
+        .collect();
     expected.sort_unstable();
     expected.dedup();
     assert_eq!(events, expected);
@@ -71,7 +79,10 @@ fn each_file_that_is_cut_changed_or_gone_is_named() {
         *changed.last_mut().unwrap() ^= 1;
         fs::write(&path, changed).unwrap();
         let error = why(&world.folder());
-        assert!(error.contains(&format!("{name}: has the SHA-256 ")) && error.contains("but the manifest says"), "{error}");
+        assert!(
+            error.contains(&format!("{name}: has the SHA-256 ")) && error.contains("but the manifest says"),
+            "{error}"
+        );
 
         fs::remove_file(&path).unwrap();
         let error = why(&world.folder());
@@ -87,7 +98,10 @@ fn a_manifest_that_says_something_else_is_refused_with_what_it_says() {
         (|m| m["version"] = json!(9), "manifest.json: format version 9 is not the version 1 this program reads"),
         (|m| m["format"] = json!("else"), "manifest.json: `format` is `else`, not `tempograph-artifact`"),
         (|m| m["model"] = json!("gat"), "manifest.json: `model` is `gat`; this program serves `tgn`"),
-        (|m| m["log_position"] = json!(7), "history.safetensors: 300 events seen and 30 nodes, but the manifest says 7 and 30"),
+        (
+            |m| m["log_position"] = json!(7),
+            "history.safetensors: 300 events seen and 30 nodes, but the manifest says 7 and 30",
+        ),
         (|m| m["newest"] = json!(7), "but the manifest says Some(7)"),
         (|m| m["time_unit"]["scale"] = json!(0), "manifest.json: `time_unit.scale` is 0; it must be at least 1"),
         (|m| m["widths"]["memory"] = json!(9), "spec.toml: model.memory = 8, but the manifest says 9"),

@@ -12,12 +12,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use common::service::{insist, named, open, quiet, saved, soon, tell};
 use common::{EVENTS, SEEN, World, rounds, small};
 use tempograph_serving::{
-    Act, Clock, EmbeddedLog, Engine, Entry, Granularity, IngestError, Log, LogError, LogSpec, NewEvent, Readiness, Service, ServiceSpec,
-    SnapshotSpec,
+    Act, Clock, EmbeddedLog, Engine, Entry, Granularity, IngestError, Log, LogError, LogSpec, NewEvent, Readiness,
+    Service, ServiceSpec, SnapshotSpec,
 };
 
 fn numbers(dir: &Path) -> Vec<u64> {
-    let mut numbers: Vec<u64> = fs::read_dir(dir).unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
+    let mut numbers: Vec<u64> =
+        fs::read_dir(dir).unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -86,7 +87,10 @@ fn snapshots_are_taken_by_the_size_of_the_log_and_by_the_clock_too() {
     tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
     // Of each event the log has ten KiB of features.
     for request in 0..11 {
-        assert!(request > 8 || service.status().snapshots.last.is_none(), "a snapshot was taken after {request} requests");
+        assert!(
+            request > 8 || service.status().snapshots.last.is_none(),
+            "a snapshot was taken after {request} requests"
+        );
         tell(&service, &world.told(SEEN + 10 * request + 10..SEEN + 10 * request + 20)).unwrap();
     }
     waited_for(&service, "the size of the log");
@@ -169,8 +173,10 @@ fn entries(range: std::ops::Range<u64>, features: usize) -> Vec<Entry> {
         features: Some(vec![seq as f32 + 0.5; features]),
         id: Some(format!("e{seq}")),
     };
-    let entry =
-        |seq| Entry { first_seq: seq, act: Act::Events { events: vec![event(seq)], granularity: Granularity::Event, late: vec![] } };
+    let entry = |seq| Entry {
+        first_seq: seq,
+        act: Act::Events { events: vec![event(seq)], granularity: Granularity::Event, late: vec![] },
+    };
     range.map(entry).collect()
 }
 
@@ -301,7 +307,10 @@ fn an_artifact_that_has_seen_more_than_the_log_is_refused() {
     fs::remove_dir_all(world.folder()).unwrap();
     world.engine();
     let error = Service::open(&world.folder(), &quiet()).unwrap_err().to_string();
-    assert_eq!(error, "the history has seen 340 events, but the log of record ends after 305: they do not belong together");
+    assert_eq!(
+        error,
+        "the history has seen 340 events, but the log of record ends after 305: they do not belong together"
+    );
 }
 
 static NOW: AtomicU64 = AtomicU64::new(2_000_000_000);
@@ -336,8 +345,10 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     fn mount(size: &str) -> Option<SmallDisk> {
         let folder = tempfile::tempdir().unwrap();
-        let mount =
-            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder.path()).output();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(folder.path())
+            .output();
         mount.is_ok_and(|mount| mount.status.success()).then_some(SmallDisk(folder))
     }
 }
@@ -380,7 +391,10 @@ fn fill_a_disk_and_make_room(first: usize) {
         }
         assert!(taken < first + 60, "the disk is not full");
     };
-    assert!(matches!(&error, IngestError::Log(LogError::Storage { place, .. }) if *place == dir.display().to_string()), "{error}");
+    assert!(
+        matches!(&error, IngestError::Log(LogError::Storage { place, .. }) if *place == dir.display().to_string()),
+        "{error}"
+    );
     assert!(error.to_string().contains("No space left") || error.to_string().contains("StorageFull"), "{error}");
     assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, (SEEN + taken) as u64));
     service.engine().score(&world.questions(SEEN + taken - 1..SEEN + taken), &[]).unwrap();
@@ -401,7 +415,10 @@ fn a_full_disk_costs_a_snapshot_and_no_event() {
     };
     let world = World::new(&small(), 0);
     world.engine();
-    let spec = ServiceSpec { snapshots: SnapshotSpec { dir: Some(disk.0.path().join("shelf")), ..quiet().snapshots }, ..quiet() };
+    let spec = ServiceSpec {
+        snapshots: SnapshotSpec { dir: Some(disk.0.path().join("shelf")), ..quiet().snapshots },
+        ..quiet()
+    };
     let service = open(&world.folder(), &spec);
     tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
     service.snapshot().unwrap();

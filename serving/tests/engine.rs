@@ -38,7 +38,8 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
     const MOST: u64 = 1024;
     for nodes in [2_000, 200_000] {
         let spec = TgnSpec { memory: 4, time: 4, width: 4, neighbours: 2, ..TgnSpec::default() };
-        let set = Dataset::from_spec(&format!("synthetic:events=4000,users={},items={}", nodes / 2, nodes / 2)).unwrap();
+        let set =
+            Dataset::from_spec(&format!("synthetic:events=4000,users={},items={}", nodes / 2, nodes / 2)).unwrap();
         let world = World::of(&spec, set);
         let engine = world.engine();
         let folder = tempfile::tempdir().unwrap();
@@ -56,7 +57,10 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
         });
         let most = engine.stats().most_copied;
         assert!(most > 0 && most <= MOST, "{most} rows of {nodes} nodes were copied in one go");
-        assert!(nodes < 100_000 || while_saved > manifest.log_position as usize, "no event came while {nodes} nodes were saved");
+        assert!(
+            nodes < 100_000 || while_saved > manifest.log_position as usize,
+            "no event came while {nodes} nodes were saved"
+        );
         let reference = Engine::open(&world.folder()).unwrap();
         reference.observe(&world.told(SEEN..manifest.log_position as usize), Granularity::Event).unwrap();
         assert!(Engine::open(&saved).unwrap().history().to_store() == reference.history().to_store(), "{nodes} nodes");
@@ -72,7 +76,8 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
     let world = World::new(&spec, 0);
     let engine = world.engine();
     let newest = engine.newest().unwrap() as i64;
-    let tell = |src: u64, dst: u64, time: i64| NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: None };
+    let tell =
+        |src: u64, dst: u64, time: i64| NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: None };
     let met: Vec<NewEvent> = (0..DESTINATIONS).map(|i| tell(1 + i % 7, 1000 + i, newest + i as i64 / 16)).collect();
     met.chunks(8192).for_each(|part| _ = engine.observe(part, Granularity::Event).unwrap());
     let folder = tempfile::tempdir().unwrap();
@@ -82,16 +87,23 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
         let ranking = scope.spawn(|| engine.top_k(3, 500, Some(&later.into())).unwrap());
         let mut told = 0;
         while !ranking.is_finished() {
-            engine.observe(&[tell(1 + told % 9, 1000 + (told * 7919) % DESTINATIONS, later)], Granularity::Event).unwrap();
+            engine
+                .observe(&[tell(1 + told % 9, 1000 + (told * 7919) % DESTINATIONS, later)], Granularity::Event)
+                .unwrap();
             told += 1;
         }
         (ranking.join().unwrap(), told)
     });
     let seen = ranked.position.log_seq - before;
-    assert!(seen <= told && told > 20, "{told} events came while {DESTINATIONS} destinations were ranked, which had seen {seen}");
+    assert!(
+        seen <= told && told > 20,
+        "{told} events came while {DESTINATIONS} destinations were ranked, which had seen {seen}"
+    );
     let most = engine.stats().most_shown;
     assert!(most <= MOST, "{most} nodes were copied at once");
     let was = Engine::open(&folder.path().join("was")).unwrap();
-    (0..seen).for_each(|i| _ = was.observe(&[tell(1 + i % 9, 1000 + (i * 7919) % DESTINATIONS, later)], Granularity::Event).unwrap());
+    (0..seen).for_each(|i| {
+        _ = was.observe(&[tell(1 + i % 9, 1000 + (i * 7919) % DESTINATIONS, later)], Granularity::Event).unwrap()
+    });
     assert!(was.top_k(3, 500, Some(&later.into())).unwrap() == ranked);
 }

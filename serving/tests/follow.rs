@@ -8,7 +8,9 @@ use std::sync::Arc;
 use common::service::{named, quiet, saved, soon, tell, with_log};
 use common::{EVENTS, Running, SEEN, World, small};
 use serde_json::json;
-use tempograph_serving::{Export, Granularity, LogKind, LogSpec, MemoryLog, Readiness, Retraction, ServeSpec, Service, ServiceSpec};
+use tempograph_serving::{
+    Export, Granularity, LogKind, LogSpec, MemoryLog, Readiness, Retraction, ServeSpec, Service, ServiceSpec,
+};
 
 /// A service that follows what stands in for a topic, started from an artifact of its own.
 fn follower(world: &World, name: &str, log: &Arc<MemoryLog>) -> Arc<Service> {
@@ -44,7 +46,9 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
         assert_eq!(saved(&follower.engine()), saved(&leader.engine()));
         let refused = tell(follower, &events[60..61]).unwrap_err().to_string();
         assert_eq!(refused, "no events are taken: the server is following a log that another server writes");
-        assert!(follower.retract(&["event-5".into()]).is_err() && follower.snapshot().unwrap().log_seq == SEEN as u64 + 60);
+        assert!(
+            follower.retract(&["event-5".into()]).is_err() && follower.snapshot().unwrap().log_seq == SEEN as u64 + 60
+        );
     }
     let unfit = leader.take_over(soon()).unwrap_err().to_string();
     assert_eq!(unfit, "there is nobody to take over from: the server is ready");
@@ -53,7 +57,11 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
     drop(leader);
     assert_eq!(early.take_over(soon()).unwrap().log_seq, SEEN as u64 + 80);
     let receipt = tell(&early, &events[70..100]).unwrap();
-    assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 80, 20, 10), "the ids are known");
+    assert_eq!(
+        (receipt.first_seq, receipt.accepted, receipt.duplicates),
+        (SEEN as u64 + 80, 20, 10),
+        "the ids are known"
+    );
     tell(&early, &events[100..]).unwrap();
     late.wait_for(EVENTS as u64, soon()).unwrap();
     engine.observe(&events[..40], Granularity::Event).unwrap();
@@ -71,7 +79,10 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
         log,
     );
     let again = again.unwrap();
-    assert_eq!((again.wait_until_ready(soon()), again.status().replayed), (Readiness::Ready, EVENTS as u64 - SEEN as u64 - 60));
+    assert_eq!(
+        (again.wait_until_ready(soon()), again.status().replayed),
+        (Readiness::Ready, EVENTS as u64 - SEEN as u64 - 60)
+    );
     assert_eq!(saved(&again.engine()), saved(&engine));
 }
 
@@ -85,7 +96,8 @@ fn a_server_that_follows_answers_and_says_so_and_promises_no_age() {
     spec.auth.tokens = vec![common::service::chief()];
     let server = Running::of(follower(&world, "replica", &log), &spec);
     let ask = |method: &str, path: &str, body: &serde_json::Value| {
-        let (status, text) = server.send_with(method, path, "Authorization: Bearer chief\r\n", body.to_string().as_bytes());
+        let (status, text) =
+            server.send_with(method, path, "Authorization: Bearer chief\r\n", body.to_string().as_bytes());
         (status, serde_json::from_str::<serde_json::Value>(&text).unwrap())
     };
     assert_eq!(ask("GET", "/health/ready", &json!({})), (200, json!({ "status": "following" })));
@@ -93,7 +105,8 @@ fn a_server_that_follows_answers_and_says_so_and_promises_no_age() {
     let query = json!({ "queries": [{ "src": 1, "dst": 2 }], "min_seq": SEEN + 5 });
     let (status, scored) = ask("POST", "/v1/score", &query);
     assert_eq!((status, &scored["log_seq"]), (200, &json!(SEEN + 5)), "{scored}");
-    let (status, refused) = ask("POST", "/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2 }], "max_staleness_ms": 1000 }));
+    let (status, refused) =
+        ask("POST", "/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2 }], "max_staleness_ms": 1000 }));
     assert!(status == 504 && refused["code"] == "stale", "{status} {refused}");
     let event = json!({ "events": world.told(SEEN + 5..SEEN + 6) });
     let (status, refused) = ask("POST", "/v1/events", &event);

@@ -24,7 +24,8 @@ fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
     let server = Running::start(&world);
     let t = newest(&world);
     let later = t + 5;
-    let event = |fields: &str| format!(r#"{{"events":[{{"src":1,"dst":2,"time":{later},"features":[0,0]}},{fields}]}}"#);
+    let event =
+        |fields: &str| format!(r#"{{"events":[{{"src":1,"dst":2,"time":{later},"features":[0,0]}},{fields}]}}"#);
     let ask = |fields: &str| format!(r#"{{"queries":[{{"src":1,"dst":2}},{fields}]}}"#);
     let cases: Vec<(&str, String, u16, &str)> = vec![
         ("/v1/events", "{".into(), 400, "EOF while parsing an object at line 1 column 1"),
@@ -32,11 +33,26 @@ fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
         ("/v1/events", "{\"events\": []}]".into(), 400, "trailing characters at line 1 column 15"),
         ("/v1/events", "{}".into(), 400, "missing field `events`"),
         ("/v1/events", r#"{"events":[],"granularity":"hour"}"#.into(), 400, "unknown variant `hour`"),
-        ("/v1/events", event(r#"{"src":-3,"dst":2,"time":1}"#), 400, "events[1].src: invalid value: integer `-3`, expected u64"),
-        ("/v1/events", event(r#"{"src":"a","dst":2,"time":1}"#), 400, "events[1].src: invalid type: string \"a\", expected u64"),
+        (
+            "/v1/events",
+            event(r#"{"src":-3,"dst":2,"time":1}"#),
+            400,
+            "events[1].src: invalid value: integer `-3`, expected u64",
+        ),
+        (
+            "/v1/events",
+            event(r#"{"src":"a","dst":2,"time":1}"#),
+            400,
+            "events[1].src: invalid type: string \"a\", expected u64",
+        ),
         ("/v1/events", event(r#"{"src":1,"dst":2}"#), 400, "events[1]: missing field `time`"),
         ("/v1/events", event(r#"{"src":1,"dst":2,"time":NaN}"#), 400, "events[1].time: expected value at line 1"),
-        ("/v1/events", event(&format!(r#"{{"src":1,"dst":2,"time":{later}}}"#)), 422, "events[1].features is missing: this model reads 2"),
+        (
+            "/v1/events",
+            event(&format!(r#"{{"src":1,"dst":2,"time":{later}}}"#)),
+            422,
+            "events[1].features is missing: this model reads 2",
+        ),
         (
             "/v1/events",
             event(&format!(r#"{{"src":1,"dst":2,"time":{later},"features":[1]}}"#)),
@@ -49,7 +65,12 @@ fn every_bad_request_is_told_what_is_wrong_with_it_and_changes_nothing() {
             400,
             "events[1].features[1]: number out of range",
         ),
-        ("/v1/events", event(&format!(r#"{{"src":1,"dst":2,"time":{later}.5,"features":[1,1]}}"#)), 422, "whole numbers"),
+        (
+            "/v1/events",
+            event(&format!(r#"{{"src":1,"dst":2,"time":{later}.5,"features":[1,1]}}"#)),
+            422,
+            "whole numbers",
+        ),
         ("/v1/score", ask(r#"{"src":99,"dst":2}"#), 404, "queries[1].src: no source has the id 99"),
         ("/v1/score", ask(r#"{"src":1,"dst":77}"#), 404, "queries[1].dst: no destination has the id 77"),
         ("/v1/score", ask(r#"{"src":1,"dst":2,"tme":4}"#), 400, "queries[1].tme: unknown field `tme`"),
@@ -111,7 +132,12 @@ fn a_body_that_is_too_large_is_refused() {
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
     let mut stream = TcpStream::connect(server.address).unwrap();
-    write!(stream, "POST /v1/events HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", (16 << 20) + 1).unwrap();
+    write!(
+        stream,
+        "POST /v1/events HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        (16 << 20) + 1
+    )
+    .unwrap();
     let (status, text) = response(&mut stream);
     assert_eq!(status, 413);
     assert!(text.contains("the body is larger than 16777216 bytes"), "{text}");
@@ -130,7 +156,8 @@ fn a_late_event_is_refused_with_both_times_and_its_request_with_it() {
     for (times, late, newest) in [(vec![t - 1], 0, t), (vec![t, t + 9, t + 4], 2, t + 9)] {
         let events: Vec<Value> = times.iter().map(|&time| event(time)).collect();
         let (status, answer) = server.post("/v1/events", &json!({ "events": events }));
-        let expected = format!("events[{late}].time is {}, which is before {newest}, the newest time so far", times[late]);
+        let expected =
+            format!("events[{late}].time is {}, which is before {newest}, the newest time so far", times[late]);
         assert_eq!((status, &answer), (409, &json!({ "error": expected, "code": "late" })));
     }
     let (status, answer) = server.post("/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2, "time": t - 1 }] }));
@@ -162,7 +189,14 @@ fn a_new_node_appears_with_its_first_event() {
     let before = server.service.engine().history().nodes();
     // 500 is new on both sides, which makes two nodes; nobody knows it before.
     assert_eq!(server.post("/v1/score", &json!({ "queries": [now(500, 500)] })).0, 404);
-    let event = NewEvent { src: 500, dst: 500, time: newest(&world).into(), label: 0.0, features: Some(vec![0.5, -0.5]), id: None };
+    let event = NewEvent {
+        src: 500,
+        dst: 500,
+        time: newest(&world).into(),
+        label: 0.0,
+        features: Some(vec![0.5, -0.5]),
+        id: None,
+    };
     let answer = server.tell(&[event], "event");
     assert_eq!((&answer["accepted"], &answer["log_seq"]), (&json!(1), &json!(SEEN + 1)));
     assert_eq!(server.service.engine().history().nodes(), before + 2);
@@ -179,12 +213,20 @@ fn a_ranking_is_the_scores_in_order() {
     let scores = server.scores(&candidates.iter().map(|&dst| now(3, dst)).collect::<Vec<_>>(), &[]);
     let (status, answer) = server.post("/v1/rank", &json!({ "src": 3, "candidates": candidates, "k": 5 }));
     assert_eq!(status, 200, "{answer}");
-    let told: Vec<(u64, f32)> =
-        answer["ranked"].as_array().unwrap().iter().map(|e| (e["dst"].as_u64().unwrap(), e["score"].as_f64().unwrap() as f32)).collect();
+    let told: Vec<(u64, f32)> = answer["ranked"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| (e["dst"].as_u64().unwrap(), e["score"].as_f64().unwrap() as f32))
+        .collect();
     let mut expected: Vec<(u64, f32)> = candidates.iter().copied().zip(scores).collect();
     expected.sort_by(|a, b| b.1.total_cmp(&a.1));
     assert_eq!(told.iter().map(|e| e.0).collect::<Vec<_>>(), expected[..5].iter().map(|e| e.0).collect::<Vec<_>>());
-    assert_close(&told.iter().map(|e| e.1).collect::<Vec<_>>(), &expected[..5].iter().map(|e| e.1).collect::<Vec<_>>(), "ranked");
+    assert_close(
+        &told.iter().map(|e| e.1).collect::<Vec<_>>(),
+        &expected[..5].iter().map(|e| e.1).collect::<Vec<_>>(),
+        "ranked",
+    );
 
     let (_, all) = server.post("/v1/rank", &json!({ "src": 3, "k": 1000 }));
     let seen: std::collections::HashSet<_> = world.set.log.dst()[..SEEN].iter().collect();
@@ -216,7 +258,10 @@ fn answers_say_what_they_have_seen_and_by_which_weights() {
     let sha256 = answer["manifest"]["files"]["weights.safetensors"]["sha256"].as_str().unwrap();
     assert_eq!(answer["model"], format!("tgn-{}", &sha256[..12]));
     let (_, scored) = server.post("/v1/score", &json!({ "queries": [now(1, 2)] }));
-    assert_eq!((&scored["log_seq"], &scored["version"], &scored["model"]), (&answer["log_seq"], &answer["version"], &answer["model"]));
+    assert_eq!(
+        (&scored["log_seq"], &scored["version"], &scored["model"]),
+        (&answer["log_seq"], &answer["version"], &answer["model"])
+    );
     let (logit, probability) = (scored["scores"][0].as_f64().unwrap(), scored["probabilities"][0].as_f64().unwrap());
     assert!((probability - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-6);
 }
@@ -266,7 +311,8 @@ fn readers_are_answered_while_events_arrive() {
             scope.spawn(move || {
                 let mut seen = 0;
                 while !done.load(Ordering::Relaxed) {
-                    let (status, answer) = server.post("/v1/score", &json!({ "queries": [now(reader, 1), now(reader, 2)] }));
+                    let (status, answer) =
+                        server.post("/v1/score", &json!({ "queries": [now(reader, 1), now(reader, 2)] }));
                     assert_eq!(status, 200, "{answer}");
                     let log_seq = answer["log_seq"].as_u64().unwrap();
                     assert!(log_seq >= seen, "{log_seq} after {seen}");

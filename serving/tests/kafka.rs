@@ -13,7 +13,13 @@ use tempograph_serving::{Granularity, KafkaLog, Log, LogKind, LogSpec, Service, 
 
 fn topic(cluster: &MockCluster<'_, DefaultProducerContext>) -> LogSpec {
     cluster.create_topic("events", 2, 1).unwrap();
-    LogSpec { kind: LogKind::Kafka, brokers: cluster.bootstrap_servers(), topic: "events".into(), partition: 1, ..LogSpec::default() }
+    LogSpec {
+        kind: LogKind::Kafka,
+        brokers: cluster.bootstrap_servers(),
+        topic: "events".into(),
+        partition: 1,
+        ..LogSpec::default()
+    }
 }
 
 #[test]
@@ -43,10 +49,15 @@ fn a_log_notices_that_another_writes_to_its_topic() {
     let world = World::new(&small(), 0);
     world.engine();
     let entry = |seq| {
-        let act = tempograph_serving::Act::Events { events: world.told(SEEN..SEEN + 1), granularity: Granularity::Event, late: vec![] };
+        let act = tempograph_serving::Act::Events {
+            events: world.told(SEEN..SEEN + 1),
+            granularity: Granularity::Event,
+            late: vec![],
+        };
         tempograph_serving::Entry { first_seq: seq, act }
     };
-    let (one, two): (Arc<dyn Log>, Arc<dyn Log>) = (Arc::new(KafkaLog::open(&spec).unwrap()), Arc::new(KafkaLog::open(&spec).unwrap()));
+    let (one, two): (Arc<dyn Log>, Arc<dyn Log>) =
+        (Arc::new(KafkaLog::open(&spec).unwrap()), Arc::new(KafkaLog::open(&spec).unwrap()));
     one.append(&[entry(0), entry(1)]).unwrap();
     assert!(two.append(&[entry(0)]).is_err());
     two.reopen().unwrap();

@@ -85,14 +85,16 @@ fn collect() -> (SocketAddr, Collector) {
     let kept = collector.clone();
     let export = move |request: axum::extract::Request| {
         let kept = kept.clone();
-        async move { tonic::server::Grpc::new(tonic_prost::ProstCodec::<Thanks, Export>::default()).unary(kept, request).await }
+        async move {
+            tonic::server::Grpc::new(tonic_prost::ProstCodec::<Thanks, Export>::default()).unary(kept, request).await
+        }
     };
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let router =
-                axum::Router::new().route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", axum::routing::post(export));
+            let router = axum::Router::new()
+                .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", axum::routing::post(export));
             axum::serve(listener, router).await.unwrap();
         });
     });

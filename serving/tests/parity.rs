@@ -3,8 +3,8 @@ mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, Model, NodeId, OtherMemory, Purpose, Queries, Sampler, Table, TimeUnit,
-    Timestamp, values,
+    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, Model, NodeId, OtherMemory, Purpose, Queries, Sampler,
+    Table, TimeUnit, Timestamp, values,
 };
 use tempograph_models::{Attention, AttentionScores, Embedding, Message, StaticSpec, TgnSpec, Wiring};
 use tempograph_serving::{Granularity, NewEvent, PairQuery};
@@ -51,7 +51,10 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
                 server.tell(&told, "batch");
                 assert_close(&found, &world.examine(range), &what);
             }
-            assert!(server.service.engine().history().to_store() == world.history.to_store(), "{what}: the states differ");
+            assert!(
+                server.service.engine().history().to_store() == world.history.to_store(),
+                "{what}: the states differ"
+            );
         }
     }
 }

@@ -45,7 +45,11 @@ fn change_weights_while_asked() {
                 while !done.load(Ordering::Relaxed) {
                     let engine = service.engine();
                     let scored = engine.score(&asked, &[]).unwrap();
-                    answers.lock().unwrap().insert((name(&engine), scored.position.log_seq, scored.answer[0].to_bits()));
+                    answers.lock().unwrap().insert((
+                        name(&engine),
+                        scored.position.log_seq,
+                        scored.answer[0].to_bits(),
+                    ));
                 }
             });
         }
@@ -84,7 +88,10 @@ fn a_model_that_took_over_is_as_if_it_had_always_answered_and_is_there_after_a_r
     tell(&service, &world.told(SEEN..SEEN + 70)).unwrap();
     let before = name(&service.engine());
     let reloaded = service.reload(&next.folder()).unwrap();
-    assert_eq!((reloaded.previous, reloaded.replayed, reloaded.position.log_seq), (before.clone(), 50, SEEN as u64 + 70));
+    assert_eq!(
+        (reloaded.previous, reloaded.replayed, reloaded.position.log_seq),
+        (before.clone(), 50, SEEN as u64 + 70)
+    );
     tell(&service, &world.told(SEEN + 70..EVENTS)).unwrap();
     assert_eq!(saved(&service.engine()), saved(&expected));
     drop(service);
@@ -114,7 +121,10 @@ fn a_rollback_catches_up_with_what_happened_meanwhile() {
     service.reload(&next.folder()).unwrap();
     tell(&service, &world.told(SEEN + 10..EVENTS)).unwrap();
     let back = service.rollback().unwrap();
-    assert_eq!((back.model, back.replayed, back.position.log_seq), (first, EVENTS as u64 - SEEN as u64 - 10, EVENTS as u64));
+    assert_eq!(
+        (back.model, back.replayed, back.position.log_seq),
+        (first, EVENTS as u64 - SEEN as u64 - 10, EVENTS as u64)
+    );
     assert_eq!(saved(&service.engine()), saved(&expected));
     drop(service);
     assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&expected));
@@ -152,13 +162,15 @@ fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
     spec.auth.tokens = vec![chief()];
     let server = Running::of(open(&world.folder(), &quiet()), &spec);
     let ask = |method: &str, path: &str, body: &Value| {
-        let (status, text) = server.send_with(method, path, "Authorization: Bearer chief\r\n", body.to_string().as_bytes());
+        let (status, text) =
+            server.send_with(method, path, "Authorization: Bearer chief\r\n", body.to_string().as_bytes());
         assert_eq!(status, 200, "{method} {path}: {text}");
         serde_json::from_str::<Value>(&text).unwrap()
     };
     let (done, models) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
     let asked = world.questions(0..1)[0].clone();
-    let (query, rank) = (json!({ "queries": [{ "src": asked.src, "dst": asked.dst }] }), json!({ "src": asked.src, "k": 3 }));
+    let (query, rank) =
+        (json!({ "queries": [{ "src": asked.src, "dst": asked.dst }] }), json!({ "src": asked.src, "k": 3 }));
     let reads = [("/v1/score", &query), ("/v1/score", &query), ("/v1/rank", &rank)];
     std::thread::scope(|scope| {
         for (path, body) in reads {
@@ -176,8 +188,11 @@ fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
             }
         });
         for change in 0..changes {
-            let (path, body) =
-                if change % 2 == 0 { ("/admin/reload", json!({ "artifact": next.folder() })) } else { ("/admin/rollback", json!({})) };
+            let (path, body) = if change % 2 == 0 {
+                ("/admin/reload", json!({ "artifact": next.folder() }))
+            } else {
+                ("/admin/rollback", json!({}))
+            };
             assert_eq!(ask("POST", path, &body)["model"], names[(change + 1) % 2]);
         }
         done.store(true, Ordering::Relaxed);

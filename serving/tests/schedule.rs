@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use common::service::{in_memory, open, tell};
 use common::{EVENTS, SEEN, World, small};
 use tempograph_serving::{
-    Ack, Body, Granularity, IngestRequest, PairQuery, Policy, RankQuery, Read, Refusal, RequestError, Scheduler, SchedulerSpec, Service,
-    Terms,
+    Ack, Body, Granularity, IngestRequest, PairQuery, Policy, RankQuery, Read, Refusal, RequestError, Scheduler,
+    SchedulerSpec, Service, Terms,
 };
 use tokio::runtime::Runtime;
 
@@ -53,14 +53,18 @@ fn reads_asked_at_once_are_answered_as_each_would_be_by_itself() {
         let setting = setting(&SchedulerSpec { policy, ..SchedulerSpec::default() });
         let engine = setting.service.engine();
         let questions = setting.world.questions(SEEN..EVENTS);
-        let asked: Vec<_> = questions.chunks(3).map(|part| (part, setting.submit(score(part), within(20_000)))).collect();
+        let asked: Vec<_> =
+            questions.chunks(3).map(|part| (part, setting.submit(score(part), within(20_000)))).collect();
         for (part, answer) in asked {
             let answer = setting.runtime.block_on(answer).unwrap().unwrap();
             assert_eq!(answer.body, Body::Scores(engine.score(part, &[]).unwrap().answer));
             assert_eq!((answer.position, &*answer.model), (engine.position(), &*engine.manifest().model_version()));
         }
         let rank = RankQuery { src: 1, candidates: None, time: None, k: 5 };
-        assert_eq!(setting.ask(Read::Rank(rank.clone()), within(20_000)).unwrap().body, Body::Ranked(engine.rank(&rank).unwrap().answer));
+        assert_eq!(
+            setting.ask(Read::Rank(rank.clone()), within(20_000)).unwrap().body,
+            Body::Ranked(engine.rank(&rank).unwrap().answer)
+        );
     }
 }
 
@@ -98,7 +102,10 @@ fn reads_with_tighter_deadlines_are_answered_while_a_long_rank_is_under_way() {
     let setting = setting(&SchedulerSpec { chunk: 1, workers: 1, ..SchedulerSpec::default() });
     let known: Vec<u64> = setting.world.questions(SEEN..EVENTS).iter().map(|pair| pair.dst).collect();
     let candidates: Vec<u64> = known.into_iter().cycle().take(20_000).collect();
-    let (query, rank) = ([PairQuery { src: 1, dst: 2, time: None }], RankQuery { src: 1, candidates: Some(candidates), time: None, k: 5 });
+    let (query, rank) = (
+        [PairQuery { src: 1, dst: 2, time: None }],
+        RankQuery { src: 1, candidates: Some(candidates), time: None, k: 5 },
+    );
     let expected = Body::Ranked(setting.service.engine().rank(&rank).unwrap().answer);
     let (mut rounds, mut between) = (0, 0);
     while rounds < 20 && setting.scheduler.status().overtakings == 0 {

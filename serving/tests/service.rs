@@ -9,8 +9,8 @@ use common::service::{Scripted, in_memory, insist, named, open, quiet, request, 
 use common::{EVENTS, Running, SEEN, World, small};
 use tempograph_framework::Dataset;
 use tempograph_serving::{
-    Ack, Act, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, Log, LogSpec, NewEvent, Readiness, RequestError,
-    Retraction, ServeSpec, Service, ServiceSpec,
+    Ack, Act, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, Log, LogSpec, NewEvent, Readiness,
+    RequestError, Retraction, ServeSpec, Service, ServiceSpec,
 };
 
 #[test]
@@ -93,7 +93,8 @@ fn many_who_wait_share_a_flush() {
     let log = Arc::new(Scripted::default());
     let service = with_log(&world.folder(), &in_memory(), log.clone());
     log.hold(true);
-    let tickets: Vec<_> = world.told(SEEN..EVENTS).chunks(1).map(|event| service.submit(request(event, Ack::Durable)).unwrap()).collect();
+    let tickets: Vec<_> =
+        world.told(SEEN..EVENTS).chunks(1).map(|event| service.submit(request(event, Ack::Durable)).unwrap()).collect();
     log.hold(false);
     let count = tickets.len();
     tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().accepted, 1));
@@ -108,7 +109,9 @@ fn a_late_event_is_refused_by_name_and_takes_its_request_with_it() {
     let service = open(&world.folder(), &in_memory());
     let mut events = world.told(SEEN..SEEN + 3);
     events[2].time = world.time(7);
-    let Err(IngestError::Refused(RequestError::Late { place, .. })) = tell(&service, &events) else { panic!("a late event was taken") };
+    let Err(IngestError::Refused(RequestError::Late { place, .. })) = tell(&service, &events) else {
+        panic!("a late event was taken")
+    };
     assert_eq!((place.as_str(), service.status().late_refused), ("events[2].time", 1));
     // What stands in line counts as having happened, and what was refused does not.
     tell(&service, &world.told(SEEN..SEEN + 2)).unwrap();
@@ -143,7 +146,8 @@ fn a_full_line_refuses_and_says_so() {
     let service = with_log(&world.folder(), &spec, log.clone());
     let events = world.told(SEEN..SEEN + 12);
     log.hold(true);
-    let tickets: Vec<_> = events[..8].chunks(4).map(|four| service.submit(request(four, Ack::Applied)).unwrap()).collect();
+    let tickets: Vec<_> =
+        events[..8].chunks(4).map(|four| service.submit(request(four, Ack::Applied)).unwrap()).collect();
     let refused = service.submit(request(&events[8..9], Ack::Applied)).unwrap_err();
     assert_eq!(refused, IngestError::Full { queued: 8, most: 8 });
     assert_eq!(refused.to_string(), "8 events wait to be logged and applied, and there is room for 8; try again later");
@@ -186,17 +190,24 @@ fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
     tell(&service, &events[..10]).unwrap();
     log.full.store(true, Ordering::Relaxed);
     log.hold(true);
-    let tickets: Vec<_> = events[10..14].chunks(1).map(|event| service.submit(request(event, Ack::Durable)).unwrap()).collect();
+    let tickets: Vec<_> =
+        events[10..14].chunks(1).map(|event| service.submit(request(event, Ack::Durable)).unwrap()).collect();
     log.hold(false);
     for ticket in tickets {
         let error = ticket.wait().unwrap_err();
-        assert_eq!(error.to_string(), "the log of record scripted cannot be used: No space left on device (os error 28)");
+        assert_eq!(
+            error.to_string(),
+            "the log of record scripted cannot be used: No space left on device (os error 28)"
+        );
     }
     // Not even what asks for no more than a place in line is taken now.
     assert!(matches!(service.ingest(request(&events[10..11], Ack::Accepted)), Err(IngestError::Log(_))));
     assert!(service.status().log_failing);
     assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, SEEN as u64 + 10));
-    assert_eq!(service.engine().score(&world.questions(SEEN + 9..SEEN + 10), &[]).unwrap().position.log_seq, SEEN as u64 + 10);
+    assert_eq!(
+        service.engine().score(&world.questions(SEEN + 9..SEEN + 10), &[]).unwrap().position.log_seq,
+        SEEN as u64 + 10
+    );
     log.full.store(false, Ordering::Relaxed);
     let receipt = insist(&service, &events[10..]).unwrap();
     assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 10, 20, 0));
@@ -270,8 +281,11 @@ fn nothing_is_taken_once_a_service_drains_and_all_that_was_taken_is_finished() {
     let world = World::new(&small(), 0);
     world.engine();
     let service = open(&world.folder(), &quiet());
-    let tickets: Vec<_> =
-        world.told(SEEN..SEEN + 50).chunks(1).map(|event| service.submit(request(event, Ack::Applied)).unwrap()).collect();
+    let tickets: Vec<_> = world
+        .told(SEEN..SEEN + 50)
+        .chunks(1)
+        .map(|event| service.submit(request(event, Ack::Applied)).unwrap())
+        .collect();
     assert!(service.drain(soon()));
     tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().accepted, 1));
     let error = tell(&service, &world.told(SEEN + 50..SEEN + 51)).unwrap_err();
@@ -359,7 +373,10 @@ fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same()
     let world = World::of(&small(), set);
     world.engine();
     let unit = |event| world.time(event).as_f64().unwrap();
-    let text = format!("[engine]\nttl = {}\n[snapshots]\nevery_events = 0\nat_drain = false\n", (unit(TOLD) - unit(SEEN)) / 8.0);
+    let text = format!(
+        "[engine]\nttl = {}\n[snapshots]\nevery_events = 0\nat_drain = false\n",
+        (unit(TOLD) - unit(SEEN)) / 8.0
+    );
     let spec = ServeSpec::parse(&text, &[]).unwrap();
     let mut server = Running::of(open(&world.folder(), &spec.service()), &spec);
     let expired = |server: &Running| server.get("/v1/status").1["engine"]["expired"].as_u64().unwrap();

@@ -9,7 +9,12 @@ use super::*;
 /// Two queues of the device that is there: whoever uses them takes them for two devices.
 const DEVICES: [WgpuDevice; 2] = [WgpuDevice::DefaultDevice, WgpuDevice::Cpu];
 
-fn of_views(spec: &TgnSpec, set: &Dataset, device: &WgpuDevice, room: u64) -> DeviceTgn<WgpuRuntime, ViewSender<WgpuRuntime>> {
+fn of_views(
+    spec: &TgnSpec,
+    set: &Dataset,
+    device: &WgpuDevice,
+    room: u64,
+) -> DeviceTgn<WgpuRuntime, ViewSender<WgpuRuntime>> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
     DeviceTgn::new(spec, widths, 3, device, (&history, &set.log), room).unwrap()
@@ -69,7 +74,10 @@ fn lanes_on_two_devices_compute_the_bits_of_lanes_on_one_in_turn_with_and_withou
     let (course, train) = (course(stream(240, 2, 3)), training());
     let spec = TgnSpec { dropout: 0.2, static_memory: tuned(Wiring::Add), ..small() };
     let placed = [PLENTY, 0].map(|room| of_views(&spec, &course.dataset, &DEVICES[1], room).placement());
-    assert_eq!(placed.map(|placed| (placed.off, placed.features)), [true, false].map(|there| (Some(OffDevice::Viewed), there)));
+    assert_eq!(
+        placed.map(|placed| (placed.off, placed.features)),
+        [true, false].map(|there| (Some(OffDevice::Viewed), there))
+    );
     for parallel in plans() {
         let in_turn = ParallelSpec { threads: 1, ..parallel.clone() };
         let expected = trained_by(&course, &on_devices(&spec, 1, PLENTY), &train, &in_turn);
@@ -93,12 +101,22 @@ fn a_plan_on_devices_that_was_stopped_goes_on_as_if_it_never_had_been_on_another
     let [one, two] = [1, 2].map(|devices| on_devices(&spec, devices, PLENTY));
     let parallel = plan(1, 2, 2);
     let folders: Vec<tempfile::TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let runner = |i: usize, maker| Runner { course: &course, maker, train: &train, parallel: &parallel, folder: folders[i].path() };
+    let runner = |i: usize, maker| Runner {
+        course: &course,
+        maker,
+        train: &train,
+        parallel: &parallel,
+        folder: folders[i].path(),
+    };
     let whole = runner(0, &two).whole();
     for (i, moment) in [2, 7].into_iter().enumerate() {
-        let Outcome::Stopped(_) = runner(1 + i, &two).sit(false, &mut Stopper::at(moment)) else { panic!("not stopped at {moment}") };
+        let Outcome::Stopped(_) = runner(1 + i, &two).sit(false, &mut Stopper::at(moment)) else {
+            panic!("not stopped at {moment}")
+        };
         let runner = runner(1 + i, &one);
-        let Outcome::Finished(fitted) = runner.sit(true, &mut Stopper::never()) else { panic!("not finished after {moment}") };
+        let Outcome::Finished(fitted) = runner.sit(true, &mut Stopper::never()) else {
+            panic!("not finished after {moment}")
+        };
         let found = runner.traces(fitted);
         assert_eq!(found.epochs, whole.epochs, "stopped at {moment}");
         assert!(found.checkpoint == whole.checkpoint && found.best == whole.best, "stopped at {moment}");

@@ -6,11 +6,14 @@ mod lanes;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
-use tempograph_framework::{Combine, Dataset, Delta, History, Lookup, OffDevice, OtherMemory, PlacedHistory, Sampler, Store};
+use tempograph_framework::{
+    Combine, Dataset, Delta, History, Lookup, OffDevice, OtherMemory, PlacedHistory, Sampler, Store,
+};
 use tempograph_kernels::cube::launches_by_place;
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 use tempograph_models::{
-    Attention, AttentionScores, DeviceTgn, Embedding, FeatureWidths, Message, NotOnDevice, SliceTgn, TgnSpec, TimeInit, Updater, Wiring,
+    Attention, AttentionScores, DeviceTgn, Embedding, FeatureWidths, Message, NotOnDevice, SliceTgn, TgnSpec, TimeInit,
+    Updater, Wiring,
 };
 use tempograph_tests::{Maker, Moment, Runner, Stopper, course, features, frozen, small, stream, training, tuned};
 use tempograph_trainers::{Course, Direct, EvalSpec, Fit, Outcome, ParallelSpec, Resident, RunFiles, TrainSpec, Watch};
@@ -25,7 +28,11 @@ fn absent() -> bool {
 /// As much room as anything here takes.
 const PLENTY: u64 = 1 << 30;
 
-fn device(spec: &TgnSpec, set: &Dataset, room: u64) -> Result<DeviceTgn<WgpuRuntime, PlacedHistory<WgpuRuntime>>, NotOnDevice> {
+fn device(
+    spec: &TgnSpec,
+    set: &Dataset,
+    room: u64,
+) -> Result<DeviceTgn<WgpuRuntime, PlacedHistory<WgpuRuntime>>, NotOnDevice> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
     DeviceTgn::new(spec, widths, 3, &Default::default(), (&history, &set.log), room)
@@ -46,7 +53,9 @@ fn on_device(spec: &TgnSpec, room: u64) -> Maker {
 
 /// Bytes that the history takes.
 fn needed(spec: &TgnSpec, set: &Dataset) -> u64 {
-    let Some(OffDevice::TooLarge(needed)) = device(spec, set, 0).unwrap().placement().off else { panic!("too large for no room at all") };
+    let Some(OffDevice::TooLarge(needed)) = device(spec, set, 0).unwrap().placement().off else {
+        panic!("too large for no room at all")
+    };
     needed.bytes
 }
 
@@ -64,7 +73,12 @@ fn trained(course: &Course, maker: &Maker, train: &TrainSpec) -> (Vec<[f64; 2]>,
 }
 
 /// One pass over the training split by the lanes of a plan.
-fn trained_by(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> (Vec<[f64; 2]>, Store, Store) {
+fn trained_by(
+    course: &Course,
+    maker: &Maker,
+    train: &TrainSpec,
+    parallel: &ParallelSpec,
+) -> (Vec<[f64; 2]>, Store, Store) {
     let (stop, folder, eval) = (AtomicBool::new(false), tempfile::tempdir().unwrap(), EvalSpec::default());
     let files = RunFiles { folder: folder.path().into() };
     let fit = Fit { course, train, parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop, trace: None };
@@ -84,7 +98,11 @@ fn assert_close(what: &str, ours: &[f32], expected: &[f32], tolerance: f32) {
 /// Losses and norms of every step, and the means of all steps' gradients, weight by weight. Where gradients vanish, steps differ by rounding, so weights
 /// are not compared.
 #[track_caller]
-fn assert_learned_alike(name: &str, (losses, own): (&[[f64; 2]], &mut Store), (expected, moments): (&[[f64; 2]], &mut Store)) {
+fn assert_learned_alike(
+    name: &str,
+    (losses, own): (&[[f64; 2]], &mut Store),
+    (expected, moments): (&[[f64; 2]], &mut Store),
+) {
     assert_eq!(losses.len(), expected.len(), "{name}");
     for (step, (ours, expected)) in losses.iter().zip(expected).enumerate() {
         let near = |i: usize| (ours[i] - expected[i]).abs() <= 1e-3 * expected[i].max(0.1);
@@ -105,9 +123,18 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
         ("paper", small()),
         ("static, tuned, add", TgnSpec { static_memory: tuned(Wiring::Add), ..conv.clone() }),
         ("static, tuned, concat, 2 layers", TgnSpec { layers: 2, static_memory: tuned(Wiring::Concat), ..small() }),
-        ("static, frozen, add, pair features", TgnSpec { pair_features: true, static_memory: frozen(Wiring::Add), ..small() }),
-        ("conv, 2 layers, uniform", TgnSpec { layers: 2, sampler: Sampler::Uniform, mail_memory: OtherMemory::AtRead, ..conv.clone() }),
-        ("paper, 2 layers, rnn, ordered", TgnSpec { layers: 2, updater: Updater::Rnn, history: Lookup::Ordered, ..small() }),
+        (
+            "static, frozen, add, pair features",
+            TgnSpec { pair_features: true, static_memory: frozen(Wiring::Add), ..small() },
+        ),
+        (
+            "conv, 2 layers, uniform",
+            TgnSpec { layers: 2, sampler: Sampler::Uniform, mail_memory: OtherMemory::AtRead, ..conv.clone() },
+        ),
+        (
+            "paper, 2 layers, rnn, ordered",
+            TgnSpec { layers: 2, updater: Updater::Rnn, history: Lookup::Ordered, ..small() },
+        ),
         ("leaky", TgnSpec { attention_scores: AttentionScores::LeakyRelu, ..small() }),
         ("leaky, conv, 2 layers", TgnSpec { attention_scores: AttentionScores::LeakyRelu, layers: 2, ..conv.clone() }),
         (
@@ -188,15 +215,25 @@ fn goes_on(room: u64) {
     let maker = on_device(&TgnSpec { dropout: 0.3, ..small() }, room);
     let parallel = ParallelSpec::default();
     let folders: Vec<tempfile::TempDir> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
-    let runner = |i: usize| Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folders[i].path() };
+    let runner = |i: usize| Runner {
+        course: &course,
+        maker: &maker,
+        train: &train,
+        parallel: &parallel,
+        folder: folders[i].path(),
+    };
     let whole = runner(0).whole();
     let mut stopper = Stopper::never();
     runner(1).sit(false, &mut stopper);
     let end = stopper.seen.iter().position(|&moment| moment == Moment::Step(true)).unwrap();
     for (i, moment) in [3, end, end + 1].into_iter().enumerate() {
         let runner = runner(2 + i);
-        let Outcome::Stopped(_) = runner.sit(false, &mut Stopper::at(moment)) else { panic!("not stopped at {moment}") };
-        let Outcome::Finished(fitted) = runner.sit(true, &mut Stopper::never()) else { panic!("not finished after {moment}") };
+        let Outcome::Stopped(_) = runner.sit(false, &mut Stopper::at(moment)) else {
+            panic!("not stopped at {moment}")
+        };
+        let Outcome::Finished(fitted) = runner.sit(true, &mut Stopper::never()) else {
+            panic!("not finished after {moment}")
+        };
         let found = runner.traces(fitted);
         assert_eq!(found.epochs, whole.epochs, "stopped at {moment}");
         assert!(found.checkpoint == whole.checkpoint && found.best == whole.best, "stopped at {moment}");
@@ -225,7 +262,8 @@ fn edge_features_that_do_not_fit_are_read_from_host_memory_and_change_nothing() 
     assert!(placed(PLENTY).is_resident());
     assert!(placed(needed).off.is_none() && !placed(needed).features, "there is room for all but the features");
     assert!(placed(needed - 1).off.is_some(), "there is no room for the history");
-    let [(fits, weights, _), (does_not, same, _)] = [PLENTY, needed].map(|room| trained(&course, &on_device(&spec, room), &train));
+    let [(fits, weights, _), (does_not, same, _)] =
+        [PLENTY, needed].map(|room| trained(&course, &on_device(&spec, room), &train));
     assert_eq!(fits, does_not);
     assert!(weights == same);
 }
@@ -263,7 +301,9 @@ fn a_step_costs_the_same_launches_however_large_the_batch() {
         let (few, many) = (of(10, room), of(60, room));
         many.iter().filter(|(_, count)| *count >= 1.0).for_each(|(place, count)| println!("{count:5.1} {place}"));
         let [few, many] = [few, many].map(|places| places.iter().map(|(_, count)| count).sum::<f64>());
-        println!("{few:.1} and {many:.1} launches a step with the history {place}, bringing it there and back included");
+        println!(
+            "{few:.1} and {many:.1} launches a step with the history {place}, bringing it there and back included"
+        );
         assert!((few - many).abs() < 12.0 && few < most, "{few} and {many} launches a step with the history {place}");
     }
 }

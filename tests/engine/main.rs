@@ -10,7 +10,8 @@ use tempograph_framework::{Lookup, Model, Side};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, SliceTgn, Tgn, TgnSpec};
 use tempograph_serving::{
-    Engine, EngineSpec, EngineStats, Export, Granularity, NewEvent, PairQuery, Position, RankQuery, Retraction, Strategy,
+    Engine, EngineSpec, EngineStats, Export, Granularity, NewEvent, PairQuery, Position, RankQuery, Retraction,
+    Strategy,
 };
 use tempograph_tests::{features, stream, variants};
 
@@ -27,7 +28,9 @@ fn artifact_of(spec: &TgnSpec, widths: FeatureWidths, folder: &Path) {
     let set = stream(40, widths.edge, widths.node);
     let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
-    Export { model: &model, history: &history, dataset: &set, widths, batch: 24, replace: false }.write(folder).unwrap();
+    Export { model: &model, history: &history, dataset: &set, widths, batch: 24, replace: false }
+        .write(folder)
+        .unwrap();
 }
 
 /// What a client does.
@@ -57,8 +60,11 @@ fn requests(seed: u64, ordered: bool) -> Vec<Request> {
                 for _ in 0..count {
                     now += i64::from(draw.below(3)) * 7;
                     let new = draw.below(12) == 0;
-                    let (src, dst) =
-                        if new { (100 + u64::from(draw.below(9)), 200 + u64::from(draw.below(9))) } else { known(&mut draw, &told) };
+                    let (src, dst) = if new {
+                        (100 + u64::from(draw.below(9)), 200 + u64::from(draw.below(9)))
+                    } else {
+                        known(&mut draw, &told)
+                    };
                     told.push((src, dst));
                     events.push(event(src, dst, now, &mut draw));
                 }
@@ -68,7 +74,8 @@ fn requests(seed: u64, ordered: bool) -> Vec<Request> {
             3..6 => {
                 let later = now + i64::from(draw.below(2)) * 30;
                 let queries = (0..1 + draw.below(5)).map(|_| known(&mut draw, &told));
-                let queries: Vec<_> = queries.map(|(src, dst)| PairQuery { src, dst, time: Some(later.into()) }).collect();
+                let queries: Vec<_> =
+                    queries.map(|(src, dst)| PairQuery { src, dst, time: Some(later.into()) }).collect();
                 let shown = if draw.below(3) == 0 && !ordered { 1 } else { 0 };
                 let during = (0..shown).map(|_| known(&mut draw, &told)).collect::<Vec<_>>();
                 Request::Score(queries, during.into_iter().map(|(src, dst)| event(src, dst, now, &mut draw)).collect())
@@ -100,7 +107,8 @@ fn serve(folder: &Path, spec: &EngineSpec, requests: &[Request]) -> (Vec<Found>,
         }
         Request::Rank(query) => {
             let found = engine.rank(query).unwrap();
-            let told: Vec<_> = found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect();
+            let told: Vec<_> =
+                found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect();
             (told, found.position)
         }
         Request::Embed(node, side) => {
@@ -134,7 +142,10 @@ fn no_strategy_and_no_wave_shows_in_an_answer_or_in_the_state() {
                 let spec = EngineSpec { strategy, wave, precompute, kept, ttl: None };
                 let (found, reached, stats) = serve(&artifact_at, &spec, &requests);
                 for ((request, found), expected) in requests.iter().zip(found).zip(&expected) {
-                    assert!(found == *expected, "{name}, {spec:?}, seed {seed}: {request:?} gave {found:?}, not {expected:?}");
+                    assert!(
+                        found == *expected,
+                        "{name}, {spec:?}, seed {seed}: {request:?} gave {found:?}, not {expected:?}"
+                    );
                 }
                 hits += stats.embeddings_asked - stats.embeddings_computed;
                 assert!(reached == state, "{name}, {spec:?}, seed {seed}: the states differ");
@@ -162,7 +173,10 @@ fn ask(engine: &Engine, question: usize, later: i64) -> Found {
         }
         _ => {
             let found = engine.top_k(src, 3, Some(&later.into())).unwrap();
-            (found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(), found.position)
+            (
+                found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(),
+                found.position,
+            )
         }
     }
 }
@@ -171,7 +185,9 @@ fn ask(engine: &Engine, question: usize, later: i64) -> Found {
 fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() {
     // Long lists, so that no event has pushed an older one out.
     let variants = variants().into_iter().map(|(name, spec)| (name, TgnSpec { neighbours: 40, ..spec }));
-    for (name, spec) in variants.filter(|(name, _)| ["paper, 2 layers", "pair features", "uniform", "conv"].contains(name)) {
+    for (name, spec) in
+        variants.filter(|(name, _)| ["paper, 2 layers", "pair features", "uniform", "conv"].contains(name))
+    {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().join("artifact");
         artifact(&spec, &at);
@@ -190,30 +206,47 @@ fn an_event_taken_back_is_as_if_it_had_never_come_but_for_what_was_made_of_it() 
                     engine.observe(std::slice::from_ref(&after), Granularity::Event).unwrap();
                 }
             }
-            let differs = |a: &Engine, b: &Engine| (0..21).any(|question| ask(a, question, 3000).0 != ask(b, question, 3000).0);
+            let differs =
+                |a: &Engine, b: &Engine| (0..21).any(|question| ask(a, question, 3000).0 != ask(b, question, 3000).0);
             assert!(differs(&plain, &told), "{name}: the event shows");
             assert_eq!(told.retract(&[retraction]).unwrap().answer, 1, "{name}, {settled}");
             assert!(!differs(&plain, &told), "{name}, settled {settled}: the event still shows");
             let before = told.position();
             assert_eq!(told.retract(&[retraction]).unwrap().answer, 0, "{name}: twice is once");
-            assert_eq!((told.position(), told.newest()), (before, Some(if settled { 2010.0 } else { 2000.0 })), "{name}");
+            assert_eq!(
+                (told.position(), told.newest()),
+                (before, Some(if settled { 2010.0 } else { 2000.0 })),
+                "{name}"
+            );
             told.save(&folder.path().join("saved")).unwrap();
             let opened = Engine::open(&folder.path().join("saved")).unwrap();
             for engine in [&told, &opened] {
-                engine.observe(&[event(3, 6, 2500, &mut Draw::new(9).of(Purpose::Negatives).at(0, 0))], Granularity::Event).unwrap();
+                engine
+                    .observe(
+                        &[event(3, 6, 2500, &mut Draw::new(9).of(Purpose::Negatives).at(0, 0))],
+                        Granularity::Event,
+                    )
+                    .unwrap();
             }
-            assert!(opened.history().to_store() == told.history().to_store(), "{name}: a retraction survives the artifact");
+            assert!(
+                opened.history().to_store() == told.history().to_store(),
+                "{name}: a retraction survives the artifact"
+            );
         }
         let told = Engine::open(&at).unwrap();
         told.observe(&events, Granularity::Event).unwrap();
         let unknown = Retraction { dst: 99, ..retraction };
-        assert_eq!(told.retract(&[unknown]).unwrap_err().to_string(), "retractions[0].dst: no destination has the id 99");
+        assert_eq!(
+            told.retract(&[unknown]).unwrap_err().to_string(),
+            "retractions[0].dst: no destination has the id 99"
+        );
     }
 }
 
 #[test]
 fn an_explanation_names_the_newest_neighbours_with_weights_that_sum_to_one() {
-    for (name, spec) in variants().into_iter().filter(|(name, _)| name.starts_with("paper") || name.starts_with("conv")) {
+    for (name, spec) in variants().into_iter().filter(|(name, _)| name.starts_with("paper") || name.starts_with("conv"))
+    {
         let folder = tempfile::tempdir().unwrap();
         artifact(&spec, &folder.path().join("artifact"));
         let engine = Engine::open(&folder.path().join("artifact")).unwrap();
@@ -223,17 +256,25 @@ fn an_explanation_names_the_newest_neighbours_with_weights_that_sum_to_one() {
         let query = PairQuery { src: 2, dst: 1, time: None };
         let explained = engine.explain(&query).unwrap();
         assert_eq!(vec![explained.answer.score], engine.score(&[query], &[]).unwrap().answer, "{name}");
-        let of_src: Vec<_> = events.iter().enumerate().rev().filter(|(_, event)| event.src == 2).take(spec.neighbours).collect();
+        let of_src: Vec<_> =
+            events.iter().enumerate().rev().filter(|(_, event)| event.src == 2).take(spec.neighbours).collect();
         let found = &explained.answer.src;
         let told: Vec<_> = found.iter().map(|one| (one.seq as usize, one.node, one.time)).collect();
-        assert_eq!(told, of_src.iter().map(|(at, event)| (*at, event.dst, event.time.as_f64().unwrap())).collect::<Vec<_>>(), "{name}");
+        assert_eq!(
+            told,
+            of_src.iter().map(|(at, event)| (*at, event.dst, event.time.as_f64().unwrap())).collect::<Vec<_>>(),
+            "{name}"
+        );
         for layer in 0..spec.layers {
             for head in 0..spec.heads {
                 let sum: f32 = found.iter().map(|one| one.weights[layer][head]).sum();
                 assert!((sum - 1.0).abs() < 1e-5, "{name}: head {head} of layer {layer} sums to {sum}");
             }
         }
-        assert!(explained.answer.dst.iter().all(|one| one.side == Side::Source && one.weights.len() == spec.layers), "{name}");
+        assert!(
+            explained.answer.dst.iter().all(|one| one.side == Side::Source && one.weights.len() == spec.layers),
+            "{name}"
+        );
     }
 }
 
@@ -248,7 +289,8 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().join("artifact");
         artifact_of(&spec, FeatureWidths { node, ..WIDTHS }, &at);
-        let engine = Engine::open_with(&at, &EngineSpec { strategy, ttl: Some(500.0), ..EngineSpec::default() }).unwrap();
+        let engine =
+            Engine::open_with(&at, &EngineSpec { strategy, ttl: Some(500.0), ..EngineSpec::default() }).unwrap();
         engine.observe(&early, Granularity::Event).unwrap();
         engine.observe(&late, Granularity::Event).unwrap();
         let neighbours = |engine: &Engine| {
@@ -258,7 +300,11 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
         ask(&engine, 3, 3000);
         assert!(neighbours(&engine).iter().any(|&node| node >= 100), "{strategy:?}");
         let before = engine.overdue().unwrap();
-        assert_eq!(engine.expire(&before).unwrap().answer, 3, "{strategy:?}: the three that came early and never again");
+        assert_eq!(
+            engine.expire(&before).unwrap().answer,
+            3,
+            "{strategy:?}: the three that came early and never again"
+        );
         assert_eq!(engine.expire(&before).unwrap().answer, 0, "{strategy:?}: twice is once");
         assert!(neighbours(&engine).iter().all(|&node| node < 100), "{strategy:?}");
         engine.save(&folder.path().join("saved")).unwrap();
@@ -268,10 +314,17 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
         for engine in [&engine, &opened] {
             engine.observe(&back, Granularity::Event).unwrap();
         }
-        assert!(opened.history().to_store() == engine.history().to_store(), "{strategy:?}: what was forgotten stays so in an artifact");
+        assert!(
+            opened.history().to_store() == engine.history().to_store(),
+            "{strategy:?}: what was forgotten stays so in an artifact"
+        );
         assert_eq!(engine.nodes() - nodes, if node > 0 { 1 } else { 0 }, "{strategy:?}: 101 and 300 are new");
         let explained = engine.explain(&PairQuery { src: 101, dst: 2, time: None }).unwrap().answer;
-        assert_eq!(explained.src.iter().map(|one| one.seq).collect::<Vec<_>>(), [20], "{strategy:?}: it remembers nothing from before");
+        assert_eq!(
+            explained.src.iter().map(|one| one.seq).collect::<Vec<_>>(),
+            [20],
+            "{strategy:?}: it remembers nothing from before"
+        );
         assert_eq!(ask(&engine, 3, 3000), ask(&opened, 3, 3000));
     }
 }
@@ -279,7 +332,8 @@ fn a_node_forgotten_is_a_new_one_and_its_room_is_given_to_the_next() {
 /// Memory of this process in bytes, where the system tells.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok());
     line.unwrap_or(0) << 10
 }
 
@@ -296,7 +350,8 @@ fn memory_of_many_nodes_that_all_have_met_somebody() {
     let engine = Engine::open(&at).unwrap();
     let before = resident();
     let begun = std::time::Instant::now();
-    let tell = |i: u64| NewEvent { id: None, src: 100 + i, dst: 100 + i, time: (1000 + i).into(), label: 0.0, features: None };
+    let tell =
+        |i: u64| NewEvent { id: None, src: 100 + i, dst: 100 + i, time: (1000 + i).into(), label: 0.0, features: None };
     let mut times = Vec::new();
     for first in (0..nodes as u64 / 2).step_by(4096) {
         let events: Vec<NewEvent> = (first..(first + 4096).min(nodes as u64 / 2)).map(tell).collect();
@@ -312,6 +367,10 @@ fn memory_of_many_nodes_that_all_have_met_somebody() {
     );
     let (seconds, taken, held) = (begun.elapsed().as_secs_f64(), resident() - before, engine.nodes());
     let first = engine.score(&[PairQuery { src: 100, dst: 100, time: None }], &[]).unwrap();
-    println!("{held} nodes of width {width}: {} MB more, {} bytes a node; told in {seconds:.0} s", taken >> 20, taken / held);
+    println!(
+        "{held} nodes of width {width}: {} MB more, {} bytes a node; told in {seconds:.0} s",
+        taken >> 20,
+        taken / held
+    );
     assert!(first.answer[0].is_finite() && held >= nodes);
 }

@@ -12,7 +12,11 @@ use crate::{Found, artifact, ask, event};
 
 /// Answers of readers, by the number of the question, while requests are told one after the other, each once somebody was answered since the
 /// one before.
-fn answers_while_told(engine: &Engine, requests: &[&[NewEvent]], ask: &(impl Fn(usize) -> Option<Found> + Sync)) -> Vec<(usize, Found)> {
+fn answers_while_told(
+    engine: &Engine,
+    requests: &[&[NewEvent]],
+    ask: &(impl Fn(usize) -> Option<Found> + Sync),
+) -> Vec<(usize, Found)> {
     const READERS: usize = 3;
     let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut seen: Vec<(usize, Found)> = std::thread::scope(|scope| {
@@ -50,7 +54,8 @@ fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
     let mut draw = Draw::new(7).of(Purpose::Negatives).at(0, 0);
     let events: Vec<NewEvent> = (0..told)
         .map(|i| {
-            let (src, dst) = if i < 10 { (i as u64, i as u64) } else { (u64::from(draw.below(12)), u64::from(draw.below(8))) };
+            let (src, dst) =
+                if i < 10 { (i as u64, i as u64) } else { (u64::from(draw.below(12)), u64::from(draw.below(8))) };
             event(src, dst, 1000 + i as i64 / 2, &mut draw)
         })
         .collect();
@@ -68,12 +73,22 @@ fn readers_beside_a_writer_are_answered_as_of_the_position_they_are_told() {
             let seen = answers_while_told(&engine, &requests, &|question| Some(ask(&engine, question, later)));
             (seen, saver.join().unwrap())
         });
-        hold_to_one_by_one(&engine, folder.path(), &events, seen, &|serial, question| Some(ask(serial, question, later)), &mut |serial| {
-            if saved == serial.position().log_seq {
-                let opened = Engine::open(&folder.path().join("saved")).unwrap();
-                assert!(opened.history().to_store() == serial.history().to_store(), "what was saved at {saved} is not what was there");
-            }
-        });
+        hold_to_one_by_one(
+            &engine,
+            folder.path(),
+            &events,
+            seen,
+            &|serial, question| Some(ask(serial, question, later)),
+            &mut |serial| {
+                if saved == serial.position().log_seq {
+                    let opened = Engine::open(&folder.path().join("saved")).unwrap();
+                    assert!(
+                        opened.history().to_store() == serial.history().to_store(),
+                        "what was saved at {saved} is not what was there"
+                    );
+                }
+            },
+        );
     }
 }
 
@@ -93,7 +108,12 @@ fn hold_to_one_by_one(
     for (happened, event) in events.iter().enumerate() {
         serial.observe(std::slice::from_ref(event), Granularity::Event).unwrap();
         while let Some((question, found)) = seen.next_if(|(_, (_, position))| position.log_seq == happened as u64 + 1) {
-            assert!(Some(&found) == ask(&serial, question).as_ref(), "question {question} at {:?}, {:?}", found.1, engine.spec());
+            assert!(
+                Some(&found) == ask(&serial, question).as_ref(),
+                "question {question} at {:?}, {:?}",
+                found.1,
+                engine.spec()
+            );
         }
         then(&serial);
     }
@@ -104,7 +124,10 @@ fn hold_to_one_by_one(
 fn ask_of_newcomers(engine: &Engine, question: usize, pairs: u64, later: i64) -> Result<Found, RequestError> {
     if question.is_multiple_of(40) {
         let found = engine.top_k(0, 5, Some(&later.into()))?;
-        return Ok((found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(), found.position));
+        return Ok((
+            found.answer.iter().flat_map(|ranked| [ranked.dst as u32, ranked.score.to_bits()]).collect(),
+            found.position,
+        ));
     }
     let pair = (question as u64).wrapping_mul(7919) % pairs;
     let query = |src, dst| PairQuery { src, dst, time: Some(later.into()) };

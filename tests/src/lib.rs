@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler, Split, Table, TimeUnit,
-    Timestamp, values, weights, with_weights,
+    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler, Split,
+    Table, TimeUnit, Timestamp, values, weights, with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
-use tempograph_models::{Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring};
+use tempograph_models::{
+    Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring,
+};
 use tempograph_trainers::{Course, Direct, EvalSpec, LrScale, ParallelSpec, Taped, TrainSpec, Trainee};
 
 pub use run::{Moment, Runner, Stopper, Traces, assert_same, in_new_folder, stopped_and_resumed, whole};
@@ -27,7 +29,9 @@ pub fn stream(events: usize, edge: usize, node: usize) -> Dataset {
     let plain = Dataset::from_spec(&format!("synthetic:events={events},users=14,items=10,features={edge}")).unwrap();
     let log = &plain.log;
     let time = log.time().iter().map(|time| Timestamp(time.0 / TICK)).collect();
-    let log = EventLog::new(log.src().to_vec(), log.dst().to_vec(), time, log.label().to_vec(), log.features().cloned()).unwrap();
+    let log =
+        EventLog::new(log.src().to_vec(), log.dst().to_vec(), time, log.label().to_vec(), log.features().cloned())
+            .unwrap();
     let of_node = (0..plain.nodes * node).map(|i| (i as f32).sin()).collect();
     Dataset::new(Content {
         name: plain.name,
@@ -150,7 +154,10 @@ pub fn variants() -> Vec<(&'static str, TgnSpec)> {
         ("static, concat, sum", TgnSpec { embedding: Embedding::Sum, static_memory: tuned(Wiring::Concat), ..small() }),
         ("static, tuned, add, conv", TgnSpec { static_memory: tuned(Wiring::Add), ..conv.clone() }),
         ("static, tuned, concat", TgnSpec { static_memory: tuned(Wiring::Concat), ..small() }),
-        ("static, tuned, identity", TgnSpec { embedding: Embedding::Identity, static_memory: tuned(Wiring::Add), ..small() }),
+        (
+            "static, tuned, identity",
+            TgnSpec { embedding: Embedding::Identity, static_memory: tuned(Wiring::Add), ..small() },
+        ),
         (
             "as PyG",
             TgnSpec {

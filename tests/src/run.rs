@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempograph_framework::Store;
 use tempograph_trainers::{
-    Alone, Course, EpochReport, Exchange, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages, StepRecord, TrainError,
-    TrainSpec, Watch,
+    Alone, Course, EpochReport, Exchange, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages,
+    StepRecord, TrainError, TrainSpec, Watch,
 };
 
 use crate::{Maker, examination};
@@ -36,7 +36,12 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// As the run.
-    pub fn sit_among(&self, exchange: &mut dyn Exchange, resume: bool, stopper: &mut Stopper) -> Result<Outcome, TrainError> {
+    pub fn sit_among(
+        &self,
+        exchange: &mut dyn Exchange,
+        resume: bool,
+        stopper: &mut Stopper,
+    ) -> Result<Outcome, TrainError> {
         let stop = stopper.flag.clone();
         let files = RunFiles { folder: self.folder.to_path_buf() };
         let fit = Fit {
@@ -121,12 +126,22 @@ pub fn whole(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &Paral
 
 /// What it leaves where it is stopped at `moment` and goes on.
 #[track_caller]
-pub fn stopped_and_resumed(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec, moment: usize) -> Traces {
+pub fn stopped_and_resumed(
+    course: &Course,
+    maker: &Maker,
+    train: &TrainSpec,
+    parallel: &ParallelSpec,
+    moment: usize,
+) -> Traces {
     in_new_folder(course, maker, train, parallel, |runner| {
         let mut stopper = Stopper::at(moment);
         let stopped = matches!(runner.sit(false, &mut stopper), Outcome::Stopped(_));
         // The very last moment is too late to stop anything.
-        assert!(stopped || stopper.seen.len() == moment + 1, "not stopped at moment {moment} of {}", stopper.seen.len());
+        assert!(
+            stopped || stopper.seen.len() == moment + 1,
+            "not stopped at moment {moment} of {}",
+            stopper.seen.len()
+        );
         runner.resumed()
     })
 }

@@ -7,7 +7,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Int;
-use tempograph_framework::{Answer, Forward, Model, Needs, Parameters, Queries, SliceModel, Store, Update, View, values, with_weights};
+use tempograph_framework::{
+    Answer, Forward, Model, Needs, Parameters, Queries, SliceModel, Store, Update, View, values, with_weights,
+};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 
 /// Nodes share this many rows.

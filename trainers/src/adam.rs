@@ -29,18 +29,34 @@ where
     B::InnerBackend: TemporalOps,
 {
     /// One step down the gradients of a tape; gives the new model and the norm of all gradients before clipping.
-    pub fn step<M: AutodiffModule<B>>(&mut self, model: M, gradients: B::Gradients, settings: &StepSettings) -> (M, f64) {
+    pub fn step<M: AutodiffModule<B>>(
+        &mut self,
+        model: M,
+        gradients: B::Gradients,
+        settings: &StepSettings,
+    ) -> (M, f64) {
         let norm = norm::<B, M>(&model, &gradients);
         (self.down(model, Slopes::Tape(gradients), norm, settings), norm)
     }
 
     /// One step down the numbers that [`flat`] told, or a sum of such; else as [`step`](Adam::step).
-    pub fn step_flat<M: AutodiffModule<B>>(&mut self, model: M, gradients: &[f32], settings: &StepSettings) -> (M, f64) {
+    pub fn step_flat<M: AutodiffModule<B>>(
+        &mut self,
+        model: M,
+        gradients: &[f32],
+        settings: &StepSettings,
+    ) -> (M, f64) {
         let norm = gradients.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
         (self.down(model, Slopes::Flat(gradients), norm, settings), norm)
     }
 
-    fn down<M: AutodiffModule<B>>(&mut self, model: M, gradients: Slopes<'_, B>, norm: f64, settings: &StepSettings) -> M {
+    fn down<M: AutodiffModule<B>>(
+        &mut self,
+        model: M,
+        gradients: Slopes<'_, B>,
+        norm: f64,
+        settings: &StepSettings,
+    ) -> M {
         self.steps += 1;
         let (scale, constants) = (settings.scale(norm), settings.adam(self.steps));
         model.map(&mut Step { path: Path::default(), gradients, scale, constants, moments: &mut self.moments })
@@ -118,9 +134,12 @@ where
         let shape = weight.dims();
         let size = shape.iter().product::<usize>();
         let device = weight.device();
-        let [first, second] =
-            self.moments.remove(&self.path.dotted()).unwrap_or_else(|| [Tensor::zeros([size], &device), Tensor::zeros([size], &device)]);
-        let (weight, first, second) = adam_step(weight.reshape([size]), gradient.reshape([size]), first, second, &self.constants);
+        let [first, second] = self
+            .moments
+            .remove(&self.path.dotted())
+            .unwrap_or_else(|| [Tensor::zeros([size], &device), Tensor::zeros([size], &device)]);
+        let (weight, first, second) =
+            adam_step(weight.reshape([size]), gradient.reshape([size]), first, second, &self.constants);
         self.moments.insert(self.path.dotted(), [first, second]);
         Param::from_mapped_value(id, Tensor::from_inner(weight.reshape(shape)).require_grad(), mapper)
     }
@@ -133,7 +152,12 @@ fn norm<B: AutodiffBackend, M: AutodiffModule<B>>(model: &M, gradients: &B::Grad
 }
 
 /// Writes the gradients of all weights over `flat`, times `share`, in the order they are visited; zeros where none reached.
-pub(crate) fn flat<B: AutodiffBackend, M: AutodiffModule<B>>(model: &M, gradients: &B::Gradients, share: f32, flat: &mut Vec<f32>) {
+pub(crate) fn flat<B: AutodiffBackend, M: AutodiffModule<B>>(
+    model: &M,
+    gradients: &B::Gradients,
+    share: f32,
+    flat: &mut Vec<f32>,
+) {
     flat.clear();
     model.visit(&mut Flattened::<B> { gradients, share, flat });
 }

@@ -30,21 +30,43 @@ impl Board {
         if batches == 0 {
             return;
         }
-        let named = [("sampling", report.sampling), ("reading", report.reading), ("waiting", report.waiting), ("hidden", report.hidden())];
+        let named = [
+            ("sampling", report.sampling),
+            ("reading", report.reading),
+            ("waiting", report.waiting),
+            ("hidden", report.hidden()),
+        ];
         named.iter().for_each(|(name, value)| self.scalar(&format!("prefetch/{name}"), *value));
         let counts: Vec<f64> = report.staleness.iter().map(|&count| count as f64).collect();
         let limits: Vec<f64> = (0..counts.len()).map(|behind| behind as f64 + 0.5).collect();
-        let sum = |power: i32| counts.iter().enumerate().map(|(behind, count)| count * (behind as f64).powi(power)).sum::<f64>();
+        let sum = |power: i32| {
+            counts.iter().enumerate().map(|(behind, count)| count * (behind as f64).powi(power)).sum::<f64>()
+        };
         let most = counts.len() as f64 - 1.0;
         let (one, two) = (sum(1), sum(2));
-        self.writer.add_histogram_raw("prefetch/staleness", 0.0, most, batches as f64, one, two, &limits, &counts, self.steps);
+        self.writer.add_histogram_raw(
+            "prefetch/staleness",
+            0.0,
+            most,
+            batches as f64,
+            one,
+            two,
+            &limits,
+            &counts,
+            self.steps,
+        );
     }
 
     /// Metrics of a split.
     pub fn evaluation(&mut self, split: &str, evaluation: &Evaluation) {
         let metrics = &evaluation.all;
-        let named =
-            [("ap", metrics.ap), ("auc", metrics.auc), ("mrr", metrics.mrr), ("hits10", metrics.hits10), ("seconds", evaluation.seconds)];
+        let named = [
+            ("ap", metrics.ap),
+            ("auc", metrics.auc),
+            ("mrr", metrics.mrr),
+            ("hits10", metrics.hits10),
+            ("seconds", evaluation.seconds),
+        ];
         named.iter().for_each(|(name, value)| self.scalar(&format!("{split}/{name}"), *value));
         if let Some(new) = &evaluation.new_nodes {
             self.scalar(&format!("{split}/new_nodes/ap"), new.ap);

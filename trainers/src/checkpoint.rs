@@ -98,7 +98,10 @@ pub(crate) fn gather(
     store.join("model.", trainee.weights());
     store.join("adam.", trainee.moments());
     lanes.into_iter().for_each(|lanes| store.join("", lanes));
-    store.note("progress", serde_json::to_string(progress).map_err(|error| TrainError::Note { path: path.into(), error })?);
+    store.note(
+        "progress",
+        serde_json::to_string(progress).map_err(|error| TrainError::Note { path: path.into(), error })?,
+    );
     Ok(store)
 }
 

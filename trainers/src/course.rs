@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tempograph_framework::{Candidates, Dataset, EventId, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Split, Timestamp};
+use tempograph_framework::{
+    Candidates, Dataset, EventId, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Split, Timestamp,
+};
 
 use crate::exchange::{Alone, Exchange};
 use crate::machine::once_in_memory;
@@ -48,7 +50,12 @@ impl Course {
     ///
     /// # Errors
     /// As [`new`](Course::new), and if another process is gone.
-    pub fn among(exchange: &mut dyn Exchange, dataset: Dataset, features: Features, split: Split) -> Result<Course, TrainError> {
+    pub fn among(
+        exchange: &mut dyn Exchange,
+        dataset: Dataset,
+        features: Features,
+        split: Split,
+    ) -> Result<Course, TrainError> {
         let log = &dataset.log;
         let train_end = EventId(split.train.end as u64);
         let index = || Ok::<_, TrainError>(Candidates::build(log.src(), log.dst(), log.time(), train_end)?);

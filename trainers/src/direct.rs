@@ -202,7 +202,9 @@ impl FlatAdam {
             }
         }
         match store.names().next() {
-            Some(name) => Err(StoreError::Array { name: name.into(), problem: "belongs to no weight of this model".into() }),
+            Some(name) => {
+                Err(StoreError::Array { name: name.into(), problem: "belongs to no weight of this model".into() })
+            }
             None => Ok(adam),
         }
     }

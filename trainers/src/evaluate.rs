@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
-    Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, NegativeSet, NewNodes, Purpose, PurposeDraw, Queries, Scored,
-    Ties, Update, View,
+    Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, NegativeSet, NewNodes, Purpose, PurposeDraw,
+    Queries, Scored, Ties, Update, View,
 };
 
 use crate::TrainError;

@@ -151,6 +151,9 @@ fn parted(alike: &[Vec<usize>]) -> String {
             let others: Vec<usize> = (0..world).filter(|rank| !most.contains(rank)).collect();
             format!("the weights of {} differ from those of the other {}", named(&others), most.len())
         }
-        None => format!("the weights of {} differ", alike.iter().map(|group| named(group)).collect::<Vec<_>>().join(" and of ")),
+        None => format!(
+            "the weights of {} differ",
+            alike.iter().map(|group| named(group)).collect::<Vec<_>>().join(" and of ")
+        ),
     }
 }

@@ -88,14 +88,24 @@ impl Fit<'_> {
     ///
     /// # Errors
     /// As [`run`](Fit::run), and if another process is gone.
-    pub fn run_among(&self, exchange: &mut dyn Exchange, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+    pub fn run_among(
+        &self,
+        exchange: &mut dyn Exchange,
+        trainee: &mut dyn Trainee,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, TrainError> {
         self.sit(exchange, trainee, watch).map_err(|error| match error {
             TrainError::Exchange(error) if self.files.checkpoint().exists() => TrainError::Resumable(error),
             other => other,
         })
     }
 
-    fn sit(&self, exchange: &mut dyn Exchange, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+    fn sit(
+        &self,
+        exchange: &mut dyn Exchange,
+        trainee: &mut dyn Trainee,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, TrainError> {
         let mut sitting = Sitting::start(self, exchange, trainee, watch)?;
         while !sitting.is_over() {
             let evaluation = if sitting.train_to(sitting.next())? { sitting.validate()? } else { None };
@@ -121,7 +131,12 @@ impl Fit<'_> {
     ///
     /// # Errors
     /// As [`run`](Fit::run).
-    pub fn train_after(&self, trainee: &mut dyn Trainee, history: History, watch: &mut dyn Watch) -> Result<(), TrainError> {
+    pub fn train_after(
+        &self,
+        trainee: &mut dyn Trainee,
+        history: History,
+        watch: &mut dyn Watch,
+    ) -> Result<(), TrainError> {
         let mut alone = Alone;
         let mut sitting = Sitting::start(self, &mut alone, trainee, watch)?;
         sitting.lanes.set_history(history);

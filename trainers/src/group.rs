@@ -108,7 +108,12 @@ impl Group {
     }
 
     /// Puts `told`, which each has been told, in the place of `history`.
-    pub fn restore(&self, exchange: &mut dyn Exchange, history: &mut History, mut told: History) -> Result<(), TrainError> {
+    pub fn restore(
+        &self,
+        exchange: &mut dyn Exchange,
+        history: &mut History,
+        mut told: History,
+    ) -> Result<(), TrainError> {
         if let Some(shared) = &self.shared {
             let nodes = history.nodes();
             if told.nodes() != nodes || told.needed(nodes) != history.needed(nodes) {
@@ -163,7 +168,11 @@ fn in_groups(first: &[usize], size: usize) -> Vec<usize> {
 
 /// Has the processes of the same `first` see the same memory, if each of them can open what the first has `made`. Gives it, and for each
 /// process the one that made the memory it sees; nothing, and itself, if it is on its own. All processes call this.
-fn see_together(exchange: &mut dyn Exchange, first: &[usize], made: Option<Shared>) -> Result<(Option<Shared>, Vec<usize>), ExchangeError> {
+fn see_together(
+    exchange: &mut dyn Exchange,
+    first: &[usize],
+    made: Option<Shared>,
+) -> Result<(Option<Shared>, Vec<usize>), ExchangeError> {
     let (rank, world) = (exchange.rank(), exchange.world());
     // Who has made none says nothing, which nobody can open.
     let address = made.as_ref().and_then(|shared| shared.address().ok()).unwrap_or_default();

@@ -194,7 +194,10 @@ impl Lanes {
         })?;
         note(&self.trace, Stage::Sample, step, began);
         let mut stages = Stages::default();
-        self.histories.iter().flat_map(|trained| &trained.begun[at].questions).for_each(|question| stages.add(&question.stages));
+        self.histories
+            .iter()
+            .flat_map(|trained| &trained.begun[at].questions)
+            .for_each(|question| stages.add(&question.stages));
         // Lanes read at the same time: each kind of work has its part of the time that passed.
         let part = clock.lap() / stages.total().max(f64::MIN_POSITIVE);
         Ok(Stages { ask: part * stages.ask, view: part * stages.view, ..Stages::default() })
@@ -213,7 +216,8 @@ impl Lanes {
         let prefetch = match prefetch {
             Some(prefetch) => prefetch,
             None => {
-                let graphs = histories.iter().map(|trained| (trained.number, trained.history.graph().clone())).collect();
+                let graphs =
+                    histories.iter().map(|trained| (trained.number, trained.history.graph().clone())).collect();
                 prefetch.insert(Prefetch::start(ahead, questions.clone(), graphs, step, trace.clone())?)
             }
         };
@@ -240,7 +244,12 @@ impl Lanes {
     }
 
     /// A plan of one lane: the trainee takes the step by itself.
-    fn step_alone(&self, step: u64, trainee: &mut dyn Trainee, settings: StepSettings) -> Result<StepRecord, TrainError> {
+    fn step_alone(
+        &self,
+        step: u64,
+        trainee: &mut dyn Trainee,
+        settings: StepSettings,
+    ) -> Result<StepRecord, TrainError> {
         let Some(asked) = self.asked(0, step, 1.0) else { return Ok(StepRecord { step, ..StepRecord::default() }) };
         let began = Instant::now();
         let taken = trainee.step(&asked, &settings);
@@ -272,8 +281,11 @@ impl Lanes {
         let finding = clock.lap();
         note(&self.trace, Stage::Compute, step, began);
         let began = Instant::now();
-        let told: Vec<[f32; 4]> =
-            asked.iter().enumerate().map(|(lane, asked)| wishes.beside(asked, trainee.found(lane).loss, lane)).collect();
+        let told: Vec<[f32; 4]> = asked
+            .iter()
+            .enumerate()
+            .map(|(lane, asked)| wishes.beside(asked, trainee.found(lane).loss, lane))
+            .collect();
         drop(asked);
         let lanes = 0..self.own.len();
         self.gradients.resize(trainee.size(), 0.0);
@@ -291,11 +303,13 @@ impl Lanes {
         let mut stages = Stages::default();
         lanes.for_each(|lane| stages.add(&trainee.found(lane).stages));
         let part = finding / stages.total().max(f64::MIN_POSITIVE);
-        (stages.forward, stages.backward, stages.exchange) = (part * stages.forward, part * stages.backward, exchanging);
+        (stages.forward, stages.backward, stages.exchange) =
+            (part * stages.forward, part * stages.backward, exchanging);
         let gradient_norm = trainee.descend(&mut self.gradients, &settings);
         stages.step = clock.lap();
         note(&self.trace, Stage::Compute, step, began);
-        let record = StepRecord { step, events: events as usize, loss: f64::from(loss), lr: settings.lr, gradient_norm, stages };
+        let record =
+            StepRecord { step, events: events as usize, loss: f64::from(loss), lr: settings.lr, gradient_norm, stages };
         Ok((record, Wishes { stop: stop > 0.0, save: save > 0.0 }))
     }
 
@@ -322,7 +336,8 @@ impl Lanes {
             }
             ([trained], None) => happen(trained, trainee.update(lane(trained.number) - own.start)),
             (histories, _) => {
-                let updates: Vec<&Update> = histories.iter().map(|trained| trainee.update(lane(trained.number) - own.start)).collect();
+                let updates: Vec<&Update> =
+                    histories.iter().map(|trained| trainee.update(lane(trained.number) - own.start)).collect();
                 crew.try_each(histories.iter_mut().zip(updates), |(trained, update)| happen(trained, update))
             }
         }

@@ -74,8 +74,10 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
 
     fn torchrun(&self) -> Result<Launch, String> {
         let (rank, world) = (self.number("RANK")?, self.number("WORLD_SIZE")?);
-        let (local_rank, local_world) = (self.number("LOCAL_RANK").unwrap_or(0), self.number("LOCAL_WORLD_SIZE").unwrap_or(1));
-        let host = self.text("MASTER_ADDR").ok_or("the variable MASTER_ADDR is not set: where is the first process?")?;
+        let (local_rank, local_world) =
+            (self.number("LOCAL_RANK").unwrap_or(0), self.number("LOCAL_WORLD_SIZE").unwrap_or(1));
+        let host =
+            self.text("MASTER_ADDR").ok_or("the variable MASTER_ADDR is not set: where is the first process?")?;
         let port = self.port()?.ok_or("the variable MASTER_PORT is not set")?;
         let taken = self.text("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|yes| yes == "True");
         let port = if taken { port.wrapping_add(1) } else { port };
@@ -93,19 +95,26 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
                 let job: String = job.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
                 Meeting::File(std::env::temp_dir().join(format!("tempograph-{job}.port")))
             }
-            None => return Err(format!("{world} processes on several machines: name the first with `mpirun -x MASTER_ADDR=HOST`")),
+            None => {
+                return Err(format!(
+                    "{world} processes on several machines: name the first with `mpirun -x MASTER_ADDR=HOST`"
+                ));
+            }
         };
         Ok(Launch { rank, world, local_rank, local_world, meeting })
     }
 
     fn slurm(&self) -> Result<Launch, String> {
-        let (rank, world, local_rank) = (self.number("SLURM_PROCID")?, self.number("SLURM_STEP_NUM_TASKS")?, self.number("SLURM_LOCALID")?);
+        let (rank, world, local_rank) =
+            (self.number("SLURM_PROCID")?, self.number("SLURM_STEP_NUM_TASKS")?, self.number("SLURM_LOCALID")?);
         // As `4` or `4(x2),3`: how many tasks each node has. Nodes may differ; the first says how many share a machine.
         let tasks = self.text("SLURM_STEP_TASKS_PER_NODE").unwrap_or_default();
         let local_world = tasks.split(['(', ',']).next().and_then(|first| first.parse().ok()).unwrap_or(1);
         let host = match self.text("MASTER_ADDR") {
             Some(host) => host,
-            None => first_host(&self.text("SLURM_STEP_NODELIST").ok_or("neither MASTER_ADDR nor SLURM_STEP_NODELIST is set")?),
+            None => first_host(
+                &self.text("SLURM_STEP_NODELIST").ok_or("neither MASTER_ADDR nor SLURM_STEP_NODELIST is set")?,
+            ),
         };
         let job = self.number("SLURM_JOB_ID").unwrap_or(0);
         let port = self.port()?.unwrap_or(20_000 + (job % 10_000) as u16);
@@ -145,7 +154,10 @@ mod tests {
     #[test]
     fn a_process_that_nobody_launched_is_alone() {
         assert_eq!(read(&[]), Ok(None));
-        assert_eq!(read(&[("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "here"), ("MASTER_PORT", "1")]), Ok(None));
+        assert_eq!(
+            read(&[("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "here"), ("MASTER_PORT", "1")]),
+            Ok(None)
+        );
         // A batch script of Slurm's, in which nothing was started with srun.
         assert_eq!(read(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8"), ("SLURM_JOB_ID", "7")]), Ok(None));
     }
@@ -155,11 +167,16 @@ mod tests {
         let own = [("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")];
         let there = [&own[..], &[("MASTER_ADDR", "10.0.0.1"), ("MASTER_PORT", "29500")]].concat();
         let launch = read(&there).unwrap().unwrap();
-        assert_eq!(launch, Launch { rank: 3, world: 4, local_rank: 1, local_world: 2, meeting: address("10.0.0.1", 29500) });
+        assert_eq!(
+            launch,
+            Launch { rank: 3, world: 4, local_rank: 1, local_world: 2, meeting: address("10.0.0.1", 29500) }
+        );
         let agent = [&there[..], &[("TORCHELASTIC_USE_AGENT_STORE", "True")]].concat();
         assert_eq!(read(&agent).unwrap().unwrap().meeting, address("10.0.0.1", 29501));
         assert!(read(&own).unwrap_err().contains("MASTER_ADDR"));
-        assert!(read(&[&own[1..], &[("RANK", "4"), there[4], there[5]]].concat()).unwrap_err().contains("process 4 of 4"));
+        assert!(
+            read(&[&own[1..], &[("RANK", "4"), there[4], there[5]]].concat()).unwrap_err().contains("process 4 of 4")
+        );
         assert!(read(&[&own[1..], &[("RANK", "x")]].concat()).unwrap_err().contains("RANK = x"));
     }
 
@@ -191,7 +208,10 @@ mod tests {
             ("SLURM_STEP_NODELIST", "gpu[07-08]"),
             ("SLURM_JOB_ID", "123456"),
         ]);
-        assert_eq!(launch.unwrap().unwrap(), Launch { rank: 5, world: 6, local_rank: 2, local_world: 3, meeting: address("gpu07", 23456) });
+        assert_eq!(
+            launch.unwrap().unwrap(),
+            Launch { rank: 5, world: 6, local_rank: 2, local_world: 3, meeting: address("gpu07", 23456) }
+        );
     }
 
     #[test]

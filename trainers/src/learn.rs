@@ -14,7 +14,13 @@ pub(crate) struct Drawn {
 
 impl Drawn {
     /// Draws `each` negatives for every event of `batch`, those of pass `pass` over the log.
-    pub fn draw(&mut self, negatives: &NegativeSampler, pass: u32, each: usize, batch: &Batch<'_>) -> Result<(), NegativesError> {
+    pub fn draw(
+        &mut self,
+        negatives: &NegativeSampler,
+        pass: u32,
+        each: usize,
+        batch: &Batch<'_>,
+    ) -> Result<(), NegativesError> {
         self.nodes.resize(batch.len() * each, NodeId::default());
         for (event, slots) in batch.events().zip(self.nodes.chunks_mut(each)) {
             negatives.fill(pass, event.id, slots)?;

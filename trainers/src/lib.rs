@@ -69,7 +69,9 @@ pub use on_devices::OnDevices;
 pub use plan::{Lane, Plan, Stand, Turn};
 pub use prefetch::PrefetchReport;
 pub use propose::{Facts, NoProposal, Proposal, propose};
-pub use report::{DataReport, EpochReport, Floor, ProcessReport, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes};
+pub use report::{
+    DataReport, EpochReport, Floor, ProcessReport, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes,
+};
 pub use resident::Resident;
 pub use spec::{BetaScale, EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use taped::{Taped, Untaped};

@@ -47,7 +47,8 @@ mod tests {
     fn loss_and_slopes_are_those_of_the_tape() {
         for positives in [1, 3, 7] {
             let scores =
-                Tensor::<CpuTape, 1>::from_data(TensorData::new(SCORES.to_vec(), [SCORES.len()]), &Default::default()).require_grad();
+                Tensor::<CpuTape, 1>::from_data(TensorData::new(SCORES.to_vec(), [SCORES.len()]), &Default::default())
+                    .require_grad();
             let loss = link_loss(scores.clone(), positives);
             let gradient = values(scores.grad(&loss.backward()).expect("a gradient of the scores"));
             let mut slopes = vec![9.0; 2];
@@ -55,7 +56,10 @@ mod tests {
             let expected = values(loss)[0];
             assert!((found - expected).abs() <= 1e-6 * expected, "{found} for {expected}");
             assert_eq!(slopes.len(), SCORES.len());
-            slopes.iter().zip(&gradient).for_each(|(a, b)| assert!((a - b).abs() < 1e-6, "{slopes:?} for {gradient:?}"));
+            slopes
+                .iter()
+                .zip(&gradient)
+                .for_each(|(a, b)| assert!((a - b).abs() < 1e-6, "{slopes:?} for {gradient:?}"));
         }
     }
 

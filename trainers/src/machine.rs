@@ -8,7 +8,9 @@ use crate::exchange::{Exchange, ExchangeError};
 /// own. Nothing where it says nothing.
 pub(crate) fn name() -> String {
     let read = |what: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{what}")).ok();
-    read("random/boot_id").zip(read("hostname")).map_or_else(String::new, |(boot, host)| format!("{} {}", boot.trim(), host.trim()))
+    read("random/boot_id")
+        .zip(read("hostname"))
+        .map_or_else(String::new, |(boot, host)| format!("{} {}", boot.trim(), host.trim()))
 }
 
 /// For each process the first of those on its machine; itself, if it does not know where it is.

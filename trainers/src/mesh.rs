@@ -64,7 +64,8 @@ impl<M: Mesh> Exchange for Over<M> {
         }
         add_in_order(&of_all, &mut total[own.clone()]);
 
-        let summed: Vec<Cow<'_, [u8]>> = others.iter().map(|_| Cow::from(bytemuck::cast_slice(&total[own.clone()]))).collect();
+        let summed: Vec<Cow<'_, [u8]>> =
+            others.iter().map(|_| Cow::from(bytemuck::cast_slice(&total[own.clone()]))).collect();
         let came = self.0.swap(&others, &summed)?;
         drop(summed);
         for (&process, bytes) in others.iter().zip(came) {
@@ -106,7 +107,12 @@ impl<M: Mesh> Exchange for Over<M> {
 fn joined<'a>(arrays: &[&'a [f32]], range: Range<usize>) -> Cow<'a, [u8]> {
     match arrays {
         [one] => Cow::from(bytemuck::cast_slice(&one[range])),
-        many => many.iter().map(|array| bytemuck::cast_slice::<f32, u8>(&array[range.clone()])).collect::<Vec<_>>().concat().into(),
+        many => many
+            .iter()
+            .map(|array| bytemuck::cast_slice::<f32, u8>(&array[range.clone()]))
+            .collect::<Vec<_>>()
+            .concat()
+            .into(),
     }
 }
 

@@ -29,8 +29,8 @@ const LONGEST_NAP: Duration = Duration::from_millis(5);
 /// [`ExchangeError::Meeting`] on all processes if MPI was started before, one runs something else, or MPI numbers them otherwise than the
 /// launcher: another MPI's `mpirun`, or a launcher that MPI knows nothing of, makes each a world of its own.
 pub fn over_mpi(rank: usize, world: usize, run: &str) -> Result<Box<dyn Exchange>, ExchangeError> {
-    let (universe, _) =
-        ::mpi::initialize_with_threading(Threading::Funneled).ok_or_else(|| ExchangeError::Meeting("MPI was started before".into()))?;
+    let (universe, _) = ::mpi::initialize_with_threading(Threading::Funneled)
+        .ok_or_else(|| ExchangeError::Meeting("MPI was started before".into()))?;
     let mut exchange = Over(Mpi { world: universe.world(), stopped: None, _universe: universe });
     // Also what the launcher says is compared by all: one that went alone would leave the others waiting.
     let launched = exchange.all_gather(0..exchange.world(), format!("{rank} of {world}").as_bytes())?;
@@ -46,7 +46,9 @@ fn misnumbered(launched: &[Vec<u8>]) -> Option<String> {
     let by_mpi = |rank: usize| format!("{rank} of {}", launched.len());
     let (rank, said) = launched.iter().enumerate().find(|(rank, said)| **said != by_mpi(*rank).into_bytes())?;
     let (by_mpi, said) = (by_mpi(rank), String::from_utf8_lossy(said));
-    Some(format!("process {by_mpi} by MPI is {said} by the launcher: start it with the mpirun of the MPI this program was built with"))
+    Some(format!(
+        "process {by_mpi} by MPI is {said} by the launcher: start it with the mpirun of the MPI this program was built with"
+    ))
 }
 
 fn stranger(runs: &[Vec<u8>]) -> Option<String> {
@@ -85,7 +87,11 @@ impl Mpi {
             }
             // MPI's own waiting never lets go of the core, which a lane may need.
             let waited = began.elapsed();
-            if waited < EAGER { std::thread::yield_now() } else { std::thread::sleep((waited / NAP_PART).min(LONGEST_NAP)) }
+            if waited < EAGER {
+                std::thread::yield_now()
+            } else {
+                std::thread::sleep((waited / NAP_PART).min(LONGEST_NAP))
+            }
         }
     }
 }
@@ -108,7 +114,8 @@ impl Mesh for Mpi {
     fn swap(&mut self, peers: &[usize], outgoing: &[Cow<'_, [u8]>]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         let came = scope(|scope| {
             let to = peers.iter().map(|&peer| self.world.process_at_rank(peer as i32));
-            let pieces = to.zip(outgoing).flat_map(|(to, message)| pieces(message, PIECE).map(move |piece| (to, piece)));
+            let pieces =
+                to.zip(outgoing).flat_map(|(to, message)| pieces(message, PIECE).map(move |piece| (to, piece)));
             let sent: Vec<_> = pieces.map(|(to, piece)| to.immediate_send(scope, piece)).collect();
             let came = peers.iter().map(|&peer| self.receive(peer)).collect();
             sent.into_iter().for_each(|sent| sent.wait_without_status());
@@ -154,7 +161,10 @@ mod tests {
             for size in 1..9 {
                 let sent: Vec<&[u8]> = pieces(&message[..length], size).collect();
                 let Some((last, whole)) = sent.split_last() else { panic!("nothing is sent of {length} bytes") };
-                assert!(whole.iter().all(|piece| piece.len() == size) && last.len() < size, "{length} bytes in pieces of {size}: {sent:?}");
+                assert!(
+                    whole.iter().all(|piece| piece.len() == size) && last.len() < size,
+                    "{length} bytes in pieces of {size}: {sent:?}"
+                );
                 assert_eq!(sent.concat(), message[..length]);
             }
         }
@@ -162,7 +172,8 @@ mod tests {
 
     #[test]
     fn numbers_that_differ_from_the_launchers_are_both_told() {
-        let told = |launched: &[&str]| misnumbered(&launched.iter().map(|said| said.as_bytes().to_vec()).collect::<Vec<_>>());
+        let told =
+            |launched: &[&str]| misnumbered(&launched.iter().map(|said| said.as_bytes().to_vec()).collect::<Vec<_>>());
         assert_eq!(told(&["0 of 1"]), None);
         assert_eq!(told(&["0 of 3", "1 of 3", "2 of 3"]), None);
         for (launched, by_mpi, said) in [
@@ -171,7 +182,10 @@ mod tests {
             (&["0 of 2", "0 of 1"], "1 of 2", "0 of 1"),
         ] {
             let why = told(launched).unwrap_or_default();
-            assert!(why.contains(&format!("process {by_mpi} by MPI")) && why.contains(&format!("{said} by the launcher")), "{why}");
+            assert!(
+                why.contains(&format!("process {by_mpi} by MPI")) && why.contains(&format!("{said} by the launcher")),
+                "{why}"
+            );
         }
     }
 }

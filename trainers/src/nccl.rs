@@ -19,7 +19,12 @@ const LARGE: usize = 1 << 14;
 ///
 /// # Errors
 /// [`ExchangeError::Meeting`] if not all come within `patience`, one runs something else, or there is no NCCL.
-pub fn over_nccl(launch: &Launch, device: usize, run: &str, patience: Duration) -> Result<Box<dyn Exchange>, ExchangeError> {
+pub fn over_nccl(
+    launch: &Launch,
+    device: usize,
+    run: &str,
+    patience: Duration,
+) -> Result<Box<dyn Exchange>, ExchangeError> {
     let mut by_tcp = Over(Tcp::meet(launch, run, patience)?);
     let name = if launch.rank == 0 { Nccl::name().map_err(ExchangeError::Meeting)?.to_vec() } else { Vec::new() };
     let name = by_tcp.all_gather(0..launch.world, &name)?.swap_remove(0);
@@ -60,9 +65,14 @@ impl Mesh for Gpus {
         }
         let by_tcp = &self.by_tcp;
         let came = self.link.swap(peers, &sent, &large, &|| by_tcp.lost().is_none());
-        let came =
-            came.map_err(|why| by_tcp.lost().unwrap_or(ExchangeError::Gone { rank: by_tcp.rank(), world: by_tcp.world(), how: why }))?;
-        Ok(told.into_iter().zip(came).map(|(told, came)| if came.is_empty() { told[8..].to_vec() } else { came }).collect())
+        let came = came.map_err(|why| {
+            by_tcp.lost().unwrap_or(ExchangeError::Gone { rank: by_tcp.rank(), world: by_tcp.world(), how: why })
+        })?;
+        Ok(told
+            .into_iter()
+            .zip(came)
+            .map(|(told, came)| if came.is_empty() { told[8..].to_vec() } else { came })
+            .collect())
     }
 
     fn transport(&self) -> &'static str {
@@ -95,7 +105,8 @@ mod tests {
         let meeting = Meeting::Address { host: "127.0.0.1".into(), port };
         let launch = Launch { rank: 0, world: 1, local_rank: 0, local_world: 1, meeting };
         let mut exchange = over_nccl(&launch, 0, "a run", Duration::from_secs(20)).unwrap();
-        let lanes: [Vec<f32>; 3] = [1e-3, 1e3, 0.7].map(|scale| (0..50_000).map(|i| scale * (i as f32).sin()).collect());
+        let lanes: [Vec<f32>; 3] =
+            [1e-3, 1e3, 0.7].map(|scale| (0..50_000).map(|i| scale * (i as f32).sin()).collect());
         let lanes = lanes.each_ref().map(|lane| &lane[..]);
         let (mut sum, mut expected) = (vec![0.0; 50_000], vec![0.0; 50_000]);
         exchange.all_reduce(&lanes, &mut sum).unwrap();

@@ -156,7 +156,11 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Jo
     })
 }
 
-fn sample_all<T>(free: &Receiver<T>, sampled: &Sender<Result<T, TrainError>>, mut sample: impl FnMut(&mut T) -> Result<(), TrainError>) {
+fn sample_all<T>(
+    free: &Receiver<T>,
+    sampled: &Sender<Result<T, TrainError>>,
+    mut sample: impl FnMut(&mut T) -> Result<(), TrainError>,
+) {
     while let Ok(mut item) = free.recv() {
         let result = sample(&mut item).map(|()| item);
         let failed = result.is_err();
@@ -276,7 +280,8 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
-        let mut pipeline = Pipeline::start(Ahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
+        let mut pipeline =
+            Pipeline::start(Ahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
         let memories = memories();
         let _held = pipeline.take(|| memories.clone()).unwrap();
         std::thread::sleep(Duration::from_millis(20));
@@ -288,7 +293,8 @@ mod tests {
     #[test]
     fn a_stage_that_panics_ends_the_training_with_its_panic() {
         let sample = |_: &mut Item| -> Result<(), TrainError> { panic!("out of luck") };
-        let mut pipeline = Pipeline::start(Ahead { depth: 2, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
+        let mut pipeline =
+            Pipeline::start(Ahead { depth: 2, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
         let told = catch_unwind(AssertUnwindSafe(|| pipeline.take(memories))).map(|_| ()).unwrap_err();
         assert_eq!(told.downcast_ref::<&str>(), Some(&"out of luck"));
     }

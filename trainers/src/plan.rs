@@ -167,7 +167,10 @@ impl Plan {
             }
         }
         if self.memory > batches {
-            return Err(format!("parallel.memory = {}, but the training split has only {batches} global batches to stand at", self.memory));
+            return Err(format!(
+                "parallel.memory = {}, but the training split has only {batches} global batches to stand at",
+                self.memory
+            ));
         }
         Ok(())
     }

@@ -39,7 +39,8 @@ impl Actor {
         for turn in self.held.iter_mut().flatten() {
             turn.set += 1;
         }
-        self.held[free] = Some(Turn { history: self.history, sweep: self.sweep, batch: self.next, set: 0, shard: 0, begun: step });
+        self.held[free] =
+            Some(Turn { history: self.history, sweep: self.sweep, batch: self.next, set: 0, shard: 0, begun: step });
         self.next += 1;
         if self.next == batches {
             (self.next, self.sweep) = (0, self.sweep + 1);
@@ -57,7 +58,11 @@ fn the_plan_is_the_rules_acted_out() {
                 for (epoch, acted) in actor.step(step, batches).into_iter().enumerate() {
                     for shard in 0..plan.minibatch {
                         let found = plan.turn(plan.rank(Lane { history, epoch, shard }), step, batches);
-                        assert_eq!(found, acted.map(|turn| Turn { shard, ..turn }), "{plan}, {batches} batches, step {step}");
+                        assert_eq!(
+                            found,
+                            acted.map(|turn| Turn { shard, ..turn }),
+                            "{plan}, {batches} batches, step {step}"
+                        );
                     }
                 }
             }
@@ -67,7 +72,9 @@ fn the_plan_is_the_rules_acted_out() {
 
 /// Every turn of every lane in `steps`.
 fn turns(plan: &Plan, batches: usize, steps: Range<u64>) -> impl Iterator<Item = (u64, usize, Turn)> {
-    steps.flat_map(move |step| (0..plan.lanes()).filter_map(move |rank| Some((step, rank, plan.turn(rank, step, batches)?))))
+    steps.flat_map(move |step| {
+        (0..plan.lanes()).filter_map(move |rank| Some((step, rank, plan.turn(rank, step, batches)?)))
+    })
 }
 
 #[test]
@@ -76,10 +83,16 @@ fn one_pass_trains_each_history_shard_batch_and_set_of_negatives_once() {
         let mut met: BTreeMap<[usize; 4], usize> = BTreeMap::new();
         // A pass of every history is as many steps as there are batches; its last batches are trained on a little longer.
         let pass = batches as u64;
-        for (_, _, turn) in turns(&plan, batches, 0..pass + plan.epoch as u64 - 1).filter(|(_, _, turn)| turn.begun < pass) {
+        for (_, _, turn) in
+            turns(&plan, batches, 0..pass + plan.epoch as u64 - 1).filter(|(_, _, turn)| turn.begun < pass)
+        {
             *met.entry([turn.history, turn.shard, turn.batch, turn.set]).or_default() += 1;
         }
-        assert_eq!(met.len(), plan.memory * plan.minibatch * batches * plan.epoch, "{plan}, {batches} batches: all of them");
+        assert_eq!(
+            met.len(),
+            plan.memory * plan.minibatch * batches * plan.epoch,
+            "{plan}, {batches} batches: all of them"
+        );
         assert!(met.values().all(|&times| times == 1), "{plan}, {batches} batches: {met:?}");
     }
 }
@@ -89,7 +102,8 @@ fn one_lane_at_a_time_reads_and_writes_a_history() {
     for (plan, batches) in worlds() {
         for step in 0..3 * batches as u64 {
             for history in 0..plan.memory {
-                let begin = turns(&plan, batches, step..step + 1).filter(|(_, _, turn)| turn.history == history && turn.set == 0);
+                let begin = turns(&plan, batches, step..step + 1)
+                    .filter(|(_, _, turn)| turn.history == history && turn.set == 0);
                 let begin: BTreeSet<usize> = begin.map(|(_, rank, _)| plan.lane(rank).epoch).collect();
                 assert_eq!(begin, BTreeSet::from([plan.begins_lane(step)]), "{plan}, {batches} batches, step {step}");
             }
@@ -106,7 +120,11 @@ fn a_history_meets_all_batches_in_order_and_is_emptied_before_the_first() {
             for pair in stands.windows(2) {
                 let wraps = pair[0].batch + 1 == batches;
                 assert_eq!(pair[1].batch, if wraps { 0 } else { pair[0].batch + 1 });
-                assert_eq!(pair[1].sweep - pair[0].sweep, u64::from(wraps), "{plan}, {batches} batches: emptied at batch 0 alone");
+                assert_eq!(
+                    pair[1].sweep - pair[0].sweep,
+                    u64::from(wraps),
+                    "{plan}, {batches} batches: emptied at batch 0 alone"
+                );
             }
         }
         // No two histories stand at one place.
@@ -139,7 +157,8 @@ fn lanes_are_numbered_by_history_then_epoch_then_shard() {
 fn what_a_step_trains_is_counted() {
     for (plan, batches) in worlds() {
         for step in 0..2 * batches as u64 {
-            let trained: BTreeSet<_> = turns(&plan, batches, step..step + 1).map(|(_, _, turn)| (turn.history, turn.begun)).collect();
+            let trained: BTreeSet<_> =
+                turns(&plan, batches, step..step + 1).map(|(_, _, turn)| (turn.history, turn.begun)).collect();
             assert_eq!(trained.len(), plan.trained_at(step), "{plan}, step {step}");
         }
     }
@@ -149,18 +168,28 @@ fn what_a_step_trains_is_counted() {
 fn processes_share_all_lanes_and_split_histories_or_whole_ones() {
     for (plan, _) in worlds() {
         for world in 0..=plan.lanes() + 1 {
-            let shares: Result<Vec<Range<usize>>, String> = (0..world.max(1)).map(|rank| plan.share(rank, world)).collect();
+            let shares: Result<Vec<Range<usize>>, String> =
+                (0..world.max(1)).map(|rank| plan.share(rank, world)).collect();
             let fits = world > 0 && plan.lanes() % world == 0 && (plan.memory % world == 0 || world % plan.memory == 0);
             let Ok(shares) = shares else {
                 let error = plan.share(0, world).expect_err("it was one");
-                assert!(!fits && error.contains(&plan.to_string().replace('x', " x ")) && error.contains(&world.to_string()), "{error}");
+                assert!(
+                    !fits
+                        && error.contains(&plan.to_string().replace('x', " x "))
+                        && error.contains(&world.to_string()),
+                    "{error}"
+                );
                 continue;
             };
             assert!(fits, "{plan} on {world} processes");
             assert_eq!(shares.iter().cloned().flatten().collect::<Vec<_>>(), (0..plan.lanes()).collect::<Vec<_>>());
-            let histories = |share: &Range<usize>| share.clone().map(|rank| plan.lane(rank).history).collect::<BTreeSet<_>>();
+            let histories =
+                |share: &Range<usize>| share.clone().map(|rank| plan.lane(rank).history).collect::<BTreeSet<_>>();
             let whole = |share: &Range<usize>| share.len().is_multiple_of(plan.epoch * plan.minibatch);
-            assert!(shares.iter().all(|share| histories(share).len() == 1 || whole(share)), "{plan} on {world} processes");
+            assert!(
+                shares.iter().all(|share| histories(share).len() == 1 || whole(share)),
+                "{plan} on {world} processes"
+            );
         }
     }
 }
@@ -190,7 +219,11 @@ fn the_documented_timetables_are_those_of_the_plan() {
         return fs::write(&path, &drawn).expect("the page can be written");
     }
     assert_eq!(timetables, 5, "1x1x1, one of each axis, and all together");
-    assert!(drawn == written, "{} is out of date; `UPDATE_DOCS=1 cargo test -p tempograph-trainers` draws it anew", path.display());
+    assert!(
+        drawn == written,
+        "{} is out of date; `UPDATE_DOCS=1 cargo test -p tempograph-trainers` draws it anew",
+        path.display()
+    );
 }
 
 /// The timetable of the plan that stands first in `old`, of five batches and as many steps as there are columns.

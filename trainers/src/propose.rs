@@ -54,7 +54,9 @@ pub enum NoProposal {
         devices: usize,
     },
     /// Not even one history fits.
-    #[error("one history ({history} bytes) and {devices} lanes ({lane} bytes each) do not fit into the {room} bytes a machine has left")]
+    #[error(
+        "one history ({history} bytes) and {devices} lanes ({lane} bytes each) do not fit into the {room} bytes a machine has left"
+    )]
     NoRoom {
         /// One history, bytes.
         history: u64,
@@ -66,7 +68,9 @@ pub enum NoProposal {
         room: u64,
     },
     /// Each machine has a history at another batch, so there must be as many batches.
-    #[error("{machines} machines need as many batches to begin at, but {events} events make {batches} batches of {batch}")]
+    #[error(
+        "{machines} machines need as many batches to begin at, but {events} events make {batches} batches of {batch}"
+    )]
     TooFewBatches {
         /// Machines.
         machines: usize,
@@ -126,9 +130,13 @@ impl Facts {
 
 /// The largest size that captures enough, with all smaller ones from `batch` on.
 fn largest_batch(facts: &Facts) -> usize {
-    let own = facts.captured.iter().find(|captured| captured.batch == facts.batch).map_or(0.0, |captured| captured.share);
+    let own =
+        facts.captured.iter().find(|captured| captured.batch == facts.batch).map_or(0.0, |captured| captured.share);
     let larger = facts.captured.iter().filter(|captured| captured.batch >= facts.batch);
-    larger.take_while(|captured| captured.share >= facts.keep * own).last().map_or(facts.batch, |captured| captured.batch)
+    larger
+        .take_while(|captured| captured.share >= facts.keep * own)
+        .last()
+        .map_or(facts.batch, |captured| captured.batch)
 }
 
 /// The largest divisor of `number` that `fits`, if one does.

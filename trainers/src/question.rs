@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use tempograph_framework::{Batch, Draw, EventLog, Features, Graph, History, NegativeSampler, Purpose, PurposeDraw, Queries, View};
+use tempograph_framework::{
+    Batch, Draw, EventLog, Features, Graph, History, NegativeSampler, Purpose, PurposeDraw, Queries, View,
+};
 
 use crate::fit::Fit;
 use crate::learn::Drawn;
@@ -108,7 +110,11 @@ impl Questions {
             train: course.split.train.clone(),
             size: fit.train.batch,
             each: fit.train.negatives,
-            negatives: NegativeSampler::new(course.candidates.clone(), fit.train.negative_rule, draw.of(Purpose::Negatives)),
+            negatives: NegativeSampler::new(
+                course.candidates.clone(),
+                fit.train.negative_rule,
+                draw.of(Purpose::Negatives),
+            ),
             dropout: draw.of(Purpose::Dropout),
             sampling: draw.of(Purpose::Sampling),
         }
@@ -126,7 +132,12 @@ impl Questions {
     }
 
     /// Those of the questions about the batch that `history` begins at `step` that are asked here.
-    pub fn of<'b>(&self, history: usize, step: u64, begun: &'b mut [Question]) -> impl Iterator<Item = (&'b mut Question, Slot)> + use<'b> {
+    pub fn of<'b>(
+        &self,
+        history: usize,
+        step: u64,
+        begun: &'b mut [Question],
+    ) -> impl Iterator<Item = (&'b mut Question, Slot)> + use<'b> {
         let (plan, own) = (self.plan, self.own.clone());
         let (epoch, stand) = (plan.begins_lane(step), plan.begins(history, step, self.batches));
         begun.iter_mut().enumerate().filter_map(move |(i, question)| {

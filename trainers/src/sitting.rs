@@ -58,7 +58,18 @@ impl<'a> Sitting<'a> {
             lanes.prefetched = progress.prefetch.clone();
         }
         let earlier = progress.earlier_seconds;
-        Ok(Sitting { fit, exchange, trainee, lanes, progress, watch, begun: Instant::now(), earlier, validated: None, agreed: None })
+        Ok(Sitting {
+            fit,
+            exchange,
+            trainee,
+            lanes,
+            progress,
+            watch,
+            begun: Instant::now(),
+            earlier,
+            validated: None,
+            agreed: None,
+        })
     }
 
     /// Whether there is no epoch left to train.
@@ -80,7 +91,12 @@ impl<'a> Sitting<'a> {
         let after = |epochs| self.lanes.plan.steps(epochs, self.lanes.batches);
         let Fit { course, train, .. } = self.fit;
         let begin = self.progress.epoch;
-        EpochSteps { end, steps: after(begin)..after(end), of_run: after(train.epochs), events: (end - begin) * course.split.train.len() }
+        EpochSteps {
+            end,
+            steps: after(begin)..after(end),
+            of_run: after(train.epochs),
+            events: (end - begin) * course.split.train.len(),
+        }
     }
 
     /// Trains to the end of epoch `end`. `Ok(false)` if stopped before.
@@ -168,7 +184,8 @@ impl<'a> Sitting<'a> {
             new_nodes: Some(&course.new_nodes),
         };
         let watch = &mut *self.watch;
-        let mut heard = |answers: &Answers<'_>| watch.examined("validation", answers.first.index() - range.start, range.len());
+        let mut heard =
+            |answers: &Answers<'_>| watch.examined("validation", answers.first.index() - range.start, range.len());
         let evaluation = evaluate(&mut *self.trainee, &mut history, &course.dataset.log, &asked, stop, &mut heard)?;
         self.validated = Some(history);
         Ok(evaluation)
@@ -185,7 +202,8 @@ impl<'a> Sitting<'a> {
             return Ok(Some(self.lanes.history().clone()));
         }
         let mut history = course.history(self.trainee.needs());
-        let warmed = warm(&mut *self.trainee, &mut history, &course.dataset.log, course.split.train.clone(), train.batch, stop)?;
+        let warmed =
+            warm(&mut *self.trainee, &mut history, &course.dataset.log, course.split.train.clone(), train.batch, stop)?;
         Ok(warmed.then_some(history))
     }
 
@@ -257,7 +275,8 @@ impl<'a> Sitting<'a> {
         };
         let path = self.fit.files.report();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
-        let told = self.exchange.all_gather(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;
+        let told =
+            self.exchange.all_gather(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;
         told.iter().map(|told| serde_json::from_slice(told).map_err(unreadable)).collect()
     }
 

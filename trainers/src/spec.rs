@@ -219,7 +219,9 @@ impl TrainSpec {
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return Err(format!("train.lr = {}; it must be positive", self.lr));
         }
-        for (key, value) in [("weight_decay", self.weight_decay), ("clip", self.clip), ("checkpoint_minutes", self.checkpoint_minutes)] {
+        for (key, value) in
+            [("weight_decay", self.weight_decay), ("clip", self.clip), ("checkpoint_minutes", self.checkpoint_minutes)]
+        {
             if !(value.is_finite() && value >= 0.0) {
                 return Err(format!("train.{key} = {value}; it must not be negative"));
             }
@@ -246,7 +248,9 @@ impl EvalSpec {
     /// # Errors
     /// A sentence for a count of zero or an empty list of rules.
     pub fn check(&self) -> Result<(), String> {
-        for (key, value) in [("negatives", self.negatives), ("val_every", self.val_every), ("rules (its length)", self.rules.len())] {
+        for (key, value) in
+            [("negatives", self.negatives), ("val_every", self.val_every), ("rules (its length)", self.rules.len())]
+        {
             if value == 0 {
                 return Err(format!("eval.{key} is 0; it must be at least 1"));
             }

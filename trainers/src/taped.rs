@@ -83,7 +83,13 @@ where
 {
     /// A model that has not been trained yet; its weights are on `device`.
     pub fn new(model: M, device: &B::Device) -> Taped<B, M> {
-        Taped { model: Some(model), plain: None, adam: Adam::default(), lanes: vec![Default::default()], device: device.clone() }
+        Taped {
+            model: Some(model),
+            plain: None,
+            adam: Adam::default(),
+            lanes: vec![Default::default()],
+            device: device.clone(),
+        }
     }
 
     fn model(&self) -> &M {

@@ -29,7 +29,8 @@ pub fn timetable(plan: &Plan, batches: usize, steps: u64) -> String {
     let plan_name = plan.to_string();
     let head = format!("{plan_name}{:>rest$} {numbers}", "step", rest = width - plan_name.len());
     let rows = names.iter().enumerate().map(|(rank, name)| {
-        let cells: String = (0..steps).map(|step| column(plan.turn(rank, step, batches).map_or(String::new(), drawn))).collect();
+        let cells: String =
+            (0..steps).map(|step| column(plan.turn(rank, step, batches).map_or(String::new(), drawn))).collect();
         format!("{name:<width$} {cells}")
     });
     std::iter::once(head).chain(rows).map(|line| format!("{}\n", line.trim_end())).collect()

@@ -77,13 +77,18 @@ impl Trace {
     pub fn create(path: &Path, process: usize) -> Result<Trace> {
         let mut to = BufWriter::new(File::create(path)?);
         to.write_all(b"[")?;
-        Ok(Trace { began: Instant::now(), process, file: Mutex::new(Lines { to, threads: Vec::new(), failed: Ok(()) }) })
+        Ok(Trace {
+            began: Instant::now(),
+            process,
+            file: Mutex::new(Lines { to, threads: Vec::new(), failed: Ok(()) }),
+        })
     }
 
     /// Notes that this thread has worked in `stage` on the batch begun at `step` from `from` until now.
     pub fn note(&self, stage: Stage, step: u64, from: Instant) {
         let until = Instant::now();
-        let [from, until] = [from, until].map(|moment| moment.saturating_duration_since(self.began).as_secs_f64() * 1e6);
+        let [from, until] =
+            [from, until].map(|moment| moment.saturating_duration_since(self.began).as_secs_f64() * 1e6);
         let mut lines = self.lines();
         let thread = lines.thread(self.process);
         let (name, process, lasted) = (stage.name(), self.process, until - from);
@@ -118,7 +123,9 @@ impl Lines {
             return number;
         }
         let number = self.threads.len();
-        self.write(&format!(r#"{{"name":"thread_name","ph":"M","pid":{process},"tid":{number},"args":{{"name":"{name}"}}}}"#));
+        self.write(&format!(
+            r#"{{"name":"thread_name","ph":"M","pid":{process},"tid":{number},"args":{{"name":"{name}"}}}}"#
+        ));
         self.threads.push(name.into());
         number
     }
@@ -177,7 +184,12 @@ impl Timeline {
     /// What the file system says, or that it is no such trace.
     pub fn read(path: &Path) -> Result<Timeline> {
         let lines: Vec<Line> = serde_json::from_slice(&std::fs::read(path)?)?;
-        let span = |Line { name, tid, ts, dur, args, .. }| Span { stage: name, step: args.step, thread: tid, time: ts..ts + dur };
+        let span = |Line { name, tid, ts, dur, args, .. }| Span {
+            stage: name,
+            step: args.step,
+            thread: tid,
+            time: ts..ts + dur,
+        };
         Ok(Timeline { spans: lines.into_iter().filter(|line| line.ph == "X").map(span).collect() })
     }
 

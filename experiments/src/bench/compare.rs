@@ -49,14 +49,19 @@ fn compare<'a>(args: &BenchArgs, configuration: &'a Configuration, machine: &mut
     let Configuration { sets, spec, steps } = configuration;
     let course = data::open(&spec.data)?;
     let floor = Floor::of(spec, &course, *steps, machine.rates(spec.threads)?)?;
-    let peers: Vec<ReadyPeer> =
-        args.peer.iter().map(|&peer| ReadyPeer::new(peer, args.python.as_deref(), spec, &course, *steps)).collect::<Result<_>>()?;
+    let peers: Vec<ReadyPeer> = args
+        .peer
+        .iter()
+        .map(|&peer| ReadyPeer::new(peer, args.python.as_deref(), spec, &course, *steps))
+        .collect::<Result<_>>()?;
     drop(course);
     let mut ours = Vec::new();
-    let mut theirs: Vec<Beside> = args.peer.iter().map(|&peer| Beside { peer, versions: Value::Null, runs: Vec::new() }).collect();
+    let mut theirs: Vec<Beside> =
+        args.peer.iter().map(|&peer| Beside { peer, versions: Value::Null, runs: Vec::new() }).collect();
     for turn in 0..args.pairs {
         let own = measure::apart(&args.spec, sets, *steps, 0)?;
-        let mut told = format!("  run {} of {}: tempograph {:.0} events/s", turn + 1, args.pairs, own.events_per_second);
+        let mut told =
+            format!("  run {} of {}: tempograph {:.0} events/s", turn + 1, args.pairs, own.events_per_second);
         ours.push(own);
         for (beside, peer) in theirs.iter_mut().zip(&peers) {
             let (run, versions) = peer.measure()?;
@@ -109,13 +114,15 @@ impl Compared<'_> {
     /// Median share of each stage in a run's time, by name, in the order they follow each other.
     pub fn shares(&self) -> Vec<(&str, f64)> {
         let names = self.ours.first().map(|run| run.stages.keys()).into_iter().flatten();
-        let share = |name: &str| median(self.ours.iter().filter_map(|run| Some(run.stages.get(name)?.as_f64()? / run.seconds)));
+        let share =
+            |name: &str| median(self.ours.iter().filter_map(|run| Some(run.stages.get(name)?.as_f64()? / run.seconds)));
         names.filter_map(|name| Some((name.as_str(), share(name)?))).collect()
     }
 
     fn to_json(&self) -> Value {
         let Configuration { spec, steps, .. } = self.configuration;
-        let shares: serde_json::Map<String, Value> = self.shares().into_iter().map(|(name, share)| (name.into(), json!(share))).collect();
+        let shares: serde_json::Map<String, Value> =
+            self.shares().into_iter().map(|(name, share)| (name.into(), json!(share))).collect();
         let mut floor = json!(self.floor);
         floor["reached"] = json!(self.reached());
         let [launches, busy] = self.on_device();
@@ -190,12 +197,20 @@ mod tests {
         // pair by pair: 9, 5 and 8
         let theirs = [100.0, 200.0, 50.0].map(|rate| run(rate, 100)).to_vec();
         let peers = vec![Beside { peer: Peer::Pyg, versions: Value::Null, runs: theirs }];
-        let told =
-            report(Path::new("spec.toml"), &[Compared { configuration: &configuration, floor: floor(), ours, peers }], &Machine::default());
+        let told = report(
+            Path::new("spec.toml"),
+            &[Compared { configuration: &configuration, floor: floor(), ours, peers }],
+            &Machine::default(),
+        );
         let one = &told["configurations"][0];
         assert_eq!([&told["ratio"], &one["ratio"], &one["pyg"]["ratio"]], [&json!(8.0); 3]);
-        let of = |side: &str| [&one[side]["events_per_second"], &one[side]["peak_memory_bytes"]].map(|number| number.as_f64().unwrap());
+        let of = |side: &str| {
+            [&one[side]["events_per_second"], &one[side]["peak_memory_bytes"]].map(|number| number.as_f64().unwrap())
+        };
         assert_eq!((of("tempograph"), of("pyg")), ([900.0, 7.0], [100.0, 100.0]));
-        assert_eq!((&one["floor"]["reached"], &one["tempograph"]["stage_shares"]["backward"]), (&json!(0.5), &json!(0.75)));
+        assert_eq!(
+            (&one["floor"]["reached"], &one["tempograph"]["stage_shares"]["backward"]),
+            (&json!(0.5), &json!(0.75))
+        );
     }
 }

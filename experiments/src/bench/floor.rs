@@ -35,7 +35,8 @@ impl Machine {
         }
         eprintln!("measuring the machine with {threads} threads");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start the threads")?;
-        let rates = pool.install(|| Rates { flops_per_second: machine::gemm_rate(), bytes_per_second: machine::bandwidth() });
+        let rates =
+            pool.install(|| Rates { flops_per_second: machine::gemm_rate(), bytes_per_second: machine::bandwidth() });
         self.0.insert(threads, rates);
         Ok(rates)
     }
@@ -134,7 +135,8 @@ mod tests {
     #[test]
     fn the_floor_is_the_longer_of_arithmetic_and_traffic() {
         let cost = StepCost { forward: 1e9, backward: 2e9, optimiser: 1e9, bytes: 1e8 };
-        let floor = |flops_per_second, bytes_per_second| Floor::new(cost, Rates { flops_per_second, bytes_per_second }).seconds;
+        let floor =
+            |flops_per_second, bytes_per_second| Floor::new(cost, Rates { flops_per_second, bytes_per_second }).seconds;
         assert_eq!((floor(1e11, 1e10), floor(1e12, 1e10)), (0.04, 0.01));
     }
 
@@ -152,7 +154,9 @@ mod tests {
 
     #[test]
     fn events_before_the_steps_have_happened_and_are_not_among_them() {
-        let spec = RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &["train.batch=50".into()]).unwrap();
+        let spec =
+            RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &["train.batch=50".into()])
+                .unwrap();
         let course = data::open(&spec.data).unwrap();
         let sizes = |range| mean_sizes(&spec, &course, range).unwrap();
         let [first, second, both] = [0..50, 50..100, 0..100].map(sizes);

@@ -79,7 +79,11 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     fit.train_after(&mut *model, history, &mut run)?;
     let launched = (launches() - launched) as f64 / run.steps.len().max(1) as f64;
     let measured = run.measured(warm_seconds)?;
-    Ok(Measured { launches_per_step: (launched > 0.0).then_some(launched), busy: busy.and_then(Busy::share), ..measured })
+    Ok(Measured {
+        launches_per_step: (launched > 0.0).then_some(launched),
+        busy: busy.and_then(Busy::share),
+        ..measured
+    })
 }
 
 /// At most so many steps of a device are heard of at once.
@@ -106,11 +110,20 @@ impl Stopwatch {
             true => (steps / 3).min(steps.saturating_sub(1)),
             false => (steps / 3).max(1),
         };
-        Stopwatch { events: 0, stages: Stages::default(), steps: Vec::with_capacity(steps), warm, asked: [0; 2], compiles }
+        Stopwatch {
+            events: 0,
+            stages: Stages::default(),
+            steps: Vec::with_capacity(steps),
+            warm,
+            asked: [0; 2],
+            compiles,
+        }
     }
 
     fn measured(&self, warm_seconds: f64) -> Result<Measured> {
-        let serde_json::Value::Object(stages) = serde_json::to_value(self.stages)? else { bail!("stages are an object") };
+        let serde_json::Value::Object(stages) = serde_json::to_value(self.stages)? else {
+            bail!("stages are an object")
+        };
         let seconds = self.stages.total();
         let counted = self.steps.len().saturating_sub(self.warm);
         Ok(Measured {

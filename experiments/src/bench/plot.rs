@@ -29,7 +29,12 @@ pub(super) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> String {
         SIZE[0], SIZE[1]
     );
     let text = |at: [f64; 2], anchor: &str, colour: &str, text: &str| {
-        format!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>\n", at[0], at[1], escaped(text))
+        format!(
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>\n",
+            at[0],
+            at[1],
+            escaped(text)
+        )
     };
     out += &text([SIZE[0] / 2.0, 18.0], "middle", "black", title);
     out += &text([SIZE[0] / 2.0, SIZE[1] - 12.0], "middle", "black", axes[0]);
@@ -46,10 +51,13 @@ pub(super) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> String {
     }
     for (i, line) in lines.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
-        let at: Vec<String> = line.points.iter().map(|point| format!("{:.1},{:.1}", x(point[0]), y(point[1]))).collect();
-        out += &format!("<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n", at.join(" "));
+        let at: Vec<String> =
+            line.points.iter().map(|point| format!("{:.1},{:.1}", x(point[0]), y(point[1]))).collect();
+        out +=
+            &format!("<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n", at.join(" "));
         for point in &line.points {
-            out += &format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{colour}\"/>\n", x(point[0]), y(point[1]));
+            out +=
+                &format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{colour}\"/>\n", x(point[0]), y(point[1]));
         }
         out += &text([LEFT + 10.0, y(0.0) - 12.0 - 16.0 * i as f64], "start", colour, &line.name);
     }
@@ -57,7 +65,10 @@ pub(super) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> String {
 }
 
 fn rule(from: [f64; 2], to: [f64; 2]) -> String {
-    format!("<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"#ddd\"/>\n", from[0], from[1], to[0], to[1])
+    format!(
+        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"#ddd\"/>\n",
+        from[0], from[1], to[0], to[1]
+    )
 }
 
 /// A round step that cuts `top` into about five.
@@ -83,7 +94,8 @@ mod tests {
         let circles: Vec<&str> = plot.lines().filter(|line| line.starts_with("<circle")).collect();
         assert_eq!(circles.len(), 4);
         for circle in circles {
-            let number = |name: &str| -> f64 { circle.split(name).nth(1).unwrap().split('"').nth(1).unwrap().parse().unwrap() };
+            let number =
+                |name: &str| -> f64 { circle.split(name).nth(1).unwrap().split('"').nth(1).unwrap().parse().unwrap() };
             let (x, y) = (number("cx="), number("cy="));
             assert!((LEFT..=SIZE[0] - RIGHT).contains(&x) && (TOP..=SIZE[1] - BOTTOM).contains(&y), "{circle}");
         }

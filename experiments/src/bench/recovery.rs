@@ -11,7 +11,9 @@ use serde_json::json;
 use tempograph_framework::{Dataset, Features, History, Model};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn};
-use tempograph_serving::{Ack, Export, Granularity, IngestRequest, NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec};
+use tempograph_serving::{
+    Ack, Export, Granularity, IngestRequest, NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec,
+};
 
 use super::stats::quantile;
 use super::{BenchArgs, table};
@@ -60,7 +62,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     }
     print!("{}", table::aligned(&rows(&points)));
     if let Some(out) = &args.out {
-        fs::write(out.join("recovery.md"), page(args, &points)).with_context(|| format!("cannot write to {}", out.display()))?;
+        fs::write(out.join("recovery.md"), page(args, &points))
+            .with_context(|| format!("cannot write to {}", out.display()))?;
     }
     Ok(())
 }
@@ -111,7 +114,8 @@ fn export(spec: &RunSpec, set: &Dataset, artifact: &Path) -> Result<()> {
     let widths = FeatureWidths::default();
     let model = Tgn::<Cpu>::new(spec.tgn(), widths, spec.seed, &Default::default());
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], Features::default());
-    Export { model: &model, history: &history, dataset: set, widths, batch: spec.train.batch, replace: true }.write(artifact)?;
+    Export { model: &model, history: &history, dataset: set, widths, batch: spec.train.batch, replace: true }
+        .write(artifact)?;
     Ok(())
 }
 
@@ -159,11 +163,16 @@ fn ready(args: &BenchArgs, artifact: &Path, events: usize, replayed: usize, inge
         opened.push(begun.elapsed().as_secs_f64());
         let readiness = service.wait_until_ready(Instant::now() + Duration::from_secs(7200));
         whole.push(begun.elapsed().as_secs_f64());
-        ensure!(readiness == Readiness::Ready && service.position().log_seq == events as u64, "the service is {readiness}");
+        ensure!(
+            readiness == Readiness::Ready && service.position().log_seq == events as u64,
+            "the service is {readiness}"
+        );
     }
     let median = |times: Vec<f64>| quantile(times, 0.5).unwrap_or(f64::NAN);
     let beside = |what: &str| artifact.with_file_name(format!("artifact.{what}"));
-    let newest = fs::read_dir(beside("snapshots"))?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok()).max();
+    let newest = fs::read_dir(beside("snapshots"))?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
+        .max();
     Ok(Point {
         events,
         replayed,
@@ -197,8 +206,16 @@ fn allocated(file: &fs::Metadata) -> u64 {
 }
 
 fn rows(points: &[Point]) -> Vec<Vec<String>> {
-    let head =
-        ["events", "replayed", "ready, s", "of it opening, s", "runs", "log, bytes an event", "snapshot, MB", "written at, events/s"];
+    let head = [
+        "events",
+        "replayed",
+        "ready, s",
+        "of it opening, s",
+        "runs",
+        "log, bytes an event",
+        "snapshot, MB",
+        "written at, events/s",
+    ];
     let row = |point: &Point| {
         vec![
             point.events.to_string(),

@@ -144,7 +144,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     }
     if args.json {
         let points: Vec<Value> = points.iter().map(Point::to_json).collect();
-        println!("{:#}", json!({ "batch": spec.train.batch, "threads": spec.threads, "steps": args.steps, "points": points }));
+        println!(
+            "{:#}",
+            json!({ "batch": spec.train.batch, "threads": spec.threads, "steps": args.steps, "points": points })
+        );
     } else {
         print!("{}", table::aligned(&rows(&points)));
     }
@@ -188,7 +191,11 @@ fn rows(points: &[Point]) -> Vec<Vec<String>> {
 fn drawn(title: &str, unit: &str, points: &[Point], number: fn(&Point) -> f64) -> String {
     let lines = Stream::ALL.map(|stream| Line {
         name: stream.name().into(),
-        points: points.iter().filter(|point| point.stream == stream).map(|point| [point.events as f64, number(point)]).collect(),
+        points: points
+            .iter()
+            .filter(|point| point.stream == stream)
+            .map(|point| [point.events as f64, number(point)])
+            .collect(),
     });
     plot::svg(title, ["events so far", unit], &lines)
 }
@@ -196,8 +203,12 @@ fn drawn(title: &str, unit: &str, points: &[Point], number: fn(&Point) -> f64) -
 fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> Result<()> {
     let circumstances = format!("batch {}, {} threads", spec.train.batch, spec.threads);
     let of_event = drawn(&format!("Training cost of an event, {circumstances}"), "µs an event", points, Point::cost);
-    let of_node =
-        drawn(&format!("The same for each distinct node of a step, {circumstances}"), "µs a distinct node", points, Point::cost_of_node);
+    let of_node = drawn(
+        &format!("The same for each distinct node of a step, {circumstances}"),
+        "µs a distinct node",
+        points,
+        Point::cost_of_node,
+    );
     let text = format!(
         "# Cost over the length of the history\n\n\
          Training on the built-in stream: the median of {} steps of {} events at its end, everything before them let happen without training.\n\
@@ -228,7 +239,8 @@ fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> R
 /// A number with its thousands set apart.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
-    let parts: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|part| std::str::from_utf8(part).ok()).collect();
+    let parts: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|part| std::str::from_utf8(part).ok()).collect();
     parts.join(",")
 }
 

@@ -36,7 +36,10 @@ struct Served {
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
     if spec.data.edge_columns().map_err(anyhow::Error::msg)?.is_some_and(|columns| columns > 0) {
-        bail!("data.edge_features = \"{}\" is for comparisons; a model that reads made-up zeros is not served", spec.data.edge_features);
+        bail!(
+            "data.edge_features = \"{}\" is for comparisons; a model that reads made-up zeros is not served",
+            spec.data.edge_features
+        );
     }
     device::use_threads(spec.threads)?;
     device::on_a_computing_thread(|| measure(args, spec))
@@ -99,8 +102,17 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
     let mut history = course.history(trained.needs());
     warm(&mut *trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
     let widths = data::widths(course);
-    let model = with_weights::<Cpu, _>(Tgn::new(spec.tgn(), widths, spec.seed, &Default::default()), trained.weights())?;
-    Export { model: &model, history: &history, dataset: &course.dataset, widths, batch: spec.train.batch, replace: true }.write(folder)?;
+    let model =
+        with_weights::<Cpu, _>(Tgn::new(spec.tgn(), widths, spec.seed, &Default::default()), trained.weights())?;
+    Export {
+        model: &model,
+        history: &history,
+        dataset: &course.dataset,
+        widths,
+        batch: spec.train.batch,
+        replace: true,
+    }
+    .write(folder)?;
     Ok(())
 }
 
@@ -118,7 +130,11 @@ fn serve(engine: &Engine, course: &Course, events: std::ops::Range<usize>) -> Re
         let (whole, after) = (begun.elapsed().as_secs_f64(), allocations());
         std::hint::black_box(&scores);
         if i >= warm {
-            served.push(Served { update_seconds: observed, score_seconds: whole - observed, allocations: after - before });
+            served.push(Served {
+                update_seconds: observed,
+                score_seconds: whole - observed,
+                allocations: after - before,
+            });
         }
     }
     if served.is_empty() {

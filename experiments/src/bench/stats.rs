@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn a_quantile_leaves_no_more_than_its_rest_above() {
         let values = || (1..=100).rev().map(f64::from);
-        assert_eq!((quantile(values(), 0.5), quantile(values(), 0.99), quantile(values(), 1.0)), (Some(50.0), Some(99.0), Some(100.0)));
+        assert_eq!(
+            (quantile(values(), 0.5), quantile(values(), 0.99), quantile(values(), 1.0)),
+            (Some(50.0), Some(99.0), Some(100.0))
+        );
         assert_eq!((quantile([7.0], 0.01), quantile([], 0.5)), (Some(7.0), None));
     }
 }

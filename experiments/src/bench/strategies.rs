@@ -23,7 +23,8 @@ const BETWEEN: [usize; 2] = [1, 32];
 
 /// What each way to work took, on the artifact in `folder` and the events after it.
 pub(super) fn measure(folder: &Path, course: &Course, events: Range<usize>) -> Result<Value> {
-    let told: Vec<NewEvent> = course.dataset.log.batch(events).events().map(|event| request(course, event)).collect::<Result<_>>()?;
+    let told: Vec<NewEvent> =
+        course.dataset.log.batch(events).events().map(|event| request(course, event)).collect::<Result<_>>()?;
     let waves = WAVES.into_iter().map(|wave| ingest(folder, &told, wave)).collect::<Result<Vec<_>>>()?;
     let mut rankings = Vec::new();
     for between in BETWEEN {
@@ -46,7 +47,9 @@ fn ingest(folder: &Path, told: &[NewEvent], most: usize) -> Result<Value> {
     let seconds = begun.elapsed().as_secs_f64();
     let stats = engine.stats();
     let (events, waves) = (stats.events as f64, stats.waves as f64);
-    Ok(json!({ "wave": most, "events": stats.events, "events_per_wave": events / waves, "events_per_second": events / seconds }))
+    Ok(
+        json!({ "wave": most, "events": stats.events, "events_per_wave": events / waves, "events_per_second": events / seconds }),
+    )
 }
 
 /// Ranks all destinations after every `between` events, by each strategy in turn. All give the same ranking or the bench fails.
@@ -85,21 +88,32 @@ fn rank(folder: &Path, told: &[NewEvent], between: usize) -> Result<Value> {
             "touched_fraction": if at == 0 { 1.0 } else { stats.touched_fraction() }, "skipped_mail": stats.skipped_mail(),
         })
     });
-    Ok(json!({ "events_between": between, "rankings": seconds[0].len(), "equal": true, "strategies": rows.collect::<Vec<_>>() }))
+    Ok(
+        json!({ "events_between": between, "rankings": seconds[0].len(), "equal": true, "strategies": rows.collect::<Vec<_>>() }),
+    )
 }
 
 /// What [`measure`] found, as tables.
 pub(super) fn show(found: &Value) -> String {
-    let number = |value: &Value, digits: usize| value.as_f64().map_or(String::new(), |number| format!("{number:.digits$}"));
+    let number =
+        |value: &Value, digits: usize| value.as_f64().map_or(String::new(), |number| format!("{number:.digits$}"));
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut rows = vec![["wave", "events a wave", "events/s"].map(String::from).to_vec()];
     for row in list(&found["waves"]) {
-        rows.push(vec![row["wave"].to_string(), number(&row["events_per_wave"], 1), number(&row["events_per_second"], 0)]);
+        rows.push(vec![
+            row["wave"].to_string(),
+            number(&row["events_per_wave"], 1),
+            number(&row["events_per_second"], 0),
+        ]);
     }
     let mut text = aligned(&rows);
     for ranking in list(&found["rankings"]) {
         text += &format!("\nall destinations ranked after every {} events\n", ranking["events_between"]);
-        let mut rows = vec![["strategy", "ahead", "rank ms", "tell ms", "speedup", "touched", "mail skipped"].map(String::from).to_vec()];
+        let mut rows = vec![
+            ["strategy", "ahead", "rank ms", "tell ms", "speedup", "touched", "mail skipped"]
+                .map(String::from)
+                .to_vec(),
+        ];
         for row in list(&ranking["strategies"]) {
             rows.push(vec![
                 row["strategy"].as_str().unwrap_or_default().to_string(),

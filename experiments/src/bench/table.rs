@@ -22,9 +22,11 @@ pub(super) fn comparison(all: &[Compared<'_>], machine: &Machine) -> String {
     }
     for one in all.iter().take(1) {
         let spec = &one.configuration.spec;
-        told += &format!("{}, median of {} runs of {} steps\n", spec.data.path, one.ours.len(), one.configuration.steps);
+        told +=
+            &format!("{}, median of {} runs of {} steps\n", spec.data.path, one.ours.len(), one.configuration.steps);
     }
-    let peers: Vec<&str> = all.first().map(|one| one.peers.iter().map(|beside| beside.peer.name()).collect()).unwrap_or_default();
+    let peers: Vec<&str> =
+        all.first().map(|one| one.peers.iter().map(|beside| beside.peer.name()).collect()).unwrap_or_default();
     let mut head = vec!["edge features", "batch", "threads", "events/s"];
     peers.iter().for_each(|name| head.extend([*name, "ratio"]));
     head.push("MB");
@@ -33,7 +35,8 @@ pub(super) fn comparison(all: &[Compared<'_>], machine: &Machine) -> String {
     let rows = all.iter().map(row);
     told += &aligned(&std::iter::once(head.into_iter().map(String::from).collect()).chain(rows).collect::<Vec<_>>());
     for one in all {
-        let shares: Vec<String> = one.shares().iter().map(|(name, share)| format!("{name} {:.0} %", 100.0 * share)).collect();
+        let shares: Vec<String> =
+            one.shares().iter().map(|(name, share)| format!("{name} {:.0} %", 100.0 * share)).collect();
         told += &format!("{}: {}\n", one.configuration.name(), shares.join(", "));
         let [launches, busy] = one.on_device();
         if let Some(launches) = launches {
@@ -67,11 +70,14 @@ fn row(one: &Compared<'_>) -> Vec<String> {
 /// Rows in columns as wide as they must be, the first to the left and the others to the right.
 pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(i, (cell, &width))| if i == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+        let cells =
+            cells.map(|(i, (cell, &width))| if i == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()

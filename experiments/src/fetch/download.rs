@@ -63,7 +63,9 @@ impl Download<'_> {
         let total = reply.length.map(|length| reply.from + length);
         if reply.from == 0 {
             if part.len() > 0 {
-                self.progress.note("the server does not go on from where the last download stopped: starting from the first byte");
+                self.progress.note(
+                    "the server does not go on from where the last download stopped: starting from the first byte",
+                );
             }
             part.restart(reply.version.take())?;
             self.compare_with_table(total);
@@ -122,7 +124,8 @@ impl Download<'_> {
     fn tell_what_is_kept(&self, part: &Part) {
         if let Some(resume) = part.resume() {
             let kept = HumanBytes(resume.from);
-            self.progress.note(&format!("{kept} are kept in {}: the same command goes on from there", part.path().display()));
+            self.progress
+                .note(&format!("{kept} are kept in {}: the same command goes on from there", part.path().display()));
         }
     }
 
@@ -131,7 +134,9 @@ impl Download<'_> {
             && expected != total
         {
             let (expected, total) = (HumanBytes(expected), HumanBytes(total));
-            self.progress.note(&format!("the server offers {total} where {expected} were known: the set may have been replaced"));
+            self.progress.note(&format!(
+                "the server offers {total} where {expected} were known: the set may have been replaced"
+            ));
         }
     }
 

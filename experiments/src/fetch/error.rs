@@ -191,7 +191,9 @@ impl FetchError {
     pub(super) fn writing(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, reason: source.to_string() },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path, reason: source.to_string() }
+            }
             _ => Self::Write { path, source },
         }
     }

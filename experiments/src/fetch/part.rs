@@ -25,8 +25,12 @@ impl Part {
     pub fn open(target: &Path) -> Result<Self, FetchError> {
         let path = with_suffix(target, ".part");
         let version_path = with_suffix(target, ".part.version");
-        let file =
-            OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(|source| FetchError::writing(&path, source))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&path)
+            .map_err(|source| FetchError::writing(&path, source))?;
         // A file system without locks is no reason to refuse: the lock only guards against a second fetch.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Err(FetchError::Busy { part: path });
@@ -65,7 +69,8 @@ impl Part {
             self.len = 0;
         }
         match &version {
-            Some(version) => fs::write(&self.version_path, version).map_err(|source| FetchError::writing(&self.version_path, source))?,
+            Some(version) => fs::write(&self.version_path, version)
+                .map_err(|source| FetchError::writing(&self.version_path, source))?,
             None => remove_if_there(&self.version_path)?,
         }
         self.version = version;

@@ -85,7 +85,13 @@ impl Lines {
         }
         match self.total {
             Some(total) if total > 0 => {
-                eprintln!("{}: {} of {} ({} %)", self.label, HumanBytes(at), HumanBytes(total), at.saturating_mul(100) / total);
+                eprintln!(
+                    "{}: {} of {} ({} %)",
+                    self.label,
+                    HumanBytes(at),
+                    HumanBytes(total),
+                    at.saturating_mul(100) / total
+                );
                 self.due = at + (total / 10).max(1);
             }
             _ => {
@@ -104,7 +110,9 @@ impl Lines {
 
 fn new_bar(label: &str, at: u64, total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{prefix} [{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"),
+        Some(total) => {
+            (ProgressBar::new(total), "{prefix} [{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")
+        }
         None => (ProgressBar::no_length(), "{prefix} {spinner} {bytes}, {bytes_per_sec}"),
     };
     // The templates are constants; should one be wrong, the bar's own style is good enough.

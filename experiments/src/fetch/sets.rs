@@ -96,12 +96,20 @@ pub(super) fn table() -> String {
 }
 
 const JODIE_TERMS: &str = "SNAP states no licence for this file; see http://snap.stanford.edu/jodie";
-const JODIE: &str = "Kumar, Zhang, Leskovec: Predicting Dynamic Embedding Trajectory in Temporal Interaction Networks. KDD 2019.";
+const JODIE: &str =
+    "Kumar, Zhang, Leskovec: Predicting Dynamic Embedding Trajectory in Temporal Interaction Networks. KDD 2019.";
 const TGB_TERMS: &str = "terms differ by set; see https://tgb.complexdatalab.com";
 const TGB: &str = "Huang et al.: Temporal Graph Benchmark for Machine Learning on Temporal Graphs. NeurIPS 2023 Datasets and Benchmarks.";
-const DGB: &str = "Poursafaei et al.: Towards Better Evaluation for Dynamic Link Prediction. NeurIPS 2022 Datasets and Benchmarks.";
+const DGB: &str =
+    "Poursafaei et al.: Towards Better Evaluation for Dynamic Link Prediction. NeurIPS 2022 Datasets and Benchmarks.";
 
-const fn jodie(name: &'static str, url: &'static str, files: &'static [&'static str], events: u64, about: &'static str) -> Set {
+const fn jodie(
+    name: &'static str,
+    url: &'static str,
+    files: &'static [&'static str],
+    events: u64,
+    about: &'static str,
+) -> Set {
     Set {
         name,
         url,
@@ -116,8 +124,25 @@ const fn jodie(name: &'static str, url: &'static str, files: &'static [&'static 
     }
 }
 
-const fn tgb(name: &'static str, url: &'static str, files: &'static [&'static str], events: Option<u64>, about: &'static str) -> Set {
-    Set { name, url, packing: Packing::Zip, files, size: None, events, about, terms: TGB_TERMS, citation: TGB, before_prepare: None }
+const fn tgb(
+    name: &'static str,
+    url: &'static str,
+    files: &'static [&'static str],
+    events: Option<u64>,
+    about: &'static str,
+) -> Set {
+    Set {
+        name,
+        url,
+        packing: Packing::Zip,
+        files,
+        size: None,
+        events,
+        about,
+        terms: TGB_TERMS,
+        citation: TGB,
+        before_prepare: None,
+    }
 }
 
 /// The address of a file in TGB's object store.
@@ -139,9 +164,27 @@ pub static SETS: &[Set] = &[
             "edits of pages by editors, 172 features",
         )
     },
-    jodie("reddit", "http://snap.stanford.edu/jodie/reddit.csv", &["reddit.csv"], 672_447, "posts of users to subreddits, 172 features"),
-    jodie("mooc", "http://snap.stanford.edu/jodie/mooc.csv", &["mooc.csv"], 411_749, "actions of students on course items, 4 features"),
-    jodie("lastfm", "http://snap.stanford.edu/jodie/lastfm.csv", &["lastfm.csv"], 1_293_103, "songs listened to by users"),
+    jodie(
+        "reddit",
+        "http://snap.stanford.edu/jodie/reddit.csv",
+        &["reddit.csv"],
+        672_447,
+        "posts of users to subreddits, 172 features",
+    ),
+    jodie(
+        "mooc",
+        "http://snap.stanford.edu/jodie/mooc.csv",
+        &["mooc.csv"],
+        411_749,
+        "actions of students on course items, 4 features",
+    ),
+    jodie(
+        "lastfm",
+        "http://snap.stanford.edu/jodie/lastfm.csv",
+        &["lastfm.csv"],
+        1_293_103,
+        "songs listened to by users",
+    ),
     tgb(
         "tgbl-wiki",
         tgb_store!("tgbl-wiki-v2.zip"),
@@ -150,7 +193,9 @@ pub static SETS: &[Set] = &[
         "TGB's copy of wikipedia with its fixed negatives",
     ),
     Set {
-        before_prepare: Some("columns are time,src,dst,weight and ids may be names: convert to `src,dst,ts,label` if prepare refuses it"),
+        before_prepare: Some(
+            "columns are time,src,dst,weight and ids may be names: convert to `src,dst,ts,label` if prepare refuses it",
+        ),
         ..tgb(
             "tgbl-review",
             tgb_store!("tgbl-review-v2.zip"),
@@ -160,7 +205,9 @@ pub static SETS: &[Set] = &[
         )
     },
     Set {
-        before_prepare: Some("columns are time,src,dst,weight and ids are addresses: convert to `src,dst,ts,label` if prepare refuses it"),
+        before_prepare: Some(
+            "columns are time,src,dst,weight and ids are addresses: convert to `src,dst,ts,label` if prepare refuses it",
+        ),
         ..tgb(
             "tgbl-coin",
             tgb_store!("tgbl-coin-v2.zip"),
@@ -188,7 +235,12 @@ pub static SETS: &[Set] = &[
         ..tgb(
             "tgbl-flight",
             tgb_store!("tgbl-flight-v2.zip"),
-            &["tgbl-flight_edgelist_v2.csv", "tgbl-flight_val_ns_v2.pkl", "tgbl-flight_test_ns_v2.pkl", "airport_node_feat_v2.csv"],
+            &[
+                "tgbl-flight_edgelist_v2.csv",
+                "tgbl-flight_val_ns_v2.pkl",
+                "tgbl-flight_test_ns_v2.pkl",
+                "airport_node_feat_v2.csv",
+            ],
             Some(67_169_570),
             "flights between airports, with airports' features",
         )

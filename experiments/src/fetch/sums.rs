@@ -40,8 +40,11 @@ impl Sums {
         };
         let mut digests = BTreeMap::new();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let (digest, file) =
-                parse(line).ok_or_else(|| FetchError::SumsLine { path: path.clone(), line: index + 1, text: line.to_owned() })?;
+            let (digest, file) = parse(line).ok_or_else(|| FetchError::SumsLine {
+                path: path.clone(),
+                line: index + 1,
+                text: line.to_owned(),
+            })?;
             digests.insert(file.to_owned(), digest.to_ascii_lowercase());
         }
         Ok(Self { dir: dir.to_path_buf(), digests })
@@ -51,7 +54,11 @@ impl Sums {
     pub fn check_or_record(&mut self, file: &str, digest: &str) -> Result<Verdict, FetchError> {
         match self.digests.get(file) {
             Some(recorded) if recorded == digest => Ok(Verdict::Same),
-            Some(recorded) => Err(FetchError::Checksum { path: self.dir.join(file), recorded: recorded.clone(), found: digest.to_owned() }),
+            Some(recorded) => Err(FetchError::Checksum {
+                path: self.dir.join(file),
+                recorded: recorded.clone(),
+                found: digest.to_owned(),
+            }),
             None => {
                 self.digests.insert(file.to_owned(), digest.to_owned());
                 Ok(Verdict::FirstUse)

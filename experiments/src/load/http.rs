@@ -97,15 +97,22 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// [`Failure`]; the next request opens a new connection.
-    pub fn send(&mut self, method: &str, path: &str, deadline: Option<Duration>, body: &str) -> Result<Response<'_>, Failure> {
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        deadline: Option<Duration>,
+        body: &str,
+    ) -> Result<Response<'_>, Failure> {
         self.request.clear();
         self.request.extend_from_slice(self.target.head(method, path).as_bytes());
         if let Some(deadline) = deadline {
             let millis = deadline.as_micros().div_ceil(1000).max(1);
             self.request.extend_from_slice(format!("deadline-ms: {millis}\r\n").as_bytes());
         }
-        self.request
-            .extend_from_slice(format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        self.request.extend_from_slice(
+            format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+        );
         match self.exchange() {
             Ok((status, from)) => Ok(Response { status, body: &self.read[from..] }),
             Err(failure) => {
@@ -118,7 +125,8 @@ impl<'a> Connection<'a> {
     /// The status of the answer, and where in what was read its body begins.
     fn exchange(&mut self) -> Result<(u16, usize), Failure> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect_timeout(&self.target.address, self.patience).map_err(|_| Failure::Connect)?;
+            let stream =
+                TcpStream::connect_timeout(&self.target.address, self.patience).map_err(|_| Failure::Connect)?;
             let prepared = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(self.patience)));
             prepared.and_then(|()| stream.set_write_timeout(Some(self.patience))).map_err(|_| Failure::Connect)?;
             self.stream = Some(stream);
@@ -134,7 +142,8 @@ impl<'a> Connection<'a> {
         };
         let head = std::str::from_utf8(&self.read[..end]).map_err(|_| Failure::NotHttp)?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(Failure::NotHttp)?;
-        let length = field(head, "content-length").and_then(|length| length.parse::<usize>().ok()).ok_or(Failure::NotHttp)?;
+        let length =
+            field(head, "content-length").and_then(|length| length.parse::<usize>().ok()).ok_or(Failure::NotHttp)?;
         let closes = field(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         while self.read.len() < end + length {
             more(stream, &mut self.read)?;
@@ -162,7 +171,9 @@ fn failure(error: std::io::Error) -> Failure {
 }
 
 fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
-    head.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()))
+    head.lines().find_map(|line| {
+        line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    })
 }
 
 #[cfg(test)]
@@ -183,11 +194,16 @@ mod tests {
     #[test]
     fn answers_in_pieces_are_put_together_and_the_connection_is_kept() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let target = Target::parse(&listener.local_addr().unwrap().to_string(), Some("secret".into()), Some("shop".into())).unwrap();
+        let target =
+            Target::parse(&listener.local_addr().unwrap().to_string(), Some("secret".into()), Some("shop".into()))
+                .unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut seen = Vec::new();
-            for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 429 Too Many\r\ncontent-length: 0\r\n\r\n"] {
+            for answer in [
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+                "HTTP/1.1 429 Too Many\r\ncontent-length: 0\r\n\r\n",
+            ] {
                 let mut piece = [0; 1024];
                 let bytes = stream.read(&mut piece).unwrap();
                 seen.push(String::from_utf8(piece[..bytes].to_vec()).unwrap());

@@ -255,9 +255,14 @@ fn check(args: &LoadArgs) -> Result<()> {
 fn mix(text: &str) -> Result<Rates> {
     let mut rates = Rates::default();
     for part in text.split(',') {
-        let (kind, weight) = part.split_once('=').with_context(|| format!("--mix: `{part}` is not KIND=WEIGHT, such as score=50"))?;
-        let weight: f64 =
-            weight.trim().parse().ok().filter(|weight| *weight >= 0.0).with_context(|| format!("--mix: `{weight}` is not a weight"))?;
+        let (kind, weight) =
+            part.split_once('=').with_context(|| format!("--mix: `{part}` is not KIND=WEIGHT, such as score=50"))?;
+        let weight: f64 = weight
+            .trim()
+            .parse()
+            .ok()
+            .filter(|weight| *weight >= 0.0)
+            .with_context(|| format!("--mix: `{weight}` is not a weight"))?;
         match kind.trim() {
             "ingest" => rates.events = weight,
             "score" => rates.scores = weight,
@@ -290,7 +295,10 @@ impl Session<'_> {
         let (base, shares) = if self.args.find_saturation {
             let Some(found) = self.saturation()? else { return Ok(()) };
             if found == 0.0 {
-                bail!("the server does not keep up with any load that was tried; is --deadline-ms {} too short?", self.args.deadline_ms);
+                bail!(
+                    "the server does not keep up with any load that was tried; is --deadline-ms {} too short?",
+                    self.args.deadline_ms
+                );
             }
             self.say(&format!("saturation: {found:.0} operations a second"));
             (found, shares(&[0.5, 1.0, 1.5]))
@@ -364,18 +372,25 @@ fn heading() -> String {
 /// The rows of a phase.
 fn lines(share: f64, report: &PhaseReport) -> Vec<String> {
     let kinds = [("event", &report.events), ("score", &report.scores), ("rank", &report.ranks)];
-    let mut lines: Vec<String> =
-        kinds.iter().filter(|(_, tally)| tally.offered_per_second > 0.0).map(|(kind, tally)| line(share, kind, tally)).collect();
+    let mut lines: Vec<String> = kinds
+        .iter()
+        .filter(|(_, tally)| tally.offered_per_second > 0.0)
+        .map(|(kind, tally)| line(share, kind, tally))
+        .collect();
     let stale = report.staleness;
     if stale.count > 0 {
         let (p50, p99, p999, max) = (stale.p50_ms, stale.p99_ms, stale.p999_ms, stale.max_ms);
-        lines.push(format!("{share:>5}  {:<9} {:>10} {:>10} {:>8} {p50:>8.2} {p99:>8.2} {p999:>9.2} {max:>8.1}", "staleness", "", "", ""));
+        lines.push(format!(
+            "{share:>5}  {:<9} {:>10} {:>10} {:>8} {p50:>8.2} {p99:>8.2} {p999:>9.2} {max:>8.1}",
+            "staleness", "", "", ""
+        ));
     }
     lines
 }
 
 fn line(share: f64, kind: &str, tally: &TallyReport) -> String {
-    let (offered, goodput, kept, latency) = (tally.offered_per_second, tally.goodput_per_second, 100.0 * tally.kept(), tally.latency);
+    let (offered, goodput, kept, latency) =
+        (tally.offered_per_second, tally.goodput_per_second, 100.0 * tally.kept(), tally.latency);
     let errors: Vec<String> = tally.errors.iter().map(|(what, count)| format!("{what}: {count}")).collect();
     format!(
         "{share:>5}  {kind:<9} {offered:>10.0} {goodput:>10.0} {kept:>7.1}% {:>8.2} {:>8.2} {:>9.2} {:>8.1}  {}",
@@ -394,9 +409,12 @@ mod tests {
     #[test]
     fn a_mix_is_by_weight_and_what_it_is_not_is_named() {
         assert_eq!(mix("ingest=1,score=3").unwrap(), Rates { events: 0.25, scores: 0.75, ranks: 0.0 });
-        for (text, expected) in
-            [("ingest", "KIND=WEIGHT"), ("score=x", "not a weight"), ("sing=1", "there is no `sing`"), ("rank=0", "all weights")]
-        {
+        for (text, expected) in [
+            ("ingest", "KIND=WEIGHT"),
+            ("score=x", "not a weight"),
+            ("sing=1", "there is no `sing`"),
+            ("rank=0", "all weights"),
+        ] {
             let error = mix(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }

@@ -137,7 +137,8 @@ impl Course<'_> {
         let moments = |rate: f64, index: u64| {
             if rate > 0.0 { self.manner.arrivals.moments(rate, length, &mut draw.at(0, index)) } else { Vec::new() }
         };
-        let of = |kind: Kind, rate: f64, index: u64| moments(rate, index).into_iter().map(move |at| Planned { at, kind });
+        let of =
+            |kind: Kind, rate: f64, index: u64| moments(rate, index).into_iter().map(move |at| Planned { at, kind });
         let mut reads: Vec<Planned> = of(Kind::Score, rates.scores, 0).chain(of(Kind::Rank, rates.ranks, 1)).collect();
         reads.sort_by_key(|read| read.at);
         let running = Running {
@@ -163,7 +164,8 @@ impl Running<'_> {
             let readers = if self.reads.is_empty() { 0 } else { manner.connections.min(self.reads.len()) };
             let tellers = (0..tellers).map(|_| scope.spawn(|| Teller::new(self).run()));
             let mut threads: Vec<_> = tellers.collect();
-            threads.extend((0..readers).map(|reader| scope.spawn(move || Reader::new(self, seen, reader as u64).run())));
+            threads
+                .extend((0..readers).map(|reader| scope.spawn(move || Reader::new(self, seen, reader as u64).run())));
             threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
         })
     }

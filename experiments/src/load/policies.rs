@@ -16,7 +16,9 @@ const LOADS: [f64; 5] = [0.5, 1.0, 1.5, 2.0, 3.0];
 /// Anything else.
 pub(super) fn machine(text: &str) -> Result<Machine> {
     let numbers: Vec<f64> = text.split(',').filter_map(|part| part.trim().parse().ok()).collect();
-    let [pass, pair] = numbers[..] else { bail!("`{text}` is not the microseconds of a pass and of a pair in it, such as 100,50") };
+    let [pass, pair] = numbers[..] else {
+        bail!("`{text}` is not the microseconds of a pass and of a pair in it, such as 100,50")
+    };
     if !(pass >= 0.0 && pair > 0.0 && pass + pair < 1e9) {
         bail!("`{text}`: a pair takes some time, and not forever");
     }
@@ -25,7 +27,13 @@ pub(super) fn machine(text: &str) -> Result<Machine> {
 }
 
 /// Both policies at every load.
-pub(super) fn compare(machine: Machine, arrivals: &Arrivals, seconds: f64, deadline: Duration, seed: u64) -> Vec<Value> {
+pub(super) fn compare(
+    machine: Machine,
+    arrivals: &Arrivals,
+    seconds: f64,
+    deadline: Duration,
+    seed: u64,
+) -> Vec<Value> {
     let spec = SchedulerSpec::default();
     let full = machine.fixed.as_secs_f64() + spec.max_batch as f64 * machine.item.as_secs_f64();
     let capacity = spec.max_batch as f64 / full;

@@ -45,7 +45,9 @@ impl<'a> Reader<'a> {
     }
 
     pub fn run(mut self) -> Noted {
-        while let Some(&Planned { at, kind }) = self.running.reads.get(self.running.next_read.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(&Planned { at, kind }) =
+            self.running.reads.get(self.running.next_read.fetch_add(1, Ordering::Relaxed))
+        {
             if !self.running.wait_until(at) {
                 break;
             }
@@ -116,7 +118,12 @@ struct Due<'a> {
 
 impl<'a> Teller<'a> {
     pub fn new(running: &'a Running<'a>) -> Teller<'a> {
-        Teller { running, connection: Connection::new(running.course.target, PATIENCE), noted: Noted::default(), body: String::new() }
+        Teller {
+            running,
+            connection: Connection::new(running.course.target, PATIENCE),
+            noted: Noted::default(),
+            body: String::new(),
+        }
     }
 
     pub fn run(mut self) -> Noted {
@@ -165,7 +172,9 @@ impl<'a> Teller<'a> {
         let now = self.running.begin.elapsed();
         match answer {
             Ok(Response { status: 200, body }) => {
-                due.at.iter().for_each(|&at| self.noted.events.answered(now.saturating_sub(at), course.manner.deadline));
+                due.at
+                    .iter()
+                    .for_each(|&at| self.noted.events.answered(now.saturating_sub(at), course.manner.deadline));
                 self.noted.sent.extend(number(body, "first_seq").map(|first| Sent { first, at: due.at.to_vec() }));
             }
             other => {
@@ -220,7 +229,10 @@ mod tests {
     #[test]
     fn what_is_wanted_of_an_answer_is_found_in_it() {
         let body = br#"{"scores":[1.5],"log_seq":412,"version":7,"model":"m","first_seq":0}"#;
-        assert_eq!((number(body, "log_seq"), number(body, "first_seq"), number(body, "seq")), (Some(412), Some(0), None));
+        assert_eq!(
+            (number(body, "log_seq"), number(body, "first_seq"), number(body, "seq")),
+            (Some(412), Some(0), None)
+        );
         let refused = Response { status: 429, body: br#"{"code":"busy","error":"full"}"# };
         assert_eq!(what_is_wrong(Ok(refused)), "429 busy");
         assert_eq!(what_is_wrong(Ok(Response { status: 500, body: b"oh" })), "500");

@@ -16,7 +16,9 @@ pub(super) struct Latencies(Histogram<u64>);
 impl Default for Latencies {
     fn default() -> Latencies {
         // The bounds are constants that the crate takes.
-        Latencies(Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are ordered and three digits are allowed"))
+        Latencies(
+            Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are ordered and three digits are allowed"),
+        )
     }
 }
 
@@ -146,7 +148,11 @@ mod tests {
         tally.add(&other);
         let report = tally.report(10.0);
         assert_eq!((report.in_time, report.late, report.failed), (900, 100, 6));
-        assert!((report.latency.p50_ms - 500.0).abs() <= 0.5 && (report.latency.p99_ms - 990.0).abs() <= 1.0, "{:?}", report.latency);
+        assert!(
+            (report.latency.p50_ms - 500.0).abs() <= 0.5 && (report.latency.p99_ms - 990.0).abs() <= 1.0,
+            "{:?}",
+            report.latency
+        );
         assert!((report.kept() - 900.0 / 1006.0).abs() < 1e-9);
         assert_eq!(report.errors["429 busy"], 6);
     }

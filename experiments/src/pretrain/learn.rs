@@ -110,7 +110,13 @@ impl Learning<'_> {
     }
 
     /// One pass in a random order; the mean loss, or `None` if stopped.
-    fn pass(&self, graph: &mut StaticGraph, pool: &Pool<'_>, epoch: usize, heard: &mut dyn FnMut(Heard)) -> Result<Option<f64>> {
+    fn pass(
+        &self,
+        graph: &mut StaticGraph,
+        pool: &Pool<'_>,
+        epoch: usize,
+        heard: &mut dyn FnMut(Heard),
+    ) -> Result<Option<f64>> {
         let draw = Draw::new(self.seed);
         let mut order: Vec<usize> = pool.events.clone().collect();
         draw.of(Purpose::Sampling).at(epoch as u32, 0).shuffle(&mut order);
@@ -120,10 +126,14 @@ impl Learning<'_> {
                 return Ok(None);
             }
             pool.ask(batch, self.spec.negatives, draw.of(Purpose::Negatives), epoch as u32, &mut pairs);
-            let loss = graph
-                .learn(&pairs, self.spec.lr, self.spec.weight_decay, |scores, slopes| link_loss_on_slices(scores, batch.len(), slopes));
+            let loss = graph.learn(&pairs, self.spec.lr, self.spec.weight_decay, |scores, slopes| {
+                link_loss_on_slices(scores, batch.len(), slopes)
+            });
             if !loss.is_finite() {
-                bail!("the loss of pass {epoch}, step {step} is {loss}; try a smaller pretrain.lr than {}", self.spec.lr);
+                bail!(
+                    "the loss of pass {epoch}, step {step} is {loss}; try a smaller pretrain.lr than {}",
+                    self.spec.lr
+                );
             }
             sum += f64::from(loss) * batch.len() as f64;
             heard(Heard::Events { epoch, done: step * self.spec.batch + batch.len(), of: order.len() });
@@ -138,7 +148,9 @@ impl Learning<'_> {
         let known = |&event: &usize| graph.knows(self.log.src()[event]) && graph.knows(self.log.dst()[event]);
         let (all, mut pairs, mut slopes) = (events.filter(known).collect::<Vec<_>>(), Vec::new(), Vec::new());
         if all.is_empty() {
-            bail!("the last of the training events name no nodes of the others: set pretrain.tail = 0 and pretrain.epochs");
+            bail!(
+                "the last of the training events name no nodes of the others: set pretrain.tail = 0 and pretrain.epochs"
+            );
         }
         let (mut scores, mut labels, mut sum) = (Vec::new(), Vec::new(), 0.0);
         for batch in all.chunks(EXAMINED) {
@@ -178,7 +190,8 @@ impl<'a> Pool<'a> {
         pairs.clear();
         pairs.extend(events.iter().map(|&event| [src[event], dst[event]]));
         for &event in events {
-            let (mut chance, own) = (draw.at(epoch, event as u64), self.destinations.partition_point(|&node| node < dst[event]));
+            let (mut chance, own) =
+                (draw.at(epoch, event as u64), self.destinations.partition_point(|&node| node < dst[event]));
             pairs.extend((0..negatives).map(|_| {
                 let place = chance.below(self.destinations.len() as u32 - 1) as usize;
                 [src[event], self.destinations[place + usize::from(place >= own)]]
@@ -192,7 +205,12 @@ mod tests {
     use super::*;
     use tempograph_framework::Timestamp;
 
-    fn learning<'a>(log: &'a EventLog, train: Range<usize>, spec: &'a PretrainSpec, stop: &'a AtomicBool) -> Learning<'a> {
+    fn learning<'a>(
+        log: &'a EventLog,
+        train: Range<usize>,
+        spec: &'a PretrainSpec,
+        stop: &'a AtomicBool,
+    ) -> Learning<'a> {
         Learning { log, train, nodes: 12, widths: [6, 6], spec, seed: 3, stop }
     }
 
@@ -215,7 +233,8 @@ mod tests {
         let learned = learning(&log, 0..80, &spec, &stop).run(&mut |_| ()).unwrap().unwrap();
         assert!(learned.vectors[..60].iter().any(|x| *x != 0.0) && learned.vectors[60..].iter().all(|x| *x == 0.0));
         // What comes after training may be anything.
-        let other: Vec<NodeId> = log.dst().iter().enumerate().map(|(i, &dst)| if i < 80 { dst } else { NodeId(11) }).collect();
+        let other: Vec<NodeId> =
+            log.dst().iter().enumerate().map(|(i, &dst)| if i < 80 { dst } else { NodeId(11) }).collect();
         let other = EventLog::new(log.src().to_vec(), other, log.time().to_vec(), vec![0.0; 100], None).unwrap();
         let again = learning(&other, 0..80, &spec, &stop).run(&mut |_| ()).unwrap().unwrap();
         assert_eq!(again.vectors, learned.vectors);
@@ -245,8 +264,11 @@ mod tests {
         let spec = PretrainSpec::default();
         let (log, stop) = (log(), AtomicBool::new(true));
         assert!(learning(&log, 0..80, &spec, &stop).run(&mut |_| ()).unwrap().is_none());
-        let one = EventLog::new(vec![NodeId(0); 4], vec![NodeId(5); 4], vec![Timestamp(0); 4], vec![0.0; 4], None).unwrap();
-        let Err(refused) = learning(&one, 0..4, &spec, &AtomicBool::new(false)).run(&mut |_| ()) else { panic!("it went on") };
+        let one =
+            EventLog::new(vec![NodeId(0); 4], vec![NodeId(5); 4], vec![Timestamp(0); 4], vec![0.0; 4], None).unwrap();
+        let Err(refused) = learning(&one, 0..4, &spec, &AtomicBool::new(false)).run(&mut |_| ()) else {
+            panic!("it went on")
+        };
         assert!(refused.to_string().contains("destination 5"), "{refused}");
     }
 

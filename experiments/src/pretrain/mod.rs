@@ -81,7 +81,15 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
     let begun = Instant::now();
     let (set, train) = (&course.dataset, course.split.train.clone());
     let widths = [spec.tgn().static_memory.width, spec.tgn().width];
-    let learning = Learning { log: &set.log, train: train.clone(), nodes: set.nodes, widths, spec: &spec.pretrain, seed: spec.seed, stop };
+    let learning = Learning {
+        log: &set.log,
+        train: train.clone(),
+        nodes: set.nodes,
+        widths,
+        spec: &spec.pretrain,
+        seed: spec.seed,
+        stop,
+    };
     let shown = Shown::new(spec, args.json);
     let learned = learning.run(&mut |heard| shown.show(heard));
     shown.bar.finish_and_clear();
@@ -119,7 +127,8 @@ fn say(args: &PretrainArgs, course: &Course, learned: &Learned, width: usize, ou
         println!("{told:#}");
         return;
     }
-    let tail = learned.tail.map_or_else(String::new, |tail| format!(" (tail AP {:.4}, loss {:.4})", tail.ap, tail.loss));
+    let tail =
+        learned.tail.map_or_else(String::new, |tail| format!(" (tail AP {:.4}, loss {:.4})", tail.ap, tail.loss));
     println!(
         "{}: {events} training events, {known} of {} nodes, {} passes{tail}, {seconds:.1} s; written to {}",
         set.name,

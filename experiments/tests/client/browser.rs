@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 /// Chromium under one of its names.
 pub fn chromium() -> Option<&'static str> {
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| Command::new(name).arg("--version").output().is_ok())
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok())
 }
 
 /// A browser that shows one page, ended when it is dropped.
@@ -24,7 +26,13 @@ impl Browser {
     pub fn open(program: &str, url: &str) -> Browser {
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new(program);
-        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0"]);
+        command.args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--remote-debugging-port=0",
+        ]);
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg(url);
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -40,7 +48,10 @@ impl Browser {
     pub fn value(&mut self, expression: &str) -> Value {
         self.asked += 1;
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        send(&mut self.socket, &json!({ "id": self.asked, "method": "Runtime.evaluate", "params": parameters }).to_string());
+        send(
+            &mut self.socket,
+            &json!({ "id": self.asked, "method": "Runtime.evaluate", "params": parameters }).to_string(),
+        );
         loop {
             let answer: Value = serde_json::from_str(&receive(&mut self.socket)).unwrap();
             if answer["id"] == self.asked {
@@ -55,7 +66,11 @@ impl Browser {
         let begun = Instant::now();
         let guarded = format!("(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()");
         while self.value(&guarded) != json!(true) {
-            let shown = if begun.elapsed() > Duration::from_secs(60) { self.value("document.body.innerText") } else { Value::Null };
+            let shown = if begun.elapsed() > Duration::from_secs(60) {
+                self.value("document.body.innerText")
+            } else {
+                Value::Null
+            };
             assert!(shown.is_null(), "{expression} is not so after a minute:\n{}", shown.as_str().unwrap_or_default());
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -131,7 +146,8 @@ fn receive(socket: &mut TcpStream) -> String {
     socket.read_exact(&mut head).unwrap();
     let mut length = vec![0; [0, 2, 8][(head[1] >= 126) as usize + (head[1] == 127) as usize]];
     socket.read_exact(&mut length).unwrap();
-    let length = if length.is_empty() { head[1] as usize } else { length.iter().fold(0, |sum, &byte| sum << 8 | byte as usize) };
+    let length =
+        if length.is_empty() { head[1] as usize } else { length.iter().fold(0, |sum, &byte| sum << 8 | byte as usize) };
     let mut text = vec![0; length];
     socket.read_exact(&mut text).unwrap();
     String::from_utf8(text).unwrap()

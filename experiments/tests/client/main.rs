@@ -26,7 +26,12 @@ fn the_python_client_does_what_its_tests_say() {
         let mut command = Command::new("python3");
         command.arg("-B").arg(python().join(script)).env("TEMPOGRAPH_URL", &server.url).env("PYTHONPATH", python());
         let ran = command.output().unwrap();
-        assert!(ran.status.success(), "{script}: {}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(
+            ran.status.success(),
+            "{script}: {}{}",
+            String::from_utf8_lossy(&ran.stdout),
+            String::from_utf8_lossy(&ran.stderr)
+        );
     }
 }
 
@@ -52,7 +57,9 @@ fn the_page_shows_the_server_and_moves_its_scores() {
     browser.wait_for("document.querySelectorAll('#neighbours tr').length > 1");
     browser.value(&submit("event", 1, 1));
     browser.wait_for("document.getElementById('event-said').textContent.startsWith('event 900 is applied')");
-    browser.wait_for("[...document.querySelectorAll('#moved span')].some(one => /^[+-]0\\.\\d*[1-9]/.test(one.textContent))");
+    browser.wait_for(
+        "[...document.querySelectorAll('#moved span')].some(one => /^[+-]0\\.\\d*[1-9]/.test(one.textContent))",
+    );
     browser.wait_for("document.getElementById('seen').textContent.startsWith('901 events seen')");
 
     // Something was drawn in each chart that is about reads and events.

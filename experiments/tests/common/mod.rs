@@ -11,7 +11,9 @@ pub const DATA: &str = "synthetic:events=900,users=20,items=15";
 
 /// Its spec, with more settings of the model behind its own, and of what else there is.
 pub fn spec(more: &str) -> String {
-    format!("[data]\npath = \"{DATA}\"\n[model]\nkind = \"tgn\"\nmemory = 8\ntime = 8\nwidth = 8\nneighbours = 4\n{more}")
+    format!(
+        "[data]\npath = \"{DATA}\"\n[model]\nkind = \"tgn\"\nmemory = 8\ntime = 8\nwidth = 8\nneighbours = 4\n{more}"
+    )
 }
 
 /// Runs the program in a folder.

@@ -50,7 +50,8 @@ fn stopped_after(bytes: &[u8], version: &str) -> TempDir {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -186,7 +187,9 @@ fn a_missing_file_is_an_error_at_once() {
 
 #[test]
 fn a_busy_server_is_asked_again() {
-    let server = Server::start(|request, number| if number < 2 { Answer::new(503, "") } else { Answer::file(b"events", ETAG, request) });
+    let server = Server::start(
+        |request, number| if number < 2 { Answer::new(503, "") } else { Answer::file(b"events", ETAG, request) },
+    );
     let dir = tempfile::tempdir().unwrap();
     fetch_wikipedia(dir.path(), &options(&server)).unwrap();
     assert_fetched(dir.path(), b"events");
@@ -199,7 +202,8 @@ fn a_silent_server_is_given_up_and_asked_again() {
         if number == 0 { answer.cut(3).then(|| std::thread::sleep(Duration::from_millis(600))) } else { answer }
     });
     let dir = tempfile::tempdir().unwrap();
-    fetch_wikipedia(dir.path(), &Options { patience: Duration::from_millis(150), attempts: 10, ..options(&server) }).unwrap();
+    fetch_wikipedia(dir.path(), &Options { patience: Duration::from_millis(150), attempts: 10, ..options(&server) })
+        .unwrap();
     assert_fetched(dir.path(), b"events");
     assert_eq!(server.requests().last().unwrap().range_start(), Some(3));
 }
@@ -233,7 +237,8 @@ fn a_file_that_changed_on_disk_is_refused_with_both_checksums() {
 
 #[test]
 fn a_file_that_changed_on_the_server_never_takes_the_name_unless_forced() {
-    let server = Server::start(|request, number| Answer::file(format!("version {}", number.min(1)).as_bytes(), ETAG, request));
+    let server =
+        Server::start(|request, number| Answer::file(format!("version {}", number.min(1)).as_bytes(), ETAG, request));
     let dir = tempfile::tempdir().unwrap();
     fetch_wikipedia(dir.path(), &options(&server)).unwrap();
     fs::remove_file(dir.path().join("wikipedia.csv")).unwrap();

@@ -75,7 +75,9 @@ impl<'a> Array<'a> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         match self.values {
             Values::Flat(bytes) => out.write_all(bytes),
-            Values::Rows(rows) => (0..self.shape[0] as u64).try_for_each(|id| out.write_all(bytemuck::cast_slice(rows.row(id)))),
+            Values::Rows(rows) => {
+                (0..self.shape[0] as u64).try_for_each(|id| out.write_all(bytemuck::cast_slice(rows.row(id))))
+            }
         }
     }
 }
@@ -100,8 +102,10 @@ fn header(arrays: &[Array<'_>]) -> Vec<u8> {
         .iter()
         .map(|array| {
             let end = start + array.bytes();
-            let entry =
-                format!(r#""{}":{{"dtype":"{}","shape":{:?},"data_offsets":[{start},{end}]}}"#, array.name, array.dtype, array.shape);
+            let entry = format!(
+                r#""{}":{{"dtype":"{}","shape":{:?},"data_offsets":[{start},{end}]}}"#,
+                array.name, array.dtype, array.shape
+            );
             start = end;
             entry
         })
@@ -188,7 +192,9 @@ fn write_file(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
 }
 
 fn sync_folder(dir: &Path) -> Result<(), DatasetError> {
-    File::open(dir).and_then(|folder| folder.sync_all()).map_err(|error| DatasetError::Io { path: dir.to_owned(), error })
+    File::open(dir)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| DatasetError::Io { path: dir.to_owned(), error })
 }
 
 /// Moves `fresh` to `dir`. A set that is there steps aside first: a folder cannot be renamed onto a full one.
@@ -233,7 +239,8 @@ pub(super) fn lend(set: &Dataset) -> io::Result<(File, String)> {
 pub(super) fn borrow(told: &str) -> Result<Dataset, DatasetError> {
     let (address, manifest) = told.split_once('\n').unwrap_or((told, ""));
     let path = PathBuf::from(address);
-    let manifest = serde_json::from_str(manifest).map_err(|error| DatasetError::Damaged { path: path.clone(), fact: error.to_string() })?;
+    let manifest = serde_json::from_str(manifest)
+        .map_err(|error| DatasetError::Damaged { path: path.clone(), fact: error.to_string() })?;
     let file = shared::open(address).map_err(|error| DatasetError::Io { path: path.clone(), error })?;
     of_columns(manifest, ColumnsFile::map(path, &file)?)
 }
@@ -301,7 +308,9 @@ impl ColumnsFile {
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| DatasetError::Damaged {
             path: path.clone(),
             fact: match error {
-                SafeTensorError::MetadataIncompleteBuffer => format!("{} bytes are not what the header promises: truncated?", map.len()),
+                SafeTensorError::MetadataIncompleteBuffer => {
+                    format!("{} bytes are not what the header promises: truncated?", map.len())
+                }
                 other => other.to_string(),
             },
         })?;
@@ -313,28 +322,40 @@ impl ColumnsFile {
     }
 
     fn column<T: bytemuck::Pod>(&self, name: &str, dtype: Dtype, len: usize) -> Result<Column<T>, DatasetError> {
-        let bytes = self.find(name, dtype, |shape| shape == [len])?.ok_or_else(|| self.damaged(format!("no array `{name}`")))?;
+        let bytes = self
+            .find(name, dtype, |shape| shape == [len])?
+            .ok_or_else(|| self.damaged(format!("no array `{name}`")))?;
         self.slice(name, bytes)
     }
 
     fn table(&self, name: &str, rows: usize) -> Result<Option<Table>, DatasetError> {
-        let Some(bytes) = self.find(name, Dtype::F32, |shape| shape.len() == 2 && shape[0] == rows && shape[1] > 0)? else {
+        let Some(bytes) = self.find(name, Dtype::F32, |shape| shape.len() == 2 && shape[0] == rows && shape[1] > 0)?
+        else {
             return Ok(None);
         };
         let width = bytes.len() / 4 / rows.max(1);
         Table::from_column(self.slice(name, bytes)?, width).map(Some).map_err(|error| self.damaged(error.to_string()))
     }
 
-    fn find(&self, name: &str, dtype: Dtype, fits: impl Fn(&[usize]) -> bool) -> Result<Option<Range<usize>>, DatasetError> {
+    fn find(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        fits: impl Fn(&[usize]) -> bool,
+    ) -> Result<Option<Range<usize>>, DatasetError> {
         let Some(info) = self.metadata.info(name) else { return Ok(None) };
         if info.dtype != dtype || !fits(&info.shape) {
-            return Err(self.damaged(format!("array `{name}` is {} {:?}, which is not what the manifest promises", info.dtype, info.shape)));
+            return Err(self.damaged(format!(
+                "array `{name}` is {} {:?}, which is not what the manifest promises",
+                info.dtype, info.shape
+            )));
         }
         let (start, end) = info.data_offsets;
         Ok(Some(self.data_start + start..self.data_start + end))
     }
 
     fn slice<T: bytemuck::Pod>(&self, name: &str, bytes: Range<usize>) -> Result<Column<T>, DatasetError> {
-        Column::mapped(Arc::clone(&self.map), bytes).ok_or_else(|| self.damaged(format!("array `{name}` is not aligned")))
+        Column::mapped(Arc::clone(&self.map), bytes)
+            .ok_or_else(|| self.damaged(format!("array `{name}` is not aligned")))
     }
 }

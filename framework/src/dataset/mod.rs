@@ -102,7 +102,9 @@ pub enum DatasetError {
         fact: String,
     },
     /// The content is not what the checksum was taken of.
-    #[error("dataset `{name}`: the columns have the SHA-256 {found}, but the manifest says {stated}; prepare the set again")]
+    #[error(
+        "dataset `{name}`: the columns have the SHA-256 {found}, but the manifest says {stated}; prepare the set again"
+    )]
     Checksum {
         /// The dataset.
         name: String,
@@ -135,7 +137,8 @@ impl Dataset {
     pub fn new(content: Content) -> Result<Self, DatasetError> {
         let Content { name, log, time_unit, node_features, ids, source, notices } = content;
         let (nodes, sides) = (ids.len(), ids.sides());
-        let mut set = Self { name, log, nodes, sides, time_unit, node_features, ids, source, notices, checksum: String::new() };
+        let mut set =
+            Self { name, log, nodes, sides, time_unit, node_features, ids, source, notices, checksum: String::new() };
         set.check_nodes().map_err(|fact| DatasetError::Inconsistent { name: set.name.clone(), fact })?;
         set.checksum = files::checksum(&set);
         Ok(set)
@@ -220,15 +223,26 @@ impl Dataset {
         };
         let node_rows = self.node_features.as_ref().map_or(self.nodes, Table::rows);
         if node_rows != self.nodes || sources > self.nodes {
-            return Err(format!("{} nodes, of them {sources} sources, but {node_rows} rows of node features", self.nodes));
+            return Err(format!(
+                "{} nodes, of them {sources} sources, but {node_rows} rows of node features",
+                self.nodes
+            ));
         }
-        let outside = |column: &[NodeId], range: std::ops::Range<usize>| column.iter().position(|node| !range.contains(&node.index()));
+        let outside = |column: &[NodeId], range: std::ops::Range<usize>| {
+            column.iter().position(|node| !range.contains(&node.index()))
+        };
         if let Some(event) = outside(self.log.src(), 0..sources) {
-            return Err(format!("event {event} has the source {}, but there are {sources} sources", self.log.src()[event]));
+            return Err(format!(
+                "event {event} has the source {}, but there are {sources} sources",
+                self.log.src()[event]
+            ));
         }
         if let Some(event) = outside(self.log.dst(), first_destination..self.nodes) {
             let dst = self.log.dst()[event];
-            return Err(format!("event {event} has the destination {dst}, which is not in {first_destination}..{}", self.nodes));
+            return Err(format!(
+                "event {event} has the destination {dst}, which is not in {first_destination}..{}",
+                self.nodes
+            ));
         }
         Ok(())
     }

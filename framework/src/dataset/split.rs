@@ -49,7 +49,11 @@ impl Split {
 
 fn check(val: f64, test: f64) -> Result<(), SplitError> {
     let shares = 0.0..1.0;
-    if shares.contains(&val) && shares.contains(&test) && val + test < 1.0 { Ok(()) } else { Err(SplitError { val, test }) }
+    if shares.contains(&val) && shares.contains(&test) && val + test < 1.0 {
+        Ok(())
+    } else {
+        Err(SplitError { val, test })
+    }
 }
 
 /// `numpy.quantile(time, q)`, linear interpolation, of sorted times; `None` of none.
@@ -82,7 +86,9 @@ mod tests {
     #[test]
     fn quantiles_interpolate_as_numpy_does() {
         let time = times(&[0, 10, 20, 40]);
-        for (q, expected) in [(0.0, 0.0), (0.25, 7.5), (0.5, 15.0), (0.7, 22.000000000000004), (0.85, 31.0), (1.0, 40.0)] {
+        for (q, expected) in
+            [(0.0, 0.0), (0.25, 7.5), (0.5, 15.0), (0.7, 22.000000000000004), (0.85, 31.0), (1.0, 40.0)]
+        {
             let found = quantile(&time, q).unwrap();
             assert!((found - expected).abs() < 1e-9, "q {q}: {found} is not {expected}");
         }

@@ -37,7 +37,8 @@ fn assert_same(a: &Dataset, b: &Dataset) {
 
 /// Names in a folder, hidden ones too.
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -163,7 +164,12 @@ fn node_features_must_be_one_row_a_node() {
         source: String::new(),
         notices: Vec::new(),
     };
-    assert!(Dataset::new(content).unwrap_err().to_string().contains("3 nodes, of them 3 sources, but 2 rows of node features"));
+    assert!(
+        Dataset::new(content)
+            .unwrap_err()
+            .to_string()
+            .contains("3 nodes, of them 3 sources, but 2 rows of node features")
+    );
 }
 
 #[cfg(target_os = "linux")]

@@ -55,8 +55,11 @@ impl TimeUnit {
     /// The user's time as ticks, rounded to the nearest; `None` when it is not a number or does not fit.
     pub fn to_ticks(&self, time: f64) -> Option<Timestamp> {
         // Whole times are scaled as integers, so none loses its last digits to the product.
-        let ticks =
-            if time.fract() == 0.0 { (time as i128).saturating_mul(self.scale.into()) } else { (time * self.scale as f64).round() as i128 };
+        let ticks = if time.fract() == 0.0 {
+            (time as i128).saturating_mul(self.scale.into())
+        } else {
+            (time * self.scale as f64).round() as i128
+        };
         if time.is_finite() { i64::try_from(ticks).ok().map(Timestamp) } else { None }
     }
 

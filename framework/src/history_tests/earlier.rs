@@ -43,8 +43,11 @@ impl LookedAt {
         let earlier = was.as_mut().map(|(_, earlier)| earlier);
         match between {
             Between::TakeBack(which) if history.seen() > 0 => {
-                let event = log.batch(0..history.seen() as usize).events().nth(which.index(history.seen() as usize)).unwrap();
-                earlier.into_iter().for_each(|earlier| earlier.before_retracting(history, [(event.src, event.dst)].into_iter()));
+                let event =
+                    log.batch(0..history.seen() as usize).events().nth(which.index(history.seen() as usize)).unwrap();
+                earlier
+                    .into_iter()
+                    .for_each(|earlier| earlier.before_retracting(history, [(event.src, event.dst)].into_iter()));
                 history.retract(&[(event.id, event.src, event.dst)]);
             }
             Between::Forget(idle) if history.needs().sampler == Sampler::Recent && history.seen() > 0 => {
@@ -66,7 +69,9 @@ impl LookedAt {
     fn look(&mut self) {
         let Some((was, earlier)) = &mut self.was else { return };
         let (stands, mut view) = (self.history.to_store(), View::default());
-        for (src, dst, after) in (0..NODES).flat_map(|src| (0..NODES).flat_map(move |dst| [0, 1].map(|after| (src, dst, after)))) {
+        for (src, dst, after) in
+            (0..NODES).flat_map(|src| (0..NODES).flat_map(move |dst| [0, 1].map(|after| (src, dst, after))))
+        {
             let mut queries = Queries::none();
             queries.push_pair(NodeId(src), NodeId(dst), Timestamp(was.newest().unwrap_or(ORIGIN).0 + after));
             let expected = was.view(&queries, None, chance());

@@ -18,7 +18,9 @@ fn mails_of(view: &View, width: usize) -> Vec<Option<Mails>> {
         MailView::Many(mails) => {
             for (m, &row) in mails.rows.iter().enumerate() {
                 let of = mails.starts[m] as usize..mails.starts[m + 1] as usize;
-                found[row as usize] = Some(of.map(|i| (mails.event[i], mails.dt[i], mails.other[i * width..][..width].to_vec())).collect());
+                found[row as usize] = Some(
+                    of.map(|i| (mails.event[i], mails.dt[i], mails.other[i * width..][..width].to_vec())).collect(),
+                );
             }
         }
     }

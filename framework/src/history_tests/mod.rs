@@ -16,8 +16,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::{
-    Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, PurposeDraw,
-    Queries, Sampler, Table, Timestamp, Update,
+    Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory,
+    Purpose, PurposeDraw, Queries, Sampler, Table, Timestamp, Update,
 };
 
 /// Nodes of a story; few, so that they meet often.
@@ -163,19 +163,30 @@ struct Visible<'a> {
 impl Visible<'_> {
     /// For queries about the events of `batch`.
     fn new<'a>(log: &'a EventLog, lookup: Lookup, batch: &Range<usize>) -> Visible<'a> {
-        Visible { log, until: if lookup == Lookup::Batch { batch.start } else { batch.end }, same_time: lookup == Lookup::Ordered }
+        Visible {
+            log,
+            until: if lookup == Lookup::Batch { batch.start } else { batch.end },
+            same_time: lookup == Lookup::Ordered,
+        }
     }
 
     fn events(&self, time: Timestamp, place: EventId) -> impl Iterator<Item = crate::Event> {
         let same_time = self.same_time;
-        self.log.batch(0..self.until).events().filter(move |event| event.time < time || same_time && event.time == time && event.id < place)
+        self.log
+            .batch(0..self.until)
+            .events()
+            .filter(move |event| event.time < time || same_time && event.time == time && event.id < place)
     }
 
     /// Every event of the root's node that came before it, oldest first.
     fn before(&self, (node, time, place): Root) -> Vec<Seen> {
         let of_node = self.events(time, place).filter(|event| event.src == node || event.dst == node);
         of_node
-            .map(|event| Seen { event: event.id.0, other: if event.src == node { event.dst } else { event.src }, time: event.time })
+            .map(|event| Seen {
+                event: event.id.0,
+                other: if event.src == node { event.dst } else { event.src },
+                time: event.time,
+            })
             .collect()
     }
 
@@ -229,7 +240,13 @@ impl Slow {
             ends.dedup();
             for (node, other) in ends {
                 let since = self.updated[node.index()];
-                let mail = SlowMail { event: event.id.0, other, time: event.time, since, row: self.memory[other.index()].clone() };
+                let mail = SlowMail {
+                    event: event.id.0,
+                    other,
+                    time: event.time,
+                    since,
+                    row: self.memory[other.index()].clone(),
+                };
                 self.mail[node.index()].push(mail);
             }
         }

@@ -14,7 +14,11 @@ fn assert_sees(view: &View, layer: usize, row: u32, root: Root, needs: &Needs, v
     assert_eq!(hop.idle.get(row).copied(), idle, "idle of node {node}");
     let expected = visible.last(root, needs.neighbours);
     let found = &hop.neighbours;
-    assert_eq!((found.k, found.count[row] as usize), (needs.neighbours, expected.len()), "neighbours of {node} before {time}");
+    assert_eq!(
+        (found.k, found.count[row] as usize),
+        (needs.neighbours, expected.len()),
+        "neighbours of {node} before {time}"
+    );
     for (j, seen) in expected.iter().enumerate() {
         let slot = row * found.k + j;
         let delta = match needs.delta {

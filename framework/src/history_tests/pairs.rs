@@ -14,7 +14,8 @@ fn fact(root: Root, dst: NodeId, needs: &Needs, visible: &Visible<'_>) -> PairFa
     // A model without layers is shown no neighbours, so nobody stands in its lists.
     let shown = if needs.layers == 0 { 0 } else { needs.neighbours };
     let (of_src, of_dst) = (visible.last(root, shown), visible.last((dst, time, place), shown));
-    let in_both = |&node: &u32| of_src.iter().any(|seen| seen.other.0 == node) && of_dst.iter().any(|seen| seen.other.0 == node);
+    let in_both =
+        |&node: &u32| of_src.iter().any(|seen| seen.other.0 == node) && of_dst.iter().any(|seen| seen.other.0 == node);
     let degree = |node| visible.before((node, time, place)).len() as u64;
     let idle = |node| visible.before((node, time, place)).last().map(|seen| time.since(seen.time));
     PairFact {

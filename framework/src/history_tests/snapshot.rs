@@ -85,7 +85,9 @@ fn features_are_not_part_of_a_snapshot() {
     let mut first = History::new(2, needs.clone(), ORIGIN, features(1, 1.0));
     first.observe(&log.batch(0..1), &Update::none()).unwrap();
     let other = History::from_store(first.to_store(), needs, features(1, 2.0)).unwrap();
-    let row = |history: &History| history.view(&Queries::none(), None, chance()).edge_features.map(|rows| rows.row(0).to_vec());
+    let row = |history: &History| {
+        history.view(&Queries::none(), None, chance()).edge_features.map(|rows| rows.row(0).to_vec())
+    };
     assert_eq!((row(&first), row(&other)), (Some(vec![1.0]), Some(vec![2.0])));
     assert_eq!(first.to_store(), other.to_store());
 }

@@ -5,7 +5,9 @@ use crate::View;
 /// The (event, time difference) drawn for root `root`.
 fn drawn(view: &View, root: usize) -> Vec<(u64, f32)> {
     let (found, root) = (&view.hops[0].neighbours, view.roots[root] as usize);
-    (root * found.k..root * found.k + found.count[root] as usize).map(|slot| (found.event[slot], found.dt[slot])).collect()
+    (root * found.k..root * found.k + found.count[root] as usize)
+        .map(|slot| (found.event[slot], found.dt[slot]))
+        .collect()
 }
 
 fn uniform(needs: Needs) -> Needs {

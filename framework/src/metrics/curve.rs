@@ -59,7 +59,8 @@ impl Curve {
             return Err(MetricError::OneSided { positives, negatives: labels.len() - positives });
         }
         // `+ 0.0` makes -0.0 and 0.0 one score, which `total_cmp` would tell apart.
-        let mut sorted: Vec<(f32, bool)> = scores.iter().zip(labels).map(|(&score, &label)| (score + 0.0, label)).collect();
+        let mut sorted: Vec<(f32, bool)> =
+            scores.iter().zip(labels).map(|(&score, &label)| (score + 0.0, label)).collect();
         sorted.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         let steps = sorted.chunk_by(|a, b| a.0 == b.0).map(Step::of).collect();
         Ok(Self { steps })
@@ -137,7 +138,10 @@ mod tests {
             assert_eq!(metric(&[1.0], &[true]), Err(MetricError::OneSided { positives: 1, negatives: 0 }));
             assert_eq!(metric(&[1.0], &[false]), Err(MetricError::OneSided { positives: 0, negatives: 1 }));
             assert_eq!(metric(&[1.0], &[]), Err(MetricError::Lengths { scores: 1, labels: 0 }));
-            assert_eq!(metric(&[1.0, f32::INFINITY], &[true, false]), Err(MetricError::Score { index: 1, value: f32::INFINITY }));
+            assert_eq!(
+                metric(&[1.0, f32::INFINITY], &[true, false]),
+                Err(MetricError::Score { index: 1, value: f32::INFINITY })
+            );
             assert_eq!(metric(&[f32::NAN, 0.0], &[true, false]).unwrap_err().to_string(), "score 0 is NaN");
         }
     }

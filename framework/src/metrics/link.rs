@@ -70,20 +70,31 @@ impl<'a> Scored<'a> {
     ///
     /// # Errors
     /// When the lengths do not fit each other or the offsets descend.
-    pub fn ragged(events: &'a [EventId], positive: &'a [f32], negative: &'a [f32], offsets: &'a [usize]) -> Result<Self, MetricError> {
+    pub fn ragged(
+        events: &'a [EventId],
+        positive: &'a [f32],
+        negative: &'a [f32],
+        offsets: &'a [usize],
+    ) -> Result<Self, MetricError> {
         let covers = offsets.first() == Some(&0) && offsets.last() == Some(&negative.len()) && offsets.is_sorted();
         let fits = covers && offsets.len() == events.len() + 1;
-        Self { events, positive, negative, layout: Layout::Ragged(offsets) }.checked(fits, offsets.last().copied().unwrap_or(0))
+        Self { events, positive, negative, layout: Layout::Ragged(offsets) }
+            .checked(fits, offsets.last().copied().unwrap_or(0))
     }
 
     fn checked(self, fits: bool, counted: usize) -> Result<Self, MetricError> {
         let (events, positives, negatives) = (self.events.len(), self.positive.len(), self.negative.len());
-        if fits && events == positives { Ok(self) } else { Err(MetricError::Shape { events, positives, negatives, counted }) }
+        if fits && events == positives {
+            Ok(self)
+        } else {
+            Err(MetricError::Shape { events, positives, negatives, counted })
+        }
     }
 
     /// Row `row`, with its scores known to be finite.
     fn row(&self, row: usize) -> Result<(f32, &'a [f32]), MetricError> {
-        let (event, positive, negatives) = (self.events[row], self.positive[row], &self.negative[self.layout.range(row)]);
+        let (event, positive, negatives) =
+            (self.events[row], self.positive[row], &self.negative[self.layout.range(row)]);
         if !positive.is_finite() {
             return Err(MetricError::Positive { event, value: positive });
         }
@@ -243,7 +254,8 @@ mod tests {
         let (mut split, events) = (LinkAccumulator::new(Ties::Mean), ids(2));
         let refused = split.push(Scored::even(&events, &[0.0, f32::NAN], &[0.0, 0.0]).unwrap()).unwrap_err();
         assert_eq!(refused.to_string(), "event 101: the positive's score is NaN");
-        let refused = split.push(Scored::even(&events, &[0.0, 0.0], &[0.0, 0.0, 1.0, f32::NEG_INFINITY]).unwrap()).unwrap_err();
+        let refused =
+            split.push(Scored::even(&events, &[0.0, 0.0], &[0.0, 0.0, 1.0, f32::NEG_INFINITY]).unwrap()).unwrap_err();
         assert_eq!(refused, MetricError::Negative { event: EventId(101), index: 1, value: f32::NEG_INFINITY });
         assert_eq!(split.finish(), None);
     }
@@ -258,6 +270,9 @@ mod tests {
             assert!(Scored::ragged(&events, &[0.0, 0.0], &[0.0, 0.0], offsets).is_err(), "{offsets:?}");
         }
         let empty_row = Scored::ragged(&events, &[0.0, 0.0], &[0.0, 0.0], &[0, 2, 2]).unwrap();
-        assert_eq!(LinkAccumulator::new(Ties::Mean).push(empty_row), Err(MetricError::NoNegatives { event: EventId(101) }));
+        assert_eq!(
+            LinkAccumulator::new(Ties::Mean).push(empty_row),
+            Err(MetricError::NoNegatives { event: EventId(101) })
+        );
     }
 }

@@ -63,7 +63,9 @@ pub enum MetricError {
         event: EventId,
     },
     /// The columns of a batch do not fit each other.
-    #[error("{events} events, {positives} positive scores, {negatives} negative scores, {counted} of them accounted for")]
+    #[error(
+        "{events} events, {positives} positive scores, {negatives} negative scores, {counted} of them accounted for"
+    )]
     Shape {
         /// Number of events.
         events: usize,

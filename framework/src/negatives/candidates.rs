@@ -71,7 +71,12 @@ impl Candidates {
     ///
     /// # Errors
     /// When the columns differ in length, are not sorted, or are too long.
-    pub fn build(src: &[NodeId], dst: &[NodeId], time: &[Timestamp], train_end: EventId) -> Result<Self, NegativesError> {
+    pub fn build(
+        src: &[NodeId],
+        dst: &[NodeId],
+        time: &[Timestamp],
+        train_end: EventId,
+    ) -> Result<Self, NegativesError> {
         if src.len() != dst.len() || src.len() != time.len() {
             return Err(NegativesError::Lengths { src: src.len(), dst: dst.len(), time: time.len() });
         }
@@ -80,7 +85,8 @@ impl Candidates {
             return Err(NegativesError::Unsorted { event: EventId(before as u64 + 1) });
         }
         let (event_offsets, events) = events_by_source(src);
-        let spans: Vec<&[u32]> = event_offsets.windows(2).map(|pair| &events[pair[0] as usize..pair[1] as usize]).collect();
+        let spans: Vec<&[u32]> =
+            event_offsets.windows(2).map(|pair| &events[pair[0] as usize..pair[1] as usize]).collect();
         let meetings: Vec<Vec<Vec<u32>>> = spans.par_iter().map(|span| group_by_destination(span, dst)).collect();
 
         let mut rows = tied_rows(src, dst, time);
@@ -131,7 +137,11 @@ impl Candidates {
     pub fn in_room(mut room: Room) -> Candidates {
         let sizes = room.part::<u64>(SIZES);
         let mut found = Candidates { train_end: sizes[0] as u32, ..Candidates::default() };
-        found.tables().into_iter().zip(&sizes[1..]).for_each(|(table, &size)| table.enter(&mut room, size as usize, false));
+        found
+            .tables()
+            .into_iter()
+            .zip(&sizes[1..])
+            .for_each(|(table, &size)| table.enter(&mut room, size as usize, false));
         found
     }
 
@@ -170,9 +180,12 @@ impl Candidates {
     /// Places within `range` of the destinations that the source of `row` meets at the time of `row`, counted from the range's start.
     fn present(&self, row: Row, range: &std::ops::Range<usize>) -> Vec<u32> {
         let events = span(&self.event_offsets, &self.events, row.src);
-        let tied = events[events.partition_point(|&event| event < row.tie_start)..].iter().map(|&event| self.rows[event as usize]);
+        let tied = events[events.partition_point(|&event| event < row.tie_start)..]
+            .iter()
+            .map(|&event| self.rows[event as usize]);
         let ranks = tied.take_while(|other| other.tie_start == row.tie_start).map(|other| other.rank as usize);
-        let mut present: Vec<u32> = ranks.filter(|rank| range.contains(rank)).map(|rank| (rank - range.start) as u32).collect();
+        let mut present: Vec<u32> =
+            ranks.filter(|rank| range.contains(rank)).map(|rank| (rank - range.start) as u32).collect();
         present.sort_unstable();
         present.dedup();
         present
@@ -224,7 +237,8 @@ fn events_by_source(src: &[NodeId]) -> (Vec<u32>, Vec<u32>) {
 fn group_by_destination(events: &[u32], dst: &[NodeId]) -> Vec<Vec<u32>> {
     let mut sorted = events.to_vec();
     sorted.sort_unstable_by_key(|&event| (dst[event as usize], event));
-    let mut groups: Vec<Vec<u32>> = sorted.chunk_by(|&a, &b| dst[a as usize] == dst[b as usize]).map(<[u32]>::to_vec).collect();
+    let mut groups: Vec<Vec<u32>> =
+        sorted.chunk_by(|&a, &b| dst[a as usize] == dst[b as usize]).map(<[u32]>::to_vec).collect();
     groups.sort_unstable_by_key(|group| group[0]);
     groups
 }
@@ -263,9 +277,11 @@ mod tests {
             if !same_source || log.time[earlier] >= log.time[event] || found.contains(&log.dst[earlier]) {
                 continue;
             }
-            let first = (0..log.src.len()).find(|&i| log.src[i] == log.src[event] && log.dst[i] == log.dst[earlier]).unwrap();
-            let now = (0..log.src.len())
-                .any(|i| log.time[i] == log.time[event] && log.src[i] == log.src[event] && log.dst[i] == log.dst[earlier]);
+            let first =
+                (0..log.src.len()).find(|&i| log.src[i] == log.src[event] && log.dst[i] == log.dst[earlier]).unwrap();
+            let now = (0..log.src.len()).any(|i| {
+                log.time[i] == log.time[event] && log.src[i] == log.src[event] && log.dst[i] == log.dst[earlier]
+            });
             if (first < log.train_end) == (met == Met::InTraining) && !now {
                 found.push(log.dst[earlier]);
             }
@@ -322,7 +338,10 @@ mod tests {
         let nodes = [NodeId(0), NodeId(1)];
         let unsorted = Candidates::build(&nodes, &nodes, &[Timestamp(4), Timestamp(3)], EventId(1)).unwrap_err();
         assert_eq!(unsorted.to_string(), "event 1 is earlier than the one before it");
-        assert!(matches!(Candidates::build(&nodes, &nodes[..1], &[Timestamp(4)], EventId(1)), Err(NegativesError::Lengths { .. })));
+        assert!(matches!(
+            Candidates::build(&nodes, &nodes[..1], &[Timestamp(4)], EventId(1)),
+            Err(NegativesError::Lengths { .. })
+        ));
         assert_eq!(Candidates::build(&[], &[], &[], EventId(0)).unwrap().destinations(), &[]);
     }
 }

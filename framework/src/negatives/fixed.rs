@@ -72,7 +72,9 @@ impl FixedNegatives {
         let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
         let (shape, negatives) = column(&file, "negatives", Dtype::U32, |chunk| NodeId(u32::from_le_bytes(chunk)))?;
         let (_, first) = column(&file, "first_event", Dtype::U64, u64::from_le_bytes)?;
-        let &[first] = first.as_slice() else { return Err(format!("`first_event` has {} values, not one", first.len())) };
+        let &[first] = first.as_slice() else {
+            return Err(format!("`first_event` has {} values, not one", first.len()));
+        };
         let offsets = match shape[..] {
             [events, each] => (0..=events).map(|event| event * each).collect(),
             [_] => column(&file, "offsets", Dtype::U64, |chunk| u64::from_le_bytes(chunk) as usize)?.1,
@@ -100,7 +102,8 @@ impl FixedNegatives {
             tensors.push(("offsets", Dtype::U64, vec![self.offsets.len()], &offsets));
         }
         let form = |e: safetensors::SafeTensorError| NegativesError::Form { path: path.into(), reason: e.to_string() };
-        let views = tensors.into_iter().map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)));
+        let views =
+            tensors.into_iter().map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, shape, bytes)?)));
         let views = views.collect::<Result<Vec<_>, _>>().map_err(form)?;
         let bytes = safetensors::serialize(views, None::<HashMap<String, String>>).map_err(form)?;
         std::fs::write(path, bytes).map_err(|source| NegativesError::File { path: path.into(), source })

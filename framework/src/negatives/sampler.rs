@@ -57,13 +57,22 @@ impl NegativeSampler {
         let mut numbers = self.draw.at(epoch, event.0);
         let drawn = match self.rule {
             NegativeRule::Random | NegativeRule::RandomWithPositive => 0,
-            NegativeRule::Historical => fill_from_past(&self.candidates.past(event, Met::InTraining)?, &mut numbers, out),
-            NegativeRule::Inductive => fill_from_past(&self.candidates.past(event, Met::AfterTraining)?, &mut numbers, out),
+            NegativeRule::Historical => {
+                fill_from_past(&self.candidates.past(event, Met::InTraining)?, &mut numbers, out)
+            }
+            NegativeRule::Inductive => {
+                fill_from_past(&self.candidates.past(event, Met::AfterTraining)?, &mut numbers, out)
+            }
         };
         self.fill_at_random(event, &mut numbers, &mut out[drawn..])
     }
 
-    fn fill_at_random(&self, event: EventId, numbers: &mut RandomNumbers, out: &mut [NodeId]) -> Result<(), NegativesError> {
+    fn fill_at_random(
+        &self,
+        event: EventId,
+        numbers: &mut RandomNumbers,
+        out: &mut [NodeId],
+    ) -> Result<(), NegativesError> {
         let own = self.candidates.destination(event)?;
         let destinations = self.candidates.destinations();
         // Leaving one place out and moving those behind it up keeps the rest equally likely without drawing twice.
@@ -147,7 +156,12 @@ pub(super) mod tests {
         let dst = [10, 11, 12, 13, 16, 14, 15, 10, 14];
         let src = [0, 0, 0, 0, 1, 0, 0, 0, 0];
         let time = [0, 1, 2, 3, 4, 5, 6, 7, 7];
-        Log { src: src.map(NodeId).to_vec(), dst: dst.map(NodeId).to_vec(), time: time.map(Timestamp).to_vec(), train_end: 5 }
+        Log {
+            src: src.map(NodeId).to_vec(),
+            dst: dst.map(NodeId).to_vec(),
+            time: time.map(Timestamp).to_vec(),
+            train_end: 5,
+        }
     }
 
     fn draw(sampler: &NegativeSampler, epoch: u32, event: u64, count: usize) -> Vec<u32> {
@@ -177,7 +191,10 @@ pub(super) mod tests {
     fn random_draws_every_destination_but_the_own_equally_and_no_source_ever() {
         let log = story();
         assert_even_over(frequencies(&log.sampler(NegativeRule::Random), 8, 6000, 1), &[10, 11, 12, 13, 15, 16]);
-        assert_even_over(frequencies(&log.sampler(NegativeRule::RandomWithPositive), 8, 7000, 1), &[10, 11, 12, 13, 14, 15, 16]);
+        assert_even_over(
+            frequencies(&log.sampler(NegativeRule::RandomWithPositive), 8, 7000, 1),
+            &[10, 11, 12, 13, 14, 15, 16],
+        );
     }
 
     #[test]
@@ -231,6 +248,9 @@ pub(super) mod tests {
         assert_eq!(refused.to_string(), "event 0: its destination 7 is the only one, so it has no negative");
         assert_eq!(draw(&log.sampler(NegativeRule::RandomWithPositive), 0, 0, 2), [7, 7]);
         let unknown = log.sampler(NegativeRule::Random).fill(0, EventId(1), &mut []).unwrap_err();
-        assert_eq!(unknown.to_string(), "event 1 has no negatives: they are known for events 0 up to, not including, 1");
+        assert_eq!(
+            unknown.to_string(),
+            "event 1 has no negatives: they are known for events 0 up to, not including, 1"
+        );
     }
 }

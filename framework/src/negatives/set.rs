@@ -31,7 +31,10 @@ pub struct BatchNegatives {
 impl NegativeSet {
     /// Negatives drawn for evaluation under `seed`.
     pub fn sampled(candidates: Arc<Candidates>, rule: NegativeRule, seed: u64, per_event: usize) -> Self {
-        Self::Sampled { sampler: NegativeSampler::new(candidates, rule, Draw::new(seed).of(Purpose::Evaluation)), per_event }
+        Self::Sampled {
+            sampler: NegativeSampler::new(candidates, rule, Draw::new(seed).of(Purpose::Evaluation)),
+            per_event,
+        }
     }
 
     /// The negatives of some events.
@@ -97,7 +100,8 @@ mod tests {
         let nodes: Vec<NodeId> = (0..50).map(NodeId).collect();
         let time: Vec<_> = (0..50).map(crate::Timestamp).collect();
         let candidates = Arc::new(Candidates::build(&nodes, &nodes, &time, EventId(40)).unwrap());
-        let drawn = |seed| NegativeSet::sampled(candidates.clone(), NegativeRule::Random, seed, 10).of([EventId(45)]).unwrap();
+        let drawn =
+            |seed| NegativeSet::sampled(candidates.clone(), NegativeRule::Random, seed, 10).of([EventId(45)]).unwrap();
         assert_eq!(drawn(1), drawn(1));
         assert_ne!(drawn(1), drawn(2));
     }

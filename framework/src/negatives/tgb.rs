@@ -26,11 +26,15 @@ impl TgbNegatives {
     }
 
     fn parse(bytes: &[u8], node_of: impl Fn(i64) -> Option<NodeId>) -> Result<Self, String> {
-        let node = |number: Number| number.whole().and_then(&node_of).ok_or_else(|| format!("node {number} is not a node of the log"));
+        let node = |number: Number| {
+            number.whole().and_then(&node_of).ok_or_else(|| format!("node {number} is not a node of the log"))
+        };
         let mut table = Self { rows: HashMap::new(), nodes: Vec::new() };
         for (place, entry) in pickle::read(bytes).map_err(|e| e.to_string())?.enumerate() {
             let Entry { key, values } = entry.map_err(|e| e.to_string())?;
-            let [src, dst, time] = key[..] else { return Err(format!("entry {place}: a key of {} numbers, not three", key.len())) };
+            let [src, dst, time] = key[..] else {
+                return Err(format!("entry {place}: a key of {} numbers, not three", key.len()));
+            };
             let ticks = time.whole().ok_or_else(|| format!("entry {place}: time {time} is not a whole number"))?;
             let start = table.nodes.len();
             for value in values {
@@ -55,7 +59,13 @@ impl TgbNegatives {
     ///
     /// # Errors
     /// When the columns differ in length or the file does not list an event.
-    pub fn for_events(&self, first: EventId, src: &[NodeId], dst: &[NodeId], time: &[Timestamp]) -> Result<FixedNegatives, NegativesError> {
+    pub fn for_events(
+        &self,
+        first: EventId,
+        src: &[NodeId],
+        dst: &[NodeId],
+        time: &[Timestamp],
+    ) -> Result<FixedNegatives, NegativesError> {
         if src.len() != dst.len() || src.len() != time.len() {
             return Err(NegativesError::Lengths { src: src.len(), dst: dst.len(), time: time.len() });
         }
@@ -107,14 +117,20 @@ mod tests {
             let fixed = table.for_events(EventId(8), &src, &dst, &time).unwrap();
             let rows = [&[6, 7, 8][..], &[5, 300, 70_000], &[1], &[5, 6]];
             for (event, row) in (8..).zip(rows) {
-                assert!(fixed.of(EventId(event)).unwrap().iter().map(|node| node.0).eq(row.iter().copied()), "event {event}");
+                assert!(
+                    fixed.of(EventId(event)).unwrap().iter().map(|node| node.0).eq(row.iter().copied()),
+                    "event {event}"
+                );
             }
         }
     }
 
     #[test]
     fn an_event_the_file_does_not_list_is_named() {
-        let refused = parse(FIXTURES[3]).unwrap().for_events(EventId(8), &[NodeId(0)], &[NodeId(5)], &[Timestamp(11)]).unwrap_err();
+        let refused = parse(FIXTURES[3])
+            .unwrap()
+            .for_events(EventId(8), &[NodeId(0)], &[NodeId(5)], &[Timestamp(11)])
+            .unwrap_err();
         assert_eq!(refused.to_string(), "event 8: the file has no negatives for source 0, destination 5 at time 11");
     }
 
@@ -128,7 +144,10 @@ mod tests {
     fn a_pickle_that_would_run_a_program_is_refused() {
         let attack = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.";
         assert_eq!(parse(attack).unwrap_err(), "`os.system` at byte 2 is not allowed in a table of negatives");
-        assert_eq!(parse(b"\x80\x02]q\x00.").unwrap_err(), "opcode 0x5d at byte 2 is not allowed in a table of negatives");
+        assert_eq!(
+            parse(b"\x80\x02]q\x00.").unwrap_err(),
+            "opcode 0x5d at byte 2 is not allowed in a table of negatives"
+        );
     }
 
     #[test]

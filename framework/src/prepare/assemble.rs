@@ -51,7 +51,13 @@ pub(super) struct About {
     pub(super) time_unit: String,
 }
 
-pub(super) fn assemble(raw: Raw, file: &Path, source: &Path, about: About, options: &PrepareOptions) -> Result<Dataset, PrepareError> {
+pub(super) fn assemble(
+    raw: Raw,
+    file: &Path,
+    source: &Path,
+    about: About,
+    options: &PrepareOptions,
+) -> Result<Dataset, PrepareError> {
     let Raw { mut events, features, node_features, id_space, mut notices } = raw;
     if events.len() == 0 {
         return Err(PrepareError::file(file, "there are no events"));
@@ -84,12 +90,21 @@ pub(super) fn assemble(raw: Raw, file: &Path, source: &Path, about: About, optio
 }
 
 /// The stable order of the events by time; `None` when they are in it.
-fn time_order(events: &RawEvents, file: &Path, strict: bool, notices: &mut Vec<String>) -> Result<Option<Vec<usize>>, PrepareError> {
+fn time_order(
+    events: &RawEvents,
+    file: &Path,
+    strict: bool,
+    notices: &mut Vec<String>,
+) -> Result<Option<Vec<usize>>, PrepareError> {
     let Some(disorder) = events.times.disorder() else { return Ok(None) };
     let row = events.disorder_row.unwrap_or(disorder.event as u64);
     if strict {
         let (time, latest) = (disorder.time, disorder.latest);
-        return Err(PrepareError::row(file, row, format!("timestamp {time} comes after {latest}, and unsorted times are refused")));
+        return Err(PrepareError::row(
+            file,
+            row,
+            format!("timestamp {time} comes after {latest}, and unsorted times are refused"),
+        ));
     }
     let (count, all) = (disorder.count, events.len());
     notices.push(format!(
@@ -120,8 +135,8 @@ fn event_features(
         return Ok(None);
     }
     let index = std::mem::take(&mut events.index);
-    let identity =
-        order.is_none() && (!indexed || (table.rows() == index.len() && index.iter().enumerate().all(|(i, &row)| row == i as u64)));
+    let identity = order.is_none()
+        && (!indexed || (table.rows() == index.len() && index.iter().enumerate().all(|(i, &row)| row == i as u64)));
     if identity {
         return Ok(Some(Arc::new(table)));
     }
@@ -177,7 +192,8 @@ impl Nodes {
     }
 
     fn into_ids(self) -> IdMap {
-        let sides = self.destinations.as_ref().map_or(Sides::OneMode, |_| Sides::Bipartite { sources: self.sources.own.len() });
+        let sides =
+            self.destinations.as_ref().map_or(Sides::OneMode, |_| Sides::Bipartite { sources: self.sources.own.len() });
         IdMap::new(self.own().collect(), sides)
     }
 
@@ -193,7 +209,10 @@ impl Nodes {
         }
         let distinct = self.own().collect::<HashSet<_>>().len();
         if distinct < self.own().count() {
-            return Err(PrepareError::file(&path, "sources and destinations share ids, so a row cannot be told to be of one or the other"));
+            return Err(PrepareError::file(
+                &path,
+                "sources and destinations share ids, so a row cannot be told to be of one or the other",
+            ));
         }
         let idle = table.rows() - usize::from(padded) - distinct;
         if idle > 0 {

@@ -18,14 +18,22 @@ pub(super) fn edge_rows(path: &Path, events: usize) -> Result<Option<Features>, 
 }
 
 /// Edge features in rows that the events' index names, after `padding` rows that belong to none.
-pub(super) fn indexed_edge_rows(path: &Path, events: &RawEvents, padding: usize) -> Result<Option<Features>, PrepareError> {
+pub(super) fn indexed_edge_rows(
+    path: &Path,
+    events: &RawEvents,
+    padding: usize,
+) -> Result<Option<Features>, PrepareError> {
     let Some(table) = npy::read_if_there(path)? else { return Ok(None) };
     if table.rows() != events.len() + padding {
-        let fact = format!("{} rows of features for {} events and {padding} rows of padding", table.rows(), events.len());
+        let fact =
+            format!("{} rows of features for {} events and {padding} rows of padding", table.rows(), events.len());
         return Err(PrepareError::file(path, fact));
     }
     if let Some(event) = events.index.iter().position(|&row| row >= table.rows() as u64) {
-        return Err(PrepareError::file(path, format!("{} rows, but event {event} has the index {}", table.rows(), events.index[event])));
+        return Err(PrepareError::file(
+            path,
+            format!("{} rows, but event {event} has the index {}", table.rows(), events.index[event]),
+        ));
     }
     Ok(Some(Features { table, indexed: !events.index.is_empty() }))
 }

@@ -75,7 +75,15 @@ pub(super) fn feature_width(columns: &[ColumnName]) -> usize {
 impl RawEvents {
     pub(super) fn new(time_scale: Option<u64>) -> Self {
         let times = Times::new(time_scale);
-        Self { src: Vec::new(), dst: Vec::new(), times, label: Vec::new(), index: Vec::new(), disorder_row: None, features: Vec::new() }
+        Self {
+            src: Vec::new(),
+            dst: Vec::new(),
+            times,
+            label: Vec::new(),
+            index: Vec::new(),
+            disorder_row: None,
+            features: Vec::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {

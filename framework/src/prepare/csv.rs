@@ -33,5 +33,6 @@ fn pass_over_features(columns: &mut [ColumnName]) -> Option<String> {
         column.role = Role::Ignored;
         names.push(column.name.as_str());
     }
-    (!names.is_empty()).then(|| format!("the features are those of edge_feat.npy; the columns `{}` were passed over", names.join(",")))
+    (!names.is_empty())
+        .then(|| format!("the features are those of edge_feat.npy; the columns `{}` were passed over", names.join(",")))
 }

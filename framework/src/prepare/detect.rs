@@ -14,7 +14,8 @@ pub(super) fn events_file(source: &Path) -> Result<PathBuf, PrepareError> {
         return Ok(source.to_owned());
     }
     let entries = fs::read_dir(source).map_err(|error| PrepareError::io(source, error))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| may_hold_events(path)).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| may_hold_events(path)).collect();
     files.sort();
     let named = |start: &str| files.iter().filter(|path| name(path).starts_with(start)).cloned().collect::<Vec<_>>();
     for found in [named("edges."), named("ml_"), files.clone()] {
@@ -23,7 +24,10 @@ pub(super) fn events_file(source: &Path) -> Result<PathBuf, PrepareError> {
             Err(none) if none.is_empty() => {}
             Err(several) => {
                 let names: Vec<String> = several.iter().map(|path| name(path)).collect();
-                return Err(PrepareError::file(source, format!("{} may each hold the events; name one", names.join(", "))));
+                return Err(PrepareError::file(
+                    source,
+                    format!("{} may each hold the events; name one", names.join(", ")),
+                ));
             }
         }
     }
@@ -74,5 +78,8 @@ fn by_line(line: Line<'_>, comments: bool) -> Option<Format> {
 
 fn unknown(line: Line<'_>) -> PrepareError {
     let shown: String = String::from_utf8_lossy(line.text).chars().take(80).collect();
-    line.refuse(format!("no known format begins with `{shown}`; name the format if it is one of {}", Format::NAMES.join(", ")))
+    line.refuse(format!(
+        "no known format begins with `{shown}`; name the format if it is one of {}",
+        Format::NAMES.join(", ")
+    ))
 }

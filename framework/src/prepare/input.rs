@@ -85,7 +85,8 @@ impl Input {
                 progress(self.total, self.total);
                 return Ok(None);
             }
-            let text = if self.row == 1 { self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line) } else { &self.line };
+            let text =
+                if self.row == 1 { self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line) } else { &self.line };
             let blanks = text.len() - text.trim_ascii_start().len();
             let start = self.line.len() - text.len() + if blanks == text.len() { blanks } else { 0 };
             if start < self.line.len() {
@@ -96,7 +97,11 @@ impl Input {
 
     fn broken(&self, error: io::Error) -> PrepareError {
         match self.packed {
-            Some(packing) => PrepareError::row(&self.path, self.row, format!("the {packing} stream is truncated or broken ({error})")),
+            Some(packing) => PrepareError::row(
+                &self.path,
+                self.row,
+                format!("the {packing} stream is truncated or broken ({error})"),
+            ),
             None => PrepareError::io(&self.path, error),
         }
     }

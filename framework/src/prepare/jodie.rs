@@ -25,7 +25,8 @@ pub(super) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>
 }
 
 fn columns_of(count: usize) -> Vec<ColumnName> {
-    let named = [("user_id", Role::Src), ("item_id", Role::Dst), ("timestamp", Role::Time), ("state_label", Role::Label)];
+    let named =
+        [("user_id", Role::Src), ("item_id", Role::Dst), ("timestamp", Role::Time), ("state_label", Role::Label)];
     let named = named.map(|(name, role)| ColumnName { name: name.into(), role });
     let features = (4..count).map(|column| ColumnName { name: (column - 4).to_string(), role: Role::Feature });
     named.into_iter().chain(features).collect()

@@ -103,7 +103,11 @@ impl FromStr for Format {
 ///
 /// Nodes get dense numbers in ascending order of their ids, sources before destinations when they are two sets; events are sorted by time,
 /// ties in the order of the file. What had to be decided or changed on the way is in the dataset's notices.
-pub fn prepare(source: impl AsRef<Path>, options: &PrepareOptions, progress: Progress<'_>) -> Result<Dataset, PrepareError> {
+pub fn prepare(
+    source: impl AsRef<Path>,
+    options: &PrepareOptions,
+    progress: Progress<'_>,
+) -> Result<Dataset, PrepareError> {
     let source = source.as_ref();
     if options.time_scale == Some(0) {
         return Err(PrepareError::file(source, "a time scale of 0 ticks a unit leaves no times"));
@@ -133,8 +137,10 @@ struct Meta {
 }
 
 fn about(source: &Path, file: &Path, options: &PrepareOptions) -> About {
-    let meta =
-        fs::read(file.with_file_name("meta.json")).ok().and_then(|text| serde_json::from_slice::<Meta>(&text).ok()).unwrap_or_default();
+    let meta = fs::read(file.with_file_name("meta.json"))
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Meta>(&text).ok())
+        .unwrap_or_default();
     let given = if source.is_dir() { source.canonicalize().ok() } else { None };
     let folder = given.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     let stem = || stem(file).trim_start_matches("ml_").to_owned();

@@ -25,7 +25,10 @@ struct Number {
 
 macro_rules! number {
     ($type:ty) => {
-        Number { bytes: size_of::<$type>(), read: |bytes| <$type>::from_le_bytes(std::array::from_fn(|i| bytes[i])) as f32 }
+        Number {
+            bytes: size_of::<$type>(),
+            read: |bytes| <$type>::from_le_bytes(std::array::from_fn(|i| bytes[i])) as f32,
+        }
     };
 }
 
@@ -57,17 +60,28 @@ fn read(path: &Path) -> Result<Option<Table>, PrepareError> {
     let file = File::open(path).map_err(|error| PrepareError::io(path, error))?;
     let file_bytes = file.metadata().map_err(|error| PrepareError::io(path, error))?.len();
     let mut reader = BufReader::with_capacity(1 << 18, file);
-    let (text, header_bytes) = read_header(&mut reader).ok_or_else(|| refuse("not a .npy file, or truncated in its header".into()))?;
+    let (text, header_bytes) =
+        read_header(&mut reader).ok_or_else(|| refuse("not a .npy file, or truncated in its header".into()))?;
     let header = parse_header(&text).map_err(refuse)?;
-    let promised = header.rows.checked_mul(header.width).and_then(|n| n.checked_mul(header.number.bytes)).map(|n| n as u64 + header_bytes);
+    let promised = header
+        .rows
+        .checked_mul(header.width)
+        .and_then(|n| n.checked_mul(header.number.bytes))
+        .map(|n| n as u64 + header_bytes);
     if promised != Some(file_bytes) {
         let promised = promised.map_or("more than fits memory".into(), |bytes| bytes.to_string());
-        return Err(refuse(format!("{file_bytes} bytes where the header promises {promised}: truncated, or not closed")));
+        return Err(refuse(format!(
+            "{file_bytes} bytes where the header promises {promised}: truncated, or not closed"
+        )));
     }
     let values = read_values(&mut reader, &header).map_err(|error| PrepareError::io(path, error))?;
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
         let (row, column) = (at / header.width, at % header.width);
-        return Err(PrepareError::row(path, row as u64, format!("feature in column {column} is {} as a 32-bit float", values[at])));
+        return Err(PrepareError::row(
+            path,
+            row as u64,
+            format!("feature in column {column} is {} as a 32-bit float", values[at]),
+        ));
     }
     Ok(Table::new(values, header.width).ok())
 }
@@ -98,11 +112,15 @@ fn parse_header(text: &str) -> Result<Header, String> {
     let after = |key: &str| text.split_once(&format!("'{key}':")).map(|(_, rest)| rest.trim_start());
     let descr = after("descr").and_then(|rest| rest.strip_prefix('\'')).and_then(|rest| rest.split('\'').next());
     let descr = descr.ok_or("the header names no plain type")?;
-    let number =
-        Number::of(descr).ok_or_else(|| format!("type `{descr}` is not among the numbers read: f4, f8, integers, bool; little-endian"))?;
-    let shape =
-        after("shape").and_then(|rest| rest.strip_prefix('(')).and_then(|rest| rest.split(')').next()).ok_or("the header has no shape")?;
-    let axes: Result<Vec<usize>, _> = shape.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(str::parse).collect();
+    let number = Number::of(descr).ok_or_else(|| {
+        format!("type `{descr}` is not among the numbers read: f4, f8, integers, bool; little-endian")
+    })?;
+    let shape = after("shape")
+        .and_then(|rest| rest.strip_prefix('('))
+        .and_then(|rest| rest.split(')').next())
+        .ok_or("the header has no shape")?;
+    let axes: Result<Vec<usize>, _> =
+        shape.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(str::parse).collect();
     let (rows, width) = match axes.as_deref() {
         Ok([rows]) => (*rows, 1),
         Ok([rows, width]) => (*rows, *width),

@@ -31,7 +31,10 @@ fn read_file(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> R
     let names = schema.columns().iter().map(|column| column.path().string()).collect();
     let columns = by_name(names).map_err(|fact| PrepareError::file(path, fact))?;
     if let Some(list) = schema.columns().iter().find(|column| column.max_rep_level() > 0) {
-        return Err(PrepareError::file(path, format!("column `{}` holds lists; only flat columns of numbers are read", list.path())));
+        return Err(PrepareError::file(
+            path,
+            format!("column `{}` holds lists; only flat columns of numbers are read", list.path()),
+        ));
     }
     let mut events = RawEvents::new(options.time_scale);
     let mut done = 0;
@@ -52,14 +55,23 @@ enum Numbers {
     Float(Vec<f64>),
 }
 
-fn read_group(path: &Path, group: &dyn RowGroupReader, columns: &[ColumnName], events: &mut RawEvents) -> Result<(), PrepareError> {
+fn read_group(
+    path: &Path,
+    group: &dyn RowGroupReader,
+    columns: &[ColumnName],
+    events: &mut RawEvents,
+) -> Result<(), PrepareError> {
     let first = events.len() as u64;
     let rows = group.metadata().num_rows().max(0) as usize;
     let mut features = Vec::new();
     for (at, column) in columns.iter().enumerate().filter(|(_, column)| column.role != Role::Ignored) {
         let numbers = read_column(group, at, rows).map_err(|fault| match fault {
-            Fault::Null(row) => PrepareError::row(path, first + row as u64, format!("column `{}` is null", column.name)),
-            Fault::Type(found) => PrepareError::file(path, format!("column `{}` is of type {found}, which is no number", column.name)),
+            Fault::Null(row) => {
+                PrepareError::row(path, first + row as u64, format!("column `{}` is null", column.name))
+            }
+            Fault::Type(found) => {
+                PrepareError::file(path, format!("column `{}` is of type {found}, which is no number", column.name))
+            }
             Fault::Broken(error) => PrepareError::file(path, format!("column `{}`: {error}", column.name)),
         })?;
         let refuse = |(row, fact): (usize, String)| PrepareError::row(path, first + row as u64, fact);
@@ -94,13 +106,17 @@ fn read_column(group: &dyn RowGroupReader, at: usize, rows: usize) -> Result<Num
     let nullable = metadata.max_def_level() > 0;
     let unsigned = metadata.converted_type() == ConvertedType::UINT_32;
     Ok(match group.get_column_reader(at)? {
-        ColumnReader::BoolColumnReader(reader) => Numbers::Whole(values(reader, rows, nullable)?.into_iter().map(i64::from).collect()),
+        ColumnReader::BoolColumnReader(reader) => {
+            Numbers::Whole(values(reader, rows, nullable)?.into_iter().map(i64::from).collect())
+        }
         ColumnReader::Int32ColumnReader(reader) => {
             let widen = |value: i32| if unsigned { i64::from(value.cast_unsigned()) } else { i64::from(value) };
             Numbers::Whole(values(reader, rows, nullable)?.into_iter().map(widen).collect())
         }
         ColumnReader::Int64ColumnReader(reader) => Numbers::Whole(values(reader, rows, nullable)?),
-        ColumnReader::FloatColumnReader(reader) => Numbers::Float(values(reader, rows, nullable)?.into_iter().map(f64::from).collect()),
+        ColumnReader::FloatColumnReader(reader) => {
+            Numbers::Float(values(reader, rows, nullable)?.into_iter().map(f64::from).collect())
+        }
         ColumnReader::DoubleColumnReader(reader) => Numbers::Float(values(reader, rows, nullable)?),
         ColumnReader::Int96ColumnReader(_) => return Err(Fault::Type("INT96")),
         ColumnReader::ByteArrayColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
@@ -129,22 +145,28 @@ fn values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize, nullable: b
 
 impl Numbers {
     fn ids(self, what: &str) -> Result<Vec<u64>, (usize, String)> {
-        let id = |(row, value): (usize, i64)| u64::try_from(value).map_err(|_| (row, format!("{what} `{value}` is negative")));
+        let id = |(row, value): (usize, i64)| {
+            u64::try_from(value).map_err(|_| (row, format!("{what} `{value}` is negative")))
+        };
         match self {
             Self::Whole(values) => values.into_iter().enumerate().map(id).collect(),
-            Self::Float(values) => Err((0, format!("{what} `{:?}` is not of a whole type", values.first().copied().unwrap_or_default()))),
+            Self::Float(values) => {
+                Err((0, format!("{what} `{:?}` is not of a whole type", values.first().copied().unwrap_or_default())))
+            }
         }
     }
 
     fn push_times(self, events: &mut RawEvents) -> Result<(), (usize, String)> {
         let times = &mut events.times;
         match self {
-            Self::Whole(values) => {
-                values.into_iter().enumerate().try_for_each(|(row, time)| times.push_whole(time).map_err(|fact| (row, fact)))
-            }
-            Self::Float(values) => {
-                values.into_iter().enumerate().try_for_each(|(row, time)| times.push_float(time).map_err(|fact| (row, fact)))
-            }
+            Self::Whole(values) => values
+                .into_iter()
+                .enumerate()
+                .try_for_each(|(row, time)| times.push_whole(time).map_err(|fact| (row, fact))),
+            Self::Float(values) => values
+                .into_iter()
+                .enumerate()
+                .try_for_each(|(row, time)| times.push_float(time).map_err(|fact| (row, fact))),
         }
     }
 

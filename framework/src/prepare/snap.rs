@@ -10,7 +10,8 @@ use super::{PrepareError, PrepareOptions, Progress};
 
 pub(super) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
     let mut input = Input::open(path)?;
-    let columns = [("u", Role::Src), ("v", Role::Dst), ("t", Role::Time)].map(|(name, role)| ColumnName { name: name.into(), role });
+    let columns = [("u", Role::Src), ("v", Role::Dst), ("t", Role::Time)]
+        .map(|(name, role)| ColumnName { name: name.into(), role });
     let mut events = RawEvents::new(options.time_scale);
     read_lines(&mut input, Separator::Blank, &columns, &mut events, progress)?;
     Ok(Raw { events, features: None, node_features: None, id_space: IdSpace::Shared, notices: Vec::new() })

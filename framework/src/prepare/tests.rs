@@ -45,7 +45,9 @@ type Told = (u64, u64, i64, f32, Vec<f32>);
 /// The events of a set in the user's own ids.
 fn told(set: &Dataset) -> Vec<Told> {
     let features = |id: EventId| set.log.features().map_or(Vec::new(), |rows| rows.row(id.0).to_vec());
-    let tell = |event: crate::Event| (set.ids.own(event.src), set.ids.own(event.dst), event.time.0, event.label, features(event.id));
+    let tell = |event: crate::Event| {
+        (set.ids.own(event.src), set.ids.own(event.dst), event.time.0, event.label, features(event.id))
+    };
     set.log.batch(0..set.log.len()).events().map(tell).collect()
 }
 
@@ -73,7 +75,8 @@ fn csv_events() -> Vec<Told> {
 
 #[test]
 fn csv_is_read_with_its_feature_columns() {
-    let set = Folder::new(&[("edges.csv", CSV), ("meta.json", br#"{"name": "mail", "ts_unit": "day", "nodes": 3}"#)]).read();
+    let set =
+        Folder::new(&[("edges.csv", CSV), ("meta.json", br#"{"name": "mail", "ts_unit": "day", "nodes": 3}"#)]).read();
     assert_eq!(told(&set), csv_events());
     assert_eq!((set.sides, set.nodes, set.ids.all()), (Sides::OneMode, 3, &[5, 7, 9][..]));
     assert_eq!((set.name.as_str(), set.time_unit.description.as_str(), set.time_unit.scale), ("mail", "day", 1));
@@ -108,8 +111,14 @@ fn jodie_users_and_items_are_apart_although_their_ids_are_equal() {
     let folder = Folder::new(&[("wiki.csv", text)]);
     let set = folder.read();
     assert_eq!(Format::detect(folder.path("wiki.csv")).unwrap(), Format::Jodie);
-    assert_eq!(told(&set), [(0, 0, 0, 0.0, vec![0.5, 1.0]), (1, 0, 36, 1.0, vec![2.0, 3.0]), (0, 1, 77, 0.0, vec![4.0, 5.0])]);
-    assert_eq!((set.sides, set.log.src(), set.log.dst()[0]), (Sides::Bipartite { sources: 2 }, &[0, 1, 0].map(NodeId)[..], NodeId(2)));
+    assert_eq!(
+        told(&set),
+        [(0, 0, 0, 0.0, vec![0.5, 1.0]), (1, 0, 36, 1.0, vec![2.0, 3.0]), (0, 1, 77, 0.0, vec![4.0, 5.0])]
+    );
+    assert_eq!(
+        (set.sides, set.log.src(), set.log.dst()[0]),
+        (Sides::Bipartite { sources: 2 }, &[0, 1, 0].map(NodeId)[..], NodeId(2))
+    );
 }
 
 #[test]
@@ -130,7 +139,12 @@ fn tgn_padding_rows_belong_to_no_one_and_zero_node_features_are_dropped() {
 fn tgl_features_follow_the_index_column() {
     let text = b",src,dst,time,ext_roll\n1,0,2,4.0,0\n0,1,2,9.0,2\n";
     let (edges, nodes) = (npy_f32(2, &[10.0, 20.0]), npy_f32(3, &[1.0, 2.0, 3.0]));
-    let folder = Folder::new(&[("edges.csv", text), ("edge_features.npy", &edges), ("node_features.npy", &nodes), ("labels.csv", b"x")]);
+    let folder = Folder::new(&[
+        ("edges.csv", text),
+        ("edge_features.npy", &edges),
+        ("node_features.npy", &nodes),
+        ("labels.csv", b"x"),
+    ]);
     let set = folder.read();
     assert_eq!(Format::detect(folder.0.path()).unwrap(), Format::Tgl);
     assert_eq!(told(&set), [(0, 2, 4, 0.0, vec![20.0]), (1, 2, 9, 0.0, vec![10.0])]);
@@ -151,9 +165,11 @@ fn snap_text_is_read_plain_and_packed() {
 
 /// `src` and `dst` 64-bit, `ts` double, an optional float feature that is null in the row `null`.
 fn write_parquet(path: PathBuf, src: &[i64], dst: &[i64], ts: &[f64], weight: &[f32], null: Option<usize>) {
-    let schema = "message events { required int64 src; required int64 dst; required double ts; optional float weight; }";
+    let schema =
+        "message events { required int64 src; required int64 dst; required double ts; optional float weight; }";
     let file = fs::File::create(path).unwrap();
-    let mut writer = SerializedFileWriter::new(file, parse_message_type(schema).unwrap().into(), Default::default()).unwrap();
+    let mut writer =
+        SerializedFileWriter::new(file, parse_message_type(schema).unwrap().into(), Default::default()).unwrap();
     let half = src.len() / 2;
     for rows in [0..half, half..src.len()] {
         let mut group = writer.next_row_group().unwrap();
@@ -196,7 +212,10 @@ fn bad_parquet_is_refused_by_name() {
     assert!(refusal(src, ts, weight, Some(2)).ends_with("e.parquet row 2: column `weight` is null"));
     assert!(refusal(&[4, 4, -6], ts, weight, None).ends_with("e.parquet row 2: source `-6` is negative"));
     assert!(refusal(src, &[0.0, f64::NAN, 1.0], weight, None).ends_with("row 1: timestamp `NaN` is not a number"));
-    assert!(refusal(src, ts, &[1.0, f32::INFINITY, 0.0], None).ends_with("row 1: feature `weight` is `inf`, which is not finite"));
+    assert!(
+        refusal(src, ts, &[1.0, f32::INFINITY, 0.0], None)
+            .ends_with("row 1: feature `weight` is `inf`, which is not finite")
+    );
     let folder = Folder::new(&[("e.parquet", b"PAR1 and then nothing of the kind")]);
     assert!(folder.refusal().contains("e.parquet: "), "{}", folder.refusal());
 }
@@ -246,7 +265,10 @@ fn bad_features_are_refused_with_file_row_and_value() {
 
     let csv = b"src,dst,ts,label\n1,2,3,0\n1,2,4,0\n";
     let beside = |array: &[u8]| Folder::new(&[("edges.csv", csv), ("edge_feat.npy", array)]).refusal();
-    assert!(beside(&npy_f32(2, &[0.0, 1.0, 2.0, f32::NAN])).ends_with("edge_feat.npy row 1: feature in column 1 is NaN as a 32-bit float"));
+    assert!(
+        beside(&npy_f32(2, &[0.0, 1.0, 2.0, f32::NAN]))
+            .ends_with("edge_feat.npy row 1: feature in column 1 is NaN as a 32-bit float")
+    );
     assert!(beside(&npy_f32(3, &[0.0, 1.0, 2.0])).ends_with("edge_feat.npy: 3 rows of features for 2 events"));
     let whole = npy_f32(2, &[0.0, 1.0]);
     assert!(beside(&whole[..whole.len() - 3]).contains("truncated"));
@@ -259,7 +281,8 @@ fn bad_features_are_refused_with_file_row_and_value() {
 
 #[test]
 fn broken_packing_is_refused() {
-    let text: Vec<u8> = (0..5000).flat_map(|i| format!("{} {} {}\n", i % 7, i * 31 % 1000, i * i).into_bytes()).collect();
+    let text: Vec<u8> =
+        (0..5000).flat_map(|i| format!("{} {} {}\n", i % 7, i * 31 % 1000, i * i).into_bytes()).collect();
     let cut = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
     let mut flipped = gzip(&text);
     let end = flipped.len() - 6;
@@ -276,12 +299,18 @@ fn broken_packing_is_refused() {
 
 #[test]
 fn sets_without_events_are_refused() {
-    for content in [&b""[..], b"src,dst,ts,label\n", b"\n\n", b"# nothing\n", b"user_id,item_id,timestamp,state_label,f\n"] {
+    for content in
+        [&b""[..], b"src,dst,ts,label\n", b"\n\n", b"# nothing\n", b"user_id,item_id,timestamp,state_label,f\n"]
+    {
         let refusal = Folder::new(&[("edges.csv", content)]).refusal();
         assert!(refusal.ends_with("edges.csv: there are no events"), "{refusal}");
     }
     assert!(Folder::new(&[("notes.md", b"hello")]).refusal().contains("the folder has no .csv, .txt or .parquet file"));
-    assert!(Folder::new(&[("a.csv", CSV), ("b.csv", CSV)]).refusal().contains("a.csv, b.csv may each hold the events; name one"));
+    assert!(
+        Folder::new(&[("a.csv", CSV), ("b.csv", CSV)])
+            .refusal()
+            .contains("a.csv, b.csv may each hold the events; name one")
+    );
 }
 
 #[test]
@@ -311,10 +340,16 @@ fn tensors_in_pickles_are_refused_with_the_way_to_convert_them() {
 fn unsorted_times_are_sorted_with_a_notice_or_refused() {
     let folder = Folder::new(&[("edges.csv", b"src,dst,ts,w\n1,2,5,1\n1,3,4,2\n\n1,4,5,3\n1,5,4,4\n")]);
     let set = folder.read();
-    assert_eq!(told(&set).iter().map(|event| (event.1, event.4[0])).collect::<Vec<_>>(), [(3, 2.0), (5, 4.0), (2, 1.0), (4, 3.0)]);
+    assert_eq!(
+        told(&set).iter().map(|event| (event.1, event.4[0])).collect::<Vec<_>>(),
+        [(3, 2.0), (5, 4.0), (2, 1.0), (4, 3.0)]
+    );
     assert!(set.notices[0].starts_with("2 of 4 events, the first in row 3, were earlier"), "{:?}", set.notices);
     let refusal = folder.prepare(&PrepareOptions { strict: true, ..Default::default() }).unwrap_err().to_string();
-    assert!(refusal.ends_with("edges.csv row 3: timestamp 4 comes after 5, and unsorted times are refused"), "{refusal}");
+    assert!(
+        refusal.ends_with("edges.csv row 3: timestamp 4 comes after 5, and unsorted times are refused"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -338,7 +373,11 @@ fn options_overrule_what_is_detected() {
 fn times_beyond_nine_decimals_are_rounded_with_a_notice() {
     let set = Folder::new(&[("e.csv", b"src,dst,ts\n1,2,0.0\n1,2,0.10101010101010101\n1,2,1.0\n")]).read();
     assert_eq!(set.log.time().iter().map(|time| time.0).collect::<Vec<_>>(), [0, 101010101, 1_000_000_000]);
-    assert!(set.notices.iter().any(|notice| notice.contains("1 times are finer than a tick of 1/1000000000 unit")), "{:?}", set.notices);
+    assert!(
+        set.notices.iter().any(|notice| notice.contains("1 times are finer than a tick of 1/1000000000 unit")),
+        "{:?}",
+        set.notices
+    );
 }
 
 #[test]

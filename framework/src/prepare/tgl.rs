@@ -32,6 +32,11 @@ fn refuse_pickle(array: &Path) -> Result<(), PrepareError> {
     }
     let name = array.with_extension("");
     let name = name.file_name().unwrap_or_default().to_string_lossy();
-    let convert = format!(r#"python -c "import numpy, torch; numpy.save('{name}.npy', torch.load('{name}.pt').float().numpy())""#);
-    Err(PrepareError::file(&pickle, format!("a pickled tensor, which only Python can read; convert it in its folder with {convert}")))
+    let convert = format!(
+        r#"python -c "import numpy, torch; numpy.save('{name}.npy', torch.load('{name}.pt').float().numpy())""#
+    );
+    Err(PrepareError::file(
+        &pickle,
+        format!("a pickled tensor, which only Python can read; convert it in its folder with {convert}"),
+    ))
 }

@@ -81,7 +81,8 @@ impl Decimal {
             decimals = 0;
         }
         if decimals < 0 {
-            mantissa = 10i128.checked_pow(decimals.unsigned_abs()).map_or(i128::MAX, |power| mantissa.saturating_mul(power));
+            mantissa =
+                10i128.checked_pow(decimals.unsigned_abs()).map_or(i128::MAX, |power| mantissa.saturating_mul(power));
             decimals = 0;
         }
         Self { mantissa, decimals: decimals as u32 }
@@ -145,7 +146,10 @@ impl Times {
     }
 
     fn overflow(&self, shown: &str) -> String {
-        format!("timestamp `{shown}` overflows 64-bit ticks at {} ticks a unit; declare a smaller time scale", self.scale())
+        format!(
+            "timestamp `{shown}` overflows 64-bit ticks at {} ticks a unit; declare a smaller time scale",
+            self.scale()
+        )
     }
 
     fn push(&mut self, time: Decimal) -> Option<()> {
@@ -156,7 +160,8 @@ impl Times {
         let ticks = Timestamp(i64::try_from(ticks).ok()?);
         if ticks < self.latest {
             let in_units = |time: Timestamp| time.0 as f64 / self.scale() as f64;
-            let first = Disorder { event: self.ticks.len(), time: in_units(ticks), latest: in_units(self.latest), count: 0 };
+            let first =
+                Disorder { event: self.ticks.len(), time: in_units(ticks), latest: in_units(self.latest), count: 0 };
             self.disorder.get_or_insert(first).count += 1;
         }
         self.latest = self.latest.max(ticks);
@@ -269,12 +274,18 @@ mod tests {
 
     #[test]
     fn noise_of_binary_floats_is_not_precision() {
-        assert_eq!(read(None, &["0.30000000000000004", "1289241911.7283601"]), Ok((vec![30000, 128924191172836], 100_000, 0)));
+        assert_eq!(
+            read(None, &["0.30000000000000004", "1289241911.7283601"]),
+            Ok((vec![30000, 128924191172836], 100_000, 0))
+        );
     }
 
     #[test]
     fn times_that_no_power_of_ten_holds_are_rounded_to_nine_decimals_and_counted() {
-        assert_eq!(read(None, &["0.0", "0.10101010101010101", "1.0"]), Ok((vec![0, 101010101, 1_000_000_000], 1_000_000_000, 1)));
+        assert_eq!(
+            read(None, &["0.0", "0.10101010101010101", "1.0"]),
+            Ok((vec![0, 101010101, 1_000_000_000], 1_000_000_000, 1))
+        );
     }
 
     #[test]
@@ -289,9 +300,13 @@ mod tests {
             let error = read(None, &[text]).unwrap_err();
             assert_eq!(error, format!("timestamp `{text}` is not a number"));
         }
-        for texts in
-            [&["9223372036854775808"][..], &["1e30"], &["1e400"], &["1e18", "0.001"], &["99999999999999999999999999999999999999999999"]]
-        {
+        for texts in [
+            &["9223372036854775808"][..],
+            &["1e30"],
+            &["1e400"],
+            &["1e18", "0.001"],
+            &["99999999999999999999999999999999999999999999"],
+        ] {
             assert!(read(None, texts).unwrap_err().contains("overflows 64-bit ticks"), "{texts:?}");
         }
     }

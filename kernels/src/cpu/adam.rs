@@ -8,7 +8,11 @@ const CHUNK: usize = 1 << 14;
 
 /// Updates the parameter and both moments in place.
 pub fn step(param: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], step: &AdamStep) {
-    assert_eq!([param.len(), first.len(), second.len()], [grad.len(); 3], "a parameter, its gradient and its moments differ in length");
+    assert_eq!(
+        [param.len(), first.len(), second.len()],
+        [grad.len(); 3],
+        "a parameter, its gradient and its moments differ in length"
+    );
     let constants = Constants {
         decay: 1.0 - step.lr * step.weight_decay,
         step_size: step.step_size(),

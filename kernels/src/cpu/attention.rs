@@ -207,7 +207,14 @@ pub(super) fn attend_chunk(
                 let at = (i * heads + head) * k;
                 let part = head * tile.blocks..(head + 1) * tile.blocks;
                 let (weights, slopes) = (&mut weights[at..at + k], &mut slopes[at..at + k]);
-                tile.attend(attending, [first + i, head, heads], &query[part.clone()], weights, slopes, &mut seen[part]);
+                tile.attend(
+                    attending,
+                    [first + i, head, heads],
+                    &query[part.clone()],
+                    weights,
+                    slopes,
+                    &mut seen[part],
+                );
             }
         }
     });
@@ -225,7 +232,13 @@ const CHUNK: usize = 8;
 
 impl Attention {
     /// `[H, R, X]` from `query` `[H, R, X]`.
-    pub(crate) fn forward(&mut self, attending: &Attending<'_>, table: Table<'_>, heads: usize, query: &[f32]) -> Vec<f32> {
+    pub(crate) fn forward(
+        &mut self,
+        attending: &Attending<'_>,
+        table: Table<'_>,
+        heads: usize,
+        query: &[f32],
+    ) -> Vec<f32> {
         table.check(attending);
         let (columns, roots, k) = (table.columns(attending), attending.neighbours.roots, attending.neighbours.k);
         assert_eq!(query.len(), heads * roots * columns, "query is not [{heads}, {roots}, {columns}]");
@@ -238,7 +251,8 @@ impl Attention {
         in_chunks(roots, CHUNK, |chunk| {
             let query = &looked[chunk.start * heads * stride..chunk.end * heads * stride];
             // SAFETY: chunks do not overlap.
-            let (seen, weights, slopes) = unsafe { (seen.rows(chunk.clone()), weights.rows(chunk.clone()), slopes.rows(chunk.clone())) };
+            let (seen, weights, slopes) =
+                unsafe { (seen.rows(chunk.clone()), weights.rows(chunk.clone()), slopes.rows(chunk.clone())) };
             attend_chunk(attending, table, [chunk.start, heads], query, seen, weights, slopes);
         });
         by_head(&self.kept.seen, stride, [heads, roots, columns])
@@ -250,7 +264,13 @@ impl Attention {
     }
 
     /// Gradients of `hidden`, `query`, `freq` and `phase`, from that of the output.
-    pub(crate) fn backward(&mut self, attending: &Attending<'_>, table: Table<'_>, heads: usize, grad: &[f32]) -> [Vec<f32>; 4] {
+    pub(crate) fn backward(
+        &mut self,
+        attending: &Attending<'_>,
+        table: Table<'_>,
+        heads: usize,
+        grad: &[f32],
+    ) -> [Vec<f32>; 4] {
         let (columns, roots, k) = (table.columns(attending), attending.neighbours.roots, attending.neighbours.k);
         let (stride, width) = (padded(columns), table.time.freq.len());
         self.gradient.resize(roots * heads, stride, k);

@@ -161,7 +161,13 @@ pub(super) fn group_slots(groups: &mut Groups, attending: &Attending<'_>, rows: 
 
 /// Writes to every row of `out`, the gradient of `hidden` `[N, W]`, what the slots that read it contribute, in their order: for slot `k` the
 /// sum over heads of `dropped * gradient of the sum + score * query`. Slots are grouped already.
-pub(super) fn hidden_gradient(attending: &Attending<'_>, table: Table<'_>, kept: &Seen, gradient: &SeenGradient, out: &mut [f32]) {
+pub(super) fn hidden_gradient(
+    attending: &Attending<'_>,
+    table: Table<'_>,
+    kept: &Seen,
+    gradient: &SeenGradient,
+    out: &mut [f32],
+) {
     let (width, columns) = (table.width, table.columns(attending));
     let neighbours = attending.neighbours;
     if width == 0 || neighbours.roots * neighbours.k == 0 {

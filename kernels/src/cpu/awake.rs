@@ -87,8 +87,11 @@ mod tests {
     #[test]
     fn several_at_once_do_not_wait_for_each_other_for_ever() {
         let pool = pool(4);
-        let sum =
-            || stay_awake(|| (0..200).map(|_| rayon::join(|| rayon::join(|| 1, || 2).0, || rayon::join(|| 3, || 4).1).1).sum::<i32>());
+        let sum = || {
+            stay_awake(|| {
+                (0..200).map(|_| rayon::join(|| rayon::join(|| 1, || 2).0, || rayon::join(|| 3, || 4).1).1).sum::<i32>()
+            })
+        };
         let sums = std::thread::scope(|scope| {
             let all: Vec<_> = (0..6).map(|_| scope.spawn(|| pool.install(sum))).collect();
             all.into_iter().map(|one| one.join().expect("no panic")).collect::<Vec<_>>()

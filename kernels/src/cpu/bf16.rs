@@ -21,7 +21,9 @@ impl Precision {
             Self::F32 => true,
             #[cfg(target_arch = "x86_64")]
             Self::Bf16 => {
-                is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512f")
+                is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512f")
             }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Bf16 => false,
@@ -74,7 +76,10 @@ pub(super) fn pack(panels: &mut Vec<u32>, depth: usize, columns: usize, row: imp
                 true => row(2 * i + 1, p * PANEL, &mut lower[..width]),
                 false => lower.fill(0.0),
             }
-            out[..width].iter_mut().zip(upper.iter().zip(&lower)).for_each(|(out, (&upper, &lower))| *out = pair(upper, lower));
+            out[..width]
+                .iter_mut()
+                .zip(upper.iter().zip(&lower))
+                .for_each(|(out, (&upper, &lower))| *out = pair(upper, lower));
         }
     }
 }
@@ -95,7 +100,8 @@ pub(super) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
                 assert!((row + rows - 1) * stride + p * PANEL + vectors * 16 <= out.len(), "no room for the product");
                 // SAFETY: the processor has the instructions; `out` has room, the words `rows` rows and the panel `pairs` of them.
                 unsafe {
-                    let (out, words) = (out.as_mut_ptr().add(row * stride + p * PANEL), words.as_ptr().add(row * pairs));
+                    let (out, words) =
+                        (out.as_mut_ptr().add(row * stride + p * PANEL), words.as_ptr().add(row * pairs));
                     x86::KERNELS[rows - 1][vectors - 1](out, stride, into == Into::Add, words, panel.as_ptr(), pairs);
                 }
             }
@@ -181,7 +187,9 @@ mod tests {
 
     #[test]
     fn rounding_goes_to_the_nearest_and_ties_to_even() {
-        for (x, expected) in [(1.0, 1.0), (1.003_906_3, 1.0), (1.011_718_8, 1.015_625), (-2.567_8, -2.562_5), (f32::MAX, f32::INFINITY)] {
+        for (x, expected) in
+            [(1.0, 1.0), (1.003_906_3, 1.0), (1.011_718_8, 1.015_625), (-2.567_8, -2.562_5), (f32::MAX, f32::INFINITY)]
+        {
             assert_eq!(rounded(x), expected, "{x}");
         }
         assert!(rounded(f32::NAN).is_nan());
@@ -193,7 +201,9 @@ mod tests {
         if !Precision::Bf16.available() {
             return println!("skipped: this processor has no instructions for bfloat16");
         }
-        let numbers = |count: usize, salt: usize| -> Vec<f32> { (0..count).map(|i| ((i * 7 + salt * 13) % 23) as f32 - 11.0).collect() };
+        let numbers = |count: usize, salt: usize| -> Vec<f32> {
+            (0..count).map(|i| ((i * 7 + salt * 13) % 23) as f32 - 11.0).collect()
+        };
         for (m, n, k) in [(1, 1, 1), (5, 7, 9), (7, 16, 1), (13, 100, 33), (50, 65, 40), (3, 130, 7), (2, 20, 0)] {
             let (a, b, stride) = (numbers(m * k, 1), numbers(k * n, 2), padded(n));
             let mut packed = Packed::default();

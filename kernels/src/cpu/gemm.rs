@@ -51,12 +51,19 @@ fn micro() -> Micro {
     const LANES: usize = 1;
     match level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => Micro { lanes: 16, vectors: avx512::MR_DIV_N, rows: avx512::NR, kernels: |v, r| avx512::UKR[v - 1][r - 1] },
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => Micro { lanes: 8, vectors: fma::MR_DIV_N, rows: fma::NR, kernels: |v, r| fma::UKR[v - 1][r - 1] },
-        Level::Baseline => {
-            Micro { lanes: LANES, vectors: baseline::MR_DIV_N, rows: baseline::NR, kernels: |v, r| baseline::UKR[v - 1][r - 1] }
+        Level::Avx512 => {
+            Micro { lanes: 16, vectors: avx512::MR_DIV_N, rows: avx512::NR, kernels: |v, r| avx512::UKR[v - 1][r - 1] }
         }
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => {
+            Micro { lanes: 8, vectors: fma::MR_DIV_N, rows: fma::NR, kernels: |v, r| fma::UKR[v - 1][r - 1] }
+        }
+        Level::Baseline => Micro {
+            lanes: LANES,
+            vectors: baseline::MR_DIV_N,
+            rows: baseline::NR,
+            kernels: |v, r| baseline::UKR[v - 1][r - 1],
+        },
     }
 }
 
@@ -73,7 +80,11 @@ impl<'a> Matrix<'a> {
     pub(crate) fn new(elements: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         assert!(columns <= stride || rows <= 1, "rows of {columns} are {stride} apart");
         let needed = if rows == 0 { 0 } else { (rows - 1) * stride + columns };
-        assert!(needed <= elements.len(), "[{rows}, {columns}] with rows {stride} apart needs {needed} numbers of {}", elements.len());
+        assert!(
+            needed <= elements.len(),
+            "[{rows}, {columns}] with rows {stride} apart needs {needed} numbers of {}",
+            elements.len()
+        );
         Self { elements, rows, columns, stride }
     }
 
@@ -106,7 +117,13 @@ pub(crate) struct Packed {
 
 impl Packed {
     /// Packs a matrix `[depth, columns]`; `row` writes some of the numbers of a row, from a column on.
-    fn pack(&mut self, depth: usize, columns: usize, precision: Precision, row: impl Fn(usize, usize, &mut [f32]) + Sync) {
+    fn pack(
+        &mut self,
+        depth: usize,
+        columns: usize,
+        precision: Precision,
+        row: impl Fn(usize, usize, &mut [f32]) + Sync,
+    ) {
         let panel = panel_width();
         (self.depth, self.columns, self.precision) = (depth, columns, precision);
         if precision == Precision::Bf16 {
@@ -294,9 +311,12 @@ mod tests {
     /// Whole numbers below 2^24 are added without rounding, so that the results are exact.
     #[test]
     fn products_are_sums_over_the_shared_side_at_odd_shapes() {
-        for (m, n, k) in [(1, 1, 1), (5, 7, 9), (7, 16, 1), (13, 100, 33), (200, 65, 40), (97, 130, 64), (3, 20, 0), (0, 4, 4)] {
+        for (m, n, k) in
+            [(1, 1, 1), (5, 7, 9), (7, 16, 1), (13, 100, 33), (200, 65, 40), (97, 130, 64), (3, 20, 0), (0, 4, 4)]
+        {
             let (a, b) = (numbers(m * (k + 3), 1), numbers(k * n, 2));
-            let (stride, expected) = (padded(n) + 16, |i: usize, j: usize| (0..k).map(|x| a[i * (k + 3) + x] * b[x * n + j]).sum::<f32>());
+            let (stride, expected) =
+                (padded(n) + 16, |i: usize, j: usize| (0..k).map(|x| a[i * (k + 3) + x] * b[x * n + j]).sum::<f32>());
             let (mut straight, mut transposed) = (Packed::default(), Packed::default());
             straight.rows(Matrix::new(&b, k, n, n), Precision::F32);
             let flipped: Vec<f32> = (0..n * k).map(|at| b[at % k * n + at / k]).collect();

@@ -125,7 +125,13 @@ impl Linear {
     }
 
     /// As [`forward`](Self::forward) into rows that are laid out already.
-    pub fn forward_apart(&mut self, x: &PaddedRows, weights: LinearWeights<'_>, activation: Activation, y: &mut PaddedRows) {
+    pub fn forward_apart(
+        &mut self,
+        x: &PaddedRows,
+        weights: LinearWeights<'_>,
+        activation: Activation,
+        y: &mut PaddedRows,
+    ) {
         let LinearWeights { weight, bias, version, precision } = weights;
         let (inputs, outputs, stride) = (x.columns, y.columns, y.stride);
         assert_eq!((weight.len(), y.rows), (outputs * inputs, x.rows), "the weight is not [{outputs}, {inputs}]");

@@ -171,7 +171,12 @@ mod tests {
         })
     }
 
-    fn worst(limit: f32, ours: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64, error: impl Fn(f64, f64) -> f64) -> f64 {
+    fn worst(
+        limit: f32,
+        ours: impl Fn(f32) -> f32,
+        exact: impl Fn(f64) -> f64,
+        error: impl Fn(f64, f64) -> f64,
+    ) -> f64 {
         arguments(limit).map(|x| error(f64::from(ours(x)), exact(f64::from(x)))).fold(0.0, f64::max)
     }
 
@@ -196,7 +201,10 @@ mod tests {
     #[test]
     fn elementary_functions_are_as_exact_as_they_say() {
         for errors in [errors::<Fused>(), errors::<Separate>()] {
-            println!("cos {:.2e} sin {:.2e} exp {:.2e} tanh {:.2e} sigmoid {:.2e}", errors[0], errors[1], errors[2], errors[3], errors[4]);
+            println!(
+                "cos {:.2e} sin {:.2e} exp {:.2e} tanh {:.2e} sigmoid {:.2e}",
+                errors[0], errors[1], errors[2], errors[3], errors[4]
+            );
             let ulp = f64::from(f32::EPSILON);
             let limits = [2e-7, 2e-7, 2.0 * ulp, 4.0 * ulp, 4.0 * ulp];
             assert!(errors.iter().zip(limits).all(|(&error, limit)| error < limit), "{errors:?}");

@@ -112,7 +112,14 @@ impl MemoryUpdate {
     ///
     /// # Panics
     /// Where plan and weights do not fit together, or `out` is not `[U, D]`.
-    pub fn forward(&mut self, plan: &MailPlan, cell: Cell, weights: CellWeights<'_>, time: TimeWeights<'_>, out: &mut [f32]) {
+    pub fn forward(
+        &mut self,
+        plan: &MailPlan,
+        cell: Cell,
+        weights: CellWeights<'_>,
+        time: TimeWeights<'_>,
+        out: &mut [f32],
+    ) {
         self.shape = Shape::new(plan, cell, &weights, time);
         let Shape { d, x, g, .. } = self.shape;
         assert_eq!(out.len(), plan.memory.len(), "the new memory is not [{}, {d}]", plan.unique);
@@ -136,12 +143,14 @@ impl MemoryUpdate {
         let gates = DisjointRows::new(&mut self.gates, strides[1]);
         let recurrent = DisjointRows::new(&mut self.recurrent, strides[2]);
         let out = DisjointRows::new(out, d);
-        let (shape, packed, order, full) = (self.shape, [&self.merged, &self.w_empty, &self.w_apart], &self.mails, self.full);
+        let (shape, packed, order, full) =
+            (self.shape, [&self.merged, &self.w_empty, &self.w_apart], &self.mails, self.full);
         in_chunks(mails, TILE, |tile| {
             let mails = &order[tile.clone()];
             let full = full.clamp(tile.start, tile.end) - tile.start;
             // SAFETY: tiles do not overlap, and no two mails are for one row.
-            let (message, gates, recurrent) = unsafe { (message.rows(tile.clone()), gates.rows(tile.clone()), recurrent.rows(tile)) };
+            let (message, gates, recurrent) =
+                unsafe { (message.rows(tile.clone()), gates.rows(tile.clone()), recurrent.rows(tile)) };
             shape.load(message, plan, time, mails, full);
             shape.multiply(message, gates, recurrent, [full, mails.len()], packed);
             for (i, &mail) in mails.iter().enumerate() {
@@ -173,7 +182,8 @@ impl MemoryUpdate {
         let w_ih = Matrix::new(weights.w_ih, g, x, x);
         let (w_summed, w_apart) = weights.w_hh.split_at(summed * d);
         let w_summed = Matrix::new(w_summed, summed, d, d);
-        let (merged, w_empty, packed_apart, w_time) = (&mut self.merged, &mut self.w_empty, &mut self.w_apart, &mut self.w_time);
+        let (merged, w_empty, packed_apart, w_time) =
+            (&mut self.merged, &mut self.w_empty, &mut self.w_apart, &mut self.w_time);
         rayon::join(
             || merged.transpose_sum(w_ih, w_summed, precision),
             || {
@@ -270,7 +280,14 @@ impl MemoryUpdate {
 }
 
 /// Adds what the time encodings of some mails contribute to `sums`: those of the frequencies, then those of the phases.
-fn time_gradient(sums: &mut [f32], plan: &MailPlan, time: TimeWeights<'_>, mails: &[u32], gates: Matrix<'_>, w_time: &Packed) {
+fn time_gradient(
+    sums: &mut [f32],
+    plan: &MailPlan,
+    time: TimeWeights<'_>,
+    mails: &[u32],
+    gates: Matrix<'_>,
+    w_time: &Packed,
+) {
     let t = time.freq.len();
     if t == 0 {
         return;
@@ -308,7 +325,14 @@ impl Shape {
     }
 
     /// The products of some mails, of which the first `full` have a message.
-    fn multiply(&self, message: &[f32], gates: &mut [f32], recurrent: &mut [f32], [full, mails]: [usize; 2], packed: [&Packed; 3]) {
+    fn multiply(
+        &self,
+        message: &[f32],
+        gates: &mut [f32],
+        recurrent: &mut [f32],
+        [full, mails]: [usize; 2],
+        packed: [&Packed; 3],
+    ) {
         let Shape { d, x, g, .. } = *self;
         let [merged, w_empty, w_apart] = packed;
         let [message_stride, gate_stride, apart_stride] = [x, g, self.apart()].map(padded);

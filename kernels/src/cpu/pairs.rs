@@ -77,7 +77,8 @@ impl PairScores {
         self.partial.clear();
         self.partial.resize(pairs.div_ceil(CHUNK) * width, 0.0);
         let stride = self.hidden.stride();
-        let (hidden, partial) = (DisjointRows::new(&mut self.hidden.values, stride), DisjointRows::new(&mut self.partial, width));
+        let (hidden, partial) =
+            (DisjointRows::new(&mut self.hidden.values, stride), DisjointRows::new(&mut self.partial, width));
         in_chunks(pairs, CHUNK, |chunk| {
             let task = chunk.start / CHUNK;
             // SAFETY: chunks do not overlap, and each has its own row of sums.

@@ -70,7 +70,14 @@ pub fn head_stride(width: usize, heads: usize) -> usize {
 
 impl ProjectedAttention {
     /// Writes `out` `[C, O]` from `query` `[C, O]`, both with rows [`head_stride`] apart, and the rows of `table`.
-    pub fn forward(&mut self, attending: &Attending<'_>, weights: ProjectionWeights<'_>, table: Table<'_>, query: &[f32], out: &mut [f32]) {
+    pub fn forward(
+        &mut self,
+        attending: &Attending<'_>,
+        weights: ProjectionWeights<'_>,
+        table: Table<'_>,
+        query: &[f32],
+        out: &mut [f32],
+    ) {
         table.check(attending);
         let (roots, k, heads) = (attending.neighbours.roots, attending.neighbours.k, weights.heads);
         let columns = table.columns(attending);
@@ -90,7 +97,8 @@ impl ProjectedAttention {
             // SAFETY: tiles do not overlap.
             let (looked, seen) = unsafe { (looked.rows(tile.clone()), seen.rows(tile.clone())) };
             // SAFETY: as above.
-            let (weights, slopes, out) = unsafe { (weights.rows(tile.clone()), slopes.rows(tile.clone()), out.rows(tile)) };
+            let (weights, slopes, out) =
+                unsafe { (weights.rows(tile.clone()), slopes.rows(tile.clone()), out.rows(tile)) };
             for (head, [key, ..]) in packed.iter().enumerate() {
                 let query = Matrix::new(&query[head * per_head..], rows, per_head, row);
                 multiply(&mut looked[head * stride..], heads * stride, Into::Replace, query, key);
@@ -106,7 +114,11 @@ impl ProjectedAttention {
     fn pack(&mut self, weights: ProjectionWeights<'_>, columns: usize) {
         let precision = weights.precision;
         let outputs = weights.key.len() / columns;
-        assert_eq!([weights.key.len(), weights.value.len()], [outputs * columns; 2], "key or value is not [{outputs}, {columns}]");
+        assert_eq!(
+            [weights.key.len(), weights.value.len()],
+            [outputs * columns; 2],
+            "key or value is not [{outputs}, {columns}]"
+        );
         assert_eq!(outputs % weights.heads, 0, "{} heads do not divide {outputs} columns", weights.heads);
         (self.heads, self.columns, self.per_head) = (weights.heads, columns, outputs / weights.heads);
         self.packed.resize_with(weights.heads, Default::default);
@@ -179,7 +191,8 @@ impl ProjectedAttention {
 
     /// Gradients of what stands by root: of sums, of whole-neighbour queries, of queries; each task's of the time encoding in `partial`.
     fn root_gradients(&mut self, attending: &Attending<'_>, table: Table<'_>, out: &[f32], query: &mut [f32]) {
-        let (roots, k, heads, per_head) = (attending.neighbours.roots, attending.neighbours.k, self.heads, self.per_head);
+        let (roots, k, heads, per_head) =
+            (attending.neighbours.roots, attending.neighbours.k, self.heads, self.per_head);
         let (columns, stride, row) = (self.columns, padded(self.columns), head_stride(heads * per_head, heads));
         assert_eq!([query.len(), out.len()], [roots * row; 2], "gradients of query or output are not [{roots}, {row}]");
         self.gradient.resize(roots * heads, stride, k);
@@ -197,7 +210,8 @@ impl ProjectedAttention {
             // SAFETY: tiles do not overlap.
             let (seen, looked) = unsafe { (seen.rows(tile.clone()), looked.rows(tile.clone())) };
             // SAFETY: as above.
-            let (dropped, score, query) = unsafe { (dropped.rows(tile.clone()), score.rows(tile.clone()), query.rows(tile)) };
+            let (dropped, score, query) =
+                unsafe { (dropped.rows(tile.clone()), score.rows(tile.clone()), query.rows(tile)) };
             // SAFETY: each task has its own row.
             let time = unsafe { partial.rows(task..task + 1) };
             for (head, [_, _, value, _]) in packed.iter().enumerate() {

@@ -28,7 +28,14 @@ impl<R: CubeRuntime> ConstantsLaunch<R> {
 
 /// Moves parameter `i` and its moments by the gradient `g`.
 #[cube]
-pub(super) fn moved(param: &mut Array<f32>, first: &mut Array<f32>, second: &mut Array<f32>, i: usize, g: f32, constants: &Constants) {
+pub(super) fn moved(
+    param: &mut Array<f32>,
+    first: &mut Array<f32>,
+    second: &mut Array<f32>,
+    i: usize,
+    g: f32,
+    constants: &Constants,
+) {
     let m = first[i] * constants.beta1 + g * (1.0f32 - constants.beta1);
     let v = second[i] * constants.beta2 + g * g * (1.0f32 - constants.beta2);
     first[i] = m;
@@ -38,7 +45,13 @@ pub(super) fn moved(param: &mut Array<f32>, first: &mut Array<f32>, second: &mut
 }
 
 #[cube(launch)]
-fn step(param: &mut Array<f32>, first: &mut Array<f32>, second: &mut Array<f32>, grad: &Array<f32>, constants: &Constants) {
+fn step(
+    param: &mut Array<f32>,
+    first: &mut Array<f32>,
+    second: &mut Array<f32>,
+    grad: &Array<f32>,
+    constants: &Constants,
+) {
     let i = ABSOLUTE_POS;
     if i < grad.len() {
         moved(param, first, second, i, grad[i], constants);
@@ -46,7 +59,11 @@ fn step(param: &mut Array<f32>, first: &mut Array<f32>, second: &mut Array<f32>,
 }
 
 /// In place where nobody else holds a tensor.
-pub(super) fn adam<R: CubeRuntime>(tensors: [CubeTensor<R>; 3], grad: CubeTensor<R>, constants: &AdamStep) -> [CubeTensor<R>; 3] {
+pub(super) fn adam<R: CubeRuntime>(
+    tensors: [CubeTensor<R>; 3],
+    grad: CubeTensor<R>,
+    constants: &AdamStep,
+) -> [CubeTensor<R>; 3] {
     let device = Device::of(&grad);
     let tensors = tensors.map(|tensor| {
         let tensor = into_contiguous(tensor);

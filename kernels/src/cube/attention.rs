@@ -46,7 +46,16 @@ impl Shape {
     pub(super) fn of<R: CubeRuntime>(k: usize, e: usize, constants: &Constants, inputs: &[CubeTensor<R>; 4]) -> Self {
         let [hidden, query, freq, phase] = inputs.each_ref().map(TensorMetadata::shape);
         let leaky = matches!(constants.activation, ScoreActivation::LeakyRelu(_));
-        let shape = Self { heads: query[0], k, w: hidden[1], e, t: freq[0], x: query[2], leaky, dropout: constants.dropout.is_some() };
+        let shape = Self {
+            heads: query[0],
+            k,
+            w: hidden[1],
+            e,
+            t: freq[0],
+            x: query[2],
+            leaky,
+            dropout: constants.dropout.is_some(),
+        };
         assert!(query[2] > shape.w + e + shape.t, "a query {} wide for {shape:?}", query[2]);
         assert_eq!(phase[0], shape.t, "width of phase");
         shape
@@ -252,7 +261,16 @@ impl<R: CubeRuntime> Inputs<R> {
     pub(super) fn neighbourhood(&self, sent: &AttentionSpans<R>) -> NeighbourhoodLaunch<R> {
         let AttentionSpans { count, row, dt, feature, table, .. } = sent;
         let Self { hidden, freq, phase, .. } = self;
-        NeighbourhoodLaunch::new(hidden.arg(), count.arg(), row.arg(), dt.arg(), feature.arg(), table.arg(), freq.arg(), phase.arg())
+        NeighbourhoodLaunch::new(
+            hidden.arg(),
+            count.arg(),
+            row.arg(),
+            dt.arg(),
+            feature.arg(),
+            table.arg(),
+            freq.arg(),
+            phase.arg(),
+        )
     }
 }
 

@@ -197,7 +197,15 @@ fn hidden_kernel(
             for at in range_stepped(start + UNIT_POS_Y, end, ROWS) {
                 let name = names.names[at as usize];
                 if name >= names.slots {
-                    sum += slot_gradient(shares, query, grad, roots as usize, (name - names.slots) as usize, column, shape);
+                    sum += slot_gradient(
+                        shares,
+                        query,
+                        grad,
+                        roots as usize,
+                        (name - names.slots) as usize,
+                        column,
+                        shape,
+                    );
                 } else if comptime!(own.first > 0) {
                     if name < roots {
                         sum += own_gradient(names, name as usize, column, own);

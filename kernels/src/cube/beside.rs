@@ -236,7 +236,9 @@ impl BesideBlocks {
         let map = (ones > 0).then(|| layout.block(d, shape.read));
         let mut one = features + shape.added();
         let parts = [(features, 0, from.features), (shape.added(), features, from.vectors)];
-        for ((columns, column, [weight, bias]), map) in parts.into_iter().zip([map; 2]).filter(|((columns, ..), _)| *columns > 0) {
+        for ((columns, column, [weight, bias]), map) in
+            parts.into_iter().zip([map; 2]).filter(|((columns, ..), _)| *columns > 0)
+        {
             let Some(map) = map else { continue };
             layout.stand(map, [0, column], [d, columns], weight);
             layout.stand(map, [0, one], [d, 1], bias);
@@ -286,7 +288,11 @@ impl<R: CubeRuntime> Beside<R> {
         let columns = |rows: &Option<NodeRows<R>>| rows.as_ref().map_or(0, |rows| rows.columns);
         let brought = [&features, &vectors].into_iter().flatten().any(|rows| rows.table.is_none());
         let shape = Shape { brought, ..blocks.shape };
-        assert_eq!([columns(&features), columns(&vectors)], [shape.features, shape.vectors], "columns of constant rows");
+        assert_eq!(
+            [columns(&features), columns(&vectors)],
+            [shape.features, shape.vectors],
+            "columns of constant rows"
+        );
         let [map, correction] = [blocks.map, blocks.correction].map(|block| block.map(|block| weights.at(block)));
         Self { shape, map, correction, features, vectors }
     }
@@ -318,13 +324,31 @@ impl<R: CubeRuntime> Beside<R> {
         let read = Matrix::new(device, rows, shape.read);
         let mapped = self.map.as_ref().map(|map| {
             let (nodes, constants) = (self.nodes(past, hidden), self.constants(past));
-            read_kernel::launch::<R>(&device.client, units(read.span.len()), dim, nodes, constants, read.span.arg(), shape);
+            read_kernel::launch::<R>(
+                &device.client,
+                units(read.span.len()),
+                dim,
+                nodes,
+                constants,
+                read.span.arg(),
+                shape,
+            );
             map.forward(&read)
         });
         let out = Matrix::new(device, rows, shape.width());
         let (nodes, constants, count) = (self.nodes(past, hidden), self.constants(past), units(out.span.len()));
         let mapped = mapped.as_ref().unwrap_or(memory).span.arg();
-        join_kernel::launch::<R>(&device.client, count, dim, nodes, constants, memory.span.arg(), mapped, out.span.arg(), shape);
+        join_kernel::launch::<R>(
+            &device.client,
+            count,
+            dim,
+            nodes,
+            constants,
+            memory.span.arg(),
+            mapped,
+            out.span.arg(),
+            shape,
+        );
         (out, Shown { hidden, read })
     }
 
@@ -342,6 +366,16 @@ impl<R: CubeRuntime> Beside<R> {
         correction.clear_gradient();
         let (client, count, dim) = (&past.device.client, units(past.capacity * shape.vectors), CubeDim::new_1d(UNITS));
         let (nodes, stride) = (self.nodes(past, shown.hidden), of_vectors.columns());
-        correct_kernel::launch::<R>(client, count, dim, nodes, of_vectors.span.arg(), correction.gradient.arg(), shape, stride, first);
+        correct_kernel::launch::<R>(
+            client,
+            count,
+            dim,
+            nodes,
+            of_vectors.span.arg(),
+            correction.gradient.arg(),
+            shape,
+            stride,
+            first,
+        );
     }
 }

@@ -19,7 +19,13 @@ struct Share {
 
 /// What every pair adds to the loss, and the derivative of the loss in its score. A row of units adds up a pair.
 #[cube(launch)]
-fn loss_kernel(parts: &Parts, share: &Share, losses: &mut Array<f32>, slopes: &mut Array<f32>, #[comptime] shape: Shape) {
+fn loss_kernel(
+    parts: &Parts,
+    share: &Share,
+    losses: &mut Array<f32>,
+    slopes: &mut Array<f32>,
+    #[comptime] shape: Shape,
+) {
     let pair = CUBE_POS * ROWS as usize + UNIT_POS_Y as usize;
     let score = score(parts, pair, losses.len(), shape);
     if pair < losses.len() && UNIT_POS_X == 0 {
@@ -37,7 +43,13 @@ fn loss_kernel(parts: &Parts, share: &Share, losses: &mut Array<f32>, slopes: &m
 
 /// What every chunk of pairs adds to the gradients of weight, biases of both ends and bias, and to the loss: `[chunks, 3 O + 2]`.
 #[cube(launch)]
-fn shares_kernel(parts: &Parts, losses: &Array<f32>, slopes: &Array<f32>, out: &mut Array<f32>, #[comptime] shape: Shape) {
+fn shares_kernel(
+    parts: &Parts,
+    losses: &Array<f32>,
+    slopes: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] shape: Shape,
+) {
     let width = comptime!(shape.width);
     let all = comptime!(3 * shape.width + 2);
     let chunk = ABSOLUTE_POS / all;
@@ -137,7 +149,13 @@ impl<R: CubeRuntime> PairDecoder<R> {
     ///
     /// # Panics
     /// Where a pair names a row that is not there.
-    pub fn forward(&self, plan: &PairPlan, embeddings: &Matrix<R>, facts: Option<&Matrix<R>>, positives: usize) -> Decoded<R> {
+    pub fn forward(
+        &self,
+        plan: &PairPlan,
+        embeddings: &Matrix<R>,
+        facts: Option<&Matrix<R>>,
+        positives: usize,
+    ) -> Decoded<R> {
         let (device, rows, count) = (&embeddings.device, embeddings.rows(), plan.i.len());
         let pairs = DevicePairs::send_joint(device, plan, rows);
         let mapped = self.ends.forward(embeddings).span;
@@ -150,7 +168,16 @@ impl<R: CubeRuntime> PairDecoder<R> {
             let (launch, dim) = (cubes(count.div_ceil(ROWS as usize)), CubeDim::new_2d(COLUMNS, ROWS));
             let [positive, negative] = [positives, count - positives].map(|count| 1.0 / count.max(1) as f32);
             let share = ShareLaunch::new(positives as u32, positive, negative);
-            loss_kernel::launch::<R>(&device.client, launch, dim, inputs.parts(&pairs), share, losses.arg(), slopes.arg(), shape);
+            loss_kernel::launch::<R>(
+                &device.client,
+                launch,
+                dim,
+                inputs.parts(&pairs),
+                share,
+                losses.arg(),
+                slopes.arg(),
+                shape,
+            );
         }
         Decoded { pairs, inputs, rows, losses, slopes }
     }
@@ -163,10 +190,27 @@ impl<R: CubeRuntime> PairDecoder<R> {
         let (shares, loss) = (device.empty(chunks * all).part(0, chunks * all), Matrix::new(device, 1, 1));
         if chunks > 0 {
             let (launch, parts) = (units(shares.len()), inputs.parts(pairs));
-            shares_kernel::launch::<R>(&device.client, launch, dim, parts, losses.arg(), slopes.arg(), shares.arg(), inputs.shape);
+            shares_kernel::launch::<R>(
+                &device.client,
+                launch,
+                dim,
+                parts,
+                losses.arg(),
+                slopes.arg(),
+                shares.arg(),
+                inputs.shape,
+            );
         }
         let gradient = self.last.gradient.arg();
-        sum_kernel::launch::<R>(&device.client, units(all), dim, shares.arg(), gradient, loss.span.arg(), chunks as u32);
+        sum_kernel::launch::<R>(
+            &device.client,
+            units(all),
+            dim,
+            shares.arg(),
+            gradient,
+            loss.span.arg(),
+            chunks as u32,
+        );
         let mapped = inputs.table(pairs, 0, *rows, slopes);
         self.ends.backward(embeddings, &mapped);
         (loss, self.ends.backward_input(&mapped))

@@ -90,7 +90,8 @@ fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailSpa
     }
     let table = Table::new(Some(rows), events.into_iter());
 
-    let lens: Vec<usize> = std::iter::once(mail.feature.len()).chain(hops.iter().map(|hop| hop.attention.feature.len())).collect();
+    let lens: Vec<usize> =
+        std::iter::once(mail.feature.len()).chain(hops.iter().map(|hop| hop.attention.feature.len())).collect();
     let (mut parcel, mut rest) = (Parcel::default(), &table.index[..]);
     for &len in &lens {
         let (own, after) = rest.split_at(len);

@@ -66,7 +66,12 @@ pub(super) fn gather<R: CubeRuntime>(hidden: &CubeTensor<R>, rows: &[u32]) -> Cu
 }
 
 /// `hidden[rows]`, `[rows, width]`; 0 where a row is [`NONE`].
-pub(super) fn gather_span<R: CubeRuntime>(device: &Device<R>, hidden: &Span<R>, rows: &Span<R>, width: usize) -> CubeTensor<R> {
+pub(super) fn gather_span<R: CubeRuntime>(
+    device: &Device<R>,
+    hidden: &Span<R>,
+    rows: &Span<R>,
+    width: usize,
+) -> CubeTensor<R> {
     let (tensor, out) = device.matrix(rows.len(), width);
     if out.len() > 0 {
         let (count, dim) = (units(out.len()), CubeDim::new_1d(UNITS));
@@ -103,6 +108,17 @@ pub(super) fn scatter_onto<R: CubeRuntime>(
     if out.len() > 0 {
         let (launch, dim, width) = (cubes(count), CubeDim::new_2d(COLUMNS, ROWS), out.len() / count);
         let groups = (starts.arg(), positions.arg());
-        scatter_kernel::launch::<R>(&device.client, launch, dim, grad.arg(), groups.0, groups.1, out.arg(), count as u32, width, add);
+        scatter_kernel::launch::<R>(
+            &device.client,
+            launch,
+            dim,
+            grad.arg(),
+            groups.0,
+            groups.1,
+            out.arg(),
+            count as u32,
+            width,
+            add,
+        );
     }
 }

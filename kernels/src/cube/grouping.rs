@@ -35,7 +35,12 @@ fn order_kernel(rows: &Array<u32>, starts: &Array<u32>, unordered: &Array<u32>, 
 
 /// Where the group of each of `count` rows begins, and the positions group by group, ascending in each: [`group`](super::plans::group) on the
 /// device. `rows` has [`NONE`] where a position is in no group. `counts` says how many name each row; afterwards it holds zeros.
-pub(super) fn group<R: CubeRuntime>(device: &Device<R>, rows: &Span<R>, counts: &Span<R>, count: usize) -> [Span<R>; 2] {
+pub(super) fn group<R: CubeRuntime>(
+    device: &Device<R>,
+    rows: &Span<R>,
+    counts: &Span<R>,
+    count: usize,
+) -> [Span<R>; 2] {
     let (client, dim) = (&device.client, CubeDim::new_1d(UNITS));
     let starts = starts(device, counts, count);
     let [unordered, ordered] = [(); 2].map(|()| device.empty(rows.len()));

@@ -112,10 +112,19 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     /// Where `memory` has not a row for each of the past's, or another history has read it.
     pub fn observe(&mut self, past: &DevicePast<R>, memory: &Matrix<R>) {
         assert_eq!([memory.rows(), memory.columns()], [past.capacity, self.rules.memory], "new memories");
-        let Some(Happening { ends, fates, all_ends, unsettled }) = &past.happening else { panic!("a past that the host has read") };
+        let Some(Happening { ends, fates, all_ends, unsettled }) = &past.happening else {
+            panic!("a past that the host has read")
+        };
         let all = (&self.states, &self.neighbourhoods);
         let happens = (ends, fates, *unsettled);
-        settle(&self.device, all, happens, (&past.touched_rows, &memory.span), self.rules.rule(), self.rules.neighbours);
+        settle(
+            &self.device,
+            all,
+            happens,
+            (&past.touched_rows, &memory.span),
+            self.rules.rule(),
+            self.rules.neighbours,
+        );
         self.pending = all_ends[settled(all_ends)..].to_vec();
     }
 

@@ -47,7 +47,10 @@ impl Layout {
     /// Where they reach out of the block.
     pub fn stand(&mut self, block: Block, corner: [usize; 2], [rows, columns]: [usize; 2], from: usize) {
         let [row, column] = corner;
-        assert!(row + rows <= block.rows && column + columns <= block.columns, "[{rows}, {columns}] at {corner:?} of {block:?}");
+        assert!(
+            row + rows <= block.rows && column + columns <= block.columns,
+            "[{rows}, {columns}] at {corner:?} of {block:?}"
+        );
         let start = block.start + row * block.columns + column;
         self.pieces.push(Piece { from, start, rows, columns, stride: block.columns });
     }

@@ -71,7 +71,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let layout = Layout::new(&self.rules, self.nodes, roots.node.len(), all_ends.len() - unsettled);
         let visible = if roots.sees_batch { all_ends.len() } else { unsettled };
         let asked = self.send(roots, &all_ends, unsettled, &layout);
-        let find = |count: usize, skipped: usize, others| self.find(&asked, visible, count, (skipped, others), roots.key);
+        let find =
+            |count: usize, skipped: usize, others| self.find(&asked, visible, count, (skipped, others), roots.key);
         let inner = (self.rules.layers == 2).then(|| {
             let found = find(layout.roots, layout.inner, None);
             spread(&self.device, [&asked.time, &asked.place], layout.roots, layout.inner, self.rules.neighbours);
@@ -111,7 +112,14 @@ impl<R: CubeRuntime> DeviceHistory<R> {
 
     /// The neighbours of the first `count` names, whose slots stand behind `skipped` names. Where it is said which are the others, all names claim
     /// their nodes.
-    fn find(&self, asked: &Sent<R>, visible: usize, count: usize, (skipped, others): (usize, Option<[usize; 2]>), key: u64) -> Found<R> {
+    fn find(
+        &self,
+        asked: &Sent<R>,
+        visible: usize,
+        count: usize,
+        (skipped, others): (usize, Option<[usize; 2]>),
+        key: u64,
+    ) -> Found<R> {
         let k = self.rules.neighbours;
         let [counts, event, dt] = [count, count * k, count * k].map(|len| self.device.empty(len).part(0, len));
         if count > 0 || others.is_some() {
@@ -149,9 +157,23 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             let count = found.counts.len();
             let row = rows.part(first_slot, count * k);
             let nothing = device.empty(0).part(0, 0);
-            let attention =
-                AttentionSpans { count: found.counts, row, dt: found.dt, groups, first_slot, feature: found.event, table: nothing };
-            Hop { device: device.clone(), centres: rows.part(0, count), attention, neighbours: k, features: self.features.width(), below }
+            let attention = AttentionSpans {
+                count: found.counts,
+                row,
+                dt: found.dt,
+                groups,
+                first_slot,
+                feature: found.event,
+                table: nothing,
+            };
+            Hop {
+                device: device.clone(),
+                centres: rows.part(0, count),
+                attention,
+                neighbours: k,
+                features: self.features.width(),
+                below,
+            }
         };
         let mut hops = vec![hop(outer, (&rows.rows, groups), starts[1], capacity)];
         if let Some(found) = inner {

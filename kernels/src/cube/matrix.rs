@@ -32,7 +32,9 @@ struct Columns {
 fn part_kernel(rows: &Array<f32>, out: &mut Array<f32>, #[comptime] part: Columns) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
-        out[i] = rows[i / comptime!(part.columns) * comptime!(part.stride) + comptime!(part.start) + i % comptime!(part.columns)];
+        out[i] = rows[i / comptime!(part.columns) * comptime!(part.stride)
+            + comptime!(part.start)
+            + i % comptime!(part.columns)];
     }
 }
 
@@ -79,7 +81,14 @@ impl<R: CubeRuntime> Matrix<R> {
         let out = Self::new(&self.device, self.rows, columns);
         if out.span.len() > 0 {
             let (count, part) = (units(out.span.len()), Columns { columns, stride: self.columns, start });
-            part_kernel::launch::<R>(&self.device.client, count, CubeDim::new_1d(UNITS), self.span.arg(), out.span.arg(), part);
+            part_kernel::launch::<R>(
+                &self.device.client,
+                count,
+                CubeDim::new_1d(UNITS),
+                self.span.arg(),
+                out.span.arg(),
+                part,
+            );
         }
         out
     }

@@ -100,7 +100,8 @@ impl<R: CubeRuntime> Kept<R> {
             Cell::Gru => 4 * d,
             Cell::Rnn => d,
         };
-        let [message, own, gates] = [shape.x(), shape.h(), kept].map(|width| device.empty(mails * width).part(0, mails * width));
+        let [message, own, gates] =
+            [shape.x(), shape.h(), kept].map(|width| device.empty(mails * width).part(0, mails * width));
         Self { rows: sent.rows.clone(), dt: sent.dt.clone(), message, own, gates }
     }
 }
@@ -239,7 +240,11 @@ fn cell_kernel(
 }
 
 /// New memory `[U, D]` and what the backward pass needs.
-pub(super) fn forward<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> (CubeTensor<R>, Kept<R>) {
+pub(super) fn forward<R: CubeRuntime>(
+    plan: &MailPlan,
+    cell: Cell,
+    weights: &[CubeTensor<R>; 6],
+) -> (CubeTensor<R>, Kept<R>) {
     let device = Device::of(&weights[0]);
     let shape = Shape::new(plan, cell, weights);
     let sent = MailSpans::send(&device, plan, shape.d);
@@ -279,11 +284,12 @@ pub(super) fn update<R: CubeRuntime>(
         kept.own.arg(),
         *shape,
     );
-    let [input, recurrent] = [(&kept.message, shape.x(), w_ih), (&kept.own, shape.h(), w_hh)].map(|(rows, width, weight)| {
-        let (out, numbers) = device.matrix(mails, shape.gates());
-        product(device.tensor(rows, [mails, width]), transposed(weight), out);
-        numbers
-    });
+    let [input, recurrent] =
+        [(&kept.message, shape.x(), w_ih), (&kept.own, shape.h(), w_hh)].map(|(rows, width, weight)| {
+            let (out, numbers) = device.matrix(mails, shape.gates());
+            product(device.tensor(rows, [mails, width]), transposed(weight), out);
+            numbers
+        });
     let (output, out) = device.matrix(unique, shape.d);
     cell_kernel::launch::<R>(
         &device.client,

@@ -93,7 +93,8 @@ pub(super) fn backward<R: CubeRuntime>(
     gradients(&device, &shape, &weights, kept, (&device.span(grad), shape.d), &written, &shares);
     let [freq, phase] = sum_shares(&device, &shares, if shape.t > 0 { mails } else { 0 }, shape.t);
     let [freq, phase] = [freq, phase].map(|span| device.tensor(&span, [shape.t]));
-    let [w_ih, w_hh] = [(written.w_ih, x), (written.w_hh, shape.d)].map(|(span, width)| device.tensor(&span, [gates, width]));
+    let [w_ih, w_hh] =
+        [(written.w_ih, x), (written.w_hh, shape.d)].map(|(span, width)| device.tensor(&span, [gates, width]));
     let [b_ih, b_hh] = [b_ih, b_hh].map(|span| device.tensor(&span, [gates]));
     [w_ih, w_hh, b_ih, b_hh, freq, phase]
 }
@@ -124,7 +125,9 @@ pub(super) fn gradients<R: CubeRuntime>(
         *shape,
         stride,
     );
-    for (into, rows, width, out) in [(&input, &kept.message, x, &written.w_ih), (&recurrent, &kept.own, shape.h(), &written.w_hh)] {
+    for (into, rows, width, out) in
+        [(&input, &kept.message, x, &written.w_ih), (&recurrent, &kept.own, shape.h(), &written.w_hh)]
+    {
         product(transposed(into), device.tensor(rows, [mails, width]), device.tensor(out, [gates, width]));
     }
     if let Some(biases) = &written.biases {
@@ -140,6 +143,13 @@ pub(super) fn gradients<R: CubeRuntime>(
             false => Matrix::from_tensor(&weights.w_ih, gates, x).part(2 * d + e, t).tensor(),
         };
         product(input, of_time, encoding);
-        write_shares(device, mails, &kept.dt, [&weights.freq, &weights.phase], (&of_encoding, Some(&kept.rows)), shares);
+        write_shares(
+            device,
+            mails,
+            &kept.dt,
+            [&weights.freq, &weights.phase],
+            (&of_encoding, Some(&kept.rows)),
+            shares,
+        );
     }
 }

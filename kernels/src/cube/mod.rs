@@ -50,7 +50,8 @@ pub use moving::{DeviceState, StateLink, StateMail};
 pub use past::{CellBlocks, CellNumbers, DeviceCell, DevicePast, Hop, HostMail, HostPast, UpdateKept};
 pub use products::{Products, set_products};
 pub use projected::{
-    Attended, AttendedGradients, AttendedKept, ByHead, attend, attend_backward, share_edge, share_edge_backward, table_backward,
+    Attended, AttendedGradients, AttendedKept, ByHead, attend, attend_backward, share_edge, share_edge_backward,
+    table_backward,
 };
 pub use rows::{asking, merge, merge_backward, rectified, rectified_backward};
 pub use sent::{HostRows, PastSender, ReadHop, ReadPast};

@@ -62,7 +62,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let states = &self.states;
         let [event, node, times, since] = [&states.event, &states.node, &states.time, &states.since].map(integers);
         let mail = |n: usize| {
-            let mail = StateMail { event: u64::from(event[n]), other: node[n], time: time(times[n]), since: time(since[n]) };
+            let mail =
+                StateMail { event: u64::from(event[n]), other: node[n], time: time(times[n]), since: time(since[n]) };
             (event[n] != NONE).then_some(mail)
         };
         let ring = match &self.neighbourhoods.settled {
@@ -114,7 +115,13 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         if let Settled::Rings { node, time, event } = &self.neighbourhoods.settled {
             write(node, &mut state.ring.iter().map(|link| link.node));
             // slots that nothing was ever put into have no time
-            write(time, &mut state.ring.iter().map(|link| link.time.checked_sub(self.origin).map_or(0, |ticks| ticks.max(0) as u32)));
+            write(
+                time,
+                &mut state
+                    .ring
+                    .iter()
+                    .map(|link| link.time.checked_sub(self.origin).map_or(0, |ticks| ticks.max(0) as u32)),
+            );
             write(event, &mut state.ring.iter().map(|link| link.event as u32));
         }
         let pending = self.ends(pending).collect();

@@ -242,7 +242,8 @@ pub(super) struct Asked<'a, R: CubeRuntime> {
 impl<R: CubeRuntime> Neighbourhoods<R> {
     /// Fills `found` with what the roots see of the visible ends and of what has settled.
     pub(super) fn look(&self, device: &Device<R>, asked: &Asked<'_, R>, drawing: Drawing, lookup: Lookup) {
-        let Asked { roots: [node, time, place], others: [others_from, others], ends, visible, clock, found, skipped } = asked;
+        let Asked { roots: [node, time, place], others: [others_from, others], ends, visible, clock, found, skipped } =
+            asked;
         let [updated, mail_event, mail_time] = clock;
         let [counts, named, event, dt, first] = found;
         let (client, count, dim) = (&device.client, units(counts.len().max(*others)), CubeDim::new_1d(UNITS));
@@ -254,12 +255,37 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
         match &self.settled {
             Settled::Rings { node, time, event } => {
                 let ring = RingLaunch::new(self.degree.arg(), node.arg(), time.arg(), event.arg());
-                look_kernel::launch::<R>(client, count, dim, roots, ends.arg(), visible, ring, clock, found, skipped, lookup);
+                look_kernel::launch::<R>(
+                    client,
+                    count,
+                    dim,
+                    roots,
+                    ends.arg(),
+                    visible,
+                    ring,
+                    clock,
+                    found,
+                    skipped,
+                    lookup,
+                );
             }
             Settled::ByNode { starts, node, time, event } => {
                 let log = ByNodeLaunch::new(starts.arg(), node.arg(), time.arg(), event.arg(), self.degree.arg());
                 let chance = drawing.arg();
-                draw_kernel::launch::<R>(client, count, dim, roots, ends.arg(), visible, log, clock, found, skipped, chance, lookup);
+                draw_kernel::launch::<R>(
+                    client,
+                    count,
+                    dim,
+                    roots,
+                    ends.arg(),
+                    visible,
+                    log,
+                    clock,
+                    found,
+                    skipped,
+                    chance,
+                    lookup,
+                );
             }
         }
     }
@@ -277,7 +303,13 @@ fn spread_kernel(times: &mut Array<u32>, places: &mut Array<u32>, roots: u32, fi
 }
 
 /// Gives the slots of `roots` roots, which begin at `first`, the roots' times and places.
-pub(super) fn spread<R: CubeRuntime>(device: &Device<R>, [times, places]: [&Span<R>; 2], roots: usize, first: usize, k: usize) {
+pub(super) fn spread<R: CubeRuntime>(
+    device: &Device<R>,
+    [times, places]: [&Span<R>; 2],
+    roots: usize,
+    first: usize,
+    k: usize,
+) {
     let (count, dim) = (units(roots * k), CubeDim::new_1d(UNITS));
     spread_kernel::launch::<R>(&device.client, count, dim, times.arg(), places.arg(), roots as u32, first as u32, k);
 }
@@ -310,10 +342,25 @@ fn own_rows_kernel(
 }
 
 /// `[first + R * K]` rows, and where the group of each begins and who is in it: see the kernel.
-pub(super) fn own_rows<R: CubeRuntime>(device: &Device<R>, counts: &Span<R>, first: usize, k: usize) -> (Span<R>, [Span<R>; 2]) {
+pub(super) fn own_rows<R: CubeRuntime>(
+    device: &Device<R>,
+    counts: &Span<R>,
+    first: usize,
+    k: usize,
+) -> (Span<R>, [Span<R>; 2]) {
     let len = first + counts.len() * k;
     let [rows, starts, names] = [len, len + 1, len].map(|len| device.empty(len).part(0, len));
     let (count, dim) = (units(len + 1), CubeDim::new_1d(UNITS));
-    own_rows_kernel::launch::<R>(&device.client, count, dim, counts.arg(), rows.arg(), starts.arg(), names.arg(), first as u32, k);
+    own_rows_kernel::launch::<R>(
+        &device.client,
+        count,
+        dim,
+        counts.arg(),
+        rows.arg(),
+        starts.arg(),
+        names.arg(),
+        first as u32,
+        k,
+    );
     (rows, [starts, names])
 }

@@ -58,7 +58,10 @@ impl<R: CubeRuntime> DevicePairs<R> {
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
         let (i, j) = (next(plan.i.len()), next(plan.j.len()));
-        let groups = groups.iter().map(|(starts, pairs)| Group { starts: next(starts.len()), pairs: next(pairs.len()) }).collect();
+        let groups = groups
+            .iter()
+            .map(|(starts, pairs)| Group { starts: next(starts.len()), pairs: next(pairs.len()) })
+            .collect();
         Self { device: device.clone(), i, j, groups }
     }
 }
@@ -99,7 +102,8 @@ pub(super) fn hidden(parts: &Parts, pair: usize, column: usize, #[comptime] shap
     let width = comptime!(shape.width);
     let stride = comptime!(shape.stride());
     let behind = comptime!(if shape.joint { shape.width } else { 0 });
-    let mut sum = parts.a[parts.i[pair] as usize * stride + column] + parts.b[parts.j[pair] as usize * stride + behind + column];
+    let mut sum =
+        parts.a[parts.i[pair] as usize * stride + column] + parts.b[parts.j[pair] as usize * stride + behind + column];
     if comptime!(shape.joint) {
         sum += parts.weight[width + column] + parts.weight[2 * width + column];
     }
@@ -193,7 +197,14 @@ fn added_kernel(parts: &Parts, grad: &Array<f32>, out: &mut Array<f32>, #[compti
 
 /// What every chunk of pairs adds to the gradients of weight and, behind it, bias: `[chunks, padded]`.
 #[cube(launch)]
-fn weight_kernel(parts: &Parts, grad: &Array<f32>, out: &mut Array<f32>, pairs: u32, #[comptime] shape: Shape, #[comptime] padded: usize) {
+fn weight_kernel(
+    parts: &Parts,
+    grad: &Array<f32>,
+    out: &mut Array<f32>,
+    pairs: u32,
+    #[comptime] shape: Shape,
+    #[comptime] padded: usize,
+) {
     let width = comptime!(shape.width);
     let chunk = ABSOLUTE_POS / (width + 1);
     let column = ABSOLUTE_POS % (width + 1);
@@ -253,7 +264,18 @@ impl<R: CubeRuntime> Inputs<R> {
         if rows > 0 {
             let (launch, dim) = (cubes(starts.len() - 1), CubeDim::new_2d(COLUMNS, ROWS));
             let (parts, out, rows) = (self.parts(pairs), out.span.arg(), rows as u32);
-            table_kernel::launch::<R>(&device.client, launch, dim, parts, grad.arg(), starts.arg(), grouped.arg(), out, rows, self.shape);
+            table_kernel::launch::<R>(
+                &device.client,
+                launch,
+                dim,
+                parts,
+                grad.arg(),
+                starts.arg(),
+                grouped.arg(),
+                out,
+                rows,
+                self.shape,
+            );
         }
         out
     }
@@ -262,7 +284,15 @@ impl<R: CubeRuntime> Inputs<R> {
     pub(super) fn added(&self, pairs: &DevicePairs<R>, grad: &Span<R>, out: &Span<R>) {
         if out.len() > 0 {
             let (launch, dim) = (units(out.len()), CubeDim::new_1d(UNITS));
-            added_kernel::launch::<R>(&pairs.device.client, launch, dim, self.parts(pairs), grad.arg(), out.arg(), self.shape);
+            added_kernel::launch::<R>(
+                &pairs.device.client,
+                launch,
+                dim,
+                self.parts(pairs),
+                grad.arg(),
+                out.arg(),
+                self.shape,
+            );
         }
     }
 
@@ -274,7 +304,17 @@ impl<R: CubeRuntime> Inputs<R> {
         if count > 0 {
             let (launch, dim) = (units(chunks * (width + 1)), CubeDim::new_1d(UNITS));
             let parts = self.parts(pairs);
-            weight_kernel::launch::<R>(&device.client, launch, dim, parts, grad.arg(), shares.arg(), count as u32, self.shape, padded);
+            weight_kernel::launch::<R>(
+                &device.client,
+                launch,
+                dim,
+                parts,
+                grad.arg(),
+                shares.arg(),
+                count as u32,
+                self.shape,
+                padded,
+            );
         }
         let sums = sum_rows(device, &shares, chunks, 2 * padded);
         [sums.part(0, width), sums.part(padded, 1)]
@@ -289,7 +329,11 @@ pub(super) fn forward<R: CubeRuntime>(plan: &PairPlan, inputs: &[CubeTensor<R>; 
 }
 
 /// Gradients of the five inputs.
-pub(super) fn backward<R: CubeRuntime>(plan: &PairPlan, inputs: &[CubeTensor<R>; 5], grad: &CubeTensor<R>) -> [CubeTensor<R>; 5] {
+pub(super) fn backward<R: CubeRuntime>(
+    plan: &PairPlan,
+    inputs: &[CubeTensor<R>; 5],
+    grad: &CubeTensor<R>,
+) -> [CubeTensor<R>; 5] {
     let device = Device::of(grad);
     let rows = [0, 1].map(|table| inputs[table].shape()[0]);
     let pairs = DevicePairs::send(&device, plan, rows);

@@ -125,7 +125,11 @@ impl<R: CubeRuntime> DeviceCell<R> {
         let (d, e, t) = (past.mail.memory.len() / past.capacity, past.features, self.time.width());
         let shape = Shape { d, e, t, cell: self.cell, joint: true };
         let [input, recurrent] = &self.matrices;
-        assert_eq!([input.columns, recurrent.columns, input.rows], [shape.x(), shape.h(), shape.gates()], "a memory module of {shape:?}");
+        assert_eq!(
+            [input.columns, recurrent.columns, input.rows],
+            [shape.x(), shape.h(), shape.gates()],
+            "a memory module of {shape:?}"
+        );
         let [w_ih, w_hh] = [input, recurrent].map(|weight| weight.matrix().tensor());
         let weights = CellWeights { w_ih, w_hh, biases: None, freq: self.time.freq(), phase: self.time.phase() };
         let (new, kept) = memory::update(device, &shape, &past.mail, past.capacity, &weights);
@@ -233,15 +237,21 @@ pub struct HostPast {
 impl<R: CubeRuntime> DevicePast<R> {
     /// Copies it to the host. Waits for the device.
     pub fn fetch(&self) -> HostPast {
-        let (integers, floats) = (|span: &Span<R>| self.device.integers(span), |span: &Span<R>| self.device.floats(span));
+        let (integers, floats) =
+            (|span: &Span<R>| self.device.integers(span), |span: &Span<R>| self.device.floats(span));
         let (d, k) = (self.mail.memory.len() / self.capacity, self.hops[0].neighbours);
         let unique = *integers(&self.starts).last().expect("the number of rows") as usize;
-        let (mail_of, marks, events) = (integers(&self.mail.mail_of), integers(&self.mail.rows), integers(&self.mail.feature));
+        let (mail_of, marks, events) =
+            (integers(&self.mail.mail_of), integers(&self.mail.rows), integers(&self.mail.feature));
         let (times, others) = (floats(&self.mail.dt), floats(&self.mail.other));
         let mail = |row: usize| {
             let at = mail_of[row] as usize;
-            let told =
-                || HostMail { empty: marks[at] & EMPTY != 0, event: events[at], dt: times[at], other: others[at * d..][..d].to_vec() };
+            let told = || HostMail {
+                empty: marks[at] & EMPTY != 0,
+                event: events[at],
+                dt: times[at],
+                other: others[at * d..][..d].to_vec(),
+            };
             (mail_of[row] != NONE).then(told)
         };
         let (hop, attention) = (&self.hops[0], &self.hops[0].attention);
@@ -249,14 +259,20 @@ impl<R: CubeRuntime> DevicePast<R> {
             (integers(&attention.row), integers(&attention.count), integers(&attention.feature), floats(&attention.dt));
         let neighbour = |slot: usize| (rows[slot], event[slot], dt[slot]);
         let ([starts, names], first) = (attention.groups.each_ref().map(integers), attention.first_slot as u32);
-        let group =
-            |row: usize| names[starts[row] as usize..starts[row + 1] as usize].iter().filter_map(|name| name.checked_sub(first)).collect();
+        let group = |row: usize| {
+            names[starts[row] as usize..starts[row + 1] as usize]
+                .iter()
+                .filter_map(|name| name.checked_sub(first))
+                .collect()
+        };
         HostPast {
             nodes: integers(&self.nodes)[..unique].to_vec(),
             memory: floats(&self.mail.memory)[..unique * d].to_vec(),
             mail: (0..unique).map(mail).collect(),
             roots: integers(&hop.centres),
-            neighbours: (0..counts.len()).map(|root| (root * k..root * k + counts[root] as usize).map(neighbour).collect()).collect(),
+            neighbours: (0..counts.len())
+                .map(|root| (root * k..root * k + counts[root] as usize).map(neighbour).collect())
+                .collect(),
             slots: (0..unique).map(group).collect(),
         }
     }

@@ -43,7 +43,13 @@ impl<R: CubeRuntime> MailSpans<R> {
     }
 
     /// The arrays that [`pack_mail`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
-    pub(super) fn unpack(plan: &MailPlan, width: usize, index: usize, table: Span<R>, mut next: impl FnMut(usize) -> Span<R>) -> Self {
+    pub(super) fn unpack(
+        plan: &MailPlan,
+        width: usize,
+        index: usize,
+        table: Span<R>,
+        mut next: impl FnMut(usize) -> Span<R>,
+    ) -> Self {
         let mails = plan.rows.len();
         Self {
             memory: next(plan.unique * width),

@@ -36,7 +36,13 @@ enum Beside {
 
 /// `[C, columns]` from `[H, C, O / H]`.
 #[cube(launch)]
-fn join_heads_kernel(heads: &Array<f32>, other: &Array<f32>, out: &mut Array<f32>, rows: u32, #[comptime] joint: Joint) {
+fn join_heads_kernel(
+    heads: &Array<f32>,
+    other: &Array<f32>,
+    out: &mut Array<f32>,
+    rows: u32,
+    #[comptime] joint: Joint,
+) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
         let width = comptime!(joint.width);
@@ -68,7 +74,13 @@ fn join_heads_kernel(heads: &Array<f32>, other: &Array<f32>, out: &mut Array<f32
 
 /// `[H, C, O / H]` from the first columns of rows of `stride`.
 #[cube(launch)]
-fn split_heads_kernel(joint: &Array<f32>, out: &mut Array<f32>, rows: u32, #[comptime] stride: usize, #[comptime] per_head: usize) {
+fn split_heads_kernel(
+    joint: &Array<f32>,
+    out: &mut Array<f32>,
+    rows: u32,
+    #[comptime] stride: usize,
+    #[comptime] per_head: usize,
+) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
         let column = i % per_head;
@@ -153,7 +165,16 @@ impl<R: CubeRuntime> ByHead<R> {
         if out.span.len() > 0 {
             let joint = Joint { width: self.width, per_head: self.width / self.heads, columns, beside };
             let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
-            join_heads_kernel::launch::<R>(&device.client, count, dim, self.span.arg(), other.arg(), out.span.arg(), rows, joint);
+            join_heads_kernel::launch::<R>(
+                &device.client,
+                count,
+                dim,
+                self.span.arg(),
+                other.arg(),
+                out.span.arg(),
+                rows,
+                joint,
+            );
         }
         out
     }
@@ -242,7 +263,8 @@ pub fn table_backward<R: CubeRuntime>(
     time_shares(device, shape, &hop.attention, &kept.inputs, shared, now, &time.take(hop.len()));
     let (second, start) = merged.unwrap_or((asking, 0));
     let own = Own { first: asking.columns(), second: merged.map_or(0, |(merged, _)| merged.columns()), start };
-    let tensor = hidden_gradient(device, shape, &hop.attention, &kept.inputs, shared, Some(([&asking.span, &second.span], own)));
+    let tensor =
+        hidden_gradient(device, shape, &hop.attention, &kept.inputs, shared, Some(([&asking.span, &second.span], own)));
     Matrix::from_tensor(&tensor, hop.below, shape.w)
 }
 
@@ -279,12 +301,28 @@ fn share_backward_kernel(edge: &mut Array<f32>, key: &mut Array<f32>, value: &mu
 pub fn share_edge<R: CubeRuntime>(edge: &Weight<R>, [key, value]: [&Weight<R>; 2], start: usize) {
     let of = Shared { columns: edge.columns, stride: key.columns, start };
     let (count, dim) = (units(edge.value.len()), CubeDim::new_1d(UNITS));
-    share_kernel::launch::<R>(&edge.device.client, count, dim, edge.value.arg(), key.value.arg(), value.value.arg(), of);
+    share_kernel::launch::<R>(
+        &edge.device.client,
+        count,
+        dim,
+        edge.value.arg(),
+        key.value.arg(),
+        value.value.arg(),
+        of,
+    );
 }
 
 /// Moves the gradients of what was copied to that of `edge`, which is written over.
 pub fn share_edge_backward<R: CubeRuntime>(edge: &Weight<R>, [key, value]: [&Weight<R>; 2], start: usize) {
     let of = Shared { columns: edge.columns, stride: key.columns, start };
     let (count, dim) = (units(edge.gradient.len()), CubeDim::new_1d(UNITS));
-    share_backward_kernel::launch::<R>(&edge.device.client, count, dim, edge.gradient.arg(), key.gradient.arg(), value.gradient.arg(), of);
+    share_backward_kernel::launch::<R>(
+        &edge.device.client,
+        count,
+        dim,
+        edge.gradient.arg(),
+        key.gradient.arg(),
+        value.gradient.arg(),
+        of,
+    );
 }

@@ -54,14 +54,30 @@ pub(super) fn sum_rows<R: CubeRuntime>(device: &Device<R>, input: &Span<R>, rows
 }
 
 /// As [`sum_rows`], written to the first numbers of `out`.
-pub(super) fn sum_rows_into<R: CubeRuntime>(device: &Device<R>, input: &Span<R>, rows: usize, width: usize, out: &Span<R>) {
+pub(super) fn sum_rows_into<R: CubeRuntime>(
+    device: &Device<R>,
+    input: &Span<R>,
+    rows: usize,
+    width: usize,
+    out: &Span<R>,
+) {
     let (mut input, mut rows) = (input.clone(), rows);
     loop {
         let (chunks, blocks) = (rows.div_ceil(CHUNK).max(1), width.div_ceil(COLUMNS as usize).max(1));
         let sums = if chunks == 1 { out.clone() } else { device.empty(chunks * width) };
         let (count, dim) = (cubes(chunks * blocks), CubeDim::new_2d(COLUMNS, ROWS));
         let sizes = [rows, width, chunks, blocks].map(|size| size as u32);
-        sum_chunks::launch::<R>(&device.client, count, dim, input.arg(), sums.arg(), sizes[0], sizes[1], sizes[2], sizes[3]);
+        sum_chunks::launch::<R>(
+            &device.client,
+            count,
+            dim,
+            input.arg(),
+            sums.arg(),
+            sizes[0],
+            sizes[1],
+            sizes[2],
+            sizes[3],
+        );
         if chunks == 1 {
             return;
         }

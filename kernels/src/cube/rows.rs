@@ -27,7 +27,13 @@ impl Widths {
 
 /// `[table[row] | cos(phase) | 1 | 0]`, 0 for the first part where there is no row.
 #[cube(launch)]
-fn asking_kernel(table: &Array<f32>, rows: &Array<u32>, phase: &Array<f32>, out: &mut Array<f32>, #[comptime] widths: Widths) {
+fn asking_kernel(
+    table: &Array<f32>,
+    rows: &Array<u32>,
+    phase: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] widths: Widths,
+) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
         let w = comptime!(widths.first);
@@ -48,7 +54,13 @@ fn asking_kernel(table: &Array<f32>, rows: &Array<u32>, phase: &Array<f32>, out:
 
 /// `[first | second | 1 | 0]`, 0 for the first part where a count is 0.
 #[cube(launch)]
-fn merge_kernel(counts: &Array<u32>, first: &Array<f32>, second: &Array<f32>, out: &mut Array<f32>, #[comptime] widths: Widths) {
+fn merge_kernel(
+    counts: &Array<u32>,
+    first: &Array<f32>,
+    second: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] widths: Widths,
+) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
         let a = comptime!(widths.first);
@@ -93,7 +105,12 @@ fn rectify_kernel(x: &Array<f32>, out: &mut Array<f32>, one: f32, #[comptime] wi
 
 /// The first columns of `grad`, 0 where what was rectified is 0.
 #[cube(launch)]
-fn rectify_backward_kernel(grad: &Array<f32>, rectified: &Array<f32>, out: &mut Array<f32>, #[comptime] widths: Widths) {
+fn rectify_backward_kernel(
+    grad: &Array<f32>,
+    rectified: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] widths: Widths,
+) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
         let at = i / comptime!(widths.first) * comptime!(widths.all) + i % comptime!(widths.first);
@@ -132,9 +149,19 @@ pub fn merge<R: CubeRuntime>(hop: &Hop<R>, projected: &Matrix<R>, asking: &Matri
     let widths = Widths::new(projected.columns(), width, asking.columns());
     let out = Matrix::new(&hop.device, hop.len(), widths.all);
     if out.span.len() > 0 {
-        let (count, dim, first, second) = (units(out.span.len()), CubeDim::new_1d(UNITS), &projected.span, &asking.span);
+        let (count, dim, first, second) =
+            (units(out.span.len()), CubeDim::new_1d(UNITS), &projected.span, &asking.span);
         let counts = hop.attention.count.arg();
-        merge_kernel::launch::<R>(&hop.device.client, count, dim, counts, first.arg(), second.arg(), out.span.arg(), widths);
+        merge_kernel::launch::<R>(
+            &hop.device.client,
+            count,
+            dim,
+            counts,
+            first.arg(),
+            second.arg(),
+            out.span.arg(),
+            widths,
+        );
     }
     out
 }
@@ -169,7 +196,15 @@ pub fn rectified_backward<R: CubeRuntime>(grad: &Matrix<R>, rectified: &Matrix<R
         let widths = Widths { first: width, second: 0, stride: 0, all: grad.columns() };
         let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
         let (grad, rectified) = (&grad.span, &rectified.span);
-        rectify_backward_kernel::launch::<R>(&out.device.client, count, dim, grad.arg(), rectified.arg(), out.span.arg(), widths);
+        rectify_backward_kernel::launch::<R>(
+            &out.device.client,
+            count,
+            dim,
+            grad.arg(),
+            rectified.arg(),
+            out.span.arg(),
+            widths,
+        );
     }
     out
 }

@@ -138,7 +138,10 @@ pub(super) fn draw_kernel(
         let mut fresh = 0u32;
         for j in 0..visible {
             let end = ends.time[j as usize];
-            if ends.node[j as usize] == node && seen(end, ends.event[j as usize], time, place) && i32::reinterpret(end) >= from {
+            if ends.node[j as usize] == node
+                && seen(end, ends.event[j as usize], time, place)
+                && i32::reinterpret(end) >= from
+            {
                 fresh += 1;
             }
         }

@@ -1,7 +1,9 @@
 //! The past of some roots as the host has read it, sent to a device in one parcel.
 use super::features::Features;
 use super::past::{DevicePast, Hop};
-use super::plans::{AttentionSpans, Groups, MailSpans, Table, group, mail_events, pack_mail, pack_neighbours, slot_events};
+use super::plans::{
+    AttentionSpans, Groups, MailSpans, Table, group, mail_events, pack_mail, pack_neighbours, slot_events,
+};
 use super::span::{Device, Parcel, Places, Span};
 use crate::{MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
@@ -110,7 +112,8 @@ impl<R: CubeRuntime> PastSender<R> {
         hops.iter().for_each(|hop| hop.neighbours.check());
         let below: Vec<usize> = std::iter::once(nodes.len()).chain(hops.iter().map(ReadHop::len)).collect();
         let groups: Vec<Groups> = hops.iter().zip(&below).map(|(hop, &below)| hop.groups(below)).collect();
-        let table = self.features.table(mail_events(mail).chain(hops.iter().flat_map(|hop| slot_events(hop.neighbours))));
+        let table =
+            self.features.table(mail_events(mail).chain(hops.iter().flat_map(|hop| slot_events(hop.neighbours))));
         let sent = self.device.send_ahead(self.pack(past, &groups, &table));
         self.unpack(past, &groups, &below, table.len(), &sent)
     }
@@ -135,7 +138,14 @@ impl<R: CubeRuntime> PastSender<R> {
     }
 
     /// The past whose arrays [`pack`](PastSender::pack) has packed, with a table of `features` numbers.
-    fn unpack(&self, past: &ReadPast<'_>, groups: &[Groups], below: &[usize], features: usize, sent: &Span<R>) -> DevicePast<R> {
+    fn unpack(
+        &self,
+        past: &ReadPast<'_>,
+        groups: &[Groups],
+        below: &[usize],
+        features: usize,
+        sent: &Span<R>,
+    ) -> DevicePast<R> {
         let ReadPast { nodes, touched, mail, hops } = *past;
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
@@ -148,7 +158,14 @@ impl<R: CubeRuntime> PastSender<R> {
         let hops = hops.iter().zip(groups).zip(below).map(|((hop, groups), &below)| {
             let (centres, count, slots) = (next(hop.len()), hop.len(), hop.neighbours.row.len());
             let attention = AttentionSpans::unpack(hop.neighbours, groups, count, slots, table.clone(), &mut next);
-            Hop { device: device.clone(), centres, attention, neighbours: hop.neighbours.k, features: self.features.width(), below }
+            Hop {
+                device: device.clone(),
+                centres,
+                attention,
+                neighbours: hop.neighbours.k,
+                features: self.features.width(),
+                below,
+            }
         });
         DevicePast {
             hops: hops.collect(),

@@ -162,7 +162,9 @@ pub(super) fn settle<R: CubeRuntime>(
     }
     let (client, dim, first, degree) = (&device.client, CubeDim::new_1d(UNITS), first as u32, &neighbourhoods.degree);
     let nothing = device.empty(0);
-    let ring = |node: &Span<R>, time: &Span<R>, event: &Span<R>| RingLaunch::new(degree.arg(), node.arg(), time.arg(), event.arg());
+    let ring = |node: &Span<R>, time: &Span<R>, event: &Span<R>| {
+        RingLaunch::new(degree.arg(), node.arg(), time.arg(), event.arg())
+    };
     let (ring, k) = match &neighbourhoods.settled {
         Settled::Rings { node, time, event } => (ring(node, time, event), k),
         Settled::ByNode { .. } => (ring(&nothing, &nothing, &nothing), 0),

@@ -193,7 +193,14 @@ impl<R: CubeRuntime> Device<R> {
 
     /// Copies the numbers of `from` from `start` on over those of `to`.
     pub(super) fn copy_to(&self, from: &Span<R>, start: usize, to: &Span<R>) {
-        copy_kernel::launch::<R>(&self.client, units(to.len()), CubeDim::new_1d(UNITS), from.arg(), to.arg(), start as u32);
+        copy_kernel::launch::<R>(
+            &self.client,
+            units(to.len()),
+            CubeDim::new_1d(UNITS),
+            from.arg(),
+            to.arg(),
+            start as u32,
+        );
     }
 
     /// Copies numbers to the host, which waits for them.

@@ -64,7 +64,11 @@ pub(super) fn encode<R: CubeRuntime>(dt: &[f32], [freq, phase]: &[CubeTensor<R>;
 }
 
 /// Gradients of `freq` and `phase`, given the gradient of the encoding.
-pub(super) fn encode_backward<R: CubeRuntime>(dt: &[f32], [freq, phase]: &[CubeTensor<R>; 2], grad: &CubeTensor<R>) -> [CubeTensor<R>; 2] {
+pub(super) fn encode_backward<R: CubeRuntime>(
+    dt: &[f32],
+    [freq, phase]: &[CubeTensor<R>; 2],
+    grad: &CubeTensor<R>,
+) -> [CubeTensor<R>; 2] {
     let device = Device::of(freq);
     let mut parcel = Parcel::default();
     parcel.floats(dt.iter().copied());
@@ -108,7 +112,12 @@ pub(super) fn write_shares<R: CubeRuntime>(
 }
 
 /// Adds up what rows bring to both gradients, `[rows, 2, padded]`.
-pub(super) fn sum_shares<R: CubeRuntime>(device: &Device<R>, shares: &Span<R>, rows: usize, width: usize) -> [Span<R>; 2] {
+pub(super) fn sum_shares<R: CubeRuntime>(
+    device: &Device<R>,
+    shares: &Span<R>,
+    rows: usize,
+    width: usize,
+) -> [Span<R>; 2] {
     let padded = padded(width);
     let sum = sum_rows(device, shares, rows, 2 * padded);
     [0, padded].map(|start| sum.part(start, width))

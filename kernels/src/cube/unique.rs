@@ -43,7 +43,13 @@ pub(super) struct Unique<R: CubeRuntime> {
 
 /// The distinct nodes of `named` `[P]`, at most `capacity`, whose `first` `[N]` names are known. How often each row is named is added to `counts`,
 /// which holds zeros.
-pub(super) fn unique<R: CubeRuntime>(device: &Device<R>, named: &Span<R>, first: &Span<R>, counts: &Span<R>, capacity: usize) -> Unique<R> {
+pub(super) fn unique<R: CubeRuntime>(
+    device: &Device<R>,
+    named: &Span<R>,
+    first: &Span<R>,
+    counts: &Span<R>,
+    capacity: usize,
+) -> Unique<R> {
     let names = named.len();
     let (rows, nodes) = (device.empty(names).part(0, names), device.empty(capacity).part(0, capacity));
     let starts = starts_of_nodes(device, named, first);

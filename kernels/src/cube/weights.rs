@@ -250,6 +250,10 @@ impl<R: CubeRuntime> Weights<R> {
             return Vec::new();
         }
         let numbers = self.device.floats(&self.records);
-        numbers.chunks(2).take(count).map(|record| Learned { loss: record[0], gradient_norm: record[1].sqrt() }).collect()
+        numbers
+            .chunks(2)
+            .take(count)
+            .map(|record| Learned { loss: record[0], gradient_norm: record[1].sqrt() })
+            .collect()
     }
 }

@@ -6,8 +6,8 @@ pub mod slices;
 use std::sync::Arc;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor, TensorData};
 use tempograph_kernels::{
-    AttentionPlan, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, TemporalOps, memory_update_gru, memory_update_rnn,
-    reference, temporal_attention,
+    AttentionPlan, Cell, Dropout, MailPlan, Neighbours, Rows, ScoreActivation, TemporalOps, memory_update_gru,
+    memory_update_rnn, reference, temporal_attention,
 };
 
 /// Numbers in `[-1, 1)`.
@@ -73,7 +73,11 @@ impl MailSizes {
         MailPlan {
             unique: self.unique,
             memory: numbers(1, self.unique * self.d),
-            dt: numbers(3, mails).iter().zip(&empty).map(|(dt, &empty)| if empty { f32::NAN } else { 3.0 + 3.0 * dt }).collect(),
+            dt: numbers(3, mails)
+                .iter()
+                .zip(&empty)
+                .map(|(dt, &empty)| if empty { f32::NAN } else { 3.0 + 3.0 * dt })
+                .collect(),
             features: self.e.map(|e| Table::of(4, EVENTS, e)),
             rows,
             empty,
@@ -120,12 +124,17 @@ impl AttentionSizes {
 
     pub fn plan(self) -> AttentionPlan {
         let Self { roots, k, .. } = self;
-        let count: Vec<u32> = (0..roots).map(|root| if self.lonely { 0 } else { (k - (root * 5) % (k + 1)) as u32 }).collect();
+        let count: Vec<u32> =
+            (0..roots).map(|root| if self.lonely { 0 } else { (k - (root * 5) % (k + 1)) as u32 }).collect();
         let valid = |at: usize| at % k < count[at / k] as usize;
         // whatever stands in a slot that is not valid is ignored
         let row = (0..roots * k).map(|at| if valid(at) { (at * at % self.n) as u32 } else { u32::MAX }).collect();
         let event = (0..roots * k).map(|at| if valid(at) { (at * 3 % EVENTS) as u64 } else { u64::MAX }).collect();
-        let dt = numbers(5, roots * k).iter().enumerate().map(|(at, dt)| if valid(at) { 3.0 + 3.0 * dt } else { f32::NAN }).collect();
+        let dt = numbers(5, roots * k)
+            .iter()
+            .enumerate()
+            .map(|(at, dt)| if valid(at) { 3.0 + 3.0 * dt } else { f32::NAN })
+            .collect();
         AttentionPlan {
             neighbours: Neighbours { roots, k, count, row, event, dt },
             features: self.e.map(|e| Table::of(6, EVENTS, e)),
@@ -206,12 +215,16 @@ fn update<B: AutodiffBackend>(
 
 /// Output and gradients of the fused attention, the loss being the output times fixed numbers.
 pub fn fused_attention<B: AutodiffBackend + TemporalOps>(sizes: AttentionSizes) -> Vec<Vec<f32>> {
-    attention::<B>(sizes, |plan, hidden, query, [freq, phase]| temporal_attention(Arc::new(plan), hidden, query, freq, phase))
+    attention::<B>(sizes, |plan, hidden, query, [freq, phase]| {
+        temporal_attention(Arc::new(plan), hidden, query, freq, phase)
+    })
 }
 
 /// As [`fused_attention`], by the slow twin on the CPU.
 pub fn reference_attention(sizes: AttentionSizes) -> Vec<Vec<f32>> {
-    attention::<CpuTape>(sizes, |plan, hidden, query, [freq, phase]| reference::temporal_attention(&plan, hidden, query, freq, phase))
+    attention::<CpuTape>(sizes, |plan, hidden, query, [freq, phase]| {
+        reference::temporal_attention(&plan, hidden, query, freq, phase)
+    })
 }
 
 fn attention<B: AutodiffBackend>(

@@ -19,11 +19,15 @@ pub const CASES: [Sizes; 9] = [
 ];
 
 pub fn plan([a, b]: [usize; 2], pairs: usize) -> PairPlan {
-    PairPlan { i: (0..pairs).map(|p| (p * p % a) as u32).collect(), j: (0..pairs).map(|p| (p * 5 % b) as u32).collect() }
+    PairPlan {
+        i: (0..pairs).map(|p| (p * p % a) as u32).collect(),
+        j: (0..pairs).map(|p| (p * 5 % b) as u32).collect(),
+    }
 }
 
 pub fn inputs(([a, b], pairs, width, added): Sizes) -> [Vec<f32>; 5] {
-    [a * width, b * width, if added { pairs * width } else { 0 }, width, 1].map(|count| numbers(count as u64 + 3, count))
+    [a * width, b * width, if added { pairs * width } else { 0 }, width, 1]
+        .map(|count| numbers(count as u64 + 3, count))
 }
 
 /// The scores, then the gradients of the inputs under a loss that weighs every score differently.
@@ -38,10 +42,14 @@ pub fn run<B: AutodiffBackend + TemporalOps>(sizes: Sizes, fused: bool) -> Vec<V
 }
 
 /// Both tables, what is added, the weight; the bias; and the scores they give.
-pub fn score<B: AutodiffBackend + TemporalOps>(sizes: Sizes, fused: bool) -> ([Tensor<B, 2>; 4], Tensor<B, 1>, Tensor<B, 1>) {
+pub fn score<B: AutodiffBackend + TemporalOps>(
+    sizes: Sizes,
+    fused: bool,
+) -> ([Tensor<B, 2>; 4], Tensor<B, 1>, Tensor<B, 1>) {
     let (rows, pairs, width, added) = sizes;
     let [a, b, c, weight, bias] = inputs(sizes);
-    let [a, b, weight] = [(a, rows[0]), (b, rows[1]), (weight, 1)].map(|(numbers, rows)| leaf::<B, 2>(&numbers, &[rows, width]));
+    let [a, b, weight] =
+        [(a, rows[0]), (b, rows[1]), (weight, 1)].map(|(numbers, rows)| leaf::<B, 2>(&numbers, &[rows, width]));
     let (c, bias) = (leaf::<B, 2>(&c, &[if added { pairs } else { 0 }, width]), leaf::<B, 1>(&bias, &[1]));
     let scores = if fused {
         pair_scores(plan(rows, pairs), a.clone(), b.clone(), added.then(|| c.clone()), weight.clone(), bias.clone())

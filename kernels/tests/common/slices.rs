@@ -1,13 +1,16 @@
 //! Attention and linear maps on slices, forward and back.
 use super::{AttentionSizes, loss_weights, numbers};
 use tempograph_kernels::cpu::{
-    Activation, Attending, InputGradient, Linear, LinearWeights, PaddedRows, Precision, ProjectedAttention, ProjectionGradients,
-    ProjectionWeights, Table, TimeWeights, Version, head_stride, mask,
+    Activation, Attending, InputGradient, Linear, LinearWeights, PaddedRows, Precision, ProjectedAttention,
+    ProjectionGradients, ProjectionWeights, Table, TimeWeights, Version, head_stride, mask,
 };
 
 /// `[rows, columns]` spread to rows `stride` apart, the room between filled with what must not matter.
 fn spread(numbers: &[f32], columns: usize, stride: usize, room: f32) -> Vec<f32> {
-    numbers.chunks(columns).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(room, stride - columns))).collect()
+    numbers
+        .chunks(columns)
+        .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(room, stride - columns)))
+        .collect()
 }
 
 fn close_up(rows: &[f32], columns: usize, stride: usize) -> Vec<f32> {
@@ -15,22 +18,38 @@ fn close_up(rows: &[f32], columns: usize, stride: usize) -> Vec<f32> {
 }
 
 /// Output, then gradients of query, hidden, key, value, freq and phase. `workspace` has been used for something else before.
-pub fn attention_on_slices(sizes: AttentionSizes, per_head: usize, workspace: &mut ProjectedAttention) -> Vec<Vec<f32>> {
+pub fn attention_on_slices(
+    sizes: AttentionSizes,
+    per_head: usize,
+    workspace: &mut ProjectedAttention,
+) -> Vec<Vec<f32>> {
     let (plan, x, width) = (sizes.plan(), sizes.x(), per_head * sizes.heads);
     let [hidden, _, freq, phase] = sizes.inputs();
     let [key, value] = [31, 32].map(|seed| numbers(seed, width * x));
     let (row, stride) = (head_stride(width, sizes.heads), sizes.w + 3);
     let query = spread(&numbers(33, sizes.roots * width), width, row, 0.0);
     let hidden = spread(&hidden, sizes.w, stride, f32::NAN);
-    let attending =
-        Attending { neighbours: &plan.neighbours, features: plan.features.as_deref(), activation: plan.activation, dropout: plan.dropout };
+    let attending = Attending {
+        neighbours: &plan.neighbours,
+        features: plan.features.as_deref(),
+        activation: plan.activation,
+        dropout: plan.dropout,
+    };
     let table = Table { hidden: &hidden, width: sizes.w, stride, time: TimeWeights { freq: &freq, phase: &phase } };
-    let weights = ProjectionWeights { key: &key, value: &value, heads: sizes.heads, version: Version::fresh(), precision: Precision::F32 };
+    let weights = ProjectionWeights {
+        key: &key,
+        value: &value,
+        heads: sizes.heads,
+        version: Version::fresh(),
+        precision: Precision::F32,
+    };
     let mut out = vec![f32::NAN; sizes.roots * row];
     workspace.forward(&attending, weights, table, &query, &mut out);
     let grad = spread(&loss_weights(sizes.roots * width), width, row, 0.0);
-    let (mut of_key, mut of_value, mut of_query) = (vec![f32::NAN; key.len()], vec![f32::NAN; value.len()], vec![f32::NAN; query.len()]);
-    let (mut of_hidden, mut of_freq, mut of_phase) = (vec![f32::NAN; hidden.len()], vec![0.0; freq.len()], vec![0.0; phase.len()]);
+    let (mut of_key, mut of_value, mut of_query) =
+        (vec![f32::NAN; key.len()], vec![f32::NAN; value.len()], vec![f32::NAN; query.len()]);
+    let (mut of_hidden, mut of_freq, mut of_phase) =
+        (vec![f32::NAN; hidden.len()], vec![0.0; freq.len()], vec![0.0; phase.len()]);
     let gradients = ProjectionGradients {
         key: &mut of_key,
         value: &mut of_value,
@@ -58,11 +77,15 @@ pub fn map_on_slices(sizes: MapSizes, relu: bool, map: &mut Linear) -> Vec<Vec<f
     x.zeros(rows, inputs);
     input.chunks(inputs).enumerate().for_each(|(row, numbers)| x.row_mut(row).copy_from_slice(numbers));
     let activation = if relu { Activation::Relu } else { Activation::None };
-    let weights = LinearWeights { weight: &weight, bias: Some(&bias), version: Version::fresh(), precision: Precision::F32 };
+    let weights =
+        LinearWeights { weight: &weight, bias: Some(&bias), version: Version::fresh(), precision: Precision::F32 };
     map.forward(&x, weights, activation, &mut y);
     let flat = |of: &PaddedRows| (0..rows).flat_map(|row| of.row(row)).copied().collect::<Vec<f32>>();
     let mut grad = y.clone();
-    loss_weights(rows * outputs).chunks(outputs).enumerate().for_each(|(row, numbers)| grad.row_mut(row).copy_from_slice(numbers));
+    loss_weights(rows * outputs)
+        .chunks(outputs)
+        .enumerate()
+        .for_each(|(row, numbers)| grad.row_mut(row).copy_from_slice(numbers));
     if relu {
         mask(&mut grad.values, &y.values);
     }

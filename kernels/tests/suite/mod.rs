@@ -4,7 +4,9 @@
 use crate::common::*;
 use crate::{Plain, Tape, absent};
 use tempograph_kernels::tensor::{AutodiffBackend, Cpu, CpuTape, Tensor};
-use tempograph_kernels::{AdamStep, Cell, ScoreActivation, adam_step, attention_weights, gather_rows, product, reference, time_encode};
+use tempograph_kernels::{
+    AdamStep, Cell, ScoreActivation, adam_step, attention_weights, gather_rows, product, reference, time_encode,
+};
 
 const WEIGHTS: [&str; 7] = ["output", "w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
 const INPUTS: [&str; 5] = ["output", "hidden", "query", "freq", "phase"];
@@ -67,7 +69,9 @@ fn attention_cases() -> Vec<AttentionSizes> {
     for roots in [0, 1, 7, 9, 64] {
         for k in [1, 10] {
             for (heads, e) in [(1, None), (2, Some(7)), (3, Some(16))] {
-                for (activation, rate) in [(ScoreActivation::Scaled(0.3), None), (ScoreActivation::LeakyRelu(0.2), Some(0.4))] {
+                for (activation, rate) in
+                    [(ScoreActivation::Scaled(0.3), None), (ScoreActivation::LeakyRelu(0.2), Some(0.4))]
+                {
                     cases.push(AttentionSizes { roots, k, heads, e, activation, rate, ..base });
                 }
             }
@@ -75,7 +79,13 @@ fn attention_cases() -> Vec<AttentionSizes> {
     }
     cases.extend([7, 9, 64].map(|k| AttentionSizes { k, ..base }));
     cases.push(AttentionSizes { lonely: true, ..base });
-    cases.push(AttentionSizes { lonely: true, k: 1, activation: ScoreActivation::LeakyRelu(0.2), rate: Some(0.4), ..base });
+    cases.push(AttentionSizes {
+        lonely: true,
+        k: 1,
+        activation: ScoreActivation::LeakyRelu(0.2),
+        rate: Some(0.4),
+        ..base
+    });
     cases.push(AttentionSizes { w: 31, t: 33, n: 100, ..base });
     cases.push(AttentionSizes { t: 0, n: 1, ..base });
     cases
@@ -231,7 +241,12 @@ fn adam_steps_are_those_of_the_reference() {
             ours = adam_step(param, constant(&start(step + 1), &shape), first, second, &constants).into();
             expected = reference::adam_step(expected, constant(&start(step + 1), &shape), &constants);
             for (ours, expected) in ours.iter().zip(&expected) {
-                assert_close(&values(ours.clone()), &values(expected.clone()), 1e-6, &format!("step {step} of {shape:?}"));
+                assert_close(
+                    &values(ours.clone()),
+                    &values(expected.clone()),
+                    1e-6,
+                    &format!("step {step} of {shape:?}"),
+                );
             }
         }
     }
@@ -259,7 +274,9 @@ fn pair_scores_and_their_gradients_are_those_of_the_reference() {
     }
     // the tensor library takes no gradient of an empty tensor on a device
     for sizes in pairs::CASES.into_iter().filter(|sizes| sizes.1 > 0) {
-        for (i, (ours, expected)) in pairs::run::<Tape>(sizes, true).iter().zip(pairs::run::<CpuTape>(sizes, false)).enumerate() {
+        for (i, (ours, expected)) in
+            pairs::run::<Tape>(sizes, true).iter().zip(pairs::run::<CpuTape>(sizes, false)).enumerate()
+        {
             assert_close(ours, &expected, 2e-5, &format!("{i} of {sizes:?}"));
         }
     }
@@ -271,8 +288,8 @@ fn multiplied<B: AutodiffBackend>(
     [blocks, n, m, k]: [usize; 4],
     product: impl Fn(Tensor<B, 3>, Tensor<B, 3>) -> Tensor<B, 3>,
 ) -> [Vec<f32>; 3] {
-    let [left, right] =
-        [(1, n, m), (2, m, k)].map(|(seed, rows, columns)| leaf::<B, 3>(&numbers(seed, blocks * rows * columns), &[blocks, rows, columns]));
+    let [left, right] = [(1, n, m), (2, m, k)]
+        .map(|(seed, rows, columns)| leaf::<B, 3>(&numbers(seed, blocks * rows * columns), &[blocks, rows, columns]));
     let result = product(left.clone(), right.clone());
     let gradients = weighted(result.clone()).backward();
     [values(result), gradient(&left, &gradients), gradient(&right, &gradients)]
@@ -289,6 +306,7 @@ fn products_are_those_of_the_host_in_full_precision() {
             assert_close(ours, &expected, 1e-5, &format!("{sizes:?}"));
         }
     }
-    let empty = product(Tensor::<Plain, 2>::zeros([0, 3], &Default::default()), Tensor::zeros([3, 2], &Default::default()));
+    let empty =
+        product(Tensor::<Plain, 2>::zeros([0, 3], &Default::default()), Tensor::zeros([3, 2], &Default::default()));
     assert_eq!(empty.dims(), [0, 2]);
 }

@@ -112,7 +112,13 @@ impl StaticGraph {
     ///
     /// # Panics
     /// If a pair names a node that has no row, or `loss` leaves another number of derivatives.
-    pub fn learn<L>(&mut self, pairs: &[[NodeId; 2]], lr: f64, weight_decay: f64, loss: impl FnOnce(&[f32], &mut Vec<f32>) -> L) -> L {
+    pub fn learn<L>(
+        &mut self,
+        pairs: &[[NodeId; 2]],
+        lr: f64,
+        weight_decay: f64,
+        loss: impl FnOnce(&[f32], &mut Vec<f32>) -> L,
+    ) -> L {
         self.gather(pairs);
         self.score();
         let Work { nodes, embedded, embedded_gradient, decoder, gradients, scores, slopes, .. } = &mut self.work;
@@ -121,14 +127,27 @@ impl StaticGraph {
         embedded_gradient.zeros(embedded.rows(), embedded.columns());
         gradients.resize(self.decoder.parameters.values().len(), 0.0);
         decoder.backward(self.decoder.of(), slopes, gradients, embedded_gradient);
-        let adam = |step| AdamStep { lr: lr as f32, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: weight_decay as f32, step };
+        let adam = |step| AdamStep {
+            lr: lr as f32,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: weight_decay as f32,
+            step,
+        };
         self.decoder.step(gradients, adam);
         for (row, &node) in nodes.iter().enumerate() {
             let numbers = node as usize * self.width..(node as usize + 1) * self.width;
             let steps = &mut self.steps[node as usize];
             *steps += 1;
             let moments = (&mut self.first[numbers.clone()], &mut self.second[numbers.clone()]);
-            adam_step(&mut self.vectors[numbers], embedded_gradient.row(row), moments.0, moments.1, &adam(u64::from(*steps)));
+            adam_step(
+                &mut self.vectors[numbers],
+                embedded_gradient.row(row),
+                moments.0,
+                moments.1,
+                &adam(u64::from(*steps)),
+            );
         }
         loss
     }
@@ -137,7 +156,8 @@ impl StaticGraph {
     pub fn vectors(&self) -> Vec<f32> {
         let rows = || self.vectors.chunks_exact(self.width).zip(&self.steps);
         let known = rows().filter(|(_, steps)| **steps > 0).count();
-        let squares: f64 = rows().filter(|(_, steps)| **steps > 0).flat_map(|(row, _)| row).map(|x| f64::from(x * x)).sum();
+        let squares: f64 =
+            rows().filter(|(_, steps)| **steps > 0).flat_map(|(row, _)| row).map(|x| f64::from(x * x)).sum();
         let size = (squares / (known * self.width).max(1) as f64).sqrt();
         let scale = if size > 0.0 { (1.0 / size) as f32 } else { 1.0 };
         rows().flat_map(|(row, &steps)| row.iter().map(move |x| if steps > 0 { x * scale } else { 0.0 })).collect()
@@ -166,9 +186,16 @@ impl StaticGraph {
 impl DecoderPart {
     fn new(input: usize, width: usize, seed: u64) -> DecoderPart {
         let decoder = LinkDecoder::<Cpu>::new(input, width, false, &mut Init::new(seed, &Default::default()));
-        let parameters = Parameters::from_store(weights(&decoder)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
+        let parameters = Parameters::from_store(weights(&decoder))
+            .unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
         let size = parameters.values().len();
-        DecoderPart { places: DecoderPlaces::of(&parameters, ""), first: vec![0.0; size], second: vec![0.0; size], steps: 0, parameters }
+        DecoderPart {
+            places: DecoderPlaces::of(&parameters, ""),
+            first: vec![0.0; size],
+            second: vec![0.0; size],
+            steps: 0,
+            parameters,
+        }
     }
 
     fn of(&self) -> Decoder<'_> {
@@ -195,7 +222,9 @@ mod tests {
     #[test]
     fn it_learns_who_meets_whom_and_says_nothing_of_whom_it_never_met() {
         // Nodes 0 to 3 meet those of 4 to 7 that are as odd as they are; 8 meets nobody.
-        let ends = |same: u32| (0..4).flat_map(move |u| (4..8).filter(move |v| (u + v) % 2 == same).map(move |v| [NodeId(u), NodeId(v)]));
+        let ends = |same: u32| {
+            (0..4).flat_map(move |u| (4..8).filter(move |v| (u + v) % 2 == same).map(move |v| [NodeId(u), NodeId(v)]))
+        };
         let pairs: Vec<_> = ends(0).chain(ends(1)).collect();
         let mut graph = StaticGraph::new(9, 6, 8, 3);
         let losses: Vec<f32> = (0..300).map(|_| graph.learn(&pairs, 1e-2, 0.0, loss)).collect();

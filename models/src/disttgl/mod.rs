@@ -61,7 +61,10 @@ pub(crate) struct Hiding {
 
 impl Hiding {
     pub fn new(spec: &StaticSpec, dropout: Option<u64>) -> Hiding {
-        Hiding { share: spec.hide, chance: dropout.filter(|_| spec.hide > 0.0).map(|seed| Draw::new(seed).of(Purpose::Dropout)) }
+        Hiding {
+            share: spec.hide,
+            chance: dropout.filter(|_| spec.hide > 0.0).map(|seed| Draw::new(seed).of(Purpose::Dropout)),
+        }
     }
 
     pub fn hides(&self, node: NodeId) -> bool {

@@ -97,7 +97,9 @@ impl PretrainSpec {
     /// # Errors
     /// A sentence for a count of zero, a rate that is not a number of the right sign, or a tail out of `0..1`.
     pub fn check(&self) -> Result<(), String> {
-        for (key, value) in [("epochs", self.epochs), ("batch", self.batch), ("negatives", self.negatives), ("patience", self.patience)] {
+        for (key, value) in
+            [("epochs", self.epochs), ("batch", self.batch), ("negatives", self.negatives), ("patience", self.patience)]
+        {
             if value == 0 {
                 return Err(format!("pretrain.{key} is 0; it must be at least 1"));
             }

@@ -51,7 +51,9 @@ impl<B: TemporalOps> StaticMemory<B> {
         let width = self.spec.width;
         let mut values = vec![0.0; view.nodes.len() * width];
         if let Some(rows) = &view.static_memory {
-            for ((row, node), _) in values.chunks_exact_mut(width).zip(&view.nodes).zip(shown).filter(|(_, shown)| **shown) {
+            for ((row, node), _) in
+                values.chunks_exact_mut(width).zip(&view.nodes).zip(shown).filter(|(_, shown)| **shown)
+            {
                 row.copy_from_slice(rows.row(u64::from(node.0)));
             }
         }

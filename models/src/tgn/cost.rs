@@ -161,9 +161,13 @@ impl StepSizes {
     }
 
     fn numbers_mut(&mut self) -> Vec<&mut f64> {
-        let StepSizes { nodes, written, receivers, silent, mails, hops, feature_rows, pairs, sources, destinations } = self;
+        let StepSizes { nodes, written, receivers, silent, mails, hops, feature_rows, pairs, sources, destinations } =
+            self;
         let hops = hops.iter_mut().flat_map(|HopSizes { centres, neighbours }| [centres, neighbours]);
-        [nodes, written, receivers, silent, mails, feature_rows, pairs, sources, destinations].into_iter().chain(hops).collect()
+        [nodes, written, receivers, silent, mails, feature_rows, pairs, sources, destinations]
+            .into_iter()
+            .chain(hops)
+            .collect()
     }
 }
 
@@ -308,9 +312,14 @@ fn parameters(spec: &TgnSpec, features: FeatureWidths) -> usize {
         let x = input + features.edge + time;
         match (spec.embedding, spec.attention) {
             (Embedding::Attention, Attention::Paper) => {
-                linear(input + time, width) + 2 * linear(x, width) + 2 * linear(width, width) + linear(width + input, width)
+                linear(input + time, width)
+                    + 2 * linear(x, width)
+                    + 2 * linear(width, width)
+                    + linear(width + input, width)
             }
-            (Embedding::Attention, Attention::TransformerConv) => 4 * linear(input, width) + (features.edge + time) * width,
+            (Embedding::Attention, Attention::TransformerConv) => {
+                4 * linear(input, width) + (features.edge + time) * width
+            }
             (Embedding::Sum, _) => linear(x, width) + linear(width + input + time, width),
             (Embedding::Time, _) => memory,
             (Embedding::Identity, _) => 0,

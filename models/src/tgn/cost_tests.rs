@@ -133,8 +133,14 @@ fn specs() -> Vec<TgnSpec> {
         with(|spec| (spec.embedding, spec.pair_features) = (Embedding::Identity, true)),
         with(|spec| (spec.message, spec.mail) = (Message::Mlp, Combine::Mean)),
         with(|spec| spec.layers = 2),
-        with(|spec| spec.static_memory = StaticSpec { how: Wiring::Add, width: 7, train: true, nodes: Some(11), ..StaticSpec::default() }),
-        with(|spec| (spec.layers, spec.static_memory) = (2, StaticSpec { how: Wiring::Concat, width: 7, ..StaticSpec::default() })),
+        with(|spec| {
+            spec.static_memory =
+                StaticSpec { how: Wiring::Add, width: 7, train: true, nodes: Some(11), ..StaticSpec::default() }
+        }),
+        with(|spec| {
+            (spec.layers, spec.static_memory) =
+                (2, StaticSpec { how: Wiring::Concat, width: 7, ..StaticSpec::default() })
+        }),
     ]
 }
 

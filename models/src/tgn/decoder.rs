@@ -29,7 +29,8 @@ impl<B: Backend> LinkDecoder<B> {
         LinkDecoder {
             lin_src: Linear::new(init, input, width, true),
             lin_dst: Linear::new(init, input, width, true),
-            lin_pair: facts.then(|| [Linear::new(init, PAIR_COLUMNS, width, true), Linear::new(init, width, width, false)]),
+            lin_pair: facts
+                .then(|| [Linear::new(init, PAIR_COLUMNS, width, true), Linear::new(init, width, width, false)]),
             lin_final: Linear::new(init, width, 1, true),
         }
     }

@@ -6,7 +6,9 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
 use tempograph_framework::{Hop, View};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
-use tempograph_kernels::{AttentionPlan, Dropout, ScoreActivation, TemporalOps, gather_rows, product, temporal_attention, time_encode};
+use tempograph_kernels::{
+    AttentionPlan, Dropout, ScoreActivation, TemporalOps, gather_rows, product, temporal_attention, time_encode,
+};
 
 use super::memory::TimeEncoder;
 use super::spec::{Attention, Embedding, TgnSpec};
@@ -59,7 +61,13 @@ impl<B: Backend> Embedder<B> {
 
 impl<B: TemporalOps> Embedder<B> {
     /// Embeddings of the view's top table, `[C, O]`, from the hidden rows of its nodes, `[U, D]`.
-    pub fn forward(&self, hidden: Tensor<B, 2>, time: &TimeEncoder<B>, view: &View, dropout: Option<u64>) -> Tensor<B, 2> {
+    pub fn forward(
+        &self,
+        hidden: Tensor<B, 2>,
+        time: &TimeEncoder<B>,
+        view: &View,
+        dropout: Option<u64>,
+    ) -> Tensor<B, 2> {
         if let ([], Some(hop)) = (&self.layers[..], view.hops.first()) {
             return gather_rows(hidden, hop.centres.clone());
         }
@@ -194,7 +202,14 @@ impl<B: TemporalOps> PaperLayer<B> {
         let centres = reading.centres(&table);
         let now = reading.now().repeat_dim(0, centres.dims()[0]);
         let query = self.query.forward(Tensor::cat(vec![centres.clone(), now], 1));
-        let attended = attention(reading, table, query, self.key.augmented(), self.value.augmented(), (self.heads, self.activation));
+        let attended = attention(
+            reading,
+            table,
+            query,
+            self.key.augmented(),
+            self.value.augmented(),
+            (self.heads, self.activation),
+        );
         let found = reading.column(|c| f32::from(u8::from(reading.hop.neighbours.count[c] > 0)), &centres.device());
         let attended = self.out.forward(attended) * found;
         self.fc2.forward(relu(self.fc1.forward(Tensor::cat(vec![attended, centres], 1))))
@@ -236,10 +251,19 @@ impl<B: TemporalOps> ConvLayer<B> {
         let query = self.lin_query.forward(centres.clone());
         let with_edge = |lin: &Linear<B>| {
             let bias = lin.bias.as_ref().map(|bias| bias.val().unsqueeze_dim(1));
-            Tensor::cat([Some(lin.weight.val()), Some(self.lin_edge.weight.val()), bias].into_iter().flatten().collect(), 1)
+            Tensor::cat(
+                [Some(lin.weight.val()), Some(self.lin_edge.weight.val()), bias].into_iter().flatten().collect(),
+                1,
+            )
         };
-        let attended =
-            attention(reading, table, query, with_edge(&self.lin_key), with_edge(&self.lin_value), (self.heads, self.activation));
+        let attended = attention(
+            reading,
+            table,
+            query,
+            with_edge(&self.lin_key),
+            with_edge(&self.lin_value),
+            (self.heads, self.activation),
+        );
         attended + self.lin_skip.forward(centres)
     }
 }

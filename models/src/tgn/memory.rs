@@ -7,7 +7,9 @@ use burn::tensor::IndexingUpdateOp;
 use burn::tensor::activation::{relu, sigmoid};
 use tempograph_framework::{MailView, ManyMails, View};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
-use tempograph_kernels::{MailPlan, Rows, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product, time_encode};
+use tempograph_kernels::{
+    MailPlan, Rows, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product, time_encode,
+};
 
 use super::spec::{Message, TgnSpec, TimeInit, Updater};
 use crate::layers::{Init, Linear};
@@ -71,7 +73,9 @@ impl<B: Backend> MemoryUpdater<B> {
         let raw = 2 * spec.memory + edge + spec.time;
         let message = match spec.message {
             Message::Identity => None,
-            Message::Mlp => Some([Linear::new(init, raw, raw / 2, true), Linear::new(init, raw / 2, spec.memory, true)]),
+            Message::Mlp => {
+                Some([Linear::new(init, raw, raw / 2, true), Linear::new(init, raw / 2, spec.memory, true)])
+            }
         };
         let input = if message.is_some() { spec.memory } else { raw };
         let gates = if spec.updater == Updater::Gru { 3 } else { 1 };
@@ -101,13 +105,22 @@ impl<B: TemporalOps> MemoryUpdater<B> {
             Updater::Gru => memory_update_gru,
             Updater::Rnn => memory_update_rnn,
         };
-        update(plan, weight_ih.val(), weight_hh.val(), bias_ih.val(), bias_hh.val(), self.time.freq.val(), self.time.phase.val())
+        update(
+            plan,
+            weight_ih.val(),
+            weight_hh.val(),
+            bias_ih.val(),
+            bias_hh.val(),
+            self.time.freq.val(),
+            self.time.phase.val(),
+        )
     }
 
     /// The same in separate steps, for what the fused kernel does not know: many mails a node and message MLPs.
     fn stepwise(&self, mails: &ManyMails, features: Option<&dyn Rows>) -> Tensor<B, 2> {
         let device = self.time.freq.device();
-        let memory = Tensor::<B, 2>::from_data(TensorData::new(mails.memory.clone(), [mails.unique, self.width]), &device);
+        let memory =
+            Tensor::<B, 2>::from_data(TensorData::new(mails.memory.clone(), [mails.unique, self.width]), &device);
         if mails.rows.is_empty() {
             return memory;
         }
@@ -129,8 +142,9 @@ impl<B: TemporalOps> MemoryUpdater<B> {
         if count == 0 {
             return Tensor::zeros([receivers, width_in], &device);
         }
-        let receiver: Vec<u32> =
-            (0..receivers).flat_map(|m| std::iter::repeat_n(m as u32, (mails.starts[m + 1] - mails.starts[m]) as usize)).collect();
+        let receiver: Vec<u32> = (0..receivers)
+            .flat_map(|m| std::iter::repeat_n(m as u32, (mails.starts[m + 1] - mails.starts[m]) as usize))
+            .collect();
         let other = Tensor::from_data(TensorData::new(mails.other.clone(), [count, self.width]), &device);
         let mut parts = vec![gather_rows(own, receiver), other];
         if let Some(rows) = features {
@@ -178,7 +192,8 @@ fn mean_by_group<B: Backend>(rows: Tensor<B, 2>, starts: &[u32]) -> Tensor<B, 2>
 
 fn single_mails(plan: &MailPlan) -> ManyMails {
     let width = plan.memory.len() / plan.unique.max(1);
-    let mut mails = ManyMails { unique: plan.unique, memory: plan.memory.clone(), rows: plan.rows.clone(), ..ManyMails::default() };
+    let mut mails =
+        ManyMails { unique: plan.unique, memory: plan.memory.clone(), rows: plan.rows.clone(), ..ManyMails::default() };
     for (m, &empty) in plan.empty.iter().enumerate() {
         mails.starts.push(mails.event.len() as u32);
         if !empty {

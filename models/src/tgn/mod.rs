@@ -91,7 +91,8 @@ impl<B: TemporalOps> Tgn<B> {
         let hidden = match (&self.node_features, &view.node_features) {
             (Some(map), Some(rows)) => {
                 let device = memory.device();
-                memory + map.forward(feature_rows(rows.as_ref(), view.nodes.iter().map(|node| u64::from(node.0)), &device))
+                memory
+                    + map.forward(feature_rows(rows.as_ref(), view.nodes.iter().map(|node| u64::from(node.0)), &device))
             }
             _ => memory,
         };

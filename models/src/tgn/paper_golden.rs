@@ -89,7 +89,8 @@ fn the_paper_layer_agrees_with_torch_forward_and_backward() {
     let time = TimeEncoder { freq: golden.param("time.weight", [WIDTH]), phase: golden.param("time.bias", [WIDTH]) };
     let rows = [golden.floats("input.h"), golden.floats("input.neighbours")].concat();
     let device = Default::default();
-    let table = Tensor::<CpuTape, 2>::from_data(TensorData::new(rows, [ROOTS * (1 + SLOTS), WIDTH]), &device).require_grad();
+    let table =
+        Tensor::<CpuTape, 2>::from_data(TensorData::new(rows, [ROOTS * (1 + SLOTS), WIDTH]), &device).require_grad();
 
     let reading = Reading { hop: &view.hops[0], view: &view, time: &time, dropout: None };
     let output = layer.forward(table.clone(), &reading);
@@ -108,7 +109,10 @@ fn the_paper_layer_agrees_with_torch_forward_and_backward() {
     golden.assert_close("grad.weight.attn.q_proj_weight", &weight(&layer.query));
     golden.assert_close("grad.weight.attn.k_proj_weight", &weight(&layer.key));
     golden.assert_close("grad.weight.attn.v_proj_weight", &weight(&layer.value));
-    golden.assert_close("grad.weight.attn.in_proj_bias", &[bias(&layer.query), bias(&layer.key), bias(&layer.value)].concat());
+    golden.assert_close(
+        "grad.weight.attn.in_proj_bias",
+        &[bias(&layer.query), bias(&layer.key), bias(&layer.value)].concat(),
+    );
     for (name, lin) in [("attn.out_proj", &layer.out), ("fc1", &layer.fc1), ("fc2", &layer.fc2)] {
         golden.assert_close(&format!("grad.weight.{name}.weight"), &weight(lin));
         golden.assert_close(&format!("grad.weight.{name}.bias"), &bias(lin));

@@ -200,7 +200,11 @@ impl TgnSpec {
         let seen = matches!(self.embedding, Embedding::Attention | Embedding::Sum) || self.pair_features;
         Needs {
             memory: self.memory,
-            mail: MailRule { combine: self.mail, other: self.mail_memory, update_without_mail: self.update_without_mail },
+            mail: MailRule {
+                combine: self.mail,
+                other: self.mail_memory,
+                update_without_mail: self.update_without_mail,
+            },
             neighbours: if seen { self.neighbours } else { 0 },
             layers: hops,
             sampler: self.sampler,
@@ -229,7 +233,8 @@ impl TgnSpec {
     /// # Errors
     /// A sentence for each of: a width of zero, heads that do not divide the width, layers out of range, dropout out of `0..1`, an empty window.
     pub fn check(&self) -> Result<(), String> {
-        for (key, value) in [("memory", self.memory), ("time", self.time), ("width", self.width), ("heads", self.heads)] {
+        for (key, value) in [("memory", self.memory), ("time", self.time), ("width", self.width), ("heads", self.heads)]
+        {
             if value == 0 {
                 return Err(format!("model.{key} is 0; it must be at least 1"));
             }
@@ -257,7 +262,8 @@ impl TgnSpec {
         if self.time_scale.is_some_and(|scale| scale.is_nan() || scale <= 0.0) {
             return Err(format!("model.time_scale = {:?}; it must be positive", self.time_scale));
         }
-        if self.static_memory.how == Wiring::Concat && !matches!(self.embedding, Embedding::Attention | Embedding::Sum) {
+        if self.static_memory.how == Wiring::Concat && !matches!(self.embedding, Embedding::Attention | Embedding::Sum)
+        {
             return Err("model.static.how = \"concat\" goes with embedding = \"attention\" or \"sum\"; with the others use \"add\"".into());
         }
         self.static_memory.check()

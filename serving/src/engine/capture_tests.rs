@@ -1,7 +1,9 @@
 //! A copy that is made while the world goes on is of the moment it was begun at.
 
 use serde_json::Number;
-use tempograph_framework::{Dataset, Draw, Features, History, Model, OtherMemory, Purpose, RandomNumbers, Sampler, Store};
+use tempograph_framework::{
+    Dataset, Draw, Features, History, Model, OtherMemory, Purpose, RandomNumbers, Sampler, Store,
+};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
 
@@ -26,7 +28,9 @@ pub(super) fn engine_working(spec: TgnSpec, how: &EngineSpec) -> (tempfile::Temp
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], Features::default());
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("artifact");
-    Export { model: &model, history: &history, dataset: &set, widths, batch: 5, replace: false }.write(&artifact).unwrap();
+    Export { model: &model, history: &history, dataset: &set, widths, batch: 5, replace: false }
+        .write(&artifact)
+        .unwrap();
     (folder, Engine::open_with(&artifact, how).unwrap())
 }
 
@@ -43,7 +47,8 @@ impl Story {
     /// Of an engine that has seen nothing until then: some events.
     pub fn begin(engine: &Engine, spec: &TgnSpec, seed: u64) -> Story {
         let chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
-        let mut story = Story { chance, now: 2_000_000_000, told: Vec::new(), forgets: spec.sampler == Sampler::Recent };
+        let mut story =
+            Story { chance, now: 2_000_000_000, told: Vec::new(), forgets: spec.sampler == Sampler::Recent };
         story.tell(engine, Granularity::Event);
         (0..40).for_each(|_| story.go_on(engine));
         story
@@ -64,19 +69,25 @@ impl Story {
         let count = 1 + self.chance.below(9);
         let events: Vec<NewEvent> = (0..count).map(|_| self.event()).collect();
         engine.observe(&events, granularity).unwrap();
-        self.told.extend(events.iter().zip(first..).map(|(event, seq)| Retraction { seq, src: event.src, dst: event.dst }));
+        self.told.extend(events.iter().zip(first..).map(|(event, seq)| Retraction {
+            seq,
+            src: event.src,
+            dst: event.dst,
+        }));
     }
 
     /// Half of all events are of a few nodes, some of nodes that are new; many have the time of the one before.
     fn event(&mut self) -> NewEvent {
         self.now += i64::from(self.chance.below(3));
-        let mut node = |all: u32| if self.chance.below(2) == 0 { self.chance.below(6) } else { self.chance.below(all) }.into();
+        let mut node =
+            |all: u32| if self.chance.below(2) == 0 { self.chance.below(6) } else { self.chance.below(all) }.into();
         let (src, dst) = (node(260), node(130));
         NewEvent { src, dst, time: Number::from(self.now), label: 0.0, features: None, id: None }
     }
 
     fn take_back(&mut self, engine: &Engine) {
-        let taken: Vec<Retraction> = (0..2).map(|_| self.told[self.chance.below(self.told.len() as u32) as usize]).collect();
+        let taken: Vec<Retraction> =
+            (0..2).map(|_| self.told[self.chance.below(self.told.len() as u32) as usize]).collect();
         // Who was forgotten may be unknown by now.
         let _ = engine.retract(&taken);
     }

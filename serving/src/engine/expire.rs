@@ -51,7 +51,10 @@ impl Engine {
         let (idle, reusable) = {
             let state = self.state()?;
             if state.history.needs().sampler != Sampler::Recent {
-                return Err(RequestError::invalid("before", "cannot be given to a model that draws from all events of a node"));
+                return Err(RequestError::invalid(
+                    "before",
+                    "cannot be given to a model that draws from all events of a node",
+                ));
             }
             let widths = self.manifest.widths;
             let by_node = widths.node > 0 || widths.static_memory > 0;

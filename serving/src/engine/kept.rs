@@ -63,7 +63,13 @@ impl Kept {
 
     /// A part of the embedding of `node` at `moment`, if it is here and nothing has `changed` it after the version it was known to hold at;
     /// from now on it is known to hold at `version`.
-    fn find(&mut self, (node, part): (NodeId, Part), moment: Timestamp, version: u64, changed: impl FnOnce(u64) -> bool) -> Option<&[f32]> {
+    fn find(
+        &mut self,
+        (node, part): (NodeId, Part),
+        moment: Timestamp,
+        version: u64,
+        changed: impl FnOnce(u64) -> bool,
+    ) -> Option<&[f32]> {
         let place = self.place(node);
         let entry = &mut self.entries[place];
         let known = (entry.node, entry.moment) == (Some(node), moment) && entry.holds <= version;
@@ -179,7 +185,12 @@ impl Engine {
     }
 
     /// The same, as it was when a read in parts began.
-    pub(super) fn gather_back(&self, long: &LongRead<'_>, time: Timestamp, sight: &mut Sight) -> Result<(), RequestError> {
+    pub(super) fn gather_back(
+        &self,
+        long: &LongRead<'_>,
+        time: Timestamp,
+        sight: &mut Sight,
+    ) -> Result<(), RequestError> {
         {
             let history = &self.state()?.history;
             sight.gathered.moment = moment(history, long.newest, time);

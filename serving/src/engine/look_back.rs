@@ -33,7 +33,11 @@ pub(super) struct EarlierNames {
 
 impl EarlierNames {
     fn of(names: &Names) -> EarlierNames {
-        EarlierNames { destinations: names.destinations().len(), moved: FxHashMap::default(), own: FxHashMap::default() }
+        EarlierNames {
+            destinations: names.destinations().len(),
+            moved: FxHashMap::default(),
+            own: FxHashMap::default(),
+        }
     }
 
     /// Before nodes are forgotten.
@@ -89,7 +93,12 @@ impl Engine {
 
 impl LongRead<'_> {
     /// Copies what `pass` asks about as it was when the read began.
-    pub fn look(&self, during: Option<&Batch<'_>>, features: &ShownFeatures, pass: &mut Pass) -> Result<(), RequestError> {
+    pub fn look(
+        &self,
+        during: Option<&Batch<'_>>,
+        features: &ShownFeatures,
+        pass: &mut Pass,
+    ) -> Result<(), RequestError> {
         {
             let state = &*self.engine.state()?;
             look(state, during, features, pass);

@@ -122,7 +122,8 @@ impl Engine {
             history.keep_ahead();
         }
         history.grow_in_place();
-        let kept = Engine::keeps_embeddings(&model, spec.strategy).map(|widths| Mutex::new(Kept::new(spec.kept, widths)));
+        let kept =
+            Engine::keeps_embeddings(&model, spec.strategy).map(|widths| Mutex::new(Kept::new(spec.kept, widths)));
         let state = RwLock::new(State { history, names });
         Ok(Engine {
             manifest,

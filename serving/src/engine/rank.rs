@@ -109,7 +109,11 @@ impl Engine {
         let src = state.find(Side::Source, query.src, Place::field("src"))?;
         let time = state.read_time(&self.manifest, query.time.as_ref(), &space.told, Place::field("time"))?;
         let find = |(i, &id)| Ok((state.find(Side::Destination, id, Place::of("candidates", i, ""))?, id));
-        let named = query.candidates.as_ref().map(|ids| ids.iter().enumerate().map(find).collect::<Result<Vec<_>, _>>()).transpose()?;
+        let named = query
+            .candidates
+            .as_ref()
+            .map(|ids| ids.iter().enumerate().map(find).collect::<Result<Vec<_>, _>>())
+            .transpose()?;
         let count = named.as_ref().map_or(state.names.destinations().len(), Vec::len);
         Ok(Asked { src, time, named, count })
     }
@@ -207,7 +211,11 @@ mod tests {
             let mut best = Best::of(k);
             ids.chunks(part).zip(scores.chunks(part)).for_each(|(ids, scores)| best.take(ids, scores));
             let told: Vec<u64> = best.told().iter().map(|ranked| ranked.dst).collect();
-            assert_eq!(told, all.iter().take(k).map(|&at| ids[at].1).collect::<Vec<_>>(), "the {k} best in parts of {part}");
+            assert_eq!(
+                told,
+                all.iter().take(k).map(|&at| ids[at].1).collect::<Vec<_>>(),
+                "the {k} best in parts of {part}"
+            );
         }
     }
 }

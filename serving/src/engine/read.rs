@@ -34,7 +34,12 @@ impl Engine {
     ///
     /// # Errors
     /// As [`score`](Engine::score).
-    pub fn score_into(&self, queries: &[PairQuery], during: &[NewEvent], scores: &mut Vec<f32>) -> Result<Position, RequestError> {
+    pub fn score_into(
+        &self,
+        queries: &[PairQuery],
+        during: &[NewEvent],
+        scores: &mut Vec<f32>,
+    ) -> Result<Position, RequestError> {
         scores.clear();
         self.spaces.with(|space| {
             let (features, long, position) = {
@@ -101,7 +106,13 @@ impl Engine {
     }
 
     /// Copies what the pairs asked about are shown of the past: embeddings, where these are kept and all is asked of one moment.
-    pub(super) fn look_at_pairs(&self, state: &State, features: &ShownFeatures, may_be_kept: bool, space: &mut Workspace) {
+    pub(super) fn look_at_pairs(
+        &self,
+        state: &State,
+        features: &ShownFeatures,
+        may_be_kept: bool,
+        space: &mut Workspace,
+    ) {
         let time = self.ask_for_pairs(may_be_kept, space);
         let Workspace { told, sight, .. } = space;
         match time {
@@ -128,8 +139,13 @@ impl Engine {
     }
 
     /// Puts the pairs asked about where they are answered: among the embeddings that are gathered, whose time is returned, or in a pass.
-    fn ask_for_pairs(&self, may_be_kept: bool, Workspace { asked, sight, embedded, .. }: &mut Workspace) -> Option<Timestamp> {
-        let moment = asked.first().map(|&(_, _, time)| time).filter(|&first| asked.iter().all(|&(_, _, time)| time == first));
+    fn ask_for_pairs(
+        &self,
+        may_be_kept: bool,
+        Workspace { asked, sight, embedded, .. }: &mut Workspace,
+    ) -> Option<Timestamp> {
+        let moment =
+            asked.first().map(|&(_, _, time)| time).filter(|&first| asked.iter().all(|&(_, _, time)| time == first));
         let time = moment.filter(|_| may_be_kept && self.kept.is_some());
         *embedded = time.is_some();
         let Sight { gathered, pass } = sight;
@@ -169,7 +185,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
-    pub fn embedding(&self, node: u64, side: Option<Side>, time: Option<&Number>) -> Result<Answered<Vec<f32>>, RequestError> {
+    pub fn embedding(
+        &self,
+        node: u64,
+        side: Option<Side>,
+        time: Option<&Number>,
+    ) -> Result<Answered<Vec<f32>>, RequestError> {
         self.spaces.with(|Workspace { told, sight, .. }| {
             let position = {
                 let state = &*self.state()?;
@@ -203,7 +224,12 @@ impl Engine {
     }
 
     /// Puts `events`, which have not been observed, where a read sees them.
-    pub(super) fn show(&self, state: &State, events: &[NewEvent], told: &mut Incoming) -> Result<ShownFeatures, RequestError> {
+    pub(super) fn show(
+        &self,
+        state: &State,
+        events: &[NewEvent],
+        told: &mut Incoming,
+    ) -> Result<ShownFeatures, RequestError> {
         let first = state.history.seen();
         told.clear(first);
         state.rules(&self.manifest).check("during", events, &mut told.time)?;
@@ -214,7 +240,8 @@ impl Engine {
         }
         let Some(stored) = self.edges.as_ref().filter(|_| !events.is_empty()) else { return Ok(None) };
         let rows = events.iter().flat_map(|event| event.features.as_deref().unwrap_or_default()).copied().collect();
-        let brought = Table::new(rows, stored.width()).unwrap_or_else(|error| unreachable!("widths are checked: {error}"));
+        let brought =
+            Table::new(rows, stored.width()).unwrap_or_else(|error| unreachable!("widths are checked: {error}"));
         Ok(Some(Arc::new(Shown { stored: stored.clone(), first, brought })))
     }
 }

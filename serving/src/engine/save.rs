@@ -87,7 +87,13 @@ impl Engine {
     }
 
     /// The features of all nodes, and of the events that are still referred to.
-    fn write_features(&self, dir: &Path, constant: &Features, nodes: usize, referred: &Numbers) -> Result<(), ArtifactError> {
+    fn write_features(
+        &self,
+        dir: &Path,
+        constant: &Features,
+        nodes: usize,
+        referred: &Numbers,
+    ) -> Result<(), ArtifactError> {
         let mut parts = StoreParts::create(&dir.join("features.parts"))?;
         if let Some(rows) = &self.edges {
             put_edges(&mut parts, rows.as_ref(), referred)?;
@@ -112,7 +118,11 @@ fn put_edges(parts: &mut StoreParts, rows: &dyn Rows, referred: &Numbers) -> Res
     while key == 0 || events.peek().is_some() {
         let part: Vec<u64> = events.by_ref().take(FEATURES_A_PART).collect();
         let mut store = Store::default();
-        store.put("edge.row", [part.len(), rows.width()], part.iter().flat_map(|&event| rows.row(event)).copied().collect());
+        store.put(
+            "edge.row",
+            [part.len(), rows.width()],
+            part.iter().flat_map(|&event| rows.row(event)).copied().collect(),
+        );
         store.put("edge.event", [part.len()], part);
         parts.put(key, &store)?;
         key += 1;
@@ -142,7 +152,12 @@ pub(super) struct Files {
 impl Files {
     pub fn create(dir: &Path, with_edges: bool) -> Result<Files, ArtifactError> {
         let parts = |name: &str| StoreParts::create(&dir.join(name));
-        Ok(Files { history: parts("history.parts")?, ids: parts("ids.parts")?, referred: Numbers::default(), with_edges })
+        Ok(Files {
+            history: parts("history.parts")?,
+            ids: parts("ids.parts")?,
+            referred: Numbers::default(),
+            with_edges,
+        })
     }
 
     pub fn put(&mut self, piece: &Piece) -> Result<(), ArtifactError> {
@@ -173,7 +188,9 @@ impl Numbers {
 
     /// Ascending.
     fn iter(&self) -> impl Iterator<Item = u64> {
-        let in_word = |(at, &word): (usize, &u64)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at as u64 * 64 + bit);
+        let in_word = |(at, &word): (usize, &u64)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at as u64 * 64 + bit)
+        };
         self.0.iter().enumerate().flat_map(in_word)
     }
 }

@@ -40,7 +40,9 @@ impl State {
     pub fn number(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) {
         for (i, event) in events.iter().enumerate() {
             let event_id = told.first + i as u64;
-            let mut node = |side, id| self.names.find(side, id).unwrap_or_else(|| newcomers.number(&self.names, event_id, side, id));
+            let mut node = |side, id| {
+                self.names.find(side, id).unwrap_or_else(|| newcomers.number(&self.names, event_id, side, id))
+            };
             told.src.push(node(Side::Source, event.src));
             told.dst.push(node(Side::Destination, event.dst));
             told.label.push(event.label);
@@ -75,7 +77,8 @@ impl State {
             return Ok(time);
         }
         let shown = told.time.last().copied().or(newest);
-        let shown = shown.ok_or_else(|| RequestError::invalid(place, "is missing, and there is no event yet to be just after"))?;
+        let shown = shown
+            .ok_or_else(|| RequestError::invalid(place, "is missing, and there is no event yet to be just after"))?;
         Ok(Timestamp(shown.0.saturating_add(1)))
     }
 }

@@ -15,7 +15,9 @@ macro_rules! time {
         match $when {
             None => Ok(None),
             Some(crate::proto::tempograph::$of::When::Time(time)) => Ok(Some(serde_json::Number::from(time))),
-            Some(crate::proto::tempograph::$of::When::FractionalTime(time)) => $crate::grpc::convert::fraction(time, $place).map(Some),
+            Some(crate::proto::tempograph::$of::When::FractionalTime(time)) => {
+                $crate::grpc::convert::fraction(time, $place).map(Some)
+            }
         }
     };
 }

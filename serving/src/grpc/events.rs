@@ -47,7 +47,11 @@ impl Events for Calls {
 }
 
 /// Hands requests in until one is refused, the stream ends, or nobody waits for receipts any more.
-async fn hand_in(server: Arc<Server>, mut requests: Streaming<EventsRequest>, tickets: mpsc::Sender<Result<Handed, Refused>>) {
+async fn hand_in(
+    server: Arc<Server>,
+    mut requests: Streaming<EventsRequest>,
+    tickets: mpsc::Sender<Result<Handed, Refused>>,
+) {
     let mut at = 0_u64;
     loop {
         let next = tokio::select! {

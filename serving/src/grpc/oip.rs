@@ -31,17 +31,31 @@ impl GrpcInferenceService for Calls {
         Ok(Response::new(message::ModelReadyResponse { ready: self.0.ready().is_ok() }))
     }
 
-    async fn server_metadata(&self, _: Request<message::ServerMetadataRequest>) -> Answered<message::ServerMetadataResponse> {
+    async fn server_metadata(
+        &self,
+        _: Request<message::ServerMetadataRequest>,
+    ) -> Answered<message::ServerMetadataResponse> {
         let (name, version) = ("tempograph".into(), env!("CARGO_PKG_VERSION").into());
-        Ok(Response::new(message::ServerMetadataResponse { name, version, extensions: EXTENSIONS.map(String::from).into() }))
+        Ok(Response::new(message::ServerMetadataResponse {
+            name,
+            version,
+            extensions: EXTENSIONS.map(String::from).into(),
+        }))
     }
 
-    async fn model_metadata(&self, request: Request<message::ModelMetadataRequest>) -> Answered<message::ModelMetadataResponse> {
+    async fn model_metadata(
+        &self,
+        request: Request<message::ModelMetadataRequest>,
+    ) -> Answered<message::ModelMetadataResponse> {
         let message::ModelMetadataRequest { name, version } = request.into_inner();
         let now = self.0.model()?;
         let model = Model::find(&name, &version, &now)?;
         let ports = |ports: &[Port]| {
-            let told = |port: &Port| TensorMetadata { name: port.name.into(), datatype: port.datatype.into(), shape: vec![port.shape] };
+            let told = |port: &Port| TensorMetadata {
+                name: port.name.into(),
+                datatype: port.datatype.into(),
+                shape: vec![port.shape],
+            };
             ports.iter().map(told).collect()
         };
         Ok(Response::new(message::ModelMetadataResponse {
@@ -54,7 +68,10 @@ impl GrpcInferenceService for Calls {
         }))
     }
 
-    async fn model_infer(&self, mut request: Request<message::ModelInferRequest>) -> Answered<message::ModelInferResponse> {
+    async fn model_infer(
+        &self,
+        mut request: Request<message::ModelInferRequest>,
+    ) -> Answered<message::ModelInferResponse> {
         let call = call(&mut request)?;
         let request = request.into_inner();
         let raw = !request.raw_input_contents.is_empty();
@@ -62,7 +79,13 @@ impl GrpcInferenceService for Calls {
         let inference = inference(request, &self.0.model()?)?;
         let outcome = inference.run(&self.0, &call).await?;
         let parameters = seen(outcome.position);
-        let mut response = message::ModelInferResponse { model_name, model_version: outcome.version, id, parameters, ..Default::default() };
+        let mut response = message::ModelInferResponse {
+            model_name,
+            model_version: outcome.version,
+            id,
+            parameters,
+            ..Default::default()
+        };
         for Tensor { name, shape, values } in outcome.outputs {
             let datatype = values.datatype().into();
             // As the client spoke, so it is answered.
@@ -87,7 +110,15 @@ fn malformed(fact: String) -> Refused {
 }
 
 fn inference(request: message::ModelInferRequest, now: &str) -> Result<Inference, Refused> {
-    let message::ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents: raw } = request;
+    let message::ModelInferRequest {
+        model_name,
+        model_version,
+        id,
+        parameters,
+        inputs,
+        outputs,
+        raw_input_contents: raw,
+    } = request;
     let model = Model::find(&model_name, &model_version, now)?;
     if !raw.is_empty() && raw.len() != inputs.len() {
         return Err(malformed(format!("there are {} inputs and {} raw_input_contents", inputs.len(), raw.len())));
@@ -95,7 +126,9 @@ fn inference(request: message::ModelInferRequest, now: &str) -> Result<Inference
     let values = |(i, input): (usize, InferInputTensor)| {
         let InferInputTensor { name, datatype, shape, contents, .. } = input;
         let values = match raw.get(i) {
-            Some(_) if contents.is_some() => return Err(malformed(format!("input `{name}` has both contents and raw_input_contents"))),
+            Some(_) if contents.is_some() => {
+                return Err(malformed(format!("input `{name}` has both contents and raw_input_contents")));
+            }
             Some(bytes) => Values::of_bytes(&name, &datatype, bytes)?,
             None => of_contents(&name, &datatype, contents.unwrap_or_default())?,
         };
@@ -121,7 +154,9 @@ fn of_contents(name: &str, datatype: &str, contents: message::InferTensorContent
     match datatype {
         "INT8" | "INT16" | "INT32" => Ok(Values::Signed(contents.int_contents.into_iter().map(i64::from).collect())),
         "INT64" => Ok(Values::Signed(contents.int64_contents)),
-        "UINT8" | "UINT16" | "UINT32" => Ok(Values::Unsigned(contents.uint_contents.into_iter().map(u64::from).collect())),
+        "UINT8" | "UINT16" | "UINT32" => {
+            Ok(Values::Unsigned(contents.uint_contents.into_iter().map(u64::from).collect()))
+        }
         "UINT64" => Ok(Values::Unsigned(contents.uint64_contents)),
         "FP32" => Ok(Values::Float(contents.fp32_contents)),
         "FP64" => Ok(Values::Double(contents.fp64_contents)),

@@ -21,7 +21,11 @@ impl Reads for Calls {
         let answer = self.0.ask(&call, read, convert::seen(terms)).await?;
         let Body::Scores(scores) = answer.body else { return Err(Refused::broken().into()) };
         let probabilities = scores.iter().copied().map(probability).collect();
-        Ok(Response::new(message::ScoreAnswer { scores, probabilities, position: convert::position(answer.position, &*answer.model) }))
+        Ok(Response::new(message::ScoreAnswer {
+            scores,
+            probabilities,
+            position: convert::position(answer.position, &*answer.model),
+        }))
     }
 
     async fn rank(&self, mut request: Request<message::RankRequest>) -> Answered<message::RankAnswer> {
@@ -32,7 +36,8 @@ impl Reads for Calls {
         let query = RankQuery { src, candidates: (!candidates.is_empty()).then_some(candidates), time, k };
         let answer = self.0.ask(&call, Read::Rank(query), convert::seen(terms)).await?;
         let Body::Ranked(ranked) = &answer.body else { return Err(Refused::broken().into()) };
-        let told = |one: &crate::Ranked| message::Ranked { dst: one.dst, score: one.score, probability: one.probability };
+        let told =
+            |one: &crate::Ranked| message::Ranked { dst: one.dst, score: one.score, probability: one.probability };
         let ranked = ranked.iter().map(told).collect();
         Ok(Response::new(message::RankAnswer { ranked, position: convert::position(answer.position, &*answer.model) }))
     }
@@ -43,15 +48,22 @@ impl Reads for Calls {
         let read = Read::Embedding { node, side: convert::side(side)?, time: time!(when, embed_request, "time")? };
         let answer = self.0.ask(&call, read, convert::seen(terms)).await?;
         let Body::Embedding(embedding) = answer.body else { return Err(Refused::broken().into()) };
-        Ok(Response::new(message::EmbedAnswer { embedding, position: convert::position(answer.position, &*answer.model) }))
+        Ok(Response::new(message::EmbedAnswer {
+            embedding,
+            position: convert::position(answer.position, &*answer.model),
+        }))
     }
 
     async fn explain(&self, mut request: Request<message::ExplainRequest>) -> Answered<message::ExplainAnswer> {
         let call = call(&mut request)?;
         let message::ExplainRequest { pair, terms } = request.into_inner();
         let pair = pair.ok_or_else(|| Refused::new(Kind::Malformed, "pair is missing"))?;
-        let (explained, position, model) = self.0.explain(&call, convert::pair("pair", pair)?, convert::seen(terms)).await?;
-        Ok(Response::new(message::ExplainAnswer { json: explained.to_string(), position: convert::position(position, model) }))
+        let (explained, position, model) =
+            self.0.explain(&call, convert::pair("pair", pair)?, convert::seen(terms)).await?;
+        Ok(Response::new(message::ExplainAnswer {
+            json: explained.to_string(),
+            position: convert::position(position, model),
+        }))
     }
 
     async fn model(&self, _: Request<message::ModelRequest>) -> Answered<message::ModelAnswer> {

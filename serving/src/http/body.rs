@@ -30,7 +30,8 @@ pub(super) async fn take(server: &Server, request: Request) -> Result<(Call, Byt
     }
     let most = server.limits.body_bytes;
     let reading = axum::body::to_bytes(body, most);
-    let slow = |_| Refused::new(Kind::SlowRequest, format!("the body did not arrive within {} ms", server.limits.body_ms));
+    let slow =
+        |_| Refused::new(Kind::SlowRequest, format!("the body did not arrive within {} ms", server.limits.body_ms));
     let body = tokio::time::timeout(server.limits.body(), reading).await.map_err(slow)?;
     Ok((call, body.map_err(|error| broken_off(&error, most))?))
 }
@@ -51,7 +52,10 @@ fn broken_off(error: &axum::Error, most: usize) -> Refused {
 ///
 /// # Errors
 /// As [`take`], or 400 naming the field, line and column.
-pub(super) async fn json<T: DeserializeOwned + Send + 'static>(server: &Server, request: Request) -> Result<(Call, T), Refused> {
+pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
+    server: &Server,
+    request: Request,
+) -> Result<(Call, T), Refused> {
     let begun = Instant::now();
     let (call, body) = take(server, request).await?;
     let value = if body.len() <= SHORT { read(&body)? } else { off_the_reactor(move || read(&body)).await?? };
@@ -70,10 +74,11 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     }
     let json = &mut serde_json::Deserializer::from_slice(body);
     let malformed = |fact: String| Refused::new(Kind::Malformed, fact);
-    let value = serde_path_to_error::deserialize(&mut *json).map_err(|error| match error.path().to_string().as_str() {
-        "." => malformed(error.inner().to_string()),
-        path => malformed(format!("{path}: {}", error.inner())),
-    })?;
+    let value =
+        serde_path_to_error::deserialize(&mut *json).map_err(|error| match error.path().to_string().as_str() {
+            "." => malformed(error.inner().to_string()),
+            path => malformed(format!("{path}: {}", error.inner())),
+        })?;
     json.end().map_err(|error| malformed(error.to_string()))?;
     Ok(value)
 }
@@ -84,8 +89,8 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
 /// 500: every answer has a form in JSON.
 pub(super) fn write<T: Serialize>(server: &Server, value: &T) -> Answered {
     let begun = Instant::now();
-    let bytes =
-        serde_json::to_vec(value).map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;
     server.metrics.stage(Stage::Write, begun.elapsed());
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response())
 }
@@ -99,7 +104,10 @@ pub(super) struct Nothing {}
 ///
 /// # Errors
 /// As [`json`].
-pub(super) async fn json_or_nothing<T: DeserializeOwned + Default>(server: &Server, request: Request) -> Result<(Call, T), Refused> {
+pub(super) async fn json_or_nothing<T: DeserializeOwned + Default>(
+    server: &Server,
+    request: Request,
+) -> Result<(Call, T), Refused> {
     let (call, body) = take(server, request).await?;
     let value = if body.is_empty() { T::default() } else { read(&body)? };
     Ok((call, value))

@@ -102,7 +102,8 @@ pub(super) async fn stream(State(server): State<Arc<Server>>, mut request: Reque
         // Nobody is left to be told.
         let _ = sender.send(Ok(last)).await;
     });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(ReceiverStream::new(receipts))).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(ReceiverStream::new(receipts)))
+        .into_response())
 }
 
 fn line(value: &impl Serialize) -> Bytes {
@@ -126,7 +127,12 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(server: Arc<Server>, call: Call, options: &Options, told: Option<mpsc::Sender<Result<Bytes, Infallible>>>) -> Lines {
+    fn new(
+        server: Arc<Server>,
+        call: Call,
+        options: &Options,
+        told: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
+    ) -> Lines {
         let batch = options.batch.unwrap_or(BATCH).clamp(1, server.limits.events);
         Lines {
             server,
@@ -172,10 +178,16 @@ impl Lines {
                     self.settle(0).await?;
                     continue;
                 }
-                Err(_) => return Err(Refused::new(Kind::SlowRequest, format!("nothing came for {} ms", self.server.limits.body_ms))),
+                Err(_) => {
+                    return Err(Refused::new(
+                        Kind::SlowRequest,
+                        format!("nothing came for {} ms", self.server.limits.body_ms),
+                    ));
+                }
             };
             let Some(piece) = piece else { break };
-            let piece = piece.map_err(|error| Refused::new(Kind::Malformed, format!("the stream broke off: {error}")))?;
+            let piece =
+                piece.map_err(|error| Refused::new(Kind::Malformed, format!("the stream broke off: {error}")))?;
             rest = self.split(rest, &piece).await?;
         }
         if !rest.is_empty() {
@@ -258,8 +270,9 @@ impl Lines {
 /// A refusal of `events[i]…` as one of the line that event came on.
 fn by_line(refused: Refused, numbers: &[u64]) -> Refused {
     let index = refused.error.strip_prefix("events[").and_then(|rest| rest.split_once(']'));
-    let found =
-        index.and_then(|(index, rest)| Some((*numbers.get(index.parse::<usize>().ok()?)?, rest.trim_start_matches('.').to_string())));
+    let found = index.and_then(|(index, rest)| {
+        Some((*numbers.get(index.parse::<usize>().ok()?)?, rest.trim_start_matches('.').to_string()))
+    });
     match found {
         Some((line, error)) => Refused { error: format!("line {line}: {error}"), ..refused }.with("line", line),
         None => refused,

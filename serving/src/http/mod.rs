@@ -90,7 +90,8 @@ mod tests {
         }
         let role = |route: &Route| route.role.map_or("none".to_string(), |role| format!("{role:?}").to_lowercase());
         let http = ROUTES.iter().filter(|route| !Route::is_grpc(route.path));
-        let known: BTreeSet<String> = http.map(|route| format!("{} {} {}", route.method, route.path, role(route))).collect();
+        let known: BTreeSet<String> =
+            http.map(|route| format!("{} {} {}", route.method, route.path, role(route))).collect();
         assert_eq!(told, known);
     }
 }

@@ -69,8 +69,7 @@ pub(super) async fn model(State(server): State<Arc<Server>>, Path(named): Path<N
         ports.iter().map(told).collect::<Vec<_>>()
     };
     let (inputs, outputs) = (ports(model.inputs()), ports(model.outputs()));
-    let told =
-        json!({ "name": named.model, "versions": [server.model()?], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
+    let told = json!({ "name": named.model, "versions": [server.model()?], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
     Ok(Json(told).into_response())
 }
 
@@ -128,7 +127,9 @@ pub(super) async fn infer(State(server): State<Arc<Server>>, Path(named): Path<N
 fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refused> {
     let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.parse().ok());
-    length.map(Some).ok_or_else(|| Refused::new(Kind::Malformed, format!("the header `{JSON_LENGTH}` is not a count of bytes")))
+    length
+        .map(Some)
+        .ok_or_else(|| Refused::new(Kind::Malformed, format!("the header `{JSON_LENGTH}` is not a count of bytes")))
 }
 
 /// Reads a request: JSON, then the bytes of those inputs that are not in it.
@@ -146,12 +147,18 @@ fn parse(model: Model, body: &Bytes, json_length: Option<usize>) -> Result<(Infe
             (Some(data), None) => Values::of_json(&name, &datatype, &data)?,
             (None, Some(size)) => {
                 let taken = size.as_u64().and_then(|size| bytes.split_at_checked(usize::try_from(size).ok()?));
-                let short = || malformed(format!("input `{name}` has binary_data_size {size}, but {} bytes are left", bytes.len()));
+                let short = || {
+                    malformed(format!("input `{name}` has binary_data_size {size}, but {} bytes are left", bytes.len()))
+                };
                 let (taken, rest) = taken.ok_or_else(short)?;
                 bytes = rest;
                 Values::of_bytes(&name, &datatype, taken)?
             }
-            _ => return Err(malformed(format!("input `{name}` needs either `data` or the parameter `binary_data_size`"))),
+            _ => {
+                return Err(malformed(format!(
+                    "input `{name}` needs either `data` or the parameter `binary_data_size`"
+                )));
+            }
         };
         tensors.push(Tensor::new(&name, &shape, values)?);
     }
@@ -160,7 +167,10 @@ fn parse(model: Model, body: &Bytes, json_length: Option<usize>) -> Result<(Infe
     }
     let flag = |parameters: &Map<String, Value>, name: &str| parameters.get(name).and_then(Value::as_bool);
     let all = flag(&parameters, "binary_data_output").unwrap_or(false);
-    let some = outputs.iter().filter_map(|output| Some((output.name.clone(), flag(&output.parameters, "binary_data")?))).collect();
+    let some = outputs
+        .iter()
+        .filter_map(|output| Some((output.name.clone(), flag(&output.parameters, "binary_data")?)))
+        .collect();
     let parameters = parameters.into_iter().filter_map(|(name, value)| Some((name, parameter(value)?))).collect();
     let outputs = outputs.into_iter().map(|output| output.name).collect();
     Ok((Inference { model, id, parameters, inputs: tensors, outputs }, Binary { all, some }))
@@ -209,15 +219,23 @@ fn write(name: &str, id: String, outcome: &Outcome, binary: &Binary) -> Answered
         }
         let behind = values.to_bytes();
         bytes.extend_from_slice(&behind);
-        outputs.push(Told { name, datatype, shape, parameters: Some(json!({ "binary_data_size": behind.len() })), data: None });
+        outputs.push(Told {
+            name,
+            datatype,
+            shape,
+            parameters: Some(json!({ "binary_data_size": behind.len() })),
+            data: None,
+        });
     }
-    let head = InferResponse { model_name: name, model_version: &outcome.version, id, parameters: outcome.position, outputs };
-    let mut body =
-        serde_json::to_vec(&head).map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;
+    let head =
+        InferResponse { model_name: name, model_version: &outcome.version, id, parameters: outcome.position, outputs };
+    let mut body = serde_json::to_vec(&head)
+        .map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;
     if bytes.is_empty() {
         return Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response());
     }
     let length = body.len().to_string();
     body.append(&mut bytes);
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream".to_string()), (JSON_LENGTH, length)], Body::from(body)).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream".to_string()), (JSON_LENGTH, length)], Body::from(body))
+        .into_response())
 }

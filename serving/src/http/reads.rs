@@ -71,7 +71,9 @@ struct RankedAnswer<'a> {
 /// `POST /v1/rank`: the best destinations of a source.
 pub(super) async fn rank(State(server): State<Arc<Server>>, request: Request) -> Answered {
     let (call, RankRequest { src, candidates, time, k, min_seq, max_staleness_ms }) = json(&server, request).await?;
-    let answer = server.ask(&call, Read::Rank(RankQuery { src, candidates, time, k }), Seen { min_seq, max_staleness_ms }).await?;
+    let answer = server
+        .ask(&call, Read::Rank(RankQuery { src, candidates, time, k }), Seen { min_seq, max_staleness_ms })
+        .await?;
     let Body::Ranked(ranked) = &answer.body else { return Err(Refused::broken()) };
     let Position { log_seq, version } = answer.position;
     write(&server, &RankedAnswer { ranked, log_seq, version, model: &answer.model })
@@ -110,14 +112,22 @@ pub(super) async fn embedding(State(server): State<Arc<Server>>, request: Reques
 
 fn embedding_of(query: &EmbeddingQuery) -> Result<(Read, Seen), RequestError> {
     let whole = |field: &str, text: &str, what: &str| {
-        text.parse().map_err(|_| RequestError::invalid(field, format!("is `{text}`, which is not {what}: a whole number from 0")))
+        text.parse().map_err(|_| {
+            RequestError::invalid(field, format!("is `{text}`, which is not {what}: a whole number from 0"))
+        })
     };
-    let count = |field: &str, text: &Option<String>| text.as_deref().map(|text| whole(field, text, "a count")).transpose();
+    let count =
+        |field: &str, text: &Option<String>| text.as_deref().map(|text| whole(field, text, "a count")).transpose();
     let node = whole("node", &query.node, "an id")?;
     let side = query.side.as_deref().map(side_of).transpose()?;
-    let number = |text: &String| text.parse().map_err(|_| RequestError::invalid("time", format!("is `{text}`, which is not a number")));
+    let number = |text: &String| {
+        text.parse().map_err(|_| RequestError::invalid("time", format!("is `{text}`, which is not a number")))
+    };
     let time = query.time.as_ref().map(number).transpose()?;
-    let seen = Seen { min_seq: count("min_seq", &query.min_seq)?, max_staleness_ms: count("max_staleness_ms", &query.max_staleness_ms)? };
+    let seen = Seen {
+        min_seq: count("min_seq", &query.min_seq)?,
+        max_staleness_ms: count("max_staleness_ms", &query.max_staleness_ms)?,
+    };
     Ok((Read::Embedding { node, side, time }, seen))
 }
 
@@ -154,7 +164,8 @@ struct Explained<'a> {
 /// `POST /v1/explain`: what a pair's score rests on.
 pub(super) async fn explain(State(server): State<Arc<Server>>, request: Request) -> Answered {
     let (call, ExplainRequest { src, dst, time, min_seq, max_staleness_ms }) = json(&server, request).await?;
-    let (explanation, position, model) = server.explain(&call, PairQuery { src, dst, time }, Seen { min_seq, max_staleness_ms }).await?;
+    let (explanation, position, model) =
+        server.explain(&call, PairQuery { src, dst, time }, Seen { min_seq, max_staleness_ms }).await?;
     write(&server, &Explained { explanation, log_seq: position.log_seq, version: position.version, model: &model })
 }
 
@@ -174,5 +185,15 @@ struct Model<'a> {
 pub(super) async fn model(State(server): State<Arc<Server>>) -> Answered {
     let engine = server.service()?.engine();
     let (manifest, Position { log_seq, version }) = (engine.manifest(), engine.position());
-    write(&server, &Model { manifest, nodes: engine.nodes(), newest: engine.newest(), log_seq, version, model: manifest.model_version() })
+    write(
+        &server,
+        &Model {
+            manifest,
+            nodes: engine.nodes(),
+            newest: engine.newest(),
+            log_seq,
+            version,
+            model: manifest.model_version(),
+        },
+    )
 }

@@ -130,7 +130,9 @@ impl Log for EmbeddedLog {
         let found = self.with(|store| store.ids.get(id))?;
         let number = |seq: fjall::Slice| match seq[..].try_into() {
             Ok(seq) => Ok(u64::from_le_bytes(seq)),
-            Err(_) => Err(storage(&self.dir)(format!("the id `{id}` has {} bytes where an event's number has 8", seq.len()))),
+            Err(_) => {
+                Err(storage(&self.dir)(format!("the id `{id}` has {} bytes where an event's number has 8", seq.len())))
+            }
         };
         found.map(number).transpose()
     }
@@ -159,7 +161,8 @@ impl Log for EmbeddedLog {
     }
 
     fn bytes(&self) -> u64 {
-        self.with(|store| Ok(store.entries.disk_space() + store.ids.disk_space() + store.database.write_buffer_size())).unwrap_or(0)
+        self.with(|store| Ok(store.entries.disk_space() + store.ids.disk_space() + store.database.write_buffer_size()))
+            .unwrap_or(0)
     }
 }
 
@@ -170,16 +173,21 @@ impl Store {
             Ok(0) => {}
             Ok(cut) => tracing::warn!("{}: the last write was torn; its {cut} bytes were cut off", dir.display()),
             Err(Damage { file, good, next }) => {
-                let fact = format!("{} is damaged from byte {good} to byte {next}, and events that were durable follow", file.display());
+                let fact = format!(
+                    "{} is damaged from byte {good} to byte {next}, and events that were durable follow",
+                    file.display()
+                );
                 return Err(storage(dir)(fact));
             }
         }
         let open = || -> fjall::Result<Store> {
-            let builder = Database::builder(dir).cache_size(CACHE).worker_threads(1).journal_compression(CompressionType::None);
+            let builder =
+                Database::builder(dir).cache_size(CACHE).worker_threads(1).journal_compression(CompressionType::None);
             let database = builder.open()?;
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
-            let entries =
-                database.keyspace("entries", || options().data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)))?;
+            let entries = database.keyspace("entries", || {
+                options().data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            })?;
             let ids = database.keyspace("ids", options)?;
             Ok(Store { database, entries, ids })
         };
@@ -208,7 +216,10 @@ impl fmt::Debug for EmbeddedLog {
 
 fn place_of(key: &[u8]) -> Result<u64, LogError> {
     let place = key.try_into().map(u64::from_be_bytes);
-    place.map_err(|_| LogError::Damaged { place: 0, fact: format!("a place has {} bytes where it must have 8", key.len()) })
+    place.map_err(|_| LogError::Damaged {
+        place: 0,
+        fact: format!("a place has {} bytes where it must have 8", key.len()),
+    })
 }
 
 /// What is told of an error of the storage in `dir`.

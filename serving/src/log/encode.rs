@@ -61,7 +61,10 @@ impl Entry {
                 some.into_iter().flatten().for_each(|number| put_varint(&mut bytes, number.into()));
             }
             Act::Retract { events } => {
-                events.iter().flat_map(|event| [event.seq, event.src, event.dst]).for_each(|number| put_varint(&mut bytes, number));
+                events
+                    .iter()
+                    .flat_map(|event| [event.seq, event.src, event.dst])
+                    .for_each(|number| put_varint(&mut bytes, number));
             }
         }
         bytes
@@ -99,7 +102,12 @@ fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, told: Option<&Number>) {
     let flag = |flag, set: bool| if set { flag } else { 0 };
     // Told apart by bits: -0.0 is a label as well.
     let label = event.label.to_bits() != 0;
-    bytes.push(flag(LABEL, label) | flag(FEATURES, event.features.is_some()) | flag(ID, event.id.is_some()) | flag(LATE, told.is_some()));
+    bytes.push(
+        flag(LABEL, label)
+            | flag(FEATURES, event.features.is_some())
+            | flag(ID, event.id.is_some())
+            | flag(LATE, told.is_some()),
+    );
     put_varint(bytes, event.src);
     put_varint(bytes, event.dst);
     put_time(bytes, &event.time);
@@ -209,7 +217,8 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0 => self.varint().map(|bits| (((bits >> 1) as i64) ^ -((bits & 1) as i64)).into()),
             1 => self.varint().map(Number::from),
-            2 => Number::from_f64(f64::from_le_bytes(self.array()?)).ok_or_else(|| "a time is not a finite number".into()),
+            2 => Number::from_f64(f64::from_le_bytes(self.array()?))
+                .ok_or_else(|| "a time is not a finite number".into()),
             other => Err(format!("a time is of kind {other}, which this program does not know")),
         }
     }
@@ -245,11 +254,18 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = (NewEvent, Option<Number>)> {
-        let values = (any::<u64>(), any::<u64>(), number(), prop_oneof![Just(0.0f32), any::<i32>().prop_map(|value| value as f32)]);
-        let row = proptest::option::of(proptest::collection::vec(any::<i32>().prop_map(|value| value as f32 / 7.0), 0..5));
+        let values = (
+            any::<u64>(),
+            any::<u64>(),
+            number(),
+            prop_oneof![Just(0.0f32), any::<i32>().prop_map(|value| value as f32)],
+        );
+        let row =
+            proptest::option::of(proptest::collection::vec(any::<i32>().prop_map(|value| value as f32 / 7.0), 0..5));
         let id = proptest::option::of("\\PC{1,12}");
-        (values, row, id, proptest::option::of(number()))
-            .prop_map(|((src, dst, time, label), features, id, told)| (NewEvent { src, dst, time, label, features, id }, told))
+        (values, row, id, proptest::option::of(number())).prop_map(|((src, dst, time, label), features, id, told)| {
+            (NewEvent { src, dst, time, label, features, id }, told)
+        })
     }
 
     fn retraction() -> impl Strategy<Value = Entry> {
@@ -260,8 +276,8 @@ mod tests {
 
     fn entry() -> impl Strategy<Value = Entry> {
         let nodes = prop_oneof![Just(ALL), (any::<u32>(), any::<u32>()).prop_map(|(from, to)| from..to)];
-        let expiry =
-            (any::<u64>(), number(), nodes).prop_map(|(first_seq, before, nodes)| Entry { first_seq, act: Act::Expire { before, nodes } });
+        let expiry = (any::<u64>(), number(), nodes)
+            .prop_map(|(first_seq, before, nodes)| Entry { first_seq, act: Act::Expire { before, nodes } });
         prop_oneof![events(), retraction(), expiry]
     }
 
@@ -269,7 +285,10 @@ mod tests {
         (any::<u64>(), any::<bool>(), proptest::collection::vec(event(), 0..6)).prop_map(|(first_seq, batch, told)| {
             let late = told.iter().zip(0..).filter_map(|((_, told), i)| Some((i, told.clone()?))).collect();
             let granularity = if batch { Granularity::Batch } else { Granularity::Event };
-            Entry { first_seq, act: Act::Events { events: told.into_iter().map(|(event, _)| event).collect(), granularity, late } }
+            Entry {
+                first_seq,
+                act: Act::Events { events: told.into_iter().map(|(event, _)| event).collect(), granularity, late },
+            }
         })
     }
 

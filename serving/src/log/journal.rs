@@ -49,7 +49,8 @@ pub(super) fn mend(dir: &Path) -> io::Result<Result<u64, Damage>> {
 }
 
 fn journals(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files: Vec<_> = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+    let mut files: Vec<_> =
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "jnl"));
     Ok(files)
 }

@@ -108,7 +108,11 @@ impl KafkaLog {
             producer: Mutex::new(Some(producer(spec).map_err(told)?)),
             reader: Mutex::new(Reader { consumer, next: None }),
             kept: Mutex::new(kept.clone()),
-            ids: Mutex::new(Remembered { most: spec.remember_ids, numbers: FxHashMap::default(), order: VecDeque::new() }),
+            ids: Mutex::new(Remembered {
+                most: spec.remember_ids,
+                numbers: FxHashMap::default(),
+                order: VecDeque::new(),
+            }),
             bytes: Mutex::new(0),
         };
         log.remember(kept.end.saturating_sub(spec.remember_ids as u64).max(kept.start))?;
@@ -135,7 +139,8 @@ impl KafkaLog {
         for entry in entries {
             let (key, payload) = (entry.first_seq.to_be_bytes(), entry.to_bytes());
             bytes += payload.len() as u64;
-            let mut record = BaseRecord::to(&self.spec.topic).partition(self.spec.partition).key(&key[..]).payload(&payload[..]);
+            let mut record =
+                BaseRecord::to(&self.spec.topic).partition(self.spec.partition).key(&key[..]).payload(&payload[..]);
             while let Err((error, back)) = producer.send(record) {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                     return Err(error);
@@ -239,7 +244,11 @@ impl Reader {
             self.consumer.assign(&assignment).map_err(told)?;
         }
         let damaged = |fact| LogError::Damaged { place, fact };
-        let message = self.consumer.poll(PATIENCE).ok_or_else(|| storage(spec, format!("message {place} does not come")))?.map_err(told)?;
+        let message = self
+            .consumer
+            .poll(PATIENCE)
+            .ok_or_else(|| storage(spec, format!("message {place} does not come")))?
+            .map_err(told)?;
         if message.offset() != place as i64 {
             return Err(damaged(format!("it is missing; the next there is has the offset {}", message.offset())));
         }
@@ -265,14 +274,18 @@ fn client(spec: &LogSpec) -> ClientConfig {
 /// A producer that neither loses nor repeats nor reorders, while it lasts.
 fn producer(spec: &LogSpec) -> Result<BaseProducer<Deliveries>, KafkaError> {
     let mut config = client(spec);
-    config.set("enable.idempotence", "true").set("acks", "all").set("delivery.timeout.ms", (PATIENCE.as_millis() - 1000).to_string());
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("delivery.timeout.ms", (PATIENCE.as_millis() - 1000).to_string());
     // Messages of one append wait for no others.
     config.set("linger.ms", "0");
     BaseProducer::from_config_and_context(&config, Deliveries::default())
 }
 
 fn watermarks(consumer: &BaseConsumer, spec: &LogSpec) -> Result<Range<u64>, LogError> {
-    let (low, high) = consumer.fetch_watermarks(&spec.topic, spec.partition, PATIENCE).map_err(|error| storage(spec, error))?;
+    let (low, high) =
+        consumer.fetch_watermarks(&spec.topic, spec.partition, PATIENCE).map_err(|error| storage(spec, error))?;
     Ok(low.max(0) as u64..high.max(0) as u64)
 }
 

@@ -94,6 +94,7 @@ impl Held {
 }
 
 fn size_in_memory(entry: &Entry) -> u64 {
-    let features: usize = entry.told().iter().map(|event| event.features.as_ref().map_or(0, |row| size_of_val(&row[..]))).sum();
+    let features: usize =
+        entry.told().iter().map(|event| event.features.as_ref().map_or(0, |row| size_of_val(&row[..]))).sum();
     (size_of::<Entry>() + size_of_val(entry.told()) + features) as u64
 }

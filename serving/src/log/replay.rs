@@ -19,7 +19,9 @@ pub enum ReplayError {
     #[error("a logged event cannot be applied: {0}")]
     Refused(#[from] RequestError),
     /// The log begins after what the history has seen.
-    #[error("the history has seen {seen} events and the log of record begins with event {first}: those between are not kept any more")]
+    #[error(
+        "the history has seen {seen} events and the log of record begins with event {first}: those between are not kept any more"
+    )]
     Gap {
         /// Events of the history.
         seen: u64,
@@ -165,6 +167,9 @@ fn one_by_one(entry: &Entry) -> bool {
 fn happen_together(engine: &Engine, group: &[Entry]) -> Result<(), ReplayError> {
     let [first, _, ..] = group else { return group.iter().try_for_each(|entry| happen(engine, entry).map(drop)) };
     let all: Vec<NewEvent> = group.iter().flat_map(Entry::told).cloned().collect();
-    let whole = Entry { first_seq: first.first_seq, act: Act::Events { events: all, granularity: Granularity::Event, late: Vec::new() } };
+    let whole = Entry {
+        first_seq: first.first_seq,
+        act: Act::Events { events: all, granularity: Granularity::Event, late: Vec::new() },
+    };
     happen(engine, &whole).map(drop)
 }

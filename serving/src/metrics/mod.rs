@@ -99,7 +99,8 @@ struct RouteCounts {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let counts = || RouteCounts { ended: std::array::from_fn(|_| AtomicU64::new(0)), seconds: Histogram::default() };
+        let counts =
+            || RouteCounts { ended: std::array::from_fn(|_| AtomicU64::new(0)), seconds: Histogram::default() };
         Metrics {
             routes: (0..=ROUTES.len()).map(|_| counts()).collect(),
             stages: Default::default(),

@@ -69,7 +69,8 @@ impl Inference {
             }
         }
         for port in self.model.inputs().iter().filter(|port| !port.optional) {
-            self.input(port.name).ok_or_else(|| malformed(format!("model `{model}` needs the input `{}`", port.name)))?;
+            self.input(port.name)
+                .ok_or_else(|| malformed(format!("model `{model}` needs the input `{}`", port.name)))?;
         }
         for (i, name) in self.outputs.iter().enumerate() {
             let known = self.model.outputs();
@@ -164,7 +165,10 @@ fn tensors(answer: &Answer) -> Vec<Tensor> {
     let whole = |name: &str, values: Vec<u64>| Tensor::row(name, Values::Unsigned(values));
     let mut all = match &answer.body {
         Body::Scores(scores) => {
-            vec![float("score", scores.clone()), float("probability", scores.iter().copied().map(probability).collect())]
+            vec![
+                float("score", scores.clone()),
+                float("probability", scores.iter().copied().map(probability).collect()),
+            ]
         }
         Body::Ranked(ranked) => vec![
             whole("dst", ranked.iter().map(|one| one.dst).collect()),

@@ -50,7 +50,8 @@ pub(crate) const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
 
 impl Model {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Model); 3] = [("score", Model::Score), ("rank", Model::Rank), ("embedding", Model::Embedding)];
+    pub const ALL: [(&'static str, Model); 3] =
+        [("score", Model::Score), ("rank", Model::Rank), ("embedding", Model::Embedding)];
 
     /// # Errors
     /// 404 for a name or a version that is not served; `now` is the version that is. An empty version is any.
@@ -60,7 +61,10 @@ impl Model {
             return Err(Refused::new(Kind::NotFound, format!("there is no model `{name}`; there are {known}")));
         };
         if !version.is_empty() && version != now {
-            return Err(Refused::new(Kind::NotFound, format!("model `{name}` has no version `{version}`; it is `{now}`")));
+            return Err(Refused::new(
+                Kind::NotFound,
+                format!("model `{name}` has no version `{version}`; it is `{now}`"),
+            ));
         }
         Ok(model)
     }
@@ -71,7 +75,8 @@ impl Model {
 
     pub fn inputs(self) -> &'static [Port] {
         const SCORE: [Port; 3] = [port("src", "UINT64", -1), port("dst", "UINT64", -1), maybe("time", "INT64", -1)];
-        const RANK: [Port; 3] = [port("src", "UINT64", 1), maybe("candidates", "UINT64", -1), maybe("time", "INT64", 1)];
+        const RANK: [Port; 3] =
+            [port("src", "UINT64", 1), maybe("candidates", "UINT64", -1), maybe("time", "INT64", 1)];
         const EMBEDDING: [Port; 2] = [port("node", "UINT64", 1), maybe("time", "INT64", 1)];
         match self {
             Model::Score => &SCORE,
@@ -82,7 +87,8 @@ impl Model {
 
     pub fn outputs(self) -> &'static [Port] {
         const SCORE: [Port; 4] = [port("score", "FP32", -1), port("probability", "FP32", -1), SEEN[0], SEEN[1]];
-        const RANK: [Port; 5] = [port("dst", "UINT64", -1), port("score", "FP32", -1), port("probability", "FP32", -1), SEEN[0], SEEN[1]];
+        const RANK: [Port; 5] =
+            [port("dst", "UINT64", -1), port("score", "FP32", -1), port("probability", "FP32", -1), SEEN[0], SEEN[1]];
         const EMBEDDING: [Port; 3] = [port("embedding", "FP32", -1), SEEN[0], SEEN[1]];
         match self {
             Model::Score => &SCORE,
@@ -101,7 +107,10 @@ mod tests {
         for (name, model) in Model::ALL {
             assert_eq!((Model::find(name, "", "v").unwrap(), model.name()), (model, name));
             assert!(Model::find(name, "v", "v").is_ok());
-            assert_eq!(Model::find(name, "1", "v").unwrap_err().error, format!("model `{name}` has no version `1`; it is `v`"));
+            assert_eq!(
+                Model::find(name, "1", "v").unwrap_err().error,
+                format!("model `{name}` has no version `1`; it is `v`")
+            );
         }
         assert!(Model::find("gpt", "", "v").unwrap_err().error.contains("there are `score`, `rank`, `embedding`"));
     }

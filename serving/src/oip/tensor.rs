@@ -36,7 +36,10 @@ impl Tensor {
     pub fn new(name: &str, shape: &[i64], values: Values) -> Result<Tensor, Refused> {
         let count = shape.iter().try_fold(1_u64, |count, &length| count.checked_mul(u64::try_from(length).ok()?));
         if count != Some(values.len() as u64) {
-            return Err(malformed(format!("input `{name}` has {} values, which is not what its shape {shape:?} says", values.len())));
+            return Err(malformed(format!(
+                "input `{name}` has {} values, which is not what its shape {shape:?} says",
+                values.len()
+            )));
         }
         Ok(Tensor { name: name.into(), shape: shape.to_vec(), values })
     }
@@ -52,14 +55,21 @@ impl Tensor {
     /// 422 naming the first that is none.
     pub fn ids(&self) -> Result<Vec<u64>, Refused> {
         let wrong = |at: usize, value: &dyn std::fmt::Display| {
-            Refused::new(Kind::Invalid, format!("{}[{at}] is {value}, which is not an id: a whole number from 0", self.name))
+            Refused::new(
+                Kind::Invalid,
+                format!("{}[{at}] is {value}, which is not an id: a whole number from 0", self.name),
+            )
         };
         match &self.values {
             Values::Unsigned(values) => Ok(values.clone()),
-            Values::Signed(values) => {
-                values.iter().enumerate().map(|(at, &value)| u64::try_from(value).map_err(|_| wrong(at, &value))).collect()
+            Values::Signed(values) => values
+                .iter()
+                .enumerate()
+                .map(|(at, &value)| u64::try_from(value).map_err(|_| wrong(at, &value)))
+                .collect(),
+            Values::Float(_) | Values::Double(_) => {
+                Err(malformed(format!("input `{}` has fractions; ids are UINT64 or INT64", self.name)))
             }
-            Values::Float(_) | Values::Double(_) => Err(malformed(format!("input `{}` has fractions; ids are UINT64 or INT64", self.name))),
         }
     }
 
@@ -114,10 +124,17 @@ impl Values {
     /// # Errors
     /// 400 for a datatype that is not read here, or bytes that do not divide.
     pub fn of_bytes(name: &str, datatype: &str, bytes: &[u8]) -> Result<Values, Refused> {
-        fn each<const WIDTH: usize, T>(name: &str, bytes: &[u8], value: impl Fn([u8; WIDTH]) -> T) -> Result<Vec<T>, Refused> {
+        fn each<const WIDTH: usize, T>(
+            name: &str,
+            bytes: &[u8],
+            value: impl Fn([u8; WIDTH]) -> T,
+        ) -> Result<Vec<T>, Refused> {
             let (chunks, rest) = bytes.as_chunks::<WIDTH>();
             if !rest.is_empty() {
-                return Err(malformed(format!("input `{name}` has {} bytes, which are no whole values of {WIDTH} bytes", bytes.len())));
+                return Err(malformed(format!(
+                    "input `{name}` has {} bytes, which are no whole values of {WIDTH} bytes",
+                    bytes.len()
+                )));
             }
             Ok(chunks.iter().map(|&chunk| value(chunk)).collect())
         }
@@ -143,7 +160,8 @@ impl Values {
     pub fn of_json(name: &str, datatype: &str, data: &Value) -> Result<Values, Refused> {
         let mut flat = Vec::new();
         flatten(data, 0, &mut flat).map_err(|()| malformed(format!("input `{name}`: data is nested too deep")))?;
-        let wrong = |(at, value): (usize, &Value)| malformed(format!("{name}[{at}] is {value}, which is not {datatype}"));
+        let wrong =
+            |(at, value): (usize, &Value)| malformed(format!("{name}[{at}] is {value}, which is not {datatype}"));
         macro_rules! each {
             ($read:ident) => {
                 flat.into_iter()

@@ -102,7 +102,9 @@ mod tests {
     #[test]
     fn every_pattern_keeps_its_rate_and_order() {
         let recorded: Vec<f64> = (0..50).map(|i| f64::from(i * i)).collect();
-        for arrivals in [Arrivals::Poisson, Arrivals::Bursty, Arrivals::Replay(recorded), Arrivals::Replay(vec![3.0, 3.0])] {
+        for arrivals in
+            [Arrivals::Poisson, Arrivals::Bursty, Arrivals::Replay(recorded), Arrivals::Replay(vec![3.0, 3.0])]
+        {
             let moments = moments(&arrivals);
             let rate = moments.len() as f64 / 200.0;
             assert!((rate / 500.0 - 1.0).abs() < 0.1, "{arrivals:?}: {rate}");

@@ -193,7 +193,13 @@ mod tests {
     }
 
     /// Passes of random sizes whose time is a line in them, up to a factor of noise.
-    fn taught(passes: usize, line: [f64; TERMS], noise: f64, mut model: CostModel, chance: &mut RandomNumbers) -> CostModel {
+    fn taught(
+        passes: usize,
+        line: [f64; TERMS],
+        noise: f64,
+        mut model: CostModel,
+        chance: &mut RandomNumbers,
+    ) -> CostModel {
         for _ in 0..passes {
             let items = 1 + chance.below(200) as usize;
             let size = Size { items, neighbours: chance.below(10 * items as u32) as usize };
@@ -212,7 +218,12 @@ mod tests {
         let line = [80e-6, 12e-6, 1.5e-6];
         let model = taught(400, line, 0.3, CostModel::new(1e-3, 1e-3), &mut chance());
         for size in [Size::of(1), Size { items: 10, neighbours: 60 }, Size { items: 400, neighbours: 2000 }] {
-            assert!(off_by(&model, line, size) < 0.15, "{size:?}: {} for {}", model.predict(size), dot(&line, &size.terms()));
+            assert!(
+                off_by(&model, line, size) < 0.15,
+                "{size:?}: {} for {}",
+                model.predict(size),
+                dot(&line, &size.terms())
+            );
         }
     }
 

@@ -54,8 +54,10 @@ impl<T> Queue<T> {
 
     /// Seconds until a worker turns to a job of this deadline.
     fn until_free(&self, now: Duration, deadline: Duration) -> f64 {
-        let free =
-            self.running.iter().map(|running| if running.deadline > deadline { running.yields.min(running.until) } else { running.until });
+        let free = self
+            .running
+            .iter()
+            .map(|running| if running.deadline > deadline { running.yields.min(running.until) } else { running.until });
         free.map(|free| free.saturating_sub(now).as_secs_f64()).fold(f64::INFINITY, f64::min)
     }
 

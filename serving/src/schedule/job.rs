@@ -27,7 +27,8 @@ pub enum Kind {
 
 impl Kind {
     pub(crate) const COUNT: usize = 6;
-    pub(crate) const ALL: [Kind; Kind::COUNT] = [Kind::Score, Kind::ScoreShown, Kind::Embedding, Kind::Explain, Kind::Rank, Kind::TopK];
+    pub(crate) const ALL: [Kind; Kind::COUNT] =
+        [Kind::Score, Kind::ScoreShown, Kind::Embedding, Kind::Explain, Kind::Rank, Kind::TopK];
 
     /// Whether reads of this kind share a pass.
     pub(crate) fn shares(self) -> bool {

@@ -26,7 +26,8 @@ impl Outcome {
     /// The numbers of the reads that `counts` takes in.
     pub fn of(trace: &[Arrival], fates: &[Fate], counts: impl Fn(&Arrival) -> bool) -> Outcome {
         let seconds = trace.last().map_or(0.0, |last| last.at.as_secs_f64());
-        let mut outcome = Outcome { asked: 0, in_time: 0, late: 0, refused: 0, dropped: 0, latencies: Vec::new(), seconds };
+        let mut outcome =
+            Outcome { asked: 0, in_time: 0, late: 0, refused: 0, dropped: 0, latencies: Vec::new(), seconds };
         for (arrival, fate) in trace.iter().zip(fates).filter(|(arrival, _)| counts(arrival)) {
             outcome.asked += 1;
             match fate {

@@ -67,7 +67,8 @@ impl<T> Queue<T> {
         let order = if self.spec.policy == Policy::Deadline { job.deadline } else { job.arrived };
         self.numbered += 1;
         let spot = Spot { tenant: place, kind: job.kind, key: Key { order, number: self.numbered } };
-        let allowed = self.has_room(spot).and_then(|displaced| self.will_be_in_time(now, spot, &job).map(|()| displaced));
+        let allowed =
+            self.has_room(spot).and_then(|displaced| self.will_be_in_time(now, spot, &job).map(|()| displaced));
         match allowed {
             Ok(displaced) => {
                 let displaced = displaced.and_then(|spot| self.tenants.take(spot)).map(|(job, _)| job);
@@ -87,8 +88,13 @@ impl<T> Queue<T> {
     /// Whether there is room, and whose place has to be given up for it.
     fn has_room(&self, spot: Spot) -> Result<Option<Spot>, Denied> {
         let own = self.tenants.get(spot.tenant);
-        let full = |waiting: usize, seconds: f64| Denied::Full { waiting, retry_after: at_least_a_millisecond(seconds / 2.0) };
-        let most = if self.spec.policy == Policy::Deadline { self.spec.tenant_queue.min(self.spec.queue) } else { self.spec.queue };
+        let full =
+            |waiting: usize, seconds: f64| Denied::Full { waiting, retry_after: at_least_a_millisecond(seconds / 2.0) };
+        let most = if self.spec.policy == Policy::Deadline {
+            self.spec.tenant_queue.min(self.spec.queue)
+        } else {
+            self.spec.queue
+        };
         if own.waiting() >= most {
             return Err(full(own.waiting(), own.backlog()));
         }
@@ -96,7 +102,9 @@ impl<T> Queue<T> {
             return Ok(None);
         }
         let everything = || self.tenants.active().map(|(_, tenant)| tenant.backlog()).sum();
-        let Some((tenant, longest)) = self.tenants.longest().filter(|(_, longest)| longest.waiting() > own.waiting() + 1) else {
+        let Some((tenant, longest)) =
+            self.tenants.longest().filter(|(_, longest)| longest.waiting() > own.waiting() + 1)
+        else {
             return Err(full(own.waiting(), everything()));
         };
         let lasts = Kind::ALL.into_iter().filter_map(|kind| Some((longest.line(kind).last()?, kind)));
@@ -125,7 +133,13 @@ impl<T> Queue<T> {
     }
 
     /// What comes between two chunks of a long job of this deadline: jobs of tighter deadlines, of tenants whose turn it is.
-    pub fn overtaking(&mut self, now: Duration, deadline: Duration, tenant: &Arc<str>, late: &mut Vec<Job<T>>) -> Option<Batch<T>> {
+    pub fn overtaking(
+        &mut self,
+        now: Duration,
+        deadline: Duration,
+        tenant: &Arc<str>,
+        late: &mut Vec<Job<T>>,
+    ) -> Option<Batch<T>> {
         if self.spec.policy == Policy::Fifo {
             return None;
         }
@@ -139,10 +153,18 @@ impl<T> Queue<T> {
     }
 
     /// Adds jobs that share the pass, as long as none in it becomes late by that.
-    fn in_company(&mut self, now: Duration, mut batch: Batch<T>, before: Option<Duration>, late: &mut Vec<Job<T>>) -> Batch<T> {
+    fn in_company(
+        &mut self,
+        now: Duration,
+        mut batch: Batch<T>,
+        before: Option<Duration>,
+        late: &mut Vec<Job<T>>,
+    ) -> Batch<T> {
         let kind = batch.kind;
         while kind.shares() && batch.size.items < self.spec.max_batch {
-            let Some(spot) = self.pick(|other| other == kind, None).filter(|spot| before.is_none_or(|end| spot.key.order < end)) else {
+            let Some(spot) =
+                self.pick(|other| other == kind, None).filter(|spot| before.is_none_or(|end| spot.key.order < end))
+            else {
                 break;
             };
             let Some((_, job)) = self.tenants.get(spot.tenant).line(kind).first() else { break };

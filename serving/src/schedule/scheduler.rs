@@ -60,7 +60,8 @@ impl Scheduler {
     /// What the system says when threads cannot be had.
     pub fn start(service: Arc<Service>, spec: &SchedulerSpec) -> std::io::Result<Scheduler> {
         let workers = spec.workers();
-        let state = State { queue: Queue::new(spec.clone(), workers), counts: SchedulerStatus::default(), ending: false };
+        let state =
+            State { queue: Queue::new(spec.clone(), workers), counts: SchedulerStatus::default(), ending: false };
         let shared = Arc::new(Shared {
             service,
             spec: spec.clone(),
@@ -89,7 +90,8 @@ impl Scheduler {
         }
         if terms.max_staleness.is_some() && shared.service.readiness() == Readiness::Following {
             // What is on its way from there is not known here.
-            let wanted = "an answer of a bounded age is wanted, which only the server that takes the events can promise".into();
+            let wanted =
+                "an answer of a bounded age is wanted, which only the server that takes the events can promise".into();
             return Err(Refusal::Stale { wanted, at: shared.service.position().log_seq });
         }
         let deadline = terms.deadline.unwrap_or_else(|| Instant::now() + shared.spec.deadline());
@@ -164,7 +166,12 @@ impl Shared {
     }
 
     /// Puts a read in line.
-    fn hand_in(&self, read: Read, terms: &Terms, deadline: Instant) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
+    fn hand_in(
+        &self,
+        read: Read,
+        terms: &Terms,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
         let (kind, size) = self.size(&read);
         let (answer, receiver) = oneshot::channel();
         let deadline = deadline.saturating_duration_since(self.began);
@@ -226,8 +233,12 @@ impl Pending {
 fn stale(terms: &Terms, at: u64) -> Refusal {
     let wanted = match (terms.min_seq, terms.max_staleness) {
         (Some(seq), None) => format!("an answer is wanted that has seen {seq} events"),
-        (Some(seq), Some(bound)) => format!("an answer is wanted that has seen {seq} events and is no older than {} ms", bound.as_millis()),
-        (None, bound) => format!("an answer is wanted that is no older than {} ms", bound.unwrap_or_default().as_millis()),
+        (Some(seq), Some(bound)) => {
+            format!("an answer is wanted that has seen {seq} events and is no older than {} ms", bound.as_millis())
+        }
+        (None, bound) => {
+            format!("an answer is wanted that is no older than {} ms", bound.unwrap_or_default().as_millis())
+        }
     };
     Refusal::Stale { wanted, at }
 }

@@ -57,7 +57,16 @@ pub fn simulate(spec: &SchedulerSpec, machine: Machine, trace: &[Arrival]) -> Ve
     let workers = (0..machine.workers).map(|_| Worker::default()).collect();
     let chance = Draw::new(1).of(Purpose::Sampling).at(0, 0);
     let fates = vec![Fate::Dropped; trace.len()];
-    let mut simulation = Simulation { queue, machine, trace, workers, fates, chance, chunk: spec.chunk.max(1), events: BinaryHeap::new() };
+    let mut simulation = Simulation {
+        queue,
+        machine,
+        trace,
+        workers,
+        fates,
+        chance,
+        chunk: spec.chunk.max(1),
+        events: BinaryHeap::new(),
+    };
     simulation.run();
     simulation.fates
 }
@@ -99,7 +108,8 @@ struct Simulation<'a> {
 
 impl Simulation<'_> {
     fn run(&mut self) {
-        self.events.extend(self.trace.iter().enumerate().map(|(read, arrival)| Reverse((arrival.at, Event::Arrives(read)))));
+        self.events
+            .extend(self.trace.iter().enumerate().map(|(read, arrival)| Reverse((arrival.at, Event::Arrives(read)))));
         while let Some(Reverse((now, event))) = self.events.pop() {
             match event {
                 Event::Arrives(read) => self.arrives(now, read),
@@ -117,7 +127,8 @@ impl Simulation<'_> {
     fn arrives(&mut self, now: Duration, read: usize) {
         let Arrival { tenant, items, rank, within, .. } = &self.trace[read];
         let kind = if *rank { Kind::Rank } else { Kind::Score };
-        let job = Job { read, kind, size: Size::of(*items), tenant: tenant.clone(), arrived: now, deadline: now + *within };
+        let job =
+            Job { read, kind, size: Size::of(*items), tenant: tenant.clone(), arrived: now, deadline: now + *within };
         if self.queue.admit(now, job).is_err() {
             self.fates[read] = Fate::Refused;
         }

@@ -87,6 +87,12 @@ impl<T> Queue<T> {
     fn cost_of(&self, kind: Kind) -> CostStatus {
         let cost = &self.costs[kind as usize];
         let [pass, item, neighbour] = cost.parts();
-        CostStatus { kind, pass_us: 1e6 * pass, item_us: 1e6 * item, neighbour_us: 1e6 * neighbour, margin: cost.margin() }
+        CostStatus {
+            kind,
+            pass_us: 1e6 * pass,
+            item_us: 1e6 * item,
+            neighbour_us: 1e6 * neighbour,
+            margin: cost.margin(),
+        }
     }
 }

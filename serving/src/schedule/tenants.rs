@@ -77,7 +77,12 @@ pub(crate) struct Tenants<T> {
 impl<T> Default for Tenants<T> {
     fn default() -> Tenants<T> {
         let nameless: Arc<str> = "".into();
-        Tenants { all: vec![Tenant::new(nameless.clone())], places: [(nameless, 0)].into_iter().collect(), active: Vec::new(), waiting: 0 }
+        Tenants {
+            all: vec![Tenant::new(nameless.clone())],
+            places: [(nameless, 0)].into_iter().collect(),
+            active: Vec::new(),
+            waiting: 0,
+        }
     }
 }
 

@@ -10,14 +10,16 @@ use super::outcome::Outcome;
 use super::simulate::{Arrival, Fate, Machine, simulate};
 use super::spec::{Policy, SchedulerSpec};
 
-const MACHINE: Machine = Machine { workers: 1, fixed: Duration::from_micros(100), item: Duration::from_micros(50), noise: 0.2 };
+const MACHINE: Machine =
+    Machine { workers: 1, fixed: Duration::from_micros(100), item: Duration::from_micros(50), noise: 0.2 };
 /// Single pairs a second that full batches of the default size could answer.
 const SATURATION: f64 = 19_000.0;
 const TIGHT: Duration = Duration::from_millis(20);
 
 fn stream(tenant: &str, arrivals: &Arrivals, rate: f64, seconds: u64, seed: u64) -> Vec<Arrival> {
     let tenant: Arc<str> = tenant.into();
-    let moments = arrivals.moments(rate, Duration::from_secs(seconds), &mut Draw::new(seed).of(Purpose::Sampling).at(0, 0));
+    let moments =
+        arrivals.moments(rate, Duration::from_secs(seconds), &mut Draw::new(seed).of(Purpose::Sampling).at(0, 0));
     moments.into_iter().map(|at| Arrival { at, tenant: tenant.clone(), items: 1, rank: false, within: TIGHT }).collect()
 }
 
@@ -43,7 +45,12 @@ fn past_saturation_deadlines_keep_their_goodput_and_arrival_order_does_not() {
             let trace = stream("a", &arrivals, load * SATURATION, 4, 1);
             let (deadline, fifo) = (outcome(Policy::Deadline, &trace), outcome(Policy::Fifo, &trace));
             assert!(deadline.goodput() >= 0.95 * peak, "{arrivals:?} at {load}: {} after {peak}", deadline.goodput());
-            assert!(deadline.goodput() > 1.5 * fifo.goodput(), "{arrivals:?} at {load}: {} and {}", deadline.goodput(), fifo.goodput());
+            assert!(
+                deadline.goodput() > 1.5 * fifo.goodput(),
+                "{arrivals:?} at {load}: {} and {}",
+                deadline.goodput(),
+                fifo.goodput()
+            );
             assert!(deadline.late * 50 <= deadline.in_time, "{arrivals:?} at {load}: {} late", deadline.late);
             assert!(deadline.dropped * 50 <= deadline.in_time, "{arrivals:?} at {load}: {} dropped", deadline.dropped);
         }
@@ -75,7 +82,10 @@ fn waiting_for_company_never_costs_a_deadline() {
 
 #[test]
 fn a_quiet_tenant_is_served_beside_a_flood() {
-    let trace = merged(vec![stream("quiet", &Arrivals::Poisson, 500.0, 4, 1), stream("flood", &Arrivals::Poisson, 3.0 * SATURATION, 4, 2)]);
+    let trace = merged(vec![
+        stream("quiet", &Arrivals::Poisson, 500.0, 4, 1),
+        stream("flood", &Arrivals::Poisson, 3.0 * SATURATION, 4, 2),
+    ]);
     let fates = simulate(&spec(Policy::Deadline), MACHINE, &trace);
     let quiet = Outcome::of(&trace, &fates, |arrival| &*arrival.tenant == "quiet");
     assert!(
@@ -90,7 +100,8 @@ fn a_quiet_tenant_is_served_beside_a_flood() {
 
 #[test]
 fn many_bursty_tenants_together_take_no_more_than_half_from_an_even_one() {
-    let mut streams: Vec<_> = (0..15).map(|i| stream(&format!("bursty{i}"), &Arrivals::Bursty, SATURATION / 8.0, 6, 10 + i)).collect();
+    let mut streams: Vec<_> =
+        (0..15).map(|i| stream(&format!("bursty{i}"), &Arrivals::Bursty, SATURATION / 8.0, 6, 10 + i)).collect();
     streams.push(stream("even", &Arrivals::Replay(vec![0.0, 1.0]), 0.4 * SATURATION, 6, 1));
     let trace = merged(streams);
     let fates = simulate(&spec(Policy::Deadline), MACHINE, &trace);
@@ -103,7 +114,8 @@ fn many_bursty_tenants_together_take_no_more_than_half_from_an_even_one() {
 fn equal_tenants_past_saturation_are_served_equally() {
     let trace = merged((0..4).map(|i| stream(&format!("t{i}"), &Arrivals::Poisson, 0.75 * SATURATION, 4, i)).collect());
     let fates = simulate(&spec(Policy::Deadline), MACHINE, &trace);
-    let served: Vec<usize> = (0..4).map(|i| Outcome::of(&trace, &fates, |arrival| *arrival.tenant == format!("t{i}")).in_time).collect();
+    let served: Vec<usize> =
+        (0..4).map(|i| Outcome::of(&trace, &fates, |arrival| *arrival.tenant == format!("t{i}")).in_time).collect();
     let (least, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
     assert!(most - least <= most / 10, "{served:?}");
 }

@@ -105,14 +105,20 @@ impl Shared {
         let begun = Instant::now();
         let body = match &job.read.read {
             Read::Score { queries, during } => engine.score(queries, during).map(|told| told.map(Body::Scores)),
-            Read::Embedding { node, side, time } => engine.embedding(*node, *side, time.as_ref()).map(|told| told.map(Body::Embedding)),
+            Read::Embedding { node, side, time } => {
+                engine.embedding(*node, *side, time.as_ref()).map(|told| told.map(Body::Embedding))
+            }
             Read::Explain(query) => engine.explain(query).map(|told| told.map(Body::Explained)),
             Read::Rank(query) => self.rank(worker, engine, query, &job).map(|told| told.map(Body::Ranked)),
         };
         if body.is_ok() && !job.kind.yields() {
             self.learn(job.kind, job.size, begun.elapsed());
         }
-        let told = body.map(|told| Answer { body: told.answer, position: told.position, model: engine.manifest().model_version().into() });
+        let told = body.map(|told| Answer {
+            body: told.answer,
+            position: told.position,
+            model: engine.manifest().model_version().into(),
+        });
         let _ = job.read.answer.send(told.map_err(Refusal::from));
     }
 
@@ -147,7 +153,9 @@ impl Shared {
             let (mut state, now, mut late) = (self.state(), self.now(), Vec::new());
             let batch = state.queue.overtaking(now, long.deadline, &long.tenant, &mut late);
             match &batch {
-                Some(batch) => state.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline),
+                Some(batch) => {
+                    state.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline)
+                }
                 None => state.queue.begins(now, worker, long.kind, long.size, left, long.deadline),
             }
             state.counts.dropped += late.len() as u64;

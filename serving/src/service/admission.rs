@@ -25,7 +25,11 @@ pub(crate) struct Facts {
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sides = if self.one_mode { "one set of nodes" } else { "sources and destinations" };
-        write!(f, "of {sides}, {} features an event, times in 1/{} of `{}`", self.edge_width, self.unit.scale, self.unit.description)
+        write!(
+            f,
+            "of {sides}, {} features an event, times in 1/{} of `{}`",
+            self.edge_width, self.unit.scale, self.unit.description
+        )
     }
 }
 
@@ -46,7 +50,11 @@ pub(crate) struct Admitted {
 
 impl Facts {
     pub fn of(manifest: &Manifest) -> Facts {
-        Facts { unit: manifest.time_unit.clone(), edge_width: manifest.widths.edge, one_mode: manifest.sides == Sides::OneMode }
+        Facts {
+            unit: manifest.time_unit.clone(),
+            edge_width: manifest.widths.edge,
+            one_mode: manifest.sides == Sides::OneMode,
+        }
     }
 
     /// Time of an entry's last event.
@@ -86,7 +94,8 @@ impl Facts {
                 }
                 own.insert(id.clone());
             }
-            match (not_before(&self.unit, admitted.newest, time, Place::of("events", i, "time")), admitted.newest, late) {
+            match (not_before(&self.unit, admitted.newest, time, Place::of("events", i, "time")), admitted.newest, late)
+            {
                 (Ok(()), ..) => admitted.newest = Some(time),
                 (Err(_), Some(newest), Late::ApplyNow) => {
                     let told = std::mem::replace(&mut event.time, told(&self.unit, newest));

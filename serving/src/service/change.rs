@@ -44,7 +44,9 @@ impl Core {
 
     pub(super) fn rollback(&self) -> Result<Reloaded, ServiceError> {
         let previous = self.previous().clone();
-        self.change_to(previous.ok_or_else(|| ServiceError::Unfit("there is no model before this one to go back to".into()))?)
+        self.change_to(
+            previous.ok_or_else(|| ServiceError::Unfit("there is no model before this one to go back to".into()))?,
+        )
     }
 
     /// Lets `next` catch up, puts it on the shelf, and lets it answer. Until then nothing has changed.

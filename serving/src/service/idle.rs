@@ -56,7 +56,11 @@ impl Core {
         let engine = self.engine();
         ticks(&engine.manifest().time_unit, &before, Place::field("before"))?;
         if engine.history().needs().sampler != Sampler::Recent {
-            return Err(RequestError::invalid("before", "cannot be given to a model that draws from all events of a node").into());
+            return Err(RequestError::invalid(
+                "before",
+                "cannot be given to a model that draws from all events of a node",
+            )
+            .into());
         }
         self.put_in_line(Act::Expire { before, nodes: 0..NODES_A_PART })
     }

@@ -155,7 +155,9 @@ impl Core {
     pub(super) fn put(&self, shelf: &Shelf, engine: &Arc<Engine>) -> Result<Snapshot, ServiceError> {
         let started = Instant::now();
         let taken_at = (self.spec.snapshots.clock.0)().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let place = |log_seq| place_after(&*self.log, log_seq).map_err(|error| ArtifactError::Inconsistent { fact: error.to_string() });
+        let place = |log_seq| {
+            place_after(&*self.log, log_seq).map_err(|error| ArtifactError::Inconsistent { fact: error.to_string() })
+        };
         let written = shelf.write(engine, &self.keeper.base, taken_at, place);
         let mut since = self.keeper.since();
         match written {
@@ -178,7 +180,8 @@ impl Core {
     /// Gives up the events that neither a snapshot nor the settings nor the model before this one need.
     fn forget_before(&self, oldest: u64) -> Result<(), ServiceError> {
         let Some(kept) = self.spec.log.keep_events else { return Ok(()) };
-        let needed = self.previous().as_ref().map_or(oldest, |previous: &Arc<Engine>| previous.position().log_seq.min(oldest));
+        let needed =
+            self.previous().as_ref().map_or(oldest, |previous: &Arc<Engine>| previous.position().log_seq.min(oldest));
         let seq = needed.min(self.progress.now().durable_seq.saturating_sub(kept));
         match place_after(&*self.log, seq) {
             Ok(place) => Ok(self.log.forget(place)?),

@@ -117,7 +117,9 @@ impl Service {
     pub fn wait_until_ready(&self, deadline: Instant) -> Readiness {
         loop {
             match self.readiness() {
-                Readiness::Recovering { .. } if Instant::now() < deadline => std::thread::sleep(std::time::Duration::from_millis(2)),
+                Readiness::Recovering { .. } if Instant::now() < deadline => {
+                    std::thread::sleep(std::time::Duration::from_millis(2))
+                }
                 settled => return settled,
             }
         }
@@ -195,7 +197,9 @@ impl Service {
     pub fn snapshot(&self) -> Result<Snapshot, ServiceError> {
         let (reply, taken) = channel();
         self.core.keeper.order(Order::Now(reply));
-        taken.recv().unwrap_or_else(|_| Err(ServiceError::Unfit("no snapshots are taken any more: the server is stopping".into())))
+        taken.recv().unwrap_or_else(|_| {
+            Err(ServiceError::Unfit("no snapshots are taken any more: the server is stopping".into()))
+        })
     }
 
     /// Every number there is about the service.

@@ -91,7 +91,9 @@ fn fits(note: &Note, engine: &Engine, log: &dyn Log) -> Result<(), ArtifactError
     }
     match goes_on_at(log, note.place, seen) {
         Ok(true) => Ok(()),
-        Ok(false) => inconsistent(format!("its note says it goes on at entry {} of the log, where it does not", note.place)),
+        Ok(false) => {
+            inconsistent(format!("its note says it goes on at entry {} of the log, where it does not", note.place))
+        }
         Err(error) => inconsistent(error.to_string()),
     }
 }

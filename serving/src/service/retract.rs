@@ -59,8 +59,12 @@ impl Core {
 
     /// The event that was told under `ids[i]`.
     fn told_under(&self, i: usize, id: &str) -> Result<Retraction, IngestError> {
-        let unknown =
-            || RequestError::invalid(format!("ids[{i}]"), format!("is `{id}`, and the log of record remembers no event under that id"));
+        let unknown = || {
+            RequestError::invalid(
+                format!("ids[{i}]"),
+                format!("is `{id}`, and the log of record remembers no event under that id"),
+            )
+        };
         let in_line = self.line.tail().ids.get(id).copied();
         if let Some(seq) = in_line {
             // One that never gets there is not found below.

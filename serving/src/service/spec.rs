@@ -88,7 +88,9 @@ impl Default for SnapshotSpec {
 
 impl ServiceSpec {
     pub(super) fn check(&self) -> Result<(), ServiceError> {
-        for (key, value) in [("log.queue", self.log.queue), ("log.group", self.log.group), ("snapshots.keep", self.snapshots.keep)] {
+        for (key, value) in
+            [("log.queue", self.log.queue), ("log.group", self.log.group), ("snapshots.keep", self.snapshots.keep)]
+        {
             if value == 0 {
                 return Err(ServiceError::Setting { key, value: "0".into(), wanted: "it must be at least 1" });
             }

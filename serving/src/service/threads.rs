@@ -43,7 +43,9 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
-            self.0.readiness.set(Readiness::Broken { why: format!("the thread `{name}` has panicked, which is a bug") });
+            self.0
+                .readiness
+                .set(Readiness::Broken { why: format!("the thread `{name}` has panicked, which is a bug") });
         }
     }
 }

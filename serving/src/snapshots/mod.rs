@@ -59,13 +59,18 @@ impl Shelf {
     /// Numbers of the snapshots, the newest first.
     pub fn numbers(&self) -> Result<Vec<u64>, ArtifactError> {
         let entries = fs::read_dir(&self.dir).map_err(ArtifactError::io(&self.dir))?;
-        let mut numbers: Vec<u64> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let mut numbers: Vec<u64> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         Ok(numbers)
     }
 
     /// The newest snapshot of `base` that is whole. What was passed over comes with it, and why.
-    pub fn newest<T>(&self, base: &str, open: impl Fn(&Path, &Note) -> Result<T, ArtifactError>) -> Result<Newest<T>, ArtifactError> {
+    pub fn newest<T>(
+        &self,
+        base: &str,
+        open: impl Fn(&Path, &Note) -> Result<T, ArtifactError>,
+    ) -> Result<Newest<T>, ArtifactError> {
         let mut passed_over = Vec::new();
         for number in self.numbers()? {
             match self.note(number) {
@@ -95,7 +100,9 @@ impl Shelf {
         });
         let moved = written.and_then(|note| {
             let path = self.path(number);
-            fs::rename(&partial, &path).and_then(|()| File::open(&self.dir)?.sync_all()).map_err(ArtifactError::io(&path))?;
+            fs::rename(&partial, &path)
+                .and_then(|()| File::open(&self.dir)?.sync_all())
+                .map_err(ArtifactError::io(&path))?;
             Ok(note)
         });
         if moved.is_err() {
@@ -105,7 +112,12 @@ impl Shelf {
         moved
     }
 
-    fn write_in(&self, dir: &Path, engine: &Engine, note: impl FnOnce(u64) -> Result<Note, ArtifactError>) -> Result<Note, ArtifactError> {
+    fn write_in(
+        &self,
+        dir: &Path,
+        engine: &Engine,
+        note: impl FnOnce(u64) -> Result<Note, ArtifactError>,
+    ) -> Result<Note, ArtifactError> {
         fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
         let manifest = engine.save(&dir.join(ARTIFACT))?;
         let note = note(manifest.log_position)?;

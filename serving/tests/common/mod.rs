@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempograph_framework::{
-    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values, weights, with_weights,
+    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values, weights,
+    with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
@@ -45,7 +46,10 @@ pub fn small() -> TgnSpec {
 impl World {
     /// A model with random weights that has seen the first [`SEEN`] events in batches of [`BATCH`].
     pub fn new(spec: &TgnSpec, features: usize) -> World {
-        World::of(spec, Dataset::from_spec(&format!("synthetic:events={EVENTS},users=18,items=12,features={features}")).unwrap())
+        World::of(
+            spec,
+            Dataset::from_spec(&format!("synthetic:events={EVENTS},users=18,items=12,features={features}")).unwrap(),
+        )
     }
 
     pub fn of(spec: &TgnSpec, set: Dataset) -> World {
@@ -70,7 +74,14 @@ impl World {
     }
 
     pub fn export(&self) -> Export<'_> {
-        Export { model: &self.model, history: &self.history, dataset: &self.set, widths: self.widths, batch: BATCH, replace: false }
+        Export {
+            model: &self.model,
+            history: &self.history,
+            dataset: &self.set,
+            widths: self.widths,
+            batch: BATCH,
+            replace: false,
+        }
     }
 
     pub fn engine(&self) -> Engine {
@@ -106,8 +117,11 @@ impl World {
     pub fn questions(&self, range: Range<usize>) -> Vec<PairQuery> {
         let ids = &self.set.ids;
         let batch = self.set.log.batch(range.clone());
-        let query =
-            |i: usize, dst: NodeId| PairQuery { src: ids.own(batch.src[i]), dst: ids.own(dst), time: Some(self.time(range.start + i)) };
+        let query = |i: usize, dst: NodeId| PairQuery {
+            src: ids.own(batch.src[i]),
+            dst: ids.own(dst),
+            time: Some(self.time(range.start + i)),
+        };
         let positives = (0..batch.len()).map(|i| query(i, batch.dst[i]));
         let negatives = self.negatives(range.clone());
         positives.chain(negatives.iter().enumerate().map(|(n, &dst)| query(n / 2, dst))).collect()
@@ -292,7 +306,8 @@ fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.read_to_end(&mut bytes).unwrap();
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {bytes:?}"));
+    let end =
+        bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {bytes:?}"));
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let body = bytes[end + 4..].to_vec();
     let chunked = head.to_lowercase().contains("transfer-encoding: chunked");

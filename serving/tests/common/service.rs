@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tempograph_serving::{
-    Ack, Engine, Entry, Granularity, IngestError, IngestRequest, Log, LogError, LogKind, LogSpec, MemoryLog, NewEvent, Readiness, Receipt,
-    Role, Service, ServiceSpec, SnapshotSpec, TokenSpec,
+    Ack, Engine, Entry, Granularity, IngestError, IngestRequest, Log, LogError, LogKind, LogSpec, MemoryLog, NewEvent,
+    Readiness, Receipt, Role, Service, ServiceSpec, SnapshotSpec, TokenSpec,
 };
 
 /// No snapshots but those that are asked for.
@@ -115,7 +115,8 @@ impl Scripted {
     }
 
     fn full(&self) -> Result<(), LogError> {
-        let error = LogError::Storage { place: "scripted".into(), fact: "No space left on device (os error 28)".into() };
+        let error =
+            LogError::Storage { place: "scripted".into(), fact: "No space left on device (os error 28)".into() };
         if self.full.load(Ordering::Relaxed) { Err(error) } else { Ok(()) }
     }
 }
@@ -135,7 +136,10 @@ impl Log for Scripted {
         let mut script = self.script.lock().unwrap();
         // Who looks at a single entry looks for its place.
         if events > 1 {
-            script = self.changed.wait_while(script, |script| script.readable.is_some_and(|readable| from >= readable)).unwrap();
+            script = self
+                .changed
+                .wait_while(script, |script| script.readable.is_some_and(|readable| from >= readable))
+                .unwrap();
         }
         let events = if script.readable.is_some() { 1 } else { events };
         drop(script);

@@ -25,7 +25,8 @@ fn bearer(name: &str) -> String {
 
 fn spec() -> ServeSpec {
     let mut spec = ServeSpec::default();
-    spec.auth.tokens = vec![token("collector", &[Role::Ingest]), token("dashboard", &[Role::Read]), token("chief", &[Role::Admin])];
+    spec.auth.tokens =
+        vec![token("collector", &[Role::Ingest]), token("dashboard", &[Role::Read]), token("chief", &[Role::Admin])];
     spec
 }
 
@@ -78,7 +79,10 @@ fn nobody_is_admin_by_default() {
         assert_eq!(server.send_text("POST", &format!("/admin/{path}"), "").0, 401, "{path}");
     }
     let mut grpc = Grpc::connect(server.address);
-    assert_eq!(grpc.admin(|mut admin| async move { admin.drain(DrainRequest {}).await }).unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(
+        grpc.admin(|mut admin| async move { admin.drain(DrainRequest {}).await }).unwrap_err().code(),
+        Code::Unauthenticated
+    );
     assert_eq!(server.get("/health/ready").0, 200);
 }
 
@@ -89,9 +93,14 @@ fn tokens_and_roles_hold_over_grpc_too() {
     let code = |name: Option<&str>| {
         let mut grpc = Grpc::connect(server.address);
         grpc.token = name.map(secret);
-        let read = grpc.reads(|mut reads| async move { reads.model(ModelRequest {}).await }).map_err(|status| status.code()).err();
-        let told =
-            grpc.events(|mut events| async move { events.send(EventsRequest::default()).await }).map_err(|status| status.code()).err();
+        let read = grpc
+            .reads(|mut reads| async move { reads.model(ModelRequest {}).await })
+            .map_err(|status| status.code())
+            .err();
+        let told = grpc
+            .events(|mut events| async move { events.send(EventsRequest::default()).await })
+            .map_err(|status| status.code())
+            .err();
         (read, told)
     };
     let (nobody, refused) = (Some(Code::Unauthenticated), Some(Code::PermissionDenied));

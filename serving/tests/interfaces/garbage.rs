@@ -34,7 +34,11 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let grpc = "Content-Type: application/grpc\r\nTE: trailers\r\n".to_string();
     let event = r#"{"src":1,"dst":2,"time":99999999,"features":[0.5,-1],"label":1,"id":"a"}"#;
     let plain = |path, body: &str| (path, String::new(), body.as_bytes().to_vec());
-    let score = ScoreRequest { pairs: vec![Default::default()], during: vec![Default::default()], terms: Some(Default::default()) };
+    let score = ScoreRequest {
+        pairs: vec![Default::default()],
+        during: vec![Default::default()],
+        terms: Some(Default::default()),
+    };
     let told = EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2 };
     let infer = ModelInferRequest {
         model_name: "score".into(),
@@ -47,7 +51,9 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         plain("/v1/events/stream?batch=2&receipts=batch", &format!("{event}\n{event}\n{event}")),
         plain(
             "/v1/score",
-            &format!(r#"{{"queries":[{{"src":1,"dst":2,"time":1e9}}],"during":[{event}],"min_seq":0,"max_staleness_ms":9}}"#),
+            &format!(
+                r#"{{"queries":[{{"src":1,"dst":2,"time":1e9}}],"during":[{event}],"min_seq":0,"max_staleness_ms":9}}"#
+            ),
         ),
         plain("/v1/rank", r#"{"src":1,"candidates":[1,2],"time":99999999,"k":4}"#),
         plain("/v1/explain", r#"{"src":1,"dst":2,"time":99999999}"#),
@@ -74,10 +80,23 @@ enum Edit {
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
-    const ODD: [&str; 11] =
-        ["-1", "1e400", "18446744073709551616", "null", "[[[[", "\"", "{}", "9223372036854775807", "\u{0}", "\n", "NaN"];
-    let put =
-        prop_oneof![prop::sample::select(&ODD[..]).prop_map(|text| text.as_bytes().to_vec()), prop::collection::vec(any::<u8>(), 1..6)];
+    const ODD: [&str; 11] = [
+        "-1",
+        "1e400",
+        "18446744073709551616",
+        "null",
+        "[[[[",
+        "\"",
+        "{}",
+        "9223372036854775807",
+        "\u{0}",
+        "\n",
+        "NaN",
+    ];
+    let put = prop_oneof![
+        prop::sample::select(&ODD[..]).prop_map(|text| text.as_bytes().to_vec()),
+        prop::collection::vec(any::<u8>(), 1..6)
+    ];
     prop_oneof![
         (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
         (any::<prop::sample::Index>(), 1..9_usize).prop_map(|(at, count)| Edit::Cut(at, count)),

@@ -7,8 +7,8 @@ use crate::common::{EVENTS, Running, SEEN, World, floats, small};
 use serde_json::json;
 use tempograph_serving::NewEvent;
 use tempograph_serving::proto::tempograph::{
-    Ack, EmbedRequest, Event, EventsRequest, ExplainRequest, ModelRequest, Pair, RankRequest, Receipt, ScoreRequest, Side, Terms, event,
-    pair,
+    Ack, EmbedRequest, Event, EventsRequest, ExplainRequest, ModelRequest, Pair, RankRequest, Receipt, ScoreRequest,
+    Side, Terms, event, pair,
 };
 use tokio_stream::StreamExt;
 use tonic::{Code, Request};
@@ -40,13 +40,17 @@ fn answers_are_those_of_http() {
     let events = messages(&world, SEEN..SEEN + 10);
     let request = EventsRequest { events, ack: Ack::Applied.into(), ..EventsRequest::default() };
     let receipt = grpc.events(|mut events| async move { events.send(request).await }).unwrap();
-    assert_eq!((receipt.first_seq, receipt.accepted, receipt.position.unwrap().log_seq), (SEEN as u64, 10, SEEN as u64 + 10));
+    assert_eq!(
+        (receipt.first_seq, receipt.accepted, receipt.position.unwrap().log_seq),
+        (SEEN as u64, 10, SEEN as u64 + 10)
+    );
 
     let during = messages(&world, SEEN + 10..SEEN + 12);
     let request = ScoreRequest { pairs: vec![pair_of(1, 2), pair_of(3, 4)], during, terms: None };
     let scored = grpc.reads(|mut reads| async move { reads.score(request).await }).unwrap();
     let shown = world.told(SEEN + 10..SEEN + 12);
-    let (_, http) = server.post("/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2 }, { "src": 3, "dst": 4 }], "during": shown }));
+    let (_, http) = server
+        .post("/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2 }, { "src": 3, "dst": 4 }], "during": shown }));
     assert_eq!(scored.scores, floats(&http["scores"]));
     assert_eq!(scored.probabilities, floats(&http["probabilities"]));
     let position = scored.position.unwrap();
@@ -55,7 +59,9 @@ fn answers_are_those_of_http() {
         (http["log_seq"].clone(), http["version"].clone(), http["model"].clone())
     );
 
-    let ranked = grpc.reads(|mut reads| async move { reads.rank(RankRequest { src: 3, k: 4, ..RankRequest::default() }).await }).unwrap();
+    let ranked = grpc
+        .reads(|mut reads| async move { reads.rank(RankRequest { src: 3, k: 4, ..RankRequest::default() }).await })
+        .unwrap();
     let (_, http) = server.post("/v1/rank", &json!({ "src": 3, "k": 4 }));
     let told = http["ranked"].as_array().unwrap();
     assert_eq!(ranked.ranked.len(), told.len());
@@ -92,8 +98,18 @@ fn refusals_name_the_place_and_have_the_status_of_their_kind() {
             "events[1].time is 0, which is before",
             "late",
         ),
-        (Event { features: vec![0.5], ..good.clone() }, Code::InvalidArgument, "events[1].features has 1 values", "invalid"),
-        (Event { label: f32::INFINITY, ..good.clone() }, Code::InvalidArgument, "events[1].label is not a finite", "invalid"),
+        (
+            Event { features: vec![0.5], ..good.clone() },
+            Code::InvalidArgument,
+            "events[1].features has 1 values",
+            "invalid",
+        ),
+        (
+            Event { label: f32::INFINITY, ..good.clone() },
+            Code::InvalidArgument,
+            "events[1].label is not a finite",
+            "invalid",
+        ),
     ];
     for (bad, code, says, word) in cases {
         let request = EventsRequest { events: vec![good.clone(), bad], ..EventsRequest::default() };
@@ -108,10 +124,15 @@ fn refusals_name_the_place_and_have_the_status_of_their_kind() {
     let status = status.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, "queries[1].src: no source has the id 99"));
     let request = EventsRequest { ack: 17, ..EventsRequest::default() };
-    assert_eq!(grpc.events(|mut events| async move { events.send(request).await }).unwrap_err().message(), "ack is 17, which is none");
+    assert_eq!(
+        grpc.events(|mut events| async move { events.send(request).await }).unwrap_err().message(),
+        "ack is 17, which is none"
+    );
     let request = Pair { when: Some(pair::When::Time(0)), ..pair_of(1, 2) };
     let status = grpc
-        .reads(|mut reads| async move { reads.score(ScoreRequest { pairs: vec![request], ..ScoreRequest::default() }).await })
+        .reads(|mut reads| async move {
+            reads.score(ScoreRequest { pairs: vec![request], ..ScoreRequest::default() }).await
+        })
         .unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     let status = grpc.reads(|mut reads| async move { reads.explain(ExplainRequest::default()).await }).unwrap_err();
@@ -126,7 +147,10 @@ fn a_stream_has_a_receipt_for_each_of_its_requests_in_order() {
     let mut grpc = Grpc::connect(server.address);
     let requests: Vec<EventsRequest> = (SEEN..EVENTS)
         .step_by(7)
-        .map(|start| EventsRequest { events: messages(&world, start..(start + 7).min(EVENTS)), ..EventsRequest::default() })
+        .map(|start| EventsRequest {
+            events: messages(&world, start..(start + 7).min(EVENTS)),
+            ..EventsRequest::default()
+        })
         .collect();
     let sizes: Vec<u64> = requests.iter().map(|request| request.events.len() as u64).collect();
     let receipts = grpc.events(|events| collect(events, requests)).unwrap();
@@ -158,8 +182,9 @@ fn a_refused_request_ends_its_stream_and_says_which_it_was() {
     let world = World::new(&small(), 2);
     let server = Running::start(&world);
     let mut grpc = Grpc::connect(server.address);
-    let mut requests: Vec<EventsRequest> =
-        (0..5).map(|i| EventsRequest { events: messages(&world, SEEN + i..SEEN + i + 1), ..EventsRequest::default() }).collect();
+    let mut requests: Vec<EventsRequest> = (0..5)
+        .map(|i| EventsRequest { events: messages(&world, SEEN + i..SEEN + i + 1), ..EventsRequest::default() })
+        .collect();
     requests[3].events[0].features.clear();
     let status = grpc.events(|events| collect(events, requests)).unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);

@@ -18,7 +18,8 @@ fn server(world: &World, sets: &[&str]) -> Running {
 #[test]
 fn lists_and_bodies_are_bounded_by_the_spec() {
     let world = World::new(&small(), 0);
-    let server = server(&world, &["limits.events=3", "limits.pairs=2", "limits.candidates=1", "limits.body_bytes=2000"]);
+    let server =
+        server(&world, &["limits.events=3", "limits.pairs=2", "limits.candidates=1", "limits.body_bytes=2000"]);
     let pair = json!({ "src": 1, "dst": 2 });
     for (path, body, says) in [
         ("/v1/events", json!({ "events": world.told(SEEN..SEEN + 4) }), "events has 4 entries; one request may hold 3"),
@@ -49,7 +50,9 @@ fn nobody_waits_for_a_log_that_hangs_beyond_the_deadline() {
     let events = named(world.told(SEEN..SEEN + 2));
     server.tell(&events[..1], "event");
     log.hold(true);
-    for (path, body) in [("/v1/events", json!({ "events": events[1..] })), ("/v1/retract", json!({ "ids": ["event-0"] }))] {
+    for (path, body) in
+        [("/v1/events", json!({ "events": events[1..] })), ("/v1/retract", json!({ "ids": ["event-0"] }))]
+    {
         let begun = Instant::now();
         let (status, answer) = server.send_with("POST", path, "Deadline-Ms: 80\r\n", body.to_string().as_bytes());
         assert!(status == 504 && answer.contains("the deadline has passed"), "{path}: {status} {answer}");
@@ -76,7 +79,9 @@ fn slow_heads_and_bodies_are_not_waited_for() {
         assert!(begun.elapsed() < Duration::from_secs(10), "`{start}` keeps its connection");
     }
     let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.write_all(b"POST /v1/score HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{").unwrap();
+    stream
+        .write_all(b"POST /v1/score HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{")
+        .unwrap();
     let (status, answer) = crate::common::response(&mut stream);
     assert_eq!(status, 408, "{answer}");
     assert!(answer.contains("the body did not arrive within 300 ms"), "{answer}");
@@ -96,8 +101,9 @@ fn more_connections_than_the_spec_allows_are_closed_at_once() {
     let answered = || {
         let mut stream = TcpStream::connect(server.address).unwrap();
         let mut answer = String::new();
-        let asked =
-            stream.write_all(crate::common::request("GET", "/metrics", "").as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
+        let asked = stream
+            .write_all(crate::common::request("GET", "/metrics", "").as_bytes())
+            .and_then(|()| stream.read_to_string(&mut answer));
         asked.is_ok() && answer.contains("tempograph_connections_refused_total")
     };
     while !answered() {

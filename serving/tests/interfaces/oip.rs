@@ -27,7 +27,12 @@ fn input(name: &str, datatype: &str, data: Value) -> Value {
 }
 
 fn output<'a>(answer: &'a Value, name: &str) -> &'a Value {
-    answer["outputs"].as_array().unwrap().iter().find(|output| output["name"] == name).unwrap_or_else(|| panic!("no {name} in {answer}"))
+    answer["outputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|output| output["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {answer}"))
 }
 
 #[test]
@@ -49,12 +54,18 @@ fn health_and_metadata_are_told() {
     assert!(grpc.inference(|mut of| async move { of.server_ready(ServerReadyRequest {}).await }).unwrap().ready);
     let ready = ModelReadyRequest { name: "rank".into(), version: String::new() };
     assert!(grpc.inference(|mut of| async move { of.model_ready(ready).await }).unwrap().ready);
-    assert_eq!(grpc.inference(|mut of| async move { of.server_metadata(ServerMetadataRequest {}).await }).unwrap().name, "tempograph");
+    assert_eq!(
+        grpc.inference(|mut of| async move { of.server_metadata(ServerMetadataRequest {}).await }).unwrap().name,
+        "tempograph"
+    );
     let asked = ModelMetadataRequest { name: "embedding".into(), version: version.into() };
     let model = grpc.inference(|mut of| async move { of.model_metadata(asked).await }).unwrap();
     assert_eq!((model.versions, model.outputs[0].name.as_str()), (vec![version.to_string()], "embedding"));
     let asked = ModelMetadataRequest { name: "gpt".into(), version: String::new() };
-    assert_eq!(grpc.inference(|mut of| async move { of.model_metadata(asked).await }).unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        grpc.inference(|mut of| async move { of.model_metadata(asked).await }).unwrap_err().code(),
+        Code::NotFound
+    );
 }
 
 #[test]
@@ -62,7 +73,8 @@ fn tensors_in_json_give_the_scores_of_the_typed_api() {
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
     let newest = world.history.newest().unwrap().0;
-    let body = json!({ "id": "seven", "inputs": [input("src", "INT64", json!(SRC)), input("dst", "UINT64", json!(DST))] });
+    let body =
+        json!({ "id": "seven", "inputs": [input("src", "INT64", json!(SRC)), input("dst", "UINT64", json!(DST))] });
     let (status, answer) = server.post("/v2/models/score/infer", &body);
     assert_eq!(status, 200, "{answer}");
     assert_eq!((&answer["id"], &answer["model_name"]), (&json!("seven"), &json!("score")));
@@ -74,16 +86,23 @@ fn tensors_in_json_give_the_scores_of_the_typed_api() {
     let body = json!({ "inputs": [input("src", "INT32", json!(SRC)), input("dst", "INT64", json!(DST)), nested], "outputs": [{ "name": "probability" }] });
     let (_, answer) = server.post("/v2/models/score/infer", &body);
     assert_eq!(answer["outputs"].as_array().unwrap().len(), 1, "{answer}");
-    assert_eq!(answer["parameters"]["log_seq"], crate::common::SEEN, "{answer} says what it has seen, whatever is asked for");
+    assert_eq!(
+        answer["parameters"]["log_seq"],
+        crate::common::SEEN,
+        "{answer} says what it has seen, whatever is asked for"
+    );
     let expected: Vec<f32> = scores(&server).iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect();
     assert_eq!(floats(&output(&answer, "probability")["data"]), expected);
 
-    let (_, ranked) =
-        server.post("/v2/models/rank/infer", &json!({ "inputs": [input("src", "INT64", json!([3]))], "parameters": { "k": 4 } }));
+    let (_, ranked) = server.post(
+        "/v2/models/rank/infer",
+        &json!({ "inputs": [input("src", "INT64", json!([3]))], "parameters": { "k": 4 } }),
+    );
     let (_, own) = server.post("/v1/rank", &json!({ "src": 3, "k": 4 }));
     let best: Vec<&Value> = own["ranked"].as_array().unwrap().iter().map(|one| &one["dst"]).collect();
     assert_eq!(output(&ranked, "dst")["data"], json!(best));
-    let body = json!({ "inputs": [input("node", "INT64", json!([3]))], "parameters": { "side": "source", "min_seq": 5 } });
+    let body =
+        json!({ "inputs": [input("node", "INT64", json!([3]))], "parameters": { "side": "source", "min_seq": 5 } });
     let (_, embedding) = server.post("/v2/models/embedding/infer", &body);
     assert_eq!(output(&embedding, "embedding")["data"], server.get("/v1/embedding?node=3&side=source").1["embedding"]);
 }
@@ -130,17 +149,42 @@ fn tensors_that_will_not_do_are_named() {
             400,
             "model `score` has no input `dest`; it has `src`, `dst`, `time`",
         ),
-        ("score", json!({ "inputs": [shape, dst] }), 400, "input `src` has 1 values, which is not what its shape [2] says"),
+        (
+            "score",
+            json!({ "inputs": [shape, dst] }),
+            400,
+            "input `src` has 1 values, which is not what its shape [2] says",
+        ),
         ("score", json!({ "inputs": [without, dst] }), 400, "needs either `data` or the parameter `binary_data_size`"),
         ("score", json!({ "inputs": [far, dst] }), 400, "binary_data_size 8, but 0 bytes are left"),
-        ("score", json!({ "inputs": [input("src", "INT64", json!([-1])), dst] }), 422, "src[0] is -1, which is not an id"),
+        (
+            "score",
+            json!({ "inputs": [input("src", "INT64", json!([-1])), dst] }),
+            422,
+            "src[0] is -1, which is not an id",
+        ),
         ("score", json!({ "inputs": [input("src", "BYTES", json!(["a"])), dst] }), 400, "input `src` is BYTES"),
-        ("score", json!({ "inputs": [input("src", "INT64", json!([1, 2])), dst] }), 400, "there are 2 values of `src`, 1 of `dst`"),
+        (
+            "score",
+            json!({ "inputs": [input("src", "INT64", json!([1, 2])), dst] }),
+            400,
+            "there are 2 values of `src`, 1 of `dst`",
+        ),
         ("score", json!({ "inputs": [input("src", "INT64", json!([99])), dst] }), 404, "no source has the id 99"),
         ("score", json!({ "inputs": [src, dst], "outputs": [{ "name": "scores" }] }), 400, "has no output `scores`"),
         ("score", json!({ "inputs": [src, dst], "parameters": { "min_seq": -1 } }), 400, "parameter `min_seq`"),
-        ("rank", json!({ "inputs": [input("src", "INT64", json!([1, 2]))] }), 400, "input `src` has 2 values; it takes one"),
-        ("embedding", json!({ "inputs": [input("node", "INT64", json!([1]))], "parameters": { "side": "left" } }), 422, "side is `left`"),
+        (
+            "rank",
+            json!({ "inputs": [input("src", "INT64", json!([1, 2]))] }),
+            400,
+            "input `src` has 2 values; it takes one",
+        ),
+        (
+            "embedding",
+            json!({ "inputs": [input("node", "INT64", json!([1]))], "parameters": { "side": "left" } }),
+            422,
+            "side is `left`",
+        ),
         ("nothing", json!({ "inputs": [] }), 404, "there is no model `nothing`"),
     ] {
         let (found, answer) = server.post(&format!("/v2/models/{model}/infer"), &body);
@@ -158,7 +202,8 @@ fn tensors_over_grpc_come_back_as_they_were_sent() {
         name: name.into(),
         datatype: "UINT64".into(),
         shape: vec![3],
-        contents: (!raw).then(|| InferTensorContents { uint64_contents: values.to_vec(), ..InferTensorContents::default() }),
+        contents: (!raw)
+            .then(|| InferTensorContents { uint64_contents: values.to_vec(), ..InferTensorContents::default() }),
         ..InferInputTensor::default()
     };
     let bytes = |values: [u64; 3]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into();
@@ -176,7 +221,10 @@ fn tensors_over_grpc_come_back_as_they_were_sent() {
         let seen = InferParameter { parameter_choice: Some(ParameterChoice::Uint64Param(crate::common::SEEN as u64)) };
         assert_eq!(answer.parameters["log_seq"], seen);
         let found: Vec<f32> = match raw {
-            true => answer.raw_output_contents[0].chunks(4).map(|chunk| f32::from_le_bytes(chunk.try_into().unwrap())).collect(),
+            true => answer.raw_output_contents[0]
+                .chunks(4)
+                .map(|chunk| f32::from_le_bytes(chunk.try_into().unwrap()))
+                .collect(),
             false => answer.outputs[0].contents.as_ref().unwrap().fp32_contents.clone(),
         };
         assert_eq!(found, scores(&server), "raw {raw}");
@@ -188,7 +236,10 @@ fn tensors_over_grpc_come_back_as_they_were_sent() {
         ..ModelInferRequest::default()
     };
     let status = grpc.inference(|mut of| async move { of.model_infer(request).await }).unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "there are 2 inputs and 1 raw_input_contents"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "there are 2 inputs and 1 raw_input_contents")
+    );
 }
 
 /// NVIDIA's client for this protocol, as it comes from PyPI. `TEMPOGRAPH_PYTHON` names a Python that has `tritonclient[http,grpc]`.
@@ -206,6 +257,10 @@ fn a_public_client_is_answered() {
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     let told: Value = serde_json::from_slice(&asked.stdout).unwrap();
     for way in ["http json", "http bytes", "grpc"] {
-        assert_eq!(told[way], json!(scores(&server).iter().map(|&score| f64::from(score)).collect::<Vec<_>>()), "{way}");
+        assert_eq!(
+            told[way],
+            json!(scores(&server).iter().map(|&score| f64::from(score)).collect::<Vec<_>>()),
+            "{way}"
+        );
     }
 }

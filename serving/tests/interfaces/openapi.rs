@@ -51,7 +51,10 @@ fn wrong(document: &Value, schema: &Value, value: &Value, place: &str) -> Option
         return Some(format!("{place} is {value}, none of {}", schema["enum"]));
     }
     if let Some(items) = value.as_array() {
-        return items.iter().enumerate().find_map(|(i, item)| wrong(document, &schema["items"], item, &format!("{place}[{i}]")));
+        return items
+            .iter()
+            .enumerate()
+            .find_map(|(i, item)| wrong(document, &schema["items"], item, &format!("{place}[{i}]")));
     }
     let fields = value.as_object()?;
     let none = Map::new();

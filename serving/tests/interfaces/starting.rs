@@ -14,7 +14,8 @@ use crate::common::{EVENTS, Running, SEEN, World, small};
 fn held(world: &World) -> Scripted {
     let log = Scripted::default();
     for event in SEEN..EVENTS {
-        let act = Act::Events { events: world.told(event..event + 1), granularity: Granularity::Event, late: Vec::new() };
+        let act =
+            Act::Events { events: world.told(event..event + 1), granularity: Granularity::Event, late: Vec::new() };
         log.append(&[Entry { first_seq: event as u64, act }]).unwrap();
     }
     log.allow(0);
@@ -39,7 +40,10 @@ fn only_health_is_told(server: &Running, numbers: bool) {
                 _ => 503,
             };
             assert_eq!(status, wanted, "{method} {path}: {}", String::from_utf8_lossy(&body));
-            assert!(operation["responses"][status.to_string()].is_object(), "{method} {path}: the document does not know {status}");
+            assert!(
+                operation["responses"][status.to_string()].is_object(),
+                "{method} {path}: the document does not know {status}"
+            );
             // The Open Inference Protocol has a form of its own for who is not ready.
             if wanted == 503 && !path.starts_with("/v2") {
                 let refused: Value = serde_json::from_slice(&body).unwrap();
@@ -68,9 +72,15 @@ fn a_server_that_replays_its_log_says_how_far_it_is_and_takes_nothing_until_it_h
     let server = Running::of(service, &ServeSpec::default());
     for replayed in [5, 9] {
         log.allow(replayed);
-        until("it replays what it is allowed to", || server.get("/health/ready").1["applied"] == SEEN as u64 + replayed);
+        until("it replays what it is allowed to", || {
+            server.get("/health/ready").1["applied"] == SEEN as u64 + replayed
+        });
         let (status, told) = server.get("/health/ready");
-        assert_eq!((status, &told["status"], &told["of"]), (503, &"recovering".into(), &(EVENTS as u64).into()), "{told}");
+        assert_eq!(
+            (status, &told["status"], &told["of"]),
+            (503, &"recovering".into(), &(EVENTS as u64).into()),
+            "{told}"
+        );
         only_health_is_told(&server, true);
     }
     log.allow(u64::MAX);

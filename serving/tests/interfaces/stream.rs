@@ -26,7 +26,10 @@ fn a_stream_leaves_the_state_of_requests_however_its_bytes_are_cut() {
             };
             assert_eq!(status, 200, "{sum}");
             let told = (EVENTS - SEEN) as u64;
-            assert_eq!((&sum["lines"], &sum["accepted"], &sum["log_seq"]), (&json!(told), &json!(told), &json!(EVENTS)));
+            assert_eq!(
+                (&sum["lines"], &sum["accepted"], &sum["log_seq"]),
+                (&json!(told), &json!(told), &json!(EVENTS))
+            );
             server
         })
         .into();
@@ -62,7 +65,11 @@ fn a_line_that_will_not_do_is_named_and_what_came_before_its_batch_stands() {
         ("{\"src\": 1, \"dst\": 2, \"time\": \"x\"}\n".into(), 400, "line 8: time: invalid type: string \"x\""),
         ("no json\n".into(), 400, "line 8: expected ident"),
         (format!("{{\"src\": 1, \"dst\": 2, \"time\": {}}}\n", t - 1), 409, "line 8: time is"),
-        (format!("{{\"src\": 1, \"dst\": 2, \"time\": {}, \"features\": [1]}}\n", t + 1000), 422, "line 8: features has 1 values"),
+        (
+            format!("{{\"src\": 1, \"dst\": 2, \"time\": {}, \"features\": [1]}}\n", t + 1000),
+            422,
+            "line 8: features has 1 values",
+        ),
         (format!("{{\"id\": \"{}\"}}\n", "x".repeat(70_000)), 413, "line 8: is longer than 65536 bytes"),
     ];
     for (bad, status, says) in cases {
@@ -110,7 +117,8 @@ fn a_stream_that_pauses_is_not_held_back_and_one_that_stalls_is_ended() {
     let server = Running::with(&world, &spec);
     let mut stream = TcpStream::connect(server.address).unwrap();
     let line = lines(&world.told(SEEN..SEEN + 1));
-    let head = "POST /v1/events/stream HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head =
+        "POST /v1/events/stream HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
     let begun = Instant::now();
     while server.service.position().log_seq == SEEN as u64 {

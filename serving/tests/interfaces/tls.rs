@@ -26,7 +26,8 @@ fn authority() -> Authority {
 /// Writes a certificate for `localhost` and its key.
 fn issue(authority: &Authority, folder: &Path, name: &str) {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_string()]).unwrap().signed_by(&key, authority).unwrap();
+    let certificate =
+        CertificateParams::new(vec!["localhost".to_string()]).unwrap().signed_by(&key, authority).unwrap();
     fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
 }
@@ -43,13 +44,17 @@ fn spec(folder: &Path) -> ServeSpec {
 fn ask(address: SocketAddr, authority: &Authority, own: Option<&Path>) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions().unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let builder = builder.with_root_certificates(roots);
     let config = match own {
         None => builder.with_no_client_auth(),
         Some(folder) => {
             let chain = vec![CertificateDer::from_pem_file(folder.join("client.pem")).unwrap()];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(folder.join("client.key")).unwrap()).unwrap()
+            builder
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(folder.join("client.key")).unwrap())
+                .unwrap()
         }
     };
     let mut connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();

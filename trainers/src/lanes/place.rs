@@ -28,7 +28,12 @@ pub(super) struct Placed {
 }
 
 /// Places the histories of the lanes `own`. All processes call this.
-pub(super) fn place(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange, own: &Range<usize>) -> Result<Placed, TrainError> {
+pub(super) fn place(
+    fit: &Fit<'_>,
+    needs: Needs,
+    exchange: &mut dyn Exchange,
+    own: &Range<usize>,
+) -> Result<Placed, TrainError> {
     let (course, plan, rank, world) = (fit.course, fit.parallel.plan(), exchange.rank(), exchange.world());
     let first = machine::firsts(exchange)?;
     let graphs = graphs(&first, rank, plan, fit.parallel.prefetch > 0);

@@ -19,7 +19,8 @@ impl Lanes {
             store.join(&format!("history.{number}."), history.to_store());
         }
         for (slot, begun, at) in self.unfinished(step) {
-            let question = &self.histories[slot.history - self.histories[0].number].begun[at].questions[slot.place(self.plan)];
+            let question =
+                &self.histories[slot.history - self.histories[0].number].begun[at].questions[slot.place(self.plan)];
             store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
         }
         store.join("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
@@ -32,10 +33,17 @@ impl Lanes {
     }
 
     /// Takes up where [`to_store`](Lanes::to_store) of all processes left.
-    pub fn restore(&mut self, step: u64, store: &mut Store, needs: Needs, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
+    pub fn restore(
+        &mut self,
+        step: u64,
+        store: &mut Store,
+        needs: Needs,
+        exchange: &mut dyn Exchange,
+    ) -> Result<(), TrainError> {
         let Questions { features, log, .. } = &*self.questions;
         for Trained { number, history, .. } in &mut self.histories {
-            let mut told = History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
+            let mut told =
+                History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
             if may_follow(*number, self.group.is_some()) {
                 told.follow(log, self.graphs * history.nodes());
             }
@@ -52,7 +60,8 @@ impl Lanes {
             let question = &mut self.histories[slot.history - first].begun[at].questions[slot.place(self.plan)];
             self.questions.ask(question, slot)?;
             if !question.part.is_empty() {
-                question.view = View::from_store(store.split_off(&name(slot.history, begun, slot.set, slot.shard)), features)?;
+                question.view =
+                    View::from_store(store.split_off(&name(slot.history, begun, slot.set, slot.shard)), features)?;
             }
         }
         Ok(())
@@ -62,19 +71,27 @@ impl Lanes {
     fn unfinished(&self, step: u64) -> impl Iterator<Item = (Slot, u64, usize)> {
         let Plan { minibatch, epoch, .. } = self.plan;
         let earlier = step.saturating_sub(epoch as u64 - 1)..step;
-        let places =
-            self.histories.iter().map(|trained| trained.number).flat_map(move |number| earlier.clone().map(move |begun| (number, begun)));
+        let places = self
+            .histories
+            .iter()
+            .map(|trained| trained.number)
+            .flat_map(move |number| earlier.clone().map(move |begun| (number, begun)));
         places.flat_map(move |(history, begun)| {
             let (at, stand) = (self.plan.begins_lane(begun), self.plan.begins(history, begun, self.batches));
             let sets = (step - begun) as usize..epoch;
             sets.flat_map(move |set| (0..minibatch).map(move |shard| (Slot { history, stand, set, shard }, begun, at)))
-                .filter(move |(slot, ..)| self.own.contains(&self.plan.rank(Lane { history: slot.history, epoch: at, shard: slot.shard })))
+                .filter(move |(slot, ..)| {
+                    self.own.contains(&self.plan.rank(Lane { history: slot.history, epoch: at, shard: slot.shard }))
+                })
         })
     }
 
     /// SHA-256 of each history that this process tells of, a line each.
     pub fn hashes(&self) -> String {
-        self.told().iter().map(|trained| format!("{} {}\n", trained.number, trained.history.to_store().sha256())).collect()
+        self.told()
+            .iter()
+            .map(|trained| format!("{} {}\n", trained.number, trained.history.to_store().sha256()))
+            .collect()
     }
 }
 

@@ -69,7 +69,13 @@ impl Handed {
     }
 
     /// Asks what step `step` of the one lane asks and hands it to `model`.
-    fn hand(&mut self, step: u64, lanes: &mut Lanes, model: &mut dyn ResidentModel, settings: &StepSettings) -> Result<(), TrainError> {
+    fn hand(
+        &mut self,
+        step: u64,
+        lanes: &mut Lanes,
+        model: &mut dyn ResidentModel,
+        settings: &StepSettings,
+    ) -> Result<(), TrainError> {
         let begun = Instant::now();
         let asked = lanes.ask_alone(step)?;
         self.asking += begun.elapsed().as_secs_f64();

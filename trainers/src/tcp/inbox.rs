@@ -124,7 +124,9 @@ impl Inbox {
 
 fn told(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "its connection closed".into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "its connection closed".into()
+        }
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("no sign of life for {} s", SILENCE.as_secs()),
         _ => format!("its connection is broken: {error}"),
     }

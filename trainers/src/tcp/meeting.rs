@@ -49,9 +49,15 @@ fn host(launch: &Launch, run: &str, until: Instant, patience: Duration) -> Resul
     let mut guests: Vec<Option<Guest>> = (0..launch.world).map(|_| None).collect();
     while guests.iter().skip(1).any(Option::is_none) {
         let Some(guest) = accept(&listener, until)? else {
-            let missing: Vec<String> = (1..launch.world).filter(|&rank| guests[rank].is_none()).map(|rank| rank.to_string()).collect();
+            let missing: Vec<String> =
+                (1..launch.world).filter(|&rank| guests[rank].is_none()).map(|rank| rank.to_string()).collect();
             let named = if missing.len() == 1 { "process" } else { "processes" };
-            return Err(format!("{named} {} of {} did not come within {} s", missing.join(", "), launch.world, patience.as_secs()));
+            return Err(format!(
+                "{named} {} of {} did not come within {} s",
+                missing.join(", "),
+                launch.world,
+                patience.as_secs()
+            ));
         };
         let Some(mut guest) = Guest::meet(guest) else { continue };
         let refused = refusal(&guest, launch, run, &guests);
@@ -68,11 +74,17 @@ fn host(launch: &Launch, run: &str, until: Instant, patience: Duration) -> Resul
     }
     // A process on this machine may have come by the address that only this machine has.
     let seen = |guest: &Guest| guest.stream.peer_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback());
-    let places: Vec<String> =
-        guests.iter().flatten().map(|g| format!("{}:{}", seen(g).map_or("-".into(), |ip| ip.to_string()), g.port)).collect();
+    let places: Vec<String> = guests
+        .iter()
+        .flatten()
+        .map(|g| format!("{}:{}", seen(g).map_or("-".into(), |ip| ip.to_string()), g.port))
+        .collect();
     let told = format!("yes {}\n", places.join(" "));
     for guest in guests.iter_mut().flatten() {
-        guest.stream.write_all(told.as_bytes()).map_err(|error| format!("process {} left at once: {error}", guest.rank))?;
+        guest
+            .stream
+            .write_all(told.as_bytes())
+            .map_err(|error| format!("process {} left at once: {error}", guest.rank))?;
     }
     Ok(guests.into_iter().map(|guest| guest.map(|guest| guest.stream)).collect())
 }
@@ -81,16 +93,23 @@ fn host(launch: &Launch, run: &str, until: Instant, patience: Duration) -> Resul
 fn refusal(guest: &Guest, launch: &Launch, run: &str, guests: &[Option<Guest>]) -> Option<String> {
     let Guest { rank, world, .. } = *guest;
     match () {
-        () if world != launch.world => Some(format!("process {rank} was told of {world} processes, process 0 of {}", launch.world)),
-        () if rank == 0 || rank >= launch.world || guests[rank].is_some() => Some(format!("two processes say they are process {rank}")),
-        () if guest.run != run => Some(format!("process {rank} has another spec, other settings or another version than process 0")),
+        () if world != launch.world => {
+            Some(format!("process {rank} was told of {world} processes, process 0 of {}", launch.world))
+        }
+        () if rank == 0 || rank >= launch.world || guests[rank].is_some() => {
+            Some(format!("two processes say they are process {rank}"))
+        }
+        () if guest.run != run => {
+            Some(format!("process {rank} has another spec, other settings or another version than process 0"))
+        }
         () => None,
     }
 }
 
 /// Another process: goes to the first, then to those before it, and waits for those after it.
 fn visit(launch: &Launch, run: &str, until: Instant) -> Result<Vec<Option<TcpStream>>, String> {
-    let first = reach(|| address(&launch.meeting), until).map_err(|why| format!("process 0 cannot be reached: {why}"))?;
+    let first =
+        reach(|| address(&launch.meeting), until).map_err(|why| format!("process 0 cannot be reached: {why}"))?;
     let known = |what: &str, error: io::Error| format!("process 0 {what}: {error}");
     let own = first.local_addr().map_err(|error| known("is not to be reached", error))?.ip();
     let reachable = if own.is_loopback() { own } else { unspecified(own) };
@@ -117,7 +136,10 @@ fn visit(launch: &Launch, run: &str, until: Instant) -> Result<Vec<Option<TcpStr
     }
     while let Some(missing) = (launch.rank + 1..launch.world).find(|&rank| streams[rank].is_none()) {
         let Some(guest) = accept(&listener, until)? else { return Err(format!("process {missing} did not come")) };
-        let Some(guest) = Guest::meet(guest).filter(|guest| guest.rank > launch.rank && guest.rank < launch.world) else { continue };
+        let Some(guest) = Guest::meet(guest).filter(|guest| guest.rank > launch.rank && guest.rank < launch.world)
+        else {
+            continue;
+        };
         streams[guest.rank] = Some(guest.stream);
     }
     Ok(streams)
@@ -156,7 +178,8 @@ fn listen(meeting: &Meeting) -> Result<TcpListener, String> {
         }
         Meeting::File(path) => {
             let failed = |error| format!("process 0 cannot write {}: {error}", path.display());
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| format!("no port is free: {error}"))?;
+            let listener =
+                TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| format!("no port is free: {error}"))?;
             let port = listener.local_addr().map_err(failed)?.port();
             write_whole(path, &port.to_string()).map_err(failed)?;
             Ok(listener)

@@ -53,7 +53,8 @@ pub(crate) struct Tcp {
 impl Tcp {
     pub fn meet(launch: &Launch, run: &str, patience: Duration) -> Result<Tcp, ExchangeError> {
         let streams = meet(launch, run, patience).map_err(ExchangeError::Meeting)?;
-        Tcp::start(launch.rank, streams).map_err(|error| ExchangeError::Meeting(format!("a connection cannot be used: {error}")))
+        Tcp::start(launch.rank, streams)
+            .map_err(|error| ExchangeError::Meeting(format!("a connection cannot be used: {error}")))
     }
 
     fn start(rank: usize, streams: Vec<Option<TcpStream>>) -> std::io::Result<Tcp> {

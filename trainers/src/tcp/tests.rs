@@ -26,7 +26,9 @@ fn among<T: Send>(world: usize, work: impl Fn(Over<Tcp>) -> T + Sync) -> Vec<T> 
     thread::scope(|scope| {
         let run = |rank| {
             let (work, meeting) = (&work, &meeting);
-            scope.spawn(move || work(Over(Tcp::meet(&launch(rank, world, meeting), "a run", Duration::from_secs(20)).unwrap())))
+            scope.spawn(move || {
+                work(Over(Tcp::meet(&launch(rank, world, meeting), "a run", Duration::from_secs(20)).unwrap()))
+            })
         };
         let running: Vec<_> = (0..world).map(run).collect();
         running.into_iter().map(|one| one.join().unwrap()).collect()
@@ -43,8 +45,10 @@ fn die(exchange: Over<Tcp>) {
 /// Numbers of all sizes, so that the order in which they are added shows.
 fn lanes(count: usize, size: usize, seed: u64) -> Vec<Vec<f32>> {
     let number = |lane: usize, i: usize| {
-        let bits =
-            (seed ^ (lane as u64) << 32 ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let bits = (seed ^ (lane as u64) << 32 ^ i as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9);
         ((bits >> 40) as f32 / 1e6 - 8.0) * 10f32.powi((bits % 9) as i32 - 4)
     };
     (0..count).map(|lane| (0..size).map(|i| number(lane, i)).collect()).collect()
@@ -215,7 +219,10 @@ fn a_process_that_stops_says_why_to_all() {
         Some(exchange.all_gather(0..3, b"").unwrap_err().to_string())
     });
     let errors: Vec<String> = errors.into_iter().flatten().collect();
-    assert!(errors.iter().all(|error| error.contains("process 0 of 3") && error.contains("no space left on device")), "{errors:?}");
+    assert!(
+        errors.iter().all(|error| error.contains("process 0 of 3") && error.contains("no space left on device")),
+        "{errors:?}"
+    );
 }
 
 #[test]
@@ -237,16 +244,23 @@ fn who_is_done_may_leave_while_others_go_on() {
 #[test]
 fn processes_of_different_runs_do_not_train_together() {
     let meeting = meeting();
-    let meet = |rank, run| Tcp::meet(&launch(rank, 2, &meeting), run, Duration::from_secs(20)).map(|_| ()).unwrap_err().to_string();
-    let errors = thread::scope(|scope| [scope.spawn(|| meet(0, "this")), scope.spawn(|| meet(1, "that"))].map(|one| one.join().unwrap()));
+    let meet = |rank, run| {
+        Tcp::meet(&launch(rank, 2, &meeting), run, Duration::from_secs(20)).map(|_| ()).unwrap_err().to_string()
+    };
+    let errors = thread::scope(|scope| {
+        [scope.spawn(|| meet(0, "this")), scope.spawn(|| meet(1, "that"))].map(|one| one.join().unwrap())
+    });
     assert!(errors.iter().all(|error| error.contains("process 1 has another spec")), "{errors:?}");
 }
 
 #[test]
 fn a_process_that_does_not_come_is_named_when_patience_ends() {
     let meeting = meeting();
-    let meet = |rank| Tcp::meet(&launch(rank, 3, &meeting), "a run", Duration::from_secs(1)).map(|_| ()).unwrap_err().to_string();
-    let [first, second] = thread::scope(|scope| [scope.spawn(|| meet(0)), scope.spawn(|| meet(2))].map(|one| one.join().unwrap()));
+    let meet = |rank| {
+        Tcp::meet(&launch(rank, 3, &meeting), "a run", Duration::from_secs(1)).map(|_| ()).unwrap_err().to_string()
+    };
+    let [first, second] =
+        thread::scope(|scope| [scope.spawn(|| meet(0)), scope.spawn(|| meet(2))].map(|one| one.join().unwrap()));
     assert!(first.contains("process 1 of 3 did not come within 1 s"), "{first}");
     assert!(second.contains("process 0"), "{second}");
 }
@@ -261,7 +275,10 @@ fn processes_on_one_machine_can_meet_in_a_file() {
         let run = |rank| {
             let meeting = &meeting;
             scope.spawn(move || {
-                over_tcp(&launch(rank, 3, meeting), "a run", Duration::from_secs(20)).unwrap().all_gather(0..3, &[rank as u8]).unwrap()
+                over_tcp(&launch(rank, 3, meeting), "a run", Duration::from_secs(20))
+                    .unwrap()
+                    .all_gather(0..3, &[rank as u8])
+                    .unwrap()
             })
         };
         let running: Vec<_> = (0..3).map(run).collect();
@@ -278,7 +295,9 @@ fn a_stranger_who_calls_is_not_let_in() {
     let met = thread::scope(|scope| {
         let run = |rank| {
             let meeting = &meeting;
-            scope.spawn(move || Tcp::meet(&launch(rank, 2, meeting), "a run", Duration::from_secs(20)).map(|tcp| tcp.world()))
+            scope.spawn(move || {
+                Tcp::meet(&launch(rank, 2, meeting), "a run", Duration::from_secs(20)).map(|tcp| tcp.world())
+            })
         };
         let first = run(0);
         let stranger = std::iter::repeat_with(|| TcpStream::connect(("127.0.0.1", port))).find_map(Result::ok).unwrap();

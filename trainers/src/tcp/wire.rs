@@ -121,7 +121,10 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_refused() {
-        assert_eq!(read(&mut &b"GET / HTTP/1.1\r\n\r\n"[..]).map(|_| ()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            read(&mut &b"GET / HTTP/1.1\r\n\r\n"[..]).map(|_| ()).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         let mut bytes = Vec::new();
         Frame::Message(b"whole").write(&mut bytes).unwrap();
         for cut in 0..bytes.len() {

@@ -20,7 +20,10 @@ const COMPLETE: &str = "complete";
 /// # Errors
 /// That it does not run, or what it lacks and how to install it.
 pub(super) fn checked(python: &Path, imports: &str) -> Result<PathBuf> {
-    let output = Command::new(python).args(["-c", imports]).output().with_context(|| format!("cannot run {}", python.display()))?;
+    let output = Command::new(python)
+        .args(["-c", imports])
+        .output()
+        .with_context(|| format!("cannot run {}", python.display()))?;
     if !output.status.success() {
         bail!(
             "{} lacks what the peer needs ({}); leave --python out to have it installed apart, or install it with\n  {0} -m pip install torch torch_geometric numpy pandas scikit-learn (and tgm-lib for tgm)",
@@ -36,11 +39,15 @@ pub(super) fn checked(python: &Path, imports: &str) -> Result<PathBuf> {
 /// # Errors
 /// No `python3`, no network, or what pip says.
 pub(super) fn made(imports: &str) -> Result<PathBuf> {
-    let folder = folder(std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), std::env::var_os("HOME").map(PathBuf::from))?;
+    let folder =
+        folder(std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), std::env::var_os("HOME").map(PathBuf::from))?;
     let python = folder.join("bin/python");
     if !folder.join(COMPLETE).exists() {
         install(&folder, &python).with_context(|| {
-            format!("cannot install the peers into {}; --python PATH takes a Python that has torch and torch_geometric", folder.display())
+            format!(
+                "cannot install the peers into {}; --python PATH takes a Python that has torch and torch_geometric",
+                folder.display()
+            )
         })?;
     }
     checked(&python, imports)
@@ -49,7 +56,8 @@ pub(super) fn made(imports: &str) -> Result<PathBuf> {
 /// One folder for each list of versions, so that a change of the list makes a new one.
 fn folder(cache: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf> {
     let cache = cache.filter(|path| path.is_absolute()).or_else(|| home.map(|home| home.join(".cache")));
-    let cache = cache.context("neither XDG_CACHE_HOME nor HOME says where to install the peers; name a Python with --python")?;
+    let cache = cache
+        .context("neither XDG_CACHE_HOME nor HOME says where to install the peers; name a Python with --python")?;
     let hash: String = Sha256::digest(REQUIREMENTS).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     Ok(cache.join("tempograph/peers").join(format!("python-{hash}")))
 }
@@ -69,7 +77,8 @@ fn install(folder: &Path, python: &Path) -> Result<()> {
         command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(args);
         command
     };
-    let torch = REQUIREMENTS.lines().find(|line| line.starts_with("torch==")).context("the requirements name no torch")?;
+    let torch =
+        REQUIREMENTS.lines().find(|line| line.starts_with("torch==")).context("the requirements name no torch")?;
     if run(&mut pip(&["--no-deps", "--retries", "0", "--timeout", "15", "--index-url", CPU_WHEELS, torch])).is_err() {
         eprintln!("{CPU_WHEELS} cannot be reached: torch comes from PyPI, with CUDA's libraries beside it (5 GB)");
     }

@@ -61,7 +61,12 @@ impl ReadyPeer {
         fs::create_dir_all(folder.join("events"))?;
         let bare = spec.data.edge_features == "real" && course.dataset.log.features().is_none();
         let features = if bare { "none" } else { &spec.data.edge_features };
-        let ready = ReadyPeer { script: folder.join(peer.script()), arguments: arguments(spec, features, steps, &folder)?, folder, python };
+        let ready = ReadyPeer {
+            script: folder.join(peer.script()),
+            arguments: arguments(spec, features, steps, &folder)?,
+            folder,
+            python,
+        };
         for (name, text) in SCRIPTS {
             fs::write(ready.folder.join(name), text)?;
         }
@@ -83,7 +88,8 @@ impl ReadyPeer {
 
 fn measured(report: &Value) -> Result<Measured> {
     let train = &report["epochs"][0]["train"];
-    let number = |value: &Value, name: &str| value[name].as_f64().with_context(|| format!("the peer's report has no {name}"));
+    let number =
+        |value: &Value, name: &str| value[name].as_f64().with_context(|| format!("the peer's report has no {name}"));
     let seconds = number(train, "seconds")?;
     let batch = number(&report["settings"], "batch")?;
     let mean = seconds / (number(train, "events")? / batch).ceil();
@@ -114,7 +120,8 @@ fn arguments(spec: &RunSpec, features: &str, steps: usize, folder: &Path) -> Res
             "the peer has one width, 1 layer and 2 heads; set model.memory, model.time and model.width alike, model.layers=1, model.heads=2"
         );
     }
-    let threads = if spec.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { spec.threads };
+    let threads =
+        if spec.threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { spec.threads };
     let pairs = [
         ("--data", folder.join("events").display().to_string()),
         ("--edge-features", features.to_string()),
@@ -141,7 +148,8 @@ fn write_events(log: &EventLog, folder: &Path) -> Result<()> {
     csv.flush()?;
     let Some(features) = log.features() else { return Ok(()) };
     let mut npy = BufWriter::new(fs::File::create(folder.join("edge_feat.npy"))?);
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", log.len(), features.width());
+    let mut header =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", log.len(), features.width());
     // The format wants the data to begin at a multiple of 64 bytes; 10 bytes stand before the header.
     let padding = 63 - (10 + header.len()) % 64;
     header.push_str(&" ".repeat(padding));

@@ -144,7 +144,11 @@ impl<'a> Machine<'a> {
 
     fn protocol(&mut self) -> Result<(), PickleError> {
         let [protocol] = self.array()?;
-        if (2..=5).contains(&protocol) { Ok(()) } else { Err(self.wrong(format!("pickle protocol {protocol} is not one of 2 to 5"))) }
+        if (2..=5).contains(&protocol) {
+            Ok(())
+        } else {
+            Err(self.wrong(format!("pickle protocol {protocol} is not one of 2 to 5")))
+        }
     }
 
     fn dict(&mut self) -> Result<(), PickleError> {
@@ -173,7 +177,9 @@ impl<'a> Machine<'a> {
         let bytes = self.counted(1)?;
         match bytes.len() {
             0 => Ok(Number::Whole(0)),
-            width @ 1..=8 => Dtype { kind: b'i', width }.decode(bytes).ok_or_else(|| self.wrong("an integer beyond 64 bits")),
+            width @ 1..=8 => {
+                Dtype { kind: b'i', width }.decode(bytes).ok_or_else(|| self.wrong("an integer beyond 64 bits"))
+            }
             width => Err(self.wrong(format!("an integer of {width} bytes"))),
         }
     }
@@ -228,7 +234,8 @@ impl<'a> Machine<'a> {
             b'h' => u32::from(u8::from_le_bytes(self.array()?)),
             _ => u32::from_le_bytes(self.array()?),
         };
-        let value = self.memo.get(&place).cloned().ok_or_else(|| self.wrong(format!("nothing was kept under {place}")))?;
+        let value =
+            self.memo.get(&place).cloned().ok_or_else(|| self.wrong(format!("nothing was kept under {place}")))?;
         self.stack.push(value);
         Ok(())
     }
@@ -250,7 +257,10 @@ impl<'a> Machine<'a> {
 
     /// Text up to the next line feed.
     fn line(&mut self) -> Result<&'a str, PickleError> {
-        let length = self.input[self.at..].iter().position(|&byte| byte == b'\n').ok_or(PickleError::Truncated { offset: self.start })?;
+        let length = self.input[self.at..]
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(PickleError::Truncated { offset: self.start })?;
         let line = std::str::from_utf8(self.take(length + 1)?).map_err(|_| self.wrong("a name that is not UTF-8"))?;
         Ok(line.trim_end_matches('\n'))
     }
@@ -258,10 +268,13 @@ impl<'a> Machine<'a> {
     /// What calling a name with arguments would give, worked out here without calling anything.
     fn reduce(&mut self) -> Result<(), PickleError> {
         let (arguments, name) = (self.pop()?, self.pop()?);
-        let (Value::Tuple(arguments), Value::Name(name)) = (arguments, name) else { return Err(self.wrong("a call of what is no name")) };
+        let (Value::Tuple(arguments), Value::Name(name)) = (arguments, name) else {
+            return Err(self.wrong("a call of what is no name"));
+        };
         let value = match (name, &*arguments) {
             (Name::Dtype, [Value::Text(code), Value::Flag, Value::Flag]) => {
-                let dtype = Dtype::parse(code).ok_or_else(|| self.wrong(format!("numpy type `{code}` is not a number")))?;
+                let dtype =
+                    Dtype::parse(code).ok_or_else(|| self.wrong(format!("numpy type `{code}` is not a number")))?;
                 self.dtypes.push(dtype);
                 Value::Dtype(self.dtypes.len() - 1)
             }
@@ -295,8 +308,13 @@ impl<'a> Machine<'a> {
         let Value::Tuple(state) = state else { return Err(self.wrong("a state that is no tuple")) };
         match (&target, &*state) {
             (Value::Dtype(_), [Value::Number(_), Value::Text("<" | "|"), ..]) => {}
-            (Value::Dtype(_), [Value::Number(_), Value::Text(order), ..]) => return Err(self.wrong(format!("byte order `{order}`"))),
-            (&Value::Array(place), [Value::Number(_), Value::Tuple(shape), Value::Dtype(dtype), Value::Flag, Value::Bytes(bytes)]) => {
+            (Value::Dtype(_), [Value::Number(_), Value::Text(order), ..]) => {
+                return Err(self.wrong(format!("byte order `{order}`")));
+            }
+            (
+                &Value::Array(place),
+                [Value::Number(_), Value::Tuple(shape), Value::Dtype(dtype), Value::Flag, Value::Bytes(bytes)],
+            ) => {
                 self.arrays[place] = Some(self.checked_array(shape, *dtype, bytes)?);
             }
             _ => return Err(self.wrong("a state that neither a numpy type nor an array has")),
@@ -307,10 +325,17 @@ impl<'a> Machine<'a> {
 
     fn checked_array(&self, shape: &[Value<'a>], dtype: usize, bytes: &Bytes<'a>) -> Result<Array<'a>, PickleError> {
         let dtype = self.dtypes[dtype];
-        let &[Value::Number(Number::Whole(length))] = shape else { return Err(self.wrong("an array of other than one axis")) };
-        let fits = usize::try_from(length).ok().and_then(|length| length.checked_mul(dtype.width)) == Some(bytes.get().len());
+        let &[Value::Number(Number::Whole(length))] = shape else {
+            return Err(self.wrong("an array of other than one axis"));
+        };
+        let fits =
+            usize::try_from(length).ok().and_then(|length| length.checked_mul(dtype.width)) == Some(bytes.get().len());
         if !fits {
-            return Err(self.wrong(format!("an array of {length} elements of {} bytes in {} bytes", dtype.width, bytes.get().len())));
+            return Err(self.wrong(format!(
+                "an array of {length} elements of {} bytes in {} bytes",
+                dtype.width,
+                bytes.get().len()
+            )));
         }
         Ok(Array { dtype, bytes: bytes.clone() })
     }
@@ -344,11 +369,16 @@ impl<'a> Machine<'a> {
     fn entry(&self, key: &Value<'a>, value: &Value<'a>, budget: &mut usize) -> Result<Entry, PickleError> {
         let Value::Tuple(parts) = key else { return Err(self.wrong("a key that is no tuple")) };
         let number = |part: &Value<'_>| if let Value::Number(number) = part { Some(*number) } else { None };
-        let key = parts.iter().map(number).collect::<Option<_>>().ok_or_else(|| self.wrong("a key that is not all numbers"))?;
+        let key = parts
+            .iter()
+            .map(number)
+            .collect::<Option<_>>()
+            .ok_or_else(|| self.wrong("a key that is not all numbers"))?;
         let Value::Array(place) = value else { return Err(self.wrong("a value that is no array")) };
         let array = self.arrays[*place].as_ref().ok_or_else(|| self.wrong("an array that was never filled"))?;
         // An array named again and again would unfold to far more than the file.
-        *budget = budget.checked_sub(array.bytes.get().len()).ok_or_else(|| self.wrong("arrays larger than the file"))?;
+        *budget =
+            budget.checked_sub(array.bytes.get().len()).ok_or_else(|| self.wrong("arrays larger than the file"))?;
         let elements = array.bytes.get().chunks_exact(array.dtype.width).map(|element| array.dtype.decode(element));
         let values = elements.collect::<Option<_>>().ok_or_else(|| self.wrong("a number beyond 64 bits"))?;
         Ok(Entry { key, values })

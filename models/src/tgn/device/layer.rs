@@ -1,8 +1,9 @@
 //! Attention layers on a device.
 
 use tempograph_kernels::cube::{
-    Attended, AttendedKept, Block, ByHead, Hop, Matrix, TimeEncoding, TimeShares, Weight, Weights, asking, attend, attend_backward, merge,
-    merge_backward, rectified, rectified_backward, share_edge, share_edge_backward, table_backward,
+    Attended, AttendedKept, Block, ByHead, Hop, Matrix, TimeEncoding, TimeShares, Weight, Weights, asking, attend,
+    attend_backward, merge, merge_backward, rectified, rectified_backward, share_edge, share_edge_backward,
+    table_backward,
 };
 use tempograph_kernels::tensor::CubeRuntime;
 use tempograph_kernels::{Dropout, ScoreActivation};
@@ -85,7 +86,13 @@ impl Layer {
     }
 
     /// Writes the gradients of the weights; gives that of the table below, from that of the embeddings. Those of the time encoding go to `time`.
-    pub fn backward<R: CubeRuntime>(&self, below: &Below<'_, R>, kept: &Kept<R>, grad: &Matrix<R>, time: &mut TimeShares<R>) -> Matrix<R> {
+    pub fn backward<R: CubeRuntime>(
+        &self,
+        below: &Below<'_, R>,
+        kept: &Kept<R>,
+        grad: &Matrix<R>,
+        time: &mut TimeShares<R>,
+    ) -> Matrix<R> {
         match self {
             Layer::Paper(layer) => layer.backward(below, kept, grad, time),
             Layer::Conv(layer) => layer.backward(below, kept, grad, time),
@@ -106,10 +113,17 @@ impl Paper {
         (out, Kept { asking, query, attention, merged: Some(Merged { attended, merged, rectified }) })
     }
 
-    fn backward<R: CubeRuntime>(&self, below: &Below<'_, R>, kept: &Kept<R>, grad: &Matrix<R>, time: &mut TimeShares<R>) -> Matrix<R> {
+    fn backward<R: CubeRuntime>(
+        &self,
+        below: &Below<'_, R>,
+        kept: &Kept<R>,
+        grad: &Matrix<R>,
+        time: &mut TimeShares<R>,
+    ) -> Matrix<R> {
         let (at, hop, width) = (|block| below.weights.at(block), below.hop, grad.columns());
         let Kept { asking, query, attention, merged } = kept;
-        let Merged { attended, merged, rectified } = merged.as_ref().unwrap_or_else(|| unreachable!("the paper's layer merges"));
+        let Merged { attended, merged, rectified } =
+            merged.as_ref().unwrap_or_else(|| unreachable!("the paper's layer merges"));
         let of_rectified = through(&at(self.fc2), rectified, grad);
         let of_merged = through(&at(self.fc1), merged, &rectified_backward(&of_rectified, rectified, width));
         let of_attended = through(&at(self.out), attended, &merge_backward(hop, &of_merged, width));
@@ -139,7 +153,13 @@ impl Conv {
         (attended.joined_and(&asked, width), Kept { asking, query, attention, merged: None })
     }
 
-    fn backward<R: CubeRuntime>(&self, below: &Below<'_, R>, kept: &Kept<R>, grad: &Matrix<R>, time: &mut TimeShares<R>) -> Matrix<R> {
+    fn backward<R: CubeRuntime>(
+        &self,
+        below: &Below<'_, R>,
+        kept: &Kept<R>,
+        grad: &Matrix<R>,
+        time: &mut TimeShares<R>,
+    ) -> Matrix<R> {
         let (hop, projections, input) = (below.hop, self.projections(below.weights), below.table.columns());
         let [key, value] = projections.each_ref();
         let Kept { asking, query, attention, .. } = kept;

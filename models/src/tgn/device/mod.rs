@@ -7,8 +7,8 @@ mod pass;
 mod places;
 
 use tempograph_framework::{
-    Batch, DeviceModel, EventLog, Gradients, History, Needs, Parameters, PastSource, PlacedHistory, Placement, PurposeDraw, Queries,
-    ResidentModel, Update, View, ViewSender, weights,
+    Batch, DeviceModel, EventLog, Gradients, History, Needs, Parameters, PastSource, PlacedHistory, Placement,
+    PurposeDraw, Queries, ResidentModel, Update, View, ViewSender, weights,
 };
 use tempograph_kernels::AdamStep;
 use tempograph_kernels::cube::{Arriving, NodeRows, REMEMBERED, Weights};
@@ -69,7 +69,8 @@ impl<R: CubeRuntime, P: PastSource<R>> DeviceTgn<R, P> {
     ) -> Result<Self, NotOnDevice> {
         check(spec)?;
         let host = Tgn::<Cpu>::new(spec, features, seed, &Default::default());
-        let parameters = Parameters::from_store(weights(&host)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
+        let parameters =
+            Parameters::from_store(weights(&host)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
         let columns = [features.node, spec.static_memory.on().map_or(0, |spec| spec.width)];
         let past = P::new(device, history, log, columns, room);
         let node_rows = past.node_rows(device, history, columns);
@@ -116,7 +117,15 @@ impl<R: CubeRuntime> ResidentModel for DeviceTgn<R, PlacedHistory<R>> {
         self.past.leave(log)
     }
 
-    fn train(&mut self, batch: &Batch<'_>, queries: &Queries, chance: PurposeDraw, dropout: u64, step: &AdamStep, clip: f32) {
+    fn train(
+        &mut self,
+        batch: &Batch<'_>,
+        queries: &Queries,
+        chance: PurposeDraw,
+        dropout: u64,
+        step: &AdamStep,
+        clip: f32,
+    ) {
         let Self { spec, weights, blocks, node_rows, past: history, .. } = self;
         let pass = Pass::at(spec, blocks, weights, node_rows, dropout);
         let past = history.look(queries, batch, chance);

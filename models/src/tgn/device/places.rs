@@ -3,7 +3,8 @@
 use tempograph_framework::Parameters;
 use tempograph_kernels::Cell;
 use tempograph_kernels::cube::{
-    BesideBlocks, BesideNumbers, BesideWidths, Block, CellBlocks, CellNumbers, DecoderBlocks, DecoderNumbers, Layout, TimeBlock, with_one,
+    BesideBlocks, BesideNumbers, BesideWidths, Block, CellBlocks, CellNumbers, DecoderBlocks, DecoderNumbers, Layout,
+    TimeBlock, with_one,
 };
 
 use super::decoder::Facts;
@@ -46,7 +47,11 @@ impl Blocks {
         let mut laying = Laying { spec, features, places: Places::of(spec, parameters), layout: Layout::default() };
         let blocks = Blocks {
             cell: laying.cell(),
-            time: TimeBlock::stand(&mut laying.layout, spec.time, laying.places.time.each_ref().map(|range| range.start)),
+            time: TimeBlock::stand(
+                &mut laying.layout,
+                spec.time,
+                laying.places.time.each_ref().map(|range| range.start),
+            ),
             beside: laying.beside(),
             layers: (0..laying.places.layers.len()).map(|depth| laying.layer(depth)).collect(),
             decoder: laying.decoder(),

@@ -1,7 +1,9 @@
 //! The link decoder on slices.
 
 use tempograph_framework::PairFact;
-use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask};
+use tempograph_kernels::cpu::{
+    Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
+};
 
 use super::places::{DecoderPlaces, Map, weight_and_bias, weights_and_biases};
 use super::{SHARED, Weights};
@@ -109,7 +111,11 @@ impl DecoderWork {
         let of_src = rows.clone().map(|[src, _]| src);
         let of_dst = rows.map(|[_, dst]| dst);
         let worth = scores.len() >= SHARED;
-        join_if(worth, || src.forward(of_src, table, weights, &places.src), || dst.forward(of_dst, table, weights, &places.dst));
+        join_if(
+            worth,
+            || src.forward(of_src, table, weights, &places.src),
+            || dst.forward(of_dst, table, weights, &places.dst),
+        );
         if let Some([first, second]) = &places.pair {
             facts.facts.zeros(known.len(), PAIR_COLUMNS);
             known.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
@@ -169,7 +175,13 @@ impl DecoderWork {
         if let Some([first, second]) = &places.pair {
             let ([of_first, of_second], gradient) = (&mut facts.maps, &mut facts.gradient);
             let parts = weight_and_bias(gradients, second);
-            of_second.backward(&facts.rectified, weights.values(&second.weight), pairs.hidden(), parts, InputGradient::Replace(gradient));
+            of_second.backward(
+                &facts.rectified,
+                weights.values(&second.weight),
+                pairs.hidden(),
+                parts,
+                InputGradient::Replace(gradient),
+            );
             mask(&mut gradient.values, &facts.rectified.values);
             let parts = weight_and_bias(gradients, first);
             of_first.backward(&facts.facts, weights.values(&first.weight), gradient, parts, InputGradient::Unwanted);

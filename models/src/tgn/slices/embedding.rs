@@ -5,8 +5,8 @@ use std::ops::Range;
 use tempograph_framework::{Hop, View};
 use tempograph_kernels::Dropout;
 use tempograph_kernels::cpu::{
-    Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients, ProjectionWeights, Table, Version,
-    add, cos_row, head_stride, join_if, mask, sin_row,
+    Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients,
+    ProjectionWeights, Table, Version, add, cos_row, head_stride, join_if, mask, sin_row,
 };
 
 use super::places::{LayerPlaces, Map, split, weight_and_bias};
@@ -102,12 +102,22 @@ impl SliceTgn {
         Some(Dropout { rate: self.spec.dropout, seed: seed.wrapping_add(layer as u64) })
     }
 
-    fn forward_layer(&self, layer: usize, work: &mut LayerWork, below: Below<'_>, hop: &Hop, view: &View, dropout: Option<Dropout>) {
+    fn forward_layer(
+        &self,
+        layer: usize,
+        work: &mut LayerWork,
+        below: Below<'_>,
+        hop: &Hop,
+        view: &View,
+        dropout: Option<Dropout>,
+    ) {
         let attending = self.attending(hop, view, dropout);
         match &self.places.layers[layer] {
             LayerPlaces::Conv { query, key, value, edge, skip } => {
                 work.centres.gather(below.values, below.stride, below.columns, &hop.centres);
-                self.join_projections(work, [key, value], |map| [Some(map.weight.clone()), Some(edge.weight.clone()), map.bias.clone()]);
+                self.join_projections(work, [key, value], |map| {
+                    [Some(map.weight.clone()), Some(edge.weight.clone()), map.bias.clone()]
+                });
                 self.attend(work, query, attending, below);
                 work.maps[1].forward(&work.centres, self.weights().of(skip), Activation::None, &mut work.beside);
                 let LayerWork { attended, beside, out, .. } = work;
@@ -129,7 +139,11 @@ impl SliceTgn {
                 for row in 0..work.centres.rows() {
                     let idle = hop.idle[row] / self.spec.time_scale.unwrap_or(1.0) as f32;
                     let numbers = work.centres.row(row).iter().zip(self.values(drift));
-                    work.out.row_mut(row).iter_mut().zip(numbers).for_each(|(out, (&s, &w))| *out = s * (idle * w + 1.0));
+                    work.out
+                        .row_mut(row)
+                        .iter_mut()
+                        .zip(numbers)
+                        .for_each(|(out, (&s, &w))| *out = s * (idle * w + 1.0));
                 }
             }
         }
@@ -157,11 +171,20 @@ impl SliceTgn {
     }
 
     /// Puts together key and value weights, unless it has those of this version.
-    fn join_projections(&self, work: &mut LayerWork, [key, value]: [&Map; 2], parts: impl Fn(&Map) -> [Option<Range<usize>>; 3]) {
+    fn join_projections(
+        &self,
+        work: &mut LayerWork,
+        [key, value]: [&Map; 2],
+        parts: impl Fn(&Map) -> [Option<Range<usize>>; 3],
+    ) {
         let version = self.parameters.version();
         if work.joined != Some(version) {
             let [key, value] = [key, value].map(parts);
-            join_if(work.centres.rows() >= SHARED, || self.join(&mut work.key, &key), || self.join(&mut work.value, &value));
+            join_if(
+                work.centres.rows() >= SHARED,
+                || self.join(&mut work.key, &key),
+                || self.join(&mut work.value, &value),
+            );
             work.joined = Some(version);
         }
     }
@@ -227,11 +250,27 @@ impl SliceTgn {
             match done.last_mut() {
                 None => {
                     let below = Below { values: hidden, columns: width, stride: width };
-                    self.backward_layer(layer, &mut rest[0], below, hop, attending, gradients, &mut work.hidden_gradient);
+                    self.backward_layer(
+                        layer,
+                        &mut rest[0],
+                        below,
+                        hop,
+                        attending,
+                        gradients,
+                        &mut work.hidden_gradient,
+                    );
                 }
                 Some(LayerWork { out, out_gradient, .. }) => {
                     out_gradient.resize_apart(out.rows(), out.columns(), out.stride());
-                    self.backward_layer(layer, &mut rest[0], Below::rows(out), hop, attending, gradients, &mut out_gradient.values);
+                    self.backward_layer(
+                        layer,
+                        &mut rest[0],
+                        Below::rows(out),
+                        hop,
+                        attending,
+                        gradients,
+                        &mut out_gradient.values,
+                    );
                 }
             }
         }
@@ -254,7 +293,13 @@ impl SliceTgn {
                 self.attend_backward(work, query, attending, below, gradients, table);
                 let LayerWork { maps, centres, attended_gradient, centres_gradient, .. } = work;
                 let parts = weight_and_bias(gradients, skip);
-                maps[1].backward(centres, self.values(&skip.weight), attended_gradient, parts, InputGradient::Add(centres_gradient));
+                maps[1].backward(
+                    centres,
+                    self.values(&skip.weight),
+                    attended_gradient,
+                    parts,
+                    InputGradient::Add(centres_gradient),
+                );
                 let parts = |map: &Map| [Some(map.weight.clone()), Some(edge.weight.clone()), map.bias.clone()];
                 self.part(&work.key_gradient, &parts(key), gradients);
                 self.part(&work.value_gradient, &parts(value), gradients);
@@ -299,7 +344,17 @@ impl SliceTgn {
         gradients: &mut [f32],
         table: &mut [f32],
     ) {
-        let LayerWork { key, value, key_gradient, value_gradient, attention, query: queries, query_gradient, attended_gradient, .. } = work;
+        let LayerWork {
+            key,
+            value,
+            key_gradient,
+            value_gradient,
+            attention,
+            query: queries,
+            query_gradient,
+            attended_gradient,
+            ..
+        } = work;
         key_gradient.resize(key.len(), 0.0);
         value_gradient.resize(value.len(), 0.0);
         query_gradient.resize_apart(queries.rows(), queries.columns(), queries.stride());
@@ -314,17 +369,35 @@ impl SliceTgn {
         attention.backward(&attending, self.table(below), &queries.values, &attended_gradient.values, into);
         let LayerWork { maps, centres, query_gradient, centres_gradient, .. } = work;
         let parts = weight_and_bias(gradients, query);
-        maps[0].backward(centres, self.values(&query.weight), query_gradient, parts, InputGradient::Replace(centres_gradient));
+        maps[0].backward(
+            centres,
+            self.values(&query.weight),
+            query_gradient,
+            parts,
+            InputGradient::Replace(centres_gradient),
+        );
     }
 
     /// From the gradient of a paper layer's output to that of what was attended.
     fn merge_backward(&self, work: &mut LayerWork, [out, fc1, fc2]: [&Map; 3], hop: &Hop, gradients: &mut [f32]) {
         let LayerWork { maps, rectified, rectified_gradient, out_gradient, beside, beside_gradient, .. } = work;
         let parts = weight_and_bias(gradients, fc2);
-        maps[3].backward(rectified, self.values(&fc2.weight), out_gradient, parts, InputGradient::Replace(rectified_gradient));
+        maps[3].backward(
+            rectified,
+            self.values(&fc2.weight),
+            out_gradient,
+            parts,
+            InputGradient::Replace(rectified_gradient),
+        );
         mask(&mut rectified_gradient.values, &rectified.values);
         let parts = weight_and_bias(gradients, fc1);
-        maps[2].backward(beside, self.values(&fc1.weight), rectified_gradient, parts, InputGradient::Replace(beside_gradient));
+        maps[2].backward(
+            beside,
+            self.values(&fc1.weight),
+            rectified_gradient,
+            parts,
+            InputGradient::Replace(beside_gradient),
+        );
         let LayerWork { maps, projected, beside_gradient, attended, attended_gradient, .. } = work;
         for row in 0..projected.rows() {
             let of_attention = &beside_gradient.row(row)[..self.spec.width];

@@ -131,7 +131,13 @@ impl SliceTgn {
         if let (Some(place), Some(_)) = (&self.places.node_features, &view.node_features) {
             let Mapped { map, rows, mapped, .. } = &mut work.features;
             take_columns(mapped, hidden, all, 0..memory);
-            map.backward(rows, self.values(&place.weight), mapped, weight_and_bias(gradients, place), InputGradient::Unwanted);
+            map.backward(
+                rows,
+                self.values(&place.weight),
+                mapped,
+                weight_and_bias(gradients, place),
+                InputGradient::Unwanted,
+            );
         }
         if self.static_spec().is_some() {
             self.static_backward(view, hidden, gradients, work);

@@ -10,7 +10,9 @@ mod serving;
 use std::ops::Range;
 
 use tempograph_framework::{Answer, MailView, Needs, Parameters, Queries, SliceModel, View, weights};
-use tempograph_kernels::cpu::{CellGradients, CellWeights, LinearWeights, MemoryUpdate, PaddedRows, Precision, TimeWeights};
+use tempograph_kernels::cpu::{
+    CellGradients, CellWeights, LinearWeights, MemoryUpdate, PaddedRows, Precision, TimeWeights,
+};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_kernels::{Cell, MailPlan};
 
@@ -67,7 +69,12 @@ impl<'a> Weights<'a> {
     /// Those of a linear map.
     pub fn of(self, map: &Map) -> LinearWeights<'a> {
         let bias = map.bias.as_ref().map(|bias| self.values(bias));
-        LinearWeights { weight: self.values(&map.weight), bias, version: self.parameters.version(), precision: self.precision }
+        LinearWeights {
+            weight: self.values(&map.weight),
+            bias,
+            version: self.parameters.version(),
+            precision: self.precision,
+        }
     }
 }
 
@@ -88,7 +95,8 @@ impl SliceTgn {
     pub fn of(model: &Tgn<Cpu>) -> Option<SliceTgn> {
         let spec = model.spec();
         spec.on_slices().ok()?;
-        let parameters = Parameters::from_store(weights(model)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
+        let parameters =
+            Parameters::from_store(weights(model)).unwrap_or_else(|error| unreachable!("weights are floats: {error}"));
         let places = Places::of(spec, &parameters);
         Some(SliceTgn { spec: spec.clone(), parameters, places })
     }
@@ -181,7 +189,14 @@ impl SliceModel for SliceTgn {
         let ([w_ih, w_hh, b_ih, b_hh], [freq, phase]) = (&self.places.cell, &self.places.time);
         let [w_ih, w_hh, b_ih, b_hh, freq, phase] = split(gradients, [w_ih, w_hh, b_ih, b_hh, freq, phase]);
         let cell = CellGradients { w_ih, w_hh, b_ih, b_hh };
-        work.memory.backward(mail_plan(view), self.cell(), self.time(), work.hidden.of_memory(&work.hidden_gradient), cell, [freq, phase]);
+        work.memory.backward(
+            mail_plan(view),
+            self.cell(),
+            self.time(),
+            work.hidden.of_memory(&work.hidden_gradient),
+            cell,
+            [freq, phase],
+        );
     }
 }
 

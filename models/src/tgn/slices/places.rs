@@ -110,10 +110,14 @@ impl Places {
             Embedding::Identity => 0,
         };
         Places {
-            cell: ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|name| names.range(&format!("memory.cell.{name}"))),
+            cell: ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+                .map(|name| names.range(&format!("memory.cell.{name}"))),
             time: ["freq", "phase"].map(|name| names.range(&format!("memory.time.{name}"))),
             node_features: names.maybe("node_features"),
-            static_memory: StaticPlaces { map: names.maybe("static_memory.map"), correction: names.find("static_memory.correction") },
+            static_memory: StaticPlaces {
+                map: names.maybe("static_memory.map"),
+                correction: names.find("static_memory.correction"),
+            },
             layers: (0..depth).map(layer).collect(),
             decoder: DecoderPlaces::of(parameters, "decoder."),
         }
@@ -148,7 +152,9 @@ impl Places {
 
 /// Some of the gradients, all at once.
 pub(super) fn split<'a, const N: usize>(gradients: &'a mut [f32], places: [&Range<usize>; N]) -> [&'a mut [f32]; N] {
-    gradients.get_disjoint_mut(places.map(Range::clone)).unwrap_or_else(|error| unreachable!("weights do not overlap: {error}"))
+    gradients
+        .get_disjoint_mut(places.map(Range::clone))
+        .unwrap_or_else(|error| unreachable!("weights do not overlap: {error}"))
 }
 
 /// The gradients of a linear map; that of a bias it does not have is empty.
