@@ -1,33 +1,47 @@
 //! Models of temporal graphs, one paper a file.
 //!
-//! [`Tgn`] is trained and served, with DistTGL's static memory ([`StaticGraph`] learns it) or without; [`Heuristic`] is the floor it is
-//! measured against.
+//! A model is a short list of operations ([`Program`]), recorded once when it is built ([`Builder`]). Executors run the list: on slices of host
+//! memory ([`SliceExecutor`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices. The [`Registry`] names the kinds. A
+//! [`StaticGraph`] learns static memory, which any kind may read; [`Heuristic`] is the baseline that models are measured against.
 //!
 //! ```
-//! use tempograph_framework::{Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries};
-//! use tempograph_kernels::tensor::Cpu;
-//! use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+//! use tempograph_framework::{Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel};
+//! use tempograph_models::{FeatureWidths, ModelSpec, SliceExecutor, TgnSpec};
 //!
 //! let set = Dataset::from_spec("synthetic:events=20,users=4,items=3")?;
-//! let spec = TgnSpec { memory: 8, time: 8, width: 8, ..TgnSpec::default() };
-//! let model = Tgn::<Cpu>::new(&spec, FeatureWidths::default(), 1, &Default::default());
+//! let spec = ModelSpec::from(TgnSpec { memory: 8, time: 8, width: 8, ..TgnSpec::default() });
+//! let model = SliceExecutor::new(spec.program(FeatureWidths::default())?, 1);
 //! let history = History::new(set.nodes, model.needs(), set.log.time()[0], Features::default());
 //!
 //! let queries = Queries::of_candidates(NodeId(0), &[NodeId(4), NodeId(5)], set.log.time()[19]);
 //! let view = history.view(&queries, None, Draw::new(0).of(Purpose::Sampling));
-//! assert_eq!(model.forward(&queries, &view, None).scores.dims(), [2]);
+//! let mut work = Default::default();
+//! model.forward(&queries, &view, None, &mut work);
+//! assert_eq!(work.as_ref().scores.len(), 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-mod disttgl;
+mod executor;
 mod heuristics;
-mod layers;
+mod operation;
+mod ops;
+mod program;
+mod registry;
+mod settings;
+mod static_memory;
 mod tgn;
 
-pub use disttgl::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
+pub use executor::{ProgramModule, SliceExecutor, SliceWork, TensorContext};
 pub use heuristics::Heuristic;
-pub use tgn::{
-    Attention, AttentionScores, Embedding, FeatureWidths, HopSizes, Message, Precision, SliceTgn, SliceWork, StepCost,
-    StepSizes, Tgn, TgnSpec, TimeInit, Updater, step_cost,
+pub use operation::{Context, Into, Operation, Reads, Stage};
+pub use ops::{
+    Attention, AttentionLayer, Centres, LinkDecoder, Mail, MemoryUpdate, NeighbourSum, NodeRows, Op, Says,
+    TimeEncoding, TimeProjection,
 };
-#[cfg(feature = "cube")]
-pub use tgn::{DeviceTgn, NotOnDevice};
+pub use program::{
+    Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, Outputs, Param, Past, Places,
+    Products, Program, Shape, Step, StepCost, StepSizes, Value, Weights,
+};
+pub use registry::{DataFacts, Kind, ModelKind, ModelSpec, Registry};
+pub use settings::{AttentionForm, AttentionScores, Message, Precision, TimeInit, Updater};
+pub use static_memory::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
+pub use tgn::{Embedding, TgnSpec};

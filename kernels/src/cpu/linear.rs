@@ -32,6 +32,19 @@ impl PaddedRows {
         self.values.resize(rows * stride, 0.0);
     }
 
+    /// Rows one behind the other, without padding: what memories and hidden rows are. No product reads such rows; [`gather`](Self::gather)
+    /// copies those it needs.
+    pub fn resize_dense(&mut self, rows: usize, columns: usize) {
+        (self.rows, self.columns, self.stride) = (rows, columns, columns);
+        self.values.resize(rows * columns, 0.0);
+    }
+
+    /// The same shape as `other`; what stands there is of no particular value.
+    pub fn resize_like(&mut self, other: &PaddedRows) {
+        (self.rows, self.columns, self.stride) = (other.rows, other.columns, other.stride);
+        self.values.resize(other.rows * other.stride, 0.0);
+    }
+
     /// As [`resize`](Self::resize), all zero.
     pub fn zeros(&mut self, rows: usize, columns: usize) {
         self.values.clear();

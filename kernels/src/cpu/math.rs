@@ -133,7 +133,7 @@ vectorised! {
 
 vectorised! {
     /// Gradients of `cos(dt * freq + phase)` in `freq` and `phase`, given its sine and the gradient of its value.
-    pub(crate) fn add_time_gradient<I>(freq: &mut [f32], phase: &mut [f32], dt: f32, sine: &[f32], grad: &[f32]) {
+    pub fn add_time_gradient<I>(freq: &mut [f32], phase: &mut [f32], dt: f32, sine: &[f32], grad: &[f32]) {
         for (((freq, phase), &sine), &grad) in freq.iter_mut().zip(phase).zip(sine).zip(grad) {
             let argument = -sine * grad;
             *freq = I::mul_add(dt, argument, *freq);

@@ -1,0 +1,6 @@
+//! Executors run programs: they know no model, and a model knows none of them.
+mod slices;
+mod tensors;
+
+pub use slices::{SliceExecutor, SliceWork};
+pub use tensors::{ProgramModule, TensorContext};

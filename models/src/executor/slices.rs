@@ -1,0 +1,208 @@
+//! Runs programs on slices of host memory: what trains, evaluates and serves on the CPU.
+
+use std::sync::Arc;
+
+use tempograph_framework::{Answer, Needs, Pair, Parameters, Queries, SliceModel, View};
+use tempograph_kernels::cpu::{PaddedRows, add};
+
+use crate::operation::{Context, Into, Reads, Stage};
+use crate::ops::DecoderStage;
+use crate::program::{Gradients, Program, Step, Value, Weights};
+
+/// A program with its parameters, computed on slices of host memory, without a tape and without asking for memory once it is warm.
+#[derive(Clone, Debug)]
+pub struct SliceExecutor {
+    program: Arc<Program>,
+    parameters: Parameters,
+}
+
+/// Working memory of one caller of a [`SliceExecutor`]. It takes the form of the program it is first used with.
+#[derive(Debug, Default)]
+pub struct SliceWork {
+    program: Option<Arc<Program>>,
+    answer: Answer,
+    /// Seed of the last forward pass.
+    dropout: Option<u64>,
+    stages: Vec<Box<dyn Stage>>,
+    decoder: DecoderStage,
+    /// One for each value.
+    tables: Vec<PaddedRows>,
+    gradients: Vec<PaddedRows>,
+    /// Whether a value's gradient was written in this pass.
+    reached: Vec<bool>,
+    /// What earlier readers of the values have found of their gradients, while another reader finds its own.
+    shares: Vec<PaddedRows>,
+}
+
+impl AsRef<Answer> for SliceWork {
+    fn as_ref(&self) -> &Answer {
+        &self.answer
+    }
+}
+
+impl SliceWork {
+    /// Makes ready for `program`.
+    fn prepare(&mut self, program: &Arc<Program>) {
+        if self.program.as_ref().is_some_and(|own| Arc::ptr_eq(own, program)) {
+            return;
+        }
+        *self = SliceWork {
+            program: Some(program.clone()),
+            stages: program.steps.iter().map(|step| step.op.operation().stage()).collect(),
+            tables: program.shapes.iter().map(|_| PaddedRows::default()).collect(),
+            gradients: program.shapes.iter().map(|_| PaddedRows::default()).collect(),
+            reached: vec![false; program.shapes.len()],
+            ..SliceWork::default()
+        };
+    }
+
+    /// The new memories stand in the answer after a pass, and among the tables during one: no copy is made.
+    fn swap_memory(&mut self, memory: Option<Value>) {
+        if let Some(memory) = memory {
+            std::mem::swap(&mut self.tables[memory.index()].values, &mut self.answer.update.memory);
+        }
+    }
+
+    /// Rows of the last pass's embeddings as sources and as destinations, once they are [mapped](SliceExecutor::map_ends).
+    pub fn ends(&self) -> [&PaddedRows; 2] {
+        self.decoder.ends()
+    }
+}
+
+impl SliceExecutor {
+    /// `program` with fresh parameters, drawn from `seed`.
+    pub fn new(program: Arc<Program>, seed: u64) -> SliceExecutor {
+        let parameters = program.declarations.fresh(seed);
+        SliceExecutor { program, parameters }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        let Program { places, precision, .. } = &*self.program;
+        Weights { parameters: &self.parameters, places, precision: (*precision).into() }
+    }
+
+    /// Runs the steps that `wanted` names.
+    fn run(
+        &self,
+        queries: &Queries,
+        view: &View,
+        dropout: Option<u64>,
+        work: &mut SliceWork,
+        wanted: impl Fn(&Step) -> bool,
+    ) {
+        work.prepare(&self.program);
+        work.dropout = dropout;
+        let cx = Context { queries, view, dropout, weights: self.weights() };
+        let SliceWork { stages, tables, .. } = work;
+        for (step, stage) in self.program.steps.iter().zip(stages).filter(|(step, _)| wanted(step)) {
+            let mut out = std::mem::take(&mut tables[step.gives.index()]);
+            stage.forward(&cx, Reads { tables, values: &step.reads }, &mut out);
+            tables[step.gives.index()] = out;
+        }
+        let update = &mut work.answer.update;
+        update.nodes.clear();
+        update.nodes.extend_from_slice(&view.nodes);
+    }
+
+    /// Maps what the last forward pass embedded, row by row, as the decoder maps sources and as it maps destinations: see
+    /// [`SliceWork::ends`].
+    pub fn map_ends(&self, work: &mut SliceWork) {
+        let SliceWork { tables, decoder, .. } = work;
+        decoder.map_ends(&self.program.decoder, self.weights(), &tables[self.program.embedding.index()]);
+    }
+
+    /// Logits of pairs of rows of `ends`, of which the first was [mapped](Self::map_ends) as a source and the second as a destination: the
+    /// very numbers of a forward pass in which they were embedded.
+    ///
+    /// # Panics
+    /// If a pair names a row that is not there, or the model reads facts about pairs, which embeddings do not tell.
+    pub fn score_ends(&self, ends: &PaddedRows, pairs: &[Pair], work: &mut SliceWork) {
+        assert!(self.program.scores_from_embeddings(), "embeddings do not tell what has happened between two nodes");
+        let SliceWork { answer, decoder, .. } = work;
+        answer.scores.resize(pairs.len(), 0.0);
+        let rows = pairs.iter().map(|pair| [pair.src, pair.dst]);
+        decoder.score_ends(&self.program.decoder, self.weights(), ends, rows, &mut answer.scores);
+    }
+
+    /// How the centres of an attention layer, the lowest first, weighed their neighbours in the last forward pass: `[C, H, K]`, slots as the
+    /// hop has them. Nothing where there is no such layer.
+    pub fn attention<'w>(&self, layer: usize, work: &'w SliceWork) -> &'w [f32] {
+        let step = self.program.attending().nth(layer);
+        step.and_then(|step| work.stages.get(step)).map_or(&[], |stage| stage.attention())
+    }
+}
+
+impl SliceModel for SliceExecutor {
+    type Work = SliceWork;
+
+    fn needs(&self) -> Needs {
+        self.program.needs.clone()
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut SliceWork) {
+        self.run(queries, view, dropout, work, |_| true);
+        let program = &*self.program;
+        let SliceWork { answer: Answer { scores, embeddings, .. }, tables, decoder, .. } = work;
+        let table = &tables[program.embedding.index()];
+        scores.resize(queries.pairs().len(), 0.0);
+        let rows = queries.pairs().iter().map(|pair| [pair.src, pair.dst].map(|root| view.roots[root as usize]));
+        decoder.score(&program.decoder, self.weights(), rows, &view.pairs, table, scores);
+        embeddings.clear();
+        if dropout.is_none() {
+            (0..table.rows()).for_each(|row| embeddings.extend_from_slice(table.row(row)));
+        }
+        work.swap_memory(program.memory);
+    }
+
+    fn advance(&self, view: &View, work: &mut SliceWork) {
+        self.run(&Queries::none(), view, None, work, |step| step.updates);
+        work.swap_memory(self.program.memory);
+    }
+
+    fn backward(&self, queries: &Queries, view: &View, scores: &[f32], gradients: &mut [f32], work: &mut SliceWork) {
+        assert_eq!(gradients.len(), self.parameters.values().len(), "a gradient for each weight");
+        assert_eq!(scores.len(), queries.pairs().len(), "a derivative for each score");
+        let program = &*self.program;
+        work.swap_memory(program.memory);
+        let cx = Context { queries, view, dropout: work.dropout, weights: self.weights() };
+        let mut gradients = Gradients { values: gradients, places: &program.places };
+        gradients.zero(program.declarations.shared_params());
+        let SliceWork { stages, decoder, tables, gradients: of_tables, reached, shares, .. } = work;
+        reached.fill(false);
+        let top = program.embedding.index();
+        of_tables[top].resize_like(&tables[top]);
+        of_tables[top].values.fill(0.0);
+        decoder.backward(&program.decoder, cx.weights, scores, &mut gradients, &mut of_tables[top]);
+        reached[top] = true;
+        for (step, stage) in program.steps.iter().zip(stages).rev() {
+            let own = step.gives.index();
+            if !reached[own] {
+                gradients.zero(program.declarations.params().skip(step.params.start).take(step.params.len()));
+                continue;
+            }
+            let mut grad = std::mem::take(&mut of_tables[own]);
+            shares.resize_with(step.reads.len().max(shares.len()), PaddedRows::default);
+            let again = || step.reads.iter().enumerate().filter(|(_, value)| reached[value.index()]);
+            again().for_each(|(i, value)| std::mem::swap(&mut shares[i], &mut of_tables[value.index()]));
+            let mut into = Into { tables: of_tables, values: &step.reads };
+            stage.backward(&cx, Reads { tables, values: &step.reads }, &mut grad, &mut into, &mut gradients);
+            again().for_each(|(i, value)| add(&mut of_tables[value.index()].values, &shares[i].values));
+            of_tables[own] = grad;
+            step.reads.iter().for_each(|value| reached[value.index()] = true);
+        }
+        work.swap_memory(program.memory);
+    }
+}

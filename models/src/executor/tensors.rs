@@ -1,0 +1,303 @@
+//! Runs programs on tensors of any backend of Burn, with its tape or without: the oracle of the other executors.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use burn::module::{AutodiffModule, HasAutodiffModule, Module, ModuleMapper, ModuleVisitor, Param as BurnParam};
+use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values};
+use tempograph_kernels::tensor::{AutodiffBackend, Backend, Cpu, CpuTape, Tensor, TensorData};
+use tempograph_kernels::{Rows, TemporalOps, gather_rows, product};
+
+use crate::operation::Operation;
+use crate::program::{Map, Param, Program, Step, Value};
+
+/// Where a parameter stands among the tensors of its rank.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Vector(usize),
+    Matrix(usize),
+}
+
+/// A program as a module of Burn: its parameters are tensors under their dotted names, so visitors, mappers, records and optimisers of Burn
+/// know them.
+#[derive(Clone, Debug)]
+pub struct ProgramModule<B: Backend> {
+    program: Arc<Program>,
+    /// By declaration.
+    slots: Vec<Slot>,
+    /// Names and parameters, in order of the names.
+    order: Vec<(String, Param)>,
+    vectors: Vec<BurnParam<Tensor<B, 1>>>,
+    matrices: Vec<BurnParam<Tensor<B, 2>>>,
+}
+
+impl<B: Backend> ProgramModule<B> {
+    /// `program` with fresh parameters, drawn from `seed`: the numbers that [`SliceExecutor`](crate::SliceExecutor) begins with.
+    pub fn new(program: Arc<Program>, seed: u64, device: &B::Device) -> ProgramModule<B> {
+        let (fresh, places, declared) = (program.declarations.fresh(seed), &program.places, &program.declarations);
+        let (mut slots, mut order, mut vectors, mut matrices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for param in declared.params() {
+            let (name, shape) = declared.describe(param);
+            order.push((name.to_string(), param));
+            let data = TensorData::new(fresh.values()[places.of(param)].to_vec(), shape.to_vec());
+            if shape.len() == 1 {
+                slots.push(Slot::Vector(vectors.len()));
+                vectors.push(BurnParam::from_data(data, device));
+            } else {
+                slots.push(Slot::Matrix(matrices.len()));
+                matrices.push(BurnParam::from_data(data, device));
+            }
+        }
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        ProgramModule { program, slots, order, vectors, matrices }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// The same with other tensors.
+    fn with<C: Backend>(
+        &self,
+        vectors: Vec<BurnParam<Tensor<C, 1>>>,
+        matrices: Vec<BurnParam<Tensor<C, 2>>>,
+    ) -> ProgramModule<C> {
+        let (program, slots, order) = (self.program.clone(), self.slots.clone(), self.order.clone());
+        ProgramModule { program, slots, order, vectors, matrices }
+    }
+
+    fn slot(&self, param: Param) -> Slot {
+        self.slots[param.index()]
+    }
+}
+
+/// Enters and leaves the parts of a dotted name around `visit`.
+macro_rules! at_path {
+    ($visitor:expr, $name:expr, $visit:expr) => {{
+        $name.split('.').for_each(|part| $visitor.enter_module(part, "Struct:Program"));
+        let visited = $visit;
+        $name.rsplit('.').for_each(|part| $visitor.exit_module(part, "Struct:Program"));
+        visited
+    }};
+}
+
+impl<B: Backend> Module<B> for ProgramModule<B> {
+    type Record =
+        (<Vec<BurnParam<Tensor<B, 1>>> as Module<B>>::Record, <Vec<BurnParam<Tensor<B, 2>>> as Module<B>>::Record);
+
+    fn collect_devices(&self, devices: Vec<B::Device>) -> Vec<B::Device> {
+        self.matrices.collect_devices(self.vectors.collect_devices(devices))
+    }
+
+    fn fork(self, device: &B::Device) -> Self {
+        let (vectors, matrices) = (self.vectors.clone().fork(device), self.matrices.clone().fork(device));
+        self.with(vectors, matrices)
+    }
+
+    fn to_device(self, device: &B::Device) -> Self {
+        let (vectors, matrices) = (self.vectors.clone().to_device(device), self.matrices.clone().to_device(device));
+        self.with(vectors, matrices)
+    }
+
+    fn visit<V: ModuleVisitor<B>>(&self, visitor: &mut V) {
+        for (name, param) in &self.order {
+            match self.slot(*param) {
+                Slot::Vector(i) => at_path!(visitor, name, self.vectors[i].visit(visitor)),
+                Slot::Matrix(i) => at_path!(visitor, name, self.matrices[i].visit(visitor)),
+            }
+        }
+    }
+
+    fn map<M: ModuleMapper<B>>(mut self, mapper: &mut M) -> Self {
+        for (name, param) in &self.order {
+            match self.slots[param.index()] {
+                Slot::Vector(i) => {
+                    self.vectors[i] = at_path!(mapper, name, Module::<B>::map(self.vectors[i].clone(), mapper));
+                }
+                Slot::Matrix(i) => {
+                    self.matrices[i] = at_path!(mapper, name, Module::<B>::map(self.matrices[i].clone(), mapper));
+                }
+            }
+        }
+        self
+    }
+
+    fn load_record(self, (vectors, matrices): Self::Record) -> Self {
+        let (vectors, matrices) =
+            (self.vectors.clone().load_record(vectors), self.matrices.clone().load_record(matrices));
+        self.with(vectors, matrices)
+    }
+
+    fn into_record(self) -> Self::Record {
+        (self.vectors.into_record(), self.matrices.into_record())
+    }
+}
+
+impl<B: AutodiffBackend> AutodiffModule<B> for ProgramModule<B> {
+    type InnerModule = ProgramModule<B::InnerBackend>;
+
+    fn valid(&self) -> Self::InnerModule {
+        self.with(self.vectors.valid(), self.matrices.valid())
+    }
+
+    fn from_inner(module: Self::InnerModule) -> Self {
+        let (vectors, matrices) = (module.vectors.clone(), module.matrices.clone());
+        module.with(AutodiffModule::from_inner(vectors), AutodiffModule::from_inner(matrices))
+    }
+}
+
+impl<B: AutodiffBackend> HasAutodiffModule<B> for ProgramModule<B::InnerBackend> {
+    type TrainModule = ProgramModule<B>;
+}
+
+/// What an operation is told on tensors.
+#[derive(Debug)]
+pub struct TensorContext<'a, B: Backend> {
+    /// The pairs asked about.
+    pub queries: &'a Queries,
+    /// Their past.
+    pub view: &'a View,
+    /// Seed of what a training step drops out. Nothing is dropped without one.
+    pub dropout: Option<u64>,
+    module: &'a ProgramModule<B>,
+    device: B::Device,
+}
+
+impl<B: TemporalOps> TensorContext<'_, B> {
+    /// Where its tensors are.
+    pub fn device(&self) -> &B::Device {
+        &self.device
+    }
+
+    /// A parameter of one axis.
+    ///
+    /// # Panics
+    /// If it has two.
+    pub fn vector(&self, param: Param) -> Tensor<B, 1> {
+        match self.module.slot(param) {
+            Slot::Vector(i) => self.module.vectors[i].val(),
+            Slot::Matrix(_) => panic!("the parameter is a matrix"),
+        }
+    }
+
+    /// A parameter of two axes.
+    ///
+    /// # Panics
+    /// If it has one.
+    pub fn matrix(&self, param: Param) -> Tensor<B, 2> {
+        match self.module.slot(param) {
+            Slot::Matrix(i) => self.module.matrices[i].val(),
+            Slot::Vector(_) => panic!("the parameter is a vector"),
+        }
+    }
+
+    /// `[n, inputs] -> [n, outputs]`.
+    pub fn linear(&self, map: &Map, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let y = product(x, self.matrix(map.weight).transpose());
+        match map.bias {
+            Some(bias) => y + self.vector(bias).unsqueeze(),
+            None => y,
+        }
+    }
+
+    /// `[outputs, inputs + 1]`: the bias as a last column, zero where there is none.
+    pub fn augmented(&self, map: &Map) -> Tensor<B, 2> {
+        let weight = self.matrix(map.weight);
+        let column = match map.bias {
+            Some(bias) => self.vector(bias).reshape([map.outputs, 1]),
+            None => Tensor::zeros([map.outputs, 1], &self.device),
+        };
+        Tensor::cat(vec![weight, column], 1)
+    }
+
+    /// Numbers as a matrix.
+    pub fn from_rows(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<B, 2> {
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+
+    /// Constant rows gathered into a matrix, `[ids, width]`.
+    pub fn constant_rows(&self, rows: &dyn Rows, ids: impl Iterator<Item = u64>) -> Tensor<B, 2> {
+        let mut values = Vec::new();
+        ids.for_each(|id| values.extend_from_slice(rows.row(id)));
+        let count = values.len() / rows.width().max(1);
+        self.from_rows(values, [count, rows.width()])
+    }
+
+    /// Runs an operation from elsewhere, which knows the CPU's tape alone.
+    ///
+    /// # Panics
+    /// On the tensors of another backend.
+    pub(crate) fn custom(&self, op: &dyn Operation, reads: &[Tensor<B, 2>]) -> Tensor<B, 2> {
+        let (module, reads): (&dyn Any, Box<dyn Any>) = (self.module, Box::new(reads.to_vec()));
+        let on_tape = |module: &ProgramModule<CpuTape>, reads: &[Tensor<CpuTape, 2>]| {
+            let TensorContext { queries, view, dropout, .. } = *self;
+            op.on_tape(&TensorContext { queries, view, dropout, module, device: Default::default() }, reads)
+        };
+        let out: Box<dyn Any> = if let Some(module) = module.downcast_ref::<ProgramModule<CpuTape>>() {
+            Box::new(on_tape(module, &of_backend::<Vec<Tensor<CpuTape, 2>>>(reads)))
+        } else if let Some(module) = module.downcast_ref::<ProgramModule<Cpu>>() {
+            let reads =
+                of_backend::<Vec<Tensor<Cpu, 2>>>(reads).into_iter().map(Tensor::from_inner).collect::<Vec<_>>();
+            Box::new(on_tape(&AutodiffModule::from_inner(module.clone()), &reads).inner())
+        } else {
+            panic!("{} has no form for {}", op.describe(), std::any::type_name::<B>())
+        };
+        of_backend(out)
+    }
+}
+
+/// The tensors of a backend that the caller has found to be this one.
+fn of_backend<T: 'static>(tensors: Box<dyn Any>) -> T {
+    *tensors.downcast().unwrap_or_else(|_| unreachable!("module and tensors are of one backend"))
+}
+
+impl<B: TemporalOps> ProgramModule<B> {
+    /// Runs the steps that `wanted` names; gives the tables of the program, nothing for those that were not run.
+    fn run(
+        &self,
+        queries: &Queries,
+        view: &View,
+        dropout: Option<u64>,
+        wanted: impl Fn(&Step) -> bool,
+    ) -> (Vec<Option<Tensor<B, 2>>>, B::Device) {
+        let device = self.devices().into_iter().next().unwrap_or_default();
+        let cx = TensorContext { queries, view, dropout, module: self, device };
+        let mut tables: Vec<Option<Tensor<B, 2>>> = vec![None; self.program.shapes.len()];
+        for step in self.program.steps.iter().filter(|step| wanted(step)) {
+            let read = |value: &Value| {
+                tables[value.index()].clone().unwrap_or_else(|| unreachable!("steps stand in the order they are read"))
+            };
+            let reads: Vec<Tensor<B, 2>> = step.reads.iter().map(read).collect();
+            tables[step.gives.index()] = Some(step.op.on_tensors(&cx, &reads));
+        }
+        (tables, cx.device)
+    }
+
+    fn update(&self, view: &View, tables: &[Option<Tensor<B, 2>>]) -> Update {
+        let memory = self.program.memory.and_then(|memory| tables[memory.index()].clone());
+        Update { nodes: view.nodes.clone(), memory: memory.map_or_else(Vec::new, values), ..Update::default() }
+    }
+}
+
+impl<B: TemporalOps> Model<B> for ProgramModule<B> {
+    fn needs(&self) -> Needs {
+        self.program.needs.clone()
+    }
+
+    fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B> {
+        let (mut tables, device) = self.run(queries, view, dropout, |_| true);
+        let update = self.update(view, &tables);
+        let embeddings = tables[self.program.embedding.index()]
+            .take()
+            .unwrap_or_else(|| unreachable!("every program embeds its roots"));
+        let cx = TensorContext { queries, view, dropout, module: self, device };
+        let scores = self.program.decoder.on_tensors(&cx, embeddings.clone());
+        Forward { scores, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
+    }
+
+    fn advance(&self, view: &View) -> Update {
+        let (tables, _) = self.run(&Queries::none(), view, None, |step| step.updates);
+        self.update(view, &tables)
+    }
+}

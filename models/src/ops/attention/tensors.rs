@@ -1,0 +1,71 @@
+//! Attention layers on tensors.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::relu;
+use tempograph_kernels::tensor::{Backend, Tensor};
+use tempograph_kernels::{AttentionPlan, TemporalOps, gather_rows, product, temporal_attention};
+
+use super::{AttentionLayer, Maps};
+use crate::executor::TensorContext;
+
+/// `[C, O] -> [H, C, O/H]`.
+fn split_heads<B: Backend>(x: Tensor<B, 2>, heads: usize) -> Tensor<B, 3> {
+    let [rows, width] = x.dims();
+    x.reshape([rows, heads, width / heads]).swap_dims(0, 1)
+}
+
+/// `[H, C, O/H] -> [C, O]`.
+fn join_heads<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 2> {
+    let [heads, rows, width] = x.dims();
+    x.swap_dims(0, 1).reshape([rows, heads * width])
+}
+
+impl AttentionLayer {
+    /// Embeddings of the hop's centres, `[C, O]`, from the rows of `table`.
+    pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, table: &Tensor<B, 2>) -> Tensor<B, 2> {
+        let hop = &cx.view.hops[self.hop];
+        let centres = gather_rows(table.clone(), hop.centres.clone());
+        match &self.maps {
+            Maps::Paper { query, key, value, out, fc1, fc2 } => {
+                let now = self.time.encode(cx, &[0.0]).repeat_dim(0, hop.centres.len());
+                let query = cx.linear(query, Tensor::cat(vec![centres.clone(), now], 1));
+                let attended = self.attend(cx, table, query, [cx.augmented(key), cx.augmented(value)]);
+                let found = hop.neighbours.count.iter().map(|&count| f32::from(u8::from(count > 0))).collect();
+                let attended = cx.linear(out, attended) * cx.from_rows(found, [hop.centres.len(), 1]);
+                cx.linear(fc2, relu(cx.linear(fc1, Tensor::cat(vec![attended, centres], 1))))
+            }
+            Maps::Conv { query, key, value, edge, skip } => {
+                let with_edge = |map: &crate::program::Map| {
+                    let bias = map.bias.map(|bias| cx.vector(bias).unsqueeze_dim(1));
+                    let parts = [Some(cx.matrix(map.weight)), Some(cx.matrix(edge.weight)), bias];
+                    Tensor::cat(parts.into_iter().flatten().collect(), 1)
+                };
+                let query = cx.linear(query, centres.clone());
+                self.attend(cx, table, query, [with_edge(key), with_edge(value)]) + cx.linear(skip, centres)
+            }
+        }
+    }
+
+    /// Attention with the key weights moved to the query and the value weights behind the sum. `key` and `value` are `[O, X]`, biases in the
+    /// last column.
+    fn attend<B: TemporalOps>(
+        &self,
+        cx: &TensorContext<'_, B>,
+        table: &Tensor<B, 2>,
+        query: Tensor<B, 2>,
+        [key, value]: [Tensor<B, 2>; 2],
+    ) -> Tensor<B, 2> {
+        let ([width, columns], heads) = (key.dims(), self.settings.heads);
+        let plan = AttentionPlan {
+            neighbours: cx.view.hops[self.hop].neighbours.clone(),
+            features: cx.view.edge_features.clone(),
+            activation: self.activation(),
+            dropout: self.dropout(cx.dropout),
+        };
+        let query = product(split_heads(query, heads), key.reshape([heads, width / heads, columns]));
+        let [freq, phase] = [self.time.freq, self.time.phase].map(|param| cx.vector(param));
+        let seen = temporal_attention(Arc::new(plan), table.clone(), query, freq, phase);
+        join_heads(product(seen, value.reshape([heads, width / heads, columns]).swap_dims(1, 2)))
+    }
+}

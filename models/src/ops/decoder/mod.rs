@@ -1,0 +1,76 @@
+//! The link decoder: how likely a source turns to a destination.
+//!
+//! ```text
+//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 facts(u, v) + bp)] + b) + w_0
+//! ```
+//!
+//! It is TGN's merge layer with its first map split by ends, so that a source asked about with many candidates is mapped once.
+mod facts;
+mod slices;
+mod tensors;
+
+pub(crate) use facts::PAIR_COLUMNS;
+pub use slices::DecoderStage;
+
+use crate::program::{Builder, Declarations, Map, Products, StepSizes};
+
+/// A link decoder.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkDecoder {
+    pub(crate) src: Map,
+    pub(crate) dst: Map,
+    /// Of facts about pairs, where it reads them.
+    pub(crate) facts: Option<[Map; 2]>,
+    pub(crate) last: Map,
+}
+
+impl LinkDecoder {
+    /// Declares a decoder of embeddings of `input` columns, `width` wide inside; `facts` says whether it reads those about pairs.
+    pub fn declare(
+        parameters: &mut Declarations,
+        prefix: &str,
+        [input, width]: [usize; 2],
+        facts: bool,
+    ) -> LinkDecoder {
+        let mut map =
+            |part: &str, inputs, outputs, bias| parameters.linear(&format!("{prefix}{part}"), inputs, outputs, bias);
+        LinkDecoder {
+            src: map("lin_src", input, width, true),
+            dst: map("lin_dst", input, width, true),
+            facts: facts
+                .then(|| [map("lin_pair.0", PAIR_COLUMNS, width, true), map("lin_pair.1", width, width, false)]),
+            last: map("lin_final", width, 1, true),
+        }
+    }
+
+    /// Columns of the embeddings it reads.
+    pub fn input(&self) -> usize {
+        self.src.inputs
+    }
+
+    pub(crate) fn cost(&self, sizes: &StepSizes, products: &mut Products) {
+        let (input, width) = (self.input(), self.src.outputs);
+        products.map(sizes.sources + sizes.destinations, input, width, input);
+        if self.facts.is_some() {
+            products.map(sizes.pairs, PAIR_COLUMNS, width, 0);
+            products.map(sizes.pairs, width, width, width);
+        }
+        products.map(sizes.pairs, width, 1, width);
+    }
+}
+
+impl Builder {
+    /// A link decoder of embeddings of `input` columns, `width` wide inside. With `facts` it reads facts about pairs: recency, repetition,
+    /// popularity.
+    pub fn link_decoder(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
+        self.check(width > 0, || "model.width is 0; it must be at least 1".into());
+        if facts {
+            self.needs.pairs = true;
+            self.look(0);
+        }
+        self.own();
+        let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], facts);
+        self.own_decoder();
+        decoder
+    }
+}

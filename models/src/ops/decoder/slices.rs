@@ -1,0 +1,211 @@
+//! The link decoder on slices.
+
+use tempograph_framework::PairFact;
+use tempograph_kernels::cpu::{
+    Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
+};
+
+use super::LinkDecoder;
+use super::facts::{PAIR_COLUMNS, pair_row};
+use crate::operation::SHARED;
+use crate::program::{Gradients, Map, Weights};
+
+/// A decoder on slices: its working memory.
+#[derive(Debug, Default)]
+pub struct DecoderStage {
+    src: EndWork,
+    dst: EndWork,
+    pairs: PairScores,
+    facts: FactWork,
+}
+
+/// One end of the pairs: its distinct rows of the top table, mapped.
+#[derive(Debug, Default)]
+struct EndWork {
+    map: Linear,
+    /// Distinct rows of the top table, in order of first appearance.
+    rows: Vec<u32>,
+    /// Of each pair the place among them.
+    place: Vec<u32>,
+    /// `[C]` place of each row of the top table, where it has one.
+    place_of: Vec<u32>,
+    /// `[rows, O]`
+    embedded: PaddedRows,
+    /// `[rows, O]`
+    mapped: PaddedRows,
+    gradient: PaddedRows,
+    embedded_gradient: PaddedRows,
+}
+
+/// Facts about pairs: two linear maps with a ReLU between.
+#[derive(Debug, Default)]
+struct FactWork {
+    maps: [Linear; 2],
+    facts: PaddedRows,
+    rectified: PaddedRows,
+    mapped: PaddedRows,
+    gradient: PaddedRows,
+}
+
+/// No place yet.
+const NOWHERE: u32 = u32::MAX;
+
+impl EndWork {
+    /// Finds the distinct rows of one end. Repeats are mapped once.
+    fn gather(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows) {
+        self.place_of.clear();
+        self.place_of.resize(table.rows(), NOWHERE);
+        self.rows.clear();
+        self.place.clear();
+        for row in rows {
+            let place = &mut self.place_of[row as usize];
+            if *place == NOWHERE {
+                *place = self.rows.len() as u32;
+                self.rows.push(row);
+            }
+            self.place.push(*place);
+        }
+        self.embedded.gather(&table.values, table.stride(), table.columns(), &self.rows);
+    }
+
+    /// Maps the distinct rows of one end.
+    fn forward(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows, weights: Weights<'_>, map: &Map) {
+        self.gather(rows, table);
+        self.map.forward(&self.embedded, weights.of(map), Activation::None, &mut self.mapped);
+    }
+
+    /// The gradients of the map's weights, and that of the distinct rows.
+    fn backward(&mut self, weights: Weights<'_>, map: &Map, of_map: [&mut [f32]; 2]) {
+        let into = InputGradient::Replace(&mut self.embedded_gradient);
+        self.map.backward(&self.embedded, weights.values(map.weight), &self.gradient, of_map, into);
+    }
+
+    /// Hands the gradient of the distinct rows on to the top table's.
+    fn hand_on(&self, table: &mut PaddedRows) {
+        for (i, &row) in self.rows.iter().enumerate() {
+            add(table.row_mut(row as usize), self.embedded_gradient.row(i));
+        }
+    }
+}
+
+impl DecoderStage {
+    /// Logits of pairs of rows of `table`, `[P]`, with a fact of each where the decoder reads them.
+    pub fn score(
+        &mut self,
+        decoder: &LinkDecoder,
+        weights: Weights<'_>,
+        rows: impl Iterator<Item = [u32; 2]> + Clone + Send,
+        known: &[PairFact],
+        table: &PaddedRows,
+        scores: &mut [f32],
+    ) {
+        if scores.is_empty() {
+            return;
+        }
+        let DecoderStage { src, dst, pairs, facts } = self;
+        let of_src = rows.clone().map(|[src, _]| src);
+        let of_dst = rows.map(|[_, dst]| dst);
+        let worth = scores.len() >= SHARED;
+        join_if(
+            worth,
+            || src.forward(of_src, table, weights, &decoder.src),
+            || dst.forward(of_dst, table, weights, &decoder.dst),
+        );
+        if let Some([first, second]) = &decoder.facts {
+            facts.facts.zeros(known.len(), PAIR_COLUMNS);
+            known.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
+            let [of_first, of_second] = &mut facts.maps;
+            of_first.forward(&facts.facts, weights.of(first), Activation::Relu, &mut facts.rectified);
+            of_second.forward(&facts.rectified, weights.of(second), Activation::None, &mut facts.mapped);
+        }
+        let bias = decoder.last.bias.map_or(0.0, |bias| weights.values(bias)[0]);
+        pairs.forward(inputs(decoder, weights, src, dst, facts), bias, scores);
+    }
+
+    /// Maps all rows of `table` as sources and as destinations.
+    pub fn map_ends(&mut self, decoder: &LinkDecoder, weights: Weights<'_>, table: &PaddedRows) {
+        self.src.map.forward(table, weights.of(&decoder.src), Activation::None, &mut self.src.mapped);
+        self.dst.map.forward(table, weights.of(&decoder.dst), Activation::None, &mut self.dst.mapped);
+    }
+
+    /// The rows that were mapped last, as sources and as destinations.
+    pub fn ends(&self) -> [&PaddedRows; 2] {
+        [&self.src.mapped, &self.dst.mapped]
+    }
+
+    /// Logits of pairs of rows of `ends`, `[P]`: the first of each was mapped as a source, the second as a destination.
+    pub fn score_ends(
+        &mut self,
+        decoder: &LinkDecoder,
+        weights: Weights<'_>,
+        ends: &PaddedRows,
+        rows: impl Iterator<Item = [u32; 2]> + Clone,
+        scores: &mut [f32],
+    ) {
+        let DecoderStage { src, dst, pairs, .. } = self;
+        src.place.clear();
+        src.place.extend(rows.clone().map(|[src, _]| src));
+        dst.place.clear();
+        dst.place.extend(rows.map(|[_, dst]| dst));
+        let weight = weights.values(decoder.last.weight);
+        let bias = decoder.last.bias.map_or(0.0, |bias| weights.values(bias)[0]);
+        pairs.forward(PairInputs { a: ends, b: ends, i: &src.place, j: &dst.place, c: None, weight }, bias, scores);
+    }
+
+    /// Gradients of the decoder's weights, written over, and of the rows of the table, added, from the derivative of the loss in each score.
+    pub fn backward(
+        &mut self,
+        decoder: &LinkDecoder,
+        weights: Weights<'_>,
+        scores: &[f32],
+        gradients: &mut Gradients<'_>,
+        table: &mut PaddedRows,
+    ) {
+        let DecoderStage { src, dst, pairs, facts } = self;
+        if scores.is_empty() {
+            let maps = [&decoder.src, &decoder.dst, &decoder.last].into_iter().chain(decoder.facts.iter().flatten());
+            return gradients.zero(maps.flat_map(|map| map.params()));
+        }
+        let [weight, bias] = gradients.map(&decoder.last);
+        let (mut a, mut b) = (std::mem::take(&mut src.gradient), std::mem::take(&mut dst.gradient));
+        let read = inputs(decoder, weights, src, dst, facts);
+        pairs.backward(read, scores, PairGradients { a: &mut a, b: &mut b, weight, bias });
+        (src.gradient, dst.gradient) = (a, b);
+        let [of_src, of_dst] = gradients.maps([&decoder.src, &decoder.dst]);
+        let worth = scores.len() >= SHARED;
+        join_if(worth, || src.backward(weights, &decoder.src, of_src), || dst.backward(weights, &decoder.dst, of_dst));
+        [&*src, dst].into_iter().for_each(|end| end.hand_on(table));
+        if let Some([first, second]) = &decoder.facts {
+            let ([of_first, of_second], gradient) = (&mut facts.maps, &mut facts.gradient);
+            let parts = gradients.map(second);
+            of_second.backward(
+                &facts.rectified,
+                weights.values(second.weight),
+                pairs.hidden(),
+                parts,
+                InputGradient::Replace(gradient),
+            );
+            mask(&mut gradient.values, &facts.rectified.values);
+            let parts = gradients.map(first);
+            of_first.backward(&facts.facts, weights.values(first.weight), gradient, parts, InputGradient::Unwanted);
+        }
+    }
+}
+
+/// What pairs are scored from.
+fn inputs<'a>(
+    decoder: &LinkDecoder,
+    weights: Weights<'a>,
+    src: &'a EndWork,
+    dst: &'a EndWork,
+    facts: &'a FactWork,
+) -> PairInputs<'a> {
+    PairInputs {
+        a: &src.mapped,
+        b: &dst.mapped,
+        i: &src.place,
+        j: &dst.place,
+        c: decoder.facts.is_some().then_some(&facts.mapped),
+        weight: weights.values(decoder.last.weight),
+    }
+}

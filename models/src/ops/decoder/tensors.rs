@@ -1,0 +1,50 @@
+//! The link decoder on tensors.
+
+use burn::tensor::activation::relu;
+use tempograph_framework::Pair;
+use tempograph_kernels::tensor::Tensor;
+use tempograph_kernels::{PairPlan, TemporalOps, gather_rows, pair_scores};
+
+use super::facts::pair_columns;
+use super::{LinkDecoder, PAIR_COLUMNS};
+use crate::executor::TensorContext;
+use crate::program::Map;
+
+impl LinkDecoder {
+    /// Logits of the asked pairs, `[P]`, from the embeddings of the roots' table, `[C, O]`.
+    pub(crate) fn on_tensors<B: TemporalOps>(
+        &self,
+        cx: &TensorContext<'_, B>,
+        embeddings: Tensor<B, 2>,
+    ) -> Tensor<B, 1> {
+        let end = |map: &Map, root: fn(&Pair) -> u32| {
+            let (distinct, place) = repeats(cx.queries.pairs().iter().map(|pair| cx.view.roots[root(pair) as usize]));
+            (cx.linear(map, gather_rows(embeddings.clone(), distinct)), place)
+        };
+        let ((a, i), (b, j)) = (end(&self.src, |pair| pair.src), end(&self.dst, |pair| pair.dst));
+        let facts = self.facts.as_ref().map(|[first, second]| {
+            let facts = cx.from_rows(pair_columns(&cx.view.pairs), [cx.view.pairs.len(), PAIR_COLUMNS]);
+            cx.linear(second, relu(cx.linear(first, facts)))
+        });
+        let bias = match self.last.bias {
+            Some(bias) => cx.vector(bias),
+            None => Tensor::zeros([1], cx.device()),
+        };
+        pair_scores(PairPlan { i, j }, a, b, facts, cx.matrix(self.last.weight), bias)
+    }
+}
+
+/// The distinct values in order of first appearance, and each value's place among them. Repeats stand near each other.
+fn repeats(values: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u32>) {
+    let mut place_of = rustc_hash::FxHashMap::default();
+    let mut distinct = Vec::new();
+    let place = values
+        .map(|value| {
+            *place_of.entry(value).or_insert_with(|| {
+                distinct.push(value);
+                distinct.len() as u32 - 1
+            })
+        })
+        .collect();
+    (distinct, place)
+}

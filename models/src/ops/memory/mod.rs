@@ -1,0 +1,152 @@
+//! The memory update: waiting mail becomes messages, messages become memory (TGN eq. 1-3).
+//!
+//! ```text
+//! m_u     = msg(s_u, x_v, e_uv, phi(t - t_u))      identity, or two linear maps with a ReLU between      eq. 1, 2
+//! m_u     = agg(m_u(t_1), ..., m_u(t_b))           last, mean                                           eq. 3
+//! s_u(t)  = cell(m_u, s_u(t-))                     GRU, RNN                                             eq. 3
+//! ```
+//!
+//! `x_v` is what the mail carries of the other end: its memory, or what the model gave it to say.
+mod slices;
+mod stepwise;
+mod tensors;
+
+use std::sync::Arc;
+
+use tempograph_framework::{Combine, MailRule, OtherMemory};
+use tempograph_kernels::Cell;
+use tempograph_kernels::tensor::{CpuTape, Tensor};
+
+use super::{Op, TimeEncoding};
+use crate::executor::TensorContext;
+use crate::operation::{Operation, Stage};
+use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
+use crate::settings::{Message, Updater};
+
+/// Settings of a memory update.
+#[derive(Clone, Copy, Debug)]
+pub struct Mail {
+    /// Memory width `D`.
+    pub width: usize,
+    /// Message function.
+    pub message: Message,
+    /// Recurrent cell.
+    pub updater: Updater,
+    /// How mail is kept and read.
+    pub rule: MailRule,
+}
+
+impl Mail {
+    /// The last mail of a batch, as it is, with the other end's memory at the event, into `updater`.
+    pub fn last(width: usize, updater: Updater) -> Mail {
+        let rule = MailRule { combine: Combine::Last, other: OtherMemory::AtEvent, update_without_mail: false };
+        Mail { width, message: Message::Identity, updater, rule }
+    }
+}
+
+/// A memory update.
+#[derive(Clone, Debug)]
+pub struct MemoryUpdate {
+    pub(crate) settings: Mail,
+    pub(crate) time: TimeEncoding,
+    pub(crate) edge: usize,
+    /// Of a message that is mapped.
+    pub(crate) message: Option<[Map; 2]>,
+    /// `w_ih` `[G, X]`, `w_hh` `[G, D]`, `b_ih` `[G]`, `b_hh` `[G]`.
+    pub(crate) cell: [Param; 4],
+}
+
+impl Builder {
+    /// Reads waiting mail into memory: new memories, `[U, D]`. Parameters are called `NAME.message…` and `NAME.cell…`.
+    pub fn memory_update(&mut self, name: &str, time: TimeEncoding, settings: Mail) -> Value {
+        let (width, edge) = (settings.width, self.edge());
+        self.check(width > 0, || "model.memory is 0; a memory update needs at least 1 column".into());
+        (self.needs.memory, self.needs.mail) = (width, settings.rule);
+        let raw = 2 * width + edge + time.width;
+        let parameters = &mut self.parameters;
+        let message = match settings.message {
+            Message::Identity => None,
+            Message::Mlp => Some([
+                parameters.linear(&format!("{name}.message.0"), raw, raw / 2, true),
+                parameters.linear(&format!("{name}.message.1"), raw / 2, width, true),
+            ]),
+        };
+        let (input, gates) = (if message.is_some() { width } else { raw }, cell(settings.updater).gates() * width);
+        let bound = 1.0 / (width as f32).sqrt();
+        let mut part = |part: &str, shape: &[usize]| parameters.uniform(&format!("{name}.cell.{part}"), shape, bound);
+        let cell = [
+            part("weight_ih", &[gates, input]),
+            part("weight_hh", &[gates, width]),
+            part("bias_ih", &[gates]),
+            part("bias_hh", &[gates]),
+        ];
+        let op = MemoryUpdate { settings, time, edge, message, cell };
+        self.push(name, Op::Memory(Arc::new(op)), &[], Shape { axis: Axis::Nodes, width })
+    }
+}
+
+/// The kernel's name of an updater.
+pub(crate) fn cell(updater: Updater) -> Cell {
+    match updater {
+        Updater::Gru => Cell::Gru,
+        Updater::Rnn => Cell::Rnn,
+    }
+}
+
+impl MemoryUpdate {
+    /// Whether the fused kernel knows it: one mail a node, as it is.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.message.is_none() && self.settings.rule.combine == Combine::Last
+    }
+
+    pub(crate) fn cell(&self) -> Cell {
+        cell(self.settings.updater)
+    }
+}
+
+impl Operation for MemoryUpdate {
+    fn describe(&self) -> String {
+        let Mail { message, updater, rule, .. } = self.settings;
+        let message = if message == Message::Mlp { "mapped messages" } else { "messages" };
+        let cell = if updater == Updater::Gru { "GRU" } else { "RNN" };
+        format!(
+            "memory update, {} of {message} into a {cell}",
+            if rule.combine == Combine::Mean { "mean" } else { "last" }
+        )
+    }
+
+    fn stage(&self) -> Box<dyn Stage> {
+        if self.is_fused() {
+            Box::new(slices::FusedStage::new(self.clone()))
+        } else {
+            Box::new(stepwise::StepwiseStage::new(self.clone()))
+        }
+    }
+
+    fn cost(&self, sizes: &StepSizes, products: &mut Products) {
+        let StepSizes { receivers, silent, mails, .. } = *sizes;
+        let (memory, time) = (self.settings.width, self.time.width);
+        let raw = 2 * memory + self.edge + time;
+        let (gates, apart) = match self.settings.updater {
+            Updater::Gru => (3 * memory, memory),
+            Updater::Rnn => (memory, 0),
+        };
+        products.map(silent, memory, gates, 0);
+        match self.message {
+            None => {
+                products.map(receivers, raw, gates, time);
+                products.map(receivers, memory, apart, 0);
+            }
+            Some(_) => {
+                products.map(mails, raw, raw / 2, time);
+                products.map(mails, raw / 2, memory, raw / 2);
+                products.map(receivers, memory, gates, memory);
+                products.map(receivers, memory, gates, 0);
+            }
+        }
+    }
+
+    fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, _: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2> {
+        self.on_tensors(cx)
+    }
+}

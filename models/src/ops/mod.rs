@@ -1,0 +1,89 @@
+//! The operations that models are made of: each a whole stage, none named after a model.
+
+mod attention;
+mod centres;
+mod decoder;
+mod memory;
+mod projection;
+mod rows;
+mod sum;
+mod time;
+
+use std::sync::Arc;
+
+use tempograph_kernels::TemporalOps;
+use tempograph_kernels::tensor::Tensor;
+
+pub use attention::{Attention, AttentionLayer};
+pub use centres::Centres;
+pub use decoder::{DecoderStage, LinkDecoder};
+pub use memory::{Mail, MemoryUpdate};
+pub use projection::TimeProjection;
+pub use rows::NodeRows;
+pub use sum::NeighbourSum;
+pub use time::TimeEncoding;
+
+use crate::executor::TensorContext;
+use crate::operation::Operation;
+use crate::program::Value;
+
+/// What a model gives mail to say.
+#[derive(Clone, Copy, Debug)]
+pub struct Says {
+    /// Rows of the roots, of which those of the batch's ends go into their mail.
+    pub value: Value,
+    /// Whether a mail says the sum of both ends' rows instead of the other end's.
+    pub both: bool,
+}
+
+/// An operation of a program.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Reads waiting mail into memory.
+    Memory(Arc<MemoryUpdate>),
+    /// Puts together what nodes show: memory, features, static memory.
+    Rows(Arc<NodeRows>),
+    /// Attends to neighbours.
+    Attention(Arc<AttentionLayer>),
+    /// Adds up neighbours.
+    Sum(Arc<NeighbourSum>),
+    /// Scales rows by how long nothing has happened to them.
+    Projection(Arc<TimeProjection>),
+    /// Takes the rows of the roots.
+    Centres(Arc<Centres>),
+    /// An operation from elsewhere.
+    Custom(Arc<dyn Operation>),
+}
+
+impl Op {
+    /// The operation.
+    pub fn operation(&self) -> &dyn Operation {
+        match self {
+            Op::Memory(op) => &**op,
+            Op::Rows(op) => &**op,
+            Op::Attention(op) => &**op,
+            Op::Sum(op) => &**op,
+            Op::Projection(op) => &**op,
+            Op::Centres(op) => &**op,
+            Op::Custom(op) => &**op,
+        }
+    }
+
+    /// Whether it attends to neighbours, so that answers can be explained by it.
+    pub fn attends(&self) -> bool {
+        matches!(self, Op::Attention(_))
+    }
+
+    /// Its table on the tensors of any backend.
+    pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, reads: &[Tensor<B, 2>]) -> Tensor<B, 2> {
+        match self {
+            Op::Memory(op) => op.on_tensors(cx),
+            Op::Rows(op) => op.on_tensors(cx, reads),
+            Op::Attention(op) => op.on_tensors(cx, &reads[0]),
+            Op::Sum(op) => op.on_tensors(cx, &reads[0]),
+            Op::Projection(op) => op.on_tensors(cx, &reads[0]),
+            Op::Centres(op) => op.on_tensors(cx, &reads[0]),
+            Op::Custom(op) => cx.custom(&**op, reads),
+        }
+    }
+}

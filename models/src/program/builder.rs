@@ -1,0 +1,201 @@
+//! Records programs, and checks that axes and widths agree.
+
+use tempograph_framework::{Delta, Lookup, Needs, Sampler};
+
+use super::weights::Declarations;
+use super::{Axis, Program, Shape, Step, Value};
+use crate::ops::{LinkDecoder, Op, Says};
+use crate::settings::Precision;
+
+/// Widths of the constant features a model reads; 0 where a set has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct FeatureWidths {
+    /// Edge features `E`.
+    pub edge: usize,
+    /// Node features `F`.
+    pub node: usize,
+}
+
+/// What a program is recorded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Inputs {
+    /// Widths of the data's features.
+    pub features: FeatureWidths,
+}
+
+/// How a model looks at the past.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Past {
+    /// Neighbours `K` a centre sees.
+    pub neighbours: usize,
+    /// Which of a node's earlier events are its neighbours.
+    pub sampler: Sampler,
+    /// Whether a batch's own earlier events are seen by its later queries.
+    pub lookup: Lookup,
+    /// The time difference that comes with each neighbour.
+    pub delta: Delta,
+}
+
+/// What a program gives.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// New memories, `[U, D]`; nothing for a model without memory.
+    pub memory: Option<Value>,
+    /// What roots are embedded as, `[C, O]`.
+    pub embedding: Value,
+    /// Scores pairs of embeddings.
+    pub decoder: LinkDecoder,
+    /// What the model gives mail to say; nothing where mail says memories.
+    pub says: Option<Says>,
+}
+
+/// Records a program: operations in order, the tables between them and their parameters.
+///
+/// The first thing that does not fit is kept and told when the program is finished; what is recorded after it is of no value.
+#[derive(Debug)]
+pub struct Builder {
+    inputs: Inputs,
+    steps: Vec<Step>,
+    shapes: Vec<Shape>,
+    /// Parameters of the operation at hand begin here.
+    declared: usize,
+    decoder: std::ops::Range<usize>,
+    /// What the operations ask of a history.
+    pub(crate) needs: Needs,
+    precision: Precision,
+    past: Option<Past>,
+    error: Option<String>,
+    /// The parameters declared so far.
+    pub parameters: Declarations,
+}
+
+impl Builder {
+    pub(super) fn new(inputs: Inputs) -> Builder {
+        Builder {
+            inputs,
+            steps: Vec::new(),
+            shapes: Vec::new(),
+            declared: 0,
+            decoder: 0..0,
+            needs: Needs::nothing(),
+            precision: Precision::F32,
+            past: None,
+            error: None,
+            parameters: Declarations::default(),
+        }
+    }
+
+    /// Columns of the edge features.
+    pub fn edge(&self) -> usize {
+        self.inputs.features.edge
+    }
+
+    /// Columns of the node features.
+    pub fn node(&self) -> usize {
+        self.inputs.features.node
+    }
+
+    /// Says how the model looks at the past.
+    pub fn past(&mut self, past: Past) {
+        (self.needs.sampler, self.needs.lookup, self.needs.delta) = (past.sampler, past.lookup, past.delta);
+        self.past = Some(past);
+    }
+
+    /// Says what matrix products round their inputs to.
+    pub fn precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// Columns of a table.
+    pub fn width(&self, value: Value) -> usize {
+        self.shapes[value.index()].width
+    }
+
+    /// What the rows of a table are.
+    pub fn axis(&self, value: Value) -> Axis {
+        self.shapes[value.index()].axis
+    }
+
+    /// Says that something does not fit. The first such sentence is the error of the whole program.
+    pub fn fail(&mut self, sentence: impl Into<String>) {
+        self.error.get_or_insert(sentence.into());
+    }
+
+    /// Says so unless `fits`.
+    pub fn check(&mut self, fits: bool, sentence: impl FnOnce() -> String) {
+        if !fits {
+            self.fail(sentence());
+        }
+    }
+
+    /// Neighbours are shown down to `hop`.
+    pub fn look(&mut self, hop: usize) {
+        match self.past {
+            Some(past) => self.needs.neighbours = past.neighbours,
+            None => self.fail("an operation reads neighbours, and the program does not say which (Builder::past)"),
+        }
+        self.reach(hop);
+    }
+
+    /// Roots stand in a table of their own, and those of deeper hops down to `hop`.
+    pub fn reach(&mut self, hop: usize) {
+        self.needs.layers = self.needs.layers.max(hop + 1);
+    }
+
+    /// Appends an operation. The parameters declared since the last one are its own.
+    pub fn push(&mut self, name: &str, op: Op, reads: &[Value], gives: Shape) -> Value {
+        let value = Value(self.shapes.len() as u32);
+        self.shapes.push(gives);
+        let params = self.own();
+        self.steps.push(Step { name: name.into(), op, reads: reads.to_vec(), gives: value, params, updates: false });
+        value
+    }
+
+    /// The parameters declared since this was last asked.
+    pub(crate) fn own(&mut self) -> std::ops::Range<usize> {
+        let begin = std::mem::replace(&mut self.declared, self.parameters.len());
+        begin..self.declared
+    }
+
+    /// The parameters declared since the last operation are the decoder's.
+    pub(crate) fn own_decoder(&mut self) {
+        self.decoder = self.own();
+    }
+
+    pub(super) fn finish(mut self, outputs: Outputs) -> Result<Program, String> {
+        let Outputs { memory, embedding, decoder, says } = outputs;
+        let top = self.shapes[embedding.index()];
+        self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
+        self.check(decoder.input() == top.width, || {
+            format!("the decoder reads {} columns of embeddings of {}", decoder.input(), top.width)
+        });
+        if let Some(name) = self.parameters.repeated() {
+            let sentence = format!("two parameters are called {name}");
+            self.fail(sentence);
+        }
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let mut wanted: Vec<Value> = memory.into_iter().chain(says.iter().map(|says| says.value)).collect();
+        while let Some(value) = wanted.pop() {
+            for step in self.steps.iter_mut().filter(|step| step.gives == value && !step.updates) {
+                step.updates = true;
+                wanted.extend(&step.reads);
+            }
+        }
+        Ok(Program {
+            places: self.parameters.places(),
+            steps: self.steps,
+            shapes: self.shapes,
+            decoder,
+            decoder_params: self.decoder,
+            memory,
+            embedding,
+            says,
+            needs: self.needs,
+            precision: self.precision,
+            inputs: self.inputs,
+            declarations: self.parameters,
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! What a training step of a program costs, from shapes alone: the arithmetic and the traffic no implementation can do without.
+//!
+//! Counted are matrix products and the attention's dots and sums, a multiplication and an addition as two operations; gates, softmax and
+//! cosines are a row's width each and left out. The algebra is the cheapest known to be exact:
+//!
+//! - each distinct node and each distinct (node, time) is computed once;
+//! - a message's own-memory columns and `W_hh` read the same row, so for the gates that add their products they are one matrix;
+//! - keys and values are never made: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, `x = [row | e | phi(dt)]`;
+//! - what is the same for all rows, `phi(0)` in a query, is multiplied once;
+//! - stored memories, mails and features are constants: no gradient runs to them.
+//!
+//! ```text
+//! memory     forward  R (2D + E + T) G + R D A + S D G        G = 3D, A = D (GRU); G = D, A = 0 (RNN)
+//!            backward the same again for the weights, and R T G for the time encoding
+//! attention  forward  C W O + 2 C O X + 2 N H X               X = W + E + T, W = D (+ S, static memory behind it) or, above the first layer, O
+//!            backward 2 C W O + 4 C O X + 2 N H X + 2 N H (W + T)
+//!   paper    forward  C O O + C (O + W) O + C O O,  backward twice that
+//!   conv     forward  C W O,  backward twice that
+//! decoder    forward  (P_src + P_dst) O O + P O,  backward twice that
+//! static     forward  U S D where it is added,  backward that, or where it is tuned twice that
+//! ```
+//!
+//! in products of one multiplication and one addition: `R` receivers of mail, `S` nodes updated without, `C` centres, `N` neighbours shown,
+//! `P_src`, `P_dst` distinct rows among the pairs' ends.
+//!
+//! Bytes are those that have to come from memory and go back when nothing is left in the caches from the step before: weights, both moments
+//! and gradients read and written once, memory rows and mail of the distinct nodes read and of the batch's nodes written, neighbours, and
+//! each feature row once. What lives only within a step is not counted.
+
+use rustc_hash::FxHashSet;
+use tempograph_framework::{Batch, MailView, Queries, View};
+
+use super::Program;
+
+/// Operations of Adam's step on one weight: two moving averages, a root, a quotient, a difference.
+const ADAM: f64 = 14.0;
+/// A waiting mail without the other end's memory: event, other end, time, time of the last update.
+const MAIL_BYTES: f64 = 28.0;
+/// A neighbour: node, event, time.
+const LINK_BYTES: f64 = 20.0;
+const F32: f64 = 4.0;
+
+/// The sizes of a step that its cost depends on. All costs are linear in them, so the mean step has the mean cost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepSizes {
+    /// Distinct nodes read, `U`.
+    pub nodes: f64,
+    /// Distinct nodes whose memory and mail are written.
+    pub written: f64,
+    /// Nodes that read mail.
+    pub receivers: f64,
+    /// Nodes updated without mail.
+    pub silent: f64,
+    /// Mails read.
+    pub mails: f64,
+    /// One for each hop, the roots' own first.
+    pub hops: Vec<HopSizes>,
+    /// Distinct events among mails and neighbours.
+    pub feature_rows: f64,
+    /// Pairs scored, `P`.
+    pub pairs: f64,
+    /// Distinct rows among the pairs' sources.
+    pub sources: f64,
+    /// Distinct rows among the pairs' destinations.
+    pub destinations: f64,
+}
+
+/// The sizes of a hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HopSizes {
+    /// Centres, `C`.
+    pub centres: f64,
+    /// Neighbours shown to all of them together.
+    pub neighbours: f64,
+}
+
+/// What a step costs: operations, and bytes to and from memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepCost {
+    /// Operations of the forward pass.
+    pub forward: f64,
+    /// Operations of the backward pass.
+    pub backward: f64,
+    /// Operations of the optimiser's step.
+    pub optimiser: f64,
+    /// Bytes read and written.
+    pub bytes: f64,
+}
+
+impl StepCost {
+    /// Floating-point operations of the whole step.
+    pub fn flops(&self) -> f64 {
+        self.forward + self.backward + self.optimiser
+    }
+}
+
+impl StepSizes {
+    /// The sizes of a hop; nothing of one that was not looked at.
+    pub fn hop(&self, hop: usize) -> HopSizes {
+        self.hops.get(hop).copied().unwrap_or_default()
+    }
+
+    /// The sizes of the step that learns from `batch`, asked and shown as it is.
+    pub fn of(queries: &Queries, view: &View, batch: &Batch<'_>) -> StepSizes {
+        let mut events: FxHashSet<u64> = FxHashSet::default();
+        let [receivers, silent] = match &view.mail {
+            MailView::Last(plan) => {
+                let with_mail = plan.event.iter().zip(&plan.empty).filter(|(_, empty)| !**empty);
+                events.extend(with_mail.map(|(event, _)| event));
+                let silent = plan.empty.iter().filter(|empty| **empty).count();
+                [plan.rows.len() - silent, silent]
+            }
+            MailView::Many(mails) => {
+                events.extend(&mails.event);
+                let silent = mails.starts.windows(2).filter(|ends| ends[0] == ends[1]).count();
+                [mails.rows.len() - silent, silent]
+            }
+        };
+        let mails = match &view.mail {
+            MailView::Last(_) => receivers,
+            MailView::Many(mails) => mails.event.len(),
+        };
+        for hop in &view.hops {
+            let near = &hop.neighbours;
+            for (events_of, &count) in near.event.chunks(near.k.max(1)).zip(&near.count) {
+                events.extend(&events_of[..count as usize]);
+            }
+        }
+        let rows = |end: fn(&tempograph_framework::Pair) -> u32| {
+            let distinct: FxHashSet<u32> = queries.pairs().iter().map(|pair| view.roots[end(pair) as usize]).collect();
+            distinct.len() as f64
+        };
+        let written: FxHashSet<u32> = batch.src.iter().chain(batch.dst).map(|node| node.0).collect();
+        let hops = view.hops.iter().map(|hop| HopSizes {
+            centres: hop.centres.len() as f64,
+            neighbours: hop.neighbours.count.iter().map(|&count| f64::from(count)).sum(),
+        });
+        StepSizes {
+            nodes: view.nodes.len() as f64,
+            written: written.len() as f64,
+            receivers: receivers as f64,
+            silent: silent as f64,
+            mails: mails as f64,
+            hops: hops.collect(),
+            feature_rows: events.len() as f64,
+            pairs: queries.pairs().len() as f64,
+            sources: rows(|pair| pair.src),
+            destinations: rows(|pair| pair.dst),
+        }
+    }
+
+    /// The mean of some steps of one model; nothing for no steps.
+    pub fn mean(steps: &[StepSizes]) -> StepSizes {
+        let mut mean = StepSizes::default();
+        let share = 1.0 / steps.len().max(1) as f64;
+        for step in steps {
+            mean.hops.resize(step.hops.len(), HopSizes::default());
+            for (sum, one) in mean.numbers_mut().into_iter().zip(step.clone().numbers_mut()) {
+                *sum += share * *one;
+            }
+        }
+        mean
+    }
+
+    fn numbers_mut(&mut self) -> Vec<&mut f64> {
+        let StepSizes { nodes, written, receivers, silent, mails, hops, feature_rows, pairs, sources, destinations } =
+            self;
+        let hops = hops.iter_mut().flat_map(|HopSizes { centres, neighbours }| [centres, neighbours]);
+        [nodes, written, receivers, silent, mails, feature_rows, pairs, sources, destinations]
+            .into_iter()
+            .chain(hops)
+            .collect()
+    }
+}
+
+/// What a training step of these sizes costs, from the costs of the program's operations.
+pub(super) fn step_cost(program: &Program, sizes: &StepSizes) -> StepCost {
+    let mut products = Products::default();
+    program.steps.iter().for_each(|step| step.op.operation().cost(sizes, &mut products));
+    program.decoder.cost(sizes, &mut products);
+    let weights = program.declarations.numbers() as f64;
+    StepCost {
+        forward: 2.0 * products.forward,
+        backward: 2.0 * products.backward,
+        optimiser: ADAM * weights,
+        bytes: bytes(program, sizes, weights),
+    }
+}
+
+/// Products of one multiplication and one addition.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Products {
+    /// Of the forward pass.
+    pub forward: f64,
+    /// Of the backward pass.
+    pub backward: f64,
+}
+
+impl Products {
+    /// A linear map of `rows` rows. Its backward pass gives the gradients of the weights and of `learned` of the inputs.
+    pub fn map(&mut self, rows: f64, inputs: usize, outputs: usize, learned: usize) {
+        self.forward += rows * (inputs * outputs) as f64;
+        self.backward += rows * ((inputs + learned) * outputs) as f64;
+    }
+
+    /// Scores and sums of `reads` rows of `x` columns, `learned` of which have a gradient.
+    pub fn attend(&mut self, reads: f64, x: usize, learned: usize) {
+        self.forward += reads * (2 * x) as f64;
+        self.backward += reads * (2 * x + 2 * learned) as f64;
+    }
+}
+
+fn bytes(program: &Program, sizes: &StepSizes, weights: f64) -> f64 {
+    let (row, features) = (F32 * program.needs.memory as f64, program.inputs.features);
+    let mail = if program.needs.memory > 0 { MAIL_BYTES + row } else { 0.0 };
+    let neighbours: f64 = sizes.hops.iter().map(|hop| hop.neighbours).sum();
+    // weights, two moments and gradients, each read and written
+    let learned = 8.0 * F32 * weights;
+    let static_width = program.static_memory().map_or(0, |spec| spec.width);
+    let read = sizes.nodes * (row + F32 * (features.node + static_width) as f64) + sizes.mails * mail;
+    let shown = neighbours * LINK_BYTES + sizes.feature_rows * F32 * features.edge as f64;
+    learned + read + shown + sizes.written * (row + mail)
+}

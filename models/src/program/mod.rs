@@ -1,0 +1,168 @@
+//! A model as a short list of coarse operations, recorded once when it is built.
+//!
+//! Everything else follows from the list: what a history has to keep ([`Needs`]), parameters and their names, what a step costs, which
+//! executor knows the model and why another does not, and what a server may keep.
+
+mod builder;
+mod cost;
+mod weights;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tempograph_framework::Needs;
+
+pub use builder::{Builder, FeatureWidths, Inputs, Outputs, Past};
+pub use cost::{HopSizes, Products, StepCost, StepSizes};
+pub use weights::{Declarations, Gradients, Map, Param, Places, Weights};
+
+use crate::ops::{LinkDecoder, Op, Says};
+use crate::settings::Precision;
+use crate::static_memory::StaticSpec;
+
+/// A table of rows that an operation gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value(u32);
+
+impl Value {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What the rows of a table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// The distinct nodes of a view, `U`.
+    Nodes,
+    /// The centres of a hop, `C`: hop 0 is the roots' own.
+    Centres(usize),
+}
+
+impl std::fmt::Display for Axis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Axis::Nodes => f.write_str("nodes"),
+            Axis::Centres(0) => f.write_str("roots"),
+            Axis::Centres(hop) => write!(f, "centres of hop {hop}"),
+        }
+    }
+}
+
+/// Rows and columns of a [`Value`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// What its rows are.
+    pub axis: Axis,
+    /// Columns.
+    pub width: usize,
+}
+
+/// One operation of a program.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What the operation is for; its parameters' names begin so.
+    pub name: String,
+    /// The operation.
+    pub op: Op,
+    /// The tables it reads.
+    pub reads: Vec<Value>,
+    /// The table it gives.
+    pub gives: Value,
+    /// Its parameters, by declaration.
+    pub params: Range<usize>,
+    /// Whether memories or mail depend on it.
+    pub updates: bool,
+}
+
+/// A model as a list of operations. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) shapes: Vec<Shape>,
+    pub(crate) decoder: LinkDecoder,
+    pub(crate) decoder_params: Range<usize>,
+    pub(crate) memory: Option<Value>,
+    pub(crate) embedding: Value,
+    pub(crate) says: Option<Says>,
+    pub(crate) needs: Needs,
+    pub(crate) precision: Precision,
+    pub(crate) inputs: Inputs,
+    pub(crate) declarations: Declarations,
+    pub(crate) places: Places,
+}
+
+impl Program {
+    /// Records the program that `build` describes, for data of these widths.
+    ///
+    /// # Errors
+    /// A sentence for what does not fit together.
+    pub fn record(inputs: Inputs, build: impl FnOnce(&mut Builder) -> Outputs) -> Result<Arc<Program>, String> {
+        let mut builder = Builder::new(inputs);
+        let outputs = build(&mut builder);
+        builder.finish(outputs).map(Arc::new)
+    }
+
+    /// What a history has to keep for it.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// Its operations, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Rows and columns of a table.
+    pub fn shape(&self, value: Value) -> Shape {
+        self.shapes[value.index()]
+    }
+
+    /// Its link decoder.
+    pub fn decoder(&self) -> &LinkDecoder {
+        &self.decoder
+    }
+
+    /// Its parameters.
+    pub fn declarations(&self) -> &Declarations {
+        &self.declarations
+    }
+
+    /// Width of an embedding.
+    pub fn embedding_width(&self) -> usize {
+        self.shape(self.embedding).width
+    }
+
+    /// What its products round their inputs to.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What it was recorded for.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    /// Its settings of static memory, if it reads any.
+    pub fn static_memory(&self) -> Option<&StaticSpec> {
+        self.steps.iter().find_map(|step| match &step.op {
+            Op::Rows(rows) => rows.vectors.as_ref().map(|part| &part.spec),
+            _ => None,
+        })
+    }
+
+    /// Whether embeddings alone tell a score. With facts about pairs they do not, though they are still worth keeping.
+    pub fn scores_from_embeddings(&self) -> bool {
+        self.decoder.facts.is_none()
+    }
+
+    /// The steps of layers that attend, lowest layer first.
+    pub fn attending(&self) -> impl Iterator<Item = usize> + '_ {
+        self.steps.iter().enumerate().filter(|(_, step)| step.op.attends()).map(|(i, _)| i)
+    }
+
+    /// What a training step of these sizes costs, from the costs of the operations.
+    pub fn cost(&self, sizes: &StepSizes) -> StepCost {
+        cost::step_cost(self, sizes)
+    }
+}

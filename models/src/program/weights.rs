@@ -1,0 +1,265 @@
+//! The parameters of a program: declared by its operations, laid out by name in one array.
+
+use std::ops::Range;
+
+use tempograph_framework::{Draw, Parameters, Purpose, Store};
+use tempograph_kernels::cpu::{LinearWeights, Precision};
+
+/// A declared parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Param(u32);
+
+impl Param {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A declared linear map, `y = x Wᵀ + b`, `W` `[outputs, inputs]` as in PyTorch.
+#[derive(Clone, Copy, Debug)]
+pub struct Map {
+    /// `NAME.weight`, `[outputs, inputs]`.
+    pub weight: Param,
+    /// `NAME.bias`, `[outputs]`.
+    pub bias: Option<Param>,
+    /// Columns it reads.
+    pub inputs: usize,
+    /// Columns it gives.
+    pub outputs: usize,
+}
+
+impl Map {
+    /// Its parameters.
+    pub fn params(&self) -> impl Iterator<Item = Param> {
+        std::iter::once(self.weight).chain(self.bias)
+    }
+}
+
+/// How a parameter begins.
+#[derive(Clone, Debug)]
+enum Fresh {
+    /// Uniform in ± this bound.
+    Uniform(f32),
+    /// These numbers.
+    Values(Vec<f32>),
+}
+
+#[derive(Clone, Debug)]
+struct Declared {
+    name: String,
+    shape: Vec<usize>,
+    fresh: Fresh,
+    /// Drawn after all others: what is optional changes no other parameter.
+    late: bool,
+    /// Several operations add to its gradient.
+    shared: bool,
+}
+
+/// The parameters that operations declare.
+///
+/// Fresh numbers are drawn in the order of declaration, each parameter from its own number; those of optional parts are
+/// [declared late](Self::late) and drawn behind all others. Names are dotted paths and say what a parameter is for, not where its operation
+/// stands in the list, so checkpoints outlive a change of the list.
+#[derive(Clone, Debug, Default)]
+pub struct Declarations {
+    all: Vec<Declared>,
+    late: bool,
+    shared: bool,
+}
+
+impl Declarations {
+    fn declare(&mut self, name: &str, shape: &[usize], fresh: Fresh) -> Param {
+        let (late, shared) = (self.late, self.shared);
+        self.all.push(Declared { name: name.into(), shape: shape.to_vec(), fresh, late, shared });
+        Param(self.all.len() as u32 - 1)
+    }
+
+    /// A parameter that begins uniform in ± `bound`.
+    pub fn uniform(&mut self, name: &str, shape: &[usize], bound: f32) -> Param {
+        self.declare(name, shape, Fresh::Uniform(bound))
+    }
+
+    /// A parameter that begins as `values`, row-major.
+    pub fn values(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Param {
+        self.declare(name, shape, Fresh::Values(values))
+    }
+
+    /// A linear map that begins as PyTorch's: weight and bias uniform in ±1/√inputs.
+    pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Map {
+        let bound = 1.0 / (inputs.max(1) as f32).sqrt();
+        let weight = self.uniform(&format!("{name}.weight"), &[outputs, inputs], bound);
+        let bias = bias.then(|| self.uniform(&format!("{name}.bias"), &[outputs], bound));
+        Map { weight, bias, inputs, outputs }
+    }
+
+    /// Declares what is drawn behind all others.
+    pub fn late<T>(&mut self, declare: impl FnOnce(&mut Self) -> T) -> T {
+        self.late = true;
+        let declared = declare(self);
+        self.late = false;
+        declared
+    }
+
+    /// Declares what several operations use: each adds to its gradient.
+    pub fn shared<T>(&mut self, declare: impl FnOnce(&mut Self) -> T) -> T {
+        self.shared = true;
+        let declared = declare(self);
+        self.shared = false;
+        declared
+    }
+
+    /// How many are declared.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Name and shape of a parameter.
+    pub fn describe(&self, Param(i): Param) -> (&str, &[usize]) {
+        let Declared { name, shape, .. } = &self.all[i as usize];
+        (name, shape)
+    }
+
+    /// The parameters in the order of declaration.
+    pub fn params(&self) -> impl Iterator<Item = Param> + use<> {
+        (0..self.all.len() as u32).map(Param)
+    }
+
+    /// Those to whose gradients several operations add.
+    pub fn shared_params(&self) -> impl Iterator<Item = Param> {
+        self.params().zip(&self.all).filter(|(_, declared)| declared.shared).map(|(param, _)| param)
+    }
+
+    /// Learned numbers.
+    pub fn numbers(&self) -> usize {
+        self.all.iter().map(|declared| declared.shape.iter().product::<usize>()).sum()
+    }
+
+    /// Says which name two parameters have, if any.
+    pub(super) fn repeated(&self) -> Option<&str> {
+        let mut names: Vec<&str> = self.all.iter().map(|declared| declared.name.as_str()).collect();
+        names.sort_unstable();
+        names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+    }
+
+    /// Fresh numbers, drawn from `seed`.
+    pub fn fresh(&self, seed: u64) -> Parameters {
+        let draw = Draw::new(seed).of(Purpose::Init);
+        let (early, late): (Vec<&Declared>, Vec<&Declared>) = self.all.iter().partition(|declared| !declared.late);
+        let (mut store, mut next) = (Store::default(), 0);
+        for Declared { name, shape, fresh, .. } in early.into_iter().chain(late) {
+            let values = match fresh {
+                Fresh::Values(values) => values.clone(),
+                Fresh::Uniform(bound) => {
+                    let mut chance = draw.at(next, 0);
+                    next += 1;
+                    (0..shape.iter().product()).map(|_| (2.0 * chance.uniform() - 1.0) * bound).collect()
+                }
+            };
+            store.put(name.clone(), shape.clone(), values);
+        }
+        Parameters::from_store(store).unwrap_or_else(|error| unreachable!("parameters are floats: {error}"))
+    }
+
+    /// Where each parameter stands in the array of [`fresh`](Self::fresh).
+    pub fn places(&self) -> Places {
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
+        order.sort_unstable_by(|&a, &b| self.all[a].name.cmp(&self.all[b].name));
+        let (mut places, mut start) = (vec![0..0; self.all.len()], 0);
+        for i in order {
+            let end = start + self.all[i].shape.iter().product::<usize>();
+            places[i] = start..end;
+            start = end;
+        }
+        Places(places)
+    }
+}
+
+/// Where parameters stand in the one array of them.
+#[derive(Clone, Debug, Default)]
+pub struct Places(Vec<Range<usize>>);
+
+impl Places {
+    /// Where a parameter stands.
+    pub fn of(&self, Param(i): Param) -> Range<usize> {
+        self.0[i as usize].clone()
+    }
+}
+
+/// The numbers of all parameters, with what products round them to.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// The one array.
+    pub parameters: &'a Parameters,
+    /// Where each parameter stands in it.
+    pub places: &'a Places,
+    /// Of products.
+    pub precision: Precision,
+}
+
+impl<'a> Weights<'a> {
+    /// The numbers of a parameter.
+    pub fn values(self, param: Param) -> &'a [f32] {
+        &self.parameters.values()[self.places.of(param)]
+    }
+
+    /// Those of a linear map.
+    pub fn of(self, map: &Map) -> LinearWeights<'a> {
+        LinearWeights {
+            weight: self.values(map.weight),
+            bias: map.bias.map(|bias| self.values(bias)),
+            version: self.parameters.version(),
+            precision: self.precision,
+        }
+    }
+}
+
+/// The gradients of all parameters, in their order.
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// The one array.
+    pub values: &'a mut [f32],
+    /// Where each parameter stands in it.
+    pub places: &'a Places,
+}
+
+impl Gradients<'_> {
+    /// The gradient of one parameter.
+    pub fn one(&mut self, param: Param) -> &mut [f32] {
+        &mut self.values[self.places.of(param)]
+    }
+
+    /// Those of several parameters at once.
+    pub fn many<const N: usize>(&mut self, params: [Param; N]) -> [&mut [f32]; N] {
+        self.ranges(params.map(|param| self.places.of(param)))
+    }
+
+    /// Weight and bias of a linear map; that of a bias it does not have is empty.
+    pub fn map(&mut self, map: &Map) -> [&mut [f32]; 2] {
+        self.ranges([self.places.of(map.weight), self.bias(map)])
+    }
+
+    /// Weights and biases of two linear maps.
+    pub fn maps(&mut self, [one, other]: [&Map; 2]) -> [[&mut [f32]; 2]; 2] {
+        let places = [self.places.of(one.weight), self.bias(one), self.places.of(other.weight), self.bias(other)];
+        let [weight, bias, weight_of_other, bias_of_other] = self.ranges(places);
+        [[weight, bias], [weight_of_other, bias_of_other]]
+    }
+
+    /// Makes some gradients zero.
+    pub fn zero(&mut self, params: impl IntoIterator<Item = Param>) {
+        params.into_iter().for_each(|param| self.one(param).fill(0.0));
+    }
+
+    fn bias(&self, map: &Map) -> Range<usize> {
+        map.bias.map_or(0..0, |bias| self.places.of(bias))
+    }
+
+    fn ranges<const N: usize>(&mut self, places: [Range<usize>; N]) -> [&mut [f32]; N] {
+        self.values.get_disjoint_mut(places).unwrap_or_else(|error| unreachable!("parameters do not overlap: {error}"))
+    }
+}

@@ -1,0 +1,265 @@
+//! The kinds of models: the only list of them.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::program::{Builder, FeatureWidths, Inputs, Outputs, Program};
+
+/// A kind of model: its settings, and how a program is made of them.
+///
+/// This is all that a new model has to say. See [`Registry`] for how it gets its name in specs.
+pub trait ModelKind:
+    Clone + Debug + PartialEq + Default + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// Its name in specs, `model.kind`.
+    const KIND: &'static str;
+    /// What it is, in a line.
+    const ABOUT: &'static str;
+    /// Where it is from.
+    const PAPER: &'static str;
+    /// The `[model]` table of a new spec, every key explained.
+    const TEMPLATE: &'static str;
+
+    /// Says what cannot be built, naming the key and its value.
+    ///
+    /// # Errors
+    /// One sentence.
+    fn check(&self) -> Result<(), String>;
+
+    /// Fills in what was left out and depends on the data.
+    fn complete(&mut self, facts: &DataFacts) {
+        let _ = facts;
+    }
+
+    /// Records the program.
+    fn build(&self, g: &mut Builder) -> Outputs;
+}
+
+/// What settings may take from the data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DataFacts {
+    /// Nodes of the data.
+    pub nodes: usize,
+    /// Mean ticks between a source's events in the training split.
+    pub time_scale: f64,
+}
+
+/// The settings of one model, of any kind.
+#[derive(Clone, Debug)]
+pub struct ModelSpec(Arc<dyn Settings>);
+
+/// Settings behind a name.
+trait Settings: Debug + Send + Sync {
+    fn kind(&self) -> &'static str;
+    fn check(&self) -> Result<(), String>;
+    fn completed(&self, facts: &DataFacts) -> ModelSpec;
+    fn build(&self, g: &mut Builder) -> Outputs;
+    fn table(&self) -> Result<toml::Table, toml::ser::Error>;
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<K: ModelKind> Settings for K {
+    fn kind(&self) -> &'static str {
+        K::KIND
+    }
+    fn check(&self) -> Result<(), String> {
+        ModelKind::check(self)
+    }
+    fn completed(&self, facts: &DataFacts) -> ModelSpec {
+        let mut settings = self.clone();
+        settings.complete(facts);
+        ModelSpec(Arc::new(settings))
+    }
+    fn build(&self, g: &mut Builder) -> Outputs {
+        ModelKind::build(self, g)
+    }
+    fn table(&self) -> Result<toml::Table, toml::ser::Error> {
+        toml::Table::try_from(self)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl<K: ModelKind> From<K> for ModelSpec {
+    fn from(settings: K) -> ModelSpec {
+        ModelSpec(Arc::new(settings))
+    }
+}
+
+impl ModelSpec {
+    /// Its kind.
+    pub fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    /// Its settings, if they are of kind `K`.
+    pub fn settings<K: ModelKind>(&self) -> Option<&K> {
+        self.0.as_any().downcast_ref()
+    }
+
+    /// Says what cannot be built, naming the key and its value.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn check(&self) -> Result<(), String> {
+        self.0.check()?;
+        self.program(FeatureWidths::default()).map(|_| ())
+    }
+
+    /// The same with what was left out filled in from the data.
+    #[must_use]
+    pub fn completed(&self, facts: &DataFacts) -> ModelSpec {
+        self.0.completed(facts)
+    }
+
+    /// Its program for data of these widths.
+    ///
+    /// # Errors
+    /// One sentence for what does not fit together.
+    pub fn program(&self, features: FeatureWidths) -> Result<Arc<Program>, String> {
+        Program::record(Inputs { features }, |g| self.0.build(g))
+    }
+
+    /// Its settings as a table, with its kind.
+    fn table(&self) -> Result<toml::Table, toml::ser::Error> {
+        let mut table = self.0.table()?;
+        table.insert("kind".into(), self.kind().into());
+        Ok(table)
+    }
+}
+
+impl PartialEq for ModelSpec {
+    fn eq(&self, other: &ModelSpec) -> bool {
+        self.table().ok() == other.table().ok()
+    }
+}
+
+impl Default for ModelSpec {
+    fn default() -> ModelSpec {
+        crate::TgnSpec::default().into()
+    }
+}
+
+impl Serialize for ModelSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.table().map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelSpec {
+    /// A table whose `kind` is one of the [registry's](Registry::current); what is left out has the kind's default.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ModelSpec, D::Error> {
+        let table = toml::Table::deserialize(deserializer)?;
+        Registry::current().read(table).map_err(D::Error::custom)
+    }
+}
+
+/// What the registry knows of a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Its name in specs.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// Where it is from.
+    pub paper: &'static str,
+    /// The `[model]` table of a new spec, every key explained.
+    pub template: &'static str,
+    read: fn(toml::Table) -> Result<ModelSpec, String>,
+    default: fn() -> ModelSpec,
+}
+
+impl Kind {
+    /// Its settings where nothing is said.
+    pub fn settings(&self) -> ModelSpec {
+        (self.default)()
+    }
+}
+
+/// The kinds of models that specs can name.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    kinds: Vec<Kind>,
+}
+
+/// That of this process, once it was asked for or set.
+static CURRENT: OnceLock<Registry> = OnceLock::new();
+
+impl Default for Registry {
+    /// All kinds of this crate.
+    fn default() -> Registry {
+        Registry { kinds: Vec::new() }.with::<crate::TgnSpec>()
+    }
+}
+
+impl Registry {
+    /// Adds a kind; it takes the place of one of the same name.
+    #[must_use]
+    pub fn with<K: ModelKind>(mut self) -> Registry {
+        self.kinds.retain(|kind| kind.name != K::KIND);
+        self.kinds.push(Kind {
+            name: K::KIND,
+            about: K::ABOUT,
+            paper: K::PAPER,
+            template: K::TEMPLATE,
+            read: |table| table.try_into::<K>().map(ModelSpec::from).map_err(|error| error.message().to_string()),
+            default: || K::default().into(),
+        });
+        self
+    }
+
+    /// The kinds, in the order they were added.
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    /// The kind called `name`.
+    ///
+    /// # Errors
+    /// A sentence with the nearest known name.
+    pub fn kind(&self, name: &str) -> Result<&Kind, String> {
+        self.kinds.iter().find(|kind| kind.name == name).ok_or_else(|| {
+            let names = self.kinds.iter().map(|kind| kind.name);
+            format!("model.kind = \"{name}\"; {}", nearest(name, names))
+        })
+    }
+
+    /// The settings in `table`, whose `kind` says what they are of; `tgn` where it does not.
+    ///
+    /// # Errors
+    /// A sentence for an unknown kind or key, with the nearest known one, or for a value that is no such setting.
+    pub fn read(&self, mut table: toml::Table) -> Result<ModelSpec, String> {
+        let kind = match table.remove("kind") {
+            None => self.kind(<crate::TgnSpec as ModelKind>::KIND)?,
+            Some(toml::Value::String(name)) => self.kind(&name)?,
+            Some(other) => return Err(format!("model.kind = {other}; it is a name in quotes")),
+        };
+        (kind.read)(table)
+    }
+
+    /// Makes this the registry of the process, which reads specs and artifacts.
+    ///
+    /// # Errors
+    /// The registry itself, where another was used or set before.
+    pub fn install(self) -> Result<(), Registry> {
+        CURRENT.set(self)
+    }
+
+    /// The registry of the process: the one that was [installed](Self::install), else that of this crate.
+    pub fn current() -> &'static Registry {
+        CURRENT.get_or_init(Registry::default)
+    }
+}
+
+/// Says which of some names is nearest to one that is none of them.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    match tempograph_framework::nearest(name, known.clone()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("the kinds are {}", known.collect::<Vec<_>>().join(", ")),
+    }
+}

@@ -1,0 +1,133 @@
+//! Settings that several kinds of models have.
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::Sampler;
+
+/// Precision of the numbers matrix products read; sums are in single precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// TF32, 10 bits behind the binary point, on GPUs; single precision on the CPU.
+    Tf32,
+    /// bfloat16: on the CPU in forward products and gradients of inputs, on GPUs in all.
+    Bf16,
+}
+
+#[cfg(feature = "cube")]
+impl From<Precision> for tempograph_kernels::cube::Products {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Tf32 => Self::Tf32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl From<Precision> for tempograph_kernels::cpu::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 | Precision::Tf32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// Message function (TGN eq. 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Message {
+    /// The raw message itself.
+    Identity,
+    /// Two linear maps with a ReLU between, to the memory's width.
+    Mlp,
+}
+
+/// Memory updater (TGN eq. 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Updater {
+    /// Gated recurrent unit.
+    Gru,
+    /// Vanilla recurrent cell (tanh), as in JODIE and DyRep.
+    Rnn,
+}
+
+/// Form of an attention layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionForm {
+    /// Multi-head attention and a merge layer, the TGN authors' form.
+    Paper,
+    /// PyG's `TransformerConv` with a skip connection.
+    TransformerConv,
+}
+
+/// What the product of query and key becomes before the softmax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionScores {
+    /// `q . k / sqrt(O / H)`.
+    Scaled,
+    /// `LeakyReLU(q . k)`, not scaled, with slope 0.2 below zero: TGL's attention.
+    LeakyRelu,
+}
+
+/// Initial frequencies and phases of the time encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeInit {
+    /// Frequencies 1 to 1e-9, evenly spaced in the logarithm; phases 0 (TGAT, TGN).
+    LogSpaced,
+    /// Both uniform in ±1 (PyG's `Linear(1, T)`).
+    Uniform,
+}
+
+impl Precision {
+    /// Says that this processor has no such products.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub fn check(self) -> Result<(), String> {
+        match tempograph_kernels::cpu::Precision::from(self).available() {
+            true => Ok(()),
+            false => Err("model.precision = \"bf16\"; this processor has no AVX-512 BF16 instructions".into()),
+        }
+    }
+}
+
+/// Refuses widths of zero, each by its key.
+pub(crate) fn at_least_one(widths: &[(&str, usize)]) -> Result<(), String> {
+    match widths.iter().find(|(_, width)| *width == 0) {
+        Some((key, _)) => Err(format!("model.{key} is 0; it must be at least 1")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a share that does not lie in `0..1`.
+pub(crate) fn share(key: &str, value: f32) -> Result<(), String> {
+    match (0.0..1.0).contains(&value) {
+        true => Ok(()),
+        false => Err(format!("model.{key} = {value}; it lies in 0 <= {key} < 1")),
+    }
+}
+
+/// Refuses a window of no ticks.
+pub(crate) fn window(sampler: Sampler) -> Result<(), String> {
+    match sampler {
+        Sampler::Window(ticks @ ..=0) => {
+            Err(format!("model.sampler = {{ window = {ticks} }}; it must be at least 1 tick"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a time scale that is not positive.
+pub(crate) fn time_scale(scale: Option<f64>) -> Result<(), String> {
+    match scale.is_some_and(|scale| scale.is_nan() || scale <= 0.0) {
+        true => Err(format!("model.time_scale = {scale:?}; it must be positive")),
+        false => Ok(()),
+    }
+}
