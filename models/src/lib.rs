@@ -30,6 +30,8 @@ mod settings;
 mod static_memory;
 mod tgn;
 
+#[cfg(feature = "cube")]
+pub use executor::DeviceExecutor;
 pub use executor::{ProgramModule, SliceExecutor, SliceWork, TensorContext};
 pub use heuristics::Heuristic;
 pub use operation::{Context, Into, Operation, Reads, Stage};

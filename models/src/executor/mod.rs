@@ -1,6 +1,12 @@
 //! Executors run programs: they know no model, and a model knows none of them.
+#[cfg(feature = "cube")]
+mod device;
 mod slices;
 mod tensors;
 
+#[cfg(feature = "cube")]
+pub use device::DeviceExecutor;
+#[cfg(feature = "cube")]
+pub(crate) use device::{Back, DeviceContext, DeviceStage, Laying, Shares, TimeSlot, through};
 pub use slices::{SliceExecutor, SliceWork};
 pub use tensors::{ProgramModule, TensorContext};

@@ -12,10 +12,14 @@ mod time;
 use std::sync::Arc;
 
 use tempograph_kernels::TemporalOps;
+#[cfg(feature = "cube")]
+use tempograph_kernels::tensor::CubeRuntime;
 use tempograph_kernels::tensor::Tensor;
 
 pub use attention::{Attention, AttentionLayer};
 pub use centres::Centres;
+#[cfg(feature = "cube")]
+pub(crate) use decoder::DeviceDecoder;
 pub use decoder::{DecoderStage, LinkDecoder};
 pub use memory::{Mail, MemoryUpdate};
 pub use projection::TimeProjection;
@@ -24,6 +28,8 @@ pub use sum::NeighbourSum;
 pub use time::TimeEncoding;
 
 use crate::executor::TensorContext;
+#[cfg(feature = "cube")]
+use crate::executor::{DeviceStage, Laying};
 use crate::operation::Operation;
 use crate::program::Value;
 
@@ -72,6 +78,41 @@ impl Op {
     /// Whether it attends to neighbours, so that answers can be explained by it.
     pub fn attends(&self) -> bool {
         matches!(self, Op::Attention(_))
+    }
+
+    /// Says what of it has no form on a device, naming the setting.
+    #[cfg(feature = "cube")]
+    pub(crate) fn on_device(&self) -> Result<(), String> {
+        match self {
+            Op::Memory(op) => op.on_device(),
+            Op::Rows(_) | Op::Attention(_) => Ok(()),
+            Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
+            Op::Projection(_) => Err("time projections (model.embedding = \"time\")".into()),
+            Op::Centres(_) => Err("rows of the roots (model.embedding = \"identity\")".into()),
+            Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
+        }
+    }
+
+    /// Columns of the features and of the static memory that nodes show by it.
+    #[cfg(feature = "cube")]
+    pub(crate) fn node_columns(&self) -> Option<[usize; 2]> {
+        if let Op::Rows(op) = self { Some(op.columns()) } else { None }
+    }
+
+    /// The operation on a device, its parameters laid out.
+    ///
+    /// # Panics
+    /// If it [has no form there](Self::on_device).
+    #[cfg(feature = "cube")]
+    pub(crate) fn device_stage<R: CubeRuntime>(&self, laying: &mut Laying<'_>) -> Box<dyn DeviceStage<R>> {
+        match self {
+            Op::Memory(op) => op.device_stage(laying),
+            Op::Rows(op) => op.device_stage(laying),
+            Op::Attention(op) => op.device_stage(laying),
+            Op::Sum(_) | Op::Projection(_) | Op::Centres(_) | Op::Custom(_) => {
+                unreachable!("an executor on a device asks whether operations are known there")
+            }
+        }
     }
 
     /// Its table on the tensors of any backend.

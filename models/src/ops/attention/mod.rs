@@ -9,6 +9,8 @@
 //!
 //! Keys and values are never made: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, which changes nothing but the cost. A centre
 //! without neighbours has an attention of zero.
+#[cfg(feature = "cube")]
+mod device;
 mod slices;
 mod tensors;
 
