@@ -167,7 +167,7 @@ fn the_mean_step_has_the_mean_cost_and_sizes_are_read_off_the_view() {
             let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
             steps.push(StepSizes::of(&queries, &view, &batch));
             let memory = vec![0.0; view.nodes.len() * needs.memory];
-            history.observe(&batch, &Update { nodes: view.nodes, memory }).unwrap();
+            history.observe(&batch, &Update { nodes: view.nodes, memory, mail: Vec::new() }).unwrap();
         }
         let [first, .., last] = &steps[..] else { panic!("three steps") };
         assert_eq!(

@@ -123,7 +123,7 @@ impl<B: TemporalOps> Model<B> for Tgn<B> {
 }
 
 fn update<B: Backend>(view: &View, memory: Tensor<B, 2>) -> Update {
-    Update { nodes: view.nodes.clone(), memory: values(memory) }
+    Update { nodes: view.nodes.clone(), memory: values(memory), mail: Vec::new() }
 }
 
 /// Constant feature rows gathered into a tensor, `[ids, width]`.

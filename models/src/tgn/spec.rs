@@ -204,6 +204,7 @@ impl TgnSpec {
                 combine: self.mail,
                 other: self.mail_memory,
                 update_without_mail: self.update_without_mail,
+                ..MailRule::default()
             },
             neighbours: if seen { self.neighbours } else { 0 },
             layers: hops,
@@ -212,6 +213,7 @@ impl TgnSpec {
             delta: self.time_delta,
             idle: self.embedding == Embedding::Time,
             pairs: self.pair_features,
+            ends: false,
         }
     }
 

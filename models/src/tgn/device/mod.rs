@@ -168,6 +168,7 @@ impl<R: CubeRuntime> DeviceModel for DeviceTgn<R, ViewSender<R>> {
         let embedded = pass.embed(&past, &updated.memory);
         let loss = pass.back(&past, &updated, &embedded, (&view.pair_plan(queries), queries.positives()), &view.pairs);
         let (loss, gradients) = weights.found(&loss);
-        Gradients { loss, gradients, update: Update { nodes, memory: arriving.map_or_else(Vec::new, Arriving::wait) } }
+        let memory = arriving.map_or_else(Vec::new, Arriving::wait);
+        Gradients { loss, gradients, update: Update { nodes, memory, mail: Vec::new() } }
     }
 }
