@@ -163,8 +163,12 @@ impl ModelKind for TgnSpec {
             delta: self.time_delta,
         });
         let time = g.time_encoding("memory.time", self.time, self.time_init);
-        let rule =
-            MailRule { combine: self.mail, other: self.mail_memory, update_without_mail: self.update_without_mail };
+        let rule = MailRule {
+            combine: self.mail,
+            other: self.mail_memory,
+            update_without_mail: self.update_without_mail,
+            ..MailRule::default()
+        };
         let mail = Mail { width: self.memory, message: self.message, updater: self.updater, rule };
         let memory = g.memory_update("memory", time, mail);
         let rows = g.node_rows(memory, &self.static_memory);

@@ -200,6 +200,7 @@ impl<R: CubeRuntime> DeviceModel for DeviceExecutor<R, ViewSender<R>> {
         pass.forward(false);
         let loss = pass.back((&view.pair_plan(queries), queries.positives()), &view.pairs);
         let (loss, gradients) = weights.found(&loss);
-        Gradients { loss, gradients, update: Update { nodes, memory: arriving.map_or_else(Vec::new, Arriving::wait) } }
+        let memory = arriving.map_or_else(Vec::new, Arriving::wait);
+        Gradients { loss, gradients, update: Update { nodes, memory, mail: Vec::new() } }
     }
 }

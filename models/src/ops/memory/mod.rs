@@ -15,7 +15,7 @@ mod tensors;
 
 use std::sync::Arc;
 
-use tempograph_framework::{Combine, MailRule, OtherMemory};
+use tempograph_framework::{Combine, MailRule};
 use tempograph_kernels::Cell;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
@@ -41,8 +41,7 @@ pub struct Mail {
 impl Mail {
     /// The last mail of a batch, as it is, with the other end's memory at the event, into `updater`.
     pub fn last(width: usize, updater: Updater) -> Mail {
-        let rule = MailRule { combine: Combine::Last, other: OtherMemory::AtEvent, update_without_mail: false };
-        Mail { width, message: Message::Identity, updater, rule }
+        Mail { width, message: Message::Identity, updater, rule: MailRule::default() }
     }
 }
 
