@@ -84,6 +84,9 @@ fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailSpa
         .map(|(number, mark)| event(number, mark != NONE && mark & EMPTY == 0))
         .collect();
     for hop in hops.iter() {
+        if hop.neighbours == 0 {
+            continue;
+        }
         let (counts, k) = (device.integers(&hop.attention.count), hop.neighbours);
         let slots = device.integers(&hop.attention.feature).into_iter().enumerate();
         events.extend(slots.map(|(slot, number)| event(number, ((slot % k) as u32) < counts[slot / k])));

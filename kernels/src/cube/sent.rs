@@ -1,6 +1,6 @@
 //! The past of some roots as the host has read it, sent to a device in one parcel.
 use super::features::Features;
-use super::past::{DevicePast, Hop};
+use super::past::{DevicePast, EndRows, Hop};
 use super::plans::{
     AttentionSpans, Groups, MailSpans, Table, group, mail_events, pack_mail, pack_neighbours, slot_events,
 };
@@ -20,6 +20,8 @@ pub struct ReadPast<'a> {
     pub mail: &'a MailPlan,
     /// Who neighbours whom, farthest first.
     pub hops: &'a [ReadHop<'a>],
+    /// Rows of the roots' table that the batch's ends are, `[2 B]`, where anybody asks.
+    pub ends: &'a [u32],
 }
 
 /// Centres and their neighbours.
@@ -29,6 +31,8 @@ pub struct ReadHop<'a> {
     pub centres: &'a [u32],
     /// Their neighbours in that table.
     pub neighbours: &'a Neighbours,
+    /// `[C]` ticks since the centres' memories were updated, or nothing.
+    pub idle: &'a [f32],
 }
 
 /// Constant rows of all nodes in host memory.
@@ -43,7 +47,8 @@ pub struct HostRows {
 /// Sends to a device what the host has read. Edge features stay on the device where there is room for them.
 pub struct PastSender<R: CubeRuntime> {
     device: Device<R>,
-    memory: usize,
+    /// Widths of a memory and of what a mail says.
+    widths: [usize; 2],
     features: Features<R>,
     /// Features and vectors of nodes, where there is no room for those of all nodes.
     beside: Option<[HostRows; 2]>,
@@ -73,17 +78,17 @@ impl ReadHop<'_> {
 }
 
 impl<R: CubeRuntime> PastSender<R> {
-    /// Of memories of width `memory`, and of the `features` of as many events as there are in the log, which may take `room` bytes of the device.
+    /// Of memories and mail of these `widths`, and of the `features` of as many events as there are in the log, which may take `room` bytes of the device.
     /// What nodes have `beside` their memory travels with them where it is given.
     pub fn new(
         device: &R::Device,
-        memory: usize,
+        widths: [usize; 2],
         (features, events): (Option<Arc<dyn Rows>>, usize),
         beside: Option<[HostRows; 2]>,
         room: u64,
     ) -> Self {
         let device = Device::new(device);
-        Self { features: Features::new(&device, features, events, room), device, memory, beside }
+        Self { features: Features::new(&device, features, events, room), device, widths, beside }
     }
 
     /// Whether what nodes have beside their memory travels with them.
@@ -107,7 +112,7 @@ impl<R: CubeRuntime> PastSender<R> {
     /// Where its parts do not fit together.
     pub fn send(&self, past: &ReadPast<'_>) -> DevicePast<R> {
         let ReadPast { nodes, mail, hops, .. } = *past;
-        mail.check(self.memory);
+        mail.check(self.widths);
         assert_eq!(mail.unique, nodes.len(), "rows of memory");
         hops.iter().for_each(|hop| hop.neighbours.check());
         let below: Vec<usize> = std::iter::once(nodes.len()).chain(hops.iter().map(ReadHop::len)).collect();
@@ -119,18 +124,20 @@ impl<R: CubeRuntime> PastSender<R> {
     }
 
     fn pack(&self, past: &ReadPast<'_>, groups: &[Groups], table: &Table<'_>) -> Parcel {
-        let ReadPast { nodes, touched, mail, hops } = *past;
+        let ReadPast { nodes, touched, mail, hops, ends } = *past;
         let mut parcel = Parcel::default();
         parcel.floats(table.numbers());
         parcel.integers([nodes.len() as u32]);
         parcel.integers(nodes.iter().copied());
         parcel.integers(touched.iter().copied());
+        parcel.integers(ends.iter().copied());
         self.beside.iter().flatten().for_each(|rows| rows.pack(&mut parcel, nodes));
         let (of_mail, mut rest) = table.index.split_at(mail.rows.len());
         pack_mail(&mut parcel, mail, of_mail);
         for (hop, groups) in hops.iter().zip(groups) {
             let (of_hop, behind) = rest.split_at(hop.neighbours.row.len());
             parcel.integers(hop.centres.iter().copied());
+            parcel.floats(hop.idle.iter().copied());
             pack_neighbours(&mut parcel, hop.neighbours, groups, of_hop);
             rest = behind;
         }
@@ -146,17 +153,18 @@ impl<R: CubeRuntime> PastSender<R> {
         features: usize,
         sent: &Span<R>,
     ) -> DevicePast<R> {
-        let ReadPast { nodes, touched, mail, hops } = *past;
+        let ReadPast { nodes, touched, mail, hops, ends } = *past;
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
         let of_step = next(features);
         let (table, device) = (self.features.resident().unwrap_or(of_step), &self.device);
         // in the order in which they were packed
-        let [starts, nodes_of_rows, touched_rows] = [1, nodes.len(), touched.len()].map(&mut next);
+        let [starts, nodes_of_rows, touched_rows, ends] = [1, nodes.len(), touched.len(), ends.len()].map(&mut next);
         let beside = self.beside.as_ref().map(|rows| rows.each_ref().map(|rows| next(nodes.len() * rows.columns)));
-        let of_mail = MailSpans::unpack(mail, self.memory, mail.rows.len(), table.clone(), &mut next);
+        let of_mail = MailSpans::unpack(mail, self.widths, mail.rows.len(), table.clone(), &mut next);
         let hops = hops.iter().zip(groups).zip(below).map(|((hop, groups), &below)| {
             let (centres, count, slots) = (next(hop.len()), hop.len(), hop.neighbours.row.len());
+            let idle = next(hop.idle.len());
             let attention = AttentionSpans::unpack(hop.neighbours, groups, count, slots, table.clone(), &mut next);
             Hop {
                 device: device.clone(),
@@ -165,12 +173,15 @@ impl<R: CubeRuntime> PastSender<R> {
                 neighbours: hop.neighbours.k,
                 features: self.features.width(),
                 below,
+                idle: (idle.len() > 0).then_some(idle),
             }
         });
         DevicePast {
             hops: hops.collect(),
             device: device.clone(),
             capacity: nodes.len(),
+            widths: self.widths,
+            ends: EndRows::Listed(ends),
             starts,
             nodes: nodes_of_rows,
             touched_rows,

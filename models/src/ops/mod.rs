@@ -42,6 +42,15 @@ pub struct Says {
     pub both: bool,
 }
 
+#[cfg(feature = "cube")]
+impl Says {
+    /// Which rows of both ends a mail says, as kernels call them.
+    pub(crate) fn rows(self) -> tempograph_kernels::cube::SaidRows {
+        use tempograph_kernels::cube::SaidRows;
+        if self.both { SaidRows::Sum } else { SaidRows::Other }
+    }
+}
+
 /// An operation of a program.
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -85,10 +94,8 @@ impl Op {
     pub(crate) fn on_device(&self) -> Result<(), String> {
         match self {
             Op::Memory(op) => op.on_device(),
-            Op::Rows(_) | Op::Attention(_) => Ok(()),
+            Op::Rows(_) | Op::Attention(_) | Op::Projection(_) | Op::Centres(_) => Ok(()),
             Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
-            Op::Projection(_) => Err("time projections (model.embedding = \"time\")".into()),
-            Op::Centres(_) => Err("rows of the roots (model.embedding = \"identity\")".into()),
             Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
         }
     }
@@ -99,17 +106,23 @@ impl Op {
         if let Op::Rows(op) = self { Some(op.columns()) } else { None }
     }
 
-    /// The operation on a device, its parameters laid out.
+    /// The operation on a device, where it reads these tables, its parameters laid out.
     ///
     /// # Panics
     /// If it [has no form there](Self::on_device).
     #[cfg(feature = "cube")]
-    pub(crate) fn device_stage<R: CubeRuntime>(&self, laying: &mut Laying<'_>) -> Box<dyn DeviceStage<R>> {
+    pub(crate) fn device_stage<R: CubeRuntime>(
+        &self,
+        reads: &[Value],
+        laying: &mut Laying<'_>,
+    ) -> Box<dyn DeviceStage<R>> {
         match self {
             Op::Memory(op) => op.device_stage(laying),
-            Op::Rows(op) => op.device_stage(laying),
+            Op::Rows(op) => op.device_stage(laying, !reads.is_empty()),
             Op::Attention(op) => op.device_stage(laying),
-            Op::Sum(_) | Op::Projection(_) | Op::Centres(_) | Op::Custom(_) => {
+            Op::Projection(op) => op.device_stage(laying),
+            Op::Centres(_) => Box::new(Centres),
+            Op::Sum(_) | Op::Custom(_) => {
                 unreachable!("an executor on a device asks whether operations are known there")
             }
         }

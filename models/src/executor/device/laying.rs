@@ -30,6 +30,11 @@ impl<'a> Laying<'a> {
         self.program.places.of(param).start
     }
 
+    /// Numbers of a parameter.
+    pub fn len(&self, param: Param) -> usize {
+        self.program.places.of(param).len()
+    }
+
     /// The numbers at which weight and bias of a map begin.
     ///
     /// # Panics

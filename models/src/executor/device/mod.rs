@@ -9,11 +9,11 @@ mod stage;
 use std::sync::Arc;
 
 use tempograph_framework::{
-    Batch, DeviceModel, EventLog, Gradients, History, Needs, Parameters, PastSource, PlacedHistory, Placement,
-    PurposeDraw, Queries, ResidentModel, Update, View, ViewSender,
+    ArrivingUpdate, Batch, DeviceModel, EventLog, Gradients, History, Needs, Parameters, PastSource, PlacedHistory,
+    Placement, PurposeDraw, Queries, ResidentModel, Update, View, ViewSender,
 };
 use tempograph_kernels::AdamStep;
-use tempograph_kernels::cube::{Arriving, DevicePast, NodeRows, REMEMBERED, TimeBlock, TimeEncoding, Weights};
+use tempograph_kernels::cube::{DevicePast, NodeRows, REMEMBERED, TimeBlock, TimeEncoding, Weights};
 use tempograph_kernels::tensor::CubeRuntime;
 
 pub(crate) use laying::{Laying, TimeSlot};
@@ -50,7 +50,9 @@ impl Program {
     /// # Errors
     /// The first such thing, in a sentence that names its setting.
     pub fn on_device(&self) -> Result<(), String> {
-        let known = self.steps.iter().try_for_each(|step| step.op.on_device());
+        let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();
+        let looks = if neighbours { Ok(()) } else { Err("attention to nobody (model.neighbours = 0)".into()) };
+        let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.on_device()));
         let kept = || self.needs.on_device().map_err(String::from);
         known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
     }
@@ -79,7 +81,7 @@ impl<R: CubeRuntime, P: PastSource<R>> DeviceExecutor<R, P> {
         let past = P::new(device, history, log, columns, room);
         let node_rows = past.node_rows(device, history, columns);
         let mut laying = Laying::new(&program);
-        let stages = program.steps.iter().map(|step| step.op.device_stage(&mut laying)).collect();
+        let stages = program.steps.iter().map(|step| step.op.device_stage(&step.reads, &mut laying)).collect();
         let decoder = DeviceDecoder::stand(&program.decoder, &mut laying);
         let (layout, times) = laying.finish();
         let mut weights = Weights::new(device, layout);
@@ -158,16 +160,15 @@ impl<R: CubeRuntime> ResidentModel for DeviceExecutor<R, PlacedHistory<R>> {
         let past = history.look(queries, batch, chance);
         let times = placed.times(weights);
         let mut pass = Pass::new(placed, placed.context(weights, (&past, &times), dropout));
-        pass.forward(true);
-        let memory = pass.memory();
-        let arriving = history.ask(&past, &memory);
-        pass.forward(false);
+        let (memory, said) = pass.update();
+        let arriving = history.ask(&past, &memory, said.as_ref());
+        pass.embed();
         let pairs = history.pairs(queries);
         // told on the host while the device computes what comes before
         let facts = history.facts(queries, batch, chance);
         let loss = pass.back((&pairs, queries.positives()), facts);
         weights.step(&loss, step, clip);
-        history.observe(batch, &past, &memory, arriving);
+        history.observe(batch, &past, (&memory, said.as_ref()), arriving);
     }
 
     fn room(&self) -> usize {
@@ -191,16 +192,14 @@ impl<R: CubeRuntime> DeviceModel for DeviceExecutor<R, ViewSender<R>> {
     fn find(&self, queries: &Queries, view: &View, dropout: u64, happens: Option<&Batch<'_>>) -> Gradients {
         let (mut nodes, weights) = (Vec::new(), self.weights.apart());
         happens.into_iter().for_each(|batch| batch.nodes_into(&mut nodes));
-        let past = self.past.send(view, &nodes);
+        let past = self.past.send(queries, view, &nodes);
         let times = self.placed.times(&weights);
         let mut pass = Pass::new(&self.placed, self.placed.context(&weights, (&past, &times), dropout));
-        pass.forward(true);
-        let memory = pass.memory();
-        let arriving = happens.map(|_| past.ask_touched(&memory));
-        pass.forward(false);
+        let (memory, said) = pass.update();
+        let arriving = happens.map(|_| ArrivingUpdate::ask(&past, &memory, said.as_ref()));
+        pass.embed();
         let loss = pass.back((&view.pair_plan(queries), queries.positives()), &view.pairs);
         let (loss, gradients) = weights.found(&loss);
-        let memory = arriving.map_or_else(Vec::new, Arriving::wait);
-        Gradients { loss, gradients, update: Update { nodes, memory, mail: Vec::new() } }
+        Gradients { loss, gradients, update: arriving.map_or_else(Update::none, |arriving| arriving.wait(nodes)) }
     }
 }

@@ -2,7 +2,7 @@
 
 use tempograph_framework::PairFact;
 use tempograph_kernels::PairPlan;
-use tempograph_kernels::cube::Matrix;
+use tempograph_kernels::cube::{Matrix, said};
 use tempograph_kernels::tensor::CubeRuntime;
 
 use super::{Back, DeviceContext, PlacedProgram, Shares};
@@ -24,8 +24,21 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
         Pass { placed, cx, tables: vec![None; placed.program.shapes.len()], backs: steps }
     }
 
-    /// Runs the steps that memories and mail depend on, or all others.
-    pub fn forward(&mut self, updates: bool) {
+    /// Runs the steps that memories and mail depend on. Gives the new memories of the past's rows, or those that are stored where the model writes
+    /// none, and what mail says, where the model gives that.
+    pub fn update(&mut self) -> (Matrix<R>, Option<Matrix<R>>) {
+        self.run(true);
+        let (program, past) = (&self.placed.program, self.cx.past);
+        let memory = program.memory.map_or_else(|| past.memory(), |memory| self.table(memory).clone());
+        (memory, program.says.map(|says| said(past, self.table(says.value), says.rows())))
+    }
+
+    /// Runs the steps that are left.
+    pub fn embed(&mut self) {
+        self.run(false);
+    }
+
+    fn run(&mut self, updates: bool) {
         for (i, step) in self.placed.program.steps.iter().enumerate().filter(|(_, step)| step.updates == updates) {
             let reads = step.reads.iter().map(|&value| self.table(value).clone()).collect();
             let (table, back) = self.placed.stages[i].forward(self.cx, reads);
@@ -36,11 +49,6 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
 
     fn table(&self, value: Value) -> &Matrix<R> {
         self.tables[value.index()].as_ref().unwrap_or_else(|| unreachable!("steps stand in the order they are read"))
-    }
-
-    /// The new memories of the past's rows; those that are stored where the model writes none.
-    pub fn memory(&self) -> Matrix<R> {
-        self.placed.program.memory.map_or_else(|| self.cx.past.memory(), |memory| self.table(memory).clone())
     }
 
     /// Scores the pairs, of which the first `positives` happened, and goes back to the weights. Gives the loss, `[1, 1]`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use tempograph_kernels::cube::{Block, DevicePast, Hop, Matrix, NodeRows, TimeEncoding, TimeShares, Weight, Weights};
+use tempograph_kernels::cube::{DevicePast, Hop, Matrix, NodeRows, TimeEncoding, TimeShares, Weight, Weights};
 use tempograph_kernels::tensor::CubeRuntime;
 
 use super::TimeSlot;
@@ -28,11 +28,6 @@ impl<R: CubeRuntime> Clone for DeviceContext<'_, R> {
 impl<R: CubeRuntime> Copy for DeviceContext<'_, R> {}
 
 impl<'a, R: CubeRuntime> DeviceContext<'a, R> {
-    /// The weights of a block.
-    pub fn at(&self, block: Block) -> Weight<R> {
-        self.weights.at(block)
-    }
-
     /// A time encoding.
     pub fn time(&self, TimeSlot(i): TimeSlot) -> &'a TimeEncoding<R> {
         &self.times[i]

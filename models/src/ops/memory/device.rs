@@ -24,7 +24,7 @@ impl MemoryUpdate {
         let [w_ih, w_hh, b_ih, b_hh] = self.cell.map(|param| laying.begin(param));
         let from = CellNumbers { matrices: [w_ih, w_hh], biases: [b_ih, b_hh] };
         let (memory, time) = (self.settings.width, self.time.width);
-        let widths = [2 * memory + self.edge + time, time, memory];
+        let widths = [memory + self.settings.rule.width(memory) + self.edge + time, time, memory];
         let blocks = CellBlocks::stand(&mut laying.layout, self.cell(), widths, &from);
         Box::new(CellStage { blocks, time: laying.time(&self.time) })
     }

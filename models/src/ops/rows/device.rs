@@ -21,10 +21,14 @@ impl NodeRows {
         [self.features.map_or(0, |map| map.inputs), vectors.map_or(0, |part| part.spec.width)]
     }
 
-    pub(crate) fn device_stage<R: CubeRuntime>(&self, laying: &mut Laying<'_>) -> Box<dyn DeviceStage<R>> {
+    pub(crate) fn device_stage<R: CubeRuntime>(
+        &self,
+        laying: &mut Laying<'_>,
+        remembers: bool,
+    ) -> Box<dyn DeviceStage<R>> {
         let ([features, columns], vectors) = (self.columns(), self.vectors.as_ref());
         let behind = vectors.is_some_and(|part| part.map.is_none());
-        let widths = BesideWidths { memory: self.memory, features, vectors: columns, behind };
+        let widths = BesideWidths { memory: self.memory, remembers, features, vectors: columns, behind };
         let mut both = |map: Option<_>| map.map_or([0, 0], |map| laying.both(&map));
         let (of_features, of_vectors) = (both(self.features), both(vectors.and_then(|part| part.map)));
         let correction = vectors.and_then(|part| part.correction);
@@ -41,7 +45,7 @@ impl<R: CubeRuntime> DeviceStage<R> for BesideStage {
         // those of `Hiding`
         let key = || Draw::new(cx.dropout).of(Purpose::Dropout).key();
         let hidden = (self.hide > 0.0).then(|| Hidden { share: self.hide, key: key() });
-        let (rows, shown) = beside.forward(cx.past, &reads[0], hidden);
+        let (rows, shown) = beside.forward(cx.past, reads.first(), hidden);
         let back = move |grad: &Matrix<R>, _: &mut Shares<R>| {
             beside.backward(cx.past, &shown, grad);
             // its first columns are those of the memory

@@ -1,4 +1,6 @@
 //! The rows of the roots as they are: an embedding that is the memory itself.
+#[cfg(feature = "cube")]
+mod device;
 
 use std::sync::Arc;
 
