@@ -3,7 +3,7 @@ use super::gather::gather_span;
 use super::matrix::Matrix;
 use super::past::Hop;
 use super::reduce::{COLUMNS, ROWS, down};
-use super::span::{Span, cubes};
+use super::span::cubes;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -17,6 +17,7 @@ fn named_kernel(
     roots: u32,
     #[comptime] width: usize,
     #[comptime] stride: usize,
+    #[comptime] first: usize,
 ) {
     let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * ROWS) as usize));
     let row = usize::min(CUBE_POS, starts.len() - 2);
@@ -29,7 +30,7 @@ fn named_kernel(
             for at in range_stepped(start + UNIT_POS_Y, end, ROWS) {
                 let name = names[at as usize];
                 if name < roots {
-                    sum += grad[name as usize * stride + column];
+                    sum += grad[name as usize * stride + first + column];
                 }
             }
         }
@@ -50,25 +51,22 @@ pub fn at_centres<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>) -> Matrix<R> 
     Matrix::from_tensor(&rows, hop.len(), table.columns())
 }
 
-/// The gradient of the table, `[rows, width]`, from that of its rows at the centres: the first columns of `grad`.
-pub fn at_centres_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, width: usize) -> Matrix<R> {
-    named(hop, &grad.span, width, grad.columns())
-}
-
-fn named<R: CubeRuntime>(hop: &Hop<R>, grad: &Span<R>, width: usize, stride: usize) -> Matrix<R> {
+/// The gradient of the table, `[rows, width]`, from that of its rows at the centres: the columns of `grad` behind `first` others.
+pub fn at_centres_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, first: usize, width: usize) -> Matrix<R> {
     let ([starts, names], out) = (&hop.attention.groups, Matrix::new(&hop.device, hop.below, width));
     if out.span.len() > 0 {
         named_kernel::launch::<R>(
             &hop.device.client,
             cubes(hop.below),
             CubeDim::new_2d(COLUMNS, ROWS),
-            grad.arg(),
+            grad.span.arg(),
             starts.arg(),
             names.arg(),
             out.span.arg(),
             hop.len() as u32,
             width,
-            stride,
+            grad.columns(),
+            first,
         );
     }
     out

@@ -1,7 +1,7 @@
 //! Reading the past on a device: one transfer, the neighbours of one or two hops, a row for each distinct node, and its state.
 use super::grouping::group;
 use super::history::{DeviceHistory, End, settled};
-use super::neighbours::{Asked, Drawing, EndSpans, Lookup, idle, own_rows, spread};
+use super::neighbours::{Asked, Drawing, EndSpans, Lookup, idle, own_rows, pad, spread};
 use super::past::{DevicePast, EndRows, Happening, Hop};
 use super::plans::{AttentionSpans, NONE};
 use super::settle::{FateSpans, foretell};
@@ -142,6 +142,9 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             let lookup = Lookup { k, since_update: self.rules.since_update, claims: others.is_some(), dates, ordered };
             self.neighbourhoods.look(&self.device, &asked, Drawing { key, origin: self.origin, window }, lookup);
         }
+        if self.rules.pads {
+            pad(&self.device, [&asked.named, &asked.time], [&counts, &event, &dt], k);
+        }
         Found { counts, event, dt }
     }
 
@@ -185,6 +188,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
                 features: self.features.width(),
                 below,
                 idle: None,
+                pads: self.rules.pads,
             }
         };
         let mut hops = vec![hop(outer, (&rows.rows, groups), starts[1], capacity)];

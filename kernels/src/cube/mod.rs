@@ -22,6 +22,7 @@ mod memory;
 mod memory_backward;
 mod moving;
 mod neighbours;
+mod norm;
 mod on_device;
 mod pairs;
 mod past;
@@ -51,6 +52,7 @@ pub use history::DeviceHistory;
 pub use layout::{Block, Layout, with_one};
 pub use matrix::Matrix;
 pub use moving::{DeviceState, StateLink, StateMail};
+pub use norm::{NormBlock, NormGradients, Normed, ResidualNorm};
 pub use past::{CellBlocks, CellNumbers, DeviceCell, DevicePast, Hop, HostMail, HostPast, UpdateKept};
 pub use products::{Products, set_products};
 pub use projected::{

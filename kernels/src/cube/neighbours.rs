@@ -157,6 +157,23 @@ fn alone_kernel(roots: &Roots, found: &mut Found, #[comptime] lookup: Lookup) {
     }
 }
 
+/// Gives centres without neighbours one of zeros: of no event, met at the time from which ticks count.
+#[cube(launch)]
+fn pad_kernel(
+    roots: &Roots,
+    counts: &mut Array<u32>,
+    event: &mut Array<u32>,
+    dt: &mut Array<f32>,
+    #[comptime] k: usize,
+) {
+    let root = ABSOLUTE_POS;
+    if root < counts.len() && counts[root] == 0 {
+        counts[root] = 1;
+        event[root * k] = NONE.runtime();
+        dt[root * k] = select(absent(roots, root), 0.0f32, f32::cast_from(roots.time[root]));
+    }
+}
+
 /// How long ago the memory of each root was updated.
 #[cube(launch)]
 fn idle_kernel(roots: &Roots, clock: &Clock, out: &mut Array<f32>) {
@@ -327,6 +344,20 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
                 );
             }
         }
+    }
+}
+
+/// Gives each of the first names that has no neighbours one of zeros.
+pub(super) fn pad<R: CubeRuntime>(
+    device: &Device<R>,
+    [names, times]: [&Span<R>; 2],
+    [counts, event, dt]: [&Span<R>; 3],
+    k: usize,
+) {
+    if counts.len() > 0 {
+        let (count, dim, all) = (units(counts.len()), CubeDim::new_1d(UNITS), counts.len() as u32);
+        let roots = RootsLaunch::new(names.arg(), times.arg(), times.arg(), all, 0, 0);
+        pad_kernel::launch::<R>(&device.client, count, dim, roots, counts.arg(), event.arg(), dt.arg(), k);
     }
 }
 

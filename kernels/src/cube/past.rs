@@ -71,6 +71,9 @@ pub struct Hop<R: CubeRuntime> {
     pub(super) below: usize,
     /// `[C]` ticks since the centres' memories were updated, where they are shown.
     pub(super) idle: Option<Span<R>>,
+    /// Whether a centre without neighbours has one of zeros instead, met at the first event: no row of the table and no event, unless the table has
+    /// rows of such.
+    pub(super) pads: bool,
 }
 
 /// Where the weights of a memory module stand: the bias of a gate behind its row of the matrix.

@@ -233,6 +233,6 @@ impl<R: CubeRuntime> Projection<R> {
             );
         }
         sum_rows_into(device, &shares, hop.len(), 2 * shape.padded, &self.weights.gradient);
-        at_centres_backward(hop, &of_rows, self.width)
+        at_centres_backward(hop, &of_rows, 0, self.width)
     }
 }

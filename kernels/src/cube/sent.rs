@@ -2,7 +2,7 @@
 use super::features::Features;
 use super::past::{DevicePast, EndRows, Hop};
 use super::plans::{
-    AttentionSpans, Groups, MailSpans, Table, group, mail_events, pack_mail, pack_neighbours, slot_events,
+    AttentionSpans, Groups, MailSpans, NONE, Table, group, mail_events, pack_mail, pack_neighbours, slot_events,
 };
 use super::span::{Device, Parcel, Places, Span};
 use crate::{MailPlan, Neighbours, Rows};
@@ -33,6 +33,8 @@ pub struct ReadHop<'a> {
     pub neighbours: &'a Neighbours,
     /// `[C]` ticks since the centres' memories were updated, or nothing.
     pub idle: &'a [f32],
+    /// `[C]` ticks since the first event, or nothing; where they are shown, a centre without neighbours has one of zeros, met then.
+    pub age: &'a [f32],
 }
 
 /// Constant rows of all nodes in host memory.
@@ -54,6 +56,55 @@ pub struct PastSender<R: CubeRuntime> {
     beside: Option<[HostRows; 2]>,
 }
 
+/// Stands where a neighbour of zeros has no event.
+const NO_EVENT: u64 = u64::MAX;
+
+/// A hop in which centres without neighbours have one of zeros; nothing where the hop stays as it is.
+struct Padded(Option<(Vec<u32>, Neighbours)>);
+
+impl Padded {
+    /// The hops, farthest first. Of those below another, the last centre is one of zeros.
+    fn of(hops: &[ReadHop<'_>]) -> Vec<Padded> {
+        let mut zeros = NONE;
+        let last = hops.len().saturating_sub(1);
+        let pad = |(depth, hop): (usize, &ReadHop<'_>)| {
+            let wanted = !hop.age.is_empty() && hop.neighbours.k > 0;
+            wanted.then(|| Self::pad(hop, std::mem::replace(&mut zeros, hop.len() as u32), depth < last))
+        };
+        hops.iter().enumerate().map(pad).map(Padded).collect()
+    }
+
+    /// `zeros` is the row of the table below that is one of zeros.
+    fn pad(hop: &ReadHop<'_>, zeros: u32, more: bool) -> (Vec<u32>, Neighbours) {
+        let (mut centres, mut found, mut age) = (hop.centres.to_vec(), hop.neighbours.clone(), hop.age.to_vec());
+        if more {
+            centres.push(zeros);
+            age.push(0.0);
+            found.roots += 1;
+            found.count.push(0);
+            found.row.resize(found.roots * found.k, 0);
+            found.event.resize(found.roots * found.k, 0);
+            found.dt.resize(found.roots * found.k, 0.0);
+        }
+        for (centre, age) in age
+            .into_iter()
+            .enumerate()
+            .filter(|(centre, _)| hop.neighbours.count.get(*centre).is_none_or(|&count| count == 0))
+        {
+            let slot = centre * found.k;
+            (found.count[centre], found.row[slot], found.event[slot], found.dt[slot]) = (1, zeros, NO_EVENT, age);
+        }
+        (centres, found)
+    }
+
+    fn read<'a>(&'a self, hop: &ReadHop<'a>) -> ReadHop<'a> {
+        match &self.0 {
+            Some((centres, neighbours)) => ReadHop { centres, neighbours, ..*hop },
+            None => *hop,
+        }
+    }
+}
+
 impl HostRows {
     fn pack(&self, parcel: &mut Parcel, nodes: &[u32]) {
         match &self.rows {
@@ -68,7 +119,21 @@ impl ReadHop<'_> {
     fn groups(&self, below: usize) -> Groups {
         let count = self.centres.len() as u32;
         let rows: Vec<u32> = self.centres.iter().chain(&self.neighbours.row).copied().collect();
-        group(below, (0..count).chain(self.neighbours.valid_slots().map(|slot| count + slot)), &rows)
+        let named = (0..count).chain(self.neighbours.valid_slots().map(|slot| count + slot));
+        group(below, named.filter(|&name| rows[name as usize] != NONE), &rows)
+    }
+
+    /// Slots of neighbours of zeros.
+    fn of_zeros(&self) -> impl Iterator<Item = usize> {
+        let (k, lonely) = (self.neighbours.k, !self.age.is_empty());
+        let first = move |slot: usize| lonely && slot.is_multiple_of(k);
+        let events = self.neighbours.event.iter().enumerate();
+        events.filter(move |&(slot, &event)| first(slot) && event == NO_EVENT).map(|(slot, _)| slot)
+    }
+
+    /// The event of every slot.
+    fn events(&self) -> impl Iterator<Item = Option<u64>> {
+        slot_events(self.neighbours).map(|event| event.filter(|&event| event != NO_EVENT))
     }
 
     /// The rows that a hop above it may name.
@@ -111,14 +176,24 @@ impl<R: CubeRuntime> PastSender<R> {
     /// # Panics
     /// Where its parts do not fit together.
     pub fn send(&self, past: &ReadPast<'_>) -> DevicePast<R> {
+        let padded = Padded::of(past.hops);
+        let hops: Vec<ReadHop<'_>> = past.hops.iter().zip(&padded).map(|(hop, padded)| padded.read(hop)).collect();
+        let past = &ReadPast { hops: &hops, ..*past };
         let ReadPast { nodes, mail, hops, .. } = *past;
         mail.check(self.widths);
         assert_eq!(mail.unique, nodes.len(), "rows of memory");
         hops.iter().for_each(|hop| hop.neighbours.check());
         let below: Vec<usize> = std::iter::once(nodes.len()).chain(hops.iter().map(ReadHop::len)).collect();
         let groups: Vec<Groups> = hops.iter().zip(&below).map(|(hop, &below)| hop.groups(below)).collect();
-        let table =
-            self.features.table(mail_events(mail).chain(hops.iter().flat_map(|hop| slot_events(hop.neighbours))));
+        let events = mail_events(mail).chain(hops.iter().flat_map(|hop| hop.events()));
+        let mut table = self.features.table(events);
+        let mut first = mail.rows.len();
+        for hop in hops {
+            hop.of_zeros()
+                .filter(|slot| first + slot < table.index.len())
+                .for_each(|slot| table.index[first + slot] = NONE);
+            first += hop.neighbours.row.len();
+        }
         let sent = self.device.send_ahead(self.pack(past, &groups, &table));
         self.unpack(past, &groups, &below, table.len(), &sent)
     }
@@ -174,6 +249,7 @@ impl<R: CubeRuntime> PastSender<R> {
                 features: self.features.width(),
                 below,
                 idle: (idle.len() > 0).then_some(idle),
+                pads: !hop.age.is_empty(),
             }
         });
         DevicePast {

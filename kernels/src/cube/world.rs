@@ -27,6 +27,8 @@ pub struct DeviceRules {
     pub since_update: bool,
     /// Whether roots are shown how long ago their memories were updated.
     pub idle: bool,
+    /// Whether a centre without neighbours has one of zeros, met at the first event.
+    pub pads: bool,
     /// Whether a neighbour's own neighbours are those before the event it is shown for.
     pub before_events: bool,
 }
