@@ -169,12 +169,13 @@ impl Graph {
     /// The first time behind everything known, if all that a model is shown of a node is the same from then on.
     fn end_of_known(&self) -> Option<Timestamp> {
         let Needs { lookup, delta, sampler, idle, .. } = self.needs;
-        let still = (lookup, delta, sampler, idle) == (Lookup::Batch, Delta::SinceUpdate, Sampler::Recent, false);
+        let dated = idle || self.needs.dates_mail();
+        let still = (lookup, delta, sampler, dated) == (Lookup::Batch, Delta::SinceUpdate, Sampler::Recent, false);
         still.then(|| self.newest().map_or(Timestamp(i64::MIN), |newest| Timestamp(newest.0.saturating_add(1))))
     }
 
     /// The unsettled events a query may see beside the settled ones.
-    fn gather_present(&self, during: Option<&Batch<'_>>, present: &mut Present) {
+    pub(crate) fn gather_present(&self, during: Option<&Batch<'_>>, present: &mut Present) {
         let own = during.copied().filter(|_| self.needs.lookup != Lookup::Batch);
         present.refill(self.nodes(), || self.pending.iter().copied().chain(own.into_iter().flat_map(Batch::events)));
     }

@@ -15,7 +15,9 @@ pub trait Model<B: Backend> {
     /// Scores the pairs of `queries`. `dropout` is the seed a training step drops out under; without it nothing is dropped.
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B>;
 
-    /// The memories after the waiting mail is read, for every node of the view: what ingestion needs when nothing is asked.
+    /// The memories after the waiting mail is read, for every node of the view: what ingestion needs when nothing is asked. Of a model that
+    /// [needs](Needs::ends) them the roots of the view are the ends of the batch, `[2 B]`, and nothing else
+    /// ([`Queries::ask_ends`]); of any model there may be no roots, and then nothing is said about mail.
     fn advance(&self, view: &View) -> Update;
 }
 
@@ -37,6 +39,9 @@ pub struct Update {
     pub nodes: Vec<NodeId>,
     /// `[nodes, D]`.
     pub memory: Vec<f32>,
+    /// What mail of the batch says, `[2 B, width]`, where a model [gives](crate::Says::Given) it: row `2 e` is what the source of event `e`
+    /// says, row `2 e + 1` what its destination says. Each goes to the other end. Empty where mail says memory.
+    pub mail: Vec<f32>,
 }
 
 impl Update {

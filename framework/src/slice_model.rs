@@ -23,7 +23,8 @@ pub trait SliceModel: Clone + Send + Sync + 'static {
     /// Scores the pairs of `queries`. `dropout` is the seed a training step drops out under; without it nothing is dropped.
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut Self::Work);
 
-    /// The memories after the waiting mail is read and nothing else: what ingestion needs when nothing is asked.
+    /// The memories after the waiting mail is read and nothing else: what ingestion needs when nothing is asked. What the roots of the view are is
+    /// told at [`Model::advance`](crate::Model::advance).
     fn advance(&self, view: &View, work: &mut Self::Work);
 
     /// Gradients of the weights, in their order, written over `gradients`, from the derivative of the loss in each score. `work` is as

@@ -79,7 +79,7 @@ fn store_mail(mail: &MailView, store: &mut Store) {
             put(store, "mail.dt", dt.clone());
         }
         MailView::Many(mails) => {
-            let ManyMails { unique, memory, rows, starts, other, event, dt } = &**mails;
+            let ManyMails { unique, memory, rows, starts, other, event, dt, time } = &**mails;
             put(store, "mail.unique", vec![*unique as u64]);
             put(store, "mail.memory", memory.clone());
             put(store, "mail.rows", rows.clone());
@@ -87,6 +87,7 @@ fn store_mail(mail: &MailView, store: &mut Store) {
             put(store, "mail.other", other.clone());
             put(store, "mail.event", event.clone());
             put(store, "mail.dt", dt.clone());
+            put(store, "mail.time", time.clone());
         }
     }
 }
@@ -100,7 +101,8 @@ fn restore_mail(store: &mut Store, features: &Features) -> Result<MailView, Stor
     let dt = store.take::<f32>("mail.dt")?.1;
     if store.names().any(|name| name == "mail.starts") {
         let starts = store.take_len::<u32>("mail.starts", rows.len() + 1)?;
-        return Ok(MailView::Many(Arc::new(ManyMails { unique, memory, rows, starts, other, event, dt })));
+        let time = store.take_len::<i64>("mail.time", event.len())?;
+        return Ok(MailView::Many(Arc::new(ManyMails { unique, memory, rows, starts, other, event, dt, time })));
     }
     let empty = store.take_len::<u32>("mail.empty", rows.len())?.into_iter().map(|empty| empty != 0).collect();
     let features = features.edges.clone();

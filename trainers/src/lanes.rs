@@ -80,8 +80,9 @@ impl Lanes {
         let own = plan.share(rank, world).map_err(TrainError::Plan)?;
         let workers = if fit.parallel.threads == 0 { own.len() } else { fit.parallel.threads };
         let crew = Crew::new(workers.min(own.len()));
+        let ends = needs.ends;
         let Placed { machine, graphs, sorted, group, histories } = place(fit, needs, exchange, &own)?;
-        let questions = Arc::new(Questions::new(fit, plan, batches, own.clone()));
+        let questions = Arc::new(Questions::new(fit, plan, batches, own.clone(), ends));
         Ok(Lanes {
             plan,
             batches,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use tempograph_framework::{
-    Batch, Draw, EventLog, Features, Graph, History, NegativeSampler, Purpose, PurposeDraw, Queries, View,
+    Batch, Draw, EventLog, Features, Graph, History, NegativeSampler, NodeId, Purpose, PurposeDraw, Queries, View,
 };
 
 use crate::fit::Fit;
@@ -20,6 +20,8 @@ pub(crate) struct Begun {
     pub questions: Vec<Question>,
     /// Whether the views show memories.
     pub read: bool,
+    /// Neighbours that got mail of the batch before this one, if that was sampled in the same sweep.
+    pub pending: Vec<NodeId>,
 }
 
 /// What a lane trains in one step.
@@ -60,6 +62,8 @@ pub(crate) struct Questions {
     size: usize,
     /// Negatives of an event.
     each: usize,
+    /// Whether an update needs the batch's ends as roots.
+    ends: bool,
     negatives: NegativeSampler,
     dropout: PurposeDraw,
     sampling: PurposeDraw,
@@ -75,6 +79,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Whether what observing the batch will write is said by the lane that is asked this: it begins the batch, with the first shard.
+    pub fn says_update(&self) -> bool {
+        (self.set, self.shard) == (0, 0)
+    }
+
     /// The place among the questions of a batch of `plan`.
     pub fn place(&self, plan: Plan) -> usize {
         self.set * plan.minibatch + self.shard
@@ -98,8 +107,8 @@ impl Question {
 }
 
 impl Questions {
-    /// Those of `fit` for the lanes `own`.
-    pub fn new(fit: &Fit<'_>, plan: Plan, batches: usize, own: Range<usize>) -> Questions {
+    /// Those of `fit` for the lanes `own`, of a model whose updates need the batch's `ends` as roots, or do not.
+    pub fn new(fit: &Fit<'_>, plan: Plan, batches: usize, own: Range<usize>, ends: bool) -> Questions {
         let (course, draw) = (fit.course, Draw::new(fit.seed));
         Questions {
             log: course.dataset.log.clone(),
@@ -110,6 +119,7 @@ impl Questions {
             train: course.split.train.clone(),
             size: fit.train.batch,
             each: fit.train.negatives,
+            ends,
             negatives: NegativeSampler::new(
                 course.candidates.clone(),
                 fit.train.negative_rule,
@@ -162,7 +172,19 @@ impl Questions {
         question.drawn.draw(&self.negatives, pass, self.each, &self.batch(&question.part))?;
         let Drawn { nodes, offsets } = &question.drawn;
         question.queries.ask_batch(&self.batch(&question.part), nodes, offsets);
+        if self.ends {
+            self.ask_ends(question, slot);
+        }
         Ok(())
+    }
+
+    /// Asks about the ends of the whole batch where the lane says what observing it will write; elsewhere nothing is said.
+    fn ask_ends(&self, question: &mut Question, slot: Slot) {
+        if !slot.says_update() {
+            question.queries.without_ends();
+        } else if question.part != question.whole {
+            question.queries.append_ends(&self.batch(&question.whole));
+        }
     }
 
     /// Looks up what a question that was formed shows of the neighbourhood.

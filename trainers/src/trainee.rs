@@ -14,7 +14,8 @@ pub trait Examinee {
     /// Scores of the asked pairs, logits `[P]`, and what observing the batch will write. Nothing is dropped out.
     fn answer(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update);
 
-    /// What observing will write where nothing is asked.
+    /// What observing will write where nothing is asked. The roots of `view` are the ends of the batch where the model
+    /// [needs](Needs::ends) them, and none where it does not.
     fn advance(&mut self, view: &View) -> &Update;
 }
 
