@@ -21,6 +21,13 @@ pub struct Needs {
     pub delta: Delta,
     /// Whether each centre is shown how long its memory has not been updated ([`Hop::idle`](crate::Hop::idle)).
     pub idle: bool,
+    /// Whether each centre is shown how long after the log's first event it is asked about ([`Hop::age`](crate::Hop::age)).
+    #[serde(default)]
+    pub age: bool,
+    /// Whether a neighbour's own neighbours are those before the event it is shown for, as in TGAT, instead of before the root's time. That is
+    /// right for models whose rows are of a node at a time; memories are those of now.
+    #[serde(default)]
+    pub before_events: bool,
     /// Whether facts about each asked pair are shown ([`PairFact`](crate::PairFact)).
     pub pairs: bool,
     /// Whether an update needs the batch's ends as roots ([`Queries::ends`](crate::Queries::ends)): where they are embedded to say what
@@ -41,6 +48,8 @@ impl Needs {
             lookup: Lookup::Exact,
             delta: Delta::SinceEvent,
             idle: false,
+            age: false,
+            before_events: false,
             pairs: false,
             ends: false,
         }

@@ -74,6 +74,8 @@ impl Needs {
     pub fn on_device(&self) -> Result<(), &'static str> {
         match self {
             Needs { idle: true, .. } => Err("times since a node was last heard of"),
+            Needs { age: true, .. } => Err("times since the first event"),
+            Needs { before_events: true, .. } => Err("neighbours of neighbours as of their events"),
             Needs { memory: 0, .. } => Err("models without memory"),
             Needs { mail, .. } if mail.combine == Combine::Mean => Err("mean of many mails (mail = \"mean\")"),
             Needs { mail, .. } if mail.combine != Combine::Last => {
