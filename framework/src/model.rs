@@ -15,10 +15,10 @@ pub trait Model<B: Backend> {
     /// Scores the pairs of `queries`. `dropout` is the seed a training step drops out under; without it nothing is dropped.
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B>;
 
-    /// The memories after the waiting mail is read, for every node of the view: what ingestion needs when nothing is asked. Of a model that
-    /// [needs](Needs::ends) them the roots of the view are the ends of the batch, `[2 B]`, and nothing else
-    /// ([`Queries::ask_ends`]); of any model there may be no roots, and then nothing is said about mail.
-    fn advance(&self, view: &View) -> Update;
+    /// The update alone: memories with the waiting mail read, and what mail will say. `queries` are those the view was read for, with the
+    /// [ends](Queries::ends) of the batch where the model [needs](Needs::ends) them and [nothing](Queries::none) where nothing is asked, so that
+    /// nothing is said; no pair of them is scored.
+    fn advance(&self, queries: &Queries, view: &View) -> Update;
 }
 
 /// What a forward pass gives.

@@ -21,6 +21,13 @@ pub struct Needs {
     pub delta: Delta,
     /// Whether each centre is shown how long its memory has not been updated ([`Hop::idle`](crate::Hop::idle)).
     pub idle: bool,
+    /// Whether each centre is shown how long after the log's first event it is asked about ([`Hop::age`](crate::Hop::age)).
+    #[serde(default)]
+    pub age: bool,
+    /// Whether a neighbour's own neighbours are those before the event it is shown for, as in TGAT, instead of before the root's time. That is
+    /// right for models whose rows are of a node at a time; memories are those of now.
+    #[serde(default)]
+    pub before_events: bool,
     /// Whether facts about each asked pair are shown ([`PairFact`](crate::PairFact)).
     pub pairs: bool,
     /// Whether an update needs the batch's ends as roots ([`Queries::ends`](crate::Queries::ends)): where they are embedded to say what
@@ -41,6 +48,8 @@ impl Needs {
             lookup: Lookup::Exact,
             delta: Delta::SinceEvent,
             idle: false,
+            age: false,
+            before_events: false,
             pairs: false,
             ends: false,
         }
@@ -49,6 +58,16 @@ impl Needs {
     /// Whether a view shows when each mail is from, so that a model can tell a moment from every other by it.
     pub fn dates_mail(&self) -> bool {
         self.memory > 0 && matches!(self.mail.combine, Combine::Slots(_))
+    }
+
+    /// Whether all events of a node are kept: any may be drawn, or stand just before an old event.
+    pub fn keeps_all(&self) -> bool {
+        self.sampler != Sampler::Recent || self.looks_back()
+    }
+
+    /// Whether neighbours are looked up as they were at events of the past.
+    pub(crate) fn looks_back(&self) -> bool {
+        self.before_events && self.layers > 1
     }
 
     /// Newest events of a node that are kept where not all are: as many as a view shows, as facts about pairs need, and as mail to neighbours

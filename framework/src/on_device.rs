@@ -10,7 +10,6 @@ use tempograph_kernels::tensor::CubeRuntime;
 
 use crate::adjacency::Link;
 use crate::mailbox::Mail;
-use crate::needs::OtherMemory;
 use crate::{
     Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId,
     PairFact, PurposeDraw, Queries, Receivers, Sampler, Says, Timestamp, View,
@@ -109,7 +108,8 @@ impl Needs {
             update_without_mail: self.mail.update_without_mail,
             since_update: self.delta == Delta::SinceUpdate,
             idle: self.idle,
-            before_events: false,
+            pads: self.age,
+            before_events: self.before_events,
         }
     }
 }
@@ -130,7 +130,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         if ticks >= MOST_TICKS {
             return Err(OffDevice::TooLong { ticks });
         }
-        let by_node = (needs.sampler != Sampler::Recent).then(|| ByNode::of(log, history.nodes()));
+        let by_node = needs.keeps_all().then(|| ByNode::of(log, history.nodes()));
         let world = DeviceWorld {
             nodes: history.nodes(),
             origin: history.graph.origin.0,
@@ -290,7 +290,7 @@ fn state_of(history: &History) -> DeviceState {
         let [(_, row), _] = memories.mailbox.runs(node);
         state.others[node.index() * carried..][..row.len()].copy_from_slice(row);
     }
-    if graph.needs.sampler == Sampler::Recent && k > 0 {
+    if !graph.needs.keeps_all() && k > 0 {
         state.ring = vec![StateLink::default(); nodes * k];
         let mut newer = vec![0; nodes];
         let links: Vec<(NodeId, Link)> = graph.adjacency.links(0..graph.nodes()).collect();
@@ -322,7 +322,7 @@ fn settle(graph: &mut Graph, state: &DeviceState, log: &EventLog) {
     let k = graph.needs.neighbours;
     let degrees: Vec<u64> = state.degree.iter().copied().map(u64::from).collect();
     let mut links: Vec<(NodeId, Link)> = Vec::new();
-    if graph.needs.sampler == Sampler::Recent && k == 0 {
+    if !graph.needs.keeps_all() && k == 0 {
         let restored = graph.adjacency.restore(&degrees, &[]);
         return restored.unwrap_or_else(|node| unreachable!("node {node:?} has a degree"));
     }

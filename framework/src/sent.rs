@@ -62,8 +62,12 @@ impl<R: CubeRuntime> ViewSender<R> {
         };
         let rows: Vec<u32> = touched.iter().map(|node| row(node) as u32).collect();
         let MailView::Last(mail) = &view.mail else { unreachable!("a device is sent the last mail of each node") };
-        let hops =
-            view.hops.iter().rev().map(|Hop { centres, neighbours, idle, .. }| ReadHop { centres, neighbours, idle });
+        let hops = view.hops.iter().rev().map(|Hop { centres, neighbours, idle, age }| ReadHop {
+            centres,
+            neighbours,
+            idle,
+            age,
+        });
         let hops: Vec<ReadHop<'_>> = hops.collect();
         let ends = &view.roots[queries.ends()];
         self.0.send(&ReadPast { nodes: &raw(&view.nodes), touched: &rows, mail, hops: &hops, ends })

@@ -104,6 +104,8 @@ pub struct Hop {
     pub neighbours: Neighbours,
     /// Ticks from each centre's last memory update to its query, `[C]`, if the model needs them.
     pub idle: Vec<f32>,
+    /// Ticks from the log's first event to each centre's query, `[C]`, if the model needs them.
+    pub age: Vec<f32>,
 }
 
 impl Hop {

@@ -115,6 +115,7 @@ fn store_hop(hop: &Hop) -> Store {
     put(&mut store, "shape", vec![*roots as u64, *k as u64]);
     put(&mut store, "centres", hop.centres.clone());
     put(&mut store, "idle", hop.idle.clone());
+    put(&mut store, "age", hop.age.clone());
     put(&mut store, "count", count.clone());
     put(&mut store, "row", row.clone());
     put(&mut store, "event", event.clone());
@@ -133,7 +134,8 @@ fn restore_hop(mut store: Store) -> Result<Hop, StoreError> {
         event: store.take_len("event", roots * k)?,
         dt: store.take_len("dt", roots * k)?,
     };
-    Ok(Hop { centres: store.take("centres")?.1, idle: store.take("idle")?.1, neighbours })
+    let (idle, age) = (store.take("idle")?.1, store.take("age")?.1);
+    Ok(Hop { centres: store.take("centres")?.1, idle, age, neighbours })
 }
 
 fn store_pairs(pairs: &[PairFact], store: &mut Store) {

@@ -67,11 +67,10 @@ impl Waves {
         if hops == 0 {
             return false;
         }
-        // Any that may be drawn, where neighbours are.
-        let shown = match history.needs().sampler {
-            Sampler::Recent => history.needs().neighbours,
-            Sampler::Uniform | Sampler::Window(_) if history.needs().neighbours == 0 => 0,
-            Sampler::Uniform | Sampler::Window(_) => usize::MAX,
+        // Any that may be drawn or stand before an old event, where neighbours are shown.
+        let shown = match history.needs().neighbours {
+            neighbours if neighbours == 0 || !history.needs().keeps_all() => neighbours,
+            _ => usize::MAX,
         };
         let mut links = history.graph.newest_links(node, moment, &self.present).take(shown);
         links.any(|link| self.writes_behind(history, link.node, moment, hops - 1))

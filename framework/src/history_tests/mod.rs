@@ -90,6 +90,8 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
             idle,
             pairs,
             ends,
+            age: idle,
+            before_events: layers > 1 && pairs,
         },
     )
 }

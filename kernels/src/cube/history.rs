@@ -48,6 +48,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     /// # Panics
     /// Where `rules` ask for two hops of no neighbours, or for draws without a log.
     pub fn new(device: &R::Device, rules: DeviceRules, world: &DeviceWorld<'_>) -> Result<Self, TooLarge> {
+        let all = rules.sampler != DeviceSampler::Recent || rules.before_events && rules.layers > 1;
+        assert!(!all || world.log.is_some(), "any event may be shown, and there is no log by node");
         let hops = if rules.neighbours > 0 { 1..=2 } else { 1..=1 };
         assert!(hops.contains(&rules.layers), "{} hops of {} neighbours", rules.layers, rules.neighbours);
         let (device, nodes, room) = (Device::new(device), world.nodes, world.room);
@@ -62,18 +64,17 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             parcel.integers(numbers);
             device.send(parcel)
         };
-        let settled = match (rules.sampler, &world.log) {
-            (DeviceSampler::Recent, _) => {
+        let settled = match &world.log {
+            None => {
                 let [node, time, event] = [(); 3].map(|()| device.filled(nodes * rules.neighbours, 0));
                 Settled::Rings { node, time, event }
             }
-            (DeviceSampler::Drawn { .. }, Some(log)) => Settled::ByNode {
+            Some(log) => Settled::ByNode {
                 starts: sent(&mut log.starts.iter().copied()),
                 node: sent(&mut log.node.iter().copied()),
                 time: sent(&mut log.time.iter().map(|&time| tick(time))),
                 event: sent(&mut log.event.iter().copied()),
             },
-            (DeviceSampler::Drawn { .. }, None) => panic!("draws need a log by node"),
         };
         Ok(Self {
             nodes,

@@ -128,7 +128,6 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let k = self.rules.neighbours;
         let [counts, event, dt] = [count, count * k, count * k].map(|len| self.device.empty(len).part(0, len));
         if count > 0 || others.is_some() {
-            let window = if let DeviceSampler::Drawn { window } = self.rules.sampler { window } else { 0 };
             let asked = Asked {
                 roots: [&asked.named, &asked.time, &asked.place],
                 others: others.unwrap_or_default(),
@@ -140,7 +139,11 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             };
             let dates = self.rules.before_events && others.is_none();
             let lookup = Lookup { k, since_update: self.rules.since_update, claims: others.is_some(), dates, ordered };
-            self.neighbourhoods.look(&self.device, &asked, Drawing { key, origin: self.origin, window }, lookup);
+            let drawing = match self.rules.sampler {
+                DeviceSampler::Recent => None,
+                DeviceSampler::Drawn { window } => Some(Drawing { key, origin: self.origin, window }),
+            };
+            self.neighbourhoods.look(&self.device, &asked, drawing, lookup);
         }
         if self.rules.pads {
             pad(&self.device, [&asked.named, &asked.time], [&counts, &event, &dt], k);

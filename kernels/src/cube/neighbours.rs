@@ -1,6 +1,6 @@
 //! Recent neighbours: a ring for each node, and the events that have not settled into it.
 use super::plans::NONE;
-use super::sampling::{ByNodeLaunch, ChanceLaunch, draw_kernel};
+use super::sampling::{ByNodeLaunch, ChanceLaunch, draw_kernel, newest_kernel};
 use super::span::{Device, Span, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
@@ -292,8 +292,8 @@ pub(super) struct Asked<'a, R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Neighbourhoods<R> {
-    /// Fills `found` with what the roots see of the visible ends and of what has settled.
-    pub(super) fn look(&self, device: &Device<R>, asked: &Asked<'_, R>, drawing: Drawing, lookup: Lookup) {
+    /// Fills `found` with what the roots see of the visible ends and of what has settled: the newest, or what is drawn.
+    pub(super) fn look(&self, device: &Device<R>, asked: &Asked<'_, R>, drawing: Option<Drawing>, lookup: Lookup) {
         let Asked { roots: [name, at, before], others: [others_from, others], ends, visible, clock, found, skipped } =
             asked;
         let [updated, mail_event, mail_time] = clock;
@@ -327,6 +327,21 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
             }
             Settled::ByNode { starts, node, time, event } => {
                 let log = ByNodeLaunch::new(starts.arg(), node.arg(), time.arg(), event.arg(), self.degree.arg());
+                let Some(drawing) = drawing else {
+                    return newest_kernel::launch::<R>(
+                        client,
+                        count,
+                        dim,
+                        roots,
+                        ends.arg(),
+                        visible,
+                        log,
+                        clock,
+                        found,
+                        skipped,
+                        lookup,
+                    );
+                };
                 let chance = drawing.arg();
                 draw_kernel::launch::<R>(
                     client,

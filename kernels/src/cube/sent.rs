@@ -187,11 +187,10 @@ impl<R: CubeRuntime> PastSender<R> {
         let groups: Vec<Groups> = hops.iter().zip(&below).map(|(hop, &below)| hop.groups(below)).collect();
         let events = mail_events(mail).chain(hops.iter().flat_map(|hop| hop.events()));
         let mut table = self.features.table(events);
-        let mut first = mail.rows.len();
+        let (mut first, named) = (mail.rows.len(), table.index.len());
         for hop in hops {
-            hop.of_zeros()
-                .filter(|slot| first + slot < table.index.len())
-                .for_each(|slot| table.index[first + slot] = NONE);
+            let slots = hop.of_zeros().map(|slot| first + slot);
+            slots.filter(|&at| at < named).for_each(|at| table.index[at] = NONE);
             first += hop.neighbours.row.len();
         }
         let sent = self.device.send_ahead(self.pack(past, &groups, &table));

@@ -56,7 +56,7 @@ pub struct DeviceWorld<'a> {
     pub features: Option<Arc<dyn Rows>>,
     /// Events of the whole log.
     pub events: usize,
-    /// The log by node, which draws need.
+    /// The log by node, which draws need and neighbours of neighbours before their events.
     pub log: Option<DeviceLog<'a>>,
     /// Bytes there are on the device for all of it.
     pub room: u64,
@@ -130,8 +130,8 @@ impl DeviceRules {
 pub(super) fn bytes_of(rules: &DeviceRules, world: &DeviceWorld<'_>) -> u64 {
     let carried = if rules.other_at_read { 0 } else { rules.said };
     let neighbours = match &world.log {
-        Some(log) if rules.sampler != DeviceSampler::Recent => 3 * log.node.len() + world.nodes,
-        _ => 3 * world.nodes * rules.neighbours,
+        Some(log) => 3 * log.node.len() + world.nodes,
+        None => 3 * world.nodes * rules.neighbours,
     };
     // memory, what mail carries, the five numbers of mail and update, degree and two of working memory
     4 * (world.nodes * (rules.memory + carried + 8) + neighbours) as u64

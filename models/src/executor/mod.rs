@@ -3,6 +3,7 @@
 mod device;
 mod slices;
 mod tensors;
+mod update;
 
 #[cfg(feature = "cube")]
 pub use device::DeviceExecutor;

@@ -3,7 +3,10 @@
 mod attention;
 mod centres;
 mod decoder;
+mod dropout;
+mod mailbox;
 mod memory;
+mod norm;
 mod projection;
 mod rows;
 mod sum;
@@ -11,6 +14,7 @@ mod time;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tempograph_kernels::TemporalOps;
 #[cfg(feature = "cube")]
 use tempograph_kernels::tensor::CubeRuntime;
@@ -21,8 +25,10 @@ pub use centres::Centres;
 #[cfg(feature = "cube")]
 pub(crate) use decoder::DeviceDecoder;
 pub use decoder::{DecoderStage, LinkDecoder};
+pub use mailbox::{Mailbox, MailboxAttention};
 pub use memory::{Mail, MemoryUpdate};
-pub use projection::TimeProjection;
+pub use norm::RowNorm;
+pub use projection::{IdleUnit, Projection, TimeProjection};
 pub use rows::NodeRows;
 pub use sum::NeighbourSum;
 pub use time::TimeEncoding;
@@ -33,21 +39,42 @@ use crate::executor::{DeviceStage, Laying};
 use crate::operation::Operation;
 use crate::program::Value;
 
-/// What a model gives mail to say.
+/// What a model gives mail to say: rows of the batch's ends, made without dropout.
 #[derive(Clone, Copy, Debug)]
 pub struct Says {
-    /// Rows of the roots, of which those of the batch's ends go into their mail.
+    /// Rows of the roots.
     pub value: Value,
-    /// Whether a mail says the sum of both ends' rows instead of the other end's.
-    pub both: bool,
+    /// Which rows a mail says.
+    pub rows: SaidRows,
+}
+
+/// Which rows of an event's ends the mail of it says to one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaidRows {
+    /// That of the other end.
+    Other,
+    /// Its own, and behind it that of the other end.
+    Both,
+    /// The sum of both.
+    Sum,
 }
 
 #[cfg(feature = "cube")]
-impl Says {
-    /// Which rows of both ends a mail says, as kernels call them.
-    pub(crate) fn rows(self) -> tempograph_kernels::cube::SaidRows {
-        use tempograph_kernels::cube::SaidRows;
-        if self.both { SaidRows::Sum } else { SaidRows::Other }
+impl From<SaidRows> for tempograph_kernels::cube::SaidRows {
+    fn from(rows: SaidRows) -> Self {
+        match rows {
+            SaidRows::Other => Self::Other,
+            SaidRows::Both => Self::Both,
+            SaidRows::Sum => Self::Sum,
+        }
+    }
+}
+
+impl SaidRows {
+    /// Columns of what mail says, of rows of `width`.
+    pub fn columns(self, width: usize) -> usize {
+        if self == SaidRows::Both { 2 * width } else { width }
     }
 }
 
@@ -66,6 +93,10 @@ pub enum Op {
     Projection(Arc<TimeProjection>),
     /// Takes the rows of the roots.
     Centres(Arc<Centres>),
+    /// Attends to mail that is kept.
+    Mailbox(Arc<MailboxAttention>),
+    /// Norms rows.
+    Norm(Arc<RowNorm>),
     /// An operation from elsewhere.
     Custom(Arc<dyn Operation>),
 }
@@ -80,6 +111,8 @@ impl Op {
             Op::Sum(op) => &**op,
             Op::Projection(op) => &**op,
             Op::Centres(op) => &**op,
+            Op::Mailbox(op) => &**op,
+            Op::Norm(op) => &**op,
             Op::Custom(op) => &**op,
         }
     }
@@ -94,7 +127,10 @@ impl Op {
     pub(crate) fn on_device(&self) -> Result<(), String> {
         match self {
             Op::Memory(op) => op.on_device(),
-            Op::Rows(_) | Op::Attention(_) | Op::Projection(_) | Op::Centres(_) => Ok(()),
+            Op::Projection(op) => op.on_device(),
+            Op::Rows(_) | Op::Attention(_) | Op::Centres(_) => Ok(()),
+            Op::Mailbox(_) => Err("attention to mail that is kept (model.kind = \"apan\")".into()),
+            Op::Norm(_) => Err("norms of rows (model.kind = \"apan\")".into()),
             Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
             Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
         }
@@ -122,7 +158,7 @@ impl Op {
             Op::Attention(op) => op.device_stage(laying),
             Op::Projection(op) => op.device_stage(laying),
             Op::Centres(_) => Box::new(Centres),
-            Op::Sum(_) | Op::Custom(_) => {
+            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Custom(_) => {
                 unreachable!("an executor on a device asks whether operations are known there")
             }
         }
@@ -133,10 +169,12 @@ impl Op {
         match self {
             Op::Memory(op) => op.on_tensors(cx),
             Op::Rows(op) => op.on_tensors(cx, reads),
-            Op::Attention(op) => op.on_tensors(cx, &reads[0]),
+            Op::Attention(op) => op.on_tensors(cx, reads),
             Op::Sum(op) => op.on_tensors(cx, &reads[0]),
             Op::Projection(op) => op.on_tensors(cx, &reads[0]),
             Op::Centres(op) => op.on_tensors(cx, &reads[0]),
+            Op::Mailbox(op) => op.on_tensors(cx),
+            Op::Norm(op) => op.on_tensors(cx, &reads[0]),
             Op::Custom(op) => cx.custom(&**op, reads),
         }
     }

@@ -50,6 +50,9 @@ impl Program {
     /// # Errors
     /// The first such thing, in a sentence that names its setting.
     pub fn on_device(&self) -> Result<(), String> {
+        if self.memory.is_some() && !self.remembers_nodes() {
+            return Err("kernels on a device know no memories that are rows of the roots".into());
+        }
         let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();
         let looks = if neighbours { Ok(()) } else { Err("attention to nobody (model.neighbours = 0)".into()) };
         let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.on_device()));
@@ -112,7 +115,7 @@ impl<R: CubeRuntime> PlacedProgram<R> {
         (past, times): (&'a DevicePast<R>, &'a [TimeEncoding<R>]),
         dropout: u64,
     ) -> DeviceContext<'a, R> {
-        DeviceContext { weights, past, node_rows: &self.node_rows, times, dropout }
+        DeviceContext { weights, past, node_rows: &self.node_rows, times, dropout: Some(dropout) }
     }
 }
 
@@ -160,7 +163,7 @@ impl<R: CubeRuntime> ResidentModel for DeviceExecutor<R, PlacedHistory<R>> {
         let past = history.look(queries, batch, chance);
         let times = placed.times(weights);
         let mut pass = Pass::new(placed, placed.context(weights, (&past, &times), dropout));
-        let (memory, said) = pass.update();
+        let (memory, said) = pass.update(queries);
         let arriving = history.ask(&past, &memory, said.as_ref());
         pass.embed();
         let pairs = history.pairs(queries);
@@ -195,7 +198,7 @@ impl<R: CubeRuntime> DeviceModel for DeviceExecutor<R, ViewSender<R>> {
         let past = self.past.send(queries, view, &nodes);
         let times = self.placed.times(&weights);
         let mut pass = Pass::new(&self.placed, self.placed.context(&weights, (&past, &times), dropout));
-        let (memory, said) = pass.update();
+        let (memory, said) = pass.update(queries);
         let arriving = happens.map(|_| ArrivingUpdate::ask(&past, &memory, said.as_ref()));
         pass.embed();
         let loss = pass.back((&view.pair_plan(queries), queries.positives()), &view.pairs);

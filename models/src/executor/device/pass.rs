@@ -1,6 +1,6 @@
 //! One pass on a device, forward and backward.
 
-use tempograph_framework::PairFact;
+use tempograph_framework::{PairFact, Queries};
 use tempograph_kernels::PairPlan;
 use tempograph_kernels::cube::{Matrix, said};
 use tempograph_kernels::tensor::CubeRuntime;
@@ -24,27 +24,42 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
         Pass { placed, cx, tables: vec![None; placed.program.shapes.len()], backs: steps }
     }
 
-    /// Runs the steps that memories and mail depend on. Gives the new memories of the past's rows, or those that are stored where the model writes
-    /// none, and what mail says, where the model gives that.
-    pub fn update(&mut self) -> (Matrix<R>, Option<Matrix<R>>) {
-        self.run(true);
-        let (program, past) = (&self.placed.program, self.cx.past);
-        let memory = program.memory.map_or_else(|| past.memory(), |memory| self.table(memory).clone());
-        (memory, program.says.map(|says| said(past, self.table(says.value), says.rows())))
-    }
-
-    /// Runs the steps that are left.
-    pub fn embed(&mut self) {
-        self.run(false);
-    }
-
-    fn run(&mut self, updates: bool) {
-        for (i, step) in self.placed.program.steps.iter().enumerate().filter(|(_, step)| step.updates == updates) {
-            let reads = step.reads.iter().map(|&value| self.table(value).clone()).collect();
-            let (table, back) = self.placed.stages[i].forward(self.cx, reads);
-            self.tables[step.gives.index()] = Some(table);
-            self.backs[i] = Some(back);
+    /// Runs the steps that an update depends on, those that drop something out without: they will be run once more where embeddings depend on them.
+    /// Gives the new memories of the past's rows, or those that are stored where the model writes none, and what mail says, where the model gives
+    /// that and the batch's ends are asked about.
+    pub fn update(&mut self, queries: &Queries) -> (Matrix<R>, Option<Matrix<R>>) {
+        let (program, past, ends) = (&*self.placed.program, self.cx.past, !queries.ends().is_empty());
+        let mut clean: Vec<Option<Matrix<R>>> = vec![None; program.shapes.len()];
+        for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.told(ends)) {
+            if step.drops {
+                let read = |value: &Value| clean[value.index()].as_ref().unwrap_or_else(|| self.table(*value)).clone();
+                let reads = step.reads.iter().map(read).collect();
+                let cx = DeviceContext { dropout: None, ..self.cx };
+                clean[step.gives.index()] = Some(self.placed.stages[i].forward(cx, reads).0);
+            } else {
+                self.run(i);
+            }
         }
+        let told = |value: Value| clean[value.index()].as_ref().unwrap_or_else(|| self.table(value)).clone();
+        let memory = program.memory.map_or_else(|| past.memory(), told);
+        (memory, program.says.filter(|_| ends).map(|says| said(past, &told(says.value), says.rows.into())))
+    }
+
+    /// Runs the steps that embeddings depend on and that were not run.
+    pub fn embed(&mut self) {
+        for (i, step) in self.placed.program.steps.iter().enumerate() {
+            if step.embeds && self.tables[step.gives.index()].is_none() {
+                self.run(i);
+            }
+        }
+    }
+
+    fn run(&mut self, i: usize) {
+        let step = &self.placed.program.steps[i];
+        let reads = step.reads.iter().map(|&value| self.table(value).clone()).collect();
+        let (table, back) = self.placed.stages[i].forward(self.cx, reads);
+        self.tables[step.gives.index()] = Some(table);
+        self.backs[i] = Some(back);
     }
 
     fn table(&self, value: Value) -> &Matrix<R> {

@@ -15,8 +15,8 @@ pub(crate) struct DeviceContext<'a, R: CubeRuntime> {
     /// Features and static memory of the nodes.
     pub node_rows: &'a [Option<NodeRows<R>>; 2],
     pub times: &'a [TimeEncoding<R>],
-    /// Seed of what is dropped.
-    pub dropout: u64,
+    /// Seed of what is dropped. Nothing is dropped without one.
+    pub dropout: Option<u64>,
 }
 
 impl<R: CubeRuntime> Clone for DeviceContext<'_, R> {

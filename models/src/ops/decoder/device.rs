@@ -37,7 +37,8 @@ impl DeviceDecoder {
     pub fn stand(decoder: &LinkDecoder, laying: &mut Laying<'_>) -> DeviceDecoder {
         let [src, dst, last] = [&decoder.src, &decoder.dst, &decoder.last].map(|map| laying.both(map));
         let from = DecoderNumbers { ends: [src[0], dst[0]], biases: [src[1], dst[1]], last };
-        let ends = DecoderBlocks::stand(&mut laying.layout, decoder.src.inputs, decoder.src.outputs, &from);
+        let ends =
+            DecoderBlocks::stand(&mut laying.layout, (decoder.src.inputs, decoder.roles), decoder.src.outputs, &from);
         let facts = decoder.facts.as_ref().map(|maps| {
             let [first, second] = maps.each_ref().map(|map| laying.map(map));
             Facts { first, second }

@@ -43,8 +43,8 @@ impl<R: CubeRuntime> DeviceStage<R> for BesideStage {
     fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, Back<'a, R>) {
         let beside = Beside::at(cx.weights, self.blocks, cx.node_rows.clone());
         // those of `Hiding`
-        let key = || Draw::new(cx.dropout).of(Purpose::Dropout).key();
-        let hidden = (self.hide > 0.0).then(|| Hidden { share: self.hide, key: key() });
+        let key = |seed| Draw::new(seed).of(Purpose::Dropout).key();
+        let hidden = cx.dropout.filter(|_| self.hide > 0.0).map(|seed| Hidden { share: self.hide, key: key(seed) });
         let (rows, shown) = beside.forward(cx.past, reads.first(), hidden);
         let back = move |grad: &Matrix<R>, _: &mut Shares<R>| {
             beside.backward(cx.past, &shown, grad);
