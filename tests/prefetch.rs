@@ -78,8 +78,8 @@ fn by_the_book(course: &Course, maker: &Maker, train: &TrainSpec, staleness: usi
     let (log, draw) = (&course.dataset.log, Draw::new(3));
     let negatives = NegativeSampler::new(course.candidates.clone(), train.negative_rule, draw.of(Purpose::Negatives));
     let chance = Draw::new(draw.of(Purpose::Sampling).at(0, 0).next_u64()).of(Purpose::Sampling);
-    let mut trainee = maker(&course.dataset);
-    let mut history = course.history(trainee.needs());
+    let mut learner = maker(&course.dataset);
+    let mut history = course.history(learner.needs());
     let mut memories: Vec<Arc<Memories>> = Vec::new();
     let steps = course.split.train.len().div_ceil(train.batch);
     for step in 0..steps {
@@ -97,10 +97,10 @@ fn by_the_book(course: &Course, maker: &Maker, train: &TrainSpec, staleness: usi
             clip: train.clip,
         };
         let dropout = draw.of(Purpose::Dropout).at(0, batch.first.0).next_u64();
-        let taken = trainee.step(&Asked::alone(&queries, &view, dropout), &settings).unwrap();
-        history.observe(&batch, taken.update).unwrap();
+        let output = learner.step(&LaneBatch::alone(&queries, &view, dropout), &settings).unwrap();
+        history.observe(&batch, output.update).unwrap();
     }
-    (trainee.weights(), history.to_store())
+    (learner.parameters().to_store(), history.to_store())
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn timeline(course: &Course, train: &TrainSpec, parallel: &ParallelSpec) -> Time
         stop: &stop,
         trace: Some(trace.clone()),
     };
-    fit.train_once(&mut *toy(50_000)(&course.dataset), &mut Unwatched).unwrap();
+    fit.train_once(&mut toy(50_000)(&course.dataset), &mut Unwatched).unwrap();
     trace.finish().unwrap();
     Timeline::read(&path).unwrap()
 }

@@ -3,13 +3,12 @@
 use std::ops::Range;
 
 use tempograph_framework::{
-    Batch, Draw, EventLog, Features, Graph, History, NegativeSampler, Purpose, PurposeDraw, Queries, View,
+    Batch, Draw, EventLog, Features, Graph, History, LaneBatch, NegativeSampler, Purpose, PurposeDraw, Queries, View,
 };
 
 use crate::fit::Fit;
 use crate::learn::Drawn;
 use crate::plan::{Lane, Plan, Stand};
-use crate::trainee::Asked;
 use crate::{Stages, TrainError};
 
 /// A global batch that was read.
@@ -90,10 +89,10 @@ impl Begun {
 }
 
 impl Question {
-    /// What the lane is asked, where `trained` batches are trained in all, and this one `happens` where the lane is to tell what becomes of it.
-    pub fn asked<'a>(&'a self, trained: f32, happens: Option<Batch<'a>>) -> Asked<'a> {
+    /// What the lane trains, where `trained` batches are trained in all. `observed` is given where the lane computes the update of its batch.
+    pub fn lane_batch<'a>(&'a self, trained: f32, observed: Option<Batch<'a>>) -> LaneBatch<'a> {
         let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
-        Asked { queries: &self.queries, view: &self.view, dropout: self.dropout, share, happens }
+        LaneBatch { queries: &self.queries, view: &self.view, dropout: self.dropout, share, observed }
     }
 }
 

@@ -117,7 +117,7 @@ impl<B: TemporalOps> Model<B> for Tgn<B> {
         Forward { scores, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
     }
 
-    fn advance(&self, view: &View) -> Update {
+    fn advance(&self, _: &Queries, view: &View) -> Update {
         update(view, self.memory.forward(view))
     }
 }

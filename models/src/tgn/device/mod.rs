@@ -158,13 +158,19 @@ impl<R: CubeRuntime> DeviceModel for DeviceTgn<R, ViewSender<R>> {
         self.weights.set_values(values);
     }
 
-    fn find(&self, queries: &Queries, view: &View, dropout: u64, happens: Option<&Batch<'_>>) -> Gradients {
+    fn compute_gradients(
+        &self,
+        queries: &Queries,
+        view: &View,
+        dropout: u64,
+        observed: Option<&Batch<'_>>,
+    ) -> Gradients {
         let (mut nodes, weights) = (Vec::new(), self.weights.apart());
-        happens.into_iter().for_each(|batch| batch.nodes_into(&mut nodes));
+        observed.into_iter().for_each(|batch| batch.nodes_into(&mut nodes));
         let pass = Pass::at(&self.spec, &self.blocks, &weights, &self.node_rows, dropout);
         let past = self.past.send(view, &nodes);
         let updated = pass.update(&past);
-        let arriving = happens.map(|_| past.ask_touched(&updated.memory));
+        let arriving = observed.map(|_| past.ask_touched(&updated.memory));
         let embedded = pass.embed(&past, &updated.memory);
         let loss = pass.back(&past, &updated, &embedded, (&view.pair_plan(queries), queries.positives()), &view.pairs);
         let (loss, gradients) = weights.found(&loss);

@@ -172,7 +172,7 @@ impl SliceModel for SliceTgn {
         }
     }
 
-    fn advance(&self, view: &View, work: &mut SliceWork) {
+    fn advance(&self, _: &Queries, view: &View, work: &mut SliceWork) {
         self.read_mail(view, work);
     }
 
