@@ -11,7 +11,7 @@ use super::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_lo
 use crate::weights::Path;
 use crate::{Model, Needs, Parameters, Queries, Update, View, values, weights, with_parameters};
 
-/// Held from a forward pass until its gradients are copied. The tensor library (burn-autodiff 0.21) keeps the tapes of all threads in one place, and
+/// Held from a forward pass until its gradients are copied, and while weights enter a tape. The tensor library (burn-autodiff 0.21) keeps the tapes of all threads in one place, and
 /// tidying up after one thread's backward pass can remove a node that another thread is about to build on: its gradient would be missing without a word.
 static TAPE: Mutex<()> = Mutex::new(());
 
@@ -77,6 +77,7 @@ where
     /// The model with the weights of now.
     fn refresh(&mut self) {
         if self.version != self.parameters.version() {
+            let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
             self.model = with_parameters::<B, M>(self.model.clone(), &self.parameters);
             (self.version, self.scorer) = (self.parameters.version(), None);
         }
