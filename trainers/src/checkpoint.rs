@@ -35,7 +35,7 @@ pub(crate) struct Progress {
     pub prefetch: PrefetchReport,
     pub epochs: Vec<EpochReport>,
     pub best: Option<Mark>,
-    /// Seconds of earlier sittings.
+    /// Seconds of earlier sessions.
     pub earlier_seconds: f64,
 }
 

@@ -10,7 +10,7 @@ use crate::checkpoint::{Mark, RunFiles};
 use crate::exchange::{Alone, Exchange};
 use crate::learn::StepRecord;
 use crate::learner::Learner;
-use crate::sitting::Sitting;
+use crate::session::TrainingSession;
 use crate::{Course, EpochReport, EvalSpec, ParallelSpec, ProcessReport, Trace, TrainError, TrainSpec};
 
 /// Is told what happens while a run goes on.
@@ -41,7 +41,7 @@ pub struct Fitted {
     pub best: Option<Mark>,
     /// Steps taken.
     pub steps: u64,
-    /// Wall-clock time of all sittings so far.
+    /// Wall-clock time of all sessions so far.
     pub seconds: f64,
     /// Bytes of the histories of this process.
     pub history_bytes: u64,
@@ -107,16 +107,16 @@ impl Fit<'_> {
         learner: &mut Learner,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, TrainError> {
-        let mut sitting = Sitting::start(self, exchange, learner, watch)?;
-        while !sitting.is_over() {
-            let evaluation = if sitting.train_to(sitting.next())? { sitting.validate()? } else { None };
+        let mut session = TrainingSession::start(self, exchange, learner, watch)?;
+        while !session.is_over() {
+            let evaluation = if session.train_to(session.next())? { session.validate()? } else { None };
             let Some(evaluation) = evaluation else {
-                sitting.save()?;
-                return Ok(Outcome::Stopped(sitting.fitted()?));
+                session.save()?;
+                return Ok(Outcome::Stopped(session.fitted()?));
             };
-            sitting.close_epoch(evaluation)?;
+            session.close_epoch(evaluation)?;
         }
-        Ok(Outcome::Finished(sitting.fitted()?))
+        Ok(Outcome::Finished(session.fitted()?))
     }
 
     /// Trains one pass over the training split and nothing else: no validation, no files. For measuring.
@@ -139,9 +139,9 @@ impl Fit<'_> {
         watch: &mut dyn Watch,
     ) -> Result<(), TrainError> {
         let mut alone = Alone;
-        let mut sitting = Sitting::start(self, &mut alone, learner, watch)?;
-        sitting.lanes.set_history(history);
-        sitting.train_to(1)?;
+        let mut session = TrainingSession::start(self, &mut alone, learner, watch)?;
+        session.lanes.set_history(history);
+        session.train_to(1)?;
         Ok(())
     }
 

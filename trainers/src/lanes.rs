@@ -7,6 +7,7 @@ use std::time::Instant;
 use tempograph_framework::{EventId, History, LaneBatch, LanePool, Needs, Store, Update};
 
 use crate::adam::StepSettings;
+use crate::batch_builder::{BatchBuilder, Begun, DeviceBatch, Slot};
 use crate::epoch::Clock;
 use crate::exchange::Exchange;
 use crate::fit::Fit;
@@ -16,7 +17,6 @@ use crate::learn::StepRecord;
 use crate::learner::{Learner, stages};
 use crate::plan::{Lane, Plan};
 use crate::prefetch::{Now, Prefetch};
-use crate::question::{AskedAlone, Begun, Questions, Slot};
 use crate::trace::{Stage, Trace, note};
 use crate::{ParallelSpec, PrefetchReport, Stages, TrainError};
 use place::{Placed, place};
@@ -31,7 +31,7 @@ pub(crate) struct Lanes {
     pub home: HistoryPlace,
     /// Global batches of a pass.
     pub batches: usize,
-    questions: Arc<Questions>,
+    builder: Arc<BatchBuilder>,
     /// The lanes of this process, by rank.
     own: Range<usize>,
     /// The processes that share this process's history with it, where it has only one and not all of its lanes.
@@ -84,12 +84,12 @@ impl Lanes {
         let layout = layout.map_err(TrainError::Plan)?;
         let Placed { machine, graphs, sorted, group, histories } = place(fit, learner.needs(), exchange, &layout)?;
         let Layout { place: home, lanes: own, workers, .. } = layout;
-        let questions = Arc::new(Questions::new(fit, plan, batches, own.clone()));
+        let builder = Arc::new(BatchBuilder::new(fit, plan, batches, own.clone()));
         Ok(Lanes {
             plan,
             home,
             batches,
-            questions,
+            builder,
             own,
             group,
             machine,
@@ -165,43 +165,40 @@ impl Lanes {
         Ok(())
     }
 
-    /// What the one lane of a plan asks at `step`, of a past that is somebody else's to read.
-    pub fn ask_alone(&mut self, step: u64) -> Result<AskedAlone<'_>, TrainError> {
-        let Lanes { plan, batches, questions, histories, .. } = self;
+    /// What the one lane of a plan trains at `step`, for a device that has the history.
+    pub fn device_batch(&mut self, step: u64) -> Result<DeviceBatch<'_>, TrainError> {
+        let Lanes { plan, batches, builder, histories, .. } = self;
         let Trained { number, begun, .. } = &mut histories[0];
         let slot = Slot { history: *number, stand: plan.begins(*number, step, *batches), set: 0, shard: 0 };
-        let question = &mut begun[0].questions[0];
-        questions.ask(question, slot)?;
-        Ok(AskedAlone {
-            batch: questions.batch(&question.whole),
-            queries: &question.queries,
-            chance: questions.chance(slot),
-            dropout: question.dropout,
+        let input = &mut begun[0].inputs[0];
+        builder.form(input, slot)?;
+        Ok(DeviceBatch {
+            batch: builder.batch(&input.whole),
+            queries: &input.queries,
+            chance: builder.chance(slot),
+            dropout: input.dropout,
         })
     }
 
     /// Reads the batches here and now.
     fn read(&mut self, step: u64) -> Result<Stages, TrainError> {
-        let Lanes { plan, questions, pool, histories, .. } = self;
+        let Lanes { plan, builder, pool, histories, .. } = self;
         let (began, mut clock, at) = (Instant::now(), Clock::start(), plan.begins_lane(step));
         let asked = histories.iter_mut().flat_map(|Trained { number, history, begun }| {
             let history = &*history;
-            questions.of(*number, step, &mut begun[at].questions).map(move |(question, slot)| (history, question, slot))
+            builder.of(*number, step, &mut begun[at].inputs).map(move |(input, slot)| (history, input, slot))
         });
-        pool.try_each(asked, |(history, question, slot)| {
+        pool.try_each(asked, |(history, input, slot)| {
             let mut clock = Clock::start();
-            questions.ask(question, slot)?;
-            question.stages.ask = clock.lap();
-            questions.read(history, question, slot);
-            question.stages.view = clock.lap();
+            builder.form(input, slot)?;
+            input.stages.ask = clock.lap();
+            builder.read(history, input, slot);
+            input.stages.view = clock.lap();
             Ok::<_, TrainError>(())
         })?;
         note(&self.trace, Stage::Sample, step, began);
         let mut stages = Stages::default();
-        self.histories
-            .iter()
-            .flat_map(|trained| &trained.begun[at].questions)
-            .for_each(|question| stages.add(&question.stages));
+        self.histories.iter().flat_map(|trained| &trained.begun[at].inputs).for_each(|input| stages.add(&input.stages));
         // Lanes read at the same time: each kind of work has its part of the time that passed.
         let part = clock.lap() / stages.total().max(f64::MIN_POSITIVE);
         Ok(Stages { ask: part * stages.ask, view: part * stages.view, ..Stages::default() })
@@ -210,7 +207,7 @@ impl Lanes {
     /// Takes the batches that were made ready ahead.
     fn take(&mut self, step: u64) -> Result<Stages, TrainError> {
         let mut clock = Clock::start();
-        let Lanes { plan, batches, questions, histories, ahead, prefetch, restored, prefetched, trace, .. } = self;
+        let Lanes { plan, batches, builder, histories, ahead, prefetch, restored, prefetched, trace, .. } = self;
         let now = |Trained { number, history, .. }: &Trained| Now {
             stand: plan.begins(*number, step, *batches),
             memories: history.memories().clone(),
@@ -222,16 +219,16 @@ impl Lanes {
             None => {
                 let graphs =
                     histories.iter().map(|trained| (trained.number, trained.history.graph().clone())).collect();
-                prefetch.insert(Prefetch::start(ahead, questions.clone(), graphs, step, trace.clone())?)
+                prefetch.insert(Prefetch::start(ahead, builder.clone(), graphs, step, trace.clone())?)
             }
         };
         let mut ready = prefetch.take(&now, prefetched)?;
         if started {
-            prefetch.restore(&mut ready, &mut std::mem::take(restored), &questions.features)?;
+            prefetch.restore(&mut ready, &mut std::mem::take(restored), &builder.features)?;
         }
         for (trained, begun) in histories.iter_mut().zip(&mut ready.begun) {
-            let shown = begun.questions.iter().find(|question| !question.view.nodes.is_empty());
-            prefetched.count(shown.map_or(0, |question| question.view.staleness()));
+            let shown = begun.inputs.iter().find(|input| !input.view.nodes.is_empty());
+            prefetched.count(shown.map_or(0, |input| input.view.staleness()));
             std::mem::swap(&mut trained.begun[plan.begins_lane(step)], begun);
         }
         prefetch.give_back(ready);
@@ -242,9 +239,9 @@ impl Lanes {
     fn lane_batch(&self, rank: usize, step: u64, trained: f32) -> Option<LaneBatch<'_>> {
         let turn = self.plan.turn(rank, step, self.batches)?;
         let Trained { begun, .. } = self.histories.iter().find(|trained| trained.number == turn.history)?;
-        let question = &begun[self.plan.begins_lane(turn.begun)].questions[turn.set * self.plan.minibatch + turn.shard];
-        let observed = (turn.begun == step && turn.shard == 0).then(|| self.questions.batch(&question.whole));
-        (!question.part.is_empty()).then(|| question.lane_batch(trained, observed))
+        let input = &begun[self.plan.begins_lane(turn.begun)].inputs[turn.set * self.plan.minibatch + turn.shard];
+        let observed = (turn.begun == step && turn.shard == 0).then(|| self.builder.batch(&input.whole));
+        (!input.part.is_empty()).then(|| input.lane_batch(trained, observed))
     }
 
     /// A plan of one lane: its gradients are applied where they were computed.
@@ -316,24 +313,24 @@ impl Lanes {
 
     fn diverged(&self, step: u64, loss: f32) -> TrainError {
         let stand = self.plan.begins(self.histories[0].number, step, self.batches);
-        let event = self.questions.whole(stand.batch).start as u64;
+        let event = self.builder.whole(stand.batch).start as u64;
         TrainError::Diverged { step, event: EventId(event), loss }
     }
 
     /// Lets the batches begun at `step` happen.
     fn observe(&mut self, step: u64, learner: &Learner, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
-        let Lanes { plan, batches, questions, own, group, pool, histories, .. } = self;
-        let whole = |history| questions.whole(plan.begins(history, step, *batches).batch);
+        let Lanes { plan, batches, builder, own, group, pool, histories, .. } = self;
+        let whole = |history| builder.whole(plan.begins(history, step, *batches).batch);
         // What a batch becomes is known to the lane that begins it, of several the one of the first shard.
         let lane = |history| plan.rank(Lane { history, epoch: plan.begins_lane(step), shard: 0 });
         let happen = |Trained { number, history, .. }: &mut Trained, update: &Update| {
-            Ok::<_, TrainError>(history.observe(&questions.batch(&whole(*number)), update)?)
+            Ok::<_, TrainError>(history.observe(&builder.batch(&whole(*number)), update)?)
         };
         match (&mut histories[..], group) {
             ([Trained { number, history, .. }], Some(group)) => {
                 let lane = lane(*number);
                 let update = own.contains(&lane).then(|| learner.update(lane - own.start));
-                group.observe(exchange, history, &questions.batch(&whole(*number)), lane / own.len(), update)
+                group.observe(exchange, history, &builder.batch(&whole(*number)), lane / own.len(), update)
             }
             ([trained], None) => happen(trained, learner.update(lane(trained.number) - own.start)),
             (histories, _) => {

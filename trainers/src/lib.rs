@@ -8,6 +8,7 @@
 //! assert_eq!(spec.lr_at(50, 100), 5e-4);
 //! ```
 mod adam;
+mod batch_builder;
 mod board;
 mod checkpoint;
 mod course;
@@ -34,9 +35,8 @@ mod plan;
 mod plan_tests;
 mod prefetch;
 mod propose;
-mod question;
 mod report;
-mod sitting;
+mod session;
 mod spec;
 mod tcp;
 mod timetable;

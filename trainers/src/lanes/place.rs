@@ -6,13 +6,13 @@ use tempograph_framework::{EventLog, Graph, Needs};
 
 use super::{Lanes, Trained};
 use crate::TrainError;
+use crate::batch_builder::Begun;
 use crate::exchange::{Exchange, ExchangeError};
 use crate::fit::Fit;
 use crate::group::Group;
 use crate::layout::Layout;
 use crate::machine;
 use crate::plan::Plan;
-use crate::question::Begun;
 
 /// The histories of a process, empty, in their places.
 pub(super) struct Placed {
@@ -106,7 +106,7 @@ impl Lanes {
 
     /// Bytes of histories and graphs that it has for itself.
     pub fn own_bytes(&self) -> usize {
-        let sorted = if self.sorted > 0 { 0 } else { self.questions.log.bytes_by_node() };
+        let sorted = if self.sorted > 0 { 0 } else { self.builder.log.bytes_by_node() };
         let ahead = |trained: &Trained| if self.prefetch.is_some() { trained.history.graph().bytes() } else { 0 };
         sorted + self.histories.iter().map(|trained| trained.history.own_bytes() + ahead(trained)).sum::<usize>()
     }

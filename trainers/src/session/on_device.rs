@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use tempograph_framework::{EventId, ResidentModel};
 
-use super::{EpochSteps, Sitting};
+use super::{EpochSteps, TrainingSession};
 use crate::adam::StepSettings;
 use crate::lanes::Lanes;
 use crate::learn::StepRecord;
 use crate::{Stages, TrainError};
 
-impl Sitting<'_> {
-    /// As [`train_to`](Sitting::train_to), with the history on the device. History, weights and moments come back to the host for a checkpoint, at the
+impl TrainingSession<'_> {
+    /// As [`train_to`](TrainingSession::train_to), with the history on the device. History, weights and moments come back to the host for a checkpoint, at the
     /// end of the epoch, and where the run stops.
     pub(super) fn train_on_device(&mut self, epoch: &EpochSteps) -> Result<bool, TrainError> {
         let last = epoch.steps.end;
@@ -73,7 +73,7 @@ impl Handed {
         settings: &StepSettings,
     ) -> Result<(), TrainError> {
         let begun = Instant::now();
-        let asked = lanes.ask_alone(step)?;
+        let asked = lanes.device_batch(step)?;
         self.asking += begun.elapsed().as_secs_f64();
         let adam = settings.adam(model.steps() + 1);
         model.train(&asked.batch, asked.queries, asked.chance, asked.dropout, &adam, settings.clip as f32);

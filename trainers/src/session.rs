@@ -1,4 +1,4 @@
-//! One sitting of a run: epochs, validation, the best weights kept, checkpoints along the way.
+//! One session of a run: epochs, validation, the best weights kept, checkpoints along the way.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::{Part, ProcessReport, SelectBy, TrainError};
 mod on_device;
 
 /// A run from its start, or from a checkpoint, to its end or the next stop.
-pub(crate) struct Sitting<'a> {
+pub(crate) struct TrainingSession<'a> {
     fit: &'a Fit<'a>,
     exchange: &'a mut dyn Exchange,
     learner: &'a mut Learner,
@@ -27,7 +27,7 @@ pub(crate) struct Sitting<'a> {
     progress: Progress,
     watch: &'a mut dyn Watch,
     begun: Instant,
-    /// Seconds of the sittings before.
+    /// Seconds of the sessions before.
     earlier: f64,
     /// The history after the last validation, in the process that examines.
     validated: Option<History>,
@@ -35,7 +35,7 @@ pub(crate) struct Sitting<'a> {
     agreed: Option<u64>,
 }
 
-impl<'a> Sitting<'a> {
+impl<'a> TrainingSession<'a> {
     /// From the checkpoint, if there is one to go on from.
     pub fn start(
         fit: &'a Fit<'a>,
@@ -59,7 +59,7 @@ impl<'a> Sitting<'a> {
             lanes.prefetched = progress.prefetch.clone();
         }
         let earlier = progress.earlier_seconds;
-        Ok(Sitting {
+        Ok(TrainingSession {
             fit,
             exchange,
             learner,
@@ -135,7 +135,7 @@ impl<'a> Sitting<'a> {
         self.watch.step(epoch.end, epoch.events_done(record.step), epoch.events, record);
     }
 
-    /// Wall-clock time of all sittings so far.
+    /// Wall-clock time of all sessions so far.
     fn seconds(&self) -> f64 {
         self.earlier + self.begun.elapsed().as_secs_f64()
     }
