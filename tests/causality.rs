@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
     Batch, Draw, EventId, EventLog, Features, FixedNegatives, History, Lookup, Model, NegativeSet, NodeId, Purpose,
-    Queries, Table, Timestamp, Update, values,
+    Queries, Table, TensorScorer, Timestamp, Update, values,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffModule, Cpu};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
-    Combine, Draw, Lookup, Memories, NegativeSampler, NodeId, OtherMemory, Purpose, Queries, Sampler, Store,
+    Combine, Draw, LaneBatch, Lookup, Memories, NegativeSampler, NodeId, OtherMemory, Purpose, Queries, Sampler,
+    Scorer, Store,
 };
 use tempograph_models::TgnSpec;
 use tempograph_tests::{
@@ -14,7 +15,7 @@ use tempograph_tests::{
     training, variants, whole,
 };
 use tempograph_trainers::{
-    Asked, Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch,
+    Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch,
 };
 
 /// The epochs' reports with what the pipeline did.

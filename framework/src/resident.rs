@@ -8,7 +8,7 @@ use crate::{Batch, EventLog, History, Needs, Parameters, PurposeDraw, Queries, U
 /// the step has made of the memories is.
 ///
 /// The host sees the history only where it is given back, as the [`History`] that the same batches would have left in host memory.
-pub trait ResidentModel {
+pub trait ResidentModel: Send {
     /// What the model must be told of the past.
     fn needs(&self) -> Needs;
 

@@ -33,7 +33,7 @@ pub trait Scorer {
 ///
 /// The weights are [`parameters`](Executor::parameters), one flat array in host memory. An executor that computes with copies, tensors or blocks of a
 /// device, makes them anew before a pass where the [version](Parameters::version) has changed.
-pub trait Executor: Scorer {
+pub trait Executor: Scorer + Send {
     /// The weights.
     fn parameters(&self) -> &Parameters;
 
