@@ -78,7 +78,7 @@ fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
         let (range, new_nodes) = (course.range(Part::Test), Some(&course.new_nodes));
         let asked = Examination { range, batch, negatives: &negatives, rank_every: eval.val_every, new_nodes };
         let mut history = best.history.clone();
-        let evaluation = evaluate(&mut *best.model, &mut history, &course.dataset.log, &asked, stop, &mut |_| ())?;
+        let evaluation = evaluate(&mut best.model, &mut history, &course.dataset.log, &asked, stop, &mut |_| ())?;
         evaluation.ok_or_else(|| anyhow::anyhow!("stopped before the end"))
     };
     let rows = [(format!("by {batch}, as trained"), examine(batch)?), ("one by one, as served".into(), examine(1)?)];
@@ -98,7 +98,7 @@ pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &A
     let (course, batch, widths) = (&run.course, run.spec.train.batch, data::widths(&run.course));
     if until == Until::Test {
         let mut model = run.model(weights.clone())?;
-        if !warm(&mut *model, &mut history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
+        if !warm(&mut model, &mut history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
             bail!("stopped");
         }
     }

@@ -14,7 +14,7 @@ use crate::bench::aligned;
 use crate::data;
 use crate::device::Device;
 use crate::machine::Machine;
-use crate::model::trainee;
+use crate::model::learner;
 use crate::spec::RunSpec;
 
 /// Propose how to spread a training over devices and machines.
@@ -155,7 +155,7 @@ impl Sizes {
         let roots = spec.train.batch * (2 + spec.train.negatives);
         let rows = nodes.min(roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32)));
         let bytes = |numbers: usize| 4 * numbers as u64;
-        let parameters = trainee(spec, course, &Device::Cpu)?.model.size();
+        let parameters = learner(spec, course, &Device::Cpu)?.learner.parameters().values().len();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
             weights: bytes(4 * parameters),

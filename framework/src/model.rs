@@ -15,8 +15,9 @@ pub trait Model<B: Backend> {
     /// Scores the pairs of `queries`. `dropout` is the seed a training step drops out under; without it nothing is dropped.
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B>;
 
-    /// The memories after the waiting mail is read, for every node of the view: what ingestion needs when nothing is asked.
-    fn advance(&self, view: &View) -> Update;
+    /// The update alone: memories with the waiting mail read, for every node of the view. `queries` are those the view was read for,
+    /// [none](Queries::none) where nothing is asked; no pair of them is scored.
+    fn advance(&self, queries: &Queries, view: &View) -> Update;
 }
 
 /// What a forward pass gives.

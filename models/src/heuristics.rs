@@ -68,7 +68,7 @@ impl<B: Backend> Model<B> for Heuristic {
         Forward { scores, embeddings: None, update: Update::none() }
     }
 
-    fn advance(&self, _: &View) -> Update {
+    fn advance(&self, _: &Queries, _: &View) -> Update {
         Update::none()
     }
 }

@@ -84,12 +84,12 @@ impl Served {
         }
     }
 
-    /// The memories after the waiting mail is read.
+    /// The update alone: memories with the waiting mail read.
     pub fn advance(&self, pass: &mut Pass) {
         match self {
-            Served::Slices(model) => model.advance(&pass.view, &mut pass.slices),
+            Served::Slices(model) => model.advance(&pass.queries, &pass.view, &mut pass.slices),
             Served::Tensors(model) => {
-                pass.tensors = Some(Answer { update: model.advance(&pass.view), ..Answer::default() })
+                pass.tensors = Some(Answer { update: model.advance(&pass.queries, &pass.view), ..Answer::default() })
             }
         }
     }

@@ -107,7 +107,8 @@ fn a_node_that_comes_up_in_service_has_no_static_memory() {
     world.history.grow(world.set.nodes + 1);
     let log = EventLog::new(vec![stranger], vec![dst], vec![time], vec![0.0], None).unwrap();
     let chance = Draw::new(0).of(Purpose::Sampling);
-    let update = world.model.advance(&world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
+    let update =
+        world.model.advance(&Queries::none(), &world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
     world.history.observe(&log.batch(0..1), &update).unwrap();
     let asked = Queries::of_candidates(stranger, &[dst], later);
     let expected = world.model.forward(&asked, &world.history.view(&asked, None, chance), None).scores;

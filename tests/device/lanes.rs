@@ -1,8 +1,8 @@
 //! Lanes of a plan on devices: as many as there are, each for itself, and the plan is the plan.
 
-use tempograph_framework::{History, ViewSender};
+use tempograph_framework::{DeviceExecutor, History, ViewSender};
 use tempograph_kernels::tensor::WgpuDevice;
-use tempograph_trainers::{BetaScale, LrScale, OnDevices};
+use tempograph_trainers::{BetaScale, LrScale};
 
 use super::*;
 
@@ -25,8 +25,7 @@ fn on_devices(spec: &TgnSpec, devices: usize, room: u64) -> Maker {
     let spec = spec.clone();
     Box::new(move |set| {
         let models = DEVICES[..devices].iter().map(|device| of_views(&spec, set, device, room)).collect();
-        let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        Box::new(OnDevices::new(models, Direct::new(SliceTgn::new(&spec, widths, 3).unwrap())))
+        Learner::new(Box::new(DeviceExecutor::new(models, host(&spec, set))))
     })
 }
 

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler, Split,
-    Table, TimeUnit, Timestamp, values, weights, with_weights,
+    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler,
+    SliceExecutor, SliceModel, Split, Table, TensorExecutor, TimeUnit, Timestamp, values, weights, with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
 use tempograph_models::{
     Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring,
 };
-use tempograph_trainers::{Course, Direct, EvalSpec, LrScale, ParallelSpec, Taped, TrainSpec, Trainee};
+use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
 
 pub use run::{Moment, Runner, Stopper, Traces, assert_same, in_new_folder, stopped_and_resumed, whole};
 use toy::{Toy, ToyModule};
@@ -88,23 +88,29 @@ fn tuned_model(model: Tgn<CpuTape>) -> Tgn<CpuTape> {
     with_weights(model, store).unwrap()
 }
 
-/// Makes a fresh model for a dataset, the same each time.
-pub type Maker = Box<dyn Fn(&Dataset) -> Box<dyn Trainee> + Sync>;
+/// Makes a learner of a fresh model for a dataset, the same each time.
+pub type Maker = Box<dyn Fn(&Dataset) -> Learner + Sync>;
+
+/// A learner of a model on slices.
+pub fn on_slices(model: impl SliceModel) -> Learner {
+    Learner::new(Box::new(SliceExecutor::new(model)))
+}
 
 /// TGNs on the tape.
 pub fn taped(spec: &TgnSpec) -> Maker {
     let spec = spec.clone();
-    Box::new(move |set| Box::new(Taped::new(model(&spec, set, 3), &Default::default())))
+    Box::new(move |set| Learner::new(Box::new(TensorExecutor::new(model(&spec, set, 3), &Default::default()))))
 }
 
 /// Toys on slices, `width` wide.
 pub fn toy(width: usize) -> Maker {
-    Box::new(move |_| Box::new(Direct::new(Toy::new(width))))
+    Box::new(move |_| on_slices(Toy::new(width)))
 }
 
 /// The same toys on the tape.
 pub fn taped_toy(width: usize) -> Maker {
-    Box::new(move |_| Box::new(Taped::new(ToyModule::<CpuTape>::new(width, &Default::default()), &Default::default())))
+    let module = move || ToyModule::<CpuTape>::new(width, &Default::default());
+    Box::new(move |_| Learner::new(Box::new(TensorExecutor::new(module(), &Default::default()))))
 }
 
 /// A small TGN of the paper's form, dropout off.

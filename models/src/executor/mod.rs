@@ -2,5 +2,5 @@
 mod slices;
 mod tensors;
 
-pub use slices::{SliceExecutor, SliceWork};
+pub use slices::{SliceProgram, SliceWork};
 pub use tensors::{ProgramModule, TensorContext};

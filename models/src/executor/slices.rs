@@ -11,12 +11,12 @@ use crate::program::{Gradients, Program, Step, Value, Weights};
 
 /// A program with its parameters, computed on slices of host memory, without a tape and without asking for memory once it is warm.
 #[derive(Clone, Debug)]
-pub struct SliceExecutor {
+pub struct SliceProgram {
     program: Arc<Program>,
     parameters: Parameters,
 }
 
-/// Working memory of one caller of a [`SliceExecutor`]. It takes the form of the program it is first used with.
+/// Working memory of one caller of a [`SliceProgram`]. It takes the form of the program it is first used with.
 #[derive(Debug, Default)]
 pub struct SliceWork {
     program: Option<Arc<Program>>,
@@ -63,17 +63,17 @@ impl SliceWork {
         }
     }
 
-    /// Rows of the last pass's embeddings as sources and as destinations, once they are [mapped](SliceExecutor::map_ends).
+    /// Rows of the last pass's embeddings as sources and as destinations, once they are [mapped](SliceProgram::map_ends).
     pub fn ends(&self) -> [&PaddedRows; 2] {
         self.decoder.ends()
     }
 }
 
-impl SliceExecutor {
+impl SliceProgram {
     /// `program` with fresh parameters, drawn from `seed`.
-    pub fn new(program: Arc<Program>, seed: u64) -> SliceExecutor {
+    pub fn new(program: Arc<Program>, seed: u64) -> SliceProgram {
         let parameters = program.declarations.fresh(seed);
-        SliceExecutor { program, parameters }
+        SliceProgram { program, parameters }
     }
 
     /// The program.
@@ -137,7 +137,7 @@ impl SliceExecutor {
     }
 }
 
-impl SliceModel for SliceExecutor {
+impl SliceModel for SliceProgram {
     type Work = SliceWork;
 
     fn needs(&self) -> Needs {
@@ -167,8 +167,8 @@ impl SliceModel for SliceExecutor {
         work.swap_memory(program.memory);
     }
 
-    fn advance(&self, view: &View, work: &mut SliceWork) {
-        self.run(&Queries::none(), view, None, work, |step| step.updates);
+    fn advance(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
+        self.run(queries, view, None, work, |step| step.updates);
         work.swap_memory(self.program.memory);
     }
 

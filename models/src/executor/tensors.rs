@@ -32,7 +32,7 @@ pub struct ProgramModule<B: Backend> {
 }
 
 impl<B: Backend> ProgramModule<B> {
-    /// `program` with fresh parameters, drawn from `seed`: the numbers that [`SliceExecutor`](crate::SliceExecutor) begins with.
+    /// `program` with fresh parameters, drawn from `seed`: the numbers that [`SliceProgram`](crate::SliceProgram) begins with.
     pub fn new(program: Arc<Program>, seed: u64, device: &B::Device) -> ProgramModule<B> {
         let (fresh, places, declared) = (program.declarations.fresh(seed), &program.places, &program.declarations);
         let (mut slots, mut order, mut vectors, mut matrices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -296,8 +296,8 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
         Forward { scores, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
     }
 
-    fn advance(&self, view: &View) -> Update {
-        let (tables, _) = self.run(&Queries::none(), view, None, |step| step.updates);
+    fn advance(&self, queries: &Queries, view: &View) -> Update {
+        let (tables, _) = self.run(queries, view, None, |step| step.updates);
         self.update(view, &tables)
     }
 }

@@ -93,7 +93,7 @@ impl World {
         for start in range.clone().step_by(size) {
             let batch = self.set.log.batch(start..(start + size).min(range.end));
             let view = view(&self.history, &Queries::none(), &batch);
-            let update = self.model.advance(&view);
+            let update = self.model.advance(&Queries::none(), &view);
             self.history.observe(&batch, &update).unwrap();
         }
     }
