@@ -10,7 +10,7 @@ use tempograph_framework::{
     StaticMemory, Table, TgbNegatives, Timestamp, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
-use tempograph_models::{Embedding, FeatureWidths, StaticSpec, Wiring};
+use tempograph_models::{DataFacts, FeatureWidths, StaticSpec};
 use tempograph_trainers::{Alone, Course, DataReport, Exchange, Part, once_a_machine};
 
 use crate::spec::{DataSpec, ModelSpec, RunSpec};
@@ -81,21 +81,15 @@ fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
     Ok((dataset, split))
 }
 
-/// Fills in what a spec leaves to the data, the time scale of JODIE's projection and the nodes of static memory, and opens static memory
-/// where the model reads it.
+/// Fills in what a spec leaves to the data, and opens static memory where the model reads it.
 ///
 /// # Errors
 /// Static memory that is not there, is damaged, has another width, or was learned from other events than those of the training split.
 pub fn resolve(spec: &mut RunSpec, course: &mut Course) -> Result<()> {
-    let ModelSpec::Tgn(model) = &mut spec.model;
-    if model.embedding == Embedding::Time && model.time_scale.is_none() {
-        model.time_scale = Some(mean_gap(course));
-    }
-    if let Wiring::Add | Wiring::Concat = model.static_memory.how {
-        course.features.static_memory = Some(Arc::new(static_memory(&spec.data, &model.static_memory, course)?));
-        if model.static_memory.train {
-            model.static_memory.nodes.get_or_insert(course.dataset.nodes);
-        }
+    let facts = DataFacts { nodes: course.dataset.nodes, time_scale: mean_gap(course) };
+    spec.model = spec.model.completed(&facts);
+    if let Some(reads) = spec.program(course)?.static_memory() {
+        course.features.static_memory = Some(Arc::new(static_memory(&spec.data, reads, course)?));
     }
     Ok(())
 }

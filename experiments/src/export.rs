@@ -5,9 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use tempograph_framework::with_weights;
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::Tgn;
 use tempograph_serving::Export;
 use tempograph_trainers::{Evaluation, Examination, Kept, Part, evaluate, warm};
 
@@ -95,14 +93,14 @@ pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &A
         );
     }
     let Kept { weights, mut history, .. } = run.kept()?;
-    let (course, batch, widths) = (&run.course, run.spec.train.batch, data::widths(&run.course));
+    let (course, batch) = (&run.course, run.spec.train.batch);
     if until == Until::Test {
         let mut model = run.model(weights.clone())?;
         if !warm(&mut model, &mut history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
             bail!("stopped");
         }
     }
-    let model = with_weights::<Cpu, _>(Tgn::new(run.spec.tgn(), widths, run.spec.seed, &Default::default()), weights)?;
-    Export { model: &model, history: &history, dataset: &course.dataset, widths, batch, replace }.write(out)?;
+    let model = model_with(&run.spec, course, weights)?;
+    Export { model: &model, history: &history, dataset: &course.dataset, batch, replace }.write(out)?;
     Ok(history.seen())
 }

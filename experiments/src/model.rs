@@ -1,15 +1,14 @@
 //! The one place where a spec's model is made.
 
 use anyhow::Result;
-use tempograph_framework::{Executor, SliceExecutor, TensorExecutor};
+use tempograph_framework::{Executor, SliceExecutor, SliceModel, Store, TensorExecutor};
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape};
-use tempograph_models::{SliceTgn, Tgn};
+use tempograph_models::{ProgramModule, SliceProgram};
 use tempograph_trainers::{Course, Learner};
 
-use crate::data;
 use crate::device::Device;
-use crate::spec::RunSpec;
+use crate::spec::{ExecutorKind, RunSpec};
 
 /// A spec's model with its optimiser.
 pub(crate) struct Made {
@@ -33,7 +32,7 @@ impl Made {
 pub(crate) fn learner(spec: &RunSpec, course: &Course, device: &Device) -> Result<Made> {
     match device {
         Device::Cpu => {
-            let (executor, notice) = on_host(spec, course);
+            let (executor, notice) = on_host(spec, course)?;
             Ok(Made { learner: Learner::new(executor), notice })
         }
         #[cfg(feature = "cuda")]
@@ -55,14 +54,25 @@ pub(crate) fn learner(spec: &RunSpec, course: &Course, device: &Device) -> Resul
     }
 }
 
-/// The executor that is fastest in host memory, and why it is not the one on slices where it is not.
-fn on_host(spec: &RunSpec, course: &Course) -> (Box<dyn Executor>, Option<String>) {
-    if let Some(model) = SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
-        return (Box::new(SliceExecutor::new(model)), None);
+/// The executor in host memory: on slices, or on Burn's tensors where the spec says so.
+fn on_host(spec: &RunSpec, course: &Course) -> Result<(Box<dyn Executor>, Option<String>)> {
+    match spec.executor {
+        ExecutorKind::Auto => {
+            Ok((Box::new(SliceExecutor::new(SliceProgram::new(spec.program(course)?, spec.seed))), None))
+        }
+        ExecutorKind::Burn => {
+            let notice = "trains through Burn's tape, which is several times slower (executor = \"burn\")".into();
+            Ok((on_tape::<CpuTape>(spec, course, &Default::default())?, Some(notice)))
+        }
     }
-    let why =
-        |what| format!("trains through the tape, which is several times slower: the kernels on slices know no {what}");
-    (on_tape::<CpuTape>(spec, course, &Default::default()), spec.tgn().on_slices().err().map(why))
+}
+
+/// The spec's model with these weights, on slices of host memory.
+pub(crate) fn model_with(spec: &RunSpec, course: &Course, weights: Store) -> Result<SliceProgram> {
+    let mut model = SliceProgram::new(spec.program(course)?, spec.seed);
+    let values = model.parameters().read(weights)?;
+    model.parameters_mut().values_mut().copy_from_slice(&values);
+    Ok(model)
 }
 
 /// A device, and the bytes of it that histories and features may take.
@@ -81,11 +91,12 @@ where
     B::InnerBackend: TemporalOps,
 {
     use tempograph_framework::{DeviceExecutor, PlacedHistory, Placement, ViewSender};
-    use tempograph_models::DeviceTgn;
+    use tempograph_models::DeviceProgram;
     use tempograph_trainers::HistoryPlace;
 
-    tempograph_kernels::cube::set_products(spec.tgn().precision.into());
-    let (history, widths) = (course.history(spec.tgn().needs()), data::widths(course));
+    let program = spec.program(course)?;
+    tempograph_kernels::cube::set_products(program.precision().into());
+    let history = course.history(program.needs().clone());
     let past = (&history, &course.dataset.log);
     let made = |learner: Learner, placement: Placement| {
         Ok(Made { learner, notice: Some(format!("trains on {}: {placement}", spec.device)) })
@@ -95,30 +106,30 @@ where
             anyhow::bail!("device = \"{}\": {why}, and through the tape a model trains on one device", spec.device);
         }
         let notice = Some(format!("trains through the tape, with its history in host memory: {why}"));
-        Ok(Made { learner: Learner::new(on_tape::<B>(spec, course, &places[0].device)), notice })
+        Ok(Made { learner: Learner::new(on_tape::<B>(spec, course, &places[0].device)?), notice })
     };
+    if spec.executor == ExecutorKind::Burn {
+        return taped(&"executor = \"burn\"");
+    }
     match spec.parallel.history_place(true) {
         HistoryPlace::Device => {
             let Place { device, room } = &places[0];
-            match DeviceTgn::<R, PlacedHistory<R>>::new(spec.tgn(), widths, spec.seed, device, past, *room) {
+            match DeviceProgram::<R, PlacedHistory<R>>::new(program, spec.seed, device, past, *room) {
                 Ok(model) => {
                     let placement = model.placement();
-                    made(Learner::with_resident(on_host(spec, course).0, Box::new(model)), placement)
+                    made(Learner::with_resident(on_host(spec, course)?.0, Box::new(model)), placement)
                 }
                 Err(why) => taped(&why),
             }
         }
         HistoryPlace::Host => {
-            let Some(host) = SliceTgn::new(spec.tgn(), widths, spec.seed) else {
-                return taped(&"the kernels on slices do not know it");
-            };
             let model = |Place { device, room }: &Place<R::Device>| {
-                DeviceTgn::<R, ViewSender<R>>::new(spec.tgn(), widths, spec.seed, device, past, *room)
+                DeviceProgram::<R, ViewSender<R>>::new(program.clone(), spec.seed, device, past, *room)
             };
             match places.iter().map(model).collect::<Result<Vec<_>, _>>() {
                 Ok(models) => {
                     let placement = models[0].placement();
-                    let executor = DeviceExecutor::new(models, Box::new(SliceExecutor::new(host)));
+                    let executor = DeviceExecutor::new(models, on_host(spec, course)?.0);
                     made(Learner::new(Box::new(executor)), placement)
                 }
                 Err(why) => taped(&why),
@@ -127,10 +138,10 @@ where
     }
 }
 
-fn on_tape<B>(spec: &RunSpec, course: &Course, device: &B::Device) -> Box<dyn Executor>
+fn on_tape<B>(spec: &RunSpec, course: &Course, device: &B::Device) -> Result<Box<dyn Executor>>
 where
     B: AutodiffBackend + TemporalOps,
     B::InnerBackend: TemporalOps,
 {
-    Box::new(TensorExecutor::new(Tgn::<B>::new(spec.tgn(), data::widths(course), spec.seed, device), device))
+    Ok(Box::new(TensorExecutor::new(ProgramModule::<B>::new(spec.program(course)?, spec.seed, device), device)))
 }

@@ -141,7 +141,7 @@ fn ahead(spec: &ParallelSpec) -> usize {
 
 impl Sizes {
     fn of(spec: &RunSpec, course: &Course, devices: usize) -> Result<Sizes> {
-        let needs = spec.tgn().needs();
+        let needs = spec.needs()?;
         let (nodes, events, widths) = (course.dataset.nodes, course.dataset.log.len(), data::widths(course));
         // A history is as large as its nodes are many, up to the distinct pairs it may keep, of which there are no more than events.
         let sample = nodes.clamp(1, 1000);

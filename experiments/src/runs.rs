@@ -36,7 +36,7 @@ impl Run {
 
     /// The best weights and the history at the end of validation.
     pub fn kept(&self) -> Result<Kept> {
-        kept(&self.files.best(), self.spec.tgn().needs(), self.course.features.clone())
+        kept(&self.files.best(), self.spec.needs()?, self.course.features.clone())
             .with_context(|| format!("cannot read what the run in {} kept", self.files.folder.display()))
     }
 

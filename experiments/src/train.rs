@@ -320,7 +320,7 @@ fn take(report: &mut Report, fitted: Fitted) {
 /// As evaluation.
 pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<Floor>> {
     let (time, test) = (course.dataset.log.time(), course.range(Part::Test));
-    let history = spec.tgn().history;
+    let history = spec.needs()?.lookup;
     let window = time.last().map_or(0, |last| last.0 - time[test.start].0);
     let rules = [
         Heuristic::EdgeBank { window: None, history },

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tempograph_framework::{Draw, NegativeSampler, NodeId, Purpose, Queries, Update, View};
 use tempograph_kernels::machine;
-use tempograph_models::{StepCost, StepSizes, step_cost};
+use tempograph_models::{StepCost, StepSizes};
 use tempograph_trainers::Course;
 
 use crate::data;
@@ -51,7 +51,7 @@ impl Machine {
 /// is one without a model: the same negatives, the same views, memories of zero.
 pub(super) fn mean_sizes(spec: &RunSpec, course: &Course, range: Range<usize>) -> Result<StepSizes> {
     let (log, train) = (&course.dataset.log, &spec.train);
-    let needs = spec.tgn().needs();
+    let needs = spec.needs()?;
     let width = needs.memory;
     let mut history = course.history(needs);
     let draw = Draw::new(spec.seed);
@@ -109,7 +109,7 @@ impl Floor {
     pub fn of(spec: &RunSpec, course: &Course, steps: usize, rates: Rates) -> Result<Floor> {
         let train = &course.split.train;
         let trained = train.start..train.end.min(train.start + steps * spec.train.batch);
-        let cost = step_cost(spec.tgn(), data::widths(course), &mean_sizes(spec, course, trained)?);
+        let cost = spec.program(course)?.cost(&mean_sizes(spec, course, trained)?);
         Ok(Floor::new(cost, rates))
     }
 

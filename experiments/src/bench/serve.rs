@@ -7,9 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Number, json};
-use tempograph_framework::{Event, Scorer, with_weights};
+use tempograph_framework::{Event, Scorer};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::Tgn;
 use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
 use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
 
@@ -101,16 +100,11 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
     fit.train_once(&mut trained, &mut Unwatched)?;
     let mut history = course.history(trained.needs());
     warm(&mut trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
-    let widths = data::widths(course);
-    let model = with_weights::<Cpu, _>(
-        Tgn::new(spec.tgn(), widths, spec.seed, &Default::default()),
-        trained.parameters().to_store(),
-    )?;
+    let model = model_with(spec, course, trained.parameters().to_store())?;
     Export {
         model: &model,
         history: &history,
         dataset: &course.dataset,
-        widths,
         batch: spec.train.batch,
         replace: true,
     }

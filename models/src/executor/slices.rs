@@ -7,6 +7,7 @@ use tempograph_kernels::cpu::{PaddedRows, add};
 
 use crate::operation::{Context, Into, Reads, Stage};
 use crate::ops::DecoderStage;
+use crate::registry::ModelSpec;
 use crate::program::{Gradients, Program, Step, Value, Weights};
 
 /// A program with its parameters, computed on slices of host memory, without a tape and without asking for memory once it is warm.
@@ -79,6 +80,11 @@ impl SliceProgram {
     /// The program.
     pub fn program(&self) -> &Arc<Program> {
         &self.program
+    }
+
+    /// The settings it was recorded from.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.program.spec
     }
 
     fn weights(&self) -> Weights<'_> {

@@ -5,6 +5,7 @@ use tempograph_framework::{Delta, Lookup, Needs, Sampler};
 use super::weights::Declarations;
 use super::{Axis, Program, Shape, Step, Value};
 use crate::ops::{LinkDecoder, Op, Says};
+use crate::registry::ModelSpec;
 use crate::settings::Precision;
 
 /// Widths of the constant features a model reads; 0 where a set has none.
@@ -64,6 +65,8 @@ pub struct Builder {
     pub(crate) needs: Needs,
     precision: Precision,
     past: Option<Past>,
+    /// Columns of the time encoding.
+    pub(crate) time: usize,
     error: Option<String>,
     /// The parameters declared so far.
     pub parameters: Declarations,
@@ -80,6 +83,7 @@ impl Builder {
             needs: Needs::nothing(),
             precision: Precision::F32,
             past: None,
+            time: 0,
             error: None,
             parameters: Declarations::default(),
         }
@@ -162,7 +166,7 @@ impl Builder {
         self.decoder = self.own();
     }
 
-    pub(super) fn finish(mut self, outputs: Outputs) -> Result<Program, String> {
+    pub(super) fn finish(mut self, spec: ModelSpec, outputs: Outputs) -> Result<Program, String> {
         let Outputs { memory, embedding, decoder, says } = outputs;
         let top = self.shapes[embedding.index()];
         self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
@@ -184,6 +188,8 @@ impl Builder {
             }
         }
         Ok(Program {
+            spec,
+            time: self.time,
             places: self.parameters.places(),
             steps: self.steps,
             shapes: self.shapes,

@@ -127,7 +127,7 @@ impl Engine {
     fn advance(&self, batch: &Batch<'_>, pass: &mut Pass) -> Result<(), RequestError> {
         pass.queries.clear();
         self.state()?.history.view_into(&pass.queries, Some(batch), sampling(), &mut pass.view);
-        self.model.advance(pass);
+        pass.advance(&self.model);
         Ok(())
     }
 }

@@ -48,6 +48,11 @@ impl LinkDecoder {
         self.src.inputs
     }
 
+    /// Columns inside.
+    pub fn width(&self) -> usize {
+        self.src.outputs
+    }
+
     pub(crate) fn cost(&self, sizes: &StepSizes, products: &mut Products) {
         let (input, width) = (self.input(), self.src.outputs);
         products.map(sizes.sources + sizes.destinations, input, width, input);
