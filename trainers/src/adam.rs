@@ -7,7 +7,7 @@ use tempograph_framework::{Parameters, Store, StoreError};
 use tempograph_kernels::AdamStep;
 use tempograph_kernels::cpu::{adam_step, stay_awake, sum_of_squares};
 
-/// Numbers of one task where gradients are clipped.
+/// Numbers of one task, as in the kernels.
 const CHUNK: usize = 1 << 14;
 
 /// The settings of one optimiser step.
@@ -54,17 +54,23 @@ impl FlatAdam {
 
     /// Clips the gradients and applies one step to the weights. Gives the norm from before clipping.
     pub fn step(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> f64 {
-        stay_awake(|| {
-            let norm = sum_of_squares(gradients, &mut self.partials).sqrt();
-            let scale = settings.scale(norm);
-            if scale != 1.0 {
-                let clip = |chunk: &mut [f32]| chunk.iter_mut().for_each(|gradient| *gradient *= scale);
-                gradients.par_chunks_mut(CHUNK).for_each(clip);
-            }
-            self.steps += 1;
-            adam_step(weights, gradients, &mut self.first, &mut self.second, &settings.adam(self.steps));
-            norm
-        })
+        // What is one task wakes nobody.
+        if weights.len() <= CHUNK {
+            self.apply(weights, gradients, settings)
+        } else {
+            stay_awake(|| self.apply(weights, gradients, settings))
+        }
+    }
+
+    fn apply(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> f64 {
+        let norm = sum_of_squares(gradients, &mut self.partials).sqrt();
+        let scale = settings.scale(norm);
+        if scale != 1.0 {
+            gradients.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|gradient| *gradient *= scale));
+        }
+        self.steps += 1;
+        adam_step(weights, gradients, &mut self.first, &mut self.second, &settings.adam(self.steps));
+        norm
     }
 
     /// The state as named arrays: `steps`, and of each weight the moments `m.NAME` and `v.NAME`, each flat.

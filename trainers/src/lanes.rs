@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tempograph_framework::{EventId, History, LaneBatch, LanePool, Needs, Store, Update};
+use tempograph_framework::{EventId, History, LaneBatch, LanePool, Scorer, Store, Update};
 
 use crate::adam::StepSettings;
 use crate::batch_builder::{BatchBuilder, Begun, DeviceBatch, Slot};
