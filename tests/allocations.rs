@@ -11,9 +11,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
 use tempograph_framework::{Draw, LaneBatch, NodeId, Purpose, Queries, Scorer, View};
-use tempograph_models::{FeatureWidths, SliceTgn, TgnSpec};
+use tempograph_models::{FeatureWidths, TgnSpec};
 use tempograph_tests::toy::Toy;
-use tempograph_tests::{course, examination, on_slices, stream, training, variants};
+use tempograph_tests::{course, examination, on_slices, slices, stream, training, variants};
 use tempograph_trainers::{Course, Fit, Learner, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, Watch};
 
 /// Held by the test that counts.
@@ -65,9 +65,8 @@ fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_
     // Rows wide enough for several tasks of the optimiser.
     assert_asks_for_nothing_once_warm("toy", &two, on_slices(Toy::new(10_000)));
     // On one thread: of several, each makes room for a root's neighbours when it first takes some, whenever that is.
-    let with_kernels = variants().into_iter().filter(|(_, spec)| spec.on_slices().is_ok());
-    for (name, spec) in with_kernels {
-        let model = SliceTgn::new(&TgnSpec { dropout: 0.1, ..spec }, FeatureWidths { edge: 2, node: 0 }, 3).unwrap();
+    for (name, spec) in variants() {
+        let model = slices(&TgnSpec { dropout: 0.1, ..spec }, FeatureWidths { edge: 2, node: 0 }, 3);
         assert_asks_for_nothing_once_warm(name, &one, on_slices(model));
     }
 }

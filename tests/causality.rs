@@ -12,7 +12,7 @@ use tempograph_framework::{
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffModule, Cpu};
-use tempograph_models::{Tgn, TgnSpec};
+use tempograph_models::{ProgramModule, TgnSpec};
 use tempograph_tests::{features, model, small, stream, variants};
 use tempograph_trainers::{Examination, evaluate, warm};
 
@@ -32,7 +32,7 @@ fn chance() -> tempograph_framework::PurposeDraw {
 struct World {
     log: EventLog,
     features: Features,
-    model: Tgn<Cpu>,
+    model: ProgramModule<Cpu>,
     nodes: usize,
 }
 
@@ -46,7 +46,7 @@ impl World {
         History::new(self.nodes, Model::<Cpu>::needs(&self.model), self.log.time()[0], self.features.clone())
     }
 
-    fn scorer(&self) -> TensorScorer<Cpu, Tgn<Cpu>> {
+    fn scorer(&self) -> TensorScorer<Cpu, ProgramModule<Cpu>> {
         TensorScorer::new(self.model.clone())
     }
 

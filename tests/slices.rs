@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use tempograph_framework::{
-    Answer, Draw, History, LaneBatch, Model, NodeId, Purpose, Queries, Scorer, SliceModel, link_loss, values, weights,
-    with_weights,
-};
-use tempograph_kernels::tensor::Cpu;
+use tempograph_framework::{Answer, Draw, History, LaneBatch, Model, NodeId, Purpose, Queries, SliceModel, link_loss, values};
 use tempograph_models::{
-    Attention, AttentionScores, FeatureWidths, Precision, SliceTgn, SliceWork, StaticGraph, Tgn, TgnSpec, Wiring,
+    AttentionForm, AttentionScores, FeatureWidths, ModelSpec, Precision, SliceProgram, SliceWork, StaticGraph, TgnSpec,
+    Wiring,
 };
-use tempograph_tests::{course, features, gradients, model, on_slices, small, stream, taped, tuned, variants};
+use tempograph_tests::{
+    course, features, gradients, model, on_slices, slices, slices_of, small, stream, taped, tuned, variants,
+};
 use tempograph_trainers::{Course, Learner, StepSettings};
 
 /// The derivative of the link loss in each score.
@@ -48,13 +47,7 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
     let what = format!("{name}, {edge} edge and {node} node features");
     let set = stream(batches.iter().map(|batch| batch.end).max().unwrap(), edge, node);
     let taped = model(spec, &set, 3);
-    let plain =
-        with_weights(Tgn::<Cpu>::new(spec, FeatureWidths { edge, node }, 4, &Default::default()), weights(&taped))
-            .unwrap();
-    let Some(slices) = SliceTgn::of(&plain) else {
-        assert!(["sum", "mean", "mlp"].iter().any(|part| name.contains(part)), "{what} is not on slices");
-        return;
-    };
+    let slices = slices_of(&taped);
     let mut history = History::new(set.nodes, taped.needs(), set.log.time()[0], features(&set));
     let (mut work, mut found) = (SliceWork::default(), vec![f32::NAN; slices.parameters().values().len()]);
     // the last batch is smaller: what a larger one left behind must not show
@@ -138,17 +131,13 @@ fn losses(learner: &mut Learner, course: &Course, batch: usize, steps: usize) ->
 fn a_hundred_steps_have_the_losses_of_the_tape() {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
     let dropped = TgnSpec { dropout: 0.1, ..small() };
-    let conv = TgnSpec { attention: Attention::TransformerConv, pair_features: true, ..dropped.clone() };
+    let conv = TgnSpec { attention: AttentionForm::TransformerConv, pair_features: true, ..dropped.clone() };
     let fine = TgnSpec { static_memory: tuned(Wiring::Concat), ..dropped.clone() };
     // The fixtures' static memory is made up: there is nothing in it to be learned in a hundred steps.
     for (spec, learns) in [(dropped, true), (conv, true), (fine, false)] {
         let course = course(stream(2000, 3, 0));
         let mut taped = taped(&spec)(&course.dataset);
-        let fresh = weights(&model(&spec, &course.dataset, 3));
-        let plain =
-            with_weights(Tgn::<Cpu>::new(&spec, FeatureWidths { edge: 3, node: 0 }, 3, &Default::default()), fresh)
-                .unwrap();
-        let mut learner = on_slices(SliceTgn::of(&plain).unwrap());
+        let mut learner = on_slices(slices_of(&model(&spec, &course.dataset, 3)));
         let ((ours, _), (expected, _)) = (losses(&mut learner, &course, 20, 100), losses(&mut taped, &course, 20, 100));
         let fell = expected[..10].iter().sum::<f32>() - expected[90..].iter().sum::<f32>();
         assert!(!learns || fell > 0.5, "it learns: {expected:?}");
@@ -163,7 +152,7 @@ fn leaky_relu_scores_are_not_the_scaled_ones() {
     let course = course(stream(200, 3, 0));
     let [scaled, leaky] = [AttentionScores::Scaled, AttentionScores::LeakyRelu].map(|attention_scores| {
         let spec = TgnSpec { attention_scores, ..small() };
-        let mut learner = on_slices(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
+        let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
         losses(&mut learner, &course, 20, 3).0
     });
     assert!(scaled != leaky, "{scaled:?}");
@@ -172,12 +161,12 @@ fn leaky_relu_scores_are_not_the_scaled_ones() {
 #[test]
 fn training_has_the_same_bits_for_any_number_of_threads() {
     let wide =
-        TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: Attention::TransformerConv, ..small() };
+        TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: AttentionForm::TransformerConv, ..small() };
     let spec = TgnSpec { static_memory: tuned(Wiring::Add), ..wide };
     let course = course(stream(2000, 3, 0));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut learner = on_slices(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
+        let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
         let (losses, weights) = pool.install(|| losses(&mut learner, &course, 400, 5));
         losses.iter().chain(&weights).map(|x| x.to_bits()).collect::<Vec<u32>>()
     };
@@ -208,10 +197,10 @@ fn static_memory_is_learned_to_the_same_bits_by_any_number_of_threads() {
 fn a_weight_that_has_changed_shows_in_the_next_pass_though_others_are_kept_packed() {
     let set = stream(120, 3, 2);
     for (name, spec) in variants() {
-        let Some(mut slices) = SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 2 }, 4) else { continue };
+        let mut slices = slices(&spec, FeatureWidths { edge: 3, node: 2 }, 4);
         let mut history = History::new(set.nodes, slices.needs(), set.log.time()[0], features(&set));
         let mut work = SliceWork::default();
-        let mut view_of = |range: std::ops::Range<usize>, work: &mut SliceWork, slices: &SliceTgn| {
+        let mut view_of = |range: std::ops::Range<usize>, work: &mut SliceWork, slices: &SliceProgram| {
             let batch = set.log.batch(range);
             let queries = Queries::of_batch(&batch, &[], &vec![0; batch.len() + 1]);
             let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
@@ -235,12 +224,12 @@ fn a_weight_that_has_changed_shows_in_the_next_pass_though_others_are_kept_packe
 fn a_model_in_bfloat16_learns_what_one_in_single_precision_learns_but_for_rounding() {
     let spec = TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, dropout: 0.1, ..small() };
     let halved = TgnSpec { precision: Precision::Bf16, ..spec.clone() };
-    if let Err(why) = halved.check() {
+    if let Err(why) = ModelSpec::from(halved.clone()).check() {
         return println!("skipped: {why}");
     }
     let course = course(stream(2000, 3, 0));
     let [whole, halved] = [spec, halved].map(|spec| {
-        let mut learner = on_slices(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
+        let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
         losses(&mut learner, &course, 100, 20).0
     });
     assert!(whole != halved, "precision makes no difference");

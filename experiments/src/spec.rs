@@ -217,14 +217,20 @@ fn told(error: toml::de::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use tempograph_models::TgnSpec;
+
     use super::*;
+
+    fn tgn(spec: &RunSpec) -> &TgnSpec {
+        spec.model.settings().unwrap()
+    }
 
     const MINIMAL: &str = "[data]\npath = \"synthetic:events=100\"\n";
 
     #[test]
     fn what_is_left_out_has_its_default_and_a_resolved_spec_reads_back() {
         let spec = RunSpec::parse(MINIMAL, &[]).unwrap();
-        assert_eq!((spec.train.batch, spec.tgn().memory, spec.eval.negatives), (200, 100, 49));
+        assert_eq!((spec.train.batch, tgn(&spec).memory, spec.eval.negatives), (200, 100, 49));
         assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
     }
 
@@ -234,8 +240,8 @@ mod tests {
             .map(String::from);
         let spec = RunSpec::parse(MINIMAL, &sets).unwrap();
         assert_eq!((spec.train.lr, spec.seed), (1e-3, 7));
-        assert_eq!(spec.tgn().updater, tempograph_models::Updater::Rnn);
-        assert_eq!(spec.tgn().sampler, tempograph_framework::Sampler::Window(60));
+        assert_eq!(tgn(&spec).updater, tempograph_models::Updater::Rnn);
+        assert_eq!(tgn(&spec).sampler, tempograph_framework::Sampler::Window(60));
         assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
     }
 

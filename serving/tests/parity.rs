@@ -6,7 +6,7 @@ use tempograph_framework::{
     Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, Model, NodeId, OtherMemory, Purpose, Queries, Sampler,
     Table, TimeUnit, Timestamp, values,
 };
-use tempograph_models::{Attention, AttentionScores, Embedding, Message, StaticSpec, TgnSpec, Wiring};
+use tempograph_models::{AttentionForm, AttentionScores, Embedding, Message, StaticSpec, TgnSpec, Wiring};
 use tempograph_serving::{Granularity, NewEvent, PairQuery};
 
 /// Static memory fine-tuned for some of the nodes.
@@ -25,7 +25,7 @@ fn variants() -> Vec<TgnSpec> {
             history: Lookup::Batch,
             mail_memory: OtherMemory::AtRead,
             update_without_mail: true,
-            attention: Attention::TransformerConv,
+            attention: AttentionForm::TransformerConv,
             time_delta: Delta::SinceUpdate,
             ..small()
         },

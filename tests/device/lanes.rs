@@ -50,7 +50,7 @@ fn lanes_on_devices_learn_what_lanes_on_the_host_learn() {
     }
     let train = TrainSpec { clip: 0.5, lr: 1e-4, ..training() };
     let course = course(stream(240, 2, 3));
-    let conv = TgnSpec { attention: Attention::TransformerConv, layers: 2, sampler: Sampler::Uniform, ..small() };
+    let conv = TgnSpec { attention: AttentionForm::TransformerConv, layers: 2, sampler: Sampler::Uniform, ..small() };
     let beside = TgnSpec { pair_features: true, static_memory: tuned(Wiring::Concat), ..small() };
     for (name, spec) in [("paper", small()), ("conv, 2 layers, uniform", conv), ("pair features, static", beside)] {
         // the host looks, so what is dropped is what the host drops

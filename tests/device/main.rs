@@ -122,7 +122,7 @@ fn assert_learned_alike(
 /// What differs where it is kept: attention, cell, hops, draws, which memory a message carries, what a query sees, what nodes show beside memory
 /// and pairs beside their ends.
 fn kinds() -> Vec<(&'static str, TgnSpec)> {
-    let conv = TgnSpec { attention: Attention::TransformerConv, ..small() };
+    let conv = TgnSpec { attention: AttentionForm::TransformerConv, ..small() };
     vec![
         ("paper", small()),
         ("static, tuned, add", TgnSpec { static_memory: tuned(Wiring::Add), ..conv.clone() }),

@@ -12,9 +12,10 @@ use tempograph_framework::{
     SliceExecutor, SliceModel, Split, Table, TensorExecutor, TimeUnit, Timestamp, values, weights, with_weights,
 };
 use tempograph_kernels::Rows;
-use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
+use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor};
 use tempograph_models::{
-    Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring,
+    AttentionForm, AttentionScores, Embedding, FeatureWidths, Message, ModelSpec, ProgramModule, SliceProgram, StaticSpec,
+    TgnSpec, Updater, Wiring,
 };
 use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
 
@@ -73,13 +74,31 @@ pub fn data() -> Course {
 }
 
 /// A fresh model for a dataset.
-pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> Tgn<CpuTape> {
+pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> ProgramModule<CpuTape> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    tuned_model(Tgn::new(spec, widths, seed, &Default::default()))
+    tuned_model(tensors(spec, widths, seed))
+}
+
+/// A fresh model on tensors.
+pub fn tensors<B: Backend>(spec: &TgnSpec, widths: FeatureWidths, seed: u64) -> ProgramModule<B> {
+    ModelSpec::from(spec.clone()).on_tensors(widths, seed, &Default::default()).unwrap()
+}
+
+/// A fresh model on slices.
+pub fn slices(spec: &TgnSpec, widths: FeatureWidths, seed: u64) -> SliceProgram {
+    ModelSpec::from(spec.clone()).on_slices(widths, seed).unwrap()
+}
+
+/// The same model on slices.
+pub fn slices_of<B: Backend>(model: &ProgramModule<B>) -> SliceProgram {
+    let mut slices = SliceProgram::new(model.program().clone(), 0);
+    let values = slices.parameters().read(weights(model)).unwrap();
+    slices.parameters_mut().values_mut().copy_from_slice(&values);
+    slices
 }
 
 /// Fine-tuning of static memory begins at zero: gives it numbers that show.
-fn tuned_model(model: Tgn<CpuTape>) -> Tgn<CpuTape> {
+fn tuned_model(model: ProgramModule<CpuTape>) -> ProgramModule<CpuTape> {
     let (mut store, name) = (weights::<CpuTape, _>(&model), "static_memory.correction");
     if store.names().any(|known| known == name) {
         let (shape, zeros) = store.take::<f32>(name).unwrap();
@@ -130,7 +149,7 @@ pub fn tuned(how: Wiring) -> StaticSpec {
 
 /// Every option of a TGN, each with a name for messages.
 pub fn variants() -> Vec<(&'static str, TgnSpec)> {
-    let conv = TgnSpec { attention: Attention::TransformerConv, ..small() };
+    let conv = TgnSpec { attention: AttentionForm::TransformerConv, ..small() };
     vec![
         ("paper", small()),
         ("paper, 2 layers", TgnSpec { layers: 2, ..small() }),
@@ -193,7 +212,7 @@ pub fn examination() -> EvalSpec {
 }
 
 /// The gradients a backward pass left, by weight name: those that reached it.
-pub fn gradients(model: &Tgn<CpuTape>, tape: &<CpuTape as AutodiffBackend>::Gradients) -> Vec<(String, Vec<f32>)> {
+pub fn gradients(model: &ProgramModule<CpuTape>, tape: &<CpuTape as AutodiffBackend>::Gradients) -> Vec<(String, Vec<f32>)> {
     let mut collect = Gradients { path: ModulePath::default(), tape, found: Vec::new() };
     model.visit(&mut collect);
     collect.found

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
-use tempograph_framework::{Dataset, Features, History, Model};
-use tempograph_kernels::tensor::Cpu;
+use tempograph_framework::{Dataset, Features, History, SliceModel};
 use tempograph_models::FeatureWidths;
 use tempograph_serving::{
     Ack, Export, Granularity, IngestRequest, NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec,

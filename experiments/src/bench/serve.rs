@@ -8,7 +8,6 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Number, json};
 use tempograph_framework::{Event, Scorer};
-use tempograph_kernels::tensor::Cpu;
 use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
 use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
 
@@ -16,9 +15,9 @@ use super::BenchArgs;
 use super::stats::quantile;
 use super::strategies;
 use crate::allocations::allocations;
-use crate::data;
 use crate::device::{self, Device};
-use crate::model::learner;
+use crate::data;
+use crate::model::{learner, model_with};
 use crate::spec::RunSpec;
 
 /// Events served where nothing else is said.

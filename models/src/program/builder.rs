@@ -60,7 +60,6 @@ pub struct Builder {
     shapes: Vec<Shape>,
     /// Parameters of the operation at hand begin here.
     declared: usize,
-    decoder: std::ops::Range<usize>,
     /// What the operations ask of a history.
     pub(crate) needs: Needs,
     precision: Precision,
@@ -79,7 +78,6 @@ impl Builder {
             steps: Vec::new(),
             shapes: Vec::new(),
             declared: 0,
-            decoder: 0..0,
             needs: Needs::nothing(),
             precision: Precision::F32,
             past: None,
@@ -161,11 +159,6 @@ impl Builder {
         begin..self.declared
     }
 
-    /// The parameters declared since the last operation are the decoder's.
-    pub(crate) fn own_decoder(&mut self) {
-        self.decoder = self.own();
-    }
-
     pub(super) fn finish(mut self, spec: ModelSpec, outputs: Outputs) -> Result<Program, String> {
         let Outputs { memory, embedding, decoder, says } = outputs;
         let top = self.shapes[embedding.index()];
@@ -194,7 +187,6 @@ impl Builder {
             steps: self.steps,
             shapes: self.shapes,
             decoder,
-            decoder_params: self.decoder,
             memory,
             embedding,
             says,

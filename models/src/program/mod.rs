@@ -83,7 +83,6 @@ pub struct Program {
     pub(crate) steps: Vec<Step>,
     pub(crate) shapes: Vec<Shape>,
     pub(crate) decoder: LinkDecoder,
-    pub(crate) decoder_params: Range<usize>,
     pub(crate) memory: Option<Value>,
     pub(crate) embedding: Value,
     pub(crate) says: Option<Says>,
@@ -180,6 +179,28 @@ impl Program {
             Op::Attention(layer) => Some(layer.settings.heads),
             _ => None,
         })
+    }
+
+    /// Operations of one step of the program, forward and backward.
+    pub fn step_cost(&self, step: &Step, sizes: &StepSizes) -> Products {
+        let mut products = Products::default();
+        step.op.operation().cost(sizes, &mut products);
+        products.flops()
+    }
+
+    /// Operations of the decoder, forward and backward.
+    pub fn decoder_cost(&self, sizes: &StepSizes) -> Products {
+        let mut products = Products::default();
+        self.decoder.cost(sizes, &mut products);
+        products.flops()
+    }
+
+    /// Whether it trains on a device.
+    ///
+    /// # Errors
+    /// A sentence that names the first setting no device knows.
+    pub fn on_device(&self) -> Result<(), String> {
+        Err("devices are being taught programs".into())
     }
 
     /// What a training step of these sizes costs, from the costs of the operations.

@@ -15,11 +15,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempograph_framework::{
     Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values, weights,
-    with_weights,
+    with_weights, SliceModel,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_models::{FeatureWidths, ModelSpec, ProgramModule, SliceProgram, TgnSpec};
 use tempograph_serving::{Engine, Export, NewEvent, PairQuery, ServeError, ServeSpec, Service, ServiceError, run};
 
 pub const EVENTS: usize = 420;
@@ -33,9 +33,9 @@ pub fn rounds() -> usize {
 
 pub struct World {
     pub set: Dataset,
-    pub model: Tgn<Cpu>,
+    pub model: ProgramModule<Cpu>,
+    pub slices: SliceProgram,
     pub history: History,
-    pub widths: FeatureWidths,
     folder: tempfile::TempDir,
 }
 
@@ -45,18 +45,20 @@ pub fn small() -> TgnSpec {
 
 impl World {
     /// A model with random weights that has seen the first [`SEEN`] events in batches of [`BATCH`].
-    pub fn new(spec: &TgnSpec, features: usize) -> World {
+    pub fn new(spec: &(impl Clone + Into<ModelSpec>), features: usize) -> World {
         World::of(
             spec,
             Dataset::from_spec(&format!("synthetic:events={EVENTS},users=18,items=12,features={features}")).unwrap(),
         )
     }
 
-    pub fn of(spec: &TgnSpec, set: Dataset) -> World {
+    pub fn of(spec: &(impl Clone + Into<ModelSpec>), set: Dataset) -> World {
+        let spec: ModelSpec = spec.clone().into();
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        let model = tuned(Tgn::<Cpu>::new(spec, widths, 5, &Default::default()));
+        let model = tuned(spec.on_tensors::<Cpu>(widths, 5, &Default::default()).unwrap());
+        let slices = slices_of(&model);
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
-        let static_memory = spec.static_memory.on().map(|part| {
+        let static_memory = model.program().static_memory().map(|part| {
             // one row more than there are nodes: that of a node nobody knew
             let known = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos());
             let values = known.chain(std::iter::repeat_n(0.0, part.width)).collect();
@@ -64,7 +66,7 @@ impl World {
         });
         let features = Features { edges: set.log.features().cloned(), nodes, static_memory };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
-        let mut world = World { set, model, history, widths, folder: tempfile::tempdir().unwrap() };
+        let mut world = World { set, model, slices, history, folder: tempfile::tempdir().unwrap() };
         world.observe_all(0..SEEN, BATCH);
         world
     }
@@ -75,10 +77,9 @@ impl World {
 
     pub fn export(&self) -> Export<'_> {
         Export {
-            model: &self.model,
+            model: &self.slices,
             history: &self.history,
             dataset: &self.set,
-            widths: self.widths,
             batch: BATCH,
             replace: false,
         }
@@ -148,8 +149,16 @@ impl World {
     }
 }
 
+/// The same model on slices.
+pub fn slices_of(model: &ProgramModule<Cpu>) -> SliceProgram {
+    let mut slices = SliceProgram::new(model.program().clone(), 0);
+    let values = slices.parameters().read(weights(model)).unwrap();
+    slices.parameters_mut().values_mut().copy_from_slice(&values);
+    slices
+}
+
 /// Fine-tuning begins at zero: gives it numbers that show.
-fn tuned(model: Tgn<Cpu>) -> Tgn<Cpu> {
+fn tuned(model: ProgramModule<Cpu>) -> ProgramModule<Cpu> {
     let (mut store, name) = (weights::<Cpu, _>(&model), "static_memory.correction");
     if store.names().any(|known| known == name) {
         let (shape, zeros) = store.take::<f32>(name).unwrap();

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use tempograph_framework::EventLog;
+use tempograph_models::FeatureWidths;
 use tempograph_trainers::Course;
 
 use super::Peer;

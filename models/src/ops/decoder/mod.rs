@@ -48,6 +48,11 @@ impl LinkDecoder {
         self.src.inputs
     }
 
+    /// Its maps: of sources, of destinations, of facts where it reads them, and the last.
+    pub fn maps(&self) -> impl Iterator<Item = Map> {
+        [self.src, self.dst].into_iter().chain(self.facts.into_iter().flatten()).chain([self.last])
+    }
+
     /// Columns inside.
     pub fn width(&self) -> usize {
         self.src.outputs
@@ -73,9 +78,8 @@ impl Builder {
             self.needs.pairs = true;
             self.look(0);
         }
-        self.own();
         let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], facts);
-        self.own_decoder();
+        self.own();
         decoder
     }
 }
