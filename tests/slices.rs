@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use tempograph_framework::{Answer, Draw, History, LaneBatch, Model, NodeId, Purpose, Queries, SliceModel, link_loss, values};
+use tempograph_framework::{
+    Answer, Draw, History, LaneBatch, Model, NodeId, Purpose, Queries, Scorer, SliceModel, link_loss, values,
+};
 use tempograph_models::{
     AttentionForm, AttentionScores, FeatureWidths, ModelSpec, Precision, SliceProgram, SliceWork, StaticGraph, TgnSpec,
     Wiring,
@@ -160,8 +162,14 @@ fn leaky_relu_scores_are_not_the_scaled_ones() {
 
 #[test]
 fn training_has_the_same_bits_for_any_number_of_threads() {
-    let wide =
-        TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: AttentionForm::TransformerConv, ..small() };
+    let wide = TgnSpec {
+        memory: 40,
+        time: 20,
+        width: 40,
+        neighbours: 10,
+        attention: AttentionForm::TransformerConv,
+        ..small()
+    };
     let spec = TgnSpec { static_memory: tuned(Wiring::Add), ..wide };
     let course = course(stream(2000, 3, 0));
     let with = |threads: usize| {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use tempograph_models::{FeatureWidths, HopSizes, Kind, Map, ModelSpec, Program, Registry, StepCost, StepSizes};
 
-use crate::bench::table;
+use crate::bench::aligned;
 
 /// List the kinds of models, or show the operations one is made of.
 #[derive(Args, Debug)]
@@ -192,7 +192,8 @@ fn rows(program: &Program) -> Vec<Row> {
     let maps: Vec<Map> = program.decoder().maps().collect();
     rows.push(Row {
         name: "decoder".into(),
-        what: if program.scores_from_embeddings() { "link decoder" } else { "link decoder with facts about pairs" }.into(),
+        what: if program.scores_from_embeddings() { "link decoder" } else { "link decoder with facts about pairs" }
+            .into(),
         reads: vec![format!("[roots, {}]", program.embedding_width())],
         gives: "[pairs]".into(),
         params: maps.iter().flat_map(|map| map.params()).map(param).collect(),
@@ -212,8 +213,9 @@ fn shown(program: &Program) -> Result<String> {
         let reads = if row.reads.is_empty() { "the view".into() } else { row.reads.join(" ") };
         vec![row.name, row.what, reads, row.gives, size.to_string(), mega(row.forward), mega(row.backward)]
     });
-    let head = ["name", "operation", "reads", "gives", "parameters", "MFLOP forward", "backward"];
-    write!(out, "{}", table(&head, &cells.collect::<Vec<_>>()))?;
+    let head =
+        ["operation", "", "reads", "gives", "parameters", "MFLOP forward", "backward"].map(String::from).to_vec();
+    write!(out, "{}", aligned(&std::iter::once(head).chain(cells).collect::<Vec<_>>()))?;
     writeln!(out, "\nMFLOP are of a step of 200 events with one negative each, 840 nodes, 700 mails. Parameters:")?;
     let declared = program.declarations();
     for param in declared.params() {
@@ -221,7 +223,12 @@ fn shown(program: &Program) -> Result<String> {
         writeln!(out, "  {name} {shape:?}")?;
     }
     let StepCost { bytes, optimiser, .. } = program.cost(&usual(program));
-    write!(out, "a step reads and writes at least {:.1} MB, its optimiser takes {:.1} MFLOP; ", bytes / 1e6, optimiser / 1e6)?;
+    write!(
+        out,
+        "a step reads and writes at least {:.1} MB, its optimiser takes {:.1} MFLOP; ",
+        bytes / 1e6,
+        optimiser / 1e6
+    )?;
     match program.on_device() {
         Ok(()) => write!(out, "it trains on the CPU and on devices")?,
         Err(why) => write!(out, "it trains on the CPU; not on a device: {why}")?,

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tempograph_framework::{Dataset, Draw, Features, History, SliceModel, Purpose, RandomNumbers};
+use tempograph_framework::{Dataset, Draw, Features, History, Purpose, RandomNumbers, SliceModel};
 use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
 use tempograph_serving::{Engine, EngineSpec, Export, Granularity, NewEvent, RequestError, Retraction};
 

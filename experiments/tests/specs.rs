@@ -77,7 +77,10 @@ fn what_the_template_leaves_commented_out_is_accepted() {
     let text: Vec<&str> = template.lines().map(|line| if optional(line) { &line[2..] } else { line }).collect();
     let spec = RunSpec::parse(&text.join("\n"), &[]).unwrap();
     assert!(!spec.name.is_empty() && spec.data.negatives.is_some() && spec.data.static_memory.is_some());
-    assert!(spec.model.settings::<TgnSpec>().unwrap().time_scale.is_some() && spec.model.settings::<TgnSpec>().unwrap().static_memory.nodes.is_some());
+    assert!(
+        spec.model.settings::<TgnSpec>().unwrap().time_scale.is_some()
+            && spec.model.settings::<TgnSpec>().unwrap().static_memory.nodes.is_some()
+    );
 }
 
 #[test]

@@ -250,7 +250,9 @@ impl Registry {
             about: K::ABOUT,
             paper: K::PAPER,
             template: K::TEMPLATE,
-            read: |table| table.try_into::<K>().map(ModelSpec::from).map_err(|error| tempograph_framework::explain_toml(&error)),
+            read: |table| {
+                table.try_into::<K>().map(ModelSpec::from).map_err(|error| tempograph_framework::explain_toml(&error))
+            },
             default: || K::default().into(),
         });
         self

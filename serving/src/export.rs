@@ -11,8 +11,8 @@ use tempograph_kernels::Rows;
 use tempograph_models::{ModelSpec, SliceProgram};
 
 use crate::manifest::{
-    ArtifactError, DatasetFacts, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, VERSION,
-    WEIGHTS, Widths,
+    ArtifactError, DatasetFacts, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, VERSION, WEIGHTS,
+    Widths,
 };
 use crate::names::Names;
 use crate::open;
@@ -172,7 +172,12 @@ pub(crate) fn appear(
 }
 
 /// Writes the settings and, with sizes and checksums of them and of the files `arrays`, the manifest.
-pub(crate) fn seal(dir: &Path, manifest: Manifest, spec: &ModelSpec, arrays: &[&str]) -> Result<Manifest, ArtifactError> {
+pub(crate) fn seal(
+    dir: &Path,
+    manifest: Manifest,
+    spec: &ModelSpec,
+    arrays: &[&str],
+) -> Result<Manifest, ArtifactError> {
     let damaged = |name: &str, fact: String| ArtifactError::Damaged { path: dir.join(name), fact };
     let text =
         toml::to_string_pretty(&SpecFile { model: spec.clone() }).map_err(|error| damaged(SPEC, error.to_string()))?;

@@ -52,7 +52,12 @@ fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
         small(),
         TgnSpec { layers: 2, ..small() },
         TgnSpec { pair_features: true, ..small() },
-        TgnSpec { history: Lookup::Batch, attention: AttentionForm::TransformerConv, update_without_mail: true, ..small() },
+        TgnSpec {
+            history: Lookup::Batch,
+            attention: AttentionForm::TransformerConv,
+            update_without_mail: true,
+            ..small()
+        },
     ];
     for spec in variants {
         for features in [0, 3] {

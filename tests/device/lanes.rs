@@ -16,7 +16,7 @@ fn of_views(
     room: u64,
 ) -> DeviceTgn<WgpuRuntime, ViewSender<WgpuRuntime>> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
+    let history = History::new(set.nodes, needs(spec), set.log.time()[0], features(set));
     DeviceTgn::new(spec, widths, 3, device, (&history, &set.log), room).unwrap()
 }
 

@@ -35,7 +35,7 @@ fn device(
     room: u64,
 ) -> Result<DeviceTgn<WgpuRuntime, PlacedHistory<WgpuRuntime>>, NotOnDevice> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
+    let history = History::new(set.nodes, needs(spec), set.log.time()[0], features(set));
     DeviceTgn::new(spec, widths, 3, &Default::default(), (&history, &set.log), room)
 }
 

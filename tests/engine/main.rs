@@ -27,9 +27,7 @@ fn artifact_of(spec: &TgnSpec, widths: FeatureWidths, folder: &Path) {
     let set = stream(40, widths.edge, widths.node);
     let model = slices(spec, widths, 5);
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
-    Export { model: &model, history: &history, dataset: &set, batch: 24, replace: false }
-        .write(folder)
-        .unwrap();
+    Export { model: &model, history: &history, dataset: &set, batch: 24, replace: false }.write(folder).unwrap();
 }
 
 /// What a client does.

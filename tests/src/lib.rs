@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, OtherMemory, Path as ModulePath, Sampler,
+    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, Needs, OtherMemory, Path as ModulePath, Sampler,
     SliceExecutor, SliceModel, Split, Table, TensorExecutor, TimeUnit, Timestamp, values, weights, with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor};
 use tempograph_models::{
-    AttentionForm, AttentionScores, Embedding, FeatureWidths, Message, ModelSpec, ProgramModule, SliceProgram, StaticSpec,
-    TgnSpec, Updater, Wiring,
+    AttentionForm, AttentionScores, Embedding, FeatureWidths, Message, ModelSpec, ProgramModule, SliceProgram,
+    StaticSpec, TgnSpec, Updater, Wiring,
 };
 use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
 
@@ -77,6 +77,11 @@ pub fn data() -> Course {
 pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> ProgramModule<CpuTape> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     tuned_model(tensors(spec, widths, seed))
+}
+
+/// What a history keeps for a model.
+pub fn needs(spec: &TgnSpec) -> Needs {
+    ModelSpec::from(spec.clone()).program(FeatureWidths::default()).unwrap().needs().clone()
 }
 
 /// A fresh model on tensors.
@@ -212,7 +217,10 @@ pub fn examination() -> EvalSpec {
 }
 
 /// The gradients a backward pass left, by weight name: those that reached it.
-pub fn gradients(model: &ProgramModule<CpuTape>, tape: &<CpuTape as AutodiffBackend>::Gradients) -> Vec<(String, Vec<f32>)> {
+pub fn gradients(
+    model: &ProgramModule<CpuTape>,
+    tape: &<CpuTape as AutodiffBackend>::Gradients,
+) -> Vec<(String, Vec<f32>)> {
     let mut collect = Gradients { path: ModulePath::default(), tape, found: Vec::new() };
     model.visit(&mut collect);
     collect.found

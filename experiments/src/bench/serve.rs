@@ -15,8 +15,8 @@ use super::BenchArgs;
 use super::stats::quantile;
 use super::strategies;
 use crate::allocations::allocations;
-use crate::device::{self, Device};
 use crate::data;
+use crate::device::{self, Device};
 use crate::model::{learner, model_with};
 use crate::spec::RunSpec;
 
@@ -100,14 +100,8 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
     let mut history = course.history(trained.needs());
     warm(&mut trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
     let model = model_with(spec, course, trained.parameters().to_store())?;
-    Export {
-        model: &model,
-        history: &history,
-        dataset: &course.dataset,
-        batch: spec.train.batch,
-        replace: true,
-    }
-    .write(folder)?;
+    Export { model: &model, history: &history, dataset: &course.dataset, batch: spec.train.batch, replace: true }
+        .write(folder)?;
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use tempograph_kernels::cpu::{PaddedRows, add};
 
 use crate::operation::{Context, Into, Reads, Stage};
 use crate::ops::DecoderStage;
-use crate::registry::ModelSpec;
 use crate::program::{Gradients, Program, Step, Value, Weights};
+use crate::registry::ModelSpec;
 
 /// A program with its parameters, computed on slices of host memory, without a tape and without asking for memory once it is warm.
 #[derive(Clone, Debug)]

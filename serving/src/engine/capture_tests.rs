@@ -2,7 +2,7 @@
 
 use serde_json::Number;
 use tempograph_framework::{
-    Dataset, Draw, Features, History, OtherMemory, SliceModel, Purpose, RandomNumbers, Sampler, Store,
+    Dataset, Draw, Features, History, OtherMemory, Purpose, RandomNumbers, Sampler, SliceModel, Store,
 };
 use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
 
@@ -26,9 +26,7 @@ pub(super) fn engine_working(spec: TgnSpec, how: &EngineSpec) -> (tempfile::Temp
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], Features::default());
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("artifact");
-    Export { model: &model, history: &history, dataset: &set, batch: 5, replace: false }
-        .write(&artifact)
-        .unwrap();
+    Export { model: &model, history: &history, dataset: &set, batch: 5, replace: false }.write(&artifact).unwrap();
     (folder, Engine::open_with(&artifact, how).unwrap())
 }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempograph_framework::{
-    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values, weights,
-    with_weights, SliceModel,
+    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, SliceModel, Table, View, values, weights,
+    with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::Cpu;
@@ -76,13 +76,7 @@ impl World {
     }
 
     pub fn export(&self) -> Export<'_> {
-        Export {
-            model: &self.slices,
-            history: &self.history,
-            dataset: &self.set,
-            batch: BATCH,
-            replace: false,
-        }
+        Export { model: &self.slices, history: &self.history, dataset: &self.set, batch: BATCH, replace: false }
     }
 
     pub fn engine(&self) -> Engine {
