@@ -4,8 +4,8 @@
 use tempograph_framework::{Combine, History, Sampler, Split, Store};
 use tempograph_models::TgnSpec;
 use tempograph_tests::{
-    Runner, Stopper, assert_same, course, data, features, in_new_folder, needs, small, stopped_and_resumed, stream,
-    taped, toy, training, whole,
+    Runner, Stopper, assert_same, course, data, features, in_new_folder, needs, needs_of_others, small,
+    stopped_and_resumed, stream, taped, teller, toy, training, whole,
 };
 use tempograph_trainers::{Alone, BetaScale, Course, LrScale, ParallelSpec, RunFiles, TrainSpec, kept};
 
@@ -42,6 +42,25 @@ fn lanes_in_turn_and_lanes_on_threads_compute_the_same_bits() {
 }
 
 #[test]
+fn lanes_say_the_mail_of_the_whole_batch_whatever_part_of_it_they_train() {
+    let course = data();
+    // Weights that stay as they are: then nothing but the update could tell a batch of two shards from one batch.
+    let still = TrainSpec { lr: 0.0, weight_decay: 0.0, ..training() };
+    for (name, needs) in needs_of_others() {
+        let history = |minibatch: usize, batch: usize| {
+            let (train, parallel) = (TrainSpec { batch, ..still.clone() }, plan(minibatch, 1, 1));
+            let checkpoint = whole(&course, &teller(&needs), &train, &parallel).checkpoint;
+            checkpoint.clone().split_off("history.0.")
+        };
+        let expected = history(1, 24);
+        assert!(needs.memory == 0 || expected.get::<u64>("mail.event").unwrap().len() > 10, "{name}: there is mail");
+        for (minibatch, batch) in [(2, 12), (3, 8)] {
+            assert!(history(minibatch, batch) == expected, "{name}, {minibatch} shards");
+        }
+    }
+}
+
+#[test]
 fn a_plan_stopped_at_any_step_and_resumed_is_the_plan_that_never_stopped() {
     let (course, train) = (data(), TrainSpec { batch: 12, ..training() });
     let models = [
@@ -49,12 +68,13 @@ fn a_plan_stopped_at_any_step_and_resumed_is_the_plan_that_never_stopped() {
         ("2 layers, pair features", taped(&TgnSpec { layers: 2, dropout: 0.1, pair_features: true, ..small() })),
         ("uniform, mean mail", taped(&TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, ..small() })),
     ];
-    for (name, maker) in &models {
+    let others = needs_of_others().into_iter().map(|(name, needs)| (name, teller(&needs)));
+    for (name, maker) in models.into_iter().chain(others) {
         for parallel in plans() {
-            let expected = whole(&course, maker, &train, &parallel);
+            let expected = whole(&course, &maker, &train, &parallel);
             let steps = expected.epochs.last().unwrap().steps as usize;
             for moment in [0, 1, 2, steps / 2] {
-                let found = stopped_and_resumed(&course, maker, &train, &parallel, moment);
+                let found = stopped_and_resumed(&course, &maker, &train, &parallel, moment);
                 assert_same(&format!("{name}, {}, stopped at moment {moment}", parallel.plan()), &found, &expected);
             }
         }

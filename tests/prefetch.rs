@@ -11,8 +11,8 @@ use tempograph_framework::{
 };
 use tempograph_models::TgnSpec;
 use tempograph_tests::{
-    Maker, assert_same, course, data, examination, in_new_folder, plan, small, stopped_and_resumed, stream, taped, toy,
-    training, variants, whole,
+    Maker, assert_same, course, data, examination, in_new_folder, needs_of_others, plan, small, stopped_and_resumed,
+    stream, taped, teller, toy, training, variants, whole,
 };
 use tempograph_trainers::{
     Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch,
@@ -34,6 +34,17 @@ fn a_run_with_batches_made_ready_ahead_is_the_run_without() {
         for depth in [1, 3] {
             let found = whole(&course, &taped(&spec), &train, &plan([1; 3], depth, 0));
             assert_same(&format!("{name} ({:?}), {depth} ahead", spec.history), &found, &expected);
+        }
+    }
+    for (name, needs) in needs_of_others() {
+        let maker = teller(&needs);
+        let expected = whole(&course, &maker, &train, &plan([2, 1, 1], 0, 0));
+        for depth in [1, 3] {
+            assert_same(
+                &format!("{name}, {depth} ahead"),
+                &whole(&course, &maker, &train, &plan([2, 1, 1], depth, 0)),
+                &expected,
+            );
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tempograph_framework::{Combine, OtherMemory, Sampler};
 use tempograph_models::TgnSpec;
-use tempograph_tests::{Maker, Runner, Stopper, data, plan, small, taped, toy, training};
+use tempograph_tests::{Maker, Runner, Stopper, data, needs_of_others, plan, small, taped, teller, toy, training};
 use tempograph_trainers::{
     Alone, Exchange, ExchangeError, Fitted, Launch, Meeting, Outcome, ParallelSpec, RunFiles, TrainSpec, over_tcp,
 };
@@ -173,7 +173,8 @@ fn whatever_a_model_asks_of_a_history_and_however_far_ahead_it_is_the_same_run()
         ("uniform, mean mail", taped(&TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, ..small() })),
         ("mail with memories of now", taped(&TgnSpec { mail_memory: OtherMemory::AtRead, ..small() })),
     ];
-    for (name, maker) in &models {
+    let others = needs_of_others().into_iter().map(|(name, needs)| (name, teller(&needs)));
+    for (name, maker) in &models.into_iter().chain(others).collect::<Vec<_>>() {
         for (prefetch, staleness) in [(0, 0), (1, 0), (3, 0), (3, 2)] {
             let spec = plan([2, 2, 1], prefetch, staleness);
             let expected = alone(maker, &spec);

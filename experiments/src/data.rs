@@ -86,7 +86,7 @@ fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
 /// # Errors
 /// Static memory that is not there, is damaged, has another width, or was learned from other events than those of the training split.
 pub fn resolve(spec: &mut RunSpec, course: &mut Course) -> Result<()> {
-    let facts = DataFacts { nodes: course.dataset.nodes, time_scale: mean_gap(course) };
+    let facts = DataFacts::of(&course.dataset.log, course.split.train.clone(), course.dataset.nodes);
     spec.model = spec.model.completed(&facts);
     if let Some(reads) = spec.program(course)?.static_memory() {
         course.features.static_memory = Some(Arc::new(static_memory(&spec.data, reads, course)?));

@@ -8,21 +8,21 @@ use std::path::Path;
 use std::time::Instant;
 
 use tempograph_framework::{
-    Combine, Dataset, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory,
-    Purpose, Queries, Sampler, Timestamp, Update, View,
+    Dataset, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose,
+    Queries, Sampler, Timestamp, Update, View,
 };
 
 const D: usize = 100;
 
 /// What the TGN authors' model asks for.
 fn paper() -> Needs {
-    let mail = MailRule { combine: Combine::Last, other: OtherMemory::AtEvent, update_without_mail: false };
+    let mail = MailRule::default();
     Needs { memory: D, mail, neighbours: 10, layers: 1, ..Needs::nothing() }
 }
 
 /// What PyG's example asks for.
 fn pyg() -> Needs {
-    let mail = MailRule { combine: Combine::Last, other: OtherMemory::AtRead, update_without_mail: true };
+    let mail = MailRule { other: OtherMemory::AtRead, update_without_mail: true, ..MailRule::default() };
     Needs { mail, lookup: Lookup::Batch, delta: Delta::SinceUpdate, ..paper() }
 }
 

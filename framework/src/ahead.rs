@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{Buffer, Table};
-use crate::needs::{Combine, OtherMemory};
+use crate::needs::Combine;
 use crate::{History, Memories, NodeId, Update};
 
 /// What is kept beside memories so that mail is read once, however often it is looked at.
@@ -41,7 +41,7 @@ impl Ahead {
 impl History {
     /// Keeps memories with their mail read, once they are [noted](History::note_ahead): views then show them as they are, with no mail left
     /// to read, until an event changes them. What is observed, stored and shown stays the same to the last bit. Does nothing for a
-    /// model without memory, or one that reads a mean of mails.
+    /// model without memory, or one that reads several mails.
     pub fn keep_ahead(&mut self) {
         if self.needs().memory > 0 && self.needs().mail.combine == Combine::Last {
             let memories = Arc::make_mut(&mut self.memories);
@@ -56,9 +56,14 @@ impl History {
         Arc::make_mut(&mut self.memories).note_ahead(update, version);
     }
 
+    /// Whether memories with their mail read are [kept](History::keep_ahead).
+    pub fn keeps_ahead(&self) -> bool {
+        self.memories.ahead.is_some()
+    }
+
     /// Whether the memory of `node`, its mail read, or its neighbours may have changed after `version`.
     pub(crate) fn changed_after(&self, node: NodeId, version: u64) -> bool {
-        self.memories.ahead.is_none() || !self.memories.unwritten_since(node, version)
+        !self.memories.unwritten_since(node, version)
     }
 }
 
@@ -86,8 +91,7 @@ impl Memories {
 
     /// Whether nothing that the memory of `node`, its mail read, is made of has been written after `version`.
     fn unwritten_since(&self, node: NodeId, version: u64) -> bool {
-        let reads_other = self.mailbox.rule().other == OtherMemory::AtRead;
         let still = |node: NodeId| self.written[node.index()] <= version;
-        still(node) && (!reads_other || self.mailbox.waiting(node).iter().all(|mail| still(mail.other)))
+        still(node) && self.senders_read(node).all(still)
     }
 }

@@ -16,7 +16,8 @@ pub struct Captured {
 const STRIDE: usize = 1 << 20;
 
 /// The captured share of `events` for each batch size of `sizes`, in their order; batches are counted from the first event. One pass for
-/// all sizes, without training. `progress` hears now and then how many events are done.
+/// all sizes, without training. Mail to [neighbours](crate::Receivers::Neighbours) of the ends is not counted: it writes no memory.
+/// `progress` hears now and then how many events are done.
 ///
 /// Differs: DistTGL (SC 2023) counts captured events; a share of all of them can be compared between data sets.
 ///

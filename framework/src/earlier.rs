@@ -58,11 +58,14 @@ impl Earlier {
     pub fn before_events(&mut self, history: &History, batch: &Batch<'_>) {
         let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
         self.keep_ends(history, history.settled_by(batch).chain(own));
+        history.graph.receivers(batch).nodes().for_each(|node| self.keep(history, node));
     }
 
     /// Before events are taken back, of which the ends are given.
     pub fn before_retracting(&mut self, history: &History, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
         self.keep_ends(history, ends.clone());
+        let holders = ends.clone().flat_map(|(src, dst)| history.mail_holders(src, dst));
+        holders.for_each(|node| self.keep(history, node));
         for node in ends.flat_map(|(src, dst)| [src, dst]) {
             if let Some(kept) = self.nodes.get_mut(&node) {
                 history.graph.adjacency.keep_list(node, self.unsettled, &mut kept.links);

@@ -231,6 +231,17 @@ impl<'a> Batch<'a> {
         (0..self.len()).map(move |i| self.event(i))
     }
 
+    /// The first so many of its events.
+    pub(crate) fn first_events(&self, events: usize) -> Batch<'a> {
+        Batch {
+            first: self.first,
+            src: &self.src[..events],
+            dst: &self.dst[..events],
+            time: &self.time[..events],
+            label: &self.label[..events],
+        }
+    }
+
     /// The nodes it touches, ascending, into `nodes`.
     pub fn nodes_into(&self, nodes: &mut Vec<NodeId>) {
         nodes.clear();

@@ -6,7 +6,8 @@ use crate::{Batch, EventId, History, NodeId};
 /// What there was of a history at one moment.
 ///
 /// A history is copied as of then while events go on if what an event is about to change is copied before it happens: what is kept by node of
-/// the nodes it names and of those that [settle](History::settled_by) then, and the [places of pairs](History::place_of_pair) of both.
+/// the nodes it names and of those that [settle](History::settled_by) then, and the [places of pairs](History::place_of_pair) of both; and
+/// what is kept by node of the [neighbours that get its mail](crate::Graph::receivers).
 /// Lists of all events only grow, and are copied whenever there is time, but for those an event is taken back from.
 #[derive(Clone, Debug)]
 pub struct Extent {

@@ -9,14 +9,14 @@ use crate::adjacency::Link;
 use crate::{EventId, Graph, History, NodeId, Timestamp};
 
 impl History {
-    /// Those of `nodes` that something has happened to, but nothing from `time` on, ascending.
+    /// Those of `nodes` that something has happened to, but nothing from `time` on, ascending. Mail of other nodes' events does not count.
     pub fn idle_since(&self, time: Timestamp, nodes: Range<u32>) -> Vec<NodeId> {
         let graph = &self.graph;
         let touched = |node: NodeId| graph.adjacency.degree(node) > 0 || self.memories.holds(node);
         // An event of the newest tick is in nobody's list yet.
         let present: FxHashSet<NodeId> = self.unsettled().flat_map(|(src, dst)| [src, dst]).collect();
         let nodes = (nodes.start..nodes.end.min(graph.nodes() as u32)).map(NodeId);
-        nodes.filter(|&node| graph.renewed(node) < time && touched(node) && !present.contains(&node)).collect()
+        nodes.filter(|&node| graph.is_idle_since(node, time) && touched(node) && !present.contains(&node)).collect()
     }
 
     /// Forgets all that has happened to `nodes`, to which nothing has happened in the newest tick: memory, mail and neighbours are those of
@@ -37,6 +37,15 @@ impl History {
 }
 
 impl Graph {
+    /// Whether no settled event of `node` is from `time` on, as far as is known.
+    fn is_idle_since(&self, node: NodeId, time: Timestamp) -> bool {
+        // Where each event of a node leaves it mail, and nothing else does, that says when the newest was.
+        if self.needs.memory > 0 && self.needs.receivers() == 0 {
+            return self.renewed(node) < time;
+        }
+        self.adjacency.newest_first(node).next().is_none_or(|link| link.time < time)
+    }
+
     fn forget(&mut self, node: NodeId) {
         if self.first.is_empty() {
             self.first = vec![EventId(0); self.nodes()];

@@ -4,6 +4,7 @@ use crate::adjacency::{Adjacency, Link};
 use crate::buffer::{Buffer, Table};
 use crate::history::Hand;
 use crate::needs::Sampler;
+use crate::neighbour_mail::NeighbourMail;
 use crate::pairs::PairIndex;
 use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
 
@@ -27,6 +28,8 @@ pub struct Graph {
     pub(crate) first: Vec<EventId>,
     pub(crate) seen: u64,
     pub(crate) version: u64,
+    /// Who else gets mail of the batch at hand.
+    pub(crate) receivers: NeighbourMail,
 }
 
 impl Graph {
@@ -34,7 +37,7 @@ impl Graph {
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp) -> Graph {
         let adjacency = match needs.sampler {
             // Facts about pairs say how long a node has been idle: that takes its newest event even where no neighbours are shown.
-            Sampler::Recent => Adjacency::last(0, needs.neighbours.max(usize::from(needs.pairs))),
+            Sampler::Recent => Adjacency::last(0, needs.recent()),
             Sampler::Uniform | Sampler::Window(_) => Adjacency::all(0),
         };
         let mut graph = Graph {
@@ -48,6 +51,7 @@ impl Graph {
             first: Vec::new(),
             seen: 0,
             version: 0,
+            receivers: NeighbourMail::default(),
         };
         graph.grow(nodes);
         graph
@@ -72,7 +76,7 @@ impl Graph {
 
     /// Whether graphs that are to [follow](crate::History::follow) `log` find events there, sorted by node, and keep none.
     pub fn follows(needs: &Needs, log: &EventLog, rings: usize) -> bool {
-        let ring = size_of::<Link>() * needs.neighbours.max(usize::from(needs.pairs));
+        let ring = size_of::<Link>() * needs.recent();
         needs.sampler != Sampler::Recent || rings * ring > 2 * size_of::<Link>() * log.len()
     }
 
@@ -141,8 +145,17 @@ impl Graph {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, or an unknown node.
     pub fn observe(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         self.check(batch)?;
-        self.enter(batch, 1, Hand::Writes);
+        let receivers = self.find_receivers(batch);
+        self.enter(batch, &receivers, 1, Hand::Writes);
+        self.receivers = receivers;
         Ok(())
+    }
+
+    /// Who else gets mail of `batch`, in the memory it has for that, which is to be given back.
+    pub(crate) fn find_receivers(&mut self, batch: &Batch<'_>) -> NeighbourMail {
+        let mut receivers = std::mem::take(&mut self.receivers);
+        self.receivers_into(batch, &mut receivers);
+        receivers
     }
 
     /// Whether `batch` can happen.
@@ -161,13 +174,14 @@ impl Graph {
     }
 
     /// Lets as many batches happen, which can, as there are `versions`.
-    pub(crate) fn enter(&mut self, batch: &Batch<'_>, versions: u64, hand: Hand) {
-        for event in batch.events() {
+    pub(crate) fn enter(&mut self, batch: &Batch<'_>, receivers: &NeighbourMail, versions: u64, hand: Hand) {
+        for (e, event) in batch.events().enumerate() {
             self.settle_before(event.time, hand);
             self.pending.push(event);
             self.newest = Some(event.time);
             if hand == Hand::Writes {
                 self.renew(event);
+                receivers.of_event(e).iter().for_each(|sent| self.renewed[sent.to.index()] = event.time);
             }
         }
         self.seen += batch.len() as u64;

@@ -77,6 +77,19 @@ pub enum ObserveError {
         /// The node.
         node: u32,
     },
+    /// An update that does not say what mail of each end says, or says it where mail says memory (width 0).
+    #[error(
+        "the update says {found} numbers in mail; the ends of {events} events say {width} each: {} in all",
+        2 * .events * .width
+    )]
+    Mail {
+        /// Events of the batch.
+        events: usize,
+        /// Numbers that each end says.
+        width: usize,
+        /// Numbers in the update.
+        found: usize,
+    },
 }
 
 impl History {
@@ -222,7 +235,8 @@ impl History {
     /// Reads the past of the roots of `queries`, strictly before each root's time.
     ///
     /// `during` is the batch in hand: exact lookups see its earlier events too. All nodes it touches are in the view, so that the
-    /// forward pass can say what observing it will write. `chance` draws uniform neighbours; a root's draw depends on its node and
+    /// forward pass can say what observing it will write; neighbours that only get its mail are not, since nothing of them is written
+    /// from the view. `chance` draws uniform neighbours; a root's draw depends on its node and
     /// time only. Every layer looks at the root's time (as the TGN authors' code does), since the memories are those of now.
     ///
     /// # Panics
@@ -245,12 +259,12 @@ impl History {
         self.memories.read_into(view);
     }
 
-    /// Lets `batch` happen: the touched nodes' memories are written, their mail is replaced by that of this batch, and the events
-    /// join the neighbourhood.
+    /// Lets `batch` happen: the touched nodes' memories are written, mail of this batch takes the place of what was read into them, and the
+    /// events join the neighbourhood. [Neighbours](crate::Receivers::Neighbours) that get mail keep their memories.
     ///
     /// # Errors
-    /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, or an update without
-    /// a row for a touched node.
+    /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, an update without
+    /// a row for a touched node, or one that says more or less in mail than the ends of the batch do.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
         self.happen(batch, update, 1)
     }
@@ -266,9 +280,13 @@ impl History {
 
     fn happen(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
         self.graph.check(batch)?;
-        self.memories_mut().happen(batch, update, versions)?;
-        self.graph.enter(batch, versions, Hand::Writes);
-        Ok(())
+        let receivers = self.graph.find_receivers(batch);
+        let happened = self.memories_mut().happen(batch, update, &receivers, versions);
+        if happened.is_ok() {
+            self.graph.enter(batch, &receivers, versions, Hand::Writes);
+        }
+        self.graph.receivers = receivers;
+        happened
     }
 }
 

@@ -51,6 +51,7 @@ mod model;
 mod nearest;
 mod needs;
 mod negatives;
+mod neighbour_mail;
 #[cfg(feature = "cube")]
 mod on_device;
 mod pairs;
@@ -106,11 +107,12 @@ pub use metrics::{
 };
 pub use model::{Forward, Model, Update};
 pub use nearest::nearest;
-pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Sampler};
+pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says};
 pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError,
     TgbNegatives,
 };
+pub use neighbour_mail::NeighbourMail;
 #[cfg(feature = "cube")]
 pub use on_device::{OffDevice, ResidentHistory};
 pub use pairs::{PairFact, Recency};

@@ -9,7 +9,7 @@ use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
 use crate::read_mail::Pending;
 use crate::view::{Hop, View};
-use crate::{Batch, Graph, Needs, NodeId, PurposeDraw, Queries, Timestamp};
+use crate::{Batch, EventId, Graph, Needs, NodeId, PurposeDraw, Queries, Timestamp};
 
 /// Centres whose neighbours one task looks up.
 const CENTRES_A_TASK: usize = 128;
@@ -23,6 +23,8 @@ pub(crate) struct Work {
     named: NodeSet,
     /// Where each node stands in the view's.
     rows: Places,
+    /// `[C, K]` when the events were that the hop at hand shows.
+    times: Vec<i64>,
     /// What is still to be read of memories read ahead.
     pub(crate) pending: Pending,
 }
@@ -81,11 +83,13 @@ struct Slots<'a> {
     row: &'a mut [u32],
     event: &'a mut [u64],
     dt: &'a mut [f32],
+    time: &'a mut [i64],
 }
 
 impl Slots<'_> {
     fn put(&mut self, at: usize, link: &Link, dt: f32) {
         (self.row[at], self.event[at], self.dt[at]) = (link.node.0, link.event.0, dt);
+        self.time[at] = link.time.0;
     }
 
     /// Leaves nothing of an earlier filling behind the first `count` slots.
@@ -105,7 +109,7 @@ impl Graph {
     /// # Panics
     /// If a root or the batch names a node the graph has no room for: callers check ids where they enter.
     pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
-        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows, .. }, .. } = view;
+        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows, times, .. }, .. } = view;
         self.gather_present(during, present);
         named.make_room(self.nodes());
         rows.make_room(self.nodes());
@@ -115,14 +119,14 @@ impl Graph {
         for depth in 0..hops.len() {
             let (above, below) = centres.split_at_mut(depth + 1);
             let (hop, looked) = (&mut hops[depth], &above[depth]);
-            self.look(looked, present, chance, hop);
+            self.look(looked, present, chance, hop, times);
             if depth == 0 {
                 self.tell_facts(queries, Some(hop), roots, present, pairs);
             }
             match below.first_mut() {
                 Some(below) => {
                     below.clear(self.nodes());
-                    descend(hop, &looked.moments, below);
+                    self.descend(hop, &looked.moments, times, below);
                 }
                 None => slots_of(hop).for_each(|node| named.insert(NodeId(*node))),
             }
@@ -169,18 +173,19 @@ impl Graph {
     /// The first time behind everything known, if all that a model is shown of a node is the same from then on.
     fn end_of_known(&self) -> Option<Timestamp> {
         let Needs { lookup, delta, sampler, idle, .. } = self.needs;
-        let still = (lookup, delta, sampler, idle) == (Lookup::Batch, Delta::SinceUpdate, Sampler::Recent, false);
+        let dated = idle || self.needs.age || self.needs.dates_mail();
+        let still = (lookup, delta, sampler, dated) == (Lookup::Batch, Delta::SinceUpdate, Sampler::Recent, false);
         still.then(|| self.newest().map_or(Timestamp(i64::MIN), |newest| Timestamp(newest.0.saturating_add(1))))
     }
 
     /// The unsettled events a query may see beside the settled ones.
-    fn gather_present(&self, during: Option<&Batch<'_>>, present: &mut Present) {
+    pub(crate) fn gather_present(&self, during: Option<&Batch<'_>>, present: &mut Present) {
         let own = during.copied().filter(|_| self.needs.lookup != Lookup::Batch);
         present.refill(self.nodes(), || self.pending.iter().copied().chain(own.into_iter().flat_map(Batch::events)));
     }
 
     /// Finds the neighbours of `centres`. Rows are the nodes themselves as yet.
-    fn look(&self, centres: &Centres, present: &Present, chance: PurposeDraw, hop: &mut Hop) {
+    fn look(&self, centres: &Centres, present: &Present, chance: PurposeDraw, hop: &mut Hop, times: &mut Vec<i64>) {
         let (k, Centres { nodes, moments, .. }) = (self.needs.neighbours, centres);
         let found = &mut hop.neighbours;
         (found.roots, found.k) = (nodes.len(), k);
@@ -188,11 +193,16 @@ impl Graph {
         found.row.resize(nodes.len() * k, 0);
         found.event.resize(nodes.len() * k, 0);
         found.dt.resize(nodes.len() * k, 0.0);
+        times.resize(nodes.len() * k, 0);
         hop.centres.clear();
         hop.centres.extend(nodes.iter().map(|node| node.0));
         hop.idle.clear();
         if self.needs.idle {
             hop.idle.extend(nodes.iter().zip(moments).map(|(&node, moment)| moment.time().since(self.renewed(node))));
+        }
+        hop.age.clear();
+        if self.needs.age {
+            hop.age.extend(moments.iter().map(|moment| moment.time().since(self.origin)));
         }
         if k == 0 {
             return found.count.fill(0);
@@ -203,14 +213,16 @@ impl Graph {
             .par_chunks_mut(slots)
             .zip(found.event.par_chunks_mut(slots))
             .zip(found.dt.par_chunks_mut(slots))
+            .zip(times.par_chunks_mut(slots))
             .zip(found.count.par_chunks_mut(CENTRES_A_TASK));
         let centres = nodes.par_chunks(CENTRES_A_TASK).zip(moments.par_chunks(CENTRES_A_TASK));
-        centres.zip(found).for_each(|((nodes, moments), (((row, event), dt), count))| {
+        centres.zip(found).for_each(|((nodes, moments), ((((row, event), dt), time), count))| {
             let slots = row
                 .chunks_mut(k)
                 .zip(event.chunks_mut(k))
                 .zip(dt.chunks_mut(k))
-                .map(|((row, event), dt)| Slots { row, event, dt });
+                .zip(time.chunks_mut(k))
+                .map(|(((row, event), dt), time)| Slots { row, event, dt, time });
             for (((&node, &moment), mut slots), count) in nodes.iter().zip(moments).zip(slots).zip(count) {
                 let found = match self.needs.sampler {
                     Sampler::Recent => self.last_before(node, moment, present, &mut slots),
@@ -294,17 +306,24 @@ impl Graph {
             Delta::SinceUpdate => self.renewed(link.node).since(link.time),
         }
     }
-}
 
-/// Names the rows of `hop` by the centres of the hop below it: its own centres and their neighbours, at the same moments.
-fn descend(hop: &mut Hop, moments: &[Moment], below: &mut Centres) {
-    for (row, &moment) in hop.centres.iter_mut().zip(moments) {
-        *row = below.row(NodeId(*row), moment);
-    }
-    let found = &mut hop.neighbours;
-    for ((row, &count), &moment) in found.row.chunks_mut(found.k.max(1)).zip(&found.count).zip(moments) {
-        for row in &mut row[..count as usize] {
+    /// Names the rows of `hop` by the centres of the hop below it: its own centres at the same moments, and their neighbours at those or, where
+    /// the model needs that, at the events, which were at `times`.
+    fn descend(&self, hop: &mut Hop, moments: &[Moment], times: &[i64], below: &mut Centres) {
+        for (row, &moment) in hop.centres.iter_mut().zip(moments) {
             *row = below.row(NodeId(*row), moment);
+        }
+        let (found, k) = (&mut hop.neighbours, self.needs.neighbours.max(1));
+        let slots = found.row.chunks_mut(k).zip(found.event.chunks(k).zip(times.chunks(k)));
+        for (((row, (event, time)), &count), &moment) in slots.zip(&found.count).zip(moments) {
+            for (slot, row) in row[..count as usize].iter_mut().enumerate() {
+                let moment = match moment {
+                    _ if !self.needs.before_events => moment,
+                    Moment::Time(_) => Moment::Time(Timestamp(time[slot])),
+                    Moment::Place(..) => Moment::Place(Timestamp(time[slot]), EventId(event[slot])),
+                };
+                *row = below.row(NodeId(*row), moment);
+            }
         }
     }
 }

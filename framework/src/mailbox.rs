@@ -1,11 +1,11 @@
 //! Mail that waits: what each node's next memory update will be made of.
 
 use crate::buffer::{Buffer, Table};
-use crate::needs::{Combine, MailRule, OtherMemory};
+use crate::needs::{Combine, MailRule, Receivers};
 use crate::{EventId, NodeId, Timestamp};
 
 /// One message as it waits at its receiver. The receiver's own memory is not in it: that is the stored memory itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct Mail {
     pub event: EventId,
@@ -13,36 +13,44 @@ pub(crate) struct Mail {
     /// The receiver's last memory update before this event.
     pub since: Timestamp,
     pub other: NodeId,
-    /// 1, or 0 in a place where no mail waits.
-    waits: u32,
+    /// What the mail says is multiplied by this when it is read; above 0, or 0 in a place where no mail waits.
+    pub weight: f32,
 }
 
 impl Mail {
     /// Mail of `event` at `time` with `other`, to one that was updated last at `since`.
     pub fn new(event: EventId, other: NodeId, time: Timestamp, since: Timestamp) -> Mail {
-        Mail { event, time, since, other, waits: 1 }
+        Mail { event, time, since, other, weight: 1.0 }
+    }
+
+    /// The same, of which as much counts as `weight` says.
+    pub fn weighing(self, weight: f32) -> Mail {
+        Mail { weight: weight.max(f32::MIN_POSITIVE), ..self }
     }
 
     /// This mail, if it is any.
     fn as_slice(&self) -> &[Mail] {
-        if self.waits == 0 { &[] } else { std::slice::from_ref(self) }
+        if self.weight == 0.0 { &[] } else { std::slice::from_ref(self) }
     }
 }
 
-/// The waiting mail of every node: one, or all of its last batch.
+/// The waiting mail of every node: one, the last few, or all of its last batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     rule: MailRule,
-    /// Numbers of the other end's memory in a mail: `D`, or 0 where mail carries none.
+    /// Numbers that a mail holds of the other end, or 0 where it is read with that end's memory.
     carried: usize,
     kept: Kept,
 }
 
 #[derive(Clone, Debug)]
 enum Kept {
-    /// At most one mail a node, `[N]`, and what it carries, `[N, D]`.
+    /// At most one mail a node, `[N]`, and what it carries, `[N, C]`.
     Last { mails: Buffer<Mail>, others: Buffer<f32> },
-    /// Any number a node, `[N]`, each in (time, event id) order, and what they carry, `[mails, D]` each.
+    /// At most `size` mails a node, `[N, S]`, and what they carry, `[N, S, C]`: a node's `i`-th mail is in slot `i % size`. `got`, `[N]`, are
+    /// the mails that each node ever got.
+    Slots { size: usize, mails: Buffer<Mail>, others: Buffer<f32>, got: Buffer<u64> },
+    /// Any number a node, `[N]`, each in (time, event id) order, and what they carry, `[mails, C]` each.
     All { mails: Vec<Vec<Mail>>, others: Vec<Vec<f32>> },
 }
 
@@ -51,15 +59,26 @@ enum Kept {
 pub(crate) struct KeptMail {
     mails: Vec<Mail>,
     others: Vec<f32>,
+    got: u64,
 }
 
+/// Mails of a node one behind the other, and what they carry, `[mails, C]`.
+pub(crate) type Run<'a> = (&'a [Mail], &'a [f32]);
+
 impl Mailbox {
-    pub fn new(nodes: usize, rule: MailRule, width: usize) -> Mailbox {
+    /// `memory` is the width of a node's memory.
+    pub fn new(nodes: usize, rule: MailRule, memory: usize) -> Mailbox {
         let kept = match rule.combine {
             Combine::Last => Kept::Last { mails: Buffer::default(), others: Buffer::default() },
+            Combine::Slots(size) => Kept::Slots {
+                size: size.max(1),
+                mails: Buffer::default(),
+                others: Buffer::default(),
+                got: Buffer::default(),
+            },
             Combine::Mean => Kept::All { mails: Vec::new(), others: Vec::new() },
         };
-        let carried = if rule.other == OtherMemory::AtEvent { width } else { 0 };
+        let carried = if rule.reads_other() || memory == 0 { 0 } else { rule.width(memory) };
         let mut mailbox = Mailbox { rule, carried, kept };
         mailbox.grow(nodes);
         mailbox
@@ -70,6 +89,11 @@ impl Mailbox {
             Kept::Last { mails, others } => {
                 mails.resize(nodes, Mail::default());
                 others.resize(nodes * self.carried, 0.0);
+            }
+            Kept::Slots { size, mails, others, got } => {
+                mails.resize(nodes * *size, Mail::default());
+                others.resize(nodes * *size * self.carried, 0.0);
+                got.resize(nodes, 0);
             }
             Kept::All { mails, others } => {
                 mails.resize(nodes, Vec::new());
@@ -82,6 +106,9 @@ impl Mailbox {
     pub fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
         match &mut self.kept {
             Kept::Last { mails, others } => vec![(mails, 1), (others, self.carried)],
+            Kept::Slots { size, mails, others, got } => {
+                vec![(mails, *size), (others, *size * self.carried), (got, 1)]
+            }
             Kept::All { .. } => Vec::new(),
         }
     }
@@ -91,50 +118,91 @@ impl Mailbox {
         matches!(self.kept, Kept::All { .. })
     }
 
-    pub fn rule(&self) -> MailRule {
-        self.rule
+    pub fn rule(&self) -> &MailRule {
+        &self.rule
     }
 
-    /// Numbers of the other end's memory, as it was at the event, that each mail holds.
+    /// Numbers of the other end, as they were at the event, that each mail holds.
     pub fn carried(&self) -> usize {
         self.carried
     }
 
-    /// The mail waiting for `node`, in (time, event id) order.
-    pub fn waiting(&self, node: NodeId) -> &[Mail] {
+    /// Whether mails count differently.
+    pub fn weighs(&self) -> bool {
+        matches!(self.rule.to, Receivers::Neighbours { decay: Some(_), .. })
+    }
+
+    /// Bytes of the tables a node has, whether mail waits or not.
+    pub fn bytes_a_node(&self) -> usize {
+        let mails = if let Kept::Slots { size, .. } = self.kept { size } else { 1 };
+        let counts = if let Kept::Slots { .. } = self.kept { size_of::<u64>() } else { 0 };
+        mails * (size_of::<Mail>() + 4 * self.carried) + counts
+    }
+
+    /// The mail waiting for `node` in two runs, each in (time, event id) order, the older run first. The second is empty but for a ring.
+    pub fn runs(&self, node: NodeId) -> [Run<'_>; 2] {
+        let (n, c) = (node.index(), self.carried);
         match &self.kept {
-            Kept::Last { mails, .. } => mails[node.index()].as_slice(),
-            Kept::All { mails, .. } => &mails[node.index()],
+            Kept::Last { mails, others } => {
+                let mails = mails[n].as_slice();
+                [(mails, &others[n * c..][..mails.len() * c]), (&[], &[])]
+            }
+            Kept::All { mails, others } => [(&mails[n], &others[n]), (&[], &[])],
+            Kept::Slots { size, mails, others, got } => {
+                let (mails, others) = (&mails[n * size..][..*size], &others[n * size * c..][..size * c]);
+                let next = (got[n] % *size as u64) as usize;
+                let ((newer, older), (newer_rows, older_rows)) = (mails.split_at(next), others.split_at(next * c));
+                let full = got[n] >= *size as u64;
+                [if full { (older, older_rows) } else { (&[], &[]) }, (newer, newer_rows)]
+            }
         }
     }
 
-    /// The other ends' memories in `node`'s mail, `[mails, carried]`.
-    pub fn other_rows(&self, node: NodeId) -> &[f32] {
-        let n = node.index();
-        match &self.kept {
-            Kept::Last { mails, others } => &others[n * self.carried..][..mails[n].as_slice().len() * self.carried],
-            Kept::All { others, .. } => &others[n],
-        }
+    /// The mail waiting for `node`, in (time, event id) order.
+    pub fn waiting(&self, node: NodeId) -> impl Iterator<Item = &Mail> {
+        let [(older, _), (newer, _)] = self.runs(node);
+        older.iter().chain(newer)
+    }
+
+    /// The newest mail waiting for `node`.
+    pub fn newest(&self, node: NodeId) -> Option<&Mail> {
+        let [(older, _), (newer, _)] = self.runs(node);
+        newer.last().or(older.last())
+    }
+
+    /// Whether any mail waits for `node`.
+    pub fn has_any(&self, node: NodeId) -> bool {
+        self.newest(node).is_some()
     }
 
     /// A copy of the mail of `node`, before it changes.
     pub fn keep(&self, node: NodeId) -> KeptMail {
-        let n = node.index();
+        let (n, c) = (node.index(), self.carried);
         match &self.kept {
             Kept::Last { mails, others } => {
-                KeptMail { mails: vec![mails[n]], others: others[n * self.carried..][..self.carried].to_vec() }
+                KeptMail { mails: vec![mails[n]], others: others[n * c..][..c].to_vec(), got: 0 }
             }
-            Kept::All { mails, others } => KeptMail { mails: mails[n].clone(), others: others[n].clone() },
+            Kept::Slots { size, mails, others, got } => KeptMail {
+                mails: mails[n * size..][..*size].to_vec(),
+                others: others[n * size * c..][..size * c].to_vec(),
+                got: got[n],
+            },
+            Kept::All { mails, others } => KeptMail { mails: mails[n].clone(), others: others[n].clone(), got: 0 },
         }
     }
 
     /// Exchanges the mail of `node` with what was kept of it.
     pub fn swap(&mut self, node: NodeId, kept: &mut KeptMail) {
-        let n = node.index();
+        let (n, c) = (node.index(), self.carried);
         match &mut self.kept {
             Kept::Last { mails, others } => {
                 mails[n..=n].swap_with_slice(&mut kept.mails);
-                others[n * self.carried..][..self.carried].swap_with_slice(&mut kept.others);
+                others[n * c..][..c].swap_with_slice(&mut kept.others);
+            }
+            Kept::Slots { size, mails, others, got } => {
+                mails[n * *size..][..*size].swap_with_slice(&mut kept.mails);
+                others[n * *size * c..][..*size * c].swap_with_slice(&mut kept.others);
+                std::mem::swap(&mut got[n], &mut kept.got);
             }
             Kept::All { mails, others } => {
                 std::mem::swap(&mut mails[n], &mut kept.mails);
@@ -143,36 +211,47 @@ impl Mailbox {
         }
     }
 
-    /// Throws away the mail of `node`: it has been read into its memory.
+    /// The mail of `node` has been read into its memory: it is thrown away, but from slots, where it stays until newer mail pushes it out.
+    pub fn mark_read(&mut self, node: NodeId) {
+        if !matches!(self.kept, Kept::Slots { .. }) {
+            self.clear(node);
+        }
+    }
+
+    /// Throws away the mail of `node`.
     pub fn clear(&mut self, node: NodeId) {
+        let n = node.index();
         match &mut self.kept {
-            Kept::Last { mails, .. } => mails[node.index()] = Mail::default(),
+            Kept::Last { mails, .. } => mails[n] = Mail::default(),
+            Kept::Slots { got, .. } => got[n] = 0,
             Kept::All { mails, others } => {
-                mails[node.index()].clear();
-                others[node.index()].clear();
+                mails[n].clear();
+                others[n].clear();
             }
         }
     }
 
-    /// Throws away mail of `event` that waits for `node`.
-    pub fn take_back(&mut self, node: NodeId, event: EventId) {
-        let n = node.index();
-        match &mut self.kept {
-            Kept::Last { mails, .. } if mails[n].event == event => mails[n] = Mail::default(),
-            Kept::Last { .. } => {}
-            Kept::All { mails, others } => {
-                while let Some(at) = mails[n].iter().position(|mail| mail.event == event) {
-                    mails[n].remove(at);
-                    others[n].drain(at * self.carried..(at + 1) * self.carried);
-                }
-            }
+    /// Throws away mail of `event` that waits for `node`. Says whether there was any. What it has pushed out does not come back.
+    pub fn take_back(&mut self, node: NodeId, event: EventId) -> bool {
+        if !self.waiting(node).any(|mail| mail.event == event) {
+            return false;
         }
+        let carried = self.carried;
+        let of_run = |(mails, rows): Run<'_>| -> Vec<(Mail, Vec<f32>)> {
+            let row = |i: usize| rows[i * carried..][..carried].to_vec();
+            mails.iter().enumerate().map(|(i, &mail)| (mail, row(i))).filter(|(mail, _)| mail.event != event).collect()
+        };
+        let kept = self.runs(node).map(of_run).concat();
+        self.clear(node);
+        kept.iter().for_each(|(mail, row)| self.deliver(node, *mail, row));
+        true
     }
 
     /// Throws away all mail.
     pub fn clear_all(&mut self) {
         match &mut self.kept {
             Kept::Last { mails, .. } => mails.fill(Mail::default()),
+            Kept::Slots { got, .. } => got.fill(0),
             Kept::All { mails, others } => {
                 mails.iter_mut().for_each(Vec::clear);
                 others.iter_mut().for_each(Vec::clear);
@@ -182,11 +261,18 @@ impl Mailbox {
 
     /// Delivers one mail; deliveries to a node come in (time, event id) order. `other` begins with what a mail carries.
     pub fn deliver(&mut self, node: NodeId, mail: Mail, other: &[f32]) {
-        let (n, other) = (node.index(), &other[..self.carried]);
+        let (n, c) = (node.index(), self.carried);
+        let other = &other[..c];
         match &mut self.kept {
             Kept::Last { mails, others } => {
                 mails[n] = mail;
-                others[n * self.carried..][..self.carried].copy_from_slice(other);
+                others[n * c..][..c].copy_from_slice(other);
+            }
+            Kept::Slots { size, mails, others, got } => {
+                let slot = n * *size + (got[n] % *size as u64) as usize;
+                mails[slot] = mail;
+                others[slot * c..][..c].copy_from_slice(other);
+                got[n] += 1;
             }
             Kept::All { mails, others } => {
                 mails[n].push(mail);
@@ -204,20 +290,62 @@ mod tests {
         Mail::new(EventId(event), NodeId(event as u32), Timestamp(event as i64), Timestamp(0))
     }
 
+    /// Events of the mail of node 1, and what it carries.
+    fn told(mailbox: &Mailbox) -> (Vec<u64>, Vec<f32>) {
+        let rows = mailbox.runs(NodeId(1)).into_iter().flat_map(|(_, rows)| rows.to_vec()).collect();
+        (mailbox.waiting(NodeId(1)).map(|mail| mail.event.0).collect(), rows)
+    }
+
+    fn numbers(events: &[u64]) -> (Vec<u64>, Vec<f32>) {
+        (events.to_vec(), events.iter().map(|&event| event as f32).collect())
+    }
+
     #[test]
-    fn last_keeps_the_newest_mail_and_mean_keeps_all_until_read() {
-        let rule = |combine| MailRule { combine, other: OtherMemory::AtEvent, update_without_mail: false };
-        for (combine, expected) in [(Combine::Last, vec![2u64]), (Combine::Mean, vec![0, 1, 2])] {
+    fn last_keeps_the_newest_mail_slots_the_newest_few_and_mean_all_until_they_are_read() {
+        let rule = |combine| MailRule { combine, ..MailRule::default() };
+        let kept = [
+            (Combine::Last, vec![4u64], vec![]),
+            (Combine::Slots(1), vec![4], vec![4]),
+            (Combine::Slots(2), vec![3, 4], vec![3, 4]),
+            (Combine::Slots(9), vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3, 4]),
+            (Combine::Mean, vec![0, 1, 2, 3, 4], vec![]),
+        ];
+        for (combine, expected, after) in kept {
             let mut mailbox = Mailbox::new(2, rule(combine), 1);
-            for event in 0..3 {
+            for event in 0..5 {
                 mailbox.deliver(NodeId(1), mail(event), &[event as f32]);
             }
-            let events: Vec<u64> = mailbox.waiting(NodeId(1)).iter().map(|m| m.event.0).collect();
-            assert_eq!(events, expected);
-            assert_eq!(mailbox.other_rows(NodeId(1)), expected.iter().map(|&e| e as f32).collect::<Vec<_>>());
-            assert!(mailbox.waiting(NodeId(0)).is_empty());
+            assert_eq!(told(&mailbox), numbers(&expected), "{combine:?}");
+            assert_eq!(mailbox.newest(NodeId(1)).map(|mail| mail.event), Some(EventId(4)));
+            assert!(!mailbox.has_any(NodeId(0)));
+            mailbox.mark_read(NodeId(1));
+            assert_eq!(told(&mailbox), numbers(&after), "{combine:?} once read");
             mailbox.clear(NodeId(1));
-            assert!(mailbox.waiting(NodeId(1)).is_empty() && mailbox.other_rows(NodeId(1)).is_empty());
+            assert_eq!(told(&mailbox), numbers(&[]));
+        }
+    }
+
+    #[test]
+    fn mail_taken_back_is_gone_and_the_rest_stays_in_order() {
+        for (combine, back, expected) in [
+            (Combine::Last, 4, vec![]),
+            (Combine::Last, 3, vec![4]),
+            (Combine::Slots(3), 3, vec![2, 4]),
+            (Combine::Slots(3), 1, vec![2, 3, 4]),
+            (Combine::Mean, 1, vec![0, 2, 3, 4]),
+        ] {
+            let mut mailbox = Mailbox::new(2, MailRule { combine, ..MailRule::default() }, 1);
+            (0..5).for_each(|event| mailbox.deliver(NodeId(1), mail(event), &[event as f32]));
+            let before = told(&mailbox).0.len();
+            let taken = mailbox.take_back(NodeId(1), EventId(back));
+            assert_eq!(
+                (told(&mailbox), taken),
+                (numbers(&expected), expected.len() < before),
+                "{combine:?} less {back}"
+            );
+            // What comes next finds its place.
+            mailbox.deliver(NodeId(1), mail(7), &[7.0]);
+            assert_eq!(mailbox.newest(NodeId(1)).map(|mail| mail.event), Some(EventId(7)));
         }
     }
 }

@@ -4,6 +4,8 @@ use crate::adjacency::Link;
 use crate::ahead::Ahead;
 use crate::buffer::{Buffer, Table};
 use crate::mailbox::{KeptMail, Mail, Mailbox};
+use crate::needs::Says;
+use crate::neighbour_mail::{NeighbourMail, Sent};
 use crate::places::Places;
 use crate::{Batch, Needs, NodeId, ObserveError, Timestamp, Update};
 
@@ -108,25 +110,38 @@ impl Memories {
 
     /// Bytes it holds.
     pub fn bytes(&self) -> usize {
-        let mail = self.nodes() * (size_of::<Mail>() + 4 * self.mailbox.carried());
+        let mail = self.nodes() * self.mailbox.bytes_a_node();
         4 * self.rows.len() + 16 * self.nodes() + mail + self.ahead.as_ref().map_or(0, Ahead::bytes)
     }
 
-    /// Writes what a model made of `batch`: the touched nodes' memories are written, and their mail is replaced by that of this batch.
+    /// Writes what a model made of `batch`: the memories of its ends are written, and mail of this batch takes the place of what was read into
+    /// them. `receivers` is who else gets mail ([`Graph::receivers`](crate::Graph::receivers)); their memories are not written.
     ///
     /// # Errors
-    /// [`ObserveError`], and nothing has changed: an unknown node, or an update without a row for a touched node.
-    pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
-        self.happen(batch, update, 1)
+    /// [`ObserveError`], and nothing has changed: an unknown node, or an update without a row for an end or with another number of
+    /// rows of mail.
+    pub fn observe(
+        &mut self,
+        batch: &Batch<'_>,
+        update: &Update,
+        receivers: &NeighbourMail,
+    ) -> Result<(), ObserveError> {
+        self.happen(batch, update, receivers, 1)
     }
 
-    /// Does its part in a batch that another process has written to the tables they have together: what is in none is written here.
-    pub(crate) fn watch(&mut self, batch: &Batch<'_>) {
+    /// Does its part in a batch that another process has written to the tables they have together: what is in none is written here. `mail` is
+    /// what the update said, where the model gives that.
+    pub(crate) fn watch(&mut self, batch: &Batch<'_>, mail: &[f32], receivers: &NeighbourMail) {
         if self.width > 0 && self.mailbox.keeps_any_number() {
-            batch.src.iter().chain(batch.dst).for_each(|&node| self.mailbox.clear(node));
-            self.deliver(batch);
+            batch.src.iter().chain(batch.dst).for_each(|&node| self.mailbox.mark_read(node));
+            self.deliver(batch, mail, receivers);
         }
         self.version += 1;
+    }
+
+    /// Whether who [watches](Memories::watch) has to know what the update says in mail.
+    pub(crate) fn watches_mail(&self) -> bool {
+        self.width > 0 && self.mailbox.keeps_any_number() && self.given().is_some()
     }
 
     /// Forgets what is in no table.
@@ -138,15 +153,31 @@ impl Memories {
     }
 
     /// Lets as many batches as there are `versions` happen, of which none reads what another writes.
-    pub(crate) fn happen(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
+    pub(crate) fn happen(
+        &mut self,
+        batch: &Batch<'_>,
+        update: &Update,
+        receivers: &NeighbourMail,
+        versions: u64,
+    ) -> Result<(), ObserveError> {
         self.places.note_all(&update.nodes);
+        self.check(batch, update)?;
+        let version = self.version + versions;
+        self.write(batch, update, version);
         if self.width > 0 {
-            self.check(batch, update)?;
-            self.write(batch, update, self.version + versions);
-            self.deliver(batch);
+            self.deliver(batch, &update.mail, receivers);
+            receivers.nodes().for_each(|node| self.written[node.index()] = version);
         }
-        self.version += versions;
+        self.version = version;
         Ok(())
+    }
+
+    /// The width of what a model gives to be said in mail, if it does.
+    fn given(&self) -> Option<usize> {
+        match self.mailbox.rule().says {
+            Says::Given(width) => Some(width),
+            Says::Memory => None,
+        }
     }
 
     fn check(&self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
@@ -155,10 +186,14 @@ impl Memories {
                 if node.index() >= self.nodes() {
                     return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
                 }
-                if self.renewed(node, update).is_none() {
+                if self.width > 0 && self.renewed(node, update).is_none() {
                     return Err(ObserveError::MissingRow { node: node.0 });
                 }
             }
+        }
+        let (events, width, found) = (batch.len(), self.given().unwrap_or_default(), update.mail.len());
+        if self.width > 0 && found != 2 * events * width {
+            return Err(ObserveError::Mail { events, width, found });
         }
         Ok(())
     }
@@ -171,29 +206,45 @@ impl Memories {
 
     fn write(&mut self, batch: &Batch<'_>, update: &Update, version: u64) {
         for &node in batch.src.iter().chain(batch.dst) {
+            self.written[node.index()] = version;
+            if self.width == 0 {
+                continue;
+            }
             if let Some(row) = self.renewed(node, update) {
                 self.rows[node.index() * self.width..][..self.width].copy_from_slice(row);
             }
-            if let Some(mail) = self.mailbox.waiting(node).last() {
+            if let Some(mail) = self.mailbox.newest(node) {
                 self.updated[node.index()] = mail.time;
             }
-            self.mailbox.clear(node);
-            self.written[node.index()] = version;
+            self.mailbox.mark_read(node);
         }
     }
 
-    fn deliver(&mut self, batch: &Batch<'_>) {
-        for event in batch.events() {
+    /// Delivers the mail of a batch: of each event to its ends, then to their neighbours. `given` is what it says where the model gives that.
+    fn deliver(&mut self, batch: &Batch<'_>, given: &[f32], receivers: &NeighbourMail) {
+        let Memories { rows, updated, mailbox, width, .. } = self;
+        let says = mailbox.rule().says;
+        for (e, event) in batch.events().enumerate() {
+            // What an end says: 0 the source, 1 the destination.
+            let said = |of: usize| match says {
+                Says::Memory => &rows[[event.src, event.dst][of].index() * *width..][..*width],
+                Says::Given(width) => &given[(2 * e + of) * width..][..width],
+            };
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
-                let mail = Mail::new(event.id, link.node, event.time, self.updated[node.index()]);
-                self.mailbox.deliver(node, mail, &self.rows[link.node.index() * self.width..][..self.width]);
+                let mail = Mail::new(event.id, link.node, event.time, updated[node.index()]);
+                mailbox.deliver(node, mail, said(usize::from(link.direction == Link::OUTGOING)));
+            }
+            for &Sent { to, of, weight } in receivers.of_event(e) {
+                let other = [event.src, event.dst][of];
+                let mail = Mail::new(event.id, other, event.time, updated[to.index()]).weighing(weight);
+                mailbox.deliver(to, mail, said(of));
             }
         }
     }
 
     /// Whether anything has ever happened to `node`.
     pub(crate) fn holds(&self, node: NodeId) -> bool {
-        self.updated[node.index()] != self.origin || !self.mailbox.waiting(node).is_empty()
+        self.updated[node.index()] != self.origin || self.mailbox.has_any(node)
     }
 
     /// Makes the memory of `node` that of a new one.
@@ -231,6 +282,6 @@ impl Memories {
 
     /// Whether the memory of `node` goes through the updater.
     pub(crate) fn reads(&self, node: NodeId) -> bool {
-        self.width > 0 && (self.mailbox.rule().update_without_mail || !self.mailbox.waiting(node).is_empty())
+        self.width > 0 && (self.mailbox.rule().update_without_mail || self.mailbox.has_any(node))
     }
 }

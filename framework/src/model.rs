@@ -15,8 +15,9 @@ pub trait Model<B: Backend> {
     /// Scores the pairs of `queries`. `dropout` is the seed a training step drops out under; without it nothing is dropped.
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B>;
 
-    /// The update alone: memories with the waiting mail read, for every node of the view. `queries` are those the view was read for,
-    /// [none](Queries::none) where nothing is asked; no pair of them is scored.
+    /// The update alone: memories with the waiting mail read, and what mail will say. `queries` are those the view was read for, with the
+    /// [ends](Queries::ends) of the batch where the model [needs](Needs::ends) them and [nothing](Queries::none) where nothing is asked, so that
+    /// nothing is said; no pair of them is scored.
     fn advance(&self, queries: &Queries, view: &View) -> Update;
 }
 
@@ -38,6 +39,9 @@ pub struct Update {
     pub nodes: Vec<NodeId>,
     /// `[nodes, D]`.
     pub memory: Vec<f32>,
+    /// What mail of the batch says, `[2 B, width]`, where a model [gives](crate::Says::Given) it: row `2 e` is what the source of event `e`
+    /// says, row `2 e + 1` what its destination says. Each goes to the other end. Empty where mail says memory.
+    pub mail: Vec<f32>,
 }
 
 impl Update {

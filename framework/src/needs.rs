@@ -21,8 +21,19 @@ pub struct Needs {
     pub delta: Delta,
     /// Whether each centre is shown how long its memory has not been updated ([`Hop::idle`](crate::Hop::idle)).
     pub idle: bool,
+    /// Whether each centre is shown how long after the log's first event it is asked about ([`Hop::age`](crate::Hop::age)).
+    #[serde(default)]
+    pub age: bool,
+    /// Whether a neighbour's own neighbours are those before the event it is shown for, as in TGAT, instead of before the root's time. That is
+    /// right for models whose rows are of a node at a time; memories are those of now.
+    #[serde(default)]
+    pub before_events: bool,
     /// Whether facts about each asked pair are shown ([`PairFact`](crate::PairFact)).
     pub pairs: bool,
+    /// Whether an update needs the batch's ends as roots ([`Queries::ends`](crate::Queries::ends)): where they are embedded to say what
+    /// observing will write. Whoever lets a batch happen asks for all of them then, even if nothing else is asked.
+    #[serde(default)]
+    pub ends: bool,
 }
 
 impl Needs {
@@ -30,27 +41,116 @@ impl Needs {
     pub fn nothing() -> Needs {
         Needs {
             memory: 0,
-            mail: MailRule { combine: Combine::Last, other: OtherMemory::AtEvent, update_without_mail: false },
+            mail: MailRule::default(),
             neighbours: 0,
             layers: 0,
             sampler: Sampler::Recent,
             lookup: Lookup::Exact,
             delta: Delta::SinceEvent,
             idle: false,
+            age: false,
+            before_events: false,
             pairs: false,
+            ends: false,
+        }
+    }
+
+    /// Whether a view shows when each mail is from, so that a model can tell a moment from every other by it.
+    pub fn dates_mail(&self) -> bool {
+        self.memory > 0 && matches!(self.mail.combine, Combine::Slots(_))
+    }
+
+    /// Newest events of a node that are kept where not all are: as many as a view shows, as facts about pairs need, and as mail to neighbours
+    /// looks at.
+    pub(crate) fn recent(&self) -> usize {
+        self.neighbours.max(usize::from(self.pairs)).max(self.receivers())
+    }
+
+    /// Neighbours of each end that get mail of an event; 0 where only the ends do. Without memory there is no mail.
+    pub(crate) fn receivers(&self) -> usize {
+        match self.mail.to {
+            Receivers::Neighbours { count, .. } if self.memory > 0 => count,
+            _ => 0,
         }
     }
 }
 
-/// How a node's mail is combined, what it holds of the other end, and who is updated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a node's mail is kept, what it says of the other end, who gets it, and who is updated.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MailRule {
-    /// Which mails of one batch reach the node.
+    /// Which mails are kept for the node.
     pub combine: Combine,
-    /// Which state of the other end a message carries.
+    /// Which state of the other end a message carries. What a model [gives](Says::Given) is always that of the event.
     pub other: OtherMemory,
     /// Whether nodes without mail go through the updater with a zero message, as PyG's `TGNMemory` does.
     pub update_without_mail: bool,
+    /// What mail says of the other end.
+    #[serde(default)]
+    pub says: Says,
+    /// Who gets the mail of an event.
+    #[serde(default)]
+    pub to: Receivers,
+}
+
+impl Default for MailRule {
+    /// The last mail, with the other end's memory at the event, to the ends (the TGN paper).
+    fn default() -> MailRule {
+        MailRule {
+            combine: Combine::Last,
+            other: OtherMemory::AtEvent,
+            update_without_mail: false,
+            says: Says::Memory,
+            to: Receivers::Ends,
+        }
+    }
+}
+
+impl MailRule {
+    /// Whether mail is read with the other end's memory as it is then, and holds nothing of it itself.
+    pub fn reads_other(&self) -> bool {
+        self.says == Says::Memory && self.other == OtherMemory::AtRead
+    }
+
+    /// Numbers that a mail says of the other end, for memories of width `memory`.
+    pub fn width(&self, memory: usize) -> usize {
+        match self.says {
+            Says::Memory => memory,
+            Says::Given(width) => width,
+        }
+    }
+}
+
+/// What mail says of the other end of its event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Says {
+    /// Its memory.
+    #[default]
+    Memory,
+    /// A row of so many numbers that the model gives with the update ([`Update::mail`](crate::Update::mail)).
+    Given(usize),
+}
+
+/// Who gets the mail of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Receivers {
+    /// Its two ends.
+    #[default]
+    Ends,
+    /// Its two ends, and neighbours of each end: APAN's propagator, DyGNN's propagation.
+    ///
+    /// The neighbours are the nodes of the newest events of the end that a query at the event would see: as many events as the history
+    /// keeps for the model, which is the larger of [`Needs::neighbours`] and `count`. They are never drawn. Neither end of the event is
+    /// among them, nor is a node twice. To a neighbour the mail says of the end what it says of it to the other end. The neighbour's memory
+    /// is not written when the event happens: that waits until the neighbour has an event.
+    Neighbours {
+        /// Most neighbours of an end that get the mail, the newest first.
+        count: usize,
+        /// Where it is given, what a mail says to a neighbour is multiplied by `1 / ln(e + dt / decay)`, where `dt` is the time of the event
+        /// less that of the neighbour's event with the end, in ticks (DyGNN's `g`).
+        decay: Option<f64>,
+    },
 }
 
 /// The mail combiner ("message aggregator" in the TGN paper, section 3.1).
@@ -59,8 +159,10 @@ pub struct MailRule {
 pub enum Combine {
     /// The last mail of the batch, by (time, event id).
     Last,
-    /// The mean of all messages of the node's last batch.
+    /// The mean of all messages of the node's last batch, and of those that it got as a neighbour since.
     Mean,
+    /// The last so many mails, whatever batch they are of (APAN's mailbox): `{ slots = 10 }` in a spec. They stay when they are read.
+    Slots(usize),
 }
 
 /// Which memory of the other end enters a message.

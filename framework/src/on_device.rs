@@ -13,7 +13,7 @@ use crate::mailbox::Mail;
 use crate::needs::OtherMemory;
 use crate::{
     Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId,
-    PairFact, PurposeDraw, Queries, Sampler, Timestamp, View,
+    PairFact, PurposeDraw, Queries, Receivers, Sampler, Says, Timestamp, View,
 };
 
 /// A history on a device, in the words of one in host memory.
@@ -74,8 +74,16 @@ impl Needs {
     pub fn on_device(&self) -> Result<(), &'static str> {
         match self {
             Needs { idle: true, .. } => Err("times since a node was last heard of"),
+            Needs { age: true, .. } => Err("times since the first event"),
+            Needs { before_events: true, .. } => Err("neighbours of neighbours as of their events"),
             Needs { memory: 0, .. } => Err("models without memory"),
-            Needs { mail, .. } if mail.combine != Combine::Last => Err("mean of many mails (mail = \"mean\")"),
+            Needs { mail, .. } if mail.combine == Combine::Mean => Err("mean of many mails (mail = \"mean\")"),
+            Needs { mail, .. } if mail.combine != Combine::Last => {
+                Err("mailboxes of the last few mails (mail = { slots = .. })")
+            }
+            Needs { mail, .. } if mail.says != Says::Memory => Err("mail whose content the model gives"),
+            Needs { mail, .. } if mail.to != Receivers::Ends => Err("mail to neighbours"),
+            Needs { ends: true, .. } => Err("updates that need the batch's ends as roots"),
             Needs { layers, neighbours, .. } if !(1..=2).contains(layers) || *neighbours == 0 => {
                 Err("models without neighbours")
             }
@@ -250,7 +258,7 @@ fn state_of(history: &History) -> DeviceState {
         ..DeviceState::default()
     };
     for node in (0..nodes as u32).map(NodeId) {
-        let mail = memories.mailbox.waiting(node).last();
+        let mail = memories.mailbox.newest(node);
         let told = |mail: &Mail| StateMail {
             event: mail.event.0,
             other: mail.other.0,
@@ -258,7 +266,7 @@ fn state_of(history: &History) -> DeviceState {
             since: mail.since.0,
         };
         state.mail.push(mail.map(told));
-        let row = memories.mailbox.other_rows(node);
+        let [(_, row), _] = memories.mailbox.runs(node);
         state.others[node.index() * carried..][..row.len()].copy_from_slice(row);
     }
     if graph.needs.sampler == Sampler::Recent {

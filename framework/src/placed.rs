@@ -183,7 +183,7 @@ impl<R: CubeRuntime> SentHistory<R> {
     }
 
     fn observe(&mut self, batch: &Batch<'_>, new: Arriving<'_>) {
-        let update = Update { nodes: self.touched.clone(), memory: new.wait() };
+        let update = Update { nodes: self.touched.clone(), memory: new.wait(), mail: Vec::new() };
         self.history.observe(batch, &update).unwrap_or_else(|error| panic!("a log's batches come in order: {error}"));
     }
 }

@@ -1,5 +1,7 @@
 //! What is asked: which pairs, of which nodes, at which times.
 
+use std::ops::Range;
+
 use tempograph_kernels::PairPlan;
 
 use crate::{Batch, EventId, NodeId, Timestamp};
@@ -17,6 +19,8 @@ pub struct Queries {
     places: Vec<EventId>,
     pairs: Vec<Pair>,
     positives: usize,
+    /// Where the ends begin among the roots, and how many there are.
+    ends: [usize; 2],
 }
 
 /// "Will `src` turn to `dst`?", both as positions in the roots, which share one time.
@@ -37,7 +41,7 @@ impl Queries {
     /// Every event of `batch` as a positive, then its negatives, event by event, all at the event's own time.
     ///
     /// `offsets`, `[B + 1]`, cut `negatives` into a group for each event. The first `B` pairs are the positives; pair `B + n` is
-    /// `negatives[n]`.
+    /// `negatives[n]`. The first `2 B` roots are the [ends](Queries::ends).
     ///
     /// # Panics
     /// If `offsets` does not have `B + 1` entries that end at `negatives.len()`.
@@ -61,6 +65,7 @@ impl Queries {
             let [src, dst] = [batch.src[i], batch.dst[i]].map(|node| self.root(node, batch.time[i], batch.id(i)));
             self.pairs.push(Pair { src, dst });
         }
+        self.ends = [0, 2 * events];
         for i in 0..events {
             for &node in &negatives[offsets[i]..offsets[i + 1]] {
                 let dst = self.root(node, batch.time[i], batch.id(i));
@@ -68,6 +73,37 @@ impl Queries {
             }
         }
         self.positives = events;
+    }
+
+    /// Both ends of each event of `batch` at the event's own time, `[2 B]`, without pairing them: what an update may
+    /// [need](crate::Needs::ends) where nothing is asked.
+    pub fn of_ends(batch: &Batch<'_>) -> Queries {
+        let mut queries = Queries::none();
+        queries.ask_ends(batch);
+        queries
+    }
+
+    /// Asks what [`of_ends`](Queries::of_ends) asks instead of what was asked before, in the same memory.
+    pub fn ask_ends(&mut self, batch: &Batch<'_>) {
+        self.clear();
+        self.append_ends(batch);
+    }
+
+    /// Asks about both ends of each event of `batch` behind what is asked already. They are the [ends](Queries::ends) from here on: a lane that
+    /// is asked about a part of a batch says what observing all of it will write.
+    pub fn append_ends(&mut self, batch: &Batch<'_>) {
+        self.ends = [self.len(), 2 * batch.len()];
+        self.reserve(2 * batch.len(), 0);
+        for i in 0..batch.len() {
+            for node in [batch.src[i], batch.dst[i]] {
+                self.root(node, batch.time[i], batch.id(i));
+            }
+        }
+    }
+
+    /// Says that no event will be observed: no roots are [ends](Queries::ends) any more. What is asked stays.
+    pub fn without_ends(&mut self) {
+        self.ends = [0, 0];
     }
 
     /// One source against `candidates` at one time: a ranking request.
@@ -134,6 +170,12 @@ impl Queries {
         self.positives
     }
 
+    /// Where the ends of the batch that will be observed stand among the roots, `[2 B]`: source and destination of each event by turns, at
+    /// the event's time. Empty where none are asked about.
+    pub fn ends(&self) -> Range<usize> {
+        self.ends[0]..self.ends[0] + self.ends[1]
+    }
+
     /// Number of roots `R`.
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -151,6 +193,7 @@ impl Queries {
         self.places.clear();
         self.pairs.clear();
         self.positives = 0;
+        self.without_ends();
     }
 
     fn reserve(&mut self, roots: usize, pairs: usize) {

@@ -5,8 +5,7 @@ use crate::{EventId, History, Lookup, NodeId, Timestamp};
 
 /// Tells nodes that a model is shown the same of as before from those it is not.
 ///
-/// It knows a history with [memories kept ahead](History::keep_ahead) and the newest neighbours; of another it says that everything may
-/// have changed.
+/// It knows a history of the newest neighbours. Mail that a node got of a neighbour's event has reached it, too.
 #[derive(Debug, Default)]
 pub struct Reach {
     /// Events of the newest tick, which stand in no list yet.

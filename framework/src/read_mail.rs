@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use tempograph_kernels::{MailPlan, Rows};
 
 use crate::mailbox::Mail;
-use crate::needs::{Combine, OtherMemory};
+use crate::needs::Combine;
 use crate::places::Places;
 use crate::view::{MailView, ManyMails};
 use crate::{Batch, Memories, NodeId, View};
@@ -21,13 +21,15 @@ pub(crate) struct Pending {
     places: Places,
     /// Rows of the view, and their places among its updated rows, that are still to be read.
     late: Vec<[u32; 2]>,
+    /// Rows of the view, and which mail of each, where several are shown.
+    mails: Vec<[u32; 2]>,
 }
 
 impl Pending {
-    /// Those of `batch`, or none, among `held` nodes.
-    fn refill(&mut self, batch: Option<&Batch<'_>>, held: usize) {
+    /// Those of `batch` and the `receivers` of its mail, or none, among `held` nodes.
+    fn refill(&mut self, batch: Option<(&Batch<'_>, &[NodeId])>, held: usize) {
         self.nodes.clear();
-        self.nodes.extend(batch.into_iter().flat_map(|batch| batch.src.iter().chain(batch.dst)));
+        self.nodes.extend(batch.into_iter().flat_map(|(batch, to)| batch.src.iter().chain(batch.dst).chain(to)));
         self.places.make_room(held);
         self.places.note_all(&self.nodes);
         self.late.clear();
@@ -48,13 +50,14 @@ impl Memories {
         self.read(None, view);
     }
 
-    /// As [`read_into`](Memories::read_into), but early: `pending` will be observed before the view is used. What that will write is left to
+    /// As [`read_into`](Memories::read_into), but early: `pending` will be observed before the view is used, and `receivers` get its mail
+    /// beside its ends ([`Graph::receivers`](crate::Graph::receivers)). What that will write is left to
     /// [`complete_in`](Memories::complete_in).
     ///
     /// # Panics
     /// If the view names a node there is no room for.
-    pub fn read_ahead_into(&self, pending: &Batch<'_>, view: &mut View) {
-        self.read(Some(pending), view);
+    pub fn read_ahead_into(&self, pending: &Batch<'_>, receivers: &[NodeId], view: &mut View) {
+        self.read(Some((pending, receivers)), view);
     }
 
     /// Reads what [`read_ahead_into`](Memories::read_ahead_into) has left out, now that the batch it was told of has been observed and no
@@ -71,30 +74,28 @@ impl Memories {
         let Some(plan) = plan.filter(|_| self.ahead.is_none()) else { return self.read_into(view) };
         for [row, m] in view.work.pending.late.drain(..).map(|late| late.map(|at| at as usize)) {
             let node = view.nodes[row];
-            let mail = self.mailbox.waiting(node).last();
+            let mail = self.mailbox.newest(node);
             plan.empty[m] = mail.is_none();
             plan.event[m] = mail.map_or(0, |mail| mail.event.0);
             plan.dt[m] = mail.map_or(0.0, since_update);
-            copy_row(&mut plan.memory[row * self.width..][..self.width], self.of(node));
-            copy_row(&mut plan.other[m * self.width..][..self.width], self.other_end(node));
+            copy_row(&mut plan.memory[row * self.width..][..self.width], (self.of(node), 1.0));
+            let said = self.said_width();
+            copy_row(&mut plan.other[m * said..][..said], self.said(node));
         }
     }
 
-    fn read(&self, pending: Option<&Batch<'_>>, view: &mut View) {
-        let (combine, later) = (self.mailbox.rule().combine, &mut view.work.pending);
+    fn read(&self, pending: Option<(&Batch<'_>, &[NodeId])>, view: &mut View) {
+        let (several, later) = (self.mailbox.rule().combine != Combine::Last, &mut view.work.pending);
         // How many mails a node will have is not known, and memories that are kept ahead come and go: all will be read again.
-        let again = pending.is_some() && (combine == Combine::Mean || self.ahead.is_some());
+        let again = pending.is_some() && (several || self.ahead.is_some());
         later.refill(pending.filter(|_| !again), self.nodes());
-        match (combine, &mut view.mail) {
-            (Combine::Last, MailView::Last(plan)) => {
+        match (several, &mut view.mail) {
+            (false, MailView::Last(plan)) => {
                 self.read_last(&view.nodes, view.edge_features.as_ref(), later, writable(plan))
             }
-            (Combine::Mean, MailView::Many(mails)) => self.read_many(&view.nodes, writable(mails)),
-            (combine, other) => {
-                *other = match combine {
-                    Combine::Last => MailView::Last(Arc::default()),
-                    Combine::Mean => MailView::Many(Arc::default()),
-                };
+            (true, MailView::Many(mails)) => self.read_many(&view.nodes, &mut later.mails, writable(mails)),
+            (several, other) => {
+                *other = if several { MailView::Many(Arc::default()) } else { MailView::Last(Arc::default()) };
                 return self.read(pending, view);
             }
         }
@@ -122,7 +123,7 @@ impl Memories {
             if !unread && (self.width == 0 || !pending.has(node)) {
                 continue;
             }
-            let mail = self.mailbox.waiting(node).last();
+            let mail = self.mailbox.newest(node);
             if pending.has(node) || mail.is_some_and(|mail| self.carries_stored() && pending.has(mail.other)) {
                 pending.late.push([row as u32, plan.rows.len() as u32]);
             }
@@ -132,52 +133,68 @@ impl Memories {
             plan.dt.push(mail.map_or(0.0, since_update));
         }
         let MailPlan { rows, other, .. } = plan;
-        fill_rows(other, self.width, rows, |&row| self.other_end(nodes[row as usize]));
+        fill_rows(other, self.said_width(), rows, |&row| self.said(nodes[row as usize]));
     }
 
     /// Whether a message carries the other end's memory as it is when the mail is read.
     fn carries_stored(&self) -> bool {
-        self.mailbox.rule().other == OtherMemory::AtRead
+        self.mailbox.rule().reads_other()
+    }
+
+    /// Numbers that a mail is shown to say.
+    fn said_width(&self) -> usize {
+        if self.width == 0 { 0 } else { self.mailbox.rule().width(self.width) }
     }
 
     /// Whose memories as they are now the mail of `node` is read with.
     pub(crate) fn senders_read(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        let mails = if self.carries_stored() { self.mailbox.waiting(node) } else { &[] };
-        mails.iter().map(|mail| mail.other)
+        let reads = self.carries_stored();
+        self.mailbox.waiting(node).filter(move |_| reads).map(|mail| mail.other)
     }
 
-    /// The other end's memory in the last mail of `node`, `[D]`; empty where no mail waits.
-    fn other_end(&self, node: NodeId) -> &[f32] {
-        match self.mailbox.rule().other {
-            OtherMemory::AtEvent => self.mailbox.other_rows(node),
-            OtherMemory::AtRead => self.mailbox.waiting(node).last().map_or(&[], |mail| self.of(mail.other)),
-        }
+    /// What the last mail of `node` says and what it counts; nothing where no mail waits.
+    fn said(&self, node: NodeId) -> (&[f32], f32) {
+        let runs = self.mailbox.runs(node);
+        let newest = runs.into_iter().rev().find_map(|(mails, rows)| Some((mails.len().checked_sub(1)?, mails, rows)));
+        newest.map_or((&[], 1.0), |(at, mails, rows)| self.said_by(&mails[at], at, rows))
     }
 
-    fn read_many(&self, nodes: &[NodeId], mails: &mut ManyMails) {
+    /// What the `at`-th mail of a run that carries `rows` says, and what it counts.
+    fn said_by<'a>(&'a self, mail: &Mail, at: usize, rows: &'a [f32]) -> (&'a [f32], f32) {
+        let carried = self.mailbox.carried();
+        let row = if self.carries_stored() { self.of(mail.other) } else { &rows[at * carried..][..carried] };
+        (row, mail.weight)
+    }
+
+    fn read_many(&self, nodes: &[NodeId], shown: &mut Vec<[u32; 2]>, mails: &mut ManyMails) {
         self.read_rows(nodes, &mut mails.memory);
         mails.unique = nodes.len();
         mails.rows.clear();
         mails.starts.clear();
-        mails.other.clear();
         mails.event.clear();
         mails.dt.clear();
+        mails.time.clear();
+        shown.clear();
         for (row, &node) in nodes.iter().enumerate().filter(|&(_, &node)| self.reads(node)) {
-            let waiting = self.mailbox.waiting(node);
             mails.rows.push(row as u32);
             mails.starts.push(mails.event.len() as u32);
-            mails.event.extend(waiting.iter().map(|mail| mail.event.0));
-            mails.dt.extend(waiting.iter().map(since_update));
-            match self.carries_stored() {
-                false => mails.other.extend_from_slice(self.mailbox.other_rows(node)),
-                true => waiting.iter().for_each(|mail| mails.other.extend_from_slice(self.of(mail.other))),
+            for (which, mail) in self.mailbox.waiting(node).enumerate() {
+                mails.event.push(mail.event.0);
+                mails.dt.push(since_update(mail));
+                mails.time.push(mail.time.0);
+                shown.push([row as u32, which as u32]);
             }
         }
         mails.starts.push(mails.event.len() as u32);
+        fill_rows(&mut mails.other, self.said_width(), shown, |&[row, which]| {
+            let ([older, newer], which) = (self.mailbox.runs(nodes[row as usize]), which as usize);
+            let (run, at) = if which < older.0.len() { (older, which) } else { (newer, which - older.0.len()) };
+            self.said_by(&run.0[at], at, run.1)
+        });
     }
 
     fn read_rows(&self, nodes: &[NodeId], memory: &mut Vec<f32>) {
-        fill_rows(memory, self.width, nodes, |&node| self.read_ahead(node).unwrap_or_else(|| self.of(node)));
+        fill_rows(memory, self.width, nodes, |&node| (self.read_ahead(node).unwrap_or_else(|| self.of(node)), 1.0));
     }
 }
 
@@ -186,8 +203,8 @@ fn since_update(mail: &Mail) -> f32 {
     mail.time.since(mail.since)
 }
 
-/// Makes `table` the rows, `[width]` each, that `row` finds for `keys`; zeros where it finds an empty one.
-fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: impl Fn(&K) -> &'a [f32] + Sync) {
+/// Makes `table` the rows, `[width]` each, that `row` finds for `keys`, times what they count; zeros where it finds an empty one.
+fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: impl Fn(&K) -> (&'a [f32], f32) + Sync) {
     table.resize(keys.len() * width, 0.0);
     if width == 0 {
         return;
@@ -198,11 +215,12 @@ fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: i
     });
 }
 
-/// Makes `to` what `from` is, zeros if that is empty.
-fn copy_row(to: &mut [f32], from: &[f32]) {
+/// Makes `to` what `from` is, times `weight`; zeros if it is empty.
+fn copy_row(to: &mut [f32], (from, weight): (&[f32], f32)) {
     match from {
         [] => to.fill(0.0),
-        from => to.copy_from_slice(from),
+        from if weight == 1.0 => to.copy_from_slice(from),
+        from => to.iter_mut().zip(from).for_each(|(to, from)| *to = from * weight),
     }
 }
 

@@ -23,8 +23,8 @@ pub trait SliceModel: Clone + Send + Sync + 'static {
     /// Scores the pairs of `queries`. `dropout` is the seed a training step drops out under; without it nothing is dropped.
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut Self::Work);
 
-    /// The update alone: memories with the waiting mail read, and what mail will say. `queries` are those the view was read for,
-    /// [none](Queries::none) where nothing is asked; no pair of them is scored.
+    /// The update alone: memories with the waiting mail read, and what mail will say. `queries` are those the view was read for, as
+    /// [`Model::advance`](crate::Model::advance) is told them; no pair of them is scored.
     fn advance(&self, queries: &Queries, view: &View, work: &mut Self::Work);
 
     /// Gradients of the weights, in their order, written over `gradients`, from the derivative of the loss in each score. `work` is as

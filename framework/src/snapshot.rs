@@ -14,7 +14,8 @@ impl History {
     /// Everything the history holds, waiting mail included, as arrays. Features are not part of it.
     ///
     /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`,
-    /// `degree [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]`, `link.owner|event|node|outgoing|time [L]`,
+    /// `degree [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]` or as wide as what the model gives, where mail to neighbours
+    /// counts less with time `mail.weight [M]`, `link.owner|event|node|outgoing|time [L]`,
     /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`, and where the newest
     /// event was taken back its time, `newest [1]`, and where nodes were forgotten `first [N]`, the first event of each since.
     pub fn to_store(&self) -> Store {
@@ -125,8 +126,10 @@ impl Memories {
         let mut rows = Vec::new();
         let mut mails = Vec::new();
         for node in (nodes.start as u32..nodes.end as u32).map(NodeId) {
-            mails.extend(self.mailbox.waiting(node).iter().map(|mail| (node, *mail)));
-            rows.extend_from_slice(self.mailbox.other_rows(node));
+            for (run, carried) in self.mailbox.runs(node) {
+                mails.extend(run.iter().map(|mail| (node, *mail)));
+                rows.extend_from_slice(carried);
+            }
         }
         let count = mails.len();
         let width = self.mailbox.carried();
@@ -136,6 +139,9 @@ impl Memories {
         store.put("mail.time", [count], times(mails.iter().map(|(_, mail)| mail.time)));
         store.put("mail.since", [count], times(mails.iter().map(|(_, mail)| mail.since)));
         store.put("mail.rows", [count, width], rows);
+        if self.mailbox.weighs() {
+            store.put("mail.weight", [count], mails.iter().map(|(_, mail)| mail.weight).collect());
+        }
     }
 
     fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
@@ -152,8 +158,11 @@ impl Memories {
         let since = store.take_len::<i64>("mail.since", count)?;
         let width = self.mailbox.carried();
         let rows = store.take_len::<f32>("mail.rows", count * width)?;
+        let weighs = self.mailbox.weighs();
+        let weight = if weighs { store.take_len::<f32>("mail.weight", count)? } else { vec![1.0; count] };
         for i in 0..count {
             let mail = Mail::new(EventId(event[i]), others[i], Timestamp(time[i]), Timestamp(since[i]));
+            let mail = mail.weighing(weight[i]);
             self.mailbox.deliver(owners[i], mail, &rows[i * width..(i + 1) * width]);
         }
         Ok(())
@@ -161,7 +170,7 @@ impl Memories {
 
     /// When the memory of `node` is from, once its waiting mail is read.
     pub(crate) fn renewed_by_mail(&self, node: NodeId) -> Timestamp {
-        self.mailbox.waiting(node).last().map_or(self.updated[node.index()], |mail| mail.time)
+        self.mailbox.newest(node).map_or(self.updated[node.index()], |mail| mail.time)
     }
 }
 

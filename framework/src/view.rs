@@ -54,7 +54,7 @@ impl View {
 pub enum MailView {
     /// At most one mail a node: what the fused updater reads.
     Last(Arc<MailPlan>),
-    /// Any number of mails a node.
+    /// Any number of mails a node, or its last few.
     Many(Arc<ManyMails>),
 }
 
@@ -85,12 +85,14 @@ pub struct ManyMails {
     pub rows: Vec<u32>,
     /// Offsets of each receiver's mails, `[M + 1]`; an empty group is a zero message.
     pub starts: Vec<u32>,
-    /// Memory of the other ends, `[mails, D]`.
+    /// What each mail says of the other end, its memory or what the model gave, `[mails, width]`; the oldest of a receiver first.
     pub other: Vec<f32>,
     /// Event of each mail, `[mails]`.
     pub event: Vec<u64>,
-    /// Ticks from the receiver's last update to the mail, `[mails]`.
+    /// Ticks from the receiver's last update before the mail to the mail, `[mails]`.
     pub dt: Vec<f32>,
+    /// Time of each mail in ticks, `[mails]`.
+    pub time: Vec<i64>,
 }
 
 /// The neighbours of some centres.
@@ -102,6 +104,8 @@ pub struct Hop {
     pub neighbours: Neighbours,
     /// Ticks from each centre's last memory update to its query, `[C]`, if the model needs them.
     pub idle: Vec<f32>,
+    /// Ticks from the log's first event to each centre's query, `[C]`, if the model needs them.
+    pub age: Vec<f32>,
 }
 
 impl Hop {

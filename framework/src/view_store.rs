@@ -79,7 +79,7 @@ fn store_mail(mail: &MailView, store: &mut Store) {
             put(store, "mail.dt", dt.clone());
         }
         MailView::Many(mails) => {
-            let ManyMails { unique, memory, rows, starts, other, event, dt } = &**mails;
+            let ManyMails { unique, memory, rows, starts, other, event, dt, time } = &**mails;
             put(store, "mail.unique", vec![*unique as u64]);
             put(store, "mail.memory", memory.clone());
             put(store, "mail.rows", rows.clone());
@@ -87,6 +87,7 @@ fn store_mail(mail: &MailView, store: &mut Store) {
             put(store, "mail.other", other.clone());
             put(store, "mail.event", event.clone());
             put(store, "mail.dt", dt.clone());
+            put(store, "mail.time", time.clone());
         }
     }
 }
@@ -100,7 +101,8 @@ fn restore_mail(store: &mut Store, features: &Features) -> Result<MailView, Stor
     let dt = store.take::<f32>("mail.dt")?.1;
     if store.names().any(|name| name == "mail.starts") {
         let starts = store.take_len::<u32>("mail.starts", rows.len() + 1)?;
-        return Ok(MailView::Many(Arc::new(ManyMails { unique, memory, rows, starts, other, event, dt })));
+        let time = store.take_len::<i64>("mail.time", event.len())?;
+        return Ok(MailView::Many(Arc::new(ManyMails { unique, memory, rows, starts, other, event, dt, time })));
     }
     let empty = store.take_len::<u32>("mail.empty", rows.len())?.into_iter().map(|empty| empty != 0).collect();
     let features = features.edges.clone();
@@ -113,6 +115,7 @@ fn store_hop(hop: &Hop) -> Store {
     put(&mut store, "shape", vec![*roots as u64, *k as u64]);
     put(&mut store, "centres", hop.centres.clone());
     put(&mut store, "idle", hop.idle.clone());
+    put(&mut store, "age", hop.age.clone());
     put(&mut store, "count", count.clone());
     put(&mut store, "row", row.clone());
     put(&mut store, "event", event.clone());
@@ -131,7 +134,8 @@ fn restore_hop(mut store: Store) -> Result<Hop, StoreError> {
         event: store.take_len("event", roots * k)?,
         dt: store.take_len("dt", roots * k)?,
     };
-    Ok(Hop { centres: store.take("centres")?.1, idle: store.take("idle")?.1, neighbours })
+    let (idle, age) = (store.take("idle")?.1, store.take("age")?.1);
+    Ok(Hop { centres: store.take("centres")?.1, idle, age, neighbours })
 }
 
 fn store_pairs(pairs: &[PairFact], store: &mut Store) {

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 
 use tempograph_framework::{
     Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries,
-    Update, View,
+    Receivers, Says, Update, View,
 };
 
 const BATCH: usize = 150;
@@ -32,6 +32,9 @@ impl Walk {
             self.update.nodes.clone_from(&self.view.nodes);
             self.update.memory.clear();
             self.update.memory.extend_from_slice(self.view.mail.memory());
+            let needs = self.history.needs();
+            let said = if let (Says::Given(width), true) = (needs.mail.says, needs.memory > 0) { width } else { 0 };
+            self.update.mail.resize(self.queries.ends().len() * said, 0.5);
             self.history.observe(&batch, &self.update).unwrap();
         }
     }
@@ -46,8 +49,7 @@ fn variants() -> Vec<Needs> {
             (Lookup::Batch, Delta::SinceUpdate),
         ] {
             for layers in [0, 1, 2] {
-                let mail =
-                    MailRule { combine: Combine::Last, other, update_without_mail: other == OtherMemory::AtRead };
+                let mail = MailRule { other, update_without_mail: other == OtherMemory::AtRead, ..MailRule::default() };
                 let idle = layers == 1;
                 variants.push(Needs {
                     memory: 32,
@@ -63,6 +65,16 @@ fn variants() -> Vec<Needs> {
             }
         }
     }
+    let plain = Needs { memory: 32, neighbours: 10, layers: 1, ..Needs::nothing() };
+    let to = Receivers::Neighbours { count: 5, decay: Some(100.0) };
+    for combine in [Combine::Last, Combine::Mean, Combine::Slots(4)] {
+        for other in [OtherMemory::AtEvent, OtherMemory::AtRead] {
+            variants.push(Needs { mail: MailRule { combine, other, ..MailRule::default() }, ..plain.clone() });
+        }
+        let mail = MailRule { combine, says: Says::Given(16), to, ..MailRule::default() };
+        variants.push(Needs { mail, ends: true, ..plain.clone() });
+    }
+    variants.push(Needs { memory: 0, layers: 2, ..plain });
     variants
 }
 
@@ -89,6 +101,9 @@ fn a_second_walk_over_a_log_asks_for_no_memory() {
         };
         let (first, second) = pool.install(|| (asked(), asked()));
         assert!(first > 0 && second == 0, "{first}, then {second} times for {needs:?}");
-        assert!(walk.view.nodes.len() > 400 && walk.view.pairs.len() == 4 * BATCH, "the walk was worth counting");
+        assert!(
+            walk.view.nodes.len() > 400 && walk.view.pairs.len() == if needs.pairs { 4 * BATCH } else { 0 },
+            "the walk was worth counting"
+        );
     }
 }

@@ -195,7 +195,7 @@ fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
         let version = host.version();
         sent.keeps_up(&view, &asked, &batch, chance, &told);
         let memory = view.nodes.iter().flat_map(|node| written(node.0, version, width)).collect();
-        host.observe(&batch, &Update { nodes: view.nodes, memory }).unwrap();
+        host.observe(&batch, &Update { nodes: view.nodes, memory, mail: Vec::new() }).unwrap();
         let mut new: Vec<f32> = found.nodes.iter().flat_map(|&node| written(node, version, width)).collect();
         new.resize(past.memory().rows() * width, f32::NAN);
         device.observe(&batch, &past, &past.new_memory(&new));
@@ -216,7 +216,7 @@ fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
 fn needs(lookup: Lookup, delta: Delta, other: OtherMemory, update_without_mail: bool) -> Needs {
     Needs {
         memory: 2,
-        mail: MailRule { combine: Combine::Last, other, update_without_mail },
+        mail: MailRule { other, update_without_mail, ..MailRule::default() },
         neighbours: 3,
         layers: 1,
         sampler: Sampler::Recent,

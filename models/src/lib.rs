@@ -20,28 +20,40 @@
 //! assert_eq!(work.as_ref().scores.len(), 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+mod apan;
+mod dyrep;
 mod executor;
+mod facts;
 mod heuristics;
+mod jodie;
 mod operation;
 mod ops;
 mod program;
 mod registry;
 mod settings;
 mod static_memory;
+mod static_only;
+mod tgat;
 mod tgn;
 
+pub use apan::ApanSpec;
+pub use dyrep::DyrepSpec;
 pub use executor::{ProgramModule, SliceProgram, SliceWork, TensorContext};
+pub use facts::{DataFacts, IdleFacts};
 pub use heuristics::Heuristic;
+pub use jodie::{IdleSpec, JodieSpec};
 pub use operation::{Context, Into, Operation, Reads, Stage};
 pub use ops::{
-    Attention, AttentionLayer, Centres, LinkDecoder, Mail, MemoryUpdate, NeighbourSum, NodeRows, Op, Says,
-    TimeEncoding, TimeProjection,
+    Attention, AttentionLayer, Centres, IdleUnit, LinkDecoder, Mail, Mailbox, MailboxAttention, MemoryUpdate,
+    NeighbourSum, NodeRows, Op, Projection, RowNorm, SaidRows, Says, TimeEncoding, TimeProjection,
 };
 pub use program::{
     Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, Outputs, Param, Past, Places,
     Products, Program, Shape, Step, StepCost, StepSizes, Value, Weights,
 };
-pub use registry::{DataFacts, Kind, ModelKind, ModelSpec, Registry};
-pub use settings::{AttentionForm, AttentionScores, Message, Precision, TimeInit, Updater};
+pub use registry::{Kind, ModelKind, ModelSpec, Registry};
+pub use settings::{Alone, AttentionForm, AttentionScores, Deliver, Message, Precision, TimeInit, Updater};
 pub use static_memory::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
+pub use static_only::StaticOnlySpec;
+pub use tgat::TgatSpec;
 pub use tgn::{Embedding, TgnSpec};

@@ -23,6 +23,11 @@ pub trait Operation: Debug + Send + Sync + 'static {
     /// What it computes with on slices. A caller has one of its own, which keeps its memory from call to call.
     fn stage(&self) -> Box<dyn Stage>;
 
+    /// Whether its table is another in a training step that drops out or hides than in one that does not.
+    fn drops(&self) -> bool {
+        false
+    }
+
     /// Adds its matrix products to `products`: arithmetic that no implementation can do without.
     fn cost(&self, sizes: &StepSizes, products: &mut Products);
 
@@ -78,6 +83,11 @@ impl<'a> Reads<'a> {
     /// Whether it reads no table.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// How many it reads.
+    pub fn len(&self) -> usize {
+        self.values.len()
     }
 
     /// The `i`-th of them.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tempograph_kernels::tensor::Backend;
 
 use crate::executor::{ProgramModule, SliceProgram};
+use crate::facts::DataFacts;
 use crate::program::{Builder, FeatureWidths, Inputs, Outputs, Program};
 use crate::static_memory::StaticSpec;
 
@@ -46,15 +47,6 @@ pub trait ModelKind:
 
     /// Records the program.
     fn build(&self, g: &mut Builder) -> Outputs;
-}
-
-/// What settings may take from the data.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DataFacts {
-    /// Nodes of the data.
-    pub nodes: usize,
-    /// Mean ticks between a source's events in the training split.
-    pub time_scale: f64,
 }
 
 /// The settings of one model, of any kind.
@@ -236,7 +228,13 @@ static CURRENT: OnceLock<Registry> = OnceLock::new();
 impl Default for Registry {
     /// All kinds of this crate.
     fn default() -> Registry {
-        Registry { kinds: Vec::new() }.with::<crate::TgnSpec>()
+        Registry { kinds: Vec::new() }
+            .with::<crate::TgnSpec>()
+            .with::<crate::JodieSpec>()
+            .with::<crate::DyrepSpec>()
+            .with::<crate::TgatSpec>()
+            .with::<crate::ApanSpec>()
+            .with::<crate::StaticOnlySpec>()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Settings that several kinds of models have.
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::Sampler;
+use tempograph_framework::{Receivers, Sampler};
 
 /// Precision of the numbers matrix products read; sums are in single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,18 @@ pub enum AttentionForm {
     Paper,
     /// PyG's `TransformerConv` with a skip connection.
     TransformerConv,
+    /// TGAT's in DyGLib: as wide inside as what it reads of a centre, with a residual connection and a layer norm before the merge layer.
+    Residual,
+}
+
+/// What a centre without neighbours attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alone {
+    /// Nothing: its attention is zero.
+    Nothing,
+    /// A neighbour of zeros, met at the log's first event: what DyGLib's padding comes to.
+    Padding,
 }
 
 /// What the product of query and key becomes before the softmax.
@@ -73,6 +85,49 @@ pub enum AttentionScores {
     Scaled,
     /// `LeakyReLU(q . k)`, not scaled, with slope 0.2 below zero: TGL's attention.
     LeakyRelu,
+}
+
+/// Who gets the mail of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Deliver {
+    /// Its two ends.
+    Ends,
+    /// Its two ends and neighbours of each (DyGNN's propagation, APAN's propagator).
+    Neighbours {
+        /// Most neighbours of an end, the newest first.
+        count: usize,
+        /// Ticks that count as one in `1 / ln(e + dt)`, by which what mail says is multiplied, `dt` since the neighbour was met. Left out,
+        /// all of it counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decay: Option<f64>,
+    },
+}
+
+impl Deliver {
+    /// As a history is told it.
+    pub fn receivers(self) -> Receivers {
+        match self {
+            Deliver::Ends => Receivers::Ends,
+            Deliver::Neighbours { count, decay } => Receivers::Neighbours { count, decay },
+        }
+    }
+
+    /// Says what makes no sense, naming the key and its value.
+    ///
+    /// # Errors
+    /// A sentence for no neighbours, or a decay that is not positive.
+    pub fn check(self) -> Result<(), String> {
+        match self {
+            Deliver::Neighbours { count: 0, .. } => {
+                Err("model.deliver.count is 0; it must be at least 1, or model.deliver.to \"ends\"".into())
+            }
+            Deliver::Neighbours { decay: Some(decay), .. } if !(decay.is_finite() && decay > 0.0) => {
+                Err(format!("model.deliver.decay = {decay}; it must be positive"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Initial frequencies and phases of the time encoding.
@@ -103,6 +158,14 @@ pub(crate) fn at_least_one(widths: &[(&str, usize)]) -> Result<(), String> {
     match widths.iter().find(|(_, width)| *width == 0) {
         Some((key, _)) => Err(format!("model.{key} is 0; it must be at least 1")),
         None => Ok(()),
+    }
+}
+
+/// Refuses more than two layers, or none.
+pub(crate) fn layers(layers: usize) -> Result<(), String> {
+    match (1..=2).contains(&layers) {
+        true => Ok(()),
+        false => Err(format!("model.layers = {layers}; it is 1 or 2")),
     }
 }
 

@@ -16,15 +16,18 @@
 //! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have;
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer;
 //! - `attention_scores = "leaky-relu"` is TGL's and DistTGL's: `LeakyReLU(q . k)` instead of `q . k / sqrt(O / H)`;
+//! - `attention = "residual"` is DyGLib's: as wide inside as `D + T`, a residual connection and a layer norm before the merge layer;
+//! - `deliver = { to = "neighbours", .. }` sends mail to neighbours of the ends, too, as DyGNN propagates interactions;
 //! - embeddings may start from static memory as well (`static_memory/`).
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, OtherMemory, Sampler};
 
-use crate::ops::{Attention, Mail};
+use crate::facts::DataFacts;
+use crate::ops::{Attention, IdleUnit, Mail, Projection};
 use crate::program::{Builder, Outputs, Past};
-use crate::registry::{DataFacts, ModelKind};
-use crate::settings::{self, AttentionForm, AttentionScores, Message, Precision, TimeInit, Updater};
+use crate::registry::ModelKind;
+use crate::settings::{self, Alone, AttentionForm, AttentionScores, Deliver, Message, Precision, TimeInit, Updater};
 use crate::static_memory::{StaticSpec, Wiring};
 
 /// Settings of a TGN; what is left out has the default shown.
@@ -41,6 +44,8 @@ pub struct TgnSpec {
     pub message: Message,
     /// Mail combiner: `last` or `mean`.
     pub mail: Combine,
+    /// Who gets the mail of an event: its `ends`, or some of their neighbours, too (`{ to = "ends" }`).
+    pub deliver: Deliver,
     /// Which memory of the other end a message carries: `at-event` (the paper) or `at-read` (PyG).
     pub mail_memory: OtherMemory,
     /// Whether nodes that never had mail go through the updater with a zero message, as in PyG (false).
@@ -49,7 +54,7 @@ pub struct TgnSpec {
     pub updater: Updater,
     /// Embedding: `attention`, `sum`, `time` (JODIE's projection) or `identity`.
     pub embedding: Embedding,
-    /// Form of the attention layer: `paper` or `transformer-conv` (PyG).
+    /// Form of the attention layer: `paper`, `transformer-conv` (PyG) or `residual` (DyGLib).
     pub attention: AttentionForm,
     /// What `q . k` becomes before the softmax: `scaled` or `leaky-relu` (TGL, DistTGL).
     pub attention_scores: AttentionScores,
@@ -57,7 +62,7 @@ pub struct TgnSpec {
     pub layers: usize,
     /// Embedding width `O` (100).
     pub width: usize,
-    /// Attention heads `H` (2); divides `width`.
+    /// Attention heads `H` (2); divides `width` or, with `residual`, what a row and a time have together.
     pub heads: usize,
     /// Neighbours `K` a root sees (10).
     pub neighbours: usize,
@@ -89,6 +94,7 @@ impl Default for TgnSpec {
             time_init: TimeInit::LogSpaced,
             message: Message::Identity,
             mail: Combine::Last,
+            deliver: Deliver::Ends,
             mail_memory: OtherMemory::AtEvent,
             update_without_mail: false,
             updater: Updater::Gru,
@@ -134,13 +140,12 @@ impl ModelKind for TgnSpec {
     fn check(&self) -> Result<(), String> {
         let TgnSpec { memory, time, width, heads, layers, .. } = *self;
         settings::at_least_one(&[("memory", memory), ("time", time), ("width", width), ("heads", heads)])?;
-        if !(1..=2).contains(&layers) {
-            return Err(format!("model.layers = {layers}; it is 1 or 2"));
-        }
+        settings::layers(layers)?;
         self.precision.check()?;
         settings::share("dropout", self.dropout)?;
         settings::window(self.sampler)?;
         settings::time_scale(self.time_scale)?;
+        self.deliver.check()?;
         if self.static_memory.how == Wiring::Concat && !matches!(self.embedding, Embedding::Attention | Embedding::Sum)
         {
             return Err("model.static.how = \"concat\" goes with embedding = \"attention\" or \"sum\"; with the others use \"add\"".into());
@@ -169,8 +174,13 @@ impl ModelKind for TgnSpec {
             delta: self.time_delta,
         });
         let time = g.time_encoding("memory.time", self.time, self.time_init);
-        let rule =
-            MailRule { combine: self.mail, other: self.mail_memory, update_without_mail: self.update_without_mail };
+        let rule = MailRule {
+            combine: self.mail,
+            other: self.mail_memory,
+            update_without_mail: self.update_without_mail,
+            to: self.deliver.receivers(),
+            ..MailRule::default()
+        };
         let mail = Mail { width: self.memory, message: self.message, updater: self.updater, rule };
         let memory = g.memory_update("memory", time, mail);
         let rows = g.node_rows(memory, &self.static_memory);
@@ -180,6 +190,7 @@ impl ModelKind for TgnSpec {
             width,
             heads: self.heads,
             dropout: self.dropout,
+            alone: Alone::Nothing,
         };
         let layer = |depth: usize| (format!("embedding.layers.{depth}"), layers - 1 - depth);
         let embedding = match self.embedding {
@@ -190,7 +201,10 @@ impl ModelKind for TgnSpec {
             Embedding::Sum => {
                 (0..layers).map(layer).fold(rows, |table, (name, hop)| g.neighbour_sum(&name, table, hop, time, width))
             }
-            Embedding::Time => g.time_projection("embedding.layers.0", rows, self.time_scale.unwrap_or(1.0)),
+            Embedding::Time => {
+                let units = vec![IdleUnit { shift: 0.0, scale: self.time_scale.unwrap_or(1.0) }];
+                g.time_projection("embedding.layers.0", rows, &Projection { units, bias: false, dropout: 0.0 })
+            }
             Embedding::Identity => g.centres(rows),
         };
         let decoder = g.link_decoder(g.width(embedding), width, pair_features);

@@ -96,7 +96,7 @@ fn a_manifest_that_says_something_else_is_refused_with_what_it_says() {
     let cases: [(Edit, &str); 9] = [
         (|m| m["version"] = json!(9), "manifest.json: format version 9 is not the version 1 this program reads"),
         (|m| m["format"] = json!("else"), "manifest.json: `format` is `else`, not `tempograph-artifact`"),
-        (|m| m["model"] = json!("gat"), "manifest.json: `model` is `gat`; this program serves `tgn`"),
+        (|m| m["model"] = json!("gat"), "manifest.json: model.kind = \"gat\"; did you mean \"tgat\"?"),
         (
             |m| m["log_position"] = json!(7),
             "history.safetensors: 300 events seen and 30 nodes, but the manifest says 7 and 30",

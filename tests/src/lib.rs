@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "fixtures of tests")]
 
 mod run;
+pub mod teller;
 pub mod toy;
 
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, Needs, OtherMemory, Path as ModulePath, Sampler,
-    SliceExecutor, SliceModel, Split, Table, TensorExecutor, TimeUnit, Timestamp, values, weights, with_weights,
+    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, MailRule, Needs, OtherMemory, Path as ModulePath,
+    Receivers, Sampler, Says, SliceExecutor, SliceModel, Split, Table, TensorExecutor, TimeUnit, Timestamp, values,
+    weights, with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor};
@@ -20,6 +22,7 @@ use tempograph_models::{
 use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
 
 pub use run::{Moment, Runner, Stopper, Traces, assert_same, in_new_folder, stopped_and_resumed, whole};
+use teller::Teller;
 use toy::{Toy, ToyModule};
 
 /// Ticks of the built-in stream that are one tick here: about two events share each.
@@ -129,6 +132,46 @@ pub fn taped(spec: &TgnSpec) -> Maker {
 /// Toys on slices, `width` wide.
 pub fn toy(width: usize) -> Maker {
     Box::new(move |_| on_slices(Toy::new(width)))
+}
+
+/// Tellers of such needs.
+pub fn teller(needs: &Needs) -> Maker {
+    let needs = needs.clone();
+    Box::new(move |_| on_slices(Teller::new(needs.clone())))
+}
+
+/// Needs of models that are no TGN, each with a name for messages: no memory, mail that is given, kept in slots, sent to neighbours.
+pub fn needs_of_others() -> Vec<(&'static str, Needs)> {
+    let plain = Needs { memory: 3, neighbours: 3, layers: 1, ..Needs::nothing() };
+    let with = |mail: MailRule| Needs { mail, ..plain.clone() };
+    let given = MailRule { says: Says::Given(2), ..MailRule::default() };
+    let to = Receivers::Neighbours { count: 2, decay: Some(20.0) };
+    let drawn =
+        Needs { sampler: Sampler::Uniform, ends: true, ..with(MailRule { combine: Combine::Mean, to, ..given }) };
+    vec![
+        ("no memory", Needs { memory: 0, layers: 2, ..plain.clone() }),
+        ("given", Needs { ends: true, layers: 2, ..with(given) }),
+        ("slots", with(MailRule { combine: Combine::Slots(3), ..MailRule::default() })),
+        (
+            "slots at read",
+            with(MailRule { combine: Combine::Slots(3), other: OtherMemory::AtRead, ..MailRule::default() }),
+        ),
+        ("to neighbours", with(MailRule { to, ..MailRule::default() })),
+        ("mean, given, to neighbours, drawn", drawn),
+        (
+            "slots, given, to neighbours",
+            Needs {
+                ends: true,
+                neighbours: 0,
+                idle: true,
+                ..with(MailRule {
+                    combine: Combine::Slots(3),
+                    to: Receivers::Neighbours { count: 4, decay: None },
+                    ..given
+                })
+            },
+        ),
+    ]
 }
 
 /// The same toys on the tape.

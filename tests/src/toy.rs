@@ -187,10 +187,14 @@ impl<B: Backend> Model<B> for ToyModule<B> {
         let means = self.rows.val().select(0, places(&|[_, dst]| row_of(view, dst))).mean_dim(1).reshape([pairs]);
         let weight = |i: usize| link.clone().slice(i..i + 1);
         let scores = together * weight(0) + facts * weight(1) + weight(2) + means;
-        Forward { scores, embeddings: None, update: Update { nodes: view.nodes.clone(), memory: values(h) } }
+        Forward { scores, embeddings: None, update: update(view, h) }
     }
 
     fn advance(&self, _: &Queries, view: &View) -> Update {
-        Update { nodes: view.nodes.clone(), memory: values(self.cell(view)) }
+        update(view, self.cell(view))
     }
+}
+
+fn update<B: Backend>(view: &View, memory: Tensor<B, 1>) -> Update {
+    Update { nodes: view.nodes.clone(), memory: values(memory), mail: Vec::new() }
 }

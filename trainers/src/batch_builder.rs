@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use tempograph_framework::{
-    Batch, Draw, EventLog, Features, Graph, History, LaneBatch, NegativeSampler, Purpose, PurposeDraw, Queries, View,
+    Batch, Draw, EventLog, Features, Graph, History, LaneBatch, NegativeSampler, NodeId, Purpose, PurposeDraw, Queries,
+    View,
 };
 
 use crate::fit::Fit;
@@ -19,6 +20,8 @@ pub(crate) struct Begun {
     pub inputs: Vec<LaneInput>,
     /// Whether the views show memories.
     pub read: bool,
+    /// Neighbours that got mail of the batch before this one, if that was sampled in the same sweep.
+    pub pending: Vec<NodeId>,
 }
 
 /// What a lane trains in one step.
@@ -59,6 +62,8 @@ pub(crate) struct BatchBuilder {
     size: usize,
     /// Negatives of an event.
     each: usize,
+    /// Whether an update needs the batch's ends as roots.
+    ends: bool,
     negatives: NegativeSampler,
     dropout: PurposeDraw,
     sampling: PurposeDraw,
@@ -74,6 +79,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Whether the lane that trains this computes the update of the batch: it begins the batch, with the first shard.
+    pub fn says_update(&self) -> bool {
+        (self.set, self.shard) == (0, 0)
+    }
+
     /// The place among the inputs of a batch of `plan`.
     pub fn place(&self, plan: Plan) -> usize {
         self.set * plan.minibatch + self.shard
@@ -97,8 +107,8 @@ impl LaneInput {
 }
 
 impl BatchBuilder {
-    /// Those of `fit` for the lanes `own`.
-    pub fn new(fit: &Fit<'_>, plan: Plan, batches: usize, own: Range<usize>) -> BatchBuilder {
+    /// Those of `fit` for the lanes `own`, of a model whose updates need the batch's `ends` as roots, or do not.
+    pub fn new(fit: &Fit<'_>, plan: Plan, batches: usize, own: Range<usize>, ends: bool) -> BatchBuilder {
         let (course, draw) = (fit.course, Draw::new(fit.seed));
         BatchBuilder {
             log: course.dataset.log.clone(),
@@ -109,6 +119,7 @@ impl BatchBuilder {
             train: course.split.train.clone(),
             size: fit.train.batch,
             each: fit.train.negatives,
+            ends,
             negatives: NegativeSampler::new(
                 course.candidates.clone(),
                 fit.train.negative_rule,
@@ -161,7 +172,19 @@ impl BatchBuilder {
         input.drawn.draw(&self.negatives, pass, self.each, &self.batch(&input.part))?;
         let Drawn { nodes, offsets } = &input.drawn;
         input.queries.ask_batch(&self.batch(&input.part), nodes, offsets);
+        if self.ends {
+            self.ask_ends(input, slot);
+        }
         Ok(())
+    }
+
+    /// Asks about the ends of the whole batch where the lane computes its update; elsewhere about none.
+    fn ask_ends(&self, input: &mut LaneInput, slot: Slot) {
+        if !slot.says_update() {
+            input.queries.without_ends();
+        } else if input.part != input.whole {
+            input.queries.append_ends(&self.batch(&input.whole));
+        }
     }
 
     /// Looks up what an input that was formed shows of the neighbourhood.

@@ -167,7 +167,10 @@ impl Walker for Examiner<'_> {
 struct Warmer<'a>(&'a mut dyn Scorer);
 
 impl Walker for Warmer<'_> {
-    fn ask(&mut self, _: &Batch<'_>, _: &mut Queries) -> Result<(), TrainError> {
+    fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError> {
+        if self.0.needs().ends {
+            queries.ask_ends(batch);
+        }
         Ok(())
     }
 

@@ -72,25 +72,35 @@ impl Group {
         knower: usize,
         update: Option<&Update>,
     ) -> Result<(), TrainError> {
-        let own = update.filter(|_| self.is_apart()).map(to_bytes).unwrap_or_default();
+        // Said before the others hear of it: from then on whoever writes may do so.
+        history.expect(batch)?;
+        let own = update.filter(|_| self.is_apart() || history.watches_mail()).map(to_bytes).unwrap_or_default();
         let told = exchange.all_gather(self.all.clone(), &own)?;
+        let unreadable = || {
+            let how = format!(
+                "it sent {} bytes that are no update: it runs something else",
+                told[knower - self.all.start].len()
+            );
+            TrainError::from(ExchangeError::Gone { rank: knower, world: exchange.world(), how })
+        };
         let writer = if self.maker[knower] == self.maker[self.rank] { knower } else { self.maker[self.rank] };
         if writer == self.rank {
             match update {
                 Some(update) => history.observe(batch, update)?,
                 None => {
-                    let told = &told[knower - self.all.start];
-                    let Some(update) = from_bytes(told) else {
-                        let how = format!("it sent {} bytes that are no update: it runs something else", told.len());
-                        return Err(ExchangeError::Gone { rank: knower, world: exchange.world(), how }.into());
-                    };
+                    let update = from_bytes(&told[knower - self.all.start]).ok_or_else(unreadable)?;
                     history.observe(batch, &update)?
                 }
             }
         }
+        let mail = match update {
+            Some(update) => update.mail.clone(),
+            None if history.watches_mail() => from_bytes(&told[knower - self.all.start]).ok_or_else(unreadable)?.mail,
+            None => Vec::new(),
+        };
         self.hear_it_is_written(exchange)?;
         if writer != self.rank {
-            history.watch(batch)?;
+            history.watch(batch, &mail)?;
         }
         Ok(())
     }
@@ -186,19 +196,25 @@ fn see_together(
 }
 
 fn to_bytes(update: &Update) -> Vec<u8> {
-    let mut bytes = (update.nodes.len() as u64).to_le_bytes().to_vec();
-    update.nodes.iter().for_each(|node| bytes.extend_from_slice(&node.0.to_le_bytes()));
-    update.memory.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    let Update { nodes, memory, mail } = update;
+    let mut bytes = [nodes.len(), memory.len()].map(|count| (count as u64).to_le_bytes()).concat();
+    nodes.iter().for_each(|node| bytes.extend_from_slice(&node.0.to_le_bytes()));
+    memory.iter().chain(mail).for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
     bytes
 }
 
 fn from_bytes(bytes: &[u8]) -> Option<Update> {
-    let (count, rest) = bytes.split_first_chunk()?;
-    let (nodes, memory) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(4)?)?;
+    let (nodes, rest) = bytes.split_first_chunk()?;
+    let (memory, rest) = rest.split_first_chunk()?;
+    let four = |count: &[u8; 8]| usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(4);
+    let (nodes, rest) = rest.split_at_checked(four(nodes)?)?;
+    let (memory, mail) = rest.split_at_checked(four(memory)?)?;
     let word = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).expect("four bytes");
+    let numbers = |bytes: &[u8]| bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(word(bytes))).collect();
     Some(Update {
         nodes: nodes.chunks_exact(4).map(|bytes| NodeId(u32::from_le_bytes(word(bytes)))).collect(),
-        memory: memory.chunks_exact(4).map(|bytes| f32::from_le_bytes(word(bytes))).collect(),
+        memory: numbers(memory),
+        mail: numbers(mail),
     })
 }
 
@@ -209,11 +225,14 @@ mod tests {
 
     #[test]
     fn an_update_arrives_as_it_was_sent_and_less_of_it_is_none() {
-        let update = Update { nodes: [3, 9].map(NodeId).to_vec(), memory: vec![0.5, -1.0, f32::MIN_POSITIVE, 7.0] };
+        let update = Update {
+            nodes: [3, 9].map(NodeId).to_vec(),
+            memory: vec![0.5, -1.0, f32::MIN_POSITIVE, 7.0],
+            mail: vec![-0.0, 3.5],
+        };
         let bytes = to_bytes(&update);
-        let came = from_bytes(&bytes).unwrap();
-        assert_eq!((&came.nodes, &came.memory), (&update.nodes, &update.memory));
-        for cut in 0..8 + 4 * update.nodes.len() {
+        assert_eq!(from_bytes(&bytes).unwrap(), update);
+        for cut in 0..16 + 4 * (update.nodes.len() + update.memory.len()) {
             assert!(from_bytes(&bytes[..cut]).is_none(), "{cut} bytes");
         }
         assert!(from_bytes(&[u8::MAX; 20]).is_none());

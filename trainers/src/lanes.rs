@@ -82,9 +82,11 @@ impl Lanes {
         plan.check(batches).map_err(TrainError::Plan)?;
         let layout = fit.parallel.layout(exchange.rank(), exchange.world(), learner.has_resident());
         let layout = layout.map_err(TrainError::Plan)?;
-        let Placed { machine, graphs, sorted, group, histories } = place(fit, learner.needs(), exchange, &layout)?;
+        let needs = learner.needs();
+        let ends = needs.ends;
+        let Placed { machine, graphs, sorted, group, histories } = place(fit, needs, exchange, &layout)?;
         let Layout { place: home, lanes: own, workers, .. } = layout;
-        let builder = Arc::new(BatchBuilder::new(fit, plan, batches, own.clone()));
+        let builder = Arc::new(BatchBuilder::new(fit, plan, batches, own.clone(), ends));
         Ok(Lanes {
             plan,
             home,

@@ -197,7 +197,7 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use tempograph_framework::{Batch, EventId, Memories, Needs, NodeId, Timestamp, Update};
+    use tempograph_framework::{Batch, EventId, Memories, Needs, NeighbourMail, NodeId, Timestamp, Update};
 
     /// What went through both stages.
     #[derive(Default, Debug, PartialEq)]
@@ -215,7 +215,10 @@ mod tests {
     fn write(memories: &mut Arc<Memories>) {
         let (src, dst, time, label) = ([NodeId(0)], [NodeId(1)], [Timestamp(0)], [0.0]);
         let batch = Batch { first: EventId(0), src: &src, dst: &dst, time: &time, label: &label };
-        Arc::get_mut(memories).expect("nobody reads while they are written").observe(&batch, &Update::none()).unwrap();
+        Arc::get_mut(memories)
+            .expect("nobody reads while they are written")
+            .observe(&batch, &Update::none(), &NeighbourMail::default())
+            .unwrap();
     }
 
     /// Numbers the items; item `failing` cannot be sampled. `pause` says how long each stage takes, in units of ten microseconds.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Batch, Features, Graph, Memories, Store, View};
+use tempograph_framework::{Batch, Features, Graph, Memories, NodeId, Store, View};
 
 use crate::batch_builder::{BatchBuilder, Begun, LaneInput};
 use crate::pipeline::{Ahead, Pipeline};
@@ -60,7 +60,8 @@ impl Prefetch {
         let ahead = Ahead { depth: spec.prefetch, reach: spec.staleness.max(1) };
         let histories = graphs.iter().map(|(number, _)| *number).collect();
         let reader = Reader { builder: builder.clone(), exact: spec.staleness == 0, trace: trace.clone() };
-        let mut sampler = Sampler { builder, graphs, step, trace: trace.clone() };
+        let pending = vec![Vec::new(); graphs.len()];
+        let mut sampler = Sampler { builder, graphs, pending, step, trace: trace.clone() };
         let sample = move |ready: &mut Ready| sampler.fill(ready);
         let read = move |ready: &mut Ready, now: &Vec<Now>| reader.read(ready, now);
         let pipeline = Pipeline::start(ahead, sample, read)
@@ -154,7 +155,7 @@ impl Ready {
             let pending = if begun.stand == now.stand { None } else { pending(now) };
             for LaneInput { view, .. } in &mut begun.inputs {
                 match &pending {
-                    Some(pending) => now.memories.read_ahead_into(pending, view),
+                    Some(pending) => now.memories.read_ahead_into(pending, &begun.pending, view),
                     None => now.memories.read_into(view),
                 }
             }
@@ -193,17 +194,19 @@ struct Sampler {
     builder: Arc<BatchBuilder>,
     /// By the number of the history.
     graphs: Vec<(usize, Graph)>,
+    /// For each of them the neighbours that get mail of the batch sampled last.
+    pending: Vec<Vec<NodeId>>,
     step: u64,
     trace: Option<Arc<Trace>>,
 }
 
 impl Sampler {
     fn fill(&mut self, ready: &mut Ready) -> Result<(), TrainError> {
-        let Sampler { builder, graphs, step, trace } = self;
+        let Sampler { builder, graphs, pending, step, trace } = self;
         let began = Instant::now();
         ready.step = *step;
         ready.begun.resize_with(graphs.len(), || Begun::room(builder.plan));
-        for ((history, graph), begun) in graphs.iter_mut().zip(&mut ready.begun) {
+        for (((history, graph), pending), begun) in graphs.iter_mut().zip(pending).zip(&mut ready.begun) {
             begun.stand = builder.plan.begins(*history, *step, builder.batches);
             begun.read = false;
             if begun.stand.starts_over() {
@@ -213,7 +216,10 @@ impl Sampler {
                 builder.form(input, slot)?;
                 builder.sample(graph, input, slot);
             }
+            std::mem::swap(&mut begun.pending, pending);
             graph.observe(&builder.batch(&builder.whole(begun.stand.batch)))?;
+            pending.clear();
+            pending.extend(graph.received().nodes());
         }
         for input in ready.begun.iter_mut().flat_map(|begun| &mut begun.inputs) {
             builder.features.show_in(&mut input.view);

@@ -34,7 +34,7 @@ impl LookedAt {
         if let Some((_, earlier)) = &mut self.was {
             earlier.before_events(&self.history, batch);
         }
-        let update = update_for(batch, self.history.version(), self.history.needs().memory);
+        let update = update_for(batch, self.history.version(), self.history.needs());
         self.history.observe(batch, &update).unwrap();
     }
 
@@ -59,7 +59,7 @@ impl LookedAt {
             Between::Note if earlier.is_some_and(|earlier| earlier.version() < history.version()) => {
                 let nodes: Vec<NodeId> = (0..NODES).map(NodeId).collect();
                 let memory = vec![0.5; nodes.len() * history.needs().memory];
-                history.note_ahead(&Update { nodes, memory }, history.version());
+                history.note_ahead(&Update { nodes, memory, mail: Vec::new() }, history.version());
             }
             _ => {}
         }

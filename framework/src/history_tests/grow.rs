@@ -14,7 +14,7 @@ proptest! {
             let asked = Queries::of_batch(batch, &[], &vec![0; batch.len() + 1]);
             let (theirs, ours) = (history.view(&asked, Some(batch), chance()), grown.view(&asked, Some(batch), chance()));
             assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-            grown.observe(batch, &update_for(batch, history.version(), needs.memory)).unwrap();
+            grown.observe(batch, &update_for(batch, history.version(), &needs)).unwrap();
         });
         grown.grow(NODES as usize);
         prop_assert_eq!(grown.to_store(), whole.to_store());

@@ -2,7 +2,7 @@
 use super::*;
 use crate::{MailView, View};
 
-/// Mails of a node as (event, time, other memory).
+/// Mails of a node as (event, time since its last update, what it says).
 type Mails = Vec<(u64, f32, Vec<f32>)>;
 
 /// The mails of a view by node, whichever form they have: `None` for a node that is not updated.
@@ -34,11 +34,16 @@ proptest! {
             let view = history.view(&everyone(batch), Some(batch), chance());
             let memory: Vec<f32> = view.nodes.iter().flat_map(|node| slow.memory[node.index()].clone()).collect();
             assert_eq!(view.mail.memory(), memory);
-            for (&node, found) in view.nodes.iter().zip(mails_of(&view, needs.memory)) {
+            for (&node, found) in view.nodes.iter().zip(mails_of(&view, said_width(&needs))) {
                 let waiting = slow.waiting(node);
                 let read = needs.memory > 0 && (!waiting.is_empty() || needs.mail.update_without_mail);
                 let expected = read.then(|| waiting.into_iter().map(|mail| (mail.event, mail.time.since(mail.since), mail.row)).collect());
                 assert_eq!(found, expected, "mail of node {node}");
+            }
+            if let MailView::Many(mails) = &view.mail {
+                let updated = mails.rows.iter().map(|&row| view.nodes[row as usize]);
+                let times: Vec<i64> = updated.flat_map(|node| slow.waiting(node)).map(|mail| mail.time.0).collect();
+                assert_eq!(mails.time, times);
             }
         });
     }

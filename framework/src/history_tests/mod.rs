@@ -2,6 +2,7 @@
 mod earlier;
 mod grow;
 mod mail;
+mod neighbour_mail;
 mod neighbours;
 mod observe;
 mod pairs;
@@ -9,6 +10,7 @@ mod snapshot;
 mod stages;
 mod together;
 mod uniform;
+mod waves;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use proptest::prelude::*;
 
 use crate::{
     Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory,
-    Purpose, PurposeDraw, Queries, Sampler, Table, Timestamp, Update,
+    Purpose, PurposeDraw, Queries, Receivers, Sampler, Says, Table, Timestamp, Update,
 };
 
 /// Nodes of a story; few, so that they meet often.
@@ -61,15 +63,23 @@ fn stories() -> impl Strategy<Value = Story> {
 
 /// What a model may ask for, neighbours drawn by `sampler`.
 fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
-    let rule = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(mean, read, without)| MailRule {
-        combine: if mean { Combine::Mean } else { Combine::Last },
-        other: if read { OtherMemory::AtRead } else { OtherMemory::AtEvent },
-        update_without_mail: without,
-    });
+    let combine = prop_oneof![Just(Combine::Last), Just(Combine::Mean), (1usize..4).prop_map(Combine::Slots)];
+    let says = prop_oneof![2 => Just(Says::Memory), 1 => (1usize..4).prop_map(Says::Given)];
+    let decay = prop_oneof![Just(None), (1i64..5).prop_map(|ticks| Some(ticks as f64 / 2.0))];
+    let some = (1usize..4, decay).prop_map(|(count, decay)| Receivers::Neighbours { count, decay });
+    let to = prop_oneof![Just(Receivers::Ends), some];
+    let rule =
+        (combine, says, to, any::<bool>(), any::<bool>()).prop_map(|(combine, says, to, read, without)| MailRule {
+            combine,
+            other: if read { OtherMemory::AtRead } else { OtherMemory::AtEvent },
+            update_without_mail: without,
+            says,
+            to,
+        });
     let lookup = prop_oneof![Just(Lookup::Exact), Just(Lookup::Ordered), Just(Lookup::Batch)];
-    let flags = (lookup, any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (lookup, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags).prop_map(
-        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs))| Needs {
+        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs, ends))| Needs {
             memory,
             mail,
             neighbours,
@@ -79,6 +89,9 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
             delta: if since_event { Delta::SinceEvent } else { Delta::SinceUpdate },
             idle,
             pairs,
+            ends,
+            age: idle,
+            before_events: layers > 1 && pairs,
         },
     )
 }
@@ -113,13 +126,26 @@ fn written(node: NodeId, version: u64, width: usize) -> Vec<f32> {
     (0..width).map(|column| (node.0 as usize * 1000 + version as usize * 10 + column) as f32).collect()
 }
 
-/// New memories of every node a batch touches.
-fn update_for(batch: &Batch<'_>, version: u64, width: usize) -> Update {
+/// New memories of every node a batch touches, and what its ends say where the model gives that.
+fn update_for(batch: &Batch<'_>, version: u64, needs: &Needs) -> Update {
     let mut nodes: Vec<NodeId> = batch.src.iter().chain(batch.dst).copied().collect();
     nodes.sort_unstable();
     nodes.dedup();
-    let memory = nodes.iter().flat_map(|&node| written(node, version, width)).collect();
-    Update { nodes, memory }
+    let memory = nodes.iter().flat_map(|&node| written(node, version, needs.memory)).collect();
+    let said = |event: crate::Event| [0, 1].map(|of| said(event.id.0, of, needs)).concat();
+    let mail = batch.events().flat_map(said).collect();
+    Update { nodes, memory, mail }
+}
+
+/// What the source (0) or the destination (1) of an event says where the model gives that, each another thing.
+fn said(event: u64, of: usize, needs: &Needs) -> Vec<f32> {
+    let width = if let (Says::Given(width), true) = (needs.mail.says, needs.memory > 0) { width } else { 0 };
+    (0..width).map(|column| -((event as usize * 100 + of * 10 + column) as f32)).collect()
+}
+
+/// Numbers that a mail is shown to say.
+fn said_width(needs: &Needs) -> usize {
+    if needs.memory > 0 { needs.mail.width(needs.memory) } else { 0 }
 }
 
 /// Replays a story: `look` sees the history and its slow twin before each batch.
@@ -130,9 +156,9 @@ fn replay(story: &Story, needs: &Needs, mut look: impl FnMut(&History, &Slow, &B
         let batch = story.log.batch(range.clone());
         let visible = Visible::new(&story.log, needs.lookup, range);
         look(&history, &slow, &batch, &visible);
-        let update = update_for(&batch, history.version(), needs.memory);
+        let update = update_for(&batch, history.version(), needs);
         history.observe(&batch, &update).unwrap();
-        slow.observe(&batch, &update);
+        slow.observe(&batch, &update, &visible);
     }
     history
 }
@@ -201,7 +227,7 @@ impl Visible<'_> {
     }
 }
 
-/// One mail as the paper describes it.
+/// One mail as the papers describe it.
 #[derive(Clone, Debug, PartialEq)]
 struct SlowMail {
     event: u64,
@@ -209,6 +235,7 @@ struct SlowMail {
     time: Timestamp,
     since: Timestamp,
     row: Vec<f32>,
+    weight: f32,
 }
 
 /// Memory and mail kept the obvious way.
@@ -226,47 +253,84 @@ impl Slow {
         Slow { needs: needs.clone(), memory, updated: vec![ORIGIN; nodes], mail: vec![Vec::new(); nodes] }
     }
 
-    fn observe(&mut self, batch: &Batch<'_>, update: &Update) {
+    fn observe(&mut self, batch: &Batch<'_>, update: &Update, visible: &Visible<'_>) {
         if self.needs.memory == 0 {
             return;
         }
         for (&node, row) in update.nodes.iter().zip(update.memory.chunks(self.needs.memory)) {
             self.memory[node.index()] = row.to_vec();
             self.updated[node.index()] = self.updated_with_mail(node);
-            self.mail[node.index()].clear();
+            if !matches!(self.needs.mail.combine, Combine::Slots(_)) {
+                self.mail[node.index()].clear();
+            }
         }
         for event in batch.events() {
             let mut ends = vec![(event.src, event.dst), (event.dst, event.src)];
             ends.dedup();
-            for (node, other) in ends {
+            let to_ends: Vec<(NodeId, NodeId, f32)> = ends.iter().map(|&(node, other)| (node, other, 1.0)).collect();
+            let to_others = ends.iter().flat_map(|&(end, _)| {
+                let to = receivers(&event, end, &self.needs, visible).into_iter();
+                to.map(move |(node, weight)| (node, end, weight))
+            });
+            for (node, other, weight) in to_ends.into_iter().chain(to_others.collect::<Vec<_>>()) {
                 let since = self.updated[node.index()];
-                let mail = SlowMail {
+                let row = match self.needs.mail.says {
+                    Says::Memory => self.memory[other.index()].clone(),
+                    // The source of a self-loop hears its destination.
+                    Says::Given(_) => {
+                        let of_src = other == event.src && (event.src != event.dst || node != event.src);
+                        said(event.id.0, usize::from(!of_src), &self.needs)
+                    }
+                };
+                self.mail[node.index()].push(SlowMail {
                     event: event.id.0,
                     other,
                     time: event.time,
                     since,
-                    row: self.memory[other.index()].clone(),
-                };
-                self.mail[node.index()].push(mail);
+                    row,
+                    weight,
+                });
             }
         }
     }
 
-    /// The mail `node` reads next.
+    /// The mail `node` reads next, as it is shown.
     fn waiting(&self, node: NodeId) -> Vec<SlowMail> {
         let mut mails = self.mail[node.index()].clone();
-        if self.needs.mail.combine == Combine::Last {
-            mails.drain(..mails.len().saturating_sub(1));
-        }
-        if self.needs.mail.other == OtherMemory::AtRead {
+        let most = match self.needs.mail.combine {
+            Combine::Last => 1,
+            Combine::Slots(size) => size,
+            Combine::Mean => usize::MAX,
+        };
+        mails.drain(..mails.len().saturating_sub(most));
+        if self.needs.mail.reads_other() {
             mails.iter_mut().for_each(|mail| mail.row = self.memory[mail.other.index()].clone());
         }
+        mails.iter_mut().for_each(|mail| mail.row.iter_mut().for_each(|number| *number *= mail.weight));
         mails
     }
 
     fn updated_with_mail(&self, node: NodeId) -> Timestamp {
         self.mail[node.index()].last().map_or(self.updated[node.index()], |mail| mail.time)
     }
+}
+
+/// Which neighbours of `end` get mail of `event`, and what that counts.
+fn receivers(event: &crate::Event, end: NodeId, needs: &Needs, visible: &Visible<'_>) -> Vec<(NodeId, f32)> {
+    let Receivers::Neighbours { count, decay } = needs.mail.to else { return Vec::new() };
+    let list = needs.neighbours.max(count).max(usize::from(needs.pairs));
+    let mut found: Vec<(NodeId, f32)> = Vec::new();
+    for seen in visible.last((end, event.time, event.id), list) {
+        let known = found.iter().any(|&(node, _)| node == seen.other);
+        if known || seen.other == event.src || seen.other == event.dst {
+            continue;
+        }
+        let dt = (event.time.0 - seen.time.0) as f64;
+        let weight = decay.map_or(1.0, |decay| (1.0 / (std::f64::consts::E + dt / decay).ln()) as f32);
+        found.push((seen.other, weight));
+    }
+    found.truncate(count);
+    found
 }
 
 /// `Arc`s of a table with one row for each event, so that two tables can be told apart.

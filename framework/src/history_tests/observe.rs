@@ -42,7 +42,7 @@ proptest! {
         let mut late = good.clone();
         let newest = if at == 0 { history.newest().unwrap() } else { late.time[at - 1] };
         late.time[at] = Timestamp(newest.0 - 1);
-        let update = update_for(&late.batch(), 99, needs.memory);
+        let update = update_for(&late.batch(), 99, &needs);
         let expected = ObserveError::Late { event: id, time: newest.0 - 1, newest: newest.0 };
         prop_assert_eq!(history.observe(&late.batch(), &update), Err(expected));
         prop_assert_eq!(history.to_store(), before.clone());
@@ -51,20 +51,27 @@ proptest! {
             let mut stranger = good.clone();
             if end == 0 { stranger.src[at] = NodeId(NODES) } else { stranger.dst[at] = NodeId(u32::MAX) }
             let node = if end == 0 { NODES } else { u32::MAX };
-            let update = update_for(&stranger.batch(), 99, needs.memory);
+            let update = update_for(&stranger.batch(), 99, &needs);
             let expected = ObserveError::UnknownNode { event: id, node, nodes: NODES as usize };
             prop_assert_eq!(history.observe(&stranger.batch(), &update), Err(expected));
             prop_assert_eq!(history.to_store(), before.clone());
         }
 
         if needs.memory > 0 {
-            let mut update = update_for(&good.batch(), 99, needs.memory);
+            let mut update = update_for(&good.batch(), 99, &needs);
             let node = update.nodes.pop().unwrap();
             update.memory.truncate(update.nodes.len() * needs.memory);
             prop_assert_eq!(history.observe(&good.batch(), &update), Err(ObserveError::MissingRow { node: node.0 }));
+            prop_assert_eq!(history.to_store(), before.clone());
+
+            let mut update = update_for(&good.batch(), 99, &needs);
+            update.mail.push(0.0);
+            let width = said(0, 0, &needs).len();
+            let expected = ObserveError::Mail { events, width, found: 2 * events * width + 1 };
+            prop_assert_eq!(history.observe(&good.batch(), &update), Err(expected));
             prop_assert_eq!(history.to_store(), before);
         }
-        let update = update_for(&good.batch(), 99, needs.memory);
+        let update = update_for(&good.batch(), 99, &needs);
         prop_assert_eq!(history.observe(&good.batch(), &update), Ok(()));
     }
 

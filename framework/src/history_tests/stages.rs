@@ -27,19 +27,22 @@ proptest! {
 
     #[test]
     fn memories_read_before_a_batch_happened_and_completed_afterwards_are_those_of_now(story in stories(), needs in any_needs()) {
-        let mut before: Option<(Arc<Memories>, Batch<'_>)> = None;
+        let mut before: Option<(Arc<Memories>, Batch<'_>, Vec<NodeId>)> = None;
         let mut view = View::default();
         let mut batches = story.batches.iter().map(|range| story.log.batch(range.clone()));
         replay(&story, &needs, |history, _, batch, _| {
             let now = history.view(&everyone(batch), Some(batch), chance());
             history.graph().sample_into(&everyone(batch), Some(batch), chance(), &mut view);
             history.features().show_in(&mut view);
-            if let Some((memories, pending)) = &before {
-                memories.read_ahead_into(pending, &mut view);
+            if let Some((memories, pending, receivers)) = &before {
+                memories.read_ahead_into(pending, receivers, &mut view);
                 history.memories().complete_in(&mut view);
                 assert_eq!(format!("{view:?}"), format!("{now:?}"));
             }
-            before = batches.next().map(|batch| (history.memories().clone(), batch));
+            before = batches.next().map(|batch| {
+                let receivers = history.graph().receivers(&batch).nodes().collect();
+                (history.memories().clone(), batch, receivers)
+            });
         });
     }
 

@@ -44,10 +44,12 @@ proptest! {
                 all[writer].reset();
                 (0..count).filter(|&i| i != writer).for_each(|i| all[i].start_over());
             }
-            let update = update_for(&batch, alone.version(), needs.memory);
+            let update = update_for(&batch, alone.version(), &needs);
             alone.observe(&batch, &update).unwrap();
+            (0..count).filter(|&i| i != writer).for_each(|i| all[i].expect(&batch).unwrap());
             all[writer].observe(&batch, &update).unwrap();
-            (0..count).filter(|&i| i != writer).for_each(|i| all[i].watch(&batch).unwrap());
+            let mail = if all[writer].watches_mail() { &update.mail[..] } else { &[] };
+            (0..count).filter(|&i| i != writer).for_each(|i| all[i].watch(&batch, mail).unwrap());
             let queries = everyone(&batch);
             let expected = format!("{:?}", alone.view(&queries, Some(&batch), chance()));
             for history in &all {

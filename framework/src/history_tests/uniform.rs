@@ -55,7 +55,7 @@ proptest! {
         replay(&story, &needs, |history, _, batch, _| {
             let [ours, theirs] = [&wide, history].map(|history| history.view(&everyone(batch), Some(batch), chance()));
             assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-            wide.observe(batch, &update_for(batch, history.version(), needs.memory)).unwrap();
+            wide.observe(batch, &update_for(batch, history.version(), &needs)).unwrap();
         });
     }
 
@@ -72,11 +72,11 @@ proptest! {
             let Some(following) = &mut following else { return };
             let [ours, theirs] = [&*following, history].map(|history| history.view(&everyone(batch), Some(batch), chance()));
             assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-            following.observe(batch, &update_for(batch, history.version(), needs.memory)).unwrap();
+            following.observe(batch, &update_for(batch, history.version(), &needs)).unwrap();
         });
         if let Some(mut following) = following {
             prop_assert_eq!(following.to_store(), end.to_store());
-            let kept = needs.sampler != Sampler::Recent || needs.neighbours > 0 || needs.pairs;
+            let kept = needs.sampler != Sampler::Recent || needs.recent() > 0;
             let settled = kept && story.log.time().first() < story.log.time().last();
             prop_assert!(!same || (following.bytes() < end.bytes()) == settled, "what the log has is not kept a second time");
             following.reset();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tempograph_framework::{Answer, Needs, Pair, Parameters, Queries, SliceModel, View};
 use tempograph_kernels::cpu::{PaddedRows, add};
 
+use super::update::{write_mail, write_memories};
 use crate::operation::{Context, Into, Reads, Stage};
 use crate::ops::DecoderStage;
 use crate::program::{Gradients, Program, Step, Value, Weights};
@@ -33,6 +34,37 @@ pub struct SliceWork {
     reached: Vec<bool>,
     /// What earlier readers of the values have found of their gradients, while another reader finds its own.
     shares: Vec<PaddedRows>,
+    /// What is computed once more without dropout: their tables stand behind those of the program.
+    clean: Vec<CleanStep>,
+    /// The table whose numbers stand in the answer.
+    swapped: Option<Value>,
+    order: Vec<usize>,
+}
+
+/// A step that drops something out, computed without: memories and mail are made of that.
+#[derive(Debug)]
+struct CleanStep {
+    stage: Box<dyn Stage>,
+    /// Its place in the program.
+    step: usize,
+    reads: Vec<Value>,
+    gives: Value,
+}
+
+/// The steps of a program whose tables an update reads and dropout changes.
+fn clean_steps(program: &Program) -> Vec<CleanStep> {
+    let mut clean: Vec<CleanStep> = Vec::new();
+    for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.updates && step.drops) {
+        let reads = step.reads.iter().map(|&value| clean_value(program, &clean, value)).collect();
+        let gives = Value::new(program.shapes.len() + clean.len());
+        clean.push(CleanStep { stage: step.op.operation().stage(), step: i, reads, gives });
+    }
+    clean
+}
+
+/// The table that stands for `value` where nothing is dropped.
+fn clean_value(program: &Program, clean: &[CleanStep], value: Value) -> Value {
+    clean.iter().find(|own| program.steps[own.step].gives == value).map_or(value, |own| own.gives)
 }
 
 impl AsRef<Answer> for SliceWork {
@@ -47,19 +79,21 @@ impl SliceWork {
         if self.program.as_ref().is_some_and(|own| Arc::ptr_eq(own, program)) {
             return;
         }
+        let clean = clean_steps(program);
         *self = SliceWork {
             program: Some(program.clone()),
             stages: program.steps.iter().map(|step| step.op.operation().stage()).collect(),
-            tables: program.shapes.iter().map(|_| PaddedRows::default()).collect(),
+            tables: vec![PaddedRows::default(); program.shapes.len() + clean.len()],
             gradients: program.shapes.iter().map(|_| PaddedRows::default()).collect(),
             reached: vec![false; program.shapes.len()],
+            clean,
             ..SliceWork::default()
         };
     }
 
-    /// The new memories stand in the answer after a pass, and among the tables during one: no copy is made.
-    fn swap_memory(&mut self, memory: Option<Value>) {
-        if let Some(memory) = memory {
+    /// The new memories of nodes stand in the answer after a pass, and among the tables during one: no copy is made.
+    fn swap_memory(&mut self) {
+        if let Some(memory) = self.swapped {
             std::mem::swap(&mut self.tables[memory.index()].values, &mut self.answer.update.memory);
         }
     }
@@ -110,9 +144,40 @@ impl SliceProgram {
             stage.forward(&cx, Reads { tables, values: &step.reads }, &mut out);
             tables[step.gives.index()] = out;
         }
-        let update = &mut work.answer.update;
-        update.nodes.clear();
-        update.nodes.extend_from_slice(&view.nodes);
+    }
+
+    /// Runs those steps once more that an update depends on and that drop something out, without.
+    fn run_clean(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
+        let cx = Context { queries, view, dropout: None, weights: self.weights() };
+        let ends = !queries.ends().is_empty();
+        let SliceWork { clean, tables, .. } = work;
+        for own in clean.iter_mut().filter(|own| self.program.steps[own.step].told(ends)) {
+            let mut out = std::mem::take(&mut tables[own.gives.index()]);
+            own.stage.forward(&cx, Reads { tables, values: &own.reads }, &mut out);
+            tables[own.gives.index()] = out;
+        }
+    }
+
+    /// Puts the update into the answer.
+    fn tell(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
+        let (program, dropped) = (&*self.program, work.dropout.is_some());
+        let SliceWork { tables, clean, answer, order, swapped, .. } = work;
+        let told = |value: Value| if dropped { clean_value(program, clean, value) } else { value };
+        let (update, memory) = (&mut answer.update, program.memory.map(told));
+        update.mail.clear();
+        if let Some(says) = program.says {
+            let table = &tables[told(says.value).index()];
+            write_mail(says.rows, queries, view, |row| table.row(row), &mut update.mail);
+        }
+        *swapped = memory.filter(|_| program.remembers_nodes());
+        match memory {
+            Some(memory) if swapped.is_none() => {
+                let table = &tables[memory.index()];
+                write_memories(queries, view, |row| table.row(row), order, update);
+            }
+            _ => update.nodes.clone_from(&view.nodes),
+        }
+        work.swap_memory();
     }
 
     /// Maps what the last forward pass embedded, row by row, as the decoder maps sources and as it maps destinations: see
@@ -159,7 +224,8 @@ impl SliceModel for SliceProgram {
     }
 
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut SliceWork) {
-        self.run(queries, view, dropout, work, |_| true);
+        let (ends, dropped) = (!queries.ends().is_empty(), dropout.is_some());
+        self.run(queries, view, dropout, work, |step| step.embeds || step.told(ends) && !(dropped && step.drops));
         let program = &*self.program;
         let SliceWork { answer: Answer { scores, embeddings, .. }, tables, decoder, .. } = work;
         let table = &tables[program.embedding.index()];
@@ -170,19 +236,23 @@ impl SliceModel for SliceProgram {
         if dropout.is_none() {
             (0..table.rows()).for_each(|row| embeddings.extend_from_slice(table.row(row)));
         }
-        work.swap_memory(program.memory);
+        if dropped {
+            self.run_clean(queries, view, work);
+        }
+        self.tell(queries, view, work);
     }
 
     fn advance(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
-        self.run(queries, view, None, work, |step| step.updates);
-        work.swap_memory(self.program.memory);
+        let ends = !queries.ends().is_empty();
+        self.run(queries, view, None, work, |step| step.told(ends));
+        self.tell(queries, view, work);
     }
 
     fn backward(&self, queries: &Queries, view: &View, scores: &[f32], gradients: &mut [f32], work: &mut SliceWork) {
         assert_eq!(gradients.len(), self.parameters.values().len(), "a gradient for each weight");
         assert_eq!(scores.len(), queries.pairs().len(), "a derivative for each score");
         let program = &*self.program;
-        work.swap_memory(program.memory);
+        work.swap_memory();
         let cx = Context { queries, view, dropout: work.dropout, weights: self.weights() };
         let mut gradients = Gradients { values: gradients, places: &program.places };
         gradients.zero(program.declarations.shared_params());
@@ -209,6 +279,6 @@ impl SliceModel for SliceProgram {
             of_tables[own] = grad;
             step.reads.iter().for_each(|value| reached[value.index()] = true);
         }
-        work.swap_memory(program.memory);
+        work.swap_memory();
     }
 }

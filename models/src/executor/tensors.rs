@@ -8,6 +8,7 @@ use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values}
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, Cpu, CpuTape, Tensor, TensorData};
 use tempograph_kernels::{Rows, TemporalOps, gather_rows, product};
 
+use super::update::{write_mail, write_memories};
 use crate::operation::Operation;
 use crate::program::{Map, Param, Program, Step, Value};
 
@@ -274,9 +275,26 @@ impl<B: TemporalOps> ProgramModule<B> {
         (tables, cx.device)
     }
 
-    fn update(&self, view: &View, tables: &[Option<Tensor<B, 2>>]) -> Update {
-        let memory = self.program.memory.and_then(|memory| tables[memory.index()].clone());
-        Update { nodes: view.nodes.clone(), memory: memory.map_or_else(Vec::new, values), ..Update::default() }
+    /// What observing a batch will write, from these tables.
+    fn update(&self, queries: &Queries, view: &View, tables: &[Option<Tensor<B, 2>>]) -> Update {
+        let program = &*self.program;
+        let table = |value: Value| tables[value.index()].clone().map(values).unwrap_or_default();
+        let mut update = Update::default();
+        match program.memory {
+            Some(memory) if !program.remembers_nodes() => {
+                let (rows, width) = (table(memory), program.shape(memory).width);
+                let row = |row| &rows[row * width..][..width];
+                write_memories(queries, view, row, &mut Vec::new(), &mut update);
+            }
+            memory => {
+                (update.nodes, update.memory) = (view.nodes.clone(), memory.map(table).unwrap_or_default());
+            }
+        }
+        if let Some(says) = program.says {
+            let (rows, width) = (table(says.value), program.shape(says.value).width);
+            write_mail(says.rows, queries, view, |row| &rows[row * width..][..width], &mut update.mail);
+        }
+        update
     }
 }
 
@@ -286,8 +304,13 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
     }
 
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B> {
-        let (mut tables, device) = self.run(queries, view, dropout, |_| true);
-        let update = self.update(view, &tables);
+        let ends = !queries.ends().is_empty();
+        let (mut tables, device) = self.run(queries, view, dropout, |step| step.embeds || step.told(ends));
+        let dropped = dropout.is_some() && self.program.steps.iter().any(|step| step.told(ends) && step.drops);
+        let update = match dropped {
+            true => self.advance(queries, view),
+            false => self.update(queries, view, &tables),
+        };
         let embeddings = tables[self.program.embedding.index()]
             .take()
             .unwrap_or_else(|| unreachable!("every program embeds its roots"));
@@ -297,7 +320,8 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
     }
 
     fn advance(&self, queries: &Queries, view: &View) -> Update {
-        let (tables, _) = self.run(queries, view, None, |step| step.updates);
-        self.update(view, &tables)
+        let ends = !queries.ends().is_empty();
+        let (tables, _) = self.run(queries, view, None, |step| step.told(ends));
+        self.update(queries, view, &tables)
     }
 }

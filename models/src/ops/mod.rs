@@ -3,7 +3,10 @@
 mod attention;
 mod centres;
 mod decoder;
+mod dropout;
+mod mailbox;
 mod memory;
+mod norm;
 mod projection;
 mod rows;
 mod sum;
@@ -11,14 +14,17 @@ mod time;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::Tensor;
 
 pub use attention::{Attention, AttentionLayer};
 pub use centres::Centres;
 pub use decoder::{DecoderStage, LinkDecoder};
+pub use mailbox::{Mailbox, MailboxAttention};
 pub use memory::{Mail, MemoryUpdate};
-pub use projection::TimeProjection;
+pub use norm::RowNorm;
+pub use projection::{IdleUnit, Projection, TimeProjection};
 pub use rows::NodeRows;
 pub use sum::NeighbourSum;
 pub use time::TimeEncoding;
@@ -27,13 +33,32 @@ use crate::executor::TensorContext;
 use crate::operation::Operation;
 use crate::program::Value;
 
-/// What a model gives mail to say.
+/// What a model gives mail to say: rows of the batch's ends, made without dropout.
 #[derive(Clone, Copy, Debug)]
 pub struct Says {
-    /// Rows of the roots, of which those of the batch's ends go into their mail.
+    /// Rows of the roots.
     pub value: Value,
-    /// Whether a mail says the sum of both ends' rows instead of the other end's.
-    pub both: bool,
+    /// Which rows a mail says.
+    pub rows: SaidRows,
+}
+
+/// Which rows of an event's ends the mail of it says to one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaidRows {
+    /// That of the other end.
+    Other,
+    /// Its own, and behind it that of the other end.
+    Both,
+    /// The sum of both.
+    Sum,
+}
+
+impl SaidRows {
+    /// Columns of what mail says, of rows of `width`.
+    pub fn columns(self, width: usize) -> usize {
+        if self == SaidRows::Both { 2 * width } else { width }
+    }
 }
 
 /// An operation of a program.
@@ -51,6 +76,10 @@ pub enum Op {
     Projection(Arc<TimeProjection>),
     /// Takes the rows of the roots.
     Centres(Arc<Centres>),
+    /// Attends to mail that is kept.
+    Mailbox(Arc<MailboxAttention>),
+    /// Norms rows.
+    Norm(Arc<RowNorm>),
     /// An operation from elsewhere.
     Custom(Arc<dyn Operation>),
 }
@@ -65,6 +94,8 @@ impl Op {
             Op::Sum(op) => &**op,
             Op::Projection(op) => &**op,
             Op::Centres(op) => &**op,
+            Op::Mailbox(op) => &**op,
+            Op::Norm(op) => &**op,
             Op::Custom(op) => &**op,
         }
     }
@@ -79,10 +110,12 @@ impl Op {
         match self {
             Op::Memory(op) => op.on_tensors(cx),
             Op::Rows(op) => op.on_tensors(cx, reads),
-            Op::Attention(op) => op.on_tensors(cx, &reads[0]),
+            Op::Attention(op) => op.on_tensors(cx, reads),
             Op::Sum(op) => op.on_tensors(cx, &reads[0]),
             Op::Projection(op) => op.on_tensors(cx, &reads[0]),
             Op::Centres(op) => op.on_tensors(cx, &reads[0]),
+            Op::Mailbox(op) => op.on_tensors(cx),
+            Op::Norm(op) => op.on_tensors(cx, &reads[0]),
             Op::Custom(op) => cx.custom(&**op, reads),
         }
     }

@@ -1,51 +1,94 @@
-//! JODIE's time projection, `z = (1 + dt w) * s`: where a node will be when nothing has happened to it for `dt`.
+//! JODIE's time projection, `z = (1 + dt w [+ b]) * s`: where a node will be when nothing has happened to it for `dt`.
 
 use std::sync::Arc;
 
 use tempograph_kernels::cpu::PaddedRows;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
-use tempograph_kernels::{TemporalOps, gather_rows, product};
+use tempograph_kernels::{Dropout, TemporalOps, gather_rows, product};
 
 use super::Op;
 use super::attention::scatter;
+use super::dropout::{drop_from, drop_on_tensors, of_rows};
 use crate::executor::TensorContext;
 use crate::operation::{Context, Into, Operation, Reads, Stage};
 use crate::program::{Axis, Builder, Gradients, Param, Products, Shape, StepSizes, Value};
+
+/// How times since the last update are counted: `(ticks - shift) / scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IdleUnit {
+    /// Ticks that count as zero.
+    pub shift: f64,
+    /// Ticks that count as one.
+    pub scale: f64,
+}
+
+/// Settings of a time projection.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    /// How idle times are counted: in one way, or in one way for sources and another for destinations. Then a row is that of the root as a
+    /// source and, behind it, as a destination: see [`Builder::link_decoder_of_roles`].
+    pub units: Vec<IdleUnit>,
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// Share of its numbers that a training step drops.
+    pub dropout: f32,
+}
 
 /// Scales the rows of the roots by how long their memories have not been updated.
 #[derive(Clone, Debug)]
 pub struct TimeProjection {
     /// `[D]`.
     pub(crate) drift: Param,
-    /// Ticks that count as one.
-    pub(crate) scale: f32,
+    /// `[D]`.
+    pub(crate) bias: Option<Param>,
+    /// Shift and scale.
+    pub(crate) units: Vec<[f32; 2]>,
+    pub(crate) dropout: f32,
 }
 
 impl Builder {
-    /// `(1 + dt w) * s` of the roots' rows, with `dt` in units of `scale` ticks. Its parameter is called `NAME.drift`.
-    pub fn time_projection(&mut self, name: &str, table: Value, scale: f64) -> Value {
+    /// The rows of the roots scaled by their idle times. Its parameters are called `NAME.drift` and, where it has one, `NAME.bias`.
+    pub fn time_projection(&mut self, name: &str, table: Value, settings: &Projection) -> Value {
         let width = self.width(table);
         self.needs.idle = true;
         self.reach(0);
         let bound = 1.0 / (width as f32).sqrt();
         let drift = self.parameters.uniform(&format!("{name}.drift"), &[width], bound);
-        let op = TimeProjection { drift, scale: scale as f32 };
-        self.push(name, Op::Projection(Arc::new(op)), &[table], Shape { axis: Axis::Centres(0), width })
+        let bias = settings.bias.then(|| self.parameters.uniform(&format!("{name}.bias"), &[width], bound));
+        let units: Vec<[f32; 2]> = settings.units.iter().map(|unit| [unit.shift as f32, unit.scale as f32]).collect();
+        let shape = Shape { axis: Axis::Centres(0), width: width * units.len() };
+        let op = TimeProjection { drift, bias, units, dropout: settings.dropout };
+        self.push(name, Op::Projection(Arc::new(op)), &[table], shape)
     }
 }
 
 impl TimeProjection {
+    fn dropped(&self, seed: Option<u64>) -> Option<Dropout> {
+        of_rows(self.dropout, seed, 0)
+    }
+
     pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, table: &Tensor<B, 2>) -> Tensor<B, 2> {
         let hop = &cx.view.hops[0];
         let centres = gather_rows(table.clone(), hop.centres.clone());
-        let idle = cx.from_rows(hop.idle.iter().map(|idle| idle / self.scale).collect(), [hop.centres.len(), 1]);
-        centres * (product(idle, cx.vector(self.drift).unsqueeze()) + 1.0)
+        let in_units = |&[shift, scale]: &[f32; 2]| {
+            let idle = hop.idle.iter().map(|idle| (idle - shift) / scale).collect();
+            let mut drift = product(cx.from_rows(idle, [hop.centres.len(), 1]), cx.vector(self.drift).unsqueeze());
+            if let Some(bias) = self.bias {
+                drift = drift + cx.vector(bias).unsqueeze();
+            }
+            centres.clone() * (drift + 1.0)
+        };
+        drop_on_tensors(cx, Tensor::cat(self.units.iter().map(in_units).collect(), 1), self.dropped(cx.dropout))
     }
 }
 
 impl Operation for TimeProjection {
     fn describe(&self) -> String {
-        format!("time projection, {} ticks count as one", self.scale)
+        let unit = |[shift, scale]: &[f32; 2]| match *shift == 0.0 {
+            true => format!("{scale} ticks count as one"),
+            false => format!("{scale} ticks from {shift} on count as one"),
+        };
+        format!("time projection, {}", self.units.iter().map(unit).collect::<Vec<_>>().join("; for destinations "))
     }
 
     fn stage(&self) -> Box<dyn Stage> {
@@ -54,6 +97,10 @@ impl Operation for TimeProjection {
             centres: PaddedRows::default(),
             centres_gradient: PaddedRows::default(),
         })
+    }
+
+    fn drops(&self) -> bool {
+        self.dropout > 0.0
     }
 
     fn cost(&self, _: &StepSizes, _: &mut Products) {}
@@ -74,13 +121,22 @@ struct ProjectionStage {
 impl Stage for ProjectionStage {
     fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
         let (table, hop, drift) = (reads.table(0), &cx.view.hops[0], cx.weights.values(self.op.drift));
+        let bias = self.op.bias.map(|bias| cx.weights.values(bias));
         self.centres.gather(&table.values, table.stride(), table.columns(), &hop.centres);
-        out.resize(self.centres.rows(), table.columns());
+        out.resize(self.centres.rows(), table.columns() * self.op.units.len());
         for row in 0..self.centres.rows() {
-            let idle = hop.idle[row] / self.op.scale;
-            let numbers = self.centres.row(row).iter().zip(drift);
-            out.row_mut(row).iter_mut().zip(numbers).for_each(|(out, (&s, &w))| *out = s * (idle * w + 1.0));
+            for (part, [shift, scale]) in out.row_mut(row).chunks_exact_mut(table.columns()).zip(&self.op.units) {
+                let idle = (hop.idle[row] - shift) / scale;
+                let numbers = part.iter_mut().zip(self.centres.row(row).iter().zip(drift));
+                match bias {
+                    None => numbers.for_each(|(out, (&s, &w))| *out = s * (idle * w + 1.0)),
+                    Some(bias) => {
+                        numbers.zip(bias).for_each(|((out, (&s, &w)), &b)| *out = s * (idle * w + b + 1.0));
+                    }
+                }
+            }
         }
+        drop_from(out, self.op.dropped(cx.dropout));
     }
 
     fn backward(
@@ -92,17 +148,26 @@ impl Stage for ProjectionStage {
         gradients: &mut Gradients<'_>,
     ) {
         let (hop, drift) = (&cx.view.hops[0], cx.weights.values(self.op.drift));
-        let of_table = into.table(0, reads.table(0));
+        let bias = self.op.bias.map(|bias| cx.weights.values(bias));
+        let (table, of_table) = (reads.table(0), into.table(0, reads.table(0)));
         of_table.values.fill(0.0);
-        let of_drift = gradients.one(self.op.drift);
-        of_drift.fill(0.0);
-        self.centres_gradient.resize_like(&self.centres);
+        gradients.zero(std::iter::once(self.op.drift).chain(self.op.bias));
+        drop_from(grad, self.op.dropped(cx.dropout));
+        self.centres_gradient.zeros(self.centres.rows(), self.centres.columns());
         for row in 0..self.centres.rows() {
-            let idle = hop.idle[row] / self.op.scale;
-            let (grad, centre) = (grad.row(row), self.centres.row(row));
-            for (i, (&grad, &w)) in grad.iter().zip(drift).enumerate() {
-                of_drift[i] += idle * centre[i] * grad;
-                self.centres_gradient.row_mut(row)[i] = grad * (idle * w + 1.0);
+            let centre = self.centres.row(row);
+            for (grad, [shift, scale]) in grad.row(row).chunks_exact(table.columns()).zip(&self.op.units) {
+                let idle = (hop.idle[row] - shift) / scale;
+                let of_drift = gradients.one(self.op.drift);
+                of_drift.iter_mut().zip(centre.iter().zip(grad)).for_each(|(of, (&s, &grad))| *of += idle * s * grad);
+                if let Some(bias) = self.op.bias {
+                    let of_bias = gradients.one(bias);
+                    of_bias.iter_mut().zip(centre.iter().zip(grad)).for_each(|(of, (&s, &grad))| *of += s * grad);
+                }
+                let of_centre = self.centres_gradient.row_mut(row).iter_mut().zip(grad).enumerate();
+                of_centre.for_each(|(i, (of, &grad))| {
+                    *of += grad * (idle * drift[i] + bias.map_or(0.0, |bias| bias[i]) + 1.0);
+                });
             }
         }
         scatter(of_table, hop, &self.centres_gradient);

@@ -134,7 +134,8 @@ impl Stage for SumStage {
         let (rows, stride) = (hop.centres.len(), head_stride(width, 1));
         gather_with_now(&mut work.centres, table, hop, &op.time, weights);
         // the value's map stands for the key's too: a query of zero makes nothing of it
-        work.projections.join(weights, width, [op.parts(), op.parts()], rows >= SHARED);
+        let columns = op.neighbour.inputs + 1;
+        work.projections.join(weights, [width, columns], [op.parts(), op.parts()], rows >= SHARED);
         work.query.resize_apart(rows, width, stride);
         work.query.values.fill(0.0);
         work.seen.resize_apart(rows, width, stride);

@@ -1,6 +1,6 @@
 //! Records programs, and checks that axes and widths agree.
 
-use tempograph_framework::{Delta, Lookup, Needs, Sampler};
+use tempograph_framework::{Delta, Lookup, Needs, Sampler, Says as MailSays};
 
 use super::weights::Declarations;
 use super::{Axis, Program, Shape, Step, Value};
@@ -40,7 +40,7 @@ pub struct Past {
 /// What a program gives.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// New memories, `[U, D]`; nothing for a model without memory.
+    /// New memories, `[U, D]`, or `[C, D]` where a node's new memory is its row at its last event; nothing for a model without memory.
     pub memory: Option<Value>,
     /// What roots are embedded as, `[C, O]`.
     pub embedding: Value,
@@ -103,6 +103,16 @@ impl Builder {
         self.past = Some(past);
     }
 
+    /// Says what is seen of a batch by its own later events, for a model that reads no neighbours but sends them mail.
+    pub fn lookup(&mut self, lookup: Lookup) {
+        self.needs.lookup = lookup;
+    }
+
+    /// Says that a neighbour's own neighbours are those before the event it is shown for: right where rows are of a node at a time.
+    pub fn before_events(&mut self) {
+        self.needs.before_events = true;
+    }
+
     /// Says what matrix products round their inputs to.
     pub fn precision(&mut self, precision: Precision) {
         self.precision = precision;
@@ -149,7 +159,11 @@ impl Builder {
         let value = Value(self.shapes.len() as u32);
         self.shapes.push(gives);
         let params = self.own();
-        self.steps.push(Step { name: name.into(), op, reads: reads.to_vec(), gives: value, params, updates: false });
+        let noisy = |read: &Value| self.steps.iter().any(|step| step.gives == *read && step.drops);
+        let drops = op.operation().drops() || reads.iter().any(noisy);
+        let (name, reads) = (name.into(), reads.to_vec());
+        let [updates, remembers, embeds] = [false; 3];
+        self.steps.push(Step { name, op, reads, gives: value, params, updates, remembers, embeds, drops });
         value
     }
 
@@ -159,12 +173,39 @@ impl Builder {
         begin..self.declared
     }
 
+    /// Marks the operations that these tables depend on.
+    fn mark(&mut self, tables: impl IntoIterator<Item = Value>, mark: fn(&mut Step) -> &mut bool) {
+        let mut wanted: Vec<Value> = tables.into_iter().collect();
+        while let Some(value) = wanted.pop() {
+            for step in self.steps.iter_mut().filter(|step| step.gives == value) {
+                if !std::mem::replace(mark(step), true) {
+                    wanted.extend(&step.reads);
+                }
+            }
+        }
+    }
+
     pub(super) fn finish(mut self, spec: ModelSpec, outputs: Outputs) -> Result<Program, String> {
         let Outputs { memory, embedding, decoder, says } = outputs;
         let top = self.shapes[embedding.index()];
         self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
         self.check(decoder.input() == top.width, || {
             format!("the decoder reads {} columns of embeddings of {}", decoder.input(), top.width)
+        });
+        if let Some(axis) = memory.map(|memory| self.axis(memory)) {
+            let fits = matches!(axis, Axis::Nodes | Axis::Centres(0));
+            self.check(fits, || format!("memories are rows of nodes or of the roots, not of {axis}"));
+        }
+        let given = says.map(|says| (self.shapes[says.value.index()], says.rows));
+        if let Some((Shape { axis, .. }, _)) = given {
+            self.check(axis == Axis::Centres(0), || format!("mail says rows of the roots, not of {axis}"));
+        }
+        let said = given.map(|(Shape { width, .. }, rows)| rows.columns(width));
+        let kept = if let MailSays::Given(width) = self.needs.mail.says { Some(width) } else { None };
+        self.check(self.needs.memory == 0 || said == kept, || match (said, kept) {
+            (Some(said), Some(kept)) => format!("the model gives mail {said} columns to say, and mail has {kept}"),
+            (Some(said), None) => format!("the model gives mail {said} columns to say, and mail says memories"),
+            _ => "mail says what the model gives, and the model gives nothing".into(),
         });
         if let Some(name) = self.parameters.repeated() {
             let sentence = format!("two parameters are called {name}");
@@ -173,13 +214,11 @@ impl Builder {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let mut wanted: Vec<Value> = memory.into_iter().chain(says.iter().map(|says| says.value)).collect();
-        while let Some(value) = wanted.pop() {
-            for step in self.steps.iter_mut().filter(|step| step.gives == value && !step.updates) {
-                step.updates = true;
-                wanted.extend(&step.reads);
-            }
-        }
+        let of_nodes = memory.filter(|memory| self.shapes[memory.index()].axis == Axis::Nodes);
+        self.needs.ends = says.is_some() || memory != of_nodes;
+        self.mark(memory.into_iter().chain(says.map(|says| says.value)), |step| &mut step.updates);
+        self.mark(of_nodes, |step| &mut step.remembers);
+        self.mark([embedding], |step| &mut step.embeds);
         Ok(Program {
             spec,
             time: self.time,

@@ -26,6 +26,10 @@ use crate::static_memory::StaticSpec;
 pub struct Value(u32);
 
 impl Value {
+    pub(crate) fn new(index: usize) -> Value {
+        Value(index as u32)
+    }
+
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
@@ -74,6 +78,19 @@ pub struct Step {
     pub params: Range<usize>,
     /// Whether memories or mail depend on it.
     pub updates: bool,
+    /// Whether memories of nodes do, which are told whatever is asked.
+    pub remembers: bool,
+    /// Whether embeddings depend on it.
+    pub embeds: bool,
+    /// Whether its table is another where a training step drops out or hides: of what an update says, it is computed once more without.
+    pub drops: bool,
+}
+
+impl Step {
+    /// Whether an update needs it, `ends` being whether the batch's ends are asked about.
+    pub(crate) fn told(&self, ends: bool) -> bool {
+        self.remembers || self.updates && ends
+    }
 }
 
 /// A model as a list of operations. See the [module](self).
@@ -153,6 +170,11 @@ impl Program {
     /// What it was recorded for.
     pub fn inputs(&self) -> &Inputs {
         &self.inputs
+    }
+
+    /// Whether new memories are rows of nodes, told of all nodes of a view.
+    pub(crate) fn remembers_nodes(&self) -> bool {
+        self.memory.is_some_and(|memory| self.shape(memory).axis == Axis::Nodes)
     }
 
     /// Its settings of static memory, if it reads any.

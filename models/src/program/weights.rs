@@ -92,6 +92,12 @@ impl Declarations {
         Map { weight, bias, inputs, outputs }
     }
 
+    /// Weight and bias of a layer norm of `width` columns: ones and zeros, `NAME.weight` and `NAME.bias`.
+    pub fn norm(&mut self, name: &str, width: usize) -> [Param; 2] {
+        [("weight", 1.0), ("bias", 0.0)]
+            .map(|(part, number)| self.values(&format!("{name}.{part}"), &[width], vec![number; width]))
+    }
+
     /// Declares what is drawn behind all others.
     pub fn late<T>(&mut self, declare: impl FnOnce(&mut Self) -> T) -> T {
         self.late = true;

@@ -94,6 +94,8 @@ impl Capture {
         let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
         let ends = state.history.settled_by(batch).chain(own);
         self.keep_ends(state, ends);
+        let receivers = state.history.graph().receivers(batch);
+        self.keep(state, List::Nodes, receivers.nodes().map(|node| node.index()));
         let (named, free) = (newcomers.count_until(batch.first.0 + batch.len() as u64), state.names.free().len());
         self.keep(state, List::Free, free.saturating_sub(named)..free);
     }
@@ -102,6 +104,8 @@ impl Capture {
     pub fn before_retracting(&mut self, state: &State, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
         self.keep_ends(state, ends.clone());
         let history = &state.history;
+        let holders = ends.clone().flat_map(|(src, dst)| history.mail_holders(src, dst));
+        self.keep(state, List::Nodes, holders.map(|node| node.index()));
         // A pair that is gone gives its place to the last.
         self.keep(state, List::Pairs, history.pairs().saturating_sub(ends.clone().count())..history.pairs());
         if self.extent.lists() {

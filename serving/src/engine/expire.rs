@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use serde_json::Number;
-use tempograph_framework::{NodeId, OtherMemory, Sampler};
+use tempograph_framework::{NodeId, Sampler};
 
 use super::{Engine, position};
 use crate::request::{Answered, Place, RequestError, ticks};
@@ -58,7 +58,7 @@ impl Engine {
             }
             let widths = self.manifest.widths;
             let by_node = widths.node > 0 || widths.static_memory > 0;
-            let reusable = !by_node && state.history.needs().mail.other == OtherMemory::AtEvent;
+            let reusable = !by_node && !state.history.needs().mail.reads_other();
             (state.history.idle_since(time, nodes.clone()), reusable)
         };
         self.counts.looked_at(nodes.len());

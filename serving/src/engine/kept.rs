@@ -252,7 +252,7 @@ impl Sight {
 /// cannot tell one moment behind all events from another.
 fn moment(history: &History, newest: Option<Timestamp>, time: Timestamp) -> Timestamp {
     let needs = history.needs();
-    let timeless = !needs.idle && (needs.layers == 0 || needs.delta == Delta::SinceUpdate);
+    let timeless = !needs.idle && !needs.dates_mail() && (needs.layers == 0 || needs.delta == Delta::SinceUpdate);
     let behind = newest.is_none_or(|newest| newest < time);
     if timeless && behind { Timestamp(i64::MAX) } else { time }
 }

@@ -22,7 +22,8 @@ impl Engine {
     /// Takes events back. Says how many were still known; taking one back again changes nothing.
     ///
     /// From then on the event is nobody's neighbour and in no fact about a pair, and mail of it that no later event has had read is thrown
-    /// away. What the model has made of it stays in the memories it was read into: to be rid of that, too, is to replay the log without it,
+    /// away; of neighbours that got its mail, from those that still stand among the newest events of its ends. What the model has made of it
+    /// stays in the memories it was read into: to be rid of that, too, is to replay the log without it,
     /// under this engine or another. The place of a retraction among the events matters, so a log of record has to keep it there, with the
     /// numbers of the events: replayed in order, it leaves the very same state.
     ///

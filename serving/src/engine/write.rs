@@ -92,7 +92,7 @@ impl Engine {
             state.observe(batch, granularity, pass.update(), newcomers);
         }
         self.counts.wave(batch.len());
-        if self.spec.strategy != Strategy::Full {
+        if self.spec.strategy != Strategy::Full && self.state()?.history.keeps_ahead() {
             self.advance(batch, pass)?;
             self.keep_memories(pass)?;
         }
@@ -123,10 +123,16 @@ impl Engine {
         self.embed_missing(sight)
     }
 
-    /// Computes the memories of the nodes of `batch` with their mail read.
+    /// Computes the memories of the nodes of `batch` with their mail read, and what mail of it will say where the model gives that.
     fn advance(&self, batch: &Batch<'_>, pass: &mut Pass) -> Result<(), RequestError> {
-        pass.queries.clear();
-        self.state()?.history.view_into(&pass.queries, Some(batch), sampling(), &mut pass.view);
+        {
+            let history = &self.state()?.history;
+            match history.needs().ends {
+                true => pass.queries.ask_ends(batch),
+                false => pass.queries.clear(),
+            }
+            history.view_into(&pass.queries, Some(batch), sampling(), &mut pass.view);
+        }
         pass.advance(&self.model);
         Ok(())
     }

@@ -14,12 +14,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempograph_framework::{
-    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, SliceModel, Table, View, values, weights,
-    with_weights,
+    Answer, Batch, Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel, Table, View,
 };
 use tempograph_kernels::Rows;
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, ModelSpec, ProgramModule, SliceProgram, TgnSpec};
+use tempograph_models::{FeatureWidths, ModelSpec, SliceProgram, SliceWork, TgnSpec};
 use tempograph_serving::{Engine, Export, NewEvent, PairQuery, ServeError, ServeSpec, Service, ServiceError, run};
 
 pub const EVENTS: usize = 420;
@@ -33,8 +31,7 @@ pub fn rounds() -> usize {
 
 pub struct World {
     pub set: Dataset,
-    pub model: ProgramModule<Cpu>,
-    pub slices: SliceProgram,
+    pub model: SliceProgram,
     pub history: History,
     folder: tempfile::TempDir,
 }
@@ -55,8 +52,7 @@ impl World {
     pub fn of(spec: &(impl Clone + Into<ModelSpec>), set: Dataset) -> World {
         let spec: ModelSpec = spec.clone().into();
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        let model = tuned(spec.on_tensors::<Cpu>(widths, 5, &Default::default()).unwrap());
-        let slices = slices_of(&model);
+        let model = tuned(spec.on_slices(widths, 5).unwrap());
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
         let static_memory = model.program().static_memory().map(|part| {
             // one row more than there are nodes: that of a node nobody knew
@@ -66,7 +62,7 @@ impl World {
         });
         let features = Features { edges: set.log.features().cloned(), nodes, static_memory };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
-        let mut world = World { set, model, slices, history, folder: tempfile::tempdir().unwrap() };
+        let mut world = World { set, model, history, folder: tempfile::tempdir().unwrap() };
         world.observe_all(0..SEEN, BATCH);
         world
     }
@@ -87,9 +83,10 @@ impl World {
     pub fn observe_all(&mut self, range: Range<usize>, size: usize) {
         for start in range.clone().step_by(size) {
             let batch = self.set.log.batch(start..(start + size).min(range.end));
-            let view = view(&self.history, &Queries::none(), &batch);
-            let update = self.model.advance(&Queries::none(), &view);
-            self.history.observe(&batch, &update).unwrap();
+            let queries = if self.model.needs().ends { Queries::of_ends(&batch) } else { Queries::none() };
+            let (view, mut work) = (view(&self.history, &queries, &batch), SliceWork::default());
+            self.model.advance(&queries, &view, &mut work);
+            self.history.observe(&batch, &work.as_ref().update).unwrap();
         }
     }
 
@@ -98,9 +95,16 @@ impl World {
         let batch = self.set.log.batch(range.clone());
         let offsets: Vec<usize> = (0..=batch.len()).map(|i| 2 * i).collect();
         let queries = Queries::of_batch(&batch, &self.negatives(range), &offsets);
-        let forward = self.model.forward(&queries, &view(&self.history, &queries, &batch), None);
-        self.history.observe(&batch, &forward.update).unwrap();
-        values(forward.scores)
+        let answer = self.forward(&queries, &view(&self.history, &queries, &batch));
+        self.history.observe(&batch, &answer.update).unwrap();
+        answer.scores
+    }
+
+    /// What the model answers.
+    pub fn forward(&self, queries: &Queries, view: &View) -> Answer {
+        let mut work = SliceWork::default();
+        self.model.forward(queries, view, None, &mut work);
+        work.as_ref().clone()
     }
 
     fn negatives(&self, range: Range<usize>) -> Vec<NodeId> {
@@ -143,22 +147,13 @@ impl World {
     }
 }
 
-/// The same model on slices.
-pub fn slices_of(model: &ProgramModule<Cpu>) -> SliceProgram {
-    let mut slices = SliceProgram::new(model.program().clone(), 0);
-    let values = slices.parameters().read(weights(model)).unwrap();
-    slices.parameters_mut().values_mut().copy_from_slice(&values);
-    slices
-}
-
 /// Fine-tuning begins at zero: gives it numbers that show.
-fn tuned(model: ProgramModule<Cpu>) -> ProgramModule<Cpu> {
-    let (mut store, name) = (weights::<Cpu, _>(&model), "static_memory.correction");
-    if store.names().any(|known| known == name) {
-        let (shape, zeros) = store.take::<f32>(name).unwrap();
-        store.put(name, shape, (0..zeros.len()).map(|i| (i as f32).sin()).collect());
+fn tuned(mut model: SliceProgram) -> SliceProgram {
+    if let Some(part) = model.parameters().find("static_memory.correction").cloned() {
+        let corrections = &mut model.parameters_mut().values_mut()[part.range];
+        corrections.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32).sin());
     }
-    with_weights(model, store).unwrap()
+    model
 }
 
 fn view(history: &History, queries: &Queries, batch: &Batch<'_>) -> View {

@@ -5,14 +5,19 @@
 //!         z = fc2 relu(fc1 [Wo sum a v | s])
 //! conv    q = Wq s,  k = Wk s_v + We [e | phi(dt)],  v = Wv s_v + We [e | phi(dt)]           PyG's TransformerConv
 //!         z = sum a v + Ws s
+//! residual  q = Wq [s | phi(0)],  k = Wk [s_v | e | phi(dt)],  v = Wv [s_v | e | phi(dt)]    TGAT as DyGLib has it
+//!         z = fc2 relu(fc1 [norm(drop(Wo sum a v) + [s | phi(0)]) | x])                      x the row s, or another of the centre
 //! ```
 //!
 //! Keys and values are never made: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, which changes nothing but the cost. A centre
-//! without neighbours has an attention of zero.
+//! without neighbours has an attention of zero or, in the residual form, that of one neighbour of zeros ([`Alone`]). The row of such a neighbour
+//! above the first layer is what the layer below makes of a centre of zeros: it stands behind that layer's table.
+mod residual;
 mod slices;
 mod tensors;
 
 pub(crate) use slices::{Parts, Projections, attended_table, gather_with_now, now_backward, scatter};
+pub(crate) use tensors::{join_heads, split_heads};
 
 use std::sync::Arc;
 
@@ -22,8 +27,8 @@ use tempograph_kernels::{Dropout, ScoreActivation};
 use super::{Op, TimeEncoding};
 use crate::executor::TensorContext;
 use crate::operation::{Operation, Stage};
-use crate::program::{Axis, Builder, HopSizes, Map, Products, Shape, StepSizes, Value};
-use crate::settings::{AttentionForm, AttentionScores};
+use crate::program::{Axis, Builder, HopSizes, Map, Param, Products, Shape, StepSizes, Value};
+use crate::settings::{Alone, AttentionForm, AttentionScores};
 
 /// Slope below zero of [`AttentionScores::LeakyRelu`].
 const LEAKY_SLOPE: f32 = 0.2;
@@ -37,10 +42,12 @@ pub struct Attention {
     pub scores: AttentionScores,
     /// Columns of the embeddings, `O`.
     pub width: usize,
-    /// Heads `H`, which divide `O`.
+    /// Heads `H`, which divide `O` or, in the residual form, the columns of a centre with its time.
     pub heads: usize,
-    /// Share of the attention weights that a training step drops.
+    /// Share of the attention weights that a training step drops; in the residual form of what comes behind the attention, too.
     pub dropout: f32,
+    /// What a centre without neighbours attends to in the residual form.
+    pub alone: Alone,
 }
 
 /// The maps of a layer.
@@ -48,6 +55,7 @@ pub struct Attention {
 pub(crate) enum Maps {
     Paper { query: Map, key: Map, value: Map, out: Map, fc1: Map, fc2: Map },
     Conv { query: Map, key: Map, value: Map, edge: Map, skip: Map },
+    Residual { query: Map, key: Map, value: Map, out: Map, norm: [Param; 2], fc1: Map, fc2: Map },
 }
 
 /// An attention layer.
@@ -63,6 +71,10 @@ pub struct AttentionLayer {
     /// Columns of the table it reads, and of the edge features.
     pub(crate) input: usize,
     pub(crate) edge: usize,
+    /// Columns of queries and keys.
+    pub(crate) inner: usize,
+    /// Columns of what stands beside the attention in the merge layer.
+    pub(crate) beside: usize,
 }
 
 impl Builder {
@@ -71,14 +83,36 @@ impl Builder {
         &mut self,
         name: &str,
         table: Value,
+        place: (usize, usize),
+        time: TimeEncoding,
+        settings: Attention,
+    ) -> Value {
+        self.attention_beside(name, [table, table], place, time, settings)
+    }
+
+    /// The same where the merge layer of the residual form reads the centre's row of `beside`, a table of nodes, instead of that of `table`.
+    pub fn attention_beside(
+        &mut self,
+        name: &str,
+        [table, beside]: [Value; 2],
         (depth, hop): (usize, usize),
         time: TimeEncoding,
         settings: Attention,
     ) -> Value {
-        let (input, edge, Attention { width, heads, form, .. }) = (self.width(table), self.edge(), settings);
-        self.check(heads > 0 && width.is_multiple_of(heads), || {
-            format!("model.heads = {heads} does not divide model.width = {width}")
+        let (input, edge, Attention { width, heads, form, alone, .. }) = (self.width(table), self.edge(), settings);
+        let inner = if form == AttentionForm::Residual { input + time.width } else { width };
+        self.check(heads > 0 && inner.is_multiple_of(heads.max(1)), || match form {
+            AttentionForm::Residual => {
+                format!("model.heads = {heads} does not divide {inner}, the columns of a row ({input}) and of a time")
+            }
+            _ => format!("model.heads = {heads} does not divide model.width = {width}"),
         });
+        let (other, axis) = (beside != table, self.axis(beside));
+        self.check(!other || (axis, form) == (Axis::Nodes, AttentionForm::Residual), || {
+            format!("a residual attention layer reads rows of nodes beside its own, not of {axis}")
+        });
+        let beside_width = self.width(beside);
+        self.needs.age |= (alone, form) == (Alone::Padding, AttentionForm::Residual);
         self.look(hop);
         let seen = input + edge + time.width;
         let mut map = |part: &str, inputs, outputs, bias| {
@@ -100,9 +134,19 @@ impl Builder {
                 edge: map("lin_edge", edge + time.width, width, false),
                 skip: map("lin_skip", input, width, true),
             },
+            AttentionForm::Residual => {
+                let [query, key, value] = [("query", inner), ("key", seen), ("value", seen)]
+                    .map(|(part, columns)| map(part, columns, inner, false));
+                let out = map("out", inner, inner, true);
+                let [fc1, fc2] = [("fc1", inner + beside_width), ("fc2", width)]
+                    .map(|(part, columns)| map(part, columns, width, true));
+                let norm = self.parameters.norm(&format!("{name}.norm"), inner);
+                Maps::Residual { query, key, value, out, norm, fc1, fc2 }
+            }
         };
-        let op = AttentionLayer { settings, maps, time, hop, depth, input, edge };
-        self.push(name, Op::Attention(Arc::new(op)), &[table], Shape { axis: Axis::Centres(hop), width })
+        let op = AttentionLayer { settings, maps, time, hop, depth, input, edge, inner, beside: beside_width };
+        let reads = if other { &[table, beside][..] } else { &[table] };
+        self.push(name, Op::Attention(Arc::new(op)), reads, Shape { axis: Axis::Centres(hop), width })
     }
 }
 
@@ -111,7 +155,7 @@ impl AttentionLayer {
     pub(crate) fn activation(&self) -> ScoreActivation {
         match self.settings.scores {
             AttentionScores::Scaled => {
-                ScoreActivation::Scaled(1.0 / ((self.settings.width / self.settings.heads) as f32).sqrt())
+                ScoreActivation::Scaled(1.0 / ((self.inner / self.settings.heads) as f32).sqrt())
             }
             AttentionScores::LeakyRelu => ScoreActivation::LeakyRelu(LEAKY_SLOPE),
         }
@@ -122,6 +166,21 @@ impl AttentionLayer {
         let seed = seed.filter(|_| self.settings.dropout > 0.0)?;
         Some(Dropout { rate: self.settings.dropout, seed: seed.wrapping_add(self.depth as u64) })
     }
+
+    /// What it drops of the numbers behind a residual form's attention.
+    pub(crate) fn dropout_behind(&self, seed: Option<u64>) -> Option<Dropout> {
+        super::dropout::of_rows(self.settings.dropout, seed, self.depth as u64)
+    }
+
+    /// Whether centres without neighbours attend to one of zeros.
+    pub(crate) fn pads(&self) -> bool {
+        matches!(self.maps, Maps::Residual { .. }) && self.settings.alone == Alone::Padding
+    }
+
+    /// Whether the row of a centre of zeros stands behind its table, for the layer above.
+    pub(crate) fn gives_padding(&self) -> bool {
+        self.pads() && self.hop > 0
+    }
 }
 
 impl Operation for AttentionLayer {
@@ -129,22 +188,30 @@ impl Operation for AttentionLayer {
         let form = match self.settings.form {
             AttentionForm::Paper => "paper",
             AttentionForm::TransformerConv => "transformer-conv",
+            AttentionForm::Residual => "residual",
         };
         format!("attention layer, {form}, {} heads", self.settings.heads)
     }
 
     fn stage(&self) -> Box<dyn Stage> {
-        Box::new(slices::AttentionStage::new(self.clone()))
+        match self.maps {
+            Maps::Residual { .. } => Box::new(residual::ResidualStage::new(self.clone())),
+            _ => Box::new(slices::AttentionStage::new(self.clone())),
+        }
+    }
+
+    fn drops(&self) -> bool {
+        self.settings.dropout > 0.0
     }
 
     fn cost(&self, sizes: &StepSizes, products: &mut Products) {
         let HopSizes { centres, neighbours } = sizes.hop(self.hop);
-        let (input, time, width) = (self.input, self.time.width, self.settings.width);
+        let (input, time, width, inner) = (self.input, self.time.width, self.settings.width, self.inner);
         let x = input + self.edge + time;
-        products.map(centres, input, width, input);
-        products.map(centres, width, x, width);
+        products.map(centres, input, inner, input);
+        products.map(centres, inner, x, inner);
         products.attend(neighbours * self.settings.heads as f64, x, input + time);
-        products.map(centres, x, width, x);
+        products.map(centres, x, inner, x);
         match self.settings.form {
             AttentionForm::Paper => {
                 products.map(1.0, time, width, time);
@@ -153,10 +220,16 @@ impl Operation for AttentionLayer {
                 products.map(centres, width, width, width);
             }
             AttentionForm::TransformerConv => products.map(centres, input, width, input),
+            AttentionForm::Residual => {
+                products.map(1.0, time, inner, time);
+                products.map(centres, inner, inner, inner);
+                products.map(centres, inner + self.beside, width, inner + self.beside);
+                products.map(centres, width, width, width);
+            }
         }
     }
 
     fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2> {
-        self.on_tensors(cx, &reads[0])
+        self.on_tensors(cx, reads)
     }
 }

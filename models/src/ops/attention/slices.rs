@@ -11,30 +11,30 @@ use crate::operation::{Context, Into, Reads, SHARED, Stage};
 use crate::ops::TimeEncoding;
 use crate::program::{Gradients, Map, Param, Weights};
 
-/// A layer and what it computes in.
+/// What a layer computes in.
 #[derive(Debug, Default)]
-struct Work {
+pub(super) struct Work {
     /// `[C, W]` or, for a paper layer, `[C, W + T]` with phi(0) behind.
-    centres: PaddedRows,
-    centres_gradient: PaddedRows,
+    pub centres: PaddedRows,
+    pub centres_gradient: PaddedRows,
     /// `[C, O]`
-    query: PaddedRows,
-    query_gradient: PaddedRows,
-    projections: Projections,
-    attention: ProjectedAttention,
+    pub query: PaddedRows,
+    pub query_gradient: PaddedRows,
+    pub projections: Projections,
+    pub attention: ProjectedAttention,
     /// `[C, O]`
-    attended: PaddedRows,
-    attended_gradient: PaddedRows,
-    maps: [Linear; 4],
+    pub attended: PaddedRows,
+    pub attended_gradient: PaddedRows,
+    pub maps: [Linear; 4],
     /// Of a conv layer the skip connection; of a paper layer `[attention | centre]`, `[C, O + W]`.
-    concat: PaddedRows,
-    concat_gradient: PaddedRows,
+    pub concat: PaddedRows,
+    pub concat_gradient: PaddedRows,
     /// Of a paper layer, `[C, O]`: `relu(fc1 ..)`, and what goes into the merge.
-    rectified: PaddedRows,
-    rectified_gradient: PaddedRows,
-    projected: PaddedRows,
+    pub rectified: PaddedRows,
+    pub rectified_gradient: PaddedRows,
+    pub projected: PaddedRows,
     /// `[T]`
-    sine: Vec<f32>,
+    pub sine: Vec<f32>,
 }
 
 /// Key and value weights as attention reads them, `[O, X]`: each put together of several parameters side by side, biases behind.
@@ -49,14 +49,20 @@ pub(crate) struct Projections {
 }
 
 impl Projections {
-    /// Puts both together of these parameters, unless they are of the same version.
-    pub fn join(&mut self, weights: Weights<'_>, outputs: usize, [key, value]: [Parts; 2], worth: bool) {
+    /// Puts both together of these parameters, unless they are of the same version. Columns that no parameter fills are zeros.
+    pub fn join(
+        &mut self,
+        weights: Weights<'_>,
+        [outputs, columns]: [usize; 2],
+        [key, value]: [Parts; 2],
+        worth: bool,
+    ) {
         let version = weights.parameters.version();
         if self.version != Some(version) {
             join_if(
                 worth,
-                || put_together(&mut self.key, weights, outputs, key),
-                || put_together(&mut self.value, weights, outputs, value),
+                || put_together(&mut self.key, weights, [outputs, columns], key),
+                || put_together(&mut self.value, weights, [outputs, columns], value),
             );
             self.version = Some(version);
         }
@@ -81,7 +87,7 @@ impl Projections {
 /// Matrices of as many rows, and a bias, that stand side by side.
 pub(crate) type Parts = [Option<Param>; 3];
 
-fn put_together(out: &mut Vec<f32>, weights: Weights<'_>, outputs: usize, parts: Parts) {
+fn put_together(out: &mut Vec<f32>, weights: Weights<'_>, [outputs, all]: [usize; 2], parts: Parts) {
     out.clear();
     for row in 0..outputs {
         for part in parts.into_iter().flatten() {
@@ -89,6 +95,7 @@ fn put_together(out: &mut Vec<f32>, weights: Weights<'_>, outputs: usize, parts:
             let columns = numbers.len() / outputs;
             out.extend_from_slice(&numbers[row * columns..][..columns]);
         }
+        out.resize((row + 1) * all, 0.0);
     }
 }
 
@@ -163,9 +170,11 @@ impl AttentionLayer {
     }
 
     /// Of keys and values, the parameters that stand side by side.
-    fn parts(&self) -> [Parts; 2] {
+    pub(super) fn parts(&self) -> [Parts; 2] {
         match &self.maps {
-            Maps::Paper { key, value, .. } => [key, value].map(|map| [Some(map.weight), map.bias, None]),
+            Maps::Paper { key, value, .. } | Maps::Residual { key, value, .. } => {
+                [key, value].map(|map| [Some(map.weight), map.bias, None])
+            }
             Maps::Conv { key, value, edge, .. } => {
                 [key, value].map(|map| [Some(map.weight), Some(edge.weight), map.bias])
             }
@@ -173,10 +182,11 @@ impl AttentionLayer {
     }
 
     /// Queries of the centres, and what they attend to.
-    fn look(&self, work: &mut Work, cx: &Context<'_>, query: &Map, table: &PaddedRows) {
-        let (width, heads, weights) = (self.settings.width, self.settings.heads, cx.weights);
+    pub(super) fn look(&self, work: &mut Work, cx: &Context<'_>, query: &Map, table: &PaddedRows) {
+        let (width, heads, weights) = (self.inner, self.settings.heads, cx.weights);
         let (rows, stride) = (work.centres.rows(), head_stride(width, heads));
-        work.projections.join(weights, width, self.parts(), rows >= SHARED);
+        let columns = self.input + self.edge + self.time.width + 1;
+        work.projections.join(weights, [width, columns], self.parts(), rows >= SHARED);
         work.query.resize_apart(rows, width, stride);
         work.attended.resize_apart(rows, width, stride);
         work.maps[0].forward_apart(&work.centres, weights.of(query), Activation::None, &mut work.query);
@@ -184,11 +194,12 @@ impl AttentionLayer {
         let (version, precision) = (weights.parameters.version(), weights.precision);
         let projections = ProjectionWeights { key, value, heads, version, precision };
         let table = attended_table(table, &self.time, weights);
-        attention.forward(&self.attending(cx), projections, table, &query.values, &mut attended.values);
+        let shown = ..cx.view.hops[self.hop].centres.len() * stride;
+        attention.forward(&self.attending(cx), projections, table, &query.values[shown], &mut attended.values[shown]);
     }
 
     /// From the gradient of what was attended to those of query weights, keys, values, time, table and centres.
-    fn attend_backward(
+    pub(super) fn attend_backward(
         &self,
         work: &mut Work,
         cx: &Context<'_>,
@@ -202,15 +213,18 @@ impl AttentionLayer {
         key_gradient.resize(key.len(), 0.0);
         value_gradient.resize(value.len(), 0.0);
         query_gradient.resize_like(queries);
+        let shown = cx.view.hops[self.hop].centres.len() * queries.stride();
+        query_gradient.values[shown..].fill(0.0);
         let into = ProjectionGradients {
             key: key_gradient,
             value: value_gradient,
-            query: &mut query_gradient.values,
+            query: &mut query_gradient.values[..shown],
             hidden: &mut table_gradient.values,
             time: gradients.many([self.time.freq, self.time.phase]),
         };
         let table = attended_table(table, &self.time, cx.weights);
-        attention.backward(&self.attending(cx), table, &queries.values, &attended_gradient.values, into);
+        let (queries, of_attended) = (&queries.values[..shown], &attended_gradient.values[..shown]);
+        attention.backward(&self.attending(cx), table, queries, of_attended, into);
         let Work { maps, centres, query_gradient, centres_gradient, .. } = work;
         maps[0].backward(
             centres,
@@ -277,6 +291,7 @@ impl Stage for AttentionStage {
                 std::mem::swap(attended, out);
                 (0..out.rows()).for_each(|row| add(out.row_mut(row), concat.row(row)));
             }
+            Maps::Residual { .. } => unreachable!("it has a stage of its own"),
             Maps::Paper { query, out: map, fc1, fc2, .. } => {
                 gather_with_now(&mut work.centres, table, hop, &layer.time, weights);
                 layer.look(work, cx, query, table);
@@ -310,6 +325,7 @@ impl Stage for AttentionStage {
                 maps[1].backward(centres, weight, attended_gradient, gradients.map(skip), into);
                 work.projections.part(gradients, layer.settings.width, layer.parts());
             }
+            Maps::Residual { .. } => unreachable!("it has a stage of its own"),
             Maps::Paper { query, out, fc1, fc2, .. } => {
                 layer.merge_backward(work, cx, grad, [out, fc1, fc2], gradients);
                 layer.attend_backward(work, cx, query, table, of_table, gradients);

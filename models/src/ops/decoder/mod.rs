@@ -12,11 +12,15 @@ mod tensors;
 pub(crate) use facts::PAIR_COLUMNS;
 pub use slices::DecoderStage;
 
+use std::ops::Range;
+
 use crate::program::{Builder, Declarations, Map, Products, StepSizes};
 
 /// A link decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkDecoder {
+    /// Whether a row is that of a root as a source and, behind it, as a destination. Else both ends read all of it.
+    pub(crate) roles: bool,
     pub(crate) src: Map,
     pub(crate) dst: Map,
     /// Of facts about pairs, where it reads them.
@@ -35,6 +39,7 @@ impl LinkDecoder {
         let mut map =
             |part: &str, inputs, outputs, bias| parameters.linear(&format!("{prefix}{part}"), inputs, outputs, bias);
         LinkDecoder {
+            roles: false,
             src: map("lin_src", input, width, true),
             dst: map("lin_dst", input, width, true),
             facts: facts
@@ -45,7 +50,13 @@ impl LinkDecoder {
 
     /// Columns of the embeddings it reads.
     pub fn input(&self) -> usize {
-        self.src.inputs
+        if self.roles { self.src.inputs + self.dst.inputs } else { self.src.inputs }
+    }
+
+    /// The columns that a source and a destination are read from.
+    pub(crate) fn columns(&self) -> [Range<usize>; 2] {
+        let Map { inputs, .. } = self.src;
+        [0..inputs, if self.roles { inputs..2 * inputs } else { 0..inputs }]
     }
 
     /// Its maps: of sources, of destinations, of facts where it reads them, and the last.
@@ -59,7 +70,7 @@ impl LinkDecoder {
     }
 
     pub(crate) fn cost(&self, sizes: &StepSizes, products: &mut Products) {
-        let (input, width) = (self.input(), self.src.outputs);
+        let (input, width) = (self.src.inputs, self.src.outputs);
         products.map(sizes.sources + sizes.destinations, input, width, input);
         if self.facts.is_some() {
             products.map(sizes.pairs, PAIR_COLUMNS, width, 0);
@@ -81,5 +92,10 @@ impl Builder {
         let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], facts);
         self.own();
         decoder
+    }
+
+    /// The same for rows that are embeddings of `input` columns of a root as a source and, behind them, as many as a destination.
+    pub fn link_decoder_of_roles(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
+        LinkDecoder { roles: true, ..self.link_decoder(input, width, facts) }
     }
 }

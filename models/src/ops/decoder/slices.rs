@@ -1,5 +1,7 @@
 //! The link decoder on slices.
 
+use std::ops::Range;
+
 use tempograph_framework::PairFact;
 use tempograph_kernels::cpu::{
     Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
@@ -8,6 +10,7 @@ use tempograph_kernels::cpu::{
 use super::LinkDecoder;
 use super::facts::{PAIR_COLUMNS, pair_row};
 use crate::operation::SHARED;
+use crate::ops::rows::take_columns;
 use crate::program::{Gradients, Map, Weights};
 
 /// A decoder on slices: its working memory.
@@ -51,8 +54,8 @@ struct FactWork {
 const NOWHERE: u32 = u32::MAX;
 
 impl EndWork {
-    /// Finds the distinct rows of one end. Repeats are mapped once.
-    fn gather(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows) {
+    /// Finds the distinct rows of one end, and takes these columns of them. Repeats are mapped once.
+    fn gather(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows, columns: Range<usize>) {
         self.place_of.clear();
         self.place_of.resize(table.rows(), NOWHERE);
         self.rows.clear();
@@ -65,12 +68,19 @@ impl EndWork {
             }
             self.place.push(*place);
         }
-        self.embedded.gather(&table.values, table.stride(), table.columns(), &self.rows);
+        let from = columns.start.min(table.values.len());
+        self.embedded.gather(&table.values[from..], table.stride(), columns.len(), &self.rows);
     }
 
     /// Maps the distinct rows of one end.
-    fn forward(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows, weights: Weights<'_>, map: &Map) {
-        self.gather(rows, table);
+    fn forward(
+        &mut self,
+        rows: impl Iterator<Item = u32>,
+        (table, columns): (&PaddedRows, Range<usize>),
+        weights: Weights<'_>,
+        map: &Map,
+    ) {
+        self.gather(rows, table, columns);
         self.map.forward(&self.embedded, weights.of(map), Activation::None, &mut self.mapped);
     }
 
@@ -81,9 +91,9 @@ impl EndWork {
     }
 
     /// Hands the gradient of the distinct rows on to the top table's.
-    fn hand_on(&self, table: &mut PaddedRows) {
+    fn hand_on(&self, table: &mut PaddedRows, columns: Range<usize>) {
         for (i, &row) in self.rows.iter().enumerate() {
-            add(table.row_mut(row as usize), self.embedded_gradient.row(i));
+            add(&mut table.row_mut(row as usize)[columns.clone()], self.embedded_gradient.row(i));
         }
     }
 }
@@ -105,11 +115,11 @@ impl DecoderStage {
         let DecoderStage { src, dst, pairs, facts } = self;
         let of_src = rows.clone().map(|[src, _]| src);
         let of_dst = rows.map(|[_, dst]| dst);
-        let worth = scores.len() >= SHARED;
+        let (worth, [as_src, as_dst]) = (scores.len() >= SHARED, decoder.columns());
         join_if(
             worth,
-            || src.forward(of_src, table, weights, &decoder.src),
-            || dst.forward(of_dst, table, weights, &decoder.dst),
+            || src.forward(of_src, (table, as_src), weights, &decoder.src),
+            || dst.forward(of_dst, (table, as_dst), weights, &decoder.dst),
         );
         if let Some([first, second]) = &decoder.facts {
             facts.facts.zeros(known.len(), PAIR_COLUMNS);
@@ -124,8 +134,17 @@ impl DecoderStage {
 
     /// Maps all rows of `table` as sources and as destinations.
     pub fn map_ends(&mut self, decoder: &LinkDecoder, weights: Weights<'_>, table: &PaddedRows) {
-        self.src.map.forward(table, weights.of(&decoder.src), Activation::None, &mut self.src.mapped);
-        self.dst.map.forward(table, weights.of(&decoder.dst), Activation::None, &mut self.dst.mapped);
+        let ends = [(&mut self.src, &decoder.src), (&mut self.dst, &decoder.dst)];
+        for ((end, map), columns) in ends.into_iter().zip(decoder.columns()) {
+            let rows = match columns.len() == table.columns() {
+                true => table,
+                false => {
+                    take_columns(&mut end.embedded, table, columns);
+                    &end.embedded
+                }
+            };
+            end.map.forward(rows, weights.of(map), Activation::None, &mut end.mapped);
+        }
     }
 
     /// The rows that were mapped last, as sources and as destinations.
@@ -174,7 +193,7 @@ impl DecoderStage {
         let [of_src, of_dst] = gradients.maps([&decoder.src, &decoder.dst]);
         let worth = scores.len() >= SHARED;
         join_if(worth, || src.backward(weights, &decoder.src, of_src), || dst.backward(weights, &decoder.dst, of_dst));
-        [&*src, dst].into_iter().for_each(|end| end.hand_on(table));
+        [&*src, dst].into_iter().zip(decoder.columns()).for_each(|(end, columns)| end.hand_on(table, columns));
         if let Some([first, second]) = &decoder.facts {
             let ([of_first, of_second], gradient) = (&mut facts.maps, &mut facts.gradient);
             let parts = gradients.map(second);

@@ -17,11 +17,15 @@ impl LinkDecoder {
         cx: &TensorContext<'_, B>,
         embeddings: Tensor<B, 2>,
     ) -> Tensor<B, 1> {
-        let end = |map: &Map, root: fn(&Pair) -> u32| {
+        let [as_src, as_dst] = self.columns().map(|columns| match self.roles {
+            true => embeddings.clone().narrow(1, columns.start, columns.len()),
+            false => embeddings.clone(),
+        });
+        let end = |map: &Map, embeddings: &Tensor<B, 2>, root: fn(&Pair) -> u32| {
             let (distinct, place) = repeats(cx.queries.pairs().iter().map(|pair| cx.view.roots[root(pair) as usize]));
             (cx.linear(map, gather_rows(embeddings.clone(), distinct)), place)
         };
-        let ((a, i), (b, j)) = (end(&self.src, |pair| pair.src), end(&self.dst, |pair| pair.dst));
+        let ((a, i), (b, j)) = (end(&self.src, &as_src, |pair| pair.src), end(&self.dst, &as_dst, |pair| pair.dst));
         let facts = self.facts.as_ref().map(|[first, second]| {
             let facts = cx.from_rows(pair_columns(&cx.view.pairs), [cx.view.pairs.len(), PAIR_COLUMNS]);
             cx.linear(second, relu(cx.linear(first, facts)))

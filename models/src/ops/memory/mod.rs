@@ -13,7 +13,7 @@ mod tensors;
 
 use std::sync::Arc;
 
-use tempograph_framework::{Combine, MailRule, OtherMemory};
+use tempograph_framework::{Combine, MailRule};
 use tempograph_kernels::Cell;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
@@ -39,8 +39,7 @@ pub struct Mail {
 impl Mail {
     /// The last mail of a batch, as it is, with the other end's memory at the event, into `updater`.
     pub fn last(width: usize, updater: Updater) -> Mail {
-        let rule = MailRule { combine: Combine::Last, other: OtherMemory::AtEvent, update_without_mail: false };
-        Mail { width, message: Message::Identity, updater, rule }
+        Mail { width, message: Message::Identity, updater, rule: MailRule::default() }
     }
 }
 
@@ -61,6 +60,13 @@ impl Builder {
     pub fn memory_update(&mut self, name: &str, time: TimeEncoding, settings: Mail) -> Value {
         let (width, edge) = (settings.width, self.edge());
         self.check(width > 0, || "model.memory is 0; a memory update needs at least 1 column".into());
+        self.check(!matches!(settings.rule.combine, Combine::Slots(_)), || {
+            "a memory update reads the last mail or the mean of all, not mail in slots; model.mail is \"last\" or \"mean\"".into()
+        });
+        let said = settings.rule.width(width);
+        self.check(said == width, || {
+            format!("mail says {said} columns; a memory update reads as many as memories have, model.memory = {width}")
+        });
         (self.needs.memory, self.needs.mail) = (width, settings.rule);
         let raw = 2 * width + edge + time.width;
         let parameters = &mut self.parameters;

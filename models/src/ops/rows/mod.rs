@@ -9,6 +9,8 @@
 mod slices;
 mod tensors;
 
+pub(crate) use slices::take_columns;
+
 use std::sync::Arc;
 
 use tempograph_kernels::tensor::{CpuTape, Tensor};
@@ -92,6 +94,10 @@ impl Operation for NodeRows {
 
     fn stage(&self) -> Box<dyn Stage> {
         Box::new(slices::RowsStage::new(self.clone()))
+    }
+
+    fn drops(&self) -> bool {
+        self.vectors.as_ref().is_some_and(|part| part.spec.hide > 0.0)
     }
 
     fn cost(&self, sizes: &StepSizes, products: &mut Products) {

@@ -113,7 +113,7 @@ impl RowsStage {
 }
 
 /// Some columns of `rows`.
-fn take_columns(out: &mut PaddedRows, rows: &PaddedRows, columns: Range<usize>) {
+pub(crate) fn take_columns(out: &mut PaddedRows, rows: &PaddedRows, columns: Range<usize>) {
     out.zeros(rows.rows(), columns.len());
     (0..rows.rows()).for_each(|row| out.row_mut(row).copy_from_slice(&rows.row(row)[columns.clone()]));
 }

@@ -1,0 +1,52 @@
+//! What observing a batch will write, from rows of its ends.
+
+use tempograph_framework::{Queries, Update, View};
+
+use crate::ops::SaidRows;
+
+/// Writes what the mail of each end says, `row` being what a row of the roots' table holds.
+pub(super) fn write_mail<'a>(
+    said: SaidRows,
+    queries: &Queries,
+    view: &View,
+    row: impl Fn(usize) -> &'a [f32],
+    mail: &mut Vec<f32>,
+) {
+    mail.clear();
+    for ends in view.roots[queries.ends()].chunks_exact(2) {
+        let [src, dst] = [ends[0], ends[1]].map(|root| row(root as usize));
+        // What an end says goes to the other.
+        for [says, hears] in [[src, dst], [dst, src]] {
+            match said {
+                SaidRows::Other => mail.extend_from_slice(says),
+                SaidRows::Both => {
+                    mail.extend_from_slice(hears);
+                    mail.extend_from_slice(says);
+                }
+                SaidRows::Sum => mail.extend(says.iter().zip(hears).map(|(a, b)| a + b)),
+            }
+        }
+    }
+}
+
+/// Writes each end's row at its last event as its new memory. `order` is working memory.
+pub(super) fn write_memories<'a>(
+    queries: &Queries,
+    view: &View,
+    row: impl Fn(usize) -> &'a [f32],
+    order: &mut Vec<usize>,
+    update: &mut Update,
+) {
+    let nodes = queries.nodes();
+    order.clear();
+    order.extend(queries.ends());
+    order.sort_unstable_by_key(|&root| (nodes[root], root));
+    update.nodes.clear();
+    update.memory.clear();
+    for (i, &root) in order.iter().enumerate() {
+        if order.get(i + 1).is_none_or(|&next| nodes[next] != nodes[root]) {
+            update.nodes.push(nodes[root]);
+            update.memory.extend_from_slice(row(view.roots[root] as usize));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Dropout of single numbers of rows.
+
+use tempograph_kernels::cpu::PaddedRows;
+use tempograph_kernels::tensor::Tensor;
+use tempograph_kernels::{Dropout, TemporalOps};
+
+use crate::executor::TensorContext;
+
+/// Apart from what is added to a step's seed where attention weights are dropped.
+const OF_ROWS: u64 = 1 << 32;
+
+/// What a step drops out of rows under its seed, the same for the same `place`.
+pub(crate) fn of_rows(rate: f32, seed: Option<u64>, place: u64) -> Option<Dropout> {
+    seed.filter(|_| rate > 0.0).map(|seed| Dropout { rate, seed: seed.wrapping_add(OF_ROWS + place) })
+}
+
+/// Drops numbers of `rows`, or of their gradient.
+pub(crate) fn drop_from(rows: &mut PaddedRows, dropout: Option<Dropout>) {
+    let Some(dropout) = dropout else { return };
+    let columns = rows.columns();
+    for row in 0..rows.rows() {
+        for (i, number) in rows.row_mut(row).iter_mut().enumerate() {
+            *number *= dropout.factor((row * columns + i) as u64);
+        }
+    }
+}
+
+/// The same on tensors.
+pub(crate) fn drop_on_tensors<B: TemporalOps>(
+    cx: &TensorContext<'_, B>,
+    rows: Tensor<B, 2>,
+    dropout: Option<Dropout>,
+) -> Tensor<B, 2> {
+    let Some(dropout) = dropout else { return rows };
+    let [count, columns] = rows.dims();
+    rows * cx.from_rows((0..(count * columns) as u64).map(|i| dropout.factor(i)).collect(), [count, columns])
+}

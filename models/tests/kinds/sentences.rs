@@ -1,0 +1,115 @@
+//! What does not fit together is said in a sentence that names the key.
+
+use tempograph_framework::{Combine, MailRule, Says as MailSays};
+use tempograph_models::{
+    AttentionForm, Builder, DataFacts, Deliver, FeatureWidths, Mail, ModelKind, ModelSpec, Outputs, Registry, SaidRows,
+    Says, TgnSpec, TimeInit, Updater,
+};
+
+/// A model put together wrongly, in one of several ways.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Wrong {
+    how: usize,
+}
+
+impl ModelKind for Wrong {
+    const KIND: &'static str = "wrong";
+    const ABOUT: &'static str = "";
+    const PAPER: &'static str = "";
+    const TEMPLATE: &'static str = "";
+
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn build(&self, g: &mut Builder) -> Outputs {
+        let time = g.time_encoding("time", 4, TimeInit::LogSpaced);
+        let mut mail = Mail::last(8, Updater::Rnn);
+        mail.rule = match self.how {
+            0 => MailRule { combine: Combine::Slots(3), ..mail.rule },
+            1 => MailRule { says: MailSays::Given(5), ..mail.rule },
+            2 | 4 => MailRule { says: MailSays::Given(8), ..mail.rule },
+            _ => mail.rule,
+        };
+        let memory = g.memory_update("memory", time, mail);
+        let embedding = g.centres(memory);
+        let decoder = g.link_decoder(8, 8, false);
+        let says = match self.how {
+            3 => Some(Says { value: embedding, rows: SaidRows::Other }),
+            4 => Some(Says { value: embedding, rows: SaidRows::Both }),
+            5 => Some(Says { value: memory, rows: SaidRows::Other }),
+            _ => None,
+        };
+        Outputs { memory: Some(memory), embedding, decoder, says }
+    }
+}
+
+#[test]
+fn the_builder_says_what_does_not_fit() {
+    let expected = [
+        "a memory update reads the last mail or the mean of all, not mail in slots; model.mail is \"last\" or \"mean\"",
+        "mail says 5 columns; a memory update reads as many as memories have, model.memory = 8",
+        "mail says what the model gives, and the model gives nothing",
+        "the model gives mail 8 columns to say, and mail says memories",
+        "the model gives mail 16 columns to say, and mail has 8",
+        "mail says rows of the roots, not of nodes",
+    ];
+    for (how, expected) in expected.into_iter().enumerate() {
+        let found = ModelSpec::from(Wrong { how }).program(FeatureWidths::default()).unwrap_err();
+        assert_eq!(found, expected);
+    }
+}
+
+fn refused(table: &str) -> String {
+    match Registry::default().read(table.parse().unwrap()) {
+        Ok(spec) => spec.check().unwrap_err(),
+        Err(sentence) => sentence,
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_by_their_keys() {
+    for (table, expected) in [
+        ("kind = 'tgat'\nlayers = 3", "model.layers = 3; it is 1 or 2"),
+        ("kind = 'tgat'\nheads = 3", "model.heads = 3 does not divide 200, the columns of a row (100) and of a time"),
+        ("kind = 'tgat'\nneighbours = 0", "model.neighbours is 0; it must be at least 1"),
+        ("kind = 'jodie'\ndropout = 1.0", "model.dropout = 1; it lies in 0 <= dropout < 1"),
+        (
+            "kind = 'jodie'\nsource_idle = { mean = 1.0, deviation = 0.0 }",
+            "model.source_idle.deviation = 0; it must be positive, and the mean a number",
+        ),
+        ("kind = 'dyrep'\nmemory = 0", "model.memory is 0; it must be at least 1"),
+        ("kind = 'apan'\nslots = 0", "model.slots is 0; it must be at least 1"),
+        ("kind = 'apan'\nheads = 3", "model.heads = 3 does not divide model.memory = 100"),
+        (
+            "kind = 'static'\n[static]\nwidth = 5",
+            "model.static.how = \"off\"; a model of static memory alone reads it, \"add\" or \"concat\"",
+        ),
+        (
+            "deliver = { to = 'neighbours', count = 0 }",
+            "model.deliver.count is 0; it must be at least 1, or model.deliver.to \"ends\"",
+        ),
+        ("deliver = { to = 'neighbours', count = 2, decay = 0.0 }", "model.deliver.decay = 0; it must be positive"),
+    ] {
+        assert_eq!(refused(table), expected);
+    }
+}
+
+#[test]
+fn templates_are_the_defaults_and_specs_come_back_as_they_went() {
+    let facts = DataFacts::of(&crate::stream(50, 0), 0..40, crate::NODES);
+    for kind in Registry::default().kinds() {
+        let mut template: toml::Table = kind.template.parse().unwrap();
+        let Some(toml::Value::Table(template)) = template.remove("model") else { panic!("{}: no [model]", kind.name) };
+        assert_eq!(template.get("kind").and_then(|kind| kind.as_str()), Some(kind.name));
+        let read = Registry::default().read(template).unwrap();
+        assert_eq!(read, kind.settings(), "{}", kind.name);
+        read.check().unwrap();
+        let completed = read.completed(&facts);
+        let text = toml::to_string(&completed).unwrap();
+        assert_eq!(Registry::default().read(text.parse().unwrap()).unwrap(), completed, "{}: {text}", kind.name);
+    }
+    let deliver = Deliver::Neighbours { count: 3, decay: Some(2.0) };
+    let spec = ModelSpec::from(TgnSpec { deliver, attention: AttentionForm::Residual, ..TgnSpec::default() });
+    assert_eq!(Registry::default().read(toml::to_string(&spec).unwrap().parse().unwrap()).unwrap(), spec);
+}
