@@ -233,7 +233,8 @@ impl TgnSpec {
     /// Says what cannot be built, naming the key and its value.
     ///
     /// # Errors
-    /// A sentence for each of: a width of zero, heads that do not divide the width, layers out of range, dropout out of `0..1`, an empty window.
+    /// A sentence for each of: a width of zero, heads that do not divide the width, layers out of range, dropout out of `0..1`, an empty window, mail
+    /// in slots.
     pub fn check(&self) -> Result<(), String> {
         for (key, value) in [("memory", self.memory), ("time", self.time), ("width", self.width), ("heads", self.heads)]
         {
@@ -257,6 +258,9 @@ impl TgnSpec {
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(format!("model.dropout = {}; it lies in 0 <= dropout < 1", self.dropout));
+        }
+        if let Combine::Slots(slots) = self.mail {
+            return Err(format!("model.mail = {{ slots = {slots} }}; it is \"last\" or \"mean\" for this model"));
         }
         if let Sampler::Window(ticks @ ..=0) = self.sampler {
             return Err(format!("model.sampler = {{ window = {ticks} }}; it must be at least 1 tick"));
