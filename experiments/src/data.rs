@@ -131,21 +131,6 @@ fn static_memory(spec: &DataSpec, reads: &StaticSpec, course: &Course) -> Result
     Ok(found.vectors)
 }
 
-/// Mean ticks between a source's consecutive events in the training split; 1 where no source has two.
-fn mean_gap(course: &Course) -> f64 {
-    let log = &course.dataset.log;
-    let mut last = vec![None; course.dataset.nodes];
-    let (mut sum, mut count) = (0.0, 0u64);
-    for event in course.split.train.clone() {
-        let (src, time) = (log.src()[event].index(), log.time()[event]);
-        if let Some(before) = last[src].replace(time) {
-            sum += f64::from(time.since(before));
-            count += 1;
-        }
-    }
-    if sum > 0.0 { sum / count as f64 } else { 1.0 }
-}
-
 /// Widths of the features a model reads in this course.
 pub fn widths(course: &Course) -> FeatureWidths {
     let width = |rows: &Option<Arc<dyn Rows>>| rows.as_ref().map_or(0, |rows| rows.width());

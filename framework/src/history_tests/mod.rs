@@ -1,5 +1,6 @@
 //! Histories against brute force: random small logs with many ties, repeats and self-loops, in batches of random sizes.
 mod earlier;
+mod forget;
 mod grow;
 mod mail;
 mod neighbour_mail;
