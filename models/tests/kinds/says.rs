@@ -63,17 +63,22 @@ fn mail_says_rows_of_the_ends_and_memories_are_those_of_the_last_event() {
         history.observe(&first, &before).unwrap();
         update(&history, &batch)
     };
-    let both = update_of(SaidRows::Both);
-    let memory = |node| &both.memory[both.nodes.binary_search(&node).unwrap() * 8..][..8];
-    let [src, dst] = [batch.src[last], batch.dst[last]].map(memory);
-    assert!(src != dst && src.iter().any(|x| *x != 0.0));
-    // What the source says goes to the destination, whose own row stands first.
-    assert_eq!(both.mail[2 * last * 16..], [dst, src, src, dst].concat());
-    assert_eq!(update_of(SaidRows::Other).mail[2 * last * 8..], [src, dst].concat());
-    let sum: Vec<f32> = src.iter().zip(dst).map(|(a, b)| a + b).collect();
-    assert_eq!(update_of(SaidRows::Sum).mail[2 * last * 8..], [&sum[..], &sum].concat());
+    // What the source says goes to the destination, whose own row stands first where both are said.
+    type Said = fn([&[f32]; 2]) -> Vec<f32>;
+    let forms: [(SaidRows, Said); 3] = [
+        (SaidRows::Other, |[src, dst]| [src, dst].concat()),
+        (SaidRows::Both, |[src, dst]| [dst, src, src, dst].concat()),
+        (SaidRows::Sum, |[src, dst]| src.iter().zip(dst).chain(src.iter().zip(dst)).map(|(a, b)| a + b).collect()),
+    ];
     let mut ends: Vec<_> = batch.src.iter().chain(batch.dst).copied().collect();
     ends.sort_unstable();
     ends.dedup();
-    assert_eq!(both.nodes, ends);
+    for (says, expected) in forms {
+        let update = update_of(says);
+        assert_eq!(update.nodes, ends);
+        let memory = |node| &update.memory[update.nodes.binary_search(&node).unwrap() * 8..][..8];
+        let [src, dst] = [batch.src[last], batch.dst[last]].map(memory);
+        assert!(src != dst && src.iter().any(|x| *x != 0.0));
+        assert_eq!(update.mail[2 * last * says.columns(8)..], expected([src, dst]), "{says:?}");
+    }
 }
