@@ -7,7 +7,7 @@ mod counting;
 mod streams;
 
 use tempograph_framework::{Draw, History, Purpose, SliceModel};
-use tempograph_models::{FeatureWidths, SliceExecutor, SliceWork};
+use tempograph_models::{FeatureWidths, SliceProgram, SliceWork};
 
 use streams::{NODES, STATIC, asked, features, parts, stream, variants};
 
@@ -17,7 +17,7 @@ fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     for (name, spec) in variants() {
         let log = stream(210, 3);
-        let model = SliceExecutor::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);
+        let model = SliceProgram::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 2));
         let mut work = SliceWork::default();
         let mut seen = Vec::new();

@@ -3,5 +3,5 @@ mod slices;
 mod tensors;
 mod update;
 
-pub use slices::{SliceExecutor, SliceWork};
+pub use slices::{SliceProgram, SliceWork};
 pub use tensors::{ProgramModule, TensorContext};

@@ -199,6 +199,11 @@ pub struct Products {
 }
 
 impl Products {
+    /// The same as floating-point operations: a multiplication and an addition are two.
+    pub fn flops(self) -> Products {
+        Products { forward: 2.0 * self.forward, backward: 2.0 * self.backward }
+    }
+
     /// A linear map of `rows` rows. Its backward pass gives the gradients of the weights and of `learned` of the inputs.
     pub fn map(&mut self, rows: f64, inputs: usize, outputs: usize, learned: usize) {
         self.forward += rows * (inputs * outputs) as f64;

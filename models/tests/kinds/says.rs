@@ -1,7 +1,7 @@
 //! What an update says does not depend on what a training step drops out, nor on what else is asked.
 
 use tempograph_framework::{Batch, Draw, History, Purpose, Queries, SliceModel};
-use tempograph_models::{ApanSpec, FeatureWidths, ModelSpec, SaidRows, SliceExecutor, SliceWork};
+use tempograph_models::{ApanSpec, FeatureWidths, ModelSpec, SaidRows, SliceProgram, SliceWork};
 
 use crate::{NODES, asked, features, parts, stream, variants};
 
@@ -9,7 +9,7 @@ use crate::{NODES, asked, features, parts, stream, variants};
 fn updates_are_made_without_dropout_and_whatever_is_asked() {
     for (name, spec) in variants() {
         let log = stream(210, 3);
-        let model = SliceExecutor::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);
+        let model = SliceProgram::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 2));
         let mut work = SliceWork::default();
         for (step, range) in parts().into_iter().take(4).enumerate() {
@@ -50,7 +50,7 @@ fn mail_says_rows_of_the_ends_and_memories_are_those_of_the_last_event() {
     let update_of = |says: SaidRows| {
         let spec = ApanSpec { memory: 8, time: 6, width: 7, slots: 3, says, ..ApanSpec::default() };
         let program = ModelSpec::from(spec).program(FeatureWidths { edge: 3, node: 0 }).unwrap();
-        let model = SliceExecutor::new(program, 3);
+        let model = SliceProgram::new(program, 3);
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 0));
         let mut work = SliceWork::default();
         let mut update = |history: &History, batch: &Batch<'_>| {
