@@ -3,7 +3,6 @@
 use crate::adjacency::{Adjacency, Link};
 use crate::buffer::{Buffer, Table};
 use crate::history::Hand;
-use crate::needs::Sampler;
 use crate::neighbour_mail::NeighbourMail;
 use crate::pairs::PairIndex;
 use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
@@ -35,9 +34,9 @@ pub struct Graph {
 impl Graph {
     /// A graph of `nodes` nodes in which nothing has happened. `origin` is the time memories count from: the log's first event.
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp) -> Graph {
-        let adjacency = match needs.sampler {
-            Sampler::Recent => Adjacency::last(0, needs.recent()),
-            Sampler::Uniform | Sampler::Window(_) => Adjacency::all(0),
+        let adjacency = match needs.keeps_all() {
+            false => Adjacency::last(0, needs.recent()),
+            true => Adjacency::all(0),
         };
         let mut graph = Graph {
             needs,
@@ -76,7 +75,7 @@ impl Graph {
     /// Whether graphs that are to [follow](crate::History::follow) `log` find events there, sorted by node, and keep none.
     pub fn follows(needs: &Needs, log: &EventLog, rings: usize) -> bool {
         let ring = size_of::<Link>() * needs.recent();
-        needs.sampler != Sampler::Recent || rings * ring > 2 * size_of::<Link>() * log.len()
+        needs.keeps_all() || rings * ring > 2 * size_of::<Link>() * log.len()
     }
 
     /// Its tables, each with the entries a node has in it.

@@ -267,8 +267,10 @@ impl Graph {
         moment: Moment,
         present: &'a Present,
     ) -> impl Iterator<Item = &'a Link> {
-        let settled = self.adjacency.newest_first(node).skip_while(move |link| !moment.sees(link));
-        present.before(node, moment).iter().rev().chain(settled)
+        let all = self.adjacency.all_before(node, moment).iter().rev().filter(|link| link.direction != 0);
+        let last = (!self.adjacency.keeps_all()).then(|| self.adjacency.newest_first(node));
+        let last = last.into_iter().flatten().skip_while(move |link| !moment.sees(link));
+        present.before(node, moment).iter().rev().chain(all).chain(last)
     }
 
     /// Draws a link for each slot, with replacement, from those between `from` and `moment`; newest first.

@@ -60,6 +60,16 @@ impl Needs {
         self.memory > 0 && matches!(self.mail.combine, Combine::Slots(_))
     }
 
+    /// Whether all events of a node are kept: any may be drawn, or stand just before an old event.
+    pub fn keeps_all(&self) -> bool {
+        self.sampler != Sampler::Recent || self.looks_back()
+    }
+
+    /// Whether neighbours are looked up as they were at events of the past.
+    pub(crate) fn looks_back(&self) -> bool {
+        self.before_events && self.layers > 1
+    }
+
     /// Newest events of a node that are kept where not all are: as many as a view shows and as mail to neighbours looks at. Where facts about
     /// pairs say how long a node has been idle, or no mail says when its newest event was, that takes one at least.
     pub(crate) fn recent(&self) -> usize {

@@ -36,7 +36,9 @@ impl Reach {
             return false;
         }
         // That a neighbour was forgotten is a change too.
-        let shown = if history.graph.first.is_empty() { history.needs().neighbours } else { usize::MAX };
+        // Before an older event stand others than before now.
+        let few = history.graph.first.is_empty() && !history.needs().looks_back();
+        let shown = if few { history.needs().neighbours } else { usize::MAX };
         let mut links = history.graph.all_links(node, moment, &self.present).take(shown);
         links.any(|link| self.since_moment(history, link.node, moment, hops - 1, version))
     }

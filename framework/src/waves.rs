@@ -3,7 +3,7 @@
 use crate::neighbour_mail::NeighbourMail;
 use crate::places::Places;
 use crate::present::{Moment, Present};
-use crate::{Batch, Event, History, Lookup, NodeId, Sampler};
+use crate::{Batch, Event, History, Lookup, NodeId};
 
 /// Cuts events that happen one by one into waves: events in a row of which none reads what another writes. Observed
 /// [apart](History::observe_apart) they leave the history as they do one after the other, and what they write can be computed at once.
@@ -67,11 +67,10 @@ impl Waves {
         if hops == 0 {
             return false;
         }
-        // Any that may be drawn, where neighbours are.
-        let shown = match history.needs().sampler {
-            Sampler::Recent => history.needs().neighbours,
-            Sampler::Uniform | Sampler::Window(_) if history.needs().neighbours == 0 => 0,
-            Sampler::Uniform | Sampler::Window(_) => usize::MAX,
+        // Any that may be drawn or stand before an old event, where neighbours are shown.
+        let shown = match history.needs().neighbours {
+            neighbours if neighbours == 0 || !history.needs().keeps_all() => neighbours,
+            _ => usize::MAX,
         };
         let mut links = history.graph.newest_links(node, moment, &self.present).take(shown);
         links.any(|link| self.writes_behind(history, link.node, moment, hops - 1))

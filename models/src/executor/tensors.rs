@@ -269,7 +269,10 @@ impl<B: TemporalOps> ProgramModule<B> {
             let read = |value: &Value| {
                 tables[value.index()].clone().unwrap_or_else(|| unreachable!("steps stand in the order they are read"))
             };
-            let reads: Vec<Tensor<B, 2>> = step.reads.iter().map(read).collect();
+            let reads = step.reads.iter().map(read);
+            // What only an update needs has no gradient, and leaves nothing on the tape of the others.
+            let reads: Vec<Tensor<B, 2>> =
+                if step.embeds { reads.collect() } else { reads.map(Tensor::detach).collect() };
             tables[step.gives.index()] = Some(step.op.on_tensors(&cx, &reads));
         }
         (tables, cx.device)

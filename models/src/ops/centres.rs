@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tempograph_framework::View;
 use tempograph_kernels::cpu::{PaddedRows, add};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{TemporalOps, gather_rows};
@@ -23,11 +24,28 @@ impl Builder {
     }
 }
 
+/// Which nodes of the view the centres of `hop` are, for operations that read a table of nodes whatever the hop.
+pub(crate) fn nodes_into(view: &View, hop: usize, nodes: &mut Vec<u32>) {
+    nodes.clear();
+    let Some(first) = view.hops.get(hop) else { return nodes.extend(0..view.nodes.len() as u32) };
+    nodes.extend_from_slice(&first.centres);
+    for hop in &view.hops[hop + 1..] {
+        nodes.iter_mut().for_each(|row| *row = hop.centres[*row as usize]);
+    }
+}
+
+/// The same in new memory.
+pub(crate) fn nodes_of(view: &View, hop: usize) -> Vec<u32> {
+    let mut nodes = Vec::new();
+    nodes_into(view, hop, &mut nodes);
+    nodes
+}
+
 impl Centres {
     pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, table: &Tensor<B, 2>) -> Tensor<B, 2> {
-        match cx.view.hops.first() {
-            Some(hop) => gather_rows(table.clone(), hop.centres.clone()),
-            None => table.clone(),
+        match cx.view.hops.is_empty() {
+            false => gather_rows(table.clone(), nodes_of(cx.view, 0)),
+            true => table.clone(),
         }
     }
 }
@@ -38,7 +56,7 @@ impl Operation for Centres {
     }
 
     fn stage(&self) -> Box<dyn Stage> {
-        Box::new(CentresStage)
+        Box::new(CentresStage { nodes: Vec::new() })
     }
 
     fn cost(&self, _: &StepSizes, _: &mut Products) {}
@@ -49,14 +67,18 @@ impl Operation for Centres {
 }
 
 #[derive(Debug)]
-struct CentresStage;
+struct CentresStage {
+    /// Rows of the table that the roots are.
+    nodes: Vec<u32>,
+}
 
 impl Stage for CentresStage {
     fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
         let table = reads.table(0);
-        match cx.view.hops.first() {
-            Some(hop) => out.gather(&table.values, table.stride(), table.columns(), &hop.centres),
-            None => {
+        nodes_into(cx.view, 0, &mut self.nodes);
+        match cx.view.hops.is_empty() {
+            false => out.gather(&table.values, table.stride(), table.columns(), &self.nodes),
+            true => {
                 out.zeros(table.rows(), table.columns());
                 (0..table.rows()).for_each(|row| out.row_mut(row).copy_from_slice(table.row(row)));
             }
@@ -65,7 +87,7 @@ impl Stage for CentresStage {
 
     fn backward(
         &mut self,
-        cx: &Context<'_>,
+        _: &Context<'_>,
         reads: Reads<'_>,
         grad: &mut PaddedRows,
         into: &mut Into<'_>,
@@ -73,10 +95,8 @@ impl Stage for CentresStage {
     ) {
         let of_table = into.table(0, reads.table(0));
         of_table.values.fill(0.0);
-        let centres = cx.view.hops.first().map(|hop| &hop.centres);
-        for row in 0..grad.rows() {
-            let own = centres.map_or(row, |centres| centres[row] as usize);
-            add(of_table.row_mut(own), grad.row(row));
+        for (row, &node) in self.nodes.iter().enumerate() {
+            add(of_table.row_mut(node as usize), grad.row(row));
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tempograph_kernels::cpu::PaddedRows;
+use tempograph_kernels::cpu::{PaddedRows, add};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{Dropout, TemporalOps, gather_rows, product};
 
 use super::Op;
-use super::attention::scatter;
+use super::centres::{nodes_into, nodes_of};
 use super::dropout::{drop_from, drop_on_tensors, of_rows};
 use crate::executor::TensorContext;
 use crate::operation::{Context, Into, Operation, Reads, Stage};
@@ -69,7 +69,7 @@ impl TimeProjection {
 
     pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, table: &Tensor<B, 2>) -> Tensor<B, 2> {
         let hop = &cx.view.hops[0];
-        let centres = gather_rows(table.clone(), hop.centres.clone());
+        let centres = gather_rows(table.clone(), nodes_of(cx.view, 0));
         let in_units = |&[shift, scale]: &[f32; 2]| {
             let idle = hop.idle.iter().map(|idle| (idle - shift) / scale).collect();
             let mut drift = product(cx.from_rows(idle, [hop.centres.len(), 1]), cx.vector(self.drift).unsqueeze());
@@ -94,6 +94,7 @@ impl Operation for TimeProjection {
     fn stage(&self) -> Box<dyn Stage> {
         Box::new(ProjectionStage {
             op: self.clone(),
+            nodes: Vec::new(),
             centres: PaddedRows::default(),
             centres_gradient: PaddedRows::default(),
         })
@@ -113,6 +114,8 @@ impl Operation for TimeProjection {
 #[derive(Debug)]
 struct ProjectionStage {
     op: TimeProjection,
+    /// Rows of the table that the roots are.
+    nodes: Vec<u32>,
     /// `[C, D]`
     centres: PaddedRows,
     centres_gradient: PaddedRows,
@@ -122,7 +125,8 @@ impl Stage for ProjectionStage {
     fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
         let (table, hop, drift) = (reads.table(0), &cx.view.hops[0], cx.weights.values(self.op.drift));
         let bias = self.op.bias.map(|bias| cx.weights.values(bias));
-        self.centres.gather(&table.values, table.stride(), table.columns(), &hop.centres);
+        nodes_into(cx.view, 0, &mut self.nodes);
+        self.centres.gather(&table.values, table.stride(), table.columns(), &self.nodes);
         out.resize(self.centres.rows(), table.columns() * self.op.units.len());
         for row in 0..self.centres.rows() {
             for (part, [shift, scale]) in out.row_mut(row).chunks_exact_mut(table.columns()).zip(&self.op.units) {
@@ -170,6 +174,8 @@ impl Stage for ProjectionStage {
                 });
             }
         }
-        scatter(of_table, hop, &self.centres_gradient);
+        for (row, &node) in self.nodes.iter().enumerate() {
+            add(of_table.row_mut(node as usize), self.centres_gradient.row(row));
+        }
     }
 }

@@ -103,3 +103,33 @@ fn slices_agree_with_the_tape() {
         }
     }
 }
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for (name, spec) in variants() {
+        let log = stream(210, 3);
+        let model = SliceProgram::new(spec.program(FeatureWidths { edge: 3, node: 0 }).unwrap(), 3);
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 0));
+            let (mut work, mut gradients) = (SliceWork::default(), vec![0.0; model.parameters().values().len()]);
+            let mut bits: Vec<u32> = Vec::new();
+            for range in [0..70, 70..210] {
+                let batch = log.batch(range);
+                let queries = asked(&batch);
+                let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+                let slopes = vec![0.1; queries.pairs().len()];
+                pool.install(|| {
+                    model.forward(&queries, &view, Some(9), &mut work);
+                    model.backward(&queries, &view, &slopes, &mut gradients, &mut work);
+                });
+                let Answer { scores, update, .. } = work.as_ref();
+                let numbers = scores.iter().chain(&update.memory).chain(&update.mail).chain(&gradients);
+                bits.extend(numbers.map(|x| x.to_bits()));
+                history.observe(&batch, update).unwrap();
+            }
+            bits
+        };
+        assert!(with(2) == with(1), "{name}: two threads compute other bits than one");
+    }
+}

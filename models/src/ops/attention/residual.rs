@@ -8,6 +8,7 @@ use tempograph_kernels::cpu::{
 use super::slices::{Work, gather_with_now, now_backward, scatter};
 use super::{AttentionLayer, Maps};
 use crate::operation::{Context, Into, Reads, Stage};
+use crate::ops::centres::nodes_into;
 use crate::ops::dropout::drop_from;
 use crate::program::{Gradients, Map};
 
@@ -63,15 +64,6 @@ impl AttentionLayer {
     pub(super) fn padding(&self, view: &View, rows: usize) -> Option<usize> {
         let below = view.hops.get(self.hop + 1).map_or(rows, |hop| hop.centres.len());
         (self.pads() && rows > below).then_some(below)
-    }
-
-    /// The rows of the nodes that the hop's centres are.
-    pub(super) fn nodes_into(&self, view: &View, nodes: &mut Vec<u32>) {
-        nodes.clear();
-        nodes.extend_from_slice(&view.hops[self.hop].centres);
-        for hop in &view.hops[self.hop + 1..] {
-            nodes.iter_mut().for_each(|row| *row = hop.centres[*row as usize]);
-        }
     }
 }
 
@@ -179,7 +171,7 @@ impl Stage for ResidualStage {
         norm.forward(summed, scale.map(|param| weights.values(param)), normed);
         work.concat.zeros(normed.rows(), inner + layer.beside);
         let beside = (reads.len() > 1).then(|| reads.table(1));
-        layer.nodes_into(cx.view, nodes);
+        nodes_into(cx.view, layer.hop, nodes);
         for row in 0..normed.rows() {
             let (left, right) = work.concat.row_mut(row).split_at_mut(inner);
             left.copy_from_slice(normed.row(row));

@@ -8,6 +8,7 @@ use tempograph_kernels::{AttentionPlan, TemporalOps, gather_rows, product, tempo
 
 use super::{AttentionLayer, Maps};
 use crate::executor::TensorContext;
+use crate::ops::centres::nodes_of;
 use crate::ops::dropout::drop_on_tensors;
 use crate::ops::norm::norm_on_tensors;
 
@@ -98,8 +99,7 @@ impl AttentionLayer {
         let beside = match reads.get(1) {
             None => centres,
             Some(beside) => {
-                let mut nodes = Vec::new();
-                self.nodes_into(cx.view, &mut nodes);
+                let nodes = nodes_of(cx.view, self.hop);
                 padded(gather_rows(beside.clone(), nodes))
             }
         };
