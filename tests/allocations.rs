@@ -10,13 +10,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
-use tempograph_framework::{Draw, NodeId, Purpose, Queries, SliceModel, View};
-use tempograph_models::{FeatureWidths, SliceTgn, TgnSpec};
+use tempograph_framework::{Draw, LaneBatch, NodeId, Purpose, Queries, Scorer, View};
+use tempograph_models::{FeatureWidths, TgnSpec};
 use tempograph_tests::toy::Toy;
-use tempograph_tests::{course, examination, stream, training, variants};
-use tempograph_trainers::{
-    Asked, Course, Direct, Examinee, Fit, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, Trainee, Watch,
-};
+use tempograph_tests::{course, examination, on_slices, slices, stream, training, variants};
+use tempograph_trainers::{Course, Fit, Learner, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, Watch};
 
 /// Held by the test that counts.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -28,7 +26,7 @@ fn allocations(work: impl FnOnce()) -> usize {
     counting::asked() - before
 }
 
-fn asked(course: &Course, model: &impl Examinee, range: Range<usize>) -> (Queries, View) {
+fn asked(course: &Course, model: &impl Scorer, range: Range<usize>) -> (Queries, View) {
     let batch = course.dataset.log.batch(range);
     let negatives = vec![NodeId(20); batch.len()];
     let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
@@ -36,17 +34,17 @@ fn asked(course: &Course, model: &impl Examinee, range: Range<usize>) -> (Querie
     (queries, view)
 }
 
-fn assert_asks_for_nothing_once_warm(name: &str, pool: &ThreadPool, mut direct: Direct<impl SliceModel>) {
+fn assert_asks_for_nothing_once_warm(name: &str, pool: &ThreadPool, mut learner: Learner) {
     let course = course(stream(240, 2, 0));
-    let batches = [0..100, 100..140, 140..150].map(|range| asked(&course, &direct, range));
+    let batches = [0..100, 100..140, 140..150].map(|range| asked(&course, &learner, range));
     let settings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.01, clip: 1e-3 };
     // On a thread of the pool: handing work in from outside takes a queue, which grows.
     pool.install(|| {
         let mut round = || {
             for (queries, view) in &batches {
-                direct.step(&Asked::alone(queries, view, 1), &settings).unwrap();
-                direct.answer(queries, view);
-                direct.advance(view);
+                learner.step(&LaneBatch::alone(queries, view, 1), &settings).unwrap();
+                learner.score(queries, view);
+                learner.advance(queries, view);
             }
         };
         assert!(allocations(&mut round) > 0, "the allocator counts");
@@ -65,12 +63,11 @@ fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_
     let barrier = Barrier::new(2);
     two.install(|| rayon::join(|| barrier.wait(), || barrier.wait()));
     // Rows wide enough for several tasks of the optimiser.
-    assert_asks_for_nothing_once_warm("toy", &two, Direct::new(Toy::new(10_000)));
+    assert_asks_for_nothing_once_warm("toy", &two, on_slices(Toy::new(10_000)));
     // On one thread: of several, each makes room for a root's neighbours when it first takes some, whenever that is.
-    let on_slices = variants().into_iter().filter(|(_, spec)| spec.on_slices().is_ok());
-    for (name, spec) in on_slices {
-        let model = SliceTgn::new(&TgnSpec { dropout: 0.1, ..spec }, FeatureWidths { edge: 2, node: 0 }, 3).unwrap();
-        assert_asks_for_nothing_once_warm(name, &one, Direct::new(model));
+    for (name, spec) in variants() {
+        let model = slices(&TgnSpec { dropout: 0.1, ..spec }, FeatureWidths { edge: 2, node: 0 }, 3);
+        assert_asks_for_nothing_once_warm(name, &one, on_slices(model));
     }
 }
 
@@ -103,7 +100,7 @@ fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
     };
     let mut notes = Notes(Vec::with_capacity(1000));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    pool.install(|| fit.run(&mut Direct::new(Toy::new(10_000)), &mut notes)).unwrap();
+    pool.install(|| fit.run(&mut on_slices(Toy::new(10_000)), &mut notes)).unwrap();
     let last: Vec<usize> =
         notes.0.iter().filter(|(epoch, _)| *epoch == train.epochs).map(|(_, asked)| *asked).collect();
     let each: Vec<usize> = last.windows(2).map(|pair| pair[1] - pair[0]).collect();

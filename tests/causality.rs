@@ -8,13 +8,13 @@ use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
     Batch, Draw, EventId, EventLog, Features, FixedNegatives, History, Lookup, Model, NegativeSet, NodeId, Purpose,
-    Queries, Table, Timestamp, Update, values,
+    Queries, Table, TensorScorer, Timestamp, Update, values,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffModule, Cpu};
-use tempograph_models::{Tgn, TgnSpec};
+use tempograph_models::{ProgramModule, TgnSpec};
 use tempograph_tests::{features, model, small, stream, variants};
-use tempograph_trainers::{Examination, Untaped, evaluate, warm};
+use tempograph_trainers::{Examination, evaluate, warm};
 
 const EVENTS: usize = 300;
 /// Events seen before the first is asked about.
@@ -32,7 +32,7 @@ fn chance() -> tempograph_framework::PurposeDraw {
 struct World {
     log: EventLog,
     features: Features,
-    model: Tgn<Cpu>,
+    model: ProgramModule<Cpu>,
     nodes: usize,
 }
 
@@ -46,14 +46,14 @@ impl World {
         History::new(self.nodes, Model::<Cpu>::needs(&self.model), self.log.time()[0], self.features.clone())
     }
 
-    fn asked(&self) -> Untaped<Cpu, Tgn<Cpu>> {
-        Untaped::new(self.model.clone())
+    fn scorer(&self) -> TensorScorer<Cpu, ProgramModule<Cpu>> {
+        TensorScorer::new(self.model.clone())
     }
 
     /// A history of the first [`SEEN`] events.
     fn seen(&self) -> History {
         let mut history = self.empty();
-        assert!(warm(&mut self.asked(), &mut history, &self.log, 0..SEEN, BATCH, &AtomicBool::new(false)).unwrap());
+        assert!(warm(&mut self.scorer(), &mut history, &self.log, 0..SEEN, BATCH, &AtomicBool::new(false)).unwrap());
         history
     }
 
@@ -79,7 +79,7 @@ impl World {
             negatives.for_each(|(pair, &score)| of_event[pair.src as usize / 2].push(score));
             scores.extend(of_event);
         };
-        evaluate(&mut self.asked(), &mut self.seen(), &self.log, &asked, &AtomicBool::new(false), &mut heard)
+        evaluate(&mut self.scorer(), &mut self.seen(), &self.log, &asked, &AtomicBool::new(false), &mut heard)
             .unwrap()
             .unwrap();
         scores

@@ -2,10 +2,11 @@
 //! process to themselves.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use tempograph_framework::{Combine, Draw, History, Model, NodeId, OtherMemory, Purpose, Queries, Store, values};
+use tempograph_framework::{
+    Combine, Draw, History, Model, NodeId, OtherMemory, Purpose, Queries, Store, link_loss, values,
+};
 use tempograph_models::{TgnSpec, Updater};
 use tempograph_tests::{features, gradients as gradients_of, model, small, stream};
-use tempograph_trainers::link_loss;
 
 /// Values by name.
 type Named = Vec<(String, Vec<f32>)>;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tempograph_framework::{
-    Draw, EventLog, Features, History, Model, NodeId, Purpose, Queries, Store, Table, Timestamp, values, with_weights,
+    Draw, EventLog, Features, History, Model, NodeId, Purpose, Queries, Store, Table, Timestamp, link_loss, values,
+    with_weights,
 };
 use tempograph_kernels::tensor::CpuTape;
-use tempograph_models::{Attention, FeatureWidths, Tgn, TgnSpec, TimeInit};
-use tempograph_tests::gradients;
-use tempograph_trainers::link_loss;
+use tempograph_models::{AttentionForm, FeatureWidths, TgnSpec, TimeInit};
+use tempograph_tests::{gradients, tensors};
 
 const NODES: usize = 30;
 const BATCH: usize = 20;
@@ -63,7 +63,7 @@ fn spec() -> TgnSpec {
         neighbours: 4,
         dropout: 0.0,
         time_init: TimeInit::Uniform,
-        attention: Attention::TransformerConv,
+        attention: AttentionForm::TransformerConv,
         mail_memory: tempograph_framework::OtherMemory::AtRead,
         update_without_mail: true,
         history: tempograph_framework::Lookup::Batch,
@@ -90,11 +90,10 @@ fn ten_steps_agree_with_pyg() {
     let features = std::sync::Arc::new(Table::new(file.take::<f32>("log.features").unwrap().1, EDGE).unwrap());
     let log = EventLog::new(src, dst, time, vec![0.0; 200], Some(features.clone())).unwrap();
 
-    let device = Default::default();
     let names = || NAMES.iter().filter(|(ours, _)| !ours.is_empty());
     let tolerance =
         |kind: &str| tolerances.clone().take::<f32>(&format!("tolerance.{kind}")).map(|(_, value)| value[0]).unwrap();
-    let mut model = Tgn::<CpuTape>::new(&spec(), FeatureWidths { edge: EDGE, node: 0 }, 0, &device);
+    let mut model = tensors::<CpuTape>(&spec(), FeatureWidths { edge: EDGE, node: 0 }, 0);
     let mut history =
         History::new(NODES, model.needs(), Timestamp(0), Features { edges: Some(features), ..Features::default() });
 

@@ -4,8 +4,8 @@
 use tempograph_framework::{Combine, History, Sampler, Split, Store};
 use tempograph_models::TgnSpec;
 use tempograph_tests::{
-    Runner, Stopper, assert_same, course, data, features, in_new_folder, needs_of_others, small, stopped_and_resumed,
-    stream, taped, teller, toy, training, whole,
+    Runner, Stopper, assert_same, course, data, features, in_new_folder, needs, needs_of_others, small,
+    stopped_and_resumed, stream, taped, teller, toy, training, whole,
 };
 use tempograph_trainers::{Alone, BetaScale, Course, LrScale, ParallelSpec, RunFiles, TrainSpec, kept};
 
@@ -139,8 +139,8 @@ fn examination_goes_on_from_the_memories_that_were_trained_on() {
             runner.whole();
             let files = RunFiles { folder: runner.folder.to_path_buf() };
             let first = Store::read(&files.checkpoint()).unwrap().split_off("history.0.");
-            let trained = History::from_store(first, spec.needs(), course.features.clone()).unwrap();
-            let after = kept(&files.best(), spec.needs(), course.features.clone()).unwrap().history;
+            let trained = History::from_store(first, needs(&spec), course.features.clone()).unwrap();
+            let after = kept(&files.best(), needs(&spec), course.features.clone()).unwrap().history;
             let of = |history: &History| {
                 idle.iter().flat_map(|&node| history.memory()[8 * node as usize..][..8].to_vec()).collect::<Vec<_>>()
             };

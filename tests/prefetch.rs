@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
-    Combine, Draw, Lookup, Memories, NegativeSampler, NodeId, OtherMemory, Purpose, Queries, Sampler, Store,
+    Combine, Draw, LaneBatch, Lookup, Memories, NegativeSampler, NodeId, OtherMemory, Purpose, Queries, Sampler,
+    Scorer, Store,
 };
 use tempograph_models::TgnSpec;
 use tempograph_tests::{
@@ -14,7 +15,7 @@ use tempograph_tests::{
     stream, taped, teller, toy, training, variants, whole,
 };
 use tempograph_trainers::{
-    Asked, Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch,
+    Course, EpochReport, Fit, ParallelSpec, RunFiles, StepSettings, Timeline, Trace, TrainSpec, Watch,
 };
 
 /// The epochs' reports with what the pipeline did.
@@ -89,8 +90,8 @@ fn by_the_book(course: &Course, maker: &Maker, train: &TrainSpec, staleness: usi
     let (log, draw) = (&course.dataset.log, Draw::new(3));
     let negatives = NegativeSampler::new(course.candidates.clone(), train.negative_rule, draw.of(Purpose::Negatives));
     let chance = Draw::new(draw.of(Purpose::Sampling).at(0, 0).next_u64()).of(Purpose::Sampling);
-    let mut trainee = maker(&course.dataset);
-    let mut history = course.history(trainee.needs());
+    let mut learner = maker(&course.dataset);
+    let mut history = course.history(learner.needs());
     let mut memories: Vec<Arc<Memories>> = Vec::new();
     let steps = course.split.train.len().div_ceil(train.batch);
     for step in 0..steps {
@@ -108,10 +109,10 @@ fn by_the_book(course: &Course, maker: &Maker, train: &TrainSpec, staleness: usi
             clip: train.clip,
         };
         let dropout = draw.of(Purpose::Dropout).at(0, batch.first.0).next_u64();
-        let taken = trainee.step(&Asked::alone(&queries, &view, dropout), &settings).unwrap();
-        history.observe(&batch, taken.update).unwrap();
+        let output = learner.step(&LaneBatch::alone(&queries, &view, dropout), &settings).unwrap();
+        history.observe(&batch, output.update).unwrap();
     }
-    (trainee.weights(), history.to_store())
+    (learner.parameters().to_store(), history.to_store())
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn timeline(course: &Course, train: &TrainSpec, parallel: &ParallelSpec) -> Time
         stop: &stop,
         trace: Some(trace.clone()),
     };
-    fit.train_once(&mut *toy(50_000)(&course.dataset), &mut Unwatched).unwrap();
+    fit.train_once(&mut toy(50_000)(&course.dataset), &mut Unwatched).unwrap();
     trace.finish().unwrap();
     Timeline::read(&path).unwrap()
 }

@@ -77,13 +77,13 @@ fn a_run_stopped_after_every_step_is_the_run_that_never_stopped() {
     let (course, maker, train) = (data(), taped(&TgnSpec { dropout: 0.2, ..small() }), training());
     let whole = whole(&course, &maker, &train, &one());
     let found = in_new_folder(&course, &maker, &train, &one(), |runner| {
-        let mut sittings = 0;
+        let mut sessions = 0;
         loop {
             let mut stopper = Stopper::at_next_step();
-            let outcome = runner.sit(sittings > 0, &mut stopper);
-            sittings += 1;
+            let outcome = runner.sit(sessions > 0, &mut stopper);
+            sessions += 1;
             if let Outcome::Finished(fitted) = outcome {
-                assert!(sittings > 2 * train.epochs, "only {sittings} sittings");
+                assert!(sessions > 2 * train.epochs, "only {sessions} sessions");
                 return runner.traces(fitted);
             }
         }

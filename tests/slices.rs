@@ -6,14 +6,16 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
-    Answer, Draw, History, Model, NodeId, Purpose, Queries, SliceModel, values, weights, with_weights,
+    Answer, Draw, History, LaneBatch, Model, NodeId, Purpose, Queries, Scorer, SliceModel, link_loss, values,
 };
-use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{
-    Attention, AttentionScores, FeatureWidths, Precision, SliceTgn, SliceWork, StaticGraph, Tgn, TgnSpec, Wiring,
+    AttentionForm, AttentionScores, FeatureWidths, ModelSpec, Precision, SliceProgram, SliceWork, StaticGraph, TgnSpec,
+    Wiring,
 };
-use tempograph_tests::{course, features, gradients, model, small, stream, taped, tuned, variants};
-use tempograph_trainers::{Asked, Course, Direct, StepSettings, Trainee, link_loss};
+use tempograph_tests::{
+    course, features, gradients, model, on_slices, slices, slices_of, small, stream, taped, tuned, variants,
+};
+use tempograph_trainers::{Course, Learner, StepSettings};
 
 /// The derivative of the link loss in each score.
 fn loss_gradient(scores: &[f32], positives: usize) -> Vec<f32> {
@@ -47,13 +49,7 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
     let what = format!("{name}, {edge} edge and {node} node features");
     let set = stream(batches.iter().map(|batch| batch.end).max().unwrap(), edge, node);
     let taped = model(spec, &set, 3);
-    let plain =
-        with_weights(Tgn::<Cpu>::new(spec, FeatureWidths { edge, node }, 4, &Default::default()), weights(&taped))
-            .unwrap();
-    let Some(slices) = SliceTgn::of(&plain) else {
-        assert!(["sum", "mean", "mlp"].iter().any(|part| name.contains(part)), "{what} is not on slices");
-        return;
-    };
+    let slices = slices_of(&taped);
     let mut history = History::new(set.nodes, taped.needs(), set.log.time()[0], features(&set));
     let (mut work, mut found) = (SliceWork::default(), vec![f32::NAN; slices.parameters().values().len()]);
     // the last batch is smaller: what a larger one left behind must not show
@@ -86,7 +82,7 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
             let expected = expected.get(&part.name).unwrap_or(&zeros);
             assert_close(&format!("{what}: gradient of {}", part.name), &found[part.range.clone()], expected, 2e-4);
         }
-        slices.advance(&view, &mut work);
+        slices.advance(&queries, &view, &mut work);
         assert_eq!(work.as_ref().update.memory, update.memory, "{what}: advancing gives other memories than answering");
         if range.end > history.seen() as usize {
             history.observe(&batch, &update).unwrap();
@@ -114,8 +110,8 @@ fn slices_agree_with_the_tape_at_the_usual_widths() {
 }
 
 /// Losses of the first steps of a training, and the weights after it.
-fn losses(trainee: &mut dyn Trainee, course: &Course, batch: usize, steps: usize) -> (Vec<f32>, Vec<f32>) {
-    let (log, mut history) = (&course.dataset.log, course.history(trainee.needs()));
+fn losses(learner: &mut Learner, course: &Course, batch: usize, steps: usize) -> (Vec<f32>, Vec<f32>) {
+    let (log, mut history) = (&course.dataset.log, course.history(learner.needs()));
     let mut losses = Vec::new();
     for step in 0..steps {
         let batch = log.batch(step * batch..(step + 1) * batch);
@@ -124,11 +120,11 @@ fn losses(trainee: &mut dyn Trainee, course: &Course, batch: usize, steps: usize
         let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
         let settings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
-        let taken = trainee.step(&Asked::alone(&queries, &view, step as u64), &settings).unwrap();
-        losses.push(taken.loss);
-        history.observe(&batch, taken.update).unwrap();
+        let output = learner.step(&LaneBatch::alone(&queries, &view, step as u64), &settings).unwrap();
+        losses.push(output.loss);
+        history.observe(&batch, output.update).unwrap();
     }
-    let mut weights = trainee.weights();
+    let mut weights = learner.parameters().to_store();
     let names: Vec<String> = weights.names().map(String::from).collect();
     (losses, names.iter().flat_map(|name| weights.take::<f32>(name).unwrap().1).collect())
 }
@@ -137,18 +133,14 @@ fn losses(trainee: &mut dyn Trainee, course: &Course, batch: usize, steps: usize
 fn a_hundred_steps_have_the_losses_of_the_tape() {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
     let dropped = TgnSpec { dropout: 0.1, ..small() };
-    let conv = TgnSpec { attention: Attention::TransformerConv, pair_features: true, ..dropped.clone() };
+    let conv = TgnSpec { attention: AttentionForm::TransformerConv, pair_features: true, ..dropped.clone() };
     let fine = TgnSpec { static_memory: tuned(Wiring::Concat), ..dropped.clone() };
     // The fixtures' static memory is made up: there is nothing in it to be learned in a hundred steps.
     for (spec, learns) in [(dropped, true), (conv, true), (fine, false)] {
         let course = course(stream(2000, 3, 0));
         let mut taped = taped(&spec)(&course.dataset);
-        let fresh = weights(&model(&spec, &course.dataset, 3));
-        let plain =
-            with_weights(Tgn::<Cpu>::new(&spec, FeatureWidths { edge: 3, node: 0 }, 3, &Default::default()), fresh)
-                .unwrap();
-        let mut direct = Direct::new(SliceTgn::of(&plain).unwrap());
-        let ((ours, _), (expected, _)) = (losses(&mut direct, &course, 20, 100), losses(&mut *taped, &course, 20, 100));
+        let mut learner = on_slices(slices_of(&model(&spec, &course.dataset, 3)));
+        let ((ours, _), (expected, _)) = (losses(&mut learner, &course, 20, 100), losses(&mut taped, &course, 20, 100));
         let fell = expected[..10].iter().sum::<f32>() - expected[90..].iter().sum::<f32>();
         assert!(!learns || fell > 0.5, "it learns: {expected:?}");
         for (step, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
@@ -162,22 +154,28 @@ fn leaky_relu_scores_are_not_the_scaled_ones() {
     let course = course(stream(200, 3, 0));
     let [scaled, leaky] = [AttentionScores::Scaled, AttentionScores::LeakyRelu].map(|attention_scores| {
         let spec = TgnSpec { attention_scores, ..small() };
-        let mut direct = Direct::new(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
-        losses(&mut direct, &course, 20, 3).0
+        let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
+        losses(&mut learner, &course, 20, 3).0
     });
     assert!(scaled != leaky, "{scaled:?}");
 }
 
 #[test]
 fn training_has_the_same_bits_for_any_number_of_threads() {
-    let wide =
-        TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, attention: Attention::TransformerConv, ..small() };
+    let wide = TgnSpec {
+        memory: 40,
+        time: 20,
+        width: 40,
+        neighbours: 10,
+        attention: AttentionForm::TransformerConv,
+        ..small()
+    };
     let spec = TgnSpec { static_memory: tuned(Wiring::Add), ..wide };
     let course = course(stream(2000, 3, 0));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut direct = Direct::new(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
-        let (losses, weights) = pool.install(|| losses(&mut direct, &course, 400, 5));
+        let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
+        let (losses, weights) = pool.install(|| losses(&mut learner, &course, 400, 5));
         losses.iter().chain(&weights).map(|x| x.to_bits()).collect::<Vec<u32>>()
     };
     let one = with(1);
@@ -189,11 +187,12 @@ fn training_has_the_same_bits_for_any_number_of_threads() {
 #[test]
 fn static_memory_is_learned_to_the_same_bits_by_any_number_of_threads() {
     let pairs: Vec<_> = (0..2000u32).map(|i| [NodeId(i * 7 % 400), NodeId(400 + i * 11 % 300)]).collect();
-    let slopes = |scores: &[f32], slopes: &mut Vec<f32>| slopes.extend(loss_gradient(scores, scores.len() / 2));
+    let score_grads =
+        |scores: &[f32], score_grads: &mut Vec<f32>| score_grads.extend(loss_gradient(scores, scores.len() / 2));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let mut graph = StaticGraph::new(700, 24, 40, 5);
-        pool.install(|| (0..5).for_each(|_| graph.learn(&pairs, 1e-2, 0.0, slopes)));
+        pool.install(|| (0..5).for_each(|_| graph.learn(&pairs, 1e-2, 0.0, score_grads)));
         graph.vectors().iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
     };
     let one = with(1);
@@ -206,10 +205,10 @@ fn static_memory_is_learned_to_the_same_bits_by_any_number_of_threads() {
 fn a_weight_that_has_changed_shows_in_the_next_pass_though_others_are_kept_packed() {
     let set = stream(120, 3, 2);
     for (name, spec) in variants() {
-        let Some(mut slices) = SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 2 }, 4) else { continue };
+        let mut slices = slices(&spec, FeatureWidths { edge: 3, node: 2 }, 4);
         let mut history = History::new(set.nodes, slices.needs(), set.log.time()[0], features(&set));
         let mut work = SliceWork::default();
-        let mut view_of = |range: std::ops::Range<usize>, work: &mut SliceWork, slices: &SliceTgn| {
+        let mut view_of = |range: std::ops::Range<usize>, work: &mut SliceWork, slices: &SliceProgram| {
             let batch = set.log.batch(range);
             let queries = Queries::of_batch(&batch, &[], &vec![0; batch.len() + 1]);
             let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
@@ -233,13 +232,13 @@ fn a_weight_that_has_changed_shows_in_the_next_pass_though_others_are_kept_packe
 fn a_model_in_bfloat16_learns_what_one_in_single_precision_learns_but_for_rounding() {
     let spec = TgnSpec { memory: 40, time: 20, width: 40, neighbours: 10, dropout: 0.1, ..small() };
     let halved = TgnSpec { precision: Precision::Bf16, ..spec.clone() };
-    if let Err(why) = halved.check() {
+    if let Err(why) = ModelSpec::from(halved.clone()).check() {
         return println!("skipped: {why}");
     }
     let course = course(stream(2000, 3, 0));
     let [whole, halved] = [spec, halved].map(|spec| {
-        let mut direct = Direct::new(SliceTgn::new(&spec, FeatureWidths { edge: 3, node: 0 }, 1).unwrap());
-        losses(&mut direct, &course, 100, 20).0
+        let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
+        losses(&mut learner, &course, 100, 20).0
     });
     assert!(whole != halved, "precision makes no difference");
     for (step, (ours, expected)) in halved.iter().zip(&whole).enumerate() {

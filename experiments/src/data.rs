@@ -10,10 +10,10 @@ use tempograph_framework::{
     StaticMemory, Table, TgbNegatives, Timestamp, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
-use tempograph_models::{Embedding, FeatureWidths, StaticSpec, Wiring};
+use tempograph_models::{DataFacts, FeatureWidths, StaticSpec};
 use tempograph_trainers::{Alone, Course, DataReport, Exchange, Part, once_a_machine};
 
-use crate::spec::{DataSpec, ModelSpec, RunSpec};
+use crate::spec::{DataSpec, RunSpec};
 
 /// Opens the dataset a spec names and makes it ready for training.
 ///
@@ -81,21 +81,15 @@ fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
     Ok((dataset, split))
 }
 
-/// Fills in what a spec leaves to the data, the time scale of JODIE's projection and the nodes of static memory, and opens static memory
-/// where the model reads it.
+/// Fills in what a spec leaves to the data, and opens static memory where the model reads it.
 ///
 /// # Errors
 /// Static memory that is not there, is damaged, has another width, or was learned from other events than those of the training split.
 pub fn resolve(spec: &mut RunSpec, course: &mut Course) -> Result<()> {
-    let ModelSpec::Tgn(model) = &mut spec.model;
-    if model.embedding == Embedding::Time && model.time_scale.is_none() {
-        model.time_scale = Some(mean_gap(course));
-    }
-    if let Wiring::Add | Wiring::Concat = model.static_memory.how {
-        course.features.static_memory = Some(Arc::new(static_memory(&spec.data, &model.static_memory, course)?));
-        if model.static_memory.train {
-            model.static_memory.nodes.get_or_insert(course.dataset.nodes);
-        }
+    let facts = DataFacts::of(&course.dataset.log, course.split.train.clone(), course.dataset.nodes);
+    spec.model = spec.model.completed(&facts);
+    if let Some(reads) = spec.program(course)?.static_memory() {
+        course.features.static_memory = Some(Arc::new(static_memory(&spec.data, reads, course)?));
     }
     Ok(())
 }
@@ -135,21 +129,6 @@ fn static_memory(spec: &DataSpec, reads: &StaticSpec, course: &Course) -> Result
         bail!("{} is {width} wide, but model.static.width = {}", path.display(), reads.width);
     }
     Ok(found.vectors)
-}
-
-/// Mean ticks between a source's consecutive events in the training split; 1 where no source has two.
-fn mean_gap(course: &Course) -> f64 {
-    let log = &course.dataset.log;
-    let mut last = vec![None; course.dataset.nodes];
-    let (mut sum, mut count) = (0.0, 0u64);
-    for event in course.split.train.clone() {
-        let (src, time) = (log.src()[event].index(), log.time()[event]);
-        if let Some(before) = last[src].replace(time) {
-            sum += f64::from(time.since(before));
-            count += 1;
-        }
-    }
-    if sum > 0.0 { sum / count as f64 } else { 1.0 }
 }
 
 /// Widths of the features a model reads in this course.

@@ -123,7 +123,7 @@ fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
                 scores.hear(answers, &run.course.dataset.ids);
             }
         };
-        let evaluation = evaluate(&mut *start.model, &mut history, log, &asked, &stop, &mut heard)?;
+        let evaluation = evaluate(&mut start.model, &mut history, log, &asked, &stop, &mut heard)?;
         bar.finish_and_clear();
         if let Some((path, scores)) = scores {
             scores.write(path)?;

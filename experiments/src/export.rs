@@ -5,16 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use tempograph_framework::with_weights;
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::Tgn;
 use tempograph_serving::Export;
 use tempograph_trainers::{Evaluation, Examination, Kept, Part, evaluate, warm};
 
+use crate::device;
 use crate::interrupt::stop_when_asked;
+use crate::model::model_with;
 use crate::runs::Run;
 use crate::train::{metric_row, metric_title};
-use crate::{data, device};
 
 /// Export a trained run: the weights and the state of the world they have seen.
 #[derive(Args, Debug)]
@@ -78,7 +76,7 @@ fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
         let (range, new_nodes) = (course.range(Part::Test), Some(&course.new_nodes));
         let asked = Examination { range, batch, negatives: &negatives, rank_every: eval.val_every, new_nodes };
         let mut history = best.history.clone();
-        let evaluation = evaluate(&mut *best.model, &mut history, &course.dataset.log, &asked, stop, &mut |_| ())?;
+        let evaluation = evaluate(&mut best.model, &mut history, &course.dataset.log, &asked, stop, &mut |_| ())?;
         evaluation.ok_or_else(|| anyhow::anyhow!("stopped before the end"))
     };
     let rows = [(format!("by {batch}, as trained"), examine(batch)?), ("one by one, as served".into(), examine(1)?)];
@@ -95,14 +93,14 @@ pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &A
         );
     }
     let Kept { weights, mut history, .. } = run.kept()?;
-    let (course, batch, widths) = (&run.course, run.spec.train.batch, data::widths(&run.course));
+    let (course, batch) = (&run.course, run.spec.train.batch);
     if until == Until::Test {
         let mut model = run.model(weights.clone())?;
-        if !warm(&mut *model, &mut history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
+        if !warm(&mut model, &mut history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
             bail!("stopped");
         }
     }
-    let model = with_weights::<Cpu, _>(Tgn::new(run.spec.tgn(), widths, run.spec.seed, &Default::default()), weights)?;
-    Export { model: &model, history: &history, dataset: &course.dataset, widths, batch, replace }.write(out)?;
+    let model = model_with(&run.spec, course, weights)?;
+    Export { model: &model, history: &history, dataset: &course.dataset, batch, replace }.write(out)?;
     Ok(history.seen())
 }

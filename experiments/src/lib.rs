@@ -14,6 +14,7 @@
 
 pub mod allocations;
 pub mod bench;
+mod command_line;
 mod data;
 pub mod device;
 pub mod eval;
@@ -23,6 +24,7 @@ mod interrupt;
 pub mod load;
 mod machine;
 mod model;
+pub mod models;
 pub mod new;
 pub mod plan;
 pub mod prepare;
@@ -33,3 +35,6 @@ mod runs;
 pub mod serve;
 pub mod spec;
 pub mod train;
+
+pub use command_line::run;
+pub use tempograph_models::Registry;

@@ -1,37 +1,40 @@
 //! The one place where a spec's model is made.
 
 use anyhow::Result;
+use tempograph_framework::{Executor, SliceExecutor, SliceModel, Store, TensorExecutor};
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape};
-use tempograph_models::{SliceTgn, Tgn};
-use tempograph_trainers::{Course, Direct, Taped, Trainee};
+use tempograph_models::{ProgramModule, SliceProgram};
+use tempograph_trainers::{Course, Learner};
 
-use crate::data;
 use crate::device::Device;
-use crate::spec::RunSpec;
+use crate::spec::{ExecutorKind, RunSpec};
 
-/// A spec's model in the form in which it trains.
+/// A spec's model with its optimiser.
 pub(crate) struct Made {
-    pub model: Box<dyn Trainee>,
+    pub learner: Learner,
     /// Where it trains and why, if whoever runs it should know.
     pub notice: Option<String>,
 }
 
 impl Made {
-    /// The model, after its notice was printed.
-    pub fn said(self) -> Box<dyn Trainee> {
+    /// The learner, after its notice was printed.
+    pub fn said(self) -> Learner {
         self.notice.iter().for_each(|notice| eprintln!("{notice}"));
-        self.model
+        self.learner
     }
 }
 
-/// The spec's model with fresh weights, in the form that is fastest on `device`.
+/// The spec's model with fresh weights and the executor that is fastest on `device`.
 ///
 /// # Errors
 /// A device that is not there, or several where the model trains on one.
-pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: &Device) -> Result<Made> {
+pub(crate) fn learner(spec: &RunSpec, course: &Course, device: &Device) -> Result<Made> {
     match device {
-        Device::Cpu => Ok(on_host(spec, course)),
+        Device::Cpu => {
+            let (executor, notice) = on_host(spec, course)?;
+            Ok(Made { learner: Learner::new(executor), notice })
+        }
         #[cfg(feature = "cuda")]
         Device::Cuda(gpus) => {
             use tempograph_kernels::tensor::{CudaRuntime, CudaTape};
@@ -51,13 +54,25 @@ pub(crate) fn trainee(spec: &RunSpec, course: &Course, device: &Device) -> Resul
     }
 }
 
-fn on_host(spec: &RunSpec, course: &Course) -> Made {
-    if let Some(model) = SliceTgn::new(spec.tgn(), data::widths(course), spec.seed) {
-        return Made { model: Box::new(Direct::new(model)), notice: None };
+/// The executor in host memory: on slices, or on Burn's tensors where the spec says so.
+fn on_host(spec: &RunSpec, course: &Course) -> Result<(Box<dyn Executor>, Option<String>)> {
+    match spec.executor {
+        ExecutorKind::Auto => {
+            Ok((Box::new(SliceExecutor::new(SliceProgram::new(spec.program(course)?, spec.seed))), None))
+        }
+        ExecutorKind::Burn => {
+            let notice = "trains through Burn's tape, which is several times slower (executor = \"burn\")".into();
+            Ok((on_tape::<CpuTape>(spec, course, &Default::default())?, Some(notice)))
+        }
     }
-    let why =
-        |what| format!("trains through the tape, which is several times slower: the kernels on slices know no {what}");
-    Made { model: taped::<CpuTape>(spec, course, &Default::default()), notice: spec.tgn().on_slices().err().map(why) }
+}
+
+/// The spec's model with these weights, on slices of host memory.
+pub(crate) fn model_with(spec: &RunSpec, course: &Course, weights: Store) -> Result<SliceProgram> {
+    let mut model = SliceProgram::new(spec.program(course)?, spec.seed);
+    let values = model.parameters().read(weights)?;
+    model.parameters_mut().values_mut().copy_from_slice(&values);
+    Ok(model)
 }
 
 /// A device, and the bytes of it that histories and features may take.
@@ -67,8 +82,7 @@ struct Place<D> {
     room: u64,
 }
 
-/// A model that trains on devices and is examined on the host. One lane has its history on the device if that fits; several, and batches made ready
-/// ahead, train from views of histories in host memory. Where kernels on devices do not know the model, it is on the tape.
+/// A model that trains on devices and is evaluated on the host. Where kernels on devices do not know the model, it is on the tape.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn on_devices<R, B>(spec: &RunSpec, course: &Course, places: &[Place<R::Device>]) -> Result<Made>
 where
@@ -76,52 +90,58 @@ where
     B: AutodiffBackend<Device = R::Device> + TemporalOps,
     B::InnerBackend: TemporalOps,
 {
-    use tempograph_framework::{PlacedHistory, Placement, ViewSender};
-    use tempograph_models::DeviceTgn;
-    use tempograph_trainers::{OnDevices, Resident};
+    use tempograph_framework::{DeviceExecutor, PlacedHistory, Placement, ViewSender};
+    use tempograph_models::DeviceProgram;
+    use tempograph_trainers::HistoryPlace;
 
-    tempograph_kernels::cube::set_products(spec.tgn().precision.into());
-    let (history, widths) = (course.history(spec.tgn().needs()), data::widths(course));
+    let program = spec.program(course)?;
+    tempograph_kernels::cube::set_products(program.precision().into());
+    let history = course.history(program.needs().clone());
     let past = (&history, &course.dataset.log);
-    let made = |model: Box<dyn Trainee>, placement: Placement| {
-        Ok(Made { model, notice: Some(format!("trains on {}: {placement}", spec.device)) })
+    let made = |learner: Learner, placement: Placement| {
+        Ok(Made { learner, notice: Some(format!("trains on {}: {placement}", spec.device)) })
     };
-    let on_tape = |why: &dyn std::fmt::Display| {
+    let taped = |why: &dyn std::fmt::Display| {
         if places.len() > 1 {
             anyhow::bail!("device = \"{}\": {why}, and through the tape a model trains on one device", spec.device);
         }
         let notice = Some(format!("trains through the tape, with its history in host memory: {why}"));
-        Ok(Made { model: taped::<B>(spec, course, &places[0].device), notice })
+        Ok(Made { learner: Learner::new(on_tape::<B>(spec, course, &places[0].device)?), notice })
     };
-    if spec.parallel.plan().lanes() == 1 && spec.parallel.prefetch == 0 {
-        let Place { device, room } = &places[0];
-        return match DeviceTgn::<R, PlacedHistory<R>>::new(spec.tgn(), widths, spec.seed, device, past, *room) {
-            Ok(model) => {
-                let placement = model.placement();
-                made(Box::new(Resident::new(model, on_host(spec, course).model)), placement)
-            }
-            Err(why) => on_tape(&why),
-        };
+    if spec.executor == ExecutorKind::Burn {
+        return taped(&"executor = \"burn\"");
     }
-    let Some(host) = SliceTgn::new(spec.tgn(), widths, spec.seed) else {
-        return on_tape(&"the kernels on slices do not know it");
-    };
-    let model = |Place { device, room }: &Place<R::Device>| {
-        DeviceTgn::<R, ViewSender<R>>::new(spec.tgn(), widths, spec.seed, device, past, *room)
-    };
-    match places.iter().map(model).collect::<Result<Vec<_>, _>>() {
-        Ok(models) => {
-            let placement = models[0].placement();
-            made(Box::new(OnDevices::new(models, Direct::new(host))), placement)
+    match spec.parallel.history_place(true) {
+        HistoryPlace::Device => {
+            let Place { device, room } = &places[0];
+            match DeviceProgram::<R, PlacedHistory<R>>::new(program, spec.seed, device, past, *room) {
+                Ok(model) => {
+                    let placement = model.placement();
+                    made(Learner::with_resident(on_host(spec, course)?.0, Box::new(model)), placement)
+                }
+                Err(why) => taped(&why),
+            }
         }
-        Err(why) => on_tape(&why),
+        HistoryPlace::Host => {
+            let model = |Place { device, room }: &Place<R::Device>| {
+                DeviceProgram::<R, ViewSender<R>>::new(program.clone(), spec.seed, device, past, *room)
+            };
+            match places.iter().map(model).collect::<Result<Vec<_>, _>>() {
+                Ok(models) => {
+                    let placement = models[0].placement();
+                    let executor = DeviceExecutor::new(models, on_host(spec, course)?.0);
+                    made(Learner::new(Box::new(executor)), placement)
+                }
+                Err(why) => taped(&why),
+            }
+        }
     }
 }
 
-fn taped<B>(spec: &RunSpec, course: &Course, device: &B::Device) -> Box<dyn Trainee>
+fn on_tape<B>(spec: &RunSpec, course: &Course, device: &B::Device) -> Result<Box<dyn Executor>>
 where
     B: AutodiffBackend + TemporalOps,
     B::InnerBackend: TemporalOps,
 {
-    Box::new(Taped::new(Tgn::<B>::new(spec.tgn(), data::widths(course), spec.seed, device), device))
+    Ok(Box::new(TensorExecutor::new(ProgramModule::<B>::new(spec.program(course)?, spec.seed, device), device)))
 }

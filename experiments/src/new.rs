@@ -5,15 +5,24 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tempograph_models::{Kind, Registry};
 use tempograph_serving::SERVE_TEMPLATE;
 
+/// All of the spec but the model, whose place is at [`MODEL`].
+const TEMPLATE: &str = include_str!("new_template.toml");
+/// The line that the model's part takes the place of.
+const MODEL: &str = "# MODEL\n";
+
 /// The spec that is written: complete, every key with its default and what it does.
-pub const TEMPLATE: &str = include_str!("new_template.toml");
+pub fn template(kind: &Kind) -> String {
+    TEMPLATE.replacen(MODEL, kind.template, 1)
+}
 
 /// Write a commented spec to start from.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tempograph new mine.toml
+  tempograph new mine.toml --model jodie
   tempograph new --serve serve.toml
   tempograph new - | less")]
 pub struct NewArgs {
@@ -22,6 +31,9 @@ pub struct NewArgs {
     /// Write a server's spec instead of an experiment's.
     #[arg(long)]
     serve: bool,
+    /// Kind of the experiment's model; `tempograph models` lists them.
+    #[arg(long, value_name = "KIND", default_value = "tgn", conflicts_with = "serve")]
+    model: String,
     /// Replace a file that is there already.
     #[arg(long)]
     force: bool,
@@ -32,7 +44,10 @@ pub struct NewArgs {
 /// # Errors
 /// A file that is there already, or cannot be written.
 pub fn run(args: &NewArgs) -> Result<()> {
-    let template = if args.serve { SERVE_TEMPLATE } else { TEMPLATE };
+    let template = match args.serve {
+        true => SERVE_TEMPLATE.to_string(),
+        false => template(Registry::current().kind(&args.model).map_err(anyhow::Error::msg)?),
+    };
     if args.path.as_os_str() == "-" {
         return Ok(std::io::stdout().write_all(template.as_bytes())?);
     }

@@ -14,7 +14,7 @@ use crate::bench::aligned;
 use crate::data;
 use crate::device::Device;
 use crate::machine::Machine;
-use crate::model::trainee;
+use crate::model::learner;
 use crate::spec::RunSpec;
 
 /// Propose how to spread a training over devices and machines.
@@ -141,7 +141,7 @@ fn ahead(spec: &ParallelSpec) -> usize {
 
 impl Sizes {
     fn of(spec: &RunSpec, course: &Course, devices: usize) -> Result<Sizes> {
-        let needs = spec.tgn().needs();
+        let needs = spec.needs()?;
         let (nodes, events, widths) = (course.dataset.nodes, course.dataset.log.len(), data::widths(course));
         // A history is as large as its nodes are many, up to the distinct pairs it may keep, of which there are no more than events.
         let sample = nodes.clamp(1, 1000);
@@ -155,7 +155,7 @@ impl Sizes {
         let roots = spec.train.batch * (2 + spec.train.negatives);
         let rows = nodes.min(roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32)));
         let bytes = |numbers: usize| 4 * numbers as u64;
-        let parameters = trainee(spec, course, &Device::Cpu)?.model.size();
+        let parameters = learner(spec, course, &Device::Cpu)?.learner.parameters().values().len();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
             weights: bytes(4 * parameters),

@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use tempograph_framework::{History, Store};
-use tempograph_trainers::{Course, Kept, Mark, Part, RunFiles, Trainee, kept, warm};
+use tempograph_trainers::{Course, Kept, Learner, Mark, Part, RunFiles, kept, warm};
 
 use crate::data;
 use crate::device::{self, Device};
-use crate::model::trainee;
+use crate::model::learner;
 use crate::spec::RunSpec;
 
 /// The spec a run was trained with, and its data.
@@ -36,13 +36,13 @@ impl Run {
 
     /// The best weights and the history at the end of validation.
     pub fn kept(&self) -> Result<Kept> {
-        kept(&self.files.best(), self.spec.tgn().needs(), self.course.features.clone())
+        kept(&self.files.best(), self.spec.needs()?, self.course.features.clone())
             .with_context(|| format!("cannot read what the run in {} kept", self.files.folder.display()))
     }
 
     /// The run's model with these weights, on the CPU.
-    pub fn model(&self, weights: Store) -> Result<Box<dyn Trainee>> {
-        let mut model = trainee(&self.spec, &self.course, &Device::Cpu)?.said();
+    pub fn model(&self, weights: Store) -> Result<Learner> {
+        let mut model = learner(&self.spec, &self.course, &Device::Cpu)?.said();
         model.restore_weights(weights).with_context(|| format!("in {}", self.files.best().display()))?;
         Ok(model)
     }
@@ -54,7 +54,7 @@ impl Run {
         if part == Part::Val {
             history.reset();
             let range = 0..self.course.range(Part::Val).start;
-            if !warm(&mut *model, &mut history, &self.course.dataset.log, range, self.spec.train.batch, stop)? {
+            if !warm(&mut model, &mut history, &self.course.dataset.log, range, self.spec.train.batch, stop)? {
                 bail!("stopped");
             }
         }
@@ -64,7 +64,7 @@ impl Run {
 
 /// What a run kept, ready to be asked.
 pub(crate) struct Best {
-    pub model: Box<dyn Trainee>,
+    pub model: Learner,
     pub history: History,
     pub mark: Mark,
 }

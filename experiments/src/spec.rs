@@ -1,12 +1,13 @@
 //! A TOML experiment, read twice: [`RunSpec`] is what the file says, and what it leaves out.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{explain_toml, lay_over};
-use tempograph_models::{PretrainSpec, TgnSpec};
-use tempograph_trainers::{EvalSpec, ParallelSpec, TrainSpec};
+use tempograph_framework::{Needs, explain_toml, lay_over};
+use tempograph_models::{FeatureWidths, ModelSpec, PretrainSpec, Program};
+use tempograph_trainers::{Course, EvalSpec, ParallelSpec, TrainSpec};
 
 /// What a spec file says. Every key has a default but `data.path`; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct RunSpec {
     /// Where tensors live: `cpu`, `cuda:N`, or `cuda:N,M` and `cuda:all` for several GPUs, to which the lanes of a plan are dealt out (`cpu`).
     #[serde(default = "cpu")]
     pub device: String,
+    /// What computes the training: `auto`, the fastest that knows the model, or `burn`, Burn's tensors and tape (`auto`).
+    #[serde(default)]
+    pub executor: ExecutorKind,
     /// Write a servable artifact into the run's folder when it is finished (true).
     #[serde(default = "yes")]
     pub export: bool,
@@ -76,18 +80,15 @@ pub struct DataSpec {
     pub static_memory: Option<PathBuf>,
 }
 
-/// The model, by its kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum ModelSpec {
-    /// Temporal graph network with memory.
-    Tgn(TgnSpec),
-}
-
-impl Default for ModelSpec {
-    fn default() -> ModelSpec {
-        ModelSpec::Tgn(TgnSpec::default())
-    }
+/// What computes a training on the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExecutorKind {
+    /// The fastest that knows the model.
+    #[default]
+    Auto,
+    /// Burn's tensors and its tape: slow, and the oracle of the others.
+    Burn,
 }
 
 fn cpu() -> String {
@@ -124,16 +125,9 @@ impl RunSpec {
     pub fn parse(text: &str, sets: &[String]) -> Result<RunSpec> {
         // The text itself first: its errors know their line.
         let mut table: toml::Table = toml::from_str(text).map_err(told)?;
-        if has_kind(&table) {
-            toml::from_str::<RunSpec>(text).map_err(told)?;
-        }
+        toml::from_str::<RunSpec>(text).map_err(told)?;
         for set in sets {
             lay_over(&mut table, set).map_err(anyhow::Error::msg).with_context(|| format!("--set {set}"))?;
-        }
-        if !has_kind(&table)
-            && let Some(model) = table.get_mut("model").and_then(toml::Value::as_table_mut)
-        {
-            model.insert("kind".into(), "tgn".into());
         }
         let laid: Result<RunSpec> = table.try_into().map_err(told);
         if sets.is_empty() {
@@ -151,15 +145,25 @@ impl RunSpec {
         Ok(toml::to_string_pretty(self)?)
     }
 
-    /// Settings of the TGN.
-    pub fn tgn(&self) -> &TgnSpec {
-        let ModelSpec::Tgn(spec) = &self.model;
-        spec
+    /// The model's program for the data of `course`.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn program(&self, course: &Course) -> Result<Arc<Program>> {
+        self.model.program(crate::data::widths(course)).map_err(anyhow::Error::msg)
+    }
+
+    /// What a history keeps for the model.
+    ///
+    /// # Errors
+    /// As [`program`](Self::program).
+    pub fn needs(&self) -> Result<Needs> {
+        Ok(self.model.program(FeatureWidths::default()).map_err(anyhow::Error::msg)?.needs().clone())
     }
 
     fn checked(self) -> Result<RunSpec> {
         let checks = [
-            self.tgn().check(),
+            self.model.check(),
             self.pretrain.check(),
             self.train.check(),
             self.parallel.check(),
@@ -206,11 +210,6 @@ impl DataSpec {
     }
 }
 
-/// Whether the model's kind is said, or its whole section left out.
-fn has_kind(table: &toml::Table) -> bool {
-    table.get("model").is_none_or(|model| model.get("kind").is_some())
-}
-
 /// The parser's message, with the nearest known key where a key is unknown.
 fn told(error: toml::de::Error) -> anyhow::Error {
     anyhow::anyhow!(explain_toml(&error))
@@ -218,14 +217,20 @@ fn told(error: toml::de::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use tempograph_models::TgnSpec;
+
     use super::*;
+
+    fn tgn(spec: &RunSpec) -> &TgnSpec {
+        spec.model.settings().unwrap()
+    }
 
     const MINIMAL: &str = "[data]\npath = \"synthetic:events=100\"\n";
 
     #[test]
     fn what_is_left_out_has_its_default_and_a_resolved_spec_reads_back() {
         let spec = RunSpec::parse(MINIMAL, &[]).unwrap();
-        assert_eq!((spec.train.batch, spec.tgn().memory, spec.eval.negatives), (200, 100, 49));
+        assert_eq!((spec.train.batch, tgn(&spec).memory, spec.eval.negatives), (200, 100, 49));
         assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
     }
 
@@ -235,8 +240,8 @@ mod tests {
             .map(String::from);
         let spec = RunSpec::parse(MINIMAL, &sets).unwrap();
         assert_eq!((spec.train.lr, spec.seed), (1e-3, 7));
-        assert_eq!(spec.tgn().updater, tempograph_models::Updater::Rnn);
-        assert_eq!(spec.tgn().sampler, tempograph_framework::Sampler::Window(60));
+        assert_eq!(tgn(&spec).updater, tempograph_models::Updater::Rnn);
+        assert_eq!(tgn(&spec).sampler, tempograph_framework::Sampler::Window(60));
         assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
     }
 

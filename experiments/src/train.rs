@@ -8,19 +8,19 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use tempograph_framework::{History, LinkMetrics, NegativeRule};
+use tempograph_framework::{History, LinkMetrics, NegativeRule, Scorer, TensorScorer};
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Heuristic;
 use tempograph_trainers::{
-    Board, Course, Evaluation, Examination, Examinee, Exchange, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA,
-    Report, RunFiles, Status, Timeline, Trace, Untaped, Watch, evaluate, kept, peak_memory_bytes, warm,
+    Board, Course, Evaluation, Examination, Exchange, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report,
+    RunFiles, Status, Timeline, Trace, Watch, evaluate, kept, peak_memory_bytes, warm,
 };
 
 use crate::data;
 use crate::device::{self, Device};
 use crate::export::{self, Until};
 use crate::interrupt::stop_when_asked;
-use crate::model::trainee;
+use crate::model::learner;
 use crate::progress::{All, Terminal};
 use crate::ranks::{Place, Transport};
 use crate::runs::Run;
@@ -132,13 +132,13 @@ impl TrainRun<'_> {
         let mut course = data::open_among(exchange, &spec.data)?;
         data::resolve(&mut spec, &mut course)?;
         if !self.leads {
-            let mut model = trainee(&spec, &course, device)?.model;
-            self.fit(&spec, &course, None).run_among(exchange, &mut *model, &mut All(Vec::new()))?;
+            let mut learner = learner(&spec, &course, device)?.learner;
+            self.fit(&spec, &course, None).run_among(exchange, &mut learner, &mut All(Vec::new()))?;
             return Ok(());
         }
         make_folder(self.files, &spec, self.args)?;
-        let mut model = trainee(&spec, &course, device)?.said();
-        let mut report = self.blank_report(&spec, &course, model.size())?;
+        let mut learner = learner(&spec, &course, device)?.said();
+        let mut report = self.blank_report(&spec, &course, learner.parameters().values().len())?;
         report.transport = exchange.transport().map(String::from);
         self.say(&introduction(&report));
         if let Some(notice) = on_their_way(&spec) {
@@ -150,7 +150,7 @@ impl TrainRun<'_> {
         let mut board = Board::new(&self.files.board(), 10);
         let trace = self.trace(exchange.rank())?;
         let fit = self.fit(&spec, &course, trace.clone());
-        let outcome = fit.run_among(exchange, &mut *model, &mut All(vec![&mut terminal, &mut board]))?;
+        let outcome = fit.run_among(exchange, &mut learner, &mut All(vec![&mut terminal, &mut board]))?;
         if let (Some(trace), Some(path)) = (trace, &self.args.trace) {
             let timeline = trace.finish().and_then(|()| Timeline::read(path));
             let (all, hidden) =
@@ -166,9 +166,9 @@ impl TrainRun<'_> {
         };
         take(&mut report, fitted);
         let tested = finished && {
-            let Kept { weights, history, .. } = kept(&self.files.best(), model.needs(), course.features.clone())?;
-            model.restore_weights(weights)?;
-            self.test(&spec, &course, &mut *model, &history, &mut report, &mut terminal)?
+            let Kept { weights, history, .. } = kept(&self.files.best(), learner.needs(), course.features.clone())?;
+            learner.restore_weights(weights)?;
+            self.test(&spec, &course, &mut learner, &history, &mut report, &mut terminal)?
         };
         terminal.done();
         report.status = if tested { Status::Finished } else { Status::Stopped };
@@ -216,7 +216,7 @@ impl TrainRun<'_> {
         &self,
         spec: &RunSpec,
         course: &Course,
-        best: &mut dyn Examinee,
+        best: &mut dyn Scorer,
         before: &History,
         report: &mut Report,
         watch: &mut dyn Watch,
@@ -320,7 +320,7 @@ fn take(report: &mut Report, fitted: Fitted) {
 /// As evaluation.
 pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<Floor>> {
     let (time, test) = (course.dataset.log.time(), course.range(Part::Test));
-    let history = spec.tgn().history;
+    let history = spec.needs()?.lookup;
     let window = time.last().map_or(0, |last| last.0 - time[test.start].0);
     let rules = [
         Heuristic::EdgeBank { window: None, history },
@@ -330,7 +330,7 @@ pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<
     let negatives = course.negatives(Part::Test, spec.eval.rules[0], &spec.eval);
     let mut floors = Vec::new();
     for rule in rules {
-        let mut model = Untaped::<Cpu, _>::new(rule);
+        let mut model = TensorScorer::<Cpu, _>::new(rule);
         let mut past = course.history(model.needs());
         let log = &course.dataset.log;
         let asked = Examination {

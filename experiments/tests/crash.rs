@@ -15,9 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tempograph_framework::{Dataset, Draw, Features, History, Model, Purpose, RandomNumbers};
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_framework::{Dataset, Draw, Features, History, Purpose, RandomNumbers, SliceModel};
+use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
 use tempograph_serving::{Engine, EngineSpec, Export, Granularity, NewEvent, RequestError, Retraction};
 
 /// Longest life of a server.
@@ -46,11 +45,11 @@ impl World {
         let set = Dataset::from_spec(&format!("synthetic:events={events},users=200,items=100,features=2")).unwrap();
         let spec = TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, ..TgnSpec::default() };
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        let model = Tgn::<Cpu>::new(&spec, widths, 5, &Default::default());
+        let model = ModelSpec::from(spec).on_slices(widths, 5).unwrap();
         let features = Features { edges: set.log.features().cloned(), ..Features::default() };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
         let world = World { folder: tempfile::tempdir().unwrap(), set };
-        Export { model: &model, history: &history, dataset: &world.set, widths, batch: 50, replace: false }
+        Export { model: &model, history: &history, dataset: &world.set, batch: 50, replace: false }
             .write(&world.artifact())
             .unwrap();
         world

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use tempograph_experiments::Registry;
 use tempograph_experiments::spec::RunSpec;
+use tempograph_models::TgnSpec;
 
-const TEMPLATE: &str = include_str!("../src/new_template.toml");
+fn template() -> String {
+    tempograph_experiments::new::template(Registry::default().kind("tgn").unwrap())
+}
 const MINIMAL: &str = "[data]\npath = \"synthetic:events=20000\"\n";
 const SECTIONS: [&str; 8] = ["", "data", "model", "model.static", "pretrain", "train", "parallel", "eval"];
 
@@ -20,14 +24,14 @@ fn keys_of(section: &str) -> Vec<String> {
 }
 
 /// Lines of the template in `section`, its own keys only.
-fn lines_of(section: &str) -> Vec<&'static str> {
+fn lines_of(section: &str) -> Vec<String> {
     let header = |line: &str| line.starts_with('[').then(|| line.trim_matches(['[', ']']).to_string());
     let mut at = String::new();
     let mut lines = Vec::new();
-    for line in TEMPLATE.lines() {
+    for line in template().lines() {
         match header(line) {
             Some(name) => at = name,
-            None if at == section => lines.push(line),
+            None if at == section => lines.push(line.to_string()),
             None => {}
         }
     }
@@ -59,7 +63,7 @@ fn the_template_names_and_explains_every_key() {
 
 #[test]
 fn the_template_shows_the_defaults() {
-    assert_eq!(RunSpec::parse(TEMPLATE, &[]).unwrap(), RunSpec::parse(MINIMAL, &[]).unwrap());
+    assert_eq!(RunSpec::parse(&template(), &[]).unwrap(), RunSpec::parse(MINIMAL, &[]).unwrap());
 }
 
 #[test]
@@ -69,10 +73,14 @@ fn what_the_template_leaves_commented_out_is_accepted() {
             .iter()
             .any(|key| line.starts_with(key))
     };
-    let text: Vec<&str> = TEMPLATE.lines().map(|line| if optional(line) { &line[2..] } else { line }).collect();
+    let template = template();
+    let text: Vec<&str> = template.lines().map(|line| if optional(line) { &line[2..] } else { line }).collect();
     let spec = RunSpec::parse(&text.join("\n"), &[]).unwrap();
     assert!(!spec.name.is_empty() && spec.data.negatives.is_some() && spec.data.static_memory.is_some());
-    assert!(spec.tgn().time_scale.is_some() && spec.tgn().static_memory.nodes.is_some());
+    assert!(
+        spec.model.settings::<TgnSpec>().unwrap().time_scale.is_some()
+            && spec.model.settings::<TgnSpec>().unwrap().static_memory.nodes.is_some()
+    );
 }
 
 #[test]

@@ -43,7 +43,11 @@ impl Graph {
         if self.needs.memory > 0 && self.needs.receivers() == 0 {
             return self.renewed(node) < time;
         }
-        self.adjacency.newest_first(node).next().is_none_or(|link| link.time < time)
+        match self.adjacency.newest_first(node).next() {
+            Some(newest) => newest.time < time,
+            // All that was kept has been taken back.
+            None => self.needs.memory > 0 && self.renewed(node) < time,
+        }
     }
 
     fn forget(&mut self, node: NodeId) {

@@ -35,7 +35,6 @@ impl Graph {
     /// A graph of `nodes` nodes in which nothing has happened. `origin` is the time memories count from: the log's first event.
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp) -> Graph {
         let adjacency = match needs.keeps_all() {
-            // Facts about pairs say how long a node has been idle: that takes its newest event even where no neighbours are shown.
             false => Adjacency::last(0, needs.recent()),
             true => Adjacency::all(0),
         };

@@ -33,6 +33,7 @@ mod dataset;
 mod draw;
 mod earlier;
 mod events;
+mod executor;
 mod extent;
 mod facts;
 mod forget;
@@ -91,6 +92,10 @@ pub use dataset::{
 pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use earlier::Earlier;
 pub use events::{Batch, Event, EventLog, LogError};
+pub use executor::{
+    DeviceExecutor, Executor, LaneBatch, LaneGradients, LanePool, Scorer, SliceExecutor, TensorExecutor, TensorScorer,
+    link_loss, link_loss_on_slices,
+};
 pub use extent::{Extent, ListPlace};
 pub use graph::Graph;
 pub use history::{Features, History, ObserveError};
@@ -130,4 +135,4 @@ pub use store_parts::StoreParts;
 pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};
 pub use waves::Waves;
-pub use weights::{Path, values, weights, with_weights};
+pub use weights::{Path, values, weights, with_parameters, with_weights};

@@ -166,8 +166,14 @@ impl Mailbox {
 
     /// The newest mail waiting for `node`.
     pub fn newest(&self, node: NodeId) -> Option<&Mail> {
-        let [(older, _), (newer, _)] = self.runs(node);
-        newer.last().or(older.last())
+        let n = node.index();
+        match &self.kept {
+            Kept::Last { mails, .. } => mails[n].as_slice().last(),
+            Kept::All { mails, .. } => mails[n].last(),
+            Kept::Slots { size, mails, got, .. } => {
+                got[n].checked_sub(1).map(|last| &mails[n * size + (last % *size as u64) as usize])
+            }
+        }
     }
 
     /// Whether any mail waits for `node`.

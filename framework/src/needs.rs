@@ -70,10 +70,10 @@ impl Needs {
         self.before_events && self.layers > 1
     }
 
-    /// Newest events of a node that are kept where not all are: as many as a view shows, as facts about pairs need, and as mail to neighbours
-    /// looks at.
+    /// Newest events of a node that are kept where not all are: as many as a view shows and as mail to neighbours looks at. Where facts about
+    /// pairs say how long a node has been idle, or no mail says when its newest event was, that takes one at least.
     pub(crate) fn recent(&self) -> usize {
-        self.neighbours.max(usize::from(self.pairs)).max(self.receivers())
+        self.neighbours.max(usize::from(self.pairs || self.memory == 0)).max(self.receivers())
     }
 
     /// Neighbours of each end that get mail of an event; 0 where only the ends do. Without memory there is no mail.
@@ -158,7 +158,7 @@ pub enum Receivers {
         /// Most neighbours of an end that get the mail, the newest first.
         count: usize,
         /// Where it is given, what a mail says to a neighbour is multiplied by `1 / ln(e + dt / decay)`, where `dt` is the time of the event
-        /// less that of the neighbour's event with the end, in ticks (DyGNN's `g`).
+        /// less that of the neighbour's event with the end, in ticks (DyGNN's `g`). Above 0.
         decay: Option<f64>,
     },
 }
@@ -171,7 +171,7 @@ pub enum Combine {
     Last,
     /// The mean of all messages of the node's last batch, and of those that it got as a neighbour since.
     Mean,
-    /// The last so many mails, whatever batch they are of (APAN's mailbox): `{ slots = 10 }` in a spec. They stay when they are read.
+    /// The last so many mails, whatever batch they are of (APAN's mailbox), 1 at least: `{ slots = 10 }` in a spec. They stay when they are read.
     Slots(usize),
 }
 

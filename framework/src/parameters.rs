@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tempograph_kernels::cpu::Version;
 
-use crate::{Store, StoreError};
+use crate::{Path, Store, StoreError};
 
 /// Weights by name, one after the other in one array, in the order of their names.
 ///
@@ -114,5 +114,14 @@ impl Parameters {
     /// Where the weight called `name` stands, if there is one.
     pub fn find(&self, name: &str) -> Option<&Parameter> {
         self.parts.iter().find(|part| part.name == name)
+    }
+
+    /// The weight of the parameter that a visitor of a module is at.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub(crate) fn of_module(&self, path: &Path) -> &Parameter {
+        let name = path.dotted();
+        self.find(&name).unwrap_or_else(|| panic!("the model has no weight `{name}`"))
     }
 }

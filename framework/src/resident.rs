@@ -1,4 +1,4 @@
-//! Models on a device: one that trains there, and one that finds gradients there for lanes that train elsewhere.
+//! Models on a device: one that trains there, and one that computes gradients there for an optimiser on the host.
 
 use tempograph_kernels::AdamStep;
 
@@ -8,7 +8,7 @@ use crate::{Batch, EventLog, History, Needs, Parameters, PurposeDraw, Queries, U
 /// the step has made of the memories is.
 ///
 /// The host sees the history only where it is given back, as the [`History`] that the same batches would have left in host memory.
-pub trait ResidentModel {
+pub trait ResidentModel: Send {
     /// What the model must be told of the past.
     fn needs(&self) -> Needs;
 
@@ -62,27 +62,33 @@ pub trait ResidentModel {
     fn learned(&mut self) -> Vec<[f32; 2]>;
 }
 
-/// A model on a device that finds gradients from views of histories in host memory. The optimiser is somebody else's, as are the histories: so any
-/// number of lanes, on any number of devices, may train one set of weights. Several threads may ask it at a time.
+/// A model on a device that computes gradients from views of histories in host memory. The optimiser and the histories are the host's: so any number of
+/// lanes, on any number of devices, may train one set of weights. Several threads may call it at the same time.
 pub trait DeviceModel: Send + Sync {
-    /// Takes these numbers for its weights, in the order of [`Parameters`]. Nobody may be asking meanwhile.
+    /// Takes these numbers for its weights, in the order of [`Parameters`]. No pass may be under way.
     ///
     /// # Panics
     /// Where there are not as many.
     fn set_parameters(&mut self, values: &[f32]);
 
-    /// Goes forward and back on `queries`, whose past is `view`; `dropout` is the seed of what is dropped. What observing `happens` will write is told
-    /// as well, where it is given: its nodes are among those of the view. Waits for the device.
-    fn find(&self, queries: &Queries, view: &View, dropout: u64, happens: Option<&Batch<'_>>) -> Gradients;
+    /// Goes forward and back on `queries`, whose past is `view`; `dropout` is the seed of what is dropped. Where `observed` is given, the update that
+    /// observing this batch writes is computed as well; its nodes are among those of the view. Waits for the device.
+    fn compute_gradients(
+        &self,
+        queries: &Queries,
+        view: &View,
+        dropout: u64,
+        observed: Option<&Batch<'_>>,
+    ) -> Gradients;
 }
 
-/// What a pass on a device has found.
+/// What a pass on a device has computed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gradients {
-    /// Its loss. Where that is not finite, the gradients are not to be gone down.
+    /// Its loss. Where it is not finite, the gradients mean nothing.
     pub loss: f32,
     /// Of all weights, in the order of [`Parameters`].
     pub gradients: Vec<f32>,
-    /// The new memories of the nodes that the batch touches; none where no batch was given.
+    /// The new memories of the nodes of the observed batch; none where no batch was given.
     pub update: Update,
 }

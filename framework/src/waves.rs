@@ -3,7 +3,7 @@
 use crate::neighbour_mail::NeighbourMail;
 use crate::places::Places;
 use crate::present::{Moment, Present};
-use crate::{Batch, Event, History, Lookup, NodeId, Sampler};
+use crate::{Batch, Event, History, Lookup, NodeId};
 
 /// Cuts events that happen one by one into waves: events in a row of which none reads what another writes. Observed
 /// [apart](History::observe_apart) they leave the history as they do one after the other, and what they write can be computed at once.

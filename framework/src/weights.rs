@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 
-use crate::{Store, StoreError};
+use crate::{Parameters, Store, StoreError};
 
 /// The weights of `model` under their dotted paths, matrices `[out, in]` as in PyTorch.
 pub fn weights<B: Backend, M: Module<B>>(model: &M) -> Store {
@@ -26,6 +26,14 @@ pub fn with_weights<B: Backend, M: Module<B>>(model: M, store: Store) -> Result<
         Some(name) => Err(StoreError::Array { name: name.into(), problem: "does not belong to this model".into() }),
         None => Ok(model),
     }
+}
+
+/// `model` with the numbers of `parameters`, which has the weight of each of its parameters.
+///
+/// # Panics
+/// Where a parameter of the model has no weight there, or one of another size.
+pub fn with_parameters<B: Backend, M: Module<B>>(model: M, parameters: &Parameters) -> M {
+    model.map(&mut Refresh { path: Path::default(), parameters })
 }
 
 /// Where in a module a visitor is.
@@ -98,6 +106,27 @@ impl<B: Backend> ModuleMapper<B> for Fill {
                 param
             }
         }
+    }
+}
+
+struct Refresh<'a> {
+    path: Path,
+    parameters: &'a Parameters,
+}
+
+impl<B: Backend> ModuleMapper<B> for Refresh<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let numbers = self.parameters.values()[self.parameters.of_module(&self.path).range.clone()].to_vec();
+        let (shape, device) = (param.dims(), param.device());
+        param.map(|old| {
+            Tensor::from_data(TensorData::new(numbers, shape), &device).set_require_grad(old.is_require_grad())
+        })
     }
 }
 

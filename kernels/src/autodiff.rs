@@ -1,6 +1,6 @@
 //! The operations on the tape: each is one node with a hand-written backward pass.
 use crate::kernels::Kernels;
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan, TemporalOps};
+use crate::{AttentionPlan, Cell, MailPlan, PairPlan, TemporalOps};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -192,9 +192,5 @@ impl<B: Kernels, C: CheckpointStrategy> TemporalOps for Autodiff<B, C> {
             OpsKind::Tracked(prep) => prep.finish([left.primitive, right.primitive], output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
-    }
-
-    fn adam_step(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3] {
-        B::adam(tensors.map(|tensor| tensor.primitive), grad.primitive, step).map(Self::from_inner)
     }
 }

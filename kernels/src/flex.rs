@@ -2,10 +2,10 @@
 use crate::cpu::attention::{Attention, Table};
 use crate::cpu::{
     CellGradients, CellWeights, MemoryUpdate, PaddedRows, PairGradients, PairInputs, PairScores, Precision,
-    TimeWeights, Version, adam, gather, time,
+    TimeWeights, Version, gather, time,
 };
 use crate::kernels::Kernels;
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
+use crate::{AttentionPlan, Cell, MailPlan, PairPlan};
 use burn::tensor::{Bytes, DType, Shape, TensorMetadata};
 use burn_flex::{Flex, FlexTensor, Layout};
 
@@ -119,15 +119,6 @@ impl Kernels for Flex {
         let grad = contiguous(grad);
         let width = grad.shape()[1];
         tensor(gather::gather_backward(numbers(&grad), width, rows, count), [count, width])
-    }
-
-    fn adam(tensors: [FlexTensor; 3], grad: FlexTensor, step: &AdamStep) -> [FlexTensor; 3] {
-        // the originals are dropped here: a tensor nobody else holds is then updated in place
-        let mut tensors = tensors.map(|tensor| contiguous(&tensor));
-        let grad = contiguous(&grad);
-        let [param, first, second] = tensors.each_mut().map(FlexTensor::storage_mut);
-        adam::step(param, numbers(&grad), first, second, step);
-        tensors
     }
 
     fn pairs_forward(plan: &PairPlan, inputs: &[FlexTensor; 5]) -> FlexTensor {

@@ -1,5 +1,5 @@
 //! What a backend brings along to have fused operations: forward and backward passes on its own primitives.
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
+use crate::{AttentionPlan, Cell, MailPlan, PairPlan};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use std::fmt::Debug;
@@ -56,9 +56,6 @@ pub trait Kernels: Backend {
 
     /// Gradient of `hidden`, which has `count` rows.
     fn gather_backward(grad: &FloatTensor<Self>, rows: &[u32], count: usize) -> FloatTensor<Self>;
-
-    /// Parameter and both moments after the step. Tensors: parameter, first moment, second moment.
-    fn adam(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3];
 
     /// `left` `[.., n, m]` times `right` `[.., m, k]`, with equal numbers of blocks.
     fn product(left: &FloatTensor<Self>, right: &FloatTensor<Self>) -> FloatTensor<Self> {

@@ -56,7 +56,7 @@ pub use mail::{Cell, MailPlan};
 pub use nccl::Nccl;
 pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
 pub use ops::{
-    TemporalOps, adam_step, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, product,
+    TemporalOps, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, product,
     temporal_attention, time_encode,
 };
 pub use pairs::PairPlan;

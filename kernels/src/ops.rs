@@ -1,6 +1,6 @@
 //! The operations on tensors.
 use crate::kernels::Kernels;
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
+use crate::{AttentionPlan, Cell, MailPlan, PairPlan};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
@@ -30,9 +30,6 @@ pub trait TemporalOps: Backend {
 
     /// See [`product`].
     fn product(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// See [`adam_step`]. Tensors: parameter, first moment, second moment. The results are not tracked.
-    fn adam_step(tensors: [FloatTensor<Self>; 3], grad: FloatTensor<Self>, step: &AdamStep) -> [FloatTensor<Self>; 3];
 }
 
 impl<B: Kernels> TemporalOps for B {
@@ -62,10 +59,6 @@ impl<B: Kernels> TemporalOps for B {
 
     fn product(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
         <B as Kernels>::product(&left, &right)
-    }
-
-    fn adam_step(tensors: [FloatTensor<B>; 3], grad: FloatTensor<B>, step: &AdamStep) -> [FloatTensor<B>; 3] {
-        B::adam(tensors, grad, step)
     }
 }
 
@@ -182,21 +175,6 @@ pub fn pair_scores<B: TemporalOps>(
     assert!([0, plan.i.len()].contains(&c.dims()[0]), "c is not [{}, {width}]", plan.i.len());
     let [a, b, c, weight] = [a, b, c, weight].map(primitive);
     wrap(B::pair_scores(plan, [a, b, c, weight, primitive(bias)]))
-}
-
-/// One step of Adam or AdamW: the parameter and its first and second moment afterwards.
-///
-/// On the CPU a tensor that nobody else holds is updated in place.
-pub fn adam_step<B: TemporalOps, const D: usize>(
-    param: Tensor<B, D>,
-    grad: Tensor<B, D>,
-    first: Tensor<B, D>,
-    second: Tensor<B, D>,
-    step: &AdamStep,
-) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
-    let tensors = [primitive(param), primitive(first), primitive(second)];
-    let [param, first, second] = B::adam_step(tensors, primitive(grad), step).map(wrap);
-    (param, first, second)
 }
 
 /// `left` `[.., n, m]` times `right` `[.., m, k]`, both with the same blocks. On devices its inputs are rounded as the program was told to round them, and

@@ -146,7 +146,7 @@ pub fn gather_rows<B: Backend>(hidden: Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 
     hidden.select(0, indices(rows.iter().copied(), &device))
 }
 
-/// See [`adam_step`](crate::adam_step). Tensors: parameter, first moment, second moment.
+/// See [`adam_step`](crate::cpu::adam_step). Tensors: parameter, first moment, second moment.
 pub fn adam_step<B: Backend, const D: usize>(
     tensors: [Tensor<B, D>; 3],
     grad: Tensor<B, D>,

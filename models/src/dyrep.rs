@@ -97,7 +97,11 @@ impl ModelKind for DyrepSpec {
     }
 
     fn complete(&mut self, facts: &DataFacts) {
-        self.static_memory.nodes.get_or_insert(facts.nodes);
+        self.static_memory.complete(facts.nodes);
+    }
+
+    fn static_memory(&self) -> Option<&StaticSpec> {
+        Some(&self.static_memory)
     }
 
     fn build(&self, g: &mut Builder) -> Outputs {

@@ -103,7 +103,11 @@ impl ModelKind for JodieSpec {
         let [source, destination] = facts.idle.map(|idle| IdleSpec { mean: idle.mean, deviation: idle.deviation });
         self.source_idle.get_or_insert(source);
         self.destination_idle.get_or_insert(destination);
-        self.static_memory.nodes.get_or_insert(facts.nodes);
+        self.static_memory.complete(facts.nodes);
+    }
+
+    fn static_memory(&self) -> Option<&StaticSpec> {
+        Some(&self.static_memory)
     }
 
     fn build(&self, g: &mut Builder) -> Outputs {

@@ -1,16 +1,16 @@
 //! Models of temporal graphs, one paper a file.
 //!
 //! A model is a short list of operations ([`Program`]), recorded once when it is built ([`Builder`]). Executors run the list: on slices of host
-//! memory ([`SliceExecutor`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices. The [`Registry`] names the kinds. A
+//! memory ([`SliceProgram`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices (`DeviceProgram`). The [`Registry`] names the kinds. A
 //! [`StaticGraph`] learns static memory, which any kind may read; [`Heuristic`] is the baseline that models are measured against.
 //!
 //! ```
 //! use tempograph_framework::{Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel};
-//! use tempograph_models::{FeatureWidths, ModelSpec, SliceExecutor, TgnSpec};
+//! use tempograph_models::{FeatureWidths, ModelSpec, SliceProgram, TgnSpec};
 //!
 //! let set = Dataset::from_spec("synthetic:events=20,users=4,items=3")?;
 //! let spec = ModelSpec::from(TgnSpec { memory: 8, time: 8, width: 8, ..TgnSpec::default() });
-//! let model = SliceExecutor::new(spec.program(FeatureWidths::default())?, 1);
+//! let model = SliceProgram::new(spec.program(FeatureWidths::default())?, 1);
 //! let history = History::new(set.nodes, model.needs(), set.log.time()[0], Features::default());
 //!
 //! let queries = Queries::of_candidates(NodeId(0), &[NodeId(4), NodeId(5)], set.log.time()[19]);
@@ -39,8 +39,8 @@ mod tgn;
 pub use apan::ApanSpec;
 pub use dyrep::DyrepSpec;
 #[cfg(feature = "cube")]
-pub use executor::DeviceExecutor;
-pub use executor::{ProgramModule, SliceExecutor, SliceWork, TensorContext};
+pub use executor::DeviceProgram;
+pub use executor::{ProgramModule, SliceProgram, SliceWork, TensorContext};
 pub use facts::{DataFacts, IdleFacts};
 pub use heuristics::Heuristic;
 pub use jodie::{IdleSpec, JodieSpec};

@@ -7,8 +7,12 @@ use std::sync::{Arc, OnceLock};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use tempograph_kernels::tensor::Backend;
+
+use crate::executor::{ProgramModule, SliceProgram};
 use crate::facts::DataFacts;
 use crate::program::{Builder, FeatureWidths, Inputs, Outputs, Program};
+use crate::static_memory::StaticSpec;
 
 /// A kind of model: its settings, and how a program is made of them.
 ///
@@ -36,6 +40,11 @@ pub trait ModelKind:
         let _ = facts;
     }
 
+    /// Its settings of static memory, if it may read any.
+    fn static_memory(&self) -> Option<&StaticSpec> {
+        None
+    }
+
     /// Records the program.
     fn build(&self, g: &mut Builder) -> Outputs;
 }
@@ -49,6 +58,7 @@ trait Settings: Debug + Send + Sync {
     fn kind(&self) -> &'static str;
     fn check(&self) -> Result<(), String>;
     fn completed(&self, facts: &DataFacts) -> ModelSpec;
+    fn static_memory(&self) -> Option<&StaticSpec>;
     fn build(&self, g: &mut Builder) -> Outputs;
     fn table(&self) -> Result<toml::Table, toml::ser::Error>;
     fn as_any(&self) -> &dyn Any;
@@ -65,6 +75,9 @@ impl<K: ModelKind> Settings for K {
         let mut settings = self.clone();
         settings.complete(facts);
         ModelSpec(Arc::new(settings))
+    }
+    fn static_memory(&self) -> Option<&StaticSpec> {
+        ModelKind::static_memory(self)
     }
     fn build(&self, g: &mut Builder) -> Outputs {
         ModelKind::build(self, g)
@@ -109,12 +122,42 @@ impl ModelSpec {
         self.0.completed(facts)
     }
 
+    /// Its settings of static memory, if it may read any.
+    pub fn static_memory(&self) -> Option<&StaticSpec> {
+        self.0.static_memory()
+    }
+
     /// Its program for data of these widths.
     ///
     /// # Errors
     /// One sentence for what does not fit together.
     pub fn program(&self, features: FeatureWidths) -> Result<Arc<Program>, String> {
-        Program::record(Inputs { features }, |g| self.0.build(g))
+        Program::record(self, Inputs { features })
+    }
+
+    pub(crate) fn build(&self, g: &mut Builder) -> Outputs {
+        self.0.build(g)
+    }
+
+    /// Its program on slices of host memory with fresh parameters, drawn from `seed`.
+    ///
+    /// # Errors
+    /// As [`program`](Self::program).
+    pub fn on_slices(&self, features: FeatureWidths, seed: u64) -> Result<SliceProgram, String> {
+        Ok(SliceProgram::new(self.program(features)?, seed))
+    }
+
+    /// Its program on tensors with fresh parameters, drawn from `seed`.
+    ///
+    /// # Errors
+    /// As [`program`](Self::program).
+    pub fn on_tensors<B: Backend>(
+        &self,
+        features: FeatureWidths,
+        seed: u64,
+        device: &B::Device,
+    ) -> Result<ProgramModule<B>, String> {
+        Ok(ProgramModule::new(self.program(features)?, seed, device))
     }
 
     /// Its settings as a table, with its kind.
@@ -205,7 +248,9 @@ impl Registry {
             about: K::ABOUT,
             paper: K::PAPER,
             template: K::TEMPLATE,
-            read: |table| table.try_into::<K>().map(ModelSpec::from).map_err(|error| error.message().to_string()),
+            read: |table| {
+                table.try_into::<K>().map(ModelSpec::from).map_err(|error| tempograph_framework::explain_toml(&error))
+            },
             default: || K::default().into(),
         });
         self

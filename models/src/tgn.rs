@@ -154,8 +154,14 @@ impl ModelKind for TgnSpec {
     }
 
     fn complete(&mut self, facts: &DataFacts) {
-        self.time_scale.get_or_insert(facts.time_scale);
-        self.static_memory.nodes.get_or_insert(facts.nodes);
+        if self.embedding == Embedding::Time {
+            self.time_scale.get_or_insert(facts.time_scale);
+        }
+        self.static_memory.complete(facts.nodes);
+    }
+
+    fn static_memory(&self) -> Option<&StaticSpec> {
+        Some(&self.static_memory)
     }
 
     fn build(&self, g: &mut Builder) -> Outputs {

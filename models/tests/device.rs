@@ -13,8 +13,8 @@ use tempograph_kernels::cube::launches;
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 use tempograph_kernels::{AdamStep, Rows};
 use tempograph_models::{
-    Alone, Attention, AttentionForm, AttentionScores, DeviceExecutor, DyrepSpec, Embedding, FeatureWidths, IdleSpec,
-    Inputs, JodieSpec, Mail, Message, ModelSpec, Outputs, Past, Program, SliceExecutor, SliceWork, StaticOnlySpec,
+    Alone, Attention, AttentionForm, AttentionScores, DeviceProgram, DyrepSpec, Embedding, FeatureWidths, IdleSpec,
+    Inputs, JodieSpec, Mail, Message, ModelSpec, Outputs, Past, Program, SliceProgram, SliceWork, StaticOnlySpec,
     StaticSpec, TgatSpec, TgnSpec, TimeInit, Updater, Wiring,
 };
 
@@ -81,7 +81,7 @@ fn adam(step: u64) -> AdamStep {
 
 /// A program that trains on slices.
 struct OnSlices {
-    model: SliceExecutor,
+    model: SliceProgram,
     history: History,
     work: SliceWork,
     gradients: Vec<f32>,
@@ -91,7 +91,7 @@ struct OnSlices {
 
 impl OnSlices {
     fn new(program: &Arc<Program>, set: &Dataset) -> OnSlices {
-        let model = SliceExecutor::new(program.clone(), SEED);
+        let model = SliceProgram::new(program.clone(), SEED);
         let zeros = vec![0.0; model.parameters().values().len()];
         OnSlices {
             history: history(set, program),
@@ -136,9 +136,9 @@ fn placed(
     program: &Arc<Program>,
     set: &Dataset,
     room: u64,
-) -> Result<DeviceExecutor<WgpuRuntime, PlacedHistory<WgpuRuntime>>, String> {
+) -> Result<DeviceProgram<WgpuRuntime, PlacedHistory<WgpuRuntime>>, String> {
     let history = history(set, program);
-    let mut model = DeviceExecutor::<_, PlacedHistory<_>>::new(
+    let mut model = DeviceProgram::<_, PlacedHistory<_>>::new(
         program.clone(),
         SEED,
         &Default::default(),
@@ -185,7 +185,7 @@ fn learns_what_slices_learn(name: &str, program: &Arc<Program>, set: &Dataset, r
     assert!((0..set.nodes as u32).all(|node| home.degree(NodeId(node)) == host.history.degree(NodeId(node))), "{name}");
 }
 
-fn program_range(model: &SliceExecutor, name: &str) -> std::ops::Range<usize> {
+fn program_range(model: &SliceProgram, name: &str) -> std::ops::Range<usize> {
     model.parameters().find(name).unwrap().range.clone()
 }
 
@@ -372,7 +372,7 @@ fn a_lane_on_a_device_finds_what_a_lane_on_slices_finds() {
         let mut host = OnSlices::new(&program, &set);
         let (past, device) = (history(&set, &program), Default::default());
         let mut lane =
-            DeviceExecutor::<WgpuRuntime, ViewSender<_>>::new(program, SEED, &device, (&past, &set.log), PLENTY)
+            DeviceProgram::<WgpuRuntime, ViewSender<_>>::new(program, SEED, &device, (&past, &set.log), PLENTY)
                 .unwrap();
         for (step, (batch, queries)) in batches(&set, BATCH).enumerate().take(4) {
             let view = host.history.view(&queries, Some(&batch), Draw::new(SEED).of(Purpose::Sampling));

@@ -6,14 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Dataset, History, Store, weights, write_whole};
+use tempograph_framework::{Dataset, History, SliceModel, Store, write_whole};
 use tempograph_kernels::Rows;
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_models::{ModelSpec, SliceProgram};
 
 use crate::manifest::{
-    ArtifactError, DatasetFacts, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, TGN, VERSION,
-    WEIGHTS, Widths,
+    ArtifactError, DatasetFacts, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, VERSION, WEIGHTS,
+    Widths,
 };
 use crate::names::Names;
 use crate::open;
@@ -27,13 +26,11 @@ use crate::open;
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
     /// What was learned.
-    pub model: &'a Tgn<Cpu>,
+    pub model: &'a SliceProgram,
     /// What it has seen: the first events of the dataset's log, in order.
     pub history: &'a History,
     /// What was observed.
     pub dataset: &'a Dataset,
-    /// Widths of the features the model was built for.
-    pub widths: FeatureWidths,
     /// Events a batch in training.
     pub batch: usize,
     /// Whether an artifact that is there already is replaced.
@@ -44,7 +41,7 @@ pub struct Export<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpecFile {
-    pub model: TgnSpec,
+    pub model: ModelSpec,
 }
 
 impl Export<'_> {
@@ -57,7 +54,7 @@ impl Export<'_> {
         let history = self.history.to_store();
         let ids = Names::of_dataset(self.dataset, self.history.seen() as usize).to_store();
         let stores = [
-            (WEIGHTS, Some(weights::<Cpu, _>(self.model))),
+            (WEIGHTS, Some(self.model.parameters().to_store())),
             (IDS, Some(ids)),
             (FEATURES, self.features(&history)),
             (HISTORY, Some(history)),
@@ -80,17 +77,17 @@ impl Export<'_> {
             format!("the history holds {} nodes, the dataset `{}` {}", history.nodes(), set.name, set.nodes)
         } else if history.seen() > set.log.len() as u64 {
             format!("the history has seen {} events, the dataset `{}` has {}", history.seen(), set.name, set.log.len())
-        } else if self.widths.edge > 0 && self.widths.edge != set.edge_width() {
+        } else if self.widths().edge > 0 && self.widths().edge != set.edge_width() {
             format!(
                 "the model reads {} edge features, the dataset `{}` has {}",
-                self.widths.edge,
+                self.widths().edge,
                 set.name,
                 set.edge_width()
             )
-        } else if self.widths.node > 0 && self.widths.node != set.node_width() {
+        } else if self.widths().node > 0 && self.widths().node != set.node_width() {
             format!(
                 "the model reads {} node features, the dataset `{}` has {}",
-                self.widths.node,
+                self.widths().node,
                 set.name,
                 set.node_width()
             )
@@ -106,16 +103,20 @@ impl Export<'_> {
 
     /// Width of the static memory the model reads.
     fn static_width(&self) -> usize {
-        self.model.spec().static_memory.on().map_or(0, |part| part.width)
+        self.widths().static_memory
+    }
+
+    fn widths(&self) -> Widths {
+        Widths::of(self.model.program())
     }
 
     fn manifest(&self) -> Manifest {
-        let (set, spec) = (self.dataset, self.model.spec());
+        let set = self.dataset;
         Manifest {
             format: FORMAT.into(),
             version: VERSION,
             tempograph: env!("CARGO_PKG_VERSION").into(),
-            model: TGN.into(),
+            model: self.model.spec().kind().into(),
             batch: self.batch,
             log_position: self.history.seen(),
             newest: self.history.newest().map(|time| time.0),
@@ -123,14 +124,7 @@ impl Export<'_> {
             dataset: DatasetFacts { name: set.name.clone(), sha256: set.checksum.clone() },
             nodes: set.nodes,
             sides: set.sides,
-            widths: Widths {
-                memory: spec.memory,
-                time: spec.time,
-                embedding: spec.width,
-                edge: self.widths.edge,
-                node: self.widths.node,
-                static_memory: self.static_width(),
-            },
+            widths: self.widths(),
             files: BTreeMap::new(),
         }
     }
@@ -138,13 +132,13 @@ impl Export<'_> {
     /// The features a server may be asked for: those of all nodes, and of the events the history still refers to.
     fn features(&self, history: &Store) -> Option<Store> {
         let mut store = Store::default();
-        if let (true, Some(rows)) = (self.widths.edge > 0, self.dataset.log.features()) {
+        if let (true, Some(rows)) = (self.widths().edge > 0, self.dataset.log.features()) {
             let events = referred_to(history);
             let values = events.iter().flat_map(|&event| rows.row(event)).copied().collect();
             store.put("edge.row", [events.len(), rows.width()], values);
             store.put("edge.event", [events.len()], events);
         }
-        if let (true, Some(table)) = (self.widths.node > 0, &self.dataset.node_features) {
+        if let (true, Some(table)) = (self.widths().node > 0, &self.dataset.node_features) {
             store.put("node", [table.rows(), table.width()], table.values().to_vec());
         }
         if let (width @ 1.., Some(rows)) = (self.static_width(), &self.history.features().static_memory) {
@@ -178,7 +172,12 @@ pub(crate) fn appear(
 }
 
 /// Writes the settings and, with sizes and checksums of them and of the files `arrays`, the manifest.
-pub(crate) fn seal(dir: &Path, manifest: Manifest, spec: &TgnSpec, arrays: &[&str]) -> Result<Manifest, ArtifactError> {
+pub(crate) fn seal(
+    dir: &Path,
+    manifest: Manifest,
+    spec: &ModelSpec,
+    arrays: &[&str],
+) -> Result<Manifest, ArtifactError> {
     let damaged = |name: &str, fact: String| ArtifactError::Damaged { path: dir.join(name), fact };
     let text =
         toml::to_string_pretty(&SpecFile { model: spec.clone() }).map_err(|error| damaged(SPEC, error.to_string()))?;

@@ -18,19 +18,17 @@
 //! user's own; a time left out is one tick after the newest event. The same over gRPC: [`proto`].
 //!
 //! ```
-//! use tempograph_framework::{Dataset, Features, History, Model};
-//! use tempograph_kernels::tensor::Cpu;
-//! use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+//! use tempograph_framework::{Dataset, Features, History, SliceModel};
+//! use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
 //! use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
 //!
 //! let dataset = Dataset::from_spec("synthetic:events=100,users=10,items=8")?;
 //! let spec = TgnSpec { memory: 4, time: 4, width: 4, ..TgnSpec::default() };
-//! let widths = FeatureWidths::default();
-//! let model = Tgn::<Cpu>::new(&spec, widths, 1, &Default::default());
+//! let model = ModelSpec::from(spec).on_slices(FeatureWidths::default(), 1)?;
 //! let history = History::new(dataset.nodes, model.needs(), dataset.log.time()[0], Features::default());
 //!
 //! let folder = std::env::temp_dir().join("tempograph-serving-example");
-//! Export { model: &model, history: &history, dataset: &dataset, widths, batch: 50, replace: true }.write(&folder)?;
+//! Export { model: &model, history: &history, dataset: &dataset, batch: 50, replace: true }.write(&folder)?;
 //!
 //! let engine = Engine::open(&folder)?;
 //! engine.observe(&[NewEvent { src: 1, dst: 2, time: 30.into(), label: 0.0, features: None, id: None }], Granularity::Event)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempograph_framework::{Sides, StoreError, TimeUnit};
+use tempograph_models::{FeatureWidths, Program};
 
 /// Name of the manifest in its folder.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -21,8 +22,6 @@ pub(crate) const SPEC: &str = "spec.toml";
 pub(crate) const FORMAT: &str = "tempograph-artifact";
 /// The version of the form that is written and read.
 pub(crate) const VERSION: u64 = 1;
-/// The one kind of model that is served.
-pub(crate) const TGN: &str = "tgn";
 
 /// `manifest.json`: what the artifact holds and of what it was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,7 +33,7 @@ pub struct Manifest {
     pub version: u64,
     /// Version of the program that wrote it.
     pub tempograph: String,
-    /// Kind of model: `tgn`.
+    /// Kind of model.
     pub model: String,
     /// Events a batch in training. Replayed in batches of this size, the server's state is that of training.
     pub batch: usize,
@@ -74,7 +73,7 @@ pub struct Widths {
     pub memory: usize,
     /// Time encoding `T`.
     pub time: usize,
-    /// Embedding `O`.
+    /// Embedding `O`, as the decoder maps it.
     pub embedding: usize,
     /// Edge features `E`, 0 for none.
     pub edge: usize,
@@ -90,6 +89,19 @@ fn is_none(width: &usize) -> bool {
 }
 
 impl Widths {
+    /// Those of a program.
+    pub(crate) fn of(program: &Program) -> Widths {
+        let FeatureWidths { edge, node } = program.inputs().features;
+        Widths {
+            memory: program.needs().memory,
+            time: program.time_width(),
+            embedding: program.decoder().width(),
+            edge,
+            node,
+            static_memory: program.static_memory().map_or(0, |part| part.width),
+        }
+    }
+
     /// Whether the model reads any constant rows, so that there is a file of them.
     pub(crate) fn reads_features(&self) -> bool {
         self.edge + self.node + self.static_memory > 0

@@ -1,103 +1,29 @@
-//! The model as it is served: on slices of host memory where it can be, else on tensors.
+//! One pass of the model as it is served: with the kernels that trained it, on slices of host memory.
 
-use tempograph_framework::{
-    Answer, Forward, MailView, Model, Pair, Queries, SliceModel, Store, Update, View, values, weights,
-};
-use tempograph_kernels::cpu::PaddedRows;
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{SliceTgn, SliceWork, Tgn, TgnSpec};
-
-/// What computes answers and updates: the kernels that train, on slices, or for settings that have none the tensor library.
-#[derive(Debug)]
-pub(crate) enum Served {
-    Slices(Box<SliceTgn>),
-    Tensors(Box<Tgn<Cpu>>),
-}
+use tempograph_framework::{Answer, MailView, Queries, SliceModel, Update, View};
+use tempograph_models::{SliceProgram, SliceWork};
 
 /// One pass at a time: what is asked, what is shown of the past, and what comes of it, in memory that is kept for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Pass {
     pub queries: Queries,
     pub view: View,
-    slices: SliceWork,
-    /// What a model on tensors gave, brought to the host.
-    tensors: Option<Answer>,
-}
-
-impl Served {
-    pub fn of(model: Tgn<Cpu>) -> Served {
-        match SliceTgn::of(&model) {
-            Some(slices) => Served::Slices(Box::new(slices)),
-            None => Served::Tensors(Box::new(model)),
-        }
-    }
-
-    /// The settings it was built from.
-    pub fn spec(&self) -> &TgnSpec {
-        match self {
-            Served::Slices(model) => model.spec(),
-            Served::Tensors(model) => model.spec(),
-        }
-    }
-
-    /// The weights under their dotted names.
-    pub fn weights(&self) -> Store {
-        match self {
-            Served::Slices(model) => model.parameters().to_store(),
-            Served::Tensors(model) => weights::<Cpu, _>(&**model),
-        }
-    }
-
-    /// Answers what the pass asks of what it is shown.
-    pub fn forward(&self, pass: &mut Pass) {
-        match self {
-            Served::Slices(model) => model.forward(&pass.queries, &pass.view, None, &mut pass.slices),
-            Served::Tensors(model) => {
-                let Forward { scores, embeddings, update } = model.forward(&pass.queries, &pass.view, None);
-                let embeddings = embeddings.map(values).unwrap_or_default();
-                pass.tensors = Some(Answer { scores: values(scores), embeddings, update });
-            }
-        }
-    }
-
-    /// Maps what the pass embedded as the decoder maps the ends of pairs.
-    pub fn map_ends(&self, pass: &mut Pass) {
-        match self {
-            Served::Slices(model) => model.map_ends(&mut pass.slices),
-            Served::Tensors(_) => unreachable!("embeddings of a model on tensors are not kept"),
-        }
-    }
-
-    /// Logits of pairs of rows of `ends`, which were mapped as sources and destinations.
-    pub fn score_ends(&self, ends: &PaddedRows, pairs: &[Pair], pass: &mut Pass) {
-        match self {
-            Served::Slices(model) => model.score_ends(ends, pairs, &mut pass.slices),
-            Served::Tensors(_) => unreachable!("embeddings of a model on tensors are not kept"),
-        }
-    }
-
-    /// How the centres of an embedding layer, the lowest first, weighed their neighbours in the pass, `[C, H, K]`, where that is known.
-    pub fn attention<'p>(&self, layer: usize, pass: &'p Pass) -> &'p [f32] {
-        match self {
-            Served::Slices(model) => model.attention(layer, &pass.slices),
-            Served::Tensors(_) => &[],
-        }
-    }
-
-    /// The memories after the waiting mail is read.
-    pub fn advance(&self, pass: &mut Pass) {
-        match self {
-            Served::Slices(model) => model.advance(&pass.view, &mut pass.slices),
-            Served::Tensors(model) => {
-                pass.tensors = Some(Answer { update: model.advance(&pass.view), ..Answer::default() })
-            }
-        }
-    }
+    pub work: SliceWork,
 }
 
 impl Pass {
+    /// Answers what the pass asks of what it is shown.
+    pub fn forward(&mut self, model: &SliceProgram) {
+        model.forward(&self.queries, &self.view, None, &mut self.work);
+    }
+
+    /// The update alone: memories with the waiting mail read.
+    pub fn advance(&mut self, model: &SliceProgram) {
+        model.advance(&self.queries, &self.view, &mut self.work);
+    }
+
     fn answer(&self) -> &Answer {
-        self.tensors.as_ref().unwrap_or(self.slices.as_ref())
+        self.work.as_ref()
     }
 
     /// Logits of the asked pairs.
@@ -119,10 +45,10 @@ impl Pass {
         }
     }
 
-    /// The embedding of a root, `[O]`, and what the decoder [maps](Served::map_ends) it to as a source and as a destination.
+    /// The embedding of a root, `[O]`, and what the decoder [maps](SliceProgram::map_ends) it to as a source and as a destination.
     pub fn parts_of(&self, root: usize, width: usize) -> [&[f32]; 3] {
         let row = self.view.roots[root] as usize;
-        let [src, dst] = self.slices.ends().map(|ends| ends.row(row));
+        let [src, dst] = self.work.ends().map(|ends| ends.row(row));
         [&self.answer().embeddings[row * width..][..width], src, dst]
     }
 

@@ -6,22 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tempograph_framework::{Features, History, Model, Sides, Store, StoreError, Table, with_weights};
+use tempograph_framework::{Features, History, Sides, SliceModel, Store, StoreError, Table};
 use tempograph_kernels::Rows;
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_models::{FeatureWidths, Program, Registry, SliceProgram};
 
 use crate::export::SpecFile;
 use crate::features::{EdgeStore, NodeFeatures};
 use crate::manifest::{
-    ArtifactError, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, TGN, VERSION, WEIGHTS,
+    ArtifactError, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, VERSION, WEIGHTS, Widths,
 };
 use crate::names::Names;
 
 /// What an artifact holds, ready to be served.
 pub(crate) struct Opened {
     pub manifest: Manifest,
-    pub model: Tgn<Cpu>,
+    pub model: SliceProgram,
     pub history: History,
     pub names: Names,
     pub edges: Option<Arc<EdgeStore>>,
@@ -103,9 +102,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     if manifest.time_unit.scale == 0 {
         return Err(damaged(&path, "`time_unit.scale` is 0; it must be at least 1".into()));
     }
-    if manifest.model != TGN {
-        return Err(damaged(&path, format!("`model` is `{}`; this program serves `{TGN}`", manifest.model)));
-    }
+    Registry::current().kind(&manifest.model).map_err(|fact| damaged(&path, fact))?;
     Ok(manifest)
 }
 
@@ -134,32 +131,40 @@ fn verify_files(dir: &Path, manifest: &Manifest) -> Result<(), ArtifactError> {
     Ok(())
 }
 
-fn read_model(dir: &Path, manifest: &Manifest) -> Result<Tgn<Cpu>, ArtifactError> {
+fn read_model(dir: &Path, manifest: &Manifest) -> Result<SliceProgram, ArtifactError> {
     let path = dir.join(SPEC);
     let text = fs::read_to_string(&path).map_err(ArtifactError::io(&path))?;
     let SpecFile { model: spec } = toml::from_str(&text).map_err(|error| damaged(&path, error.to_string()))?;
-    check_spec(&spec, manifest).map_err(|fact| damaged(&path, fact))?;
     let widths = FeatureWidths { edge: manifest.widths.edge, node: manifest.widths.node };
-    let model = Tgn::<Cpu>::new(&spec, widths, 0, &Default::default());
+    let made = spec.check().and_then(|()| spec.on_slices(widths, 0));
+    let mut model = made.map_err(|fact| damaged(&path, fact))?;
+    check_widths(model.program(), manifest).map_err(|fact| damaged(&path, fact))?;
     let path = dir.join(WEIGHTS);
-    with_weights::<Cpu, _>(model, Store::read(&path)?).map_err(ArtifactError::array(&path))
+    let values = model.parameters().read(Store::read(&path)?).map_err(ArtifactError::array(&path))?;
+    model.parameters_mut().values_mut().copy_from_slice(&values);
+    Ok(model)
 }
 
-fn check_spec(spec: &TgnSpec, manifest: &Manifest) -> Result<(), String> {
-    spec.check()?;
-    let stated = manifest.widths;
-    let static_width = spec.static_memory.on().map_or(0, |part| part.width);
+fn check_widths(program: &Program, manifest: &Manifest) -> Result<(), String> {
+    let (found, stated) = (Widths::of(program), manifest.widths);
     for (key, found, stated) in [
-        ("memory", spec.memory, stated.memory),
-        ("time", spec.time, stated.time),
-        ("width", spec.width, stated.embedding),
-        ("static.width", static_width, stated.static_memory),
+        ("memory", found.memory, stated.memory),
+        ("time", found.time, stated.time),
+        ("width", found.embedding, stated.embedding),
+        ("static.width", found.static_memory, stated.static_memory),
     ] {
         if found != stated {
             return Err(format!("model.{key} = {found}, but the manifest says {stated}"));
         }
     }
-    Ok(())
+    match spec_kind(program) {
+        kind if kind == manifest.model => Ok(()),
+        kind => Err(format!("model.kind = \"{kind}\", but the manifest says \"{}\"", manifest.model)),
+    }
+}
+
+fn spec_kind(program: &Program) -> &'static str {
+    program.spec().kind()
 }
 
 /// Edge features, where the model reads any.

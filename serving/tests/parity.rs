@@ -6,7 +6,7 @@ use tempograph_framework::{
     Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, Model, NodeId, OtherMemory, Purpose, Queries, Sampler,
     Table, TimeUnit, Timestamp, values,
 };
-use tempograph_models::{Attention, AttentionScores, Embedding, Message, StaticSpec, TgnSpec, Wiring};
+use tempograph_models::{AttentionForm, AttentionScores, Embedding, Message, StaticSpec, TgnSpec, Wiring};
 use tempograph_serving::{Granularity, NewEvent, PairQuery};
 
 /// Static memory fine-tuned for some of the nodes.
@@ -25,7 +25,7 @@ fn variants() -> Vec<TgnSpec> {
             history: Lookup::Batch,
             mail_memory: OtherMemory::AtRead,
             update_without_mail: true,
-            attention: Attention::TransformerConv,
+            attention: AttentionForm::TransformerConv,
             time_delta: Delta::SinceUpdate,
             ..small()
         },
@@ -107,7 +107,8 @@ fn a_node_that_comes_up_in_service_has_no_static_memory() {
     world.history.grow(world.set.nodes + 1);
     let log = EventLog::new(vec![stranger], vec![dst], vec![time], vec![0.0], None).unwrap();
     let chance = Draw::new(0).of(Purpose::Sampling);
-    let update = world.model.advance(&world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
+    let update =
+        world.model.advance(&Queries::none(), &world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
     world.history.observe(&log.batch(0..1), &update).unwrap();
     let asked = Queries::of_candidates(stranger, &[dst], later);
     let expected = world.model.forward(&asked, &world.history.view(&asked, None, chance), None).scores;

@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::service::{chief, in_memory, open, quiet, saved, tell};
 use common::{EVENTS, Running, SEEN, World, rounds, small};
 use serde_json::{Value, json};
-use tempograph_framework::{Features, History, Model};
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::Tgn;
+use tempograph_framework::{Features, History, SliceModel};
+use tempograph_models::ModelSpec;
 use tempograph_serving::{Engine, Granularity, PairQuery, ServeSpec, Service};
 
 /// The same stream, and a model that learned something else from the first `seen` of it.
 fn other(features: usize, seen: usize) -> World {
     let mut world = World::new(&small(), features);
-    world.model = Tgn::<Cpu>::new(&small(), world.widths, 77, &Default::default());
+    let widths = world.model.program().inputs().features;
+    world.model = ModelSpec::from(small()).on_slices(widths, 77).unwrap();
     let features = Features { edges: world.set.log.features().cloned(), ..Features::default() };
     world.history = History::new(world.set.nodes, world.model.needs(), world.set.log.time()[0], features);
     world.observe_all(0..seen, common::BATCH);

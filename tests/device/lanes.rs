@@ -1,8 +1,8 @@
 //! Lanes of a plan on devices: as many as there are, each for itself, and the plan is the plan.
 
-use tempograph_framework::{History, ViewSender};
+use tempograph_framework::{DeviceExecutor, History, ViewSender};
 use tempograph_kernels::tensor::WgpuDevice;
-use tempograph_trainers::{BetaScale, LrScale, OnDevices};
+use tempograph_trainers::{BetaScale, LrScale};
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn of_views(
     room: u64,
 ) -> DeviceTgn<WgpuRuntime, ViewSender<WgpuRuntime>> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
+    let history = History::new(set.nodes, needs(spec), set.log.time()[0], features(set));
     DeviceTgn::new(spec, widths, 3, device, (&history, &set.log), room).unwrap()
 }
 
@@ -25,8 +25,7 @@ fn on_devices(spec: &TgnSpec, devices: usize, room: u64) -> Maker {
     let spec = spec.clone();
     Box::new(move |set| {
         let models = DEVICES[..devices].iter().map(|device| of_views(&spec, set, device, room)).collect();
-        let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        Box::new(OnDevices::new(models, Direct::new(SliceTgn::new(&spec, widths, 3).unwrap())))
+        Learner::new(Box::new(DeviceExecutor::new(models, host(&spec, set))))
     })
 }
 
@@ -51,7 +50,7 @@ fn lanes_on_devices_learn_what_lanes_on_the_host_learn() {
     }
     let train = TrainSpec { clip: 0.5, lr: 1e-4, ..training() };
     let course = course(stream(240, 2, 3));
-    let conv = TgnSpec { attention: Attention::TransformerConv, layers: 2, sampler: Sampler::Uniform, ..small() };
+    let conv = TgnSpec { attention: AttentionForm::TransformerConv, layers: 2, sampler: Sampler::Uniform, ..small() };
     let beside = TgnSpec { pair_features: true, static_memory: tuned(Wiring::Concat), ..small() };
     for (name, spec) in [("paper", small()), ("conv, 2 layers, uniform", conv), ("pair features, static", beside)] {
         // the host looks, so what is dropped is what the host drops

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
-    Combine, Dataset, Delta, History, Lookup, OffDevice, OtherMemory, PlacedHistory, Sampler, Store,
+    Combine, Dataset, Delta, Executor, History, Lookup, OffDevice, OtherMemory, PlacedHistory, Sampler, SliceExecutor,
+    Store,
 };
 use tempograph_kernels::cube::launches_by_place;
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
@@ -16,7 +17,7 @@ use tempograph_models::{
     Updater, Wiring,
 };
 use tempograph_tests::{Maker, Moment, Runner, Stopper, course, features, frozen, small, stream, training, tuned};
-use tempograph_trainers::{Course, Direct, EvalSpec, Fit, Outcome, ParallelSpec, Resident, RunFiles, TrainSpec, Watch};
+use tempograph_trainers::{Course, EvalSpec, Fit, Learner, Outcome, ParallelSpec, RunFiles, TrainSpec, Watch};
 
 /// One test at a time: launches are counted for the whole program, and the device is the processor.
 static TURN: Mutex<()> = Mutex::new(());
@@ -34,21 +35,24 @@ fn device(
     room: u64,
 ) -> Result<DeviceTgn<WgpuRuntime, PlacedHistory<WgpuRuntime>>, NotOnDevice> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    let history = History::new(set.nodes, spec.needs(), set.log.time()[0], features(set));
+    let history = History::new(set.nodes, needs(spec), set.log.time()[0], features(set));
     DeviceTgn::new(spec, widths, 3, &Default::default(), (&history, &set.log), room)
+}
+
+/// The executor of the same model on slices.
+fn host(spec: &TgnSpec, set: &Dataset) -> Box<dyn Executor> {
+    let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
+    Box::new(SliceExecutor::new(SliceTgn::new(spec, widths, 3).unwrap()))
 }
 
 fn on_slices(spec: &TgnSpec) -> Maker {
     let spec = spec.clone();
-    Box::new(move |set| {
-        let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        Box::new(Direct::new(SliceTgn::new(&spec, widths, 3).unwrap()))
-    })
+    Box::new(move |set| Learner::new(host(&spec, set)))
 }
 
 fn on_device(spec: &TgnSpec, room: u64) -> Maker {
     let spec = spec.clone();
-    Box::new(move |set| Box::new(Resident::new(device(&spec, set, room).unwrap(), on_slices(&spec)(set))))
+    Box::new(move |set| Learner::with_resident(host(&spec, set), Box::new(device(&spec, set, room).unwrap())))
 }
 
 /// Bytes that the history takes.
@@ -82,9 +86,9 @@ fn trained_by(
     let (stop, folder, eval) = (AtomicBool::new(false), tempfile::tempdir().unwrap(), EvalSpec::default());
     let files = RunFiles { folder: folder.path().into() };
     let fit = Fit { course, train, parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop, trace: None };
-    let (mut trainee, mut losses) = (maker(&course.dataset), Losses(Vec::new()));
-    fit.train_once(&mut *trainee, &mut losses).unwrap();
-    (losses.0, trainee.weights(), trainee.moments())
+    let (mut learner, mut losses) = (maker(&course.dataset), Losses(Vec::new()));
+    fit.train_once(&mut learner, &mut losses).unwrap();
+    (losses.0, learner.parameters().to_store(), learner.moments())
 }
 
 #[track_caller]
@@ -118,7 +122,7 @@ fn assert_learned_alike(
 /// What differs where it is kept: attention, cell, hops, draws, which memory a message carries, what a query sees, what nodes show beside memory
 /// and pairs beside their ends.
 fn kinds() -> Vec<(&'static str, TgnSpec)> {
-    let conv = TgnSpec { attention: Attention::TransformerConv, ..small() };
+    let conv = TgnSpec { attention: AttentionForm::TransformerConv, ..small() };
     vec![
         ("paper", small()),
         ("static, tuned, add", TgnSpec { static_memory: tuned(Wiring::Add), ..conv.clone() }),

@@ -6,14 +6,13 @@ mod readers;
 use std::path::Path;
 
 use tempograph_framework::{Draw, History, Purpose, RandomNumbers, Sampler, Store};
-use tempograph_framework::{Lookup, Model, Side};
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, SliceTgn, Tgn, TgnSpec};
+use tempograph_framework::{Lookup, Side, SliceModel};
+use tempograph_models::{FeatureWidths, TgnSpec};
 use tempograph_serving::{
     Engine, EngineSpec, EngineStats, Export, Granularity, NewEvent, PairQuery, Position, RankQuery, Retraction,
     Strategy,
 };
-use tempograph_tests::{features, stream, variants};
+use tempograph_tests::{features, slices, stream, variants};
 
 const WIDTHS: FeatureWidths = FeatureWidths { edge: 3, node: 2 };
 /// Requests of one stream.
@@ -26,11 +25,9 @@ fn artifact(spec: &TgnSpec, folder: &Path) {
 
 fn artifact_of(spec: &TgnSpec, widths: FeatureWidths, folder: &Path) {
     let set = stream(40, widths.edge, widths.node);
-    let model = Tgn::<Cpu>::new(spec, widths, 5, &Default::default());
+    let model = slices(spec, widths, 5);
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], features(&set));
-    Export { model: &model, history: &history, dataset: &set, widths, batch: 24, replace: false }
-        .write(folder)
-        .unwrap();
+    Export { model: &model, history: &history, dataset: &set, batch: 24, replace: false }.write(folder).unwrap();
 }
 
 /// What a client does.
@@ -151,8 +148,7 @@ fn no_strategy_and_no_wave_shows_in_an_answer_or_in_the_state() {
                 assert!(reached == state, "{name}, {spec:?}, seed {seed}: the states differ");
             }
         }
-        let keeps = Tgn::<Cpu>::new(&spec, WIDTHS, 5, &Default::default());
-        let keeps = SliceTgn::of(&keeps).is_some() && spec.sampler == Sampler::Recent && !spec.pair_features;
+        let keeps = spec.sampler == Sampler::Recent && !spec.pair_features;
         assert_eq!(hits > 0, keeps, "{name}: {hits} embeddings were kept");
     }
 }

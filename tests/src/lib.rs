@@ -10,14 +10,16 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
     Combine, Content, Dataset, Delta, EventLog, Features, Lookup, MailRule, Needs, OtherMemory, Path as ModulePath,
-    Receivers, Sampler, Says, Split, Table, TimeUnit, Timestamp, values, weights, with_weights,
+    Receivers, Sampler, Says, SliceExecutor, SliceModel, Split, Table, TensorExecutor, TimeUnit, Timestamp, values,
+    weights, with_weights,
 };
 use tempograph_kernels::Rows;
-use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor};
+use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor};
 use tempograph_models::{
-    Attention, AttentionScores, Embedding, FeatureWidths, Message, StaticSpec, Tgn, TgnSpec, Updater, Wiring,
+    AttentionForm, AttentionScores, Embedding, FeatureWidths, Message, ModelSpec, ProgramModule, SliceProgram,
+    StaticSpec, TgnSpec, Updater, Wiring,
 };
-use tempograph_trainers::{Course, Direct, EvalSpec, LrScale, ParallelSpec, Taped, TrainSpec, Trainee};
+use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
 
 pub use run::{Moment, Runner, Stopper, Traces, assert_same, in_new_folder, stopped_and_resumed, whole};
 use teller::Teller;
@@ -75,13 +77,36 @@ pub fn data() -> Course {
 }
 
 /// A fresh model for a dataset.
-pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> Tgn<CpuTape> {
+pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> ProgramModule<CpuTape> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    tuned_model(Tgn::new(spec, widths, seed, &Default::default()))
+    tuned_model(tensors(spec, widths, seed))
+}
+
+/// What a history keeps for a model.
+pub fn needs(spec: &TgnSpec) -> Needs {
+    ModelSpec::from(spec.clone()).program(FeatureWidths::default()).unwrap().needs().clone()
+}
+
+/// A fresh model on tensors.
+pub fn tensors<B: Backend>(spec: &TgnSpec, widths: FeatureWidths, seed: u64) -> ProgramModule<B> {
+    ModelSpec::from(spec.clone()).on_tensors(widths, seed, &Default::default()).unwrap()
+}
+
+/// A fresh model on slices.
+pub fn slices(spec: &TgnSpec, widths: FeatureWidths, seed: u64) -> SliceProgram {
+    ModelSpec::from(spec.clone()).on_slices(widths, seed).unwrap()
+}
+
+/// The same model on slices.
+pub fn slices_of<B: Backend>(model: &ProgramModule<B>) -> SliceProgram {
+    let mut slices = SliceProgram::new(model.program().clone(), 0);
+    let values = slices.parameters().read(weights(model)).unwrap();
+    slices.parameters_mut().values_mut().copy_from_slice(&values);
+    slices
 }
 
 /// Fine-tuning of static memory begins at zero: gives it numbers that show.
-fn tuned_model(model: Tgn<CpuTape>) -> Tgn<CpuTape> {
+fn tuned_model(model: ProgramModule<CpuTape>) -> ProgramModule<CpuTape> {
     let (mut store, name) = (weights::<CpuTape, _>(&model), "static_memory.correction");
     if store.names().any(|known| known == name) {
         let (shape, zeros) = store.take::<f32>(name).unwrap();
@@ -90,24 +115,29 @@ fn tuned_model(model: Tgn<CpuTape>) -> Tgn<CpuTape> {
     with_weights(model, store).unwrap()
 }
 
-/// Makes a fresh model for a dataset, the same each time.
-pub type Maker = Box<dyn Fn(&Dataset) -> Box<dyn Trainee> + Sync>;
+/// Makes a learner of a fresh model for a dataset, the same each time.
+pub type Maker = Box<dyn Fn(&Dataset) -> Learner + Sync>;
+
+/// A learner of a model on slices.
+pub fn on_slices(model: impl SliceModel) -> Learner {
+    Learner::new(Box::new(SliceExecutor::new(model)))
+}
 
 /// TGNs on the tape.
 pub fn taped(spec: &TgnSpec) -> Maker {
     let spec = spec.clone();
-    Box::new(move |set| Box::new(Taped::new(model(&spec, set, 3), &Default::default())))
+    Box::new(move |set| Learner::new(Box::new(TensorExecutor::new(model(&spec, set, 3), &Default::default()))))
 }
 
 /// Toys on slices, `width` wide.
 pub fn toy(width: usize) -> Maker {
-    Box::new(move |_| Box::new(Direct::new(Toy::new(width))))
+    Box::new(move |_| on_slices(Toy::new(width)))
 }
 
 /// Tellers of such needs.
 pub fn teller(needs: &Needs) -> Maker {
     let needs = needs.clone();
-    Box::new(move |_| Box::new(Direct::new(Teller::new(needs.clone()))))
+    Box::new(move |_| on_slices(Teller::new(needs.clone())))
 }
 
 /// Needs of models that are no TGN, each with a name for messages: no memory, mail that is given, kept in slots, sent to neighbours.
@@ -146,7 +176,8 @@ pub fn needs_of_others() -> Vec<(&'static str, Needs)> {
 
 /// The same toys on the tape.
 pub fn taped_toy(width: usize) -> Maker {
-    Box::new(move |_| Box::new(Taped::new(ToyModule::<CpuTape>::new(width, &Default::default()), &Default::default())))
+    let module = move || ToyModule::<CpuTape>::new(width, &Default::default());
+    Box::new(move |_| Learner::new(Box::new(TensorExecutor::new(module(), &Default::default()))))
 }
 
 /// A small TGN of the paper's form, dropout off.
@@ -166,7 +197,7 @@ pub fn tuned(how: Wiring) -> StaticSpec {
 
 /// Every option of a TGN, each with a name for messages.
 pub fn variants() -> Vec<(&'static str, TgnSpec)> {
-    let conv = TgnSpec { attention: Attention::TransformerConv, ..small() };
+    let conv = TgnSpec { attention: AttentionForm::TransformerConv, ..small() };
     vec![
         ("paper", small()),
         ("paper, 2 layers", TgnSpec { layers: 2, ..small() }),
@@ -229,7 +260,10 @@ pub fn examination() -> EvalSpec {
 }
 
 /// The gradients a backward pass left, by weight name: those that reached it.
-pub fn gradients(model: &Tgn<CpuTape>, tape: &<CpuTape as AutodiffBackend>::Gradients) -> Vec<(String, Vec<f32>)> {
+pub fn gradients(
+    model: &ProgramModule<CpuTape>,
+    tape: &<CpuTape as AutodiffBackend>::Gradients,
+) -> Vec<(String, Vec<f32>)> {
     let mut collect = Gradients { path: ModulePath::default(), tape, found: Vec::new() };
     model.visit(&mut collect);
     collect.found

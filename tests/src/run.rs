@@ -55,7 +55,7 @@ impl Runner<'_> {
             stop: &stop,
             trace: None,
         };
-        fit.run_among(exchange, &mut *(self.maker)(&self.course.dataset), stopper)
+        fit.run_among(exchange, &mut (self.maker)(&self.course.dataset), stopper)
     }
 
     /// Runs to the end, from the start or from where it stopped.

@@ -97,7 +97,7 @@ impl SliceModel for Toy {
     }
 
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut ToyWork) {
-        self.advance(view, work);
+        self.advance(queries, view, work);
         let (link, rows) = (self.weights("link"), self.weights("rows"));
         let width = rows.len() / ROWS;
         let ToyWork { answer: Answer { scores, update, .. }, facts: kept, .. } = work;
@@ -111,7 +111,7 @@ impl SliceModel for Toy {
         }));
     }
 
-    fn advance(&self, view: &View, work: &mut ToyWork) {
+    fn advance(&self, _: &Queries, view: &View, work: &mut ToyWork) {
         let (cell, update) = (self.weights("cell"), &mut work.answer.update);
         update.nodes.clone_from(&view.nodes);
         update.memory.clear();
@@ -190,7 +190,7 @@ impl<B: Backend> Model<B> for ToyModule<B> {
         Forward { scores, embeddings: None, update: update(view, h) }
     }
 
-    fn advance(&self, view: &View) -> Update {
+    fn advance(&self, _: &Queries, view: &View) -> Update {
         update(view, self.cell(view))
     }
 }

@@ -1,192 +1,110 @@
-//! AdamW over the named weights of a module on tensors.
+//! AdamW over all weights of a model as one array.
 //!
 //! Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019; Kingma & Ba, "Adam", 2015. Same arithmetic as PyTorch's.
 
-use std::collections::HashMap;
+use rayon::prelude::*;
+use tempograph_framework::{Parameters, Store, StoreError};
+use tempograph_kernels::AdamStep;
+use tempograph_kernels::cpu::{adam_step, stay_awake, sum_of_squares};
 
-use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param};
-use tempograph_framework::{Path, Store, StoreError, values};
-use tempograph_kernels::tensor::{AutodiffBackend, Tensor, TensorData};
-use tempograph_kernels::{AdamStep, TemporalOps, adam_step};
+/// Numbers of one task, as in the kernels.
+const CHUNK: usize = 1 << 14;
 
-use crate::trainee::StepSettings;
-
-/// The two moments of each weight that was learned.
-#[derive(Debug)]
-pub(crate) struct Adam<B: AutodiffBackend> {
-    steps: u64,
-    moments: HashMap<String, [Tensor<B::InnerBackend, 1>; 2]>,
+/// The settings of one optimiser step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepSettings {
+    /// Learning rate.
+    pub lr: f64,
+    /// Power that Adam's betas are taken to; 1 leaves them what they are.
+    pub beta_power: usize,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together; 0 does not clip.
+    pub clip: f64,
 }
 
-impl<B: AutodiffBackend> Default for Adam<B> {
-    fn default() -> Adam<B> {
-        Adam { steps: 0, moments: HashMap::new() }
+impl StepSettings {
+    /// The factor that clips gradients of this norm.
+    fn scale(&self, norm: f64) -> f32 {
+        if self.clip > 0.0 && norm > self.clip { (self.clip / norm) as f32 } else { 1.0 }
+    }
+
+    /// The optimiser's constants in its `step`-th step, counted from 1.
+    pub(crate) fn adam(&self, step: u64) -> AdamStep {
+        let [beta1, beta2] = [0.9f64, 0.999].map(|beta| beta.powi(self.beta_power as i32) as f32);
+        AdamStep { lr: self.lr as f32, beta1, beta2, eps: 1e-8, weight_decay: self.weight_decay as f32, step }
     }
 }
 
-impl<B: AutodiffBackend> Adam<B>
-where
-    B::InnerBackend: TemporalOps,
-{
-    /// One step down the gradients of a tape; gives the new model and the norm of all gradients before clipping.
-    pub fn step<M: AutodiffModule<B>>(
-        &mut self,
-        model: M,
-        gradients: B::Gradients,
-        settings: &StepSettings,
-    ) -> (M, f64) {
-        let norm = norm::<B, M>(&model, &gradients);
-        (self.down(model, Slopes::Tape(gradients), norm, settings), norm)
+/// The optimiser: both moments of all weights, each one array in the order of [`Parameters`].
+#[derive(Default)]
+pub(crate) struct FlatAdam {
+    pub steps: u64,
+    pub first: Vec<f32>,
+    pub second: Vec<f32>,
+    /// Partial sums of the norm.
+    partials: Vec<f64>,
+}
+
+impl FlatAdam {
+    /// For `size` weights that have not been trained yet.
+    pub fn new(size: usize) -> FlatAdam {
+        FlatAdam { first: vec![0.0; size], second: vec![0.0; size], ..FlatAdam::default() }
     }
 
-    /// One step down the numbers that [`flat`] told, or a sum of such; else as [`step`](Adam::step).
-    pub fn step_flat<M: AutodiffModule<B>>(
-        &mut self,
-        model: M,
-        gradients: &[f32],
-        settings: &StepSettings,
-    ) -> (M, f64) {
-        let norm = gradients.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-        (self.down(model, Slopes::Flat(gradients), norm, settings), norm)
+    /// Clips the gradients and applies one step to the weights. Gives the norm from before clipping.
+    pub fn step(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> f64 {
+        // What is one task wakes nobody.
+        if weights.len() <= CHUNK {
+            self.apply(weights, gradients, settings)
+        } else {
+            stay_awake(|| self.apply(weights, gradients, settings))
+        }
     }
 
-    fn down<M: AutodiffModule<B>>(
-        &mut self,
-        model: M,
-        gradients: Slopes<'_, B>,
-        norm: f64,
-        settings: &StepSettings,
-    ) -> M {
+    fn apply(&mut self, weights: &mut [f32], gradients: &mut [f32], settings: &StepSettings) -> f64 {
+        let norm = sum_of_squares(gradients, &mut self.partials).sqrt();
+        let scale = settings.scale(norm);
+        if scale != 1.0 {
+            gradients.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|gradient| *gradient *= scale));
+        }
         self.steps += 1;
-        let (scale, constants) = (settings.scale(norm), settings.adam(self.steps));
-        model.map(&mut Step { path: Path::default(), gradients, scale, constants, moments: &mut self.moments })
+        adam_step(weights, gradients, &mut self.first, &mut self.second, &settings.adam(self.steps));
+        norm
     }
 
-    /// Moments and step count.
-    pub fn to_store(&self) -> Store {
+    /// The state as named arrays: `steps`, and of each weight the moments `m.NAME` and `v.NAME`, each flat.
+    pub fn to_store(&self, parameters: &Parameters) -> Store {
         let mut store = Store::default();
         store.put("steps", [1], vec![self.steps]);
-        for (name, [first, second]) in &self.moments {
-            store.put(format!("m.{name}"), first.dims(), values(first.clone()));
-            store.put(format!("v.{name}"), second.dims(), values(second.clone()));
+        for part in parameters.parts() {
+            for (moment, values) in [("m", &self.first), ("v", &self.second)] {
+                store.put(format!("{moment}.{}", part.name), [part.range.len()], values[part.range.clone()].to_vec());
+            }
         }
         store
     }
 
-    /// Takes up where [`to_store`](Adam::to_store) left.
-    pub fn from_store(mut store: Store, device: &B::Device) -> Result<Adam<B>, StoreError> {
-        let mut adam = Adam { steps: store.take_len::<u64>("steps", 1)?[0], ..Adam::default() };
-        let names: Vec<String> = store.names().filter_map(|name| name.strip_prefix("m.")).map(String::from).collect();
-        for name in names {
-            let (shape, first) = store.take::<f32>(&format!("m.{name}"))?;
-            let second = store.take_len::<f32>(&format!("v.{name}"), first.len())?;
-            let tensor = |values| Tensor::from_data(TensorData::new(values, shape.clone()), device);
-            adam.moments.insert(name, [tensor(first), tensor(second)]);
-        }
-        Ok(adam)
-    }
-}
-
-/// Where a step finds the gradient of each weight.
-enum Slopes<'a, B: AutodiffBackend> {
-    Tape(B::Gradients),
-    /// Of all weights one after the other, in the order they are visited; what is left of them.
-    Flat(&'a [f32]),
-}
-
-impl<B: AutodiffBackend> Slopes<'_, B> {
-    /// The gradient of the next weight, if one reached it.
-    fn next<const D: usize>(&mut self, weight: &Tensor<B, D>) -> Option<Tensor<B::InnerBackend, D>> {
-        match self {
-            Slopes::Tape(gradients) => weight.grad_remove(gradients),
-            Slopes::Flat(rest) => {
-                let (own, others) = rest.split_at(weight.shape().num_elements());
-                *rest = others;
-                Some(Tensor::from_data(TensorData::new(own.to_vec(), weight.shape()), &weight.device()))
+    /// The state that [`to_store`](FlatAdam::to_store) gave. The moments of a weight that are not there are zeros.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] for moments of another size, or of no weight of `parameters`.
+    pub fn from_store(mut store: Store, parameters: &Parameters) -> Result<FlatAdam, StoreError> {
+        let mut adam = FlatAdam::new(parameters.values().len());
+        adam.steps = store.take_len::<u64>("steps", 1)?[0];
+        for part in parameters.parts() {
+            let (first, second) = (format!("m.{}", part.name), format!("v.{}", part.name));
+            if store.names().any(|name| name == first) {
+                let len = part.range.len();
+                adam.first[part.range.clone()].copy_from_slice(&store.take_len::<f32>(&first, len)?);
+                adam.second[part.range.clone()].copy_from_slice(&store.take_len::<f32>(&second, len)?);
             }
         }
-    }
-}
-
-struct Step<'a, B: AutodiffBackend> {
-    path: Path,
-    gradients: Slopes<'a, B>,
-    scale: f32,
-    constants: AdamStep,
-    moments: &'a mut HashMap<String, [Tensor<B::InnerBackend, 1>; 2]>,
-}
-
-impl<B: AutodiffBackend> ModuleMapper<B> for Step<'_, B>
-where
-    B::InnerBackend: TemporalOps,
-{
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(gradient) = self.gradients.next(&param.val()) else { return param };
-        let gradient = if self.scale == 1.0 { gradient } else { gradient * self.scale };
-        let (id, weight, mapper) = param.consume();
-        let weight = weight.inner();
-        let shape = weight.dims();
-        let size = shape.iter().product::<usize>();
-        let device = weight.device();
-        let [first, second] = self
-            .moments
-            .remove(&self.path.dotted())
-            .unwrap_or_else(|| [Tensor::zeros([size], &device), Tensor::zeros([size], &device)]);
-        let (weight, first, second) =
-            adam_step(weight.reshape([size]), gradient.reshape([size]), first, second, &self.constants);
-        self.moments.insert(self.path.dotted(), [first, second]);
-        Param::from_mapped_value(id, Tensor::from_inner(weight.reshape(shape)).require_grad(), mapper)
-    }
-}
-
-fn norm<B: AutodiffBackend, M: AutodiffModule<B>>(model: &M, gradients: &B::Gradients) -> f64 {
-    let mut squares = Squares::<B> { gradients, sum: 0.0 };
-    model.visit(&mut squares);
-    squares.sum.sqrt()
-}
-
-/// Writes the gradients of all weights over `flat`, times `share`, in the order they are visited; zeros where none reached.
-pub(crate) fn flat<B: AutodiffBackend, M: AutodiffModule<B>>(
-    model: &M,
-    gradients: &B::Gradients,
-    share: f32,
-    flat: &mut Vec<f32>,
-) {
-    flat.clear();
-    model.visit(&mut Flattened::<B> { gradients, share, flat });
-}
-
-struct Flattened<'a, B: AutodiffBackend> {
-    gradients: &'a B::Gradients,
-    share: f32,
-    flat: &'a mut Vec<f32>,
-}
-
-impl<B: AutodiffBackend> ModuleVisitor<B> for Flattened<'_, B> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let weight = param.val();
-        match weight.grad(self.gradients) {
-            Some(gradient) => self.flat.extend(values(gradient).iter().map(|slope| self.share * slope)),
-            None => self.flat.resize(self.flat.len() + weight.shape().num_elements(), 0.0),
-        }
-    }
-}
-
-struct Squares<'a, B: AutodiffBackend> {
-    gradients: &'a B::Gradients,
-    sum: f64,
-}
-
-impl<B: AutodiffBackend> ModuleVisitor<B> for Squares<'_, B> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            self.sum += values(gradient).iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+        match store.names().next() {
+            Some(name) => {
+                Err(StoreError::Array { name: name.into(), problem: "belongs to no weight of this model".into() })
+            }
+            None => Ok(adam),
         }
     }
 }

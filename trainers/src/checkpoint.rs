@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Features, History, Needs, Store, StoreError};
 
-use crate::trainee::Trainee;
+use crate::learner::Learner;
 use crate::{EpochReport, Evaluation, Plan, PrefetchReport, Stages, StepRecord, TrainError, TrainReport};
 
 /// Where a run stands. Sums are kept exactly, so that the reports of a resumed run are those of one that never stopped.
@@ -35,7 +35,7 @@ pub(crate) struct Progress {
     pub prefetch: PrefetchReport,
     pub epochs: Vec<EpochReport>,
     pub best: Option<Mark>,
-    /// Seconds of earlier sittings.
+    /// Seconds of earlier sessions.
     pub earlier_seconds: f64,
 }
 
@@ -90,13 +90,13 @@ impl Progress {
 /// A checkpoint's arrays: weights, moments, and what the lanes told.
 pub(crate) fn gather(
     path: &Path,
-    trainee: &dyn Trainee,
+    learner: &Learner,
     lanes: impl IntoIterator<Item = Store>,
     progress: &Progress,
 ) -> Result<Store, TrainError> {
     let mut store = Store::default();
-    store.join("model.", trainee.weights());
-    store.join("adam.", trainee.moments());
+    store.join("model.", learner.parameters().to_store());
+    store.join("adam.", learner.moments());
     lanes.into_iter().for_each(|lanes| store.join("", lanes));
     store.note(
         "progress",
@@ -105,11 +105,11 @@ pub(crate) fn gather(
     Ok(store)
 }
 
-/// Reads a checkpoint; weights and moments go into `trainee`, and what the lanes told stays in `store`.
-pub(crate) fn take_up(path: &Path, store: &mut Store, trainee: &mut dyn Trainee) -> Result<Progress, TrainError> {
+/// Reads a checkpoint; weights and moments go into `learner`, and what the lanes told stays in `store`.
+pub(crate) fn take_up(path: &Path, store: &mut Store, learner: &mut Learner) -> Result<Progress, TrainError> {
     let progress = note(store, "progress", path)?;
-    trainee.restore_weights(store.split_off("model."))?;
-    trainee.restore_moments(store.split_off("adam."))?;
+    learner.restore_weights(store.split_off("model."))?;
+    learner.restore_moments(store.split_off("adam."))?;
     Ok(progress)
 }
 
@@ -134,9 +134,9 @@ pub struct Mark {
 }
 
 /// Writes the weights, a history and a mark.
-pub(crate) fn keep(path: &Path, trainee: &dyn Trainee, history: &History, mark: Mark) -> Result<(), TrainError> {
+pub(crate) fn keep(path: &Path, learner: &Learner, history: &History, mark: Mark) -> Result<(), TrainError> {
     let mut store = Store::default();
-    store.join("model.", trainee.weights());
+    store.join("model.", learner.parameters().to_store());
     store.join("history.", history.to_store());
     store.note("mark", serde_json::to_string(&mark).map_err(|error| TrainError::Note { path: path.into(), error })?);
     Ok(store.write(path)?)

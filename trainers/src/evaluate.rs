@@ -5,13 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
     Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, NegativeSet, NewNodes, Purpose, PurposeDraw,
-    Queries, Scored, Ties, Update, View,
+    Queries, Scored, Scorer, Ties, Update, View,
 };
 
 use crate::TrainError;
 use crate::epoch::{Walker, walk};
 use crate::learn::Drawn;
-use crate::trainee::Examinee;
 
 /// What an examination found.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -60,7 +59,7 @@ pub struct Answers<'a> {
 /// # Errors
 /// A score that is not finite, a negative that cannot be drawn, or an event that cannot happen. `Ok(None)` if stopped.
 pub fn evaluate(
-    model: &mut dyn Examinee,
+    model: &mut dyn Scorer,
     history: &mut History,
     log: &EventLog,
     asked: &Examination<'_>,
@@ -95,7 +94,7 @@ pub fn evaluate(
 /// # Errors
 /// An event that cannot happen. `Ok(false)` if stopped.
 pub fn warm(
-    model: &mut dyn Examinee,
+    model: &mut dyn Scorer,
     history: &mut History,
     log: &EventLog,
     range: Range<usize>,
@@ -112,7 +111,7 @@ fn sampling() -> PurposeDraw {
 }
 
 struct Examiner<'a> {
-    model: &'a mut dyn Examinee,
+    model: &'a mut dyn Scorer,
     asked: &'a Examination<'a>,
     all: LinkAccumulator,
     ranked: LinkAccumulator,
@@ -150,7 +149,7 @@ impl Walker for Examiner<'_> {
     }
 
     fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError> {
-        let (scores, update) = self.model.answer(queries, view);
+        let (scores, update) = self.model.score(queries, view);
         (self.heard)(&Answers { first: batch.first, queries, scores });
         let (positive, negative) = scores.split_at(self.events.len());
         let scored = Scored::ragged(&self.events, positive, negative, &self.drawn.offsets)?;
@@ -165,7 +164,7 @@ impl Walker for Examiner<'_> {
     }
 }
 
-struct Warmer<'a>(&'a mut dyn Examinee);
+struct Warmer<'a>(&'a mut dyn Scorer);
 
 impl Walker for Warmer<'_> {
     fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError> {
@@ -175,7 +174,7 @@ impl Walker for Warmer<'_> {
         Ok(())
     }
 
-    fn answer(&mut self, _: &Batch<'_>, _: &Queries, view: &View) -> Result<&Update, TrainError> {
-        Ok(self.0.advance(view))
+    fn answer(&mut self, _: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError> {
+        Ok(self.0.advance(queries, view))
     }
 }

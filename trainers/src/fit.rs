@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tempograph_framework::{History, Store, StoreError};
+use tempograph_framework::{History, Scorer, Store, StoreError};
 
+use crate::adam::StepSettings;
 use crate::checkpoint::{Mark, RunFiles};
 use crate::exchange::{Alone, Exchange};
 use crate::learn::StepRecord;
-use crate::sitting::Sitting;
-use crate::trainee::{StepSettings, Trainee};
+use crate::learner::Learner;
+use crate::session::TrainingSession;
 use crate::{Course, EpochReport, EvalSpec, ParallelSpec, ProcessReport, Trace, TrainError, TrainSpec};
 
 /// Is told what happens while a run goes on.
@@ -40,7 +41,7 @@ pub struct Fitted {
     pub best: Option<Mark>,
     /// Steps taken.
     pub steps: u64,
-    /// Wall-clock time of all sittings so far.
+    /// Wall-clock time of all sessions so far.
     pub seconds: f64,
     /// Bytes of the histories of this process.
     pub history_bytes: u64,
@@ -75,12 +76,12 @@ pub struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// Trains `trainee`, fresh from its seed, to the end of its epochs or until stopped.
+    /// Trains `learner`, fresh from its seed, to the end of its epochs or until stopped.
     ///
     /// # Errors
     /// A loss that is not finite, a plan the data does not fit, a file that cannot be written or read, an event that cannot happen.
-    pub fn run(&self, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
-        self.run_among(&mut Alone, trainee, watch)
+    pub fn run(&self, learner: &mut Learner, watch: &mut dyn Watch) -> Result<Outcome, TrainError> {
+        self.run_among(&mut Alone, learner, watch)
     }
 
     /// As [`run`](Fit::run), together with other processes that run the same: each hosts its share of the plan's lanes. The first of
@@ -91,10 +92,10 @@ impl Fit<'_> {
     pub fn run_among(
         &self,
         exchange: &mut dyn Exchange,
-        trainee: &mut dyn Trainee,
+        learner: &mut Learner,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, TrainError> {
-        self.sit(exchange, trainee, watch).map_err(|error| match error {
+        self.sit(exchange, learner, watch).map_err(|error| match error {
             TrainError::Exchange(error) if self.files.checkpoint().exists() => TrainError::Resumable(error),
             other => other,
         })
@@ -103,28 +104,28 @@ impl Fit<'_> {
     fn sit(
         &self,
         exchange: &mut dyn Exchange,
-        trainee: &mut dyn Trainee,
+        learner: &mut Learner,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, TrainError> {
-        let mut sitting = Sitting::start(self, exchange, trainee, watch)?;
-        while !sitting.is_over() {
-            let evaluation = if sitting.train_to(sitting.next())? { sitting.validate()? } else { None };
+        let mut session = TrainingSession::start(self, exchange, learner, watch)?;
+        while !session.is_over() {
+            let evaluation = if session.train_to(session.next())? { session.validate()? } else { None };
             let Some(evaluation) = evaluation else {
-                sitting.save()?;
-                return Ok(Outcome::Stopped(sitting.fitted()?));
+                session.save()?;
+                return Ok(Outcome::Stopped(session.fitted()?));
             };
-            sitting.close_epoch(evaluation)?;
+            session.close_epoch(evaluation)?;
         }
-        Ok(Outcome::Finished(sitting.fitted()?))
+        Ok(Outcome::Finished(session.fitted()?))
     }
 
     /// Trains one pass over the training split and nothing else: no validation, no files. For measuring.
     ///
     /// # Errors
     /// As [`run`](Fit::run).
-    pub fn train_once(&self, trainee: &mut dyn Trainee, watch: &mut dyn Watch) -> Result<(), TrainError> {
-        let history = self.course.history(trainee.needs());
-        self.train_after(trainee, history, watch)
+    pub fn train_once(&self, learner: &mut Learner, watch: &mut dyn Watch) -> Result<(), TrainError> {
+        let history = self.course.history(learner.needs());
+        self.train_after(learner, history, watch)
     }
 
     /// As [`train_once`](Fit::train_once), but the plan's first history is `history`, which has seen everything before the training split.
@@ -133,14 +134,14 @@ impl Fit<'_> {
     /// As [`run`](Fit::run).
     pub fn train_after(
         &self,
-        trainee: &mut dyn Trainee,
+        learner: &mut Learner,
         history: History,
         watch: &mut dyn Watch,
     ) -> Result<(), TrainError> {
         let mut alone = Alone;
-        let mut sitting = Sitting::start(self, &mut alone, trainee, watch)?;
-        sitting.lanes.set_history(history);
-        sitting.train_to(1)?;
+        let mut session = TrainingSession::start(self, &mut alone, learner, watch)?;
+        session.lanes.set_history(history);
+        session.train_to(1)?;
         Ok(())
     }
 

@@ -4,19 +4,20 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tempograph_framework::{EventId, History, Needs, Store, Update};
+use tempograph_framework::{EventId, History, LaneBatch, LanePool, Scorer, Store, Update};
 
-use crate::crew::Crew;
+use crate::adam::StepSettings;
+use crate::batch_builder::{BatchBuilder, Begun, DeviceBatch, Slot};
 use crate::epoch::Clock;
 use crate::exchange::Exchange;
 use crate::fit::Fit;
 use crate::group::Group;
+use crate::layout::{HistoryPlace, Layout};
 use crate::learn::StepRecord;
+use crate::learner::{Learner, stages};
 use crate::plan::{Lane, Plan};
 use crate::prefetch::{Now, Prefetch};
-use crate::question::{AskedAlone, Begun, Questions, Slot};
 use crate::trace::{Stage, Trace, note};
-use crate::trainee::{Asked, StepSettings, Trainee};
 use crate::{ParallelSpec, PrefetchReport, Stages, TrainError};
 use place::{Placed, place};
 
@@ -26,9 +27,11 @@ mod store;
 /// The lanes this process hosts, and the histories they train on.
 pub(crate) struct Lanes {
     pub plan: Plan,
+    /// Where the histories live.
+    pub home: HistoryPlace,
     /// Global batches of a pass.
     pub batches: usize,
-    questions: Arc<Questions>,
+    builder: Arc<BatchBuilder>,
     /// The lanes of this process, by rank.
     own: Range<usize>,
     /// The processes that share this process's history with it, where it has only one and not all of its lanes.
@@ -39,7 +42,7 @@ pub(crate) struct Lanes {
     graphs: usize,
     /// Bytes of the log sorted by node that processes of this machine have together.
     sorted: usize,
-    crew: Crew,
+    pool: LanePool,
     histories: Vec<Trained>,
     /// Of all weights.
     gradients: Vec<f32>,
@@ -73,26 +76,28 @@ pub(crate) struct Wishes {
 
 impl Lanes {
     /// The lanes of `fit` that this process hosts, all histories empty.
-    pub fn new(fit: &Fit<'_>, needs: Needs, exchange: &mut dyn Exchange) -> Result<Lanes, TrainError> {
-        let (course, plan, rank, world) = (fit.course, fit.parallel.plan(), exchange.rank(), exchange.world());
-        let batches = plan.batches(course.split.train.len(), fit.train.batch);
+    pub fn new(fit: &Fit<'_>, learner: &Learner, exchange: &mut dyn Exchange) -> Result<Lanes, TrainError> {
+        let plan = fit.parallel.plan();
+        let batches = plan.batches(fit.course.split.train.len(), fit.train.batch);
         plan.check(batches).map_err(TrainError::Plan)?;
-        let own = plan.share(rank, world).map_err(TrainError::Plan)?;
-        let workers = if fit.parallel.threads == 0 { own.len() } else { fit.parallel.threads };
-        let crew = Crew::new(workers.min(own.len()));
+        let layout = fit.parallel.layout(exchange.rank(), exchange.world(), learner.has_resident());
+        let layout = layout.map_err(TrainError::Plan)?;
+        let needs = learner.needs();
         let ends = needs.ends;
-        let Placed { machine, graphs, sorted, group, histories } = place(fit, needs, exchange, &own)?;
-        let questions = Arc::new(Questions::new(fit, plan, batches, own.clone(), ends));
+        let Placed { machine, graphs, sorted, group, histories } = place(fit, needs, exchange, &layout)?;
+        let Layout { place: home, lanes: own, workers, .. } = layout;
+        let builder = Arc::new(BatchBuilder::new(fit, plan, batches, own.clone(), ends));
         Ok(Lanes {
             plan,
+            home,
             batches,
-            questions,
+            builder,
             own,
             group,
             machine,
             graphs,
             sorted,
-            crew,
+            pool: LanePool::new(workers),
             histories,
             gradients: Vec::new(),
             ahead: fit.parallel.clone(),
@@ -123,21 +128,21 @@ impl Lanes {
     pub fn step(
         &mut self,
         step: u64,
-        trainee: &mut dyn Trainee,
+        learner: &mut Learner,
         exchange: &mut dyn Exchange,
         settings: StepSettings,
         wishes: Wishes,
     ) -> Result<(StepRecord, Wishes), TrainError> {
         let read = self.begin(step, exchange)?;
         let (mut record, wishes) = match self.plan.lanes() {
-            1 => (self.step_alone(step, trainee, settings)?, wishes),
-            _ => self.step_together(step, trainee, exchange, settings, wishes)?,
+            1 => (self.step_alone(step, learner, settings)?, wishes),
+            _ => self.step_together(step, learner, exchange, settings, wishes)?,
         };
         if let Some(prefetch) = &mut self.prefetch {
             prefetch.settle(step, &mut self.prefetched);
         }
         let (mut clock, began) = (Clock::start(), Instant::now());
-        self.observe(step, trainee, exchange)?;
+        self.observe(step, learner, exchange)?;
         note(&self.trace, Stage::WriteBack, step, began);
         record.stages.observe = clock.lap();
         (record.stages.ask, record.stages.view) = (read.ask, read.view);
@@ -162,43 +167,40 @@ impl Lanes {
         Ok(())
     }
 
-    /// What the one lane of a plan asks at `step`, of a past that is somebody else's to read.
-    pub fn ask_alone(&mut self, step: u64) -> Result<AskedAlone<'_>, TrainError> {
-        let Lanes { plan, batches, questions, histories, .. } = self;
+    /// What the one lane of a plan trains at `step`, for a device that has the history.
+    pub fn device_batch(&mut self, step: u64) -> Result<DeviceBatch<'_>, TrainError> {
+        let Lanes { plan, batches, builder, histories, .. } = self;
         let Trained { number, begun, .. } = &mut histories[0];
         let slot = Slot { history: *number, stand: plan.begins(*number, step, *batches), set: 0, shard: 0 };
-        let question = &mut begun[0].questions[0];
-        questions.ask(question, slot)?;
-        Ok(AskedAlone {
-            batch: questions.batch(&question.whole),
-            queries: &question.queries,
-            chance: questions.chance(slot),
-            dropout: question.dropout,
+        let input = &mut begun[0].inputs[0];
+        builder.form(input, slot)?;
+        Ok(DeviceBatch {
+            batch: builder.batch(&input.whole),
+            queries: &input.queries,
+            chance: builder.chance(slot),
+            dropout: input.dropout,
         })
     }
 
     /// Reads the batches here and now.
     fn read(&mut self, step: u64) -> Result<Stages, TrainError> {
-        let Lanes { plan, questions, crew, histories, .. } = self;
+        let Lanes { plan, builder, pool, histories, .. } = self;
         let (began, mut clock, at) = (Instant::now(), Clock::start(), plan.begins_lane(step));
         let asked = histories.iter_mut().flat_map(|Trained { number, history, begun }| {
             let history = &*history;
-            questions.of(*number, step, &mut begun[at].questions).map(move |(question, slot)| (history, question, slot))
+            builder.of(*number, step, &mut begun[at].inputs).map(move |(input, slot)| (history, input, slot))
         });
-        crew.try_each(asked, |(history, question, slot)| {
+        pool.try_each(asked, |(history, input, slot)| {
             let mut clock = Clock::start();
-            questions.ask(question, slot)?;
-            question.stages.ask = clock.lap();
-            questions.read(history, question, slot);
-            question.stages.view = clock.lap();
+            builder.form(input, slot)?;
+            input.stages.ask = clock.lap();
+            builder.read(history, input, slot);
+            input.stages.view = clock.lap();
             Ok::<_, TrainError>(())
         })?;
         note(&self.trace, Stage::Sample, step, began);
         let mut stages = Stages::default();
-        self.histories
-            .iter()
-            .flat_map(|trained| &trained.begun[at].questions)
-            .for_each(|question| stages.add(&question.stages));
+        self.histories.iter().flat_map(|trained| &trained.begun[at].inputs).for_each(|input| stages.add(&input.stages));
         // Lanes read at the same time: each kind of work has its part of the time that passed.
         let part = clock.lap() / stages.total().max(f64::MIN_POSITIVE);
         Ok(Stages { ask: part * stages.ask, view: part * stages.view, ..Stages::default() })
@@ -207,7 +209,7 @@ impl Lanes {
     /// Takes the batches that were made ready ahead.
     fn take(&mut self, step: u64) -> Result<Stages, TrainError> {
         let mut clock = Clock::start();
-        let Lanes { plan, batches, questions, histories, ahead, prefetch, restored, prefetched, trace, .. } = self;
+        let Lanes { plan, batches, builder, histories, ahead, prefetch, restored, prefetched, trace, .. } = self;
         let now = |Trained { number, history, .. }: &Trained| Now {
             stand: plan.begins(*number, step, *batches),
             memories: history.memories().clone(),
@@ -219,16 +221,16 @@ impl Lanes {
             None => {
                 let graphs =
                     histories.iter().map(|trained| (trained.number, trained.history.graph().clone())).collect();
-                prefetch.insert(Prefetch::start(ahead, questions.clone(), graphs, step, trace.clone())?)
+                prefetch.insert(Prefetch::start(ahead, builder.clone(), graphs, step, trace.clone())?)
             }
         };
         let mut ready = prefetch.take(&now, prefetched)?;
         if started {
-            prefetch.restore(&mut ready, &mut std::mem::take(restored), &questions.features)?;
+            prefetch.restore(&mut ready, &mut std::mem::take(restored), &builder.features)?;
         }
         for (trained, begun) in histories.iter_mut().zip(&mut ready.begun) {
-            let shown = begun.questions.iter().find(|question| !question.view.nodes.is_empty());
-            prefetched.count(shown.map_or(0, |question| question.view.staleness()));
+            let shown = begun.inputs.iter().find(|input| !input.view.nodes.is_empty());
+            prefetched.count(shown.map_or(0, |input| input.view.staleness()));
             std::mem::swap(&mut trained.begun[plan.begins_lane(step)], begun);
         }
         prefetch.give_back(ready);
@@ -236,62 +238,60 @@ impl Lanes {
     }
 
     /// What lane `rank` trains at `step`, one of `trained` batches, if anything.
-    fn asked(&self, rank: usize, step: u64, trained: f32) -> Option<Asked<'_>> {
+    fn lane_batch(&self, rank: usize, step: u64, trained: f32) -> Option<LaneBatch<'_>> {
         let turn = self.plan.turn(rank, step, self.batches)?;
         let Trained { begun, .. } = self.histories.iter().find(|trained| trained.number == turn.history)?;
-        let question = &begun[self.plan.begins_lane(turn.begun)].questions[turn.set * self.plan.minibatch + turn.shard];
-        let happens = (turn.begun == step && turn.shard == 0).then(|| self.questions.batch(&question.whole));
-        (!question.part.is_empty()).then(|| question.asked(trained, happens))
+        let input = &begun[self.plan.begins_lane(turn.begun)].inputs[turn.set * self.plan.minibatch + turn.shard];
+        let observed = (turn.begun == step && turn.shard == 0).then(|| self.builder.batch(&input.whole));
+        (!input.part.is_empty()).then(|| input.lane_batch(trained, observed))
     }
 
-    /// A plan of one lane: the trainee takes the step by itself.
-    fn step_alone(
-        &self,
-        step: u64,
-        trainee: &mut dyn Trainee,
-        settings: StepSettings,
-    ) -> Result<StepRecord, TrainError> {
-        let Some(asked) = self.asked(0, step, 1.0) else { return Ok(StepRecord { step, ..StepRecord::default() }) };
+    /// A plan of one lane: its gradients are applied where they were computed.
+    fn step_alone(&self, step: u64, learner: &mut Learner, settings: StepSettings) -> Result<StepRecord, TrainError> {
+        let Some(batch) = self.lane_batch(0, step, 1.0) else {
+            return Ok(StepRecord { step, ..StepRecord::default() });
+        };
         let began = Instant::now();
-        let taken = trainee.step(&asked, &settings);
+        let output = learner.step(&batch, &settings);
         note(&self.trace, Stage::Compute, step, began);
-        let taken = taken.map_err(|error| self.diverged(step, error.loss))?;
+        let output = output.map_err(|error| self.diverged(step, error.loss))?;
         Ok(StepRecord {
             step,
-            events: asked.queries.positives(),
-            loss: f64::from(taken.loss),
+            events: batch.queries.positives(),
+            loss: f64::from(output.loss),
             lr: settings.lr,
-            gradient_norm: taken.gradient_norm,
-            stages: taken.stages,
+            gradient_norm: output.gradient_norm,
+            stages: output.stages,
         })
     }
 
-    /// Each lane finds its way down; one step down their mean.
+    /// Each lane computes its gradients; one optimiser step is applied to the summed gradients.
     fn step_together(
         &mut self,
         step: u64,
-        trainee: &mut dyn Trainee,
+        learner: &mut Learner,
         exchange: &mut dyn Exchange,
         settings: StepSettings,
         wishes: Wishes,
     ) -> Result<(StepRecord, Wishes), TrainError> {
         let (mut clock, began) = (Clock::start(), Instant::now());
         let trained = self.plan.trained_at(step) as f32;
-        let asked: Vec<Option<Asked<'_>>> = self.own.clone().map(|rank| self.asked(rank, step, trained)).collect();
-        trainee.find(&asked, &self.crew);
-        let finding = clock.lap();
+        let batches: Vec<Option<LaneBatch<'_>>> =
+            self.own.clone().map(|rank| self.lane_batch(rank, step, trained)).collect();
+        learner.compute_gradients(&batches, &self.pool);
+        let computing = clock.lap();
         note(&self.trace, Stage::Compute, step, began);
         let began = Instant::now();
-        let told: Vec<[f32; 4]> = asked
+        let told: Vec<[f32; 4]> = batches
             .iter()
             .enumerate()
-            .map(|(lane, asked)| wishes.beside(asked, trainee.found(lane).loss, lane))
+            .map(|(lane, batch)| wishes.beside(batch, learner.lane(lane).loss, lane))
             .collect();
-        drop(asked);
+        drop(batches);
         let lanes = 0..self.own.len();
-        self.gradients.resize(trainee.size(), 0.0);
-        let found: Vec<&[f32]> = lanes.clone().map(|lane| &*trainee.found(lane).gradients).collect();
-        exchange.all_reduce(&found, &mut self.gradients)?;
+        self.gradients.resize(learner.parameters().values().len(), 0.0);
+        let of_lanes: Vec<&[f32]> = lanes.clone().map(|lane| &*learner.lane(lane).gradients).collect();
+        exchange.all_reduce(&of_lanes, &mut self.gradients)?;
         let mut all = [0.0; 4];
         exchange.all_reduce(&told.iter().map(|told| &told[..]).collect::<Vec<_>>(), &mut all)?;
         let exchanging = clock.lap();
@@ -301,45 +301,44 @@ impl Lanes {
             return Err(self.diverged(step, loss));
         }
         let began = Instant::now();
-        let mut stages = Stages::default();
-        lanes.for_each(|lane| stages.add(&trainee.found(lane).stages));
-        let part = finding / stages.total().max(f64::MIN_POSITIVE);
-        (stages.forward, stages.backward, stages.exchange) =
-            (part * stages.forward, part * stages.backward, exchanging);
-        let gradient_norm = trainee.descend(&mut self.gradients, &settings);
-        stages.step = clock.lap();
+        let mut times = Stages::default();
+        lanes.for_each(|lane| times.add(&stages(learner.lane(lane))));
+        let part = computing / times.total().max(f64::MIN_POSITIVE);
+        (times.forward, times.backward, times.exchange) = (part * times.forward, part * times.backward, exchanging);
+        let gradient_norm = learner.apply(&mut self.gradients, &settings);
+        times.step = clock.lap();
         note(&self.trace, Stage::Compute, step, began);
-        let record =
-            StepRecord { step, events: events as usize, loss: f64::from(loss), lr: settings.lr, gradient_norm, stages };
+        let (events, loss) = (events as usize, f64::from(loss));
+        let record = StepRecord { step, events, loss, lr: settings.lr, gradient_norm, stages: times };
         Ok((record, Wishes { stop: stop > 0.0, save: save > 0.0 }))
     }
 
     fn diverged(&self, step: u64, loss: f32) -> TrainError {
         let stand = self.plan.begins(self.histories[0].number, step, self.batches);
-        let event = self.questions.whole(stand.batch).start as u64;
+        let event = self.builder.whole(stand.batch).start as u64;
         TrainError::Diverged { step, event: EventId(event), loss }
     }
 
     /// Lets the batches begun at `step` happen.
-    fn observe(&mut self, step: u64, trainee: &dyn Trainee, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
-        let Lanes { plan, batches, questions, own, group, crew, histories, .. } = self;
-        let whole = |history| questions.whole(plan.begins(history, step, *batches).batch);
+    fn observe(&mut self, step: u64, learner: &Learner, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
+        let Lanes { plan, batches, builder, own, group, pool, histories, .. } = self;
+        let whole = |history| builder.whole(plan.begins(history, step, *batches).batch);
         // What a batch becomes is known to the lane that begins it, of several the one of the first shard.
         let lane = |history| plan.rank(Lane { history, epoch: plan.begins_lane(step), shard: 0 });
         let happen = |Trained { number, history, .. }: &mut Trained, update: &Update| {
-            Ok::<_, TrainError>(history.observe(&questions.batch(&whole(*number)), update)?)
+            Ok::<_, TrainError>(history.observe(&builder.batch(&whole(*number)), update)?)
         };
         match (&mut histories[..], group) {
             ([Trained { number, history, .. }], Some(group)) => {
                 let lane = lane(*number);
-                let update = own.contains(&lane).then(|| trainee.update(lane - own.start));
-                group.observe(exchange, history, &questions.batch(&whole(*number)), lane / own.len(), update)
+                let update = own.contains(&lane).then(|| learner.update(lane - own.start));
+                group.observe(exchange, history, &builder.batch(&whole(*number)), lane / own.len(), update)
             }
-            ([trained], None) => happen(trained, trainee.update(lane(trained.number) - own.start)),
+            ([trained], None) => happen(trained, learner.update(lane(trained.number) - own.start)),
             (histories, _) => {
                 let updates: Vec<&Update> =
-                    histories.iter().map(|trained| trainee.update(lane(trained.number) - own.start)).collect();
-                crew.try_each(histories.iter_mut().zip(updates), |(trained, update)| happen(trained, update))
+                    histories.iter().map(|trained| learner.update(lane(trained.number) - own.start)).collect();
+                pool.try_each(histories.iter_mut().zip(updates), |(trained, update)| happen(trained, update))
             }
         }
     }
@@ -347,10 +346,10 @@ impl Lanes {
 
 impl Wishes {
     /// What lane `lane` tells: its part of the loss, its events, and with the first lane of a process what that wishes.
-    fn beside(self, asked: &Option<Asked<'_>>, loss: f32, lane: usize) -> [f32; 4] {
+    fn beside(self, batch: &Option<LaneBatch<'_>>, loss: f32, lane: usize) -> [f32; 4] {
         let wish = |wished: bool| f32::from(u8::from(wished && lane == 0));
         // Up to 16 million events a step are counted exactly.
-        let [loss, events] = asked.map_or([0.0; 2], |asked| [asked.share * loss, asked.queries.positives() as f32]);
+        let [loss, events] = batch.map_or([0.0; 2], |batch| [batch.share * loss, batch.queries.positives() as f32]);
         [loss, events, wish(self.stop), wish(self.save)]
     }
 }

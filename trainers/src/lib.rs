@@ -8,11 +8,10 @@
 //! assert_eq!(spec.lr_at(50, 100), 5e-4);
 //! ```
 mod adam;
+mod batch_builder;
 mod board;
 mod checkpoint;
 mod course;
-mod crew;
-mod direct;
 mod epoch;
 mod error;
 mod evaluate;
@@ -21,61 +20,53 @@ mod fit;
 mod group;
 mod lanes;
 mod launch;
+mod layout;
 mod learn;
-mod loss;
+mod learner;
 mod machine;
 mod mesh;
 #[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(feature = "cuda")]
 mod nccl;
-mod on_devices;
 mod pipeline;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod prefetch;
 mod propose;
-mod question;
 mod report;
-mod resident;
-mod sitting;
+mod session;
 mod spec;
-mod taped;
 mod tcp;
 mod timetable;
 mod trace;
-mod trainee;
 
+pub use adam::StepSettings;
 pub use board::Board;
 pub use checkpoint::{Kept, Mark, RunFiles, kept};
 pub use course::{Course, Part};
-pub use crew::Crew;
-pub use direct::Direct;
 pub use epoch::Stages;
 pub use error::TrainError;
 pub use evaluate::{Answers, Evaluation, Examination, evaluate, warm};
 pub use exchange::{Alone, Exchange, ExchangeError, add_in_order, agree};
 pub use fit::{Fit, Fitted, Outcome, Watch};
 pub use launch::{Launch, Meeting};
+pub use layout::HistoryPlace;
 pub use learn::StepRecord;
-pub use loss::{link_loss, link_loss_on_slices};
+pub use learner::{Learner, NotFinite, StepOutput};
 pub use machine::once_a_machine;
 #[cfg(feature = "mpi")]
 pub use mpi::over_mpi;
 #[cfg(feature = "cuda")]
 pub use nccl::over_nccl;
-pub use on_devices::OnDevices;
 pub use plan::{Lane, Plan, Stand, Turn};
 pub use prefetch::PrefetchReport;
 pub use propose::{Facts, NoProposal, Proposal, propose};
 pub use report::{
     DataReport, EpochReport, Floor, ProcessReport, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes,
 };
-pub use resident::Resident;
 pub use spec::{BetaScale, EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
-pub use taped::{Taped, Untaped};
 pub use tcp::over_tcp;
 pub use timetable::timetable;
 pub use trace::{Span, Stage, Timeline, Trace};
-pub use trainee::{Asked, Examinee, Found, NotFinite, StepSettings, Taken, Trainee};

@@ -10,9 +10,9 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Batch, Features, Graph, Memories, NodeId, Store, View};
 
+use crate::batch_builder::{BatchBuilder, Begun, LaneInput};
 use crate::pipeline::{Ahead, Pipeline};
 use crate::plan::Stand;
-use crate::question::{Begun, Question, Questions};
 use crate::trace::{Stage, Trace, note};
 use crate::{ParallelSpec, TrainError};
 
@@ -52,16 +52,16 @@ impl Prefetch {
     /// Starts to sample from `step` on. `graphs` are those of the histories by number, as they stand.
     pub fn start(
         spec: &ParallelSpec,
-        questions: Arc<Questions>,
+        builder: Arc<BatchBuilder>,
         graphs: Vec<(usize, Graph)>,
         step: u64,
         trace: Option<Arc<Trace>>,
     ) -> Result<Prefetch, TrainError> {
         let ahead = Ahead { depth: spec.prefetch, reach: spec.staleness.max(1) };
         let histories = graphs.iter().map(|(number, _)| *number).collect();
-        let reader = Reader { questions: questions.clone(), exact: spec.staleness == 0, trace: trace.clone() };
+        let reader = Reader { builder: builder.clone(), exact: spec.staleness == 0, trace: trace.clone() };
         let pending = vec![Vec::new(); graphs.len()];
-        let mut sampler = Sampler { questions, graphs, pending, step, trace: trace.clone() };
+        let mut sampler = Sampler { builder, graphs, pending, step, trace: trace.clone() };
         let sample = move |ready: &mut Ready| sampler.fill(ready);
         let read = move |ready: &mut Ready, now: &Vec<Now>| reader.read(ready, now);
         let pipeline = Pipeline::start(ahead, sample, read)
@@ -114,8 +114,8 @@ impl Prefetch {
         }
         for (ahead, ready) in self.pipeline.coming().enumerate() {
             for (history, begun) in self.histories.iter().zip(&ready.begun).filter(|(_, begun)| begun.read) {
-                let shown = begun.questions.iter().enumerate().filter(|(_, question)| !question.view.nodes.is_empty());
-                shown.for_each(|(i, question)| store.join(&name(*history, ahead, i), question.view.to_store()));
+                let shown = begun.inputs.iter().enumerate().filter(|(_, input)| !input.view.nodes.is_empty());
+                shown.for_each(|(i, input)| store.join(&name(*history, ahead, i), input.view.to_store()));
             }
         }
         store
@@ -128,10 +128,10 @@ impl Prefetch {
     pub fn restore(&mut self, first: &mut Ready, store: &mut Store, features: &Features) -> Result<(), TrainError> {
         for (ahead, ready) in std::iter::once(first).chain(self.pipeline.coming_mut()).enumerate() {
             for (history, begun) in self.histories.iter().zip(&mut ready.begun) {
-                for (i, question) in begun.questions.iter_mut().enumerate() {
+                for (i, input) in begun.inputs.iter_mut().enumerate() {
                     let told = store.split_off(&name(*history, ahead, i));
                     if told.names().next().is_some() {
-                        question.view = View::from_store(told, features)?;
+                        input.view = View::from_store(told, features)?;
                     }
                 }
             }
@@ -140,8 +140,8 @@ impl Prefetch {
     }
 }
 
-fn name(history: usize, ahead: usize, question: usize) -> String {
-    format!("{AHEAD}{history}.{ahead}.{question}.")
+fn name(history: usize, ahead: usize, input: usize) -> String {
+    format!("{AHEAD}{history}.{ahead}.{input}.")
 }
 
 impl Ready {
@@ -153,7 +153,7 @@ impl Ready {
                 continue;
             }
             let pending = if begun.stand == now.stand { None } else { pending(now) };
-            for Question { view, .. } in &mut begun.questions {
+            for LaneInput { view, .. } in &mut begun.inputs {
                 match &pending {
                     Some(pending) => now.memories.read_ahead_into(pending, &begun.pending, view),
                     None => now.memories.read_into(view),
@@ -166,14 +166,14 @@ impl Ready {
     /// Reads what was left out before it was written.
     fn complete(&mut self, now: &[Now]) {
         for (begun, now) in self.begun.iter_mut().zip(now) {
-            begun.questions.iter_mut().for_each(|question| now.memories.complete_in(&mut question.view));
+            begun.inputs.iter_mut().for_each(|input| now.memories.complete_in(&mut input.view));
         }
     }
 }
 
 /// Reads the memories of batches that were sampled.
 struct Reader {
-    questions: Arc<Questions>,
+    builder: Arc<BatchBuilder>,
     /// Whether what is still to be written is left out, to be completed.
     exact: bool,
     trace: Option<Arc<Trace>>,
@@ -182,7 +182,7 @@ struct Reader {
 impl Reader {
     fn read(&self, ready: &mut Ready, now: &[Now]) {
         let began = Instant::now();
-        let next = |now: &Now| self.questions.batch(&self.questions.whole(now.stand.batch));
+        let next = |now: &Now| self.builder.batch(&self.builder.whole(now.stand.batch));
         ready.read(now, |now| self.exact.then(|| next(now)));
         ready.reading = began.elapsed().as_secs_f64();
         note(&self.trace, Stage::Memory, ready.step, began);
@@ -191,7 +191,7 @@ impl Reader {
 
 /// Samples the batches of one step after the other.
 struct Sampler {
-    questions: Arc<Questions>,
+    builder: Arc<BatchBuilder>,
     /// By the number of the history.
     graphs: Vec<(usize, Graph)>,
     /// For each of them the neighbours that get mail of the batch sampled last.
@@ -202,27 +202,27 @@ struct Sampler {
 
 impl Sampler {
     fn fill(&mut self, ready: &mut Ready) -> Result<(), TrainError> {
-        let Sampler { questions, graphs, pending, step, trace } = self;
+        let Sampler { builder, graphs, pending, step, trace } = self;
         let began = Instant::now();
         ready.step = *step;
-        ready.begun.resize_with(graphs.len(), || Begun::room(questions.plan));
+        ready.begun.resize_with(graphs.len(), || Begun::room(builder.plan));
         for (((history, graph), pending), begun) in graphs.iter_mut().zip(pending).zip(&mut ready.begun) {
-            begun.stand = questions.plan.begins(*history, *step, questions.batches);
+            begun.stand = builder.plan.begins(*history, *step, builder.batches);
             begun.read = false;
             if begun.stand.starts_over() {
                 graph.reset();
             }
-            for (question, slot) in questions.of(*history, *step, &mut begun.questions) {
-                questions.ask(question, slot)?;
-                questions.sample(graph, question, slot);
+            for (input, slot) in builder.of(*history, *step, &mut begun.inputs) {
+                builder.form(input, slot)?;
+                builder.sample(graph, input, slot);
             }
             std::mem::swap(&mut begun.pending, pending);
-            graph.observe(&questions.batch(&questions.whole(begun.stand.batch)))?;
+            graph.observe(&builder.batch(&builder.whole(begun.stand.batch)))?;
             pending.clear();
             pending.extend(graph.received().nodes());
         }
-        for question in ready.begun.iter_mut().flat_map(|begun| &mut begun.questions) {
-            questions.features.show_in(&mut question.view);
+        for input in ready.begun.iter_mut().flat_map(|begun| &mut begun.inputs) {
+            builder.features.show_in(&mut input.view);
         }
         note(trace, Stage::Sample, *step, began);
         ready.sampling = began.elapsed().as_secs_f64();

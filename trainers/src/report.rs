@@ -65,7 +65,7 @@ pub struct Report {
     /// What each process keeps in memory, at the end.
     #[serde(default)]
     pub processes: Vec<ProcessReport>,
-    /// Wall-clock time of all sittings.
+    /// Wall-clock time of all sessions.
     pub seconds: f64,
 }
 

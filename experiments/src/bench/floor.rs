@@ -8,10 +8,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tempograph_framework::{Draw, NegativeSampler, NodeId, Purpose, Queries, Update, View};
 use tempograph_kernels::machine;
-use tempograph_models::{StepCost, StepSizes, step_cost};
+use tempograph_models::{StepCost, StepSizes};
 use tempograph_trainers::Course;
 
-use crate::data;
 use crate::spec::RunSpec;
 
 /// What some threads of this machine can do.
@@ -51,7 +50,7 @@ impl Machine {
 /// is one without a model: the same negatives, the same views, memories of zero.
 pub(super) fn mean_sizes(spec: &RunSpec, course: &Course, range: Range<usize>) -> Result<StepSizes> {
     let (log, train) = (&course.dataset.log, &spec.train);
-    let needs = spec.tgn().needs();
+    let needs = spec.needs()?;
     let width = needs.memory;
     let mut history = course.history(needs);
     let draw = Draw::new(spec.seed);
@@ -109,7 +108,7 @@ impl Floor {
     pub fn of(spec: &RunSpec, course: &Course, steps: usize, rates: Rates) -> Result<Floor> {
         let train = &course.split.train;
         let trained = train.start..train.end.min(train.start + steps * spec.train.batch);
-        let cost = step_cost(spec.tgn(), data::widths(course), &mean_sizes(spec, course, trained)?);
+        let cost = spec.program(course)?.cost(&mean_sizes(spec, course, trained)?);
         Ok(Floor::new(cost, rates))
     }
 
@@ -144,7 +143,7 @@ mod tests {
     fn sizes_are_means_over_the_steps_that_are_trained() {
         let sets = ["train.batch=50".into(), "train.negatives=2".into()];
         let spec = RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &sets).unwrap();
-        let course = data::open(&spec.data).unwrap();
+        let course = crate::data::open(&spec.data).unwrap();
         let sizes = |range| mean_sizes(&spec, &course, range).unwrap();
         let one = sizes(0..50);
         assert_eq!((one.pairs, one.receivers, one.hops[0].neighbours > 0.0), (150.0, 0.0, true));
@@ -157,7 +156,7 @@ mod tests {
         let spec =
             RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &["train.batch=50".into()])
                 .unwrap();
-        let course = data::open(&spec.data).unwrap();
+        let course = crate::data::open(&spec.data).unwrap();
         let sizes = |range| mean_sizes(&spec, &course, range).unwrap();
         let [first, second, both] = [0..50, 50..100, 0..100].map(sizes);
         assert!(second.receivers > 0.0 && second.hops[0].neighbours > first.hops[0].neighbours, "{second:?}");

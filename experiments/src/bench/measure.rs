@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use tempograph_framework::Scorer;
 use tempograph_trainers::{Fit, RunFiles, Stages, StepRecord, TrainSpec, Watch, peak_memory_bytes, warm};
 
 use super::busy::{Busy, launches};
@@ -14,7 +15,7 @@ use super::stats::median;
 use crate::allocations::allocations;
 use crate::data;
 use crate::device::{self, Device};
-use crate::model::trainee;
+use crate::model::learner;
 use crate::spec::RunSpec;
 
 /// One run's measurement.
@@ -55,13 +56,13 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     }
     let device = Device::parse(&spec.device)?;
     device.check(spec.parallel.plan().lanes())?;
-    let mut model = trainee(&spec, &course, &device)?.said();
+    let mut learner = learner(&spec, &course, &device)?.said();
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
-    let mut history = course.history(model.needs());
+    let mut history = course.history(learner.needs());
     let begun = Instant::now();
-    warm(&mut *model, &mut history, &course.dataset.log, 0..from, spec.train.batch, &stop)?;
+    warm(&mut learner, &mut history, &course.dataset.log, 0..from, spec.train.batch, &stop)?;
     let warm_seconds = begun.elapsed().as_secs_f64();
     let fit = Fit {
         course: &course,
@@ -76,7 +77,7 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
     };
     let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch), device != Device::Cpu);
     let (launched, busy) = (launches(), Busy::watch(&device));
-    fit.train_after(&mut *model, history, &mut run)?;
+    fit.train_after(&mut learner, history, &mut run)?;
     let launched = (launches() - launched) as f64 / run.steps.len().max(1) as f64;
     let measured = run.measured(warm_seconds)?;
     Ok(Measured {

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
-use tempograph_framework::{Dataset, Features, History, Model};
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn};
+use tempograph_framework::{Dataset, Features, History, SliceModel};
+use tempograph_models::FeatureWidths;
 use tempograph_serving::{
     Ack, Export, Granularity, IngestRequest, NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec,
 };
@@ -111,10 +110,10 @@ fn measure(args: &BenchArgs, spec: &RunSpec, events: usize, folder: &Path) -> Re
 
 /// An artifact of the spec's model, untrained, which has seen nothing.
 fn export(spec: &RunSpec, set: &Dataset, artifact: &Path) -> Result<()> {
-    let widths = FeatureWidths::default();
-    let model = Tgn::<Cpu>::new(spec.tgn(), widths, spec.seed, &Default::default());
+    let made = spec.model.on_slices(FeatureWidths::default(), spec.seed);
+    let model = made.map_err(anyhow::Error::msg)?;
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], Features::default());
-    Export { model: &model, history: &history, dataset: set, widths, batch: spec.train.batch, replace: true }
+    Export { model: &model, history: &history, dataset: set, batch: spec.train.batch, replace: true }
         .write(artifact)?;
     Ok(())
 }

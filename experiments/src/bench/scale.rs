@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tempograph_models::{StepSizes, step_cost};
+use tempograph_models::StepSizes;
 
 use super::floor::mean_sizes;
 use super::measure::{self, Measured};
@@ -177,7 +177,7 @@ fn sizes(spec: &RunSpec, from: usize, steps: usize) -> Result<(StepSizes, f64)> 
     let course = data::open(&spec.data)?;
     let end = course.split.train.end.min(from + steps * spec.train.batch);
     let sizes = mean_sizes(spec, &course, from..end)?;
-    let flops = step_cost(spec.tgn(), data::widths(&course), &sizes).flops();
+    let flops = spec.program(&course)?.cost(&sizes).flops();
     Ok((sizes, flops))
 }
 

@@ -7,9 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Number, json};
-use tempograph_framework::{Event, with_weights};
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::Tgn;
+use tempograph_framework::{Event, Scorer};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
 use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
 
@@ -19,7 +17,7 @@ use super::strategies;
 use crate::allocations::allocations;
 use crate::data;
 use crate::device::{self, Device};
-use crate::model::trainee;
+use crate::model::{learner, model_with};
 use crate::spec::RunSpec;
 
 /// Events served where nothing else is said.
@@ -97,22 +95,13 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
         stop: &stop,
         trace: None,
     };
-    let mut trained = trainee(spec, course, &Device::Cpu)?.said();
-    fit.train_once(&mut *trained, &mut Unwatched)?;
+    let mut trained = learner(spec, course, &Device::Cpu)?.said();
+    fit.train_once(&mut trained, &mut Unwatched)?;
     let mut history = course.history(trained.needs());
-    warm(&mut *trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
-    let widths = data::widths(course);
-    let model =
-        with_weights::<Cpu, _>(Tgn::new(spec.tgn(), widths, spec.seed, &Default::default()), trained.weights())?;
-    Export {
-        model: &model,
-        history: &history,
-        dataset: &course.dataset,
-        widths,
-        batch: spec.train.batch,
-        replace: true,
-    }
-    .write(folder)?;
+    warm(&mut trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
+    let model = model_with(spec, course, trained.parameters().to_store())?;
+    Export { model: &model, history: &history, dataset: &course.dataset, batch: spec.train.batch, replace: true }
+        .write(folder)?;
     Ok(())
 }
 

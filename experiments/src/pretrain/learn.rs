@@ -4,9 +4,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
-use tempograph_framework::{Draw, EventLog, NodeId, Purpose, PurposeDraw, average_precision};
+use tempograph_framework::{Draw, EventLog, NodeId, Purpose, PurposeDraw, average_precision, link_loss_on_slices};
 use tempograph_models::{PretrainSpec, StaticGraph};
-use tempograph_trainers::link_loss_on_slices;
 
 /// Events examined at once.
 const EXAMINED: usize = 4096;
@@ -126,8 +125,8 @@ impl Learning<'_> {
                 return Ok(None);
             }
             pool.ask(batch, self.spec.negatives, draw.of(Purpose::Negatives), epoch as u32, &mut pairs);
-            let loss = graph.learn(&pairs, self.spec.lr, self.spec.weight_decay, |scores, slopes| {
-                link_loss_on_slices(scores, batch.len(), slopes)
+            let loss = graph.learn(&pairs, self.spec.lr, self.spec.weight_decay, |scores, score_grads| {
+                link_loss_on_slices(scores, batch.len(), score_grads)
             });
             if !loss.is_finite() {
                 bail!(
@@ -146,7 +145,7 @@ impl Learning<'_> {
     fn examine(&self, graph: &mut StaticGraph, pool: &Pool<'_>, events: Range<usize>) -> Result<Tail> {
         let draw = Draw::new(self.seed).of(Purpose::Evaluation);
         let known = |&event: &usize| graph.knows(self.log.src()[event]) && graph.knows(self.log.dst()[event]);
-        let (all, mut pairs, mut slopes) = (events.filter(known).collect::<Vec<_>>(), Vec::new(), Vec::new());
+        let (all, mut pairs, mut score_grads) = (events.filter(known).collect::<Vec<_>>(), Vec::new(), Vec::new());
         if all.is_empty() {
             bail!(
                 "the last of the training events name no nodes of the others: set pretrain.tail = 0 and pretrain.epochs"
@@ -156,7 +155,7 @@ impl Learning<'_> {
         for batch in all.chunks(EXAMINED) {
             pool.ask(batch, 1, draw, 0, &mut pairs);
             let found = graph.examine(&pairs);
-            sum += f64::from(link_loss_on_slices(found, batch.len(), &mut slopes)) * batch.len() as f64;
+            sum += f64::from(link_loss_on_slices(found, batch.len(), &mut score_grads)) * batch.len() as f64;
             scores.extend_from_slice(found);
             labels.extend((0..found.len()).map(|pair| pair < batch.len()));
         }

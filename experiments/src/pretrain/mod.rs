@@ -80,7 +80,7 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
     let course = data::open(&spec.data)?;
     let begun = Instant::now();
     let (set, train) = (&course.dataset, course.split.train.clone());
-    let widths = [spec.tgn().static_memory.width, spec.tgn().width];
+    let widths = widths(spec, &course)?;
     let learning = Learning {
         log: &set.log,
         train: train.clone(),
@@ -94,7 +94,7 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
     let learned = learning.run(&mut |heard| shown.show(heard));
     shown.bar.finish_and_clear();
     let Some(learned) = learned? else { bail!("stopped; nothing was written") };
-    let origin = StaticOrigin::new(set, train, spec.seed, told(spec, &learned)?);
+    let origin = StaticOrigin::new(set, train, spec.seed, told(spec, widths, &learned)?);
     StaticMemory::new(Table::new(learned.vectors.clone(), widths[0])?, origin)
         .write(out)
         .with_context(|| format!("cannot write {}", out.display()))?;
@@ -102,14 +102,21 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
     Ok(())
 }
 
-fn told(spec: &RunSpec, learned: &Learned) -> Result<String> {
-    let model = spec.tgn();
+/// Width of the vectors and of the decoder that is learned with them: the model's own.
+fn widths(spec: &RunSpec, course: &Course) -> Result<[usize; 2]> {
+    let Some(reads) = spec.model.static_memory() else {
+        bail!("model.kind = \"{}\" reads no static memory: there is nothing to learn for it", spec.model.kind())
+    };
+    Ok([reads.width, spec.program(course)?.decoder().width()])
+}
+
+fn told(spec: &RunSpec, [width, decoder_width]: [usize; 2], learned: &Learned) -> Result<String> {
     Ok(toml::to_string(&Told {
         val: spec.data.val,
         test: spec.data.test,
         hold_out: spec.data.hold_out,
-        width: model.static_memory.width,
-        decoder_width: model.width,
+        width,
+        decoder_width,
         epochs: learned.epochs,
         pretrain: &spec.pretrain,
     })?)

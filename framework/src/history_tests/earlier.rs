@@ -50,7 +50,7 @@ impl LookedAt {
                     .for_each(|earlier| earlier.before_retracting(history, [(event.src, event.dst)].into_iter()));
                 history.retract(&[(event.id, event.src, event.dst)]);
             }
-            Between::Forget(idle) if history.needs().sampler == Sampler::Recent && history.seen() > 0 => {
+            Between::Forget(idle) if !history.needs().keeps_all() && history.seen() > 0 => {
                 let nodes = history.idle_since(Timestamp(history.newest().unwrap().0 - idle), 0..NODES);
                 earlier.into_iter().for_each(|earlier| earlier.before_forgetting(history, &nodes));
                 history.forget(&nodes);

@@ -1,5 +1,6 @@
 //! Histories against brute force: random small logs with many ties, repeats and self-loops, in batches of random sizes.
 mod earlier;
+mod forget;
 mod grow;
 mod mail;
 mod neighbour_mail;
@@ -91,14 +92,19 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
             pairs,
             ends,
             age: idle,
-            before_events: layers > 1 && pairs,
+            before_events: false,
         },
     )
 }
 
+/// What a model may ask for of the newest neighbours, each as of the root's time or of the event it is shown for.
+fn of_newest() -> impl Strategy<Value = Needs> {
+    (needs(Sampler::Recent), any::<bool>()).prop_map(|(needs, before_events)| Needs { before_events, ..needs })
+}
+
 /// What a model may ask for, neighbours drawn in any way.
 fn any_needs() -> impl Strategy<Value = Needs> {
-    prop_oneof![needs(Sampler::Recent), drawing()]
+    prop_oneof![of_newest(), drawing()]
 }
 
 /// What a model may ask for, neighbours drawn by chance.

@@ -12,6 +12,7 @@ fn assert_sees(view: &View, layer: usize, row: u32, root: Root, needs: &Needs, v
     assert_sees(view, layer + 1, hop.centres[row], root, needs, visible, slow);
     let idle = needs.idle.then(|| time.since(slow.updated_with_mail(node)));
     assert_eq!(hop.idle.get(row).copied(), idle, "idle of node {node}");
+    assert_eq!(hop.age.get(row).copied(), needs.age.then(|| time.since(ORIGIN)), "age of node {node} at {time}");
     let expected = visible.last(root, needs.neighbours);
     let found = &hop.neighbours;
     assert_eq!(
@@ -26,7 +27,8 @@ fn assert_sees(view: &View, layer: usize, row: u32, root: Root, needs: &Needs, v
             Delta::SinceUpdate => slow.updated_with_mail(seen.other).since(seen.time),
         };
         assert_eq!((found.event[slot], found.dt[slot]), (seen.event, delta), "slot {j} of node {node} at {time}");
-        assert_sees(view, layer + 1, found.row[slot], (seen.other, time, place), needs, visible, slow);
+        let at = if needs.before_events { (seen.time, EventId(seen.event)) } else { (time, place) };
+        assert_sees(view, layer + 1, found.row[slot], (seen.other, at.0, at.1), needs, visible, slow);
     }
 }
 
@@ -39,7 +41,7 @@ fn assert_shows(view: &View, queries: &Queries, needs: &Needs, visible: &Visible
 
 proptest! {
     #[test]
-    fn every_layer_shows_the_last_neighbours_strictly_before_the_query_newest_first(story in stories(), needs in needs(Sampler::Recent)) {
+    fn every_layer_shows_the_last_neighbours_strictly_before_the_query_newest_first(story in stories(), needs in of_newest()) {
         replay(&story, &needs, |history, slow, batch, visible| {
             let queries = everyone(batch);
             assert_shows(&history.view(&queries, Some(batch), chance()), &queries, &needs, visible, slow);
@@ -47,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn without_a_batch_in_hand_a_query_sees_what_was_observed(story in stories(), needs in needs(Sampler::Recent), ahead in 0i64..3) {
+    fn without_a_batch_in_hand_a_query_sees_what_was_observed(story in stories(), needs in of_newest(), ahead in 0i64..3) {
         replay(&story, &needs, |history, slow, batch, _| {
             let start = batch.first.index();
             let observed = Visible::new(&story.log, needs.lookup, &(start..start));
@@ -79,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn looking_changes_nothing(story in stories(), needs in needs(Sampler::Recent)) {
+    fn looking_changes_nothing(story in stories(), needs in of_newest()) {
         replay(&story, &needs, |history, _, batch, _| {
             let before = history.to_store();
             let first = history.view(&everyone(batch), Some(batch), chance());
@@ -90,9 +92,9 @@ proptest! {
     }
 
     #[test]
-    fn roots_share_a_centre_exactly_where_nothing_shown_can_tell_them_apart(story in stories(), needs in needs(Sampler::Recent)) {
+    fn roots_share_a_centre_exactly_where_nothing_shown_can_tell_them_apart(story in stories(), needs in of_newest()) {
         let needs = Needs { layers: needs.layers.max(1), ..needs };
-        let dated = needs.idle || needs.dates_mail();
+        let dated = needs.idle || needs.age || needs.dates_mail();
         let still = needs.lookup == Lookup::Batch && needs.delta == Delta::SinceUpdate && !dated;
         replay(&story, &needs, |history, _, batch, _| {
             let queries = everyone(batch);

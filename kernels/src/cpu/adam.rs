@@ -1,4 +1,4 @@
-//! One step of Adam over the numbers of one parameter.
+//! One step of Adam over the numbers of all weights.
 use super::simd::vectorised;
 use crate::AdamStep;
 use rayon::prelude::*;
@@ -6,12 +6,15 @@ use rayon::prelude::*;
 /// Numbers a task takes.
 const CHUNK: usize = 1 << 14;
 
-/// Updates the parameter and both moments in place.
+/// Updates the weights and both moments in place, number by number.
+///
+/// # Panics
+/// Where the four differ in length.
 pub fn step(param: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], step: &AdamStep) {
     assert_eq!(
         [param.len(), first.len(), second.len()],
         [grad.len(); 3],
-        "a parameter, its gradient and its moments differ in length"
+        "weights, gradients and moments differ in length"
     );
     let constants = Constants {
         decay: 1.0 - step.lr * step.weight_decay,

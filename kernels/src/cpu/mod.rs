@@ -2,7 +2,7 @@
 //!
 //! Work is split in chunks of fixed size and partial sums are added in the order of their chunks, so that
 //! a result does not depend on the number of threads.
-pub(crate) mod adam;
+mod adam;
 pub(crate) mod attention;
 mod attention_backward;
 mod awake;

@@ -1,10 +1,6 @@
-//! One optimiser step.
-use super::span::{Device, UNITS, units};
+//! One step of Adam at one weight, for the kernel over all of them (`weights.rs`).
 use crate::AdamStep;
-use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 /// The constants of a step as the kernel reads them.
@@ -42,40 +38,4 @@ pub(super) fn moved(
     second[i] = v;
     let root = v.sqrt() / constants.root_correction + constants.eps;
     param[i] = param[i] * constants.kept - m * constants.step_size / root;
-}
-
-#[cube(launch)]
-fn step(
-    param: &mut Array<f32>,
-    first: &mut Array<f32>,
-    second: &mut Array<f32>,
-    grad: &Array<f32>,
-    constants: &Constants,
-) {
-    let i = ABSOLUTE_POS;
-    if i < grad.len() {
-        moved(param, first, second, i, grad[i], constants);
-    }
-}
-
-/// In place where nobody else holds a tensor.
-pub(super) fn adam<R: CubeRuntime>(
-    tensors: [CubeTensor<R>; 3],
-    grad: CubeTensor<R>,
-    constants: &AdamStep,
-) -> [CubeTensor<R>; 3] {
-    let device = Device::of(&grad);
-    let tensors = tensors.map(|tensor| {
-        let tensor = into_contiguous(tensor);
-        if tensor.can_mut() { tensor } else { into_contiguous(tensor.copy()) }
-    });
-    let [param, first, second] = tensors.each_ref().map(|tensor| device.span(tensor));
-    let grad = device.span(&grad);
-    if grad.len() > 0 {
-        let arguments = ConstantsLaunch::of(constants);
-        let (count, dim) = (units(grad.len()), CubeDim::new_1d(UNITS));
-        step::launch::<R>(&device.client, count, dim, param.arg(), first.arg(), second.arg(), grad.arg(), arguments);
-    }
-    debug_assert!(tensors.iter().all(|tensor| tensor.shape().num_elements() == grad.len()));
-    tensors
 }

@@ -1,7 +1,7 @@
 //! The kernels on the backends of burn that CubeCL drives.
-use super::{adam, attention, attention_backward, gather, memory, memory_backward, pairs, products, time};
+use super::{attention, attention_backward, gather, memory, memory_backward, pairs, products, time};
 use crate::kernels::Kernels;
-use crate::{AdamStep, AttentionPlan, Cell, MailPlan, PairPlan};
+use crate::{AttentionPlan, Cell, MailPlan, PairPlan};
 use burn_cubecl::element::BoolElement;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
@@ -59,10 +59,6 @@ impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
 
     fn product(left: &CubeTensor<R>, right: &CubeTensor<R>) -> CubeTensor<R> {
         products::all(left, right)
-    }
-
-    fn adam(tensors: [CubeTensor<R>; 3], grad: CubeTensor<R>, step: &AdamStep) -> [CubeTensor<R>; 3] {
-        adam::adam(tensors, grad, step)
     }
 
     fn pairs_forward(plan: &PairPlan, inputs: &[CubeTensor<R>; 5]) -> CubeTensor<R> {

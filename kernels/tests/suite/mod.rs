@@ -4,9 +4,7 @@
 use crate::common::*;
 use crate::{Plain, Tape, absent};
 use tempograph_kernels::tensor::{AutodiffBackend, Cpu, CpuTape, Tensor};
-use tempograph_kernels::{
-    AdamStep, Cell, ScoreActivation, adam_step, attention_weights, gather_rows, product, reference, time_encode,
-};
+use tempograph_kernels::{Cell, ScoreActivation, attention_weights, gather_rows, product, reference, time_encode};
 
 const WEIGHTS: [&str; 7] = ["output", "w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
 const INPUTS: [&str; 5] = ["output", "hidden", "query", "freq", "phase"];
@@ -223,48 +221,6 @@ fn gathered_rows_hand_their_gradients_back() {
             assert_close(ours, &expected, 1e-5 + 1e-9 * count as f32, &format!("{count} rows"));
         }
     }
-}
-
-#[test]
-fn adam_steps_are_those_of_the_reference() {
-    if absent() {
-        return;
-    }
-    for shape in [[0, 5], [1, 1], [7, 5], [9, 1], [64, 9]] {
-        let start = |seed| numbers(seed, shape[0] * shape[1]);
-        let zeros = vec![0.0; shape[0] * shape[1]];
-        let mut ours = [&start(1), &zeros, &zeros].map(|numbers| constant::<Plain, 2>(numbers, &shape));
-        let mut expected = [&start(1), &zeros, &zeros].map(|numbers| constant::<Cpu, 2>(numbers, &shape));
-        for step in 1..=5 {
-            let constants = AdamStep { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step };
-            let [param, first, second] = ours;
-            ours = adam_step(param, constant(&start(step + 1), &shape), first, second, &constants).into();
-            expected = reference::adam_step(expected, constant(&start(step + 1), &shape), &constants);
-            for (ours, expected) in ours.iter().zip(&expected) {
-                assert_close(
-                    &values(ours.clone()),
-                    &values(expected.clone()),
-                    1e-6,
-                    &format!("step {step} of {shape:?}"),
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn a_parameter_held_elsewhere_is_not_changed_by_a_step() {
-    if absent() {
-        return;
-    }
-    let device = Default::default();
-    let param = Tensor::<Tape, 1>::ones([3], &device);
-    let held = param.clone();
-    let constants = AdamStep { lr: 0.5, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step: 1 };
-    let zeros = Tensor::zeros([3], &device);
-    let (param, ..) = adam_step(param, Tensor::ones([3], &device), zeros.clone(), zeros, &constants);
-    assert_eq!(values(held), [1.0; 3]);
-    assert_close(&values(param), &[0.5; 3], 1e-6, "the first step is as long as the learning rate");
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod tensors;
 mod update;
 
 #[cfg(feature = "cube")]
-pub use device::DeviceExecutor;
+pub use device::DeviceProgram;
 #[cfg(feature = "cube")]
 pub(crate) use device::{Back, DeviceContext, DeviceStage, Laying, Shares, TimeSlot, through};
-pub use slices::{SliceExecutor, SliceWork};
+pub use slices::{SliceProgram, SliceWork};
 pub use tensors::{ProgramModule, TensorContext};

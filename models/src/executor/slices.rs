@@ -9,15 +9,16 @@ use super::update::{write_mail, write_memories};
 use crate::operation::{Context, Into, Reads, Stage};
 use crate::ops::DecoderStage;
 use crate::program::{Gradients, Program, Step, Value, Weights};
+use crate::registry::ModelSpec;
 
 /// A program with its parameters, computed on slices of host memory, without a tape and without asking for memory once it is warm.
 #[derive(Clone, Debug)]
-pub struct SliceExecutor {
+pub struct SliceProgram {
     program: Arc<Program>,
     parameters: Parameters,
 }
 
-/// Working memory of one caller of a [`SliceExecutor`]. It takes the form of the program it is first used with.
+/// Working memory of one caller of a [`SliceProgram`]. It takes the form of the program it is first used with.
 #[derive(Debug, Default)]
 pub struct SliceWork {
     program: Option<Arc<Program>>,
@@ -97,22 +98,27 @@ impl SliceWork {
         }
     }
 
-    /// Rows of the last pass's embeddings as sources and as destinations, once they are [mapped](SliceExecutor::map_ends).
+    /// Rows of the last pass's embeddings as sources and as destinations, once they are [mapped](SliceProgram::map_ends).
     pub fn ends(&self) -> [&PaddedRows; 2] {
         self.decoder.ends()
     }
 }
 
-impl SliceExecutor {
+impl SliceProgram {
     /// `program` with fresh parameters, drawn from `seed`.
-    pub fn new(program: Arc<Program>, seed: u64) -> SliceExecutor {
+    pub fn new(program: Arc<Program>, seed: u64) -> SliceProgram {
         let parameters = program.declarations.fresh(seed);
-        SliceExecutor { program, parameters }
+        SliceProgram { program, parameters }
     }
 
     /// The program.
     pub fn program(&self) -> &Arc<Program> {
         &self.program
+    }
+
+    /// The settings it was recorded from.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.program.spec
     }
 
     fn weights(&self) -> Weights<'_> {
@@ -202,7 +208,7 @@ impl SliceExecutor {
     }
 }
 
-impl SliceModel for SliceExecutor {
+impl SliceModel for SliceProgram {
     type Work = SliceWork;
 
     fn needs(&self) -> Needs {

@@ -33,7 +33,7 @@ pub struct ProgramModule<B: Backend> {
 }
 
 impl<B: Backend> ProgramModule<B> {
-    /// `program` with fresh parameters, drawn from `seed`: the numbers that [`SliceExecutor`](crate::SliceExecutor) begins with.
+    /// `program` with fresh parameters, drawn from `seed`: the numbers that [`SliceProgram`](crate::SliceProgram) begins with.
     pub fn new(program: Arc<Program>, seed: u64, device: &B::Device) -> ProgramModule<B> {
         let (fresh, places, declared) = (program.declarations.fresh(seed), &program.places, &program.declarations);
         let (mut slots, mut order, mut vectors, mut matrices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

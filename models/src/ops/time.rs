@@ -40,6 +40,7 @@ impl Builder {
             }
         });
         self.own();
+        self.time = width;
         encoding
     }
 }

@@ -5,6 +5,7 @@ use tempograph_framework::{Delta, Lookup, Needs, Sampler, Says as MailSays};
 use super::weights::Declarations;
 use super::{Axis, Program, Shape, Step, Value};
 use crate::ops::{LinkDecoder, Op, Says};
+use crate::registry::ModelSpec;
 use crate::settings::Precision;
 
 /// Widths of the constant features a model reads; 0 where a set has none.
@@ -59,11 +60,12 @@ pub struct Builder {
     shapes: Vec<Shape>,
     /// Parameters of the operation at hand begin here.
     declared: usize,
-    decoder: std::ops::Range<usize>,
     /// What the operations ask of a history.
     pub(crate) needs: Needs,
     precision: Precision,
     past: Option<Past>,
+    /// Columns of the time encoding.
+    pub(crate) time: usize,
     error: Option<String>,
     /// The parameters declared so far.
     pub parameters: Declarations,
@@ -76,10 +78,10 @@ impl Builder {
             steps: Vec::new(),
             shapes: Vec::new(),
             declared: 0,
-            decoder: 0..0,
             needs: Needs::nothing(),
             precision: Precision::F32,
             past: None,
+            time: 0,
             error: None,
             parameters: Declarations::default(),
         }
@@ -171,11 +173,6 @@ impl Builder {
         begin..self.declared
     }
 
-    /// The parameters declared since the last operation are the decoder's.
-    pub(crate) fn own_decoder(&mut self) {
-        self.decoder = self.own();
-    }
-
     /// Marks the operations that these tables depend on.
     fn mark(&mut self, tables: impl IntoIterator<Item = Value>, mark: fn(&mut Step) -> &mut bool) {
         let mut wanted: Vec<Value> = tables.into_iter().collect();
@@ -188,7 +185,7 @@ impl Builder {
         }
     }
 
-    pub(super) fn finish(mut self, outputs: Outputs) -> Result<Program, String> {
+    pub(super) fn finish(mut self, spec: ModelSpec, outputs: Outputs) -> Result<Program, String> {
         let Outputs { memory, embedding, decoder, says } = outputs;
         let top = self.shapes[embedding.index()];
         self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
@@ -223,11 +220,12 @@ impl Builder {
         self.mark(of_nodes, |step| &mut step.remembers);
         self.mark([embedding], |step| &mut step.embeds);
         Ok(Program {
+            spec,
+            time: self.time,
             places: self.parameters.places(),
             steps: self.steps,
             shapes: self.shapes,
             decoder,
-            decoder_params: self.decoder,
             memory,
             embedding,
             says,

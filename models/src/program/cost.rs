@@ -16,6 +16,8 @@
 //!            backward 2 C W O + 4 C O X + 2 N H X + 2 N H (W + T)
 //!   paper    forward  C O O + C (O + W) O + C O O,  backward twice that
 //!   conv     forward  C W O,  backward twice that
+//!   residual as paper, with Q = W + T in the place of O inside and C Q Q + C (Q + W) O + C O O behind
+//! mailbox    forward  C D D + 2 C D X + 2 C S H X + C D D     X = M + E + T, M columns of what mail says, S slots
 //! decoder    forward  (P_src + P_dst) O O + P O,  backward twice that
 //! static     forward  U S D where it is added,  backward that, or where it is tuned twice that
 //! ```
@@ -197,6 +199,11 @@ pub struct Products {
 }
 
 impl Products {
+    /// The same as floating-point operations: a multiplication and an addition are two.
+    pub fn flops(self) -> Products {
+        Products { forward: 2.0 * self.forward, backward: 2.0 * self.backward }
+    }
+
     /// A linear map of `rows` rows. Its backward pass gives the gradients of the weights and of `learned` of the inputs.
     pub fn map(&mut self, rows: f64, inputs: usize, outputs: usize, learned: usize) {
         self.forward += rows * (inputs * outputs) as f64;

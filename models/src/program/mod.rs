@@ -17,6 +17,7 @@ pub use cost::{HopSizes, Products, StepCost, StepSizes};
 pub use weights::{Declarations, Gradients, Map, Param, Places, Weights};
 
 use crate::ops::{LinkDecoder, Op, Says};
+use crate::registry::ModelSpec;
 use crate::settings::Precision;
 use crate::static_memory::StaticSpec;
 
@@ -95,29 +96,40 @@ impl Step {
 /// A model as a list of operations. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Program {
+    pub(crate) spec: ModelSpec,
     pub(crate) steps: Vec<Step>,
     pub(crate) shapes: Vec<Shape>,
     pub(crate) decoder: LinkDecoder,
-    pub(crate) decoder_params: Range<usize>,
     pub(crate) memory: Option<Value>,
     pub(crate) embedding: Value,
     pub(crate) says: Option<Says>,
     pub(crate) needs: Needs,
     pub(crate) precision: Precision,
+    pub(crate) time: usize,
     pub(crate) inputs: Inputs,
     pub(crate) declarations: Declarations,
     pub(crate) places: Places,
 }
 
 impl Program {
-    /// Records the program that `build` describes, for data of these widths.
+    /// Records the program of `spec` for data of these widths.
     ///
     /// # Errors
     /// A sentence for what does not fit together.
-    pub fn record(inputs: Inputs, build: impl FnOnce(&mut Builder) -> Outputs) -> Result<Arc<Program>, String> {
+    pub(crate) fn record(spec: &ModelSpec, inputs: Inputs) -> Result<Arc<Program>, String> {
         let mut builder = Builder::new(inputs);
-        let outputs = build(&mut builder);
-        builder.finish(outputs).map(Arc::new)
+        let outputs = spec.build(&mut builder);
+        builder.finish(spec.clone(), outputs).map(Arc::new)
+    }
+
+    /// The settings it was recorded from.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Columns of the time encoding; 0 where it has none.
+    pub fn time_width(&self) -> usize {
+        self.time
     }
 
     /// What a history has to keep for it.
@@ -181,6 +193,36 @@ impl Program {
     /// The steps of layers that attend, lowest layer first.
     pub fn attending(&self) -> impl Iterator<Item = usize> + '_ {
         self.steps.iter().enumerate().filter(|(_, step)| step.op.attends()).map(|(i, _)| i)
+    }
+
+    /// Heads of its attention layers; nothing where it has none.
+    pub fn attention_heads(&self) -> Option<usize> {
+        self.steps.iter().find_map(|step| match &step.op {
+            Op::Attention(layer) => Some(layer.settings.heads),
+            _ => None,
+        })
+    }
+
+    /// Operations of one step of the program, forward and backward.
+    pub fn step_cost(&self, step: &Step, sizes: &StepSizes) -> Products {
+        let mut products = Products::default();
+        step.op.operation().cost(sizes, &mut products);
+        products.flops()
+    }
+
+    /// Operations of the decoder, forward and backward.
+    pub fn decoder_cost(&self, sizes: &StepSizes) -> Products {
+        let mut products = Products::default();
+        self.decoder.cost(sizes, &mut products);
+        products.flops()
+    }
+
+    /// Whether it trains on a device.
+    ///
+    /// # Errors
+    /// A sentence that names the first setting no device knows.
+    pub fn on_device(&self) -> Result<(), String> {
+        Err("devices are being taught programs".into())
     }
 
     /// What a training step of these sizes costs, from the costs of the operations.

@@ -85,6 +85,13 @@ impl StaticSpec {
         Ok(())
     }
 
+    /// Fills in the nodes that are fine-tuned: all of the data's.
+    pub(crate) fn complete(&mut self, nodes: usize) {
+        if self.how != Wiring::Off && self.train {
+            self.nodes.get_or_insert(nodes);
+        }
+    }
+
     /// Nodes with a difference of their own to the frozen vectors; 0 where they stay frozen.
     pub(crate) fn tuned(&self) -> usize {
         if self.train { self.nodes.unwrap_or(0) } else { 0 }

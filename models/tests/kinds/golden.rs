@@ -11,7 +11,7 @@ use tempograph_kernels::Neighbours;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{
     ApanSpec, DataFacts, DyrepSpec, FeatureWidths, IdleFacts, IdleSpec, JodieSpec, ModelSpec, ProgramModule, SaidRows,
-    SliceExecutor, SliceWork, TgatSpec,
+    SliceProgram, SliceWork, TgatSpec,
 };
 
 use crate::tape::TAPE;
@@ -121,9 +121,9 @@ impl Golden {
     }
 
     /// A model of `spec` with these weights, on slices and on tensors.
-    fn models(&self, spec: &ModelSpec, ours: impl Fn(&str) -> Vec<f32>) -> (SliceExecutor, ProgramModule<Cpu>) {
+    fn models(&self, spec: &ModelSpec, ours: impl Fn(&str) -> Vec<f32>) -> (SliceProgram, ProgramModule<Cpu>) {
         let program = spec.program(FeatureWidths { edge: E, node: 0 }).unwrap();
-        let mut slices = SliceExecutor::new(program.clone(), 0);
+        let mut slices = SliceProgram::new(program.clone(), 0);
         let parts = slices.parameters().parts().to_vec();
         for part in parts {
             let numbers = ours(&part.name);

@@ -1,7 +1,7 @@
 //! What an update says does not depend on what a training step drops out, nor on what else is asked.
 
-use tempograph_framework::{Draw, History, Purpose, Queries, SliceModel};
-use tempograph_models::{FeatureWidths, SliceExecutor, SliceWork};
+use tempograph_framework::{Batch, Draw, History, Purpose, Queries, SliceModel};
+use tempograph_models::{ApanSpec, FeatureWidths, ModelSpec, SaidRows, SliceProgram, SliceWork};
 
 use crate::{NODES, asked, features, parts, stream, variants};
 
@@ -9,7 +9,7 @@ use crate::{NODES, asked, features, parts, stream, variants};
 fn updates_are_made_without_dropout_and_whatever_is_asked() {
     for (name, spec) in variants() {
         let log = stream(210, 3);
-        let model = SliceExecutor::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);
+        let model = SliceProgram::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 2));
         let mut work = SliceWork::default();
         for (step, range) in parts().into_iter().take(4).enumerate() {
@@ -39,5 +39,46 @@ fn updates_are_made_without_dropout_and_whatever_is_asked() {
             history.observe(&batch, &update).unwrap();
         }
         assert_eq!(model.needs().ends, name.starts_with("dyrep") || name.starts_with("apan"), "{name}: ends");
+    }
+}
+
+#[test]
+fn mail_says_rows_of_the_ends_and_memories_are_those_of_the_last_event() {
+    let log = stream(120, 3);
+    let (first, batch) = (log.batch(0..60), log.batch(60..120));
+    let last = batch.len() - 1;
+    let update_of = |says: SaidRows| {
+        let spec = ApanSpec { memory: 8, time: 6, width: 7, slots: 3, says, ..ApanSpec::default() };
+        let program = ModelSpec::from(spec).program(FeatureWidths { edge: 3, node: 0 }).unwrap();
+        let model = SliceProgram::new(program, 3);
+        let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 0));
+        let mut work = SliceWork::default();
+        let mut update = |history: &History, batch: &Batch<'_>| {
+            let queries = asked(batch);
+            let view = history.view(&queries, Some(batch), Draw::new(0).of(Purpose::Sampling));
+            model.forward(&queries, &view, None, &mut work);
+            work.as_ref().update.clone()
+        };
+        let before = update(&history, &first);
+        history.observe(&first, &before).unwrap();
+        update(&history, &batch)
+    };
+    // What the source says goes to the destination, whose own row stands first where both are said.
+    type Said = fn([&[f32]; 2]) -> Vec<f32>;
+    let forms: [(SaidRows, Said); 3] = [
+        (SaidRows::Other, |[src, dst]| [src, dst].concat()),
+        (SaidRows::Both, |[src, dst]| [dst, src, src, dst].concat()),
+        (SaidRows::Sum, |[src, dst]| src.iter().zip(dst).chain(src.iter().zip(dst)).map(|(a, b)| a + b).collect()),
+    ];
+    let mut ends: Vec<_> = batch.src.iter().chain(batch.dst).copied().collect();
+    ends.sort_unstable();
+    ends.dedup();
+    for (says, expected) in forms {
+        let update = update_of(says);
+        assert_eq!(update.nodes, ends);
+        let memory = |node| &update.memory[update.nodes.binary_search(&node).unwrap() * 8..][..8];
+        let [src, dst] = [batch.src[last], batch.dst[last]].map(memory);
+        assert!(src != dst && src.iter().any(|x| *x != 0.0));
+        assert_eq!(update.mail[2 * last * says.columns(8)..], expected([src, dst]), "{says:?}");
     }
 }

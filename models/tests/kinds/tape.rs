@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{Answer, Draw, History, Model, Path, Purpose, SliceModel, values, with_weights};
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor, TensorData};
-use tempograph_models::{FeatureWidths, ModelSpec, ProgramModule, SliceExecutor, SliceWork};
+use tempograph_models::{FeatureWidths, ModelSpec, ProgramModule, SliceProgram, SliceWork};
 
 use crate::{NODES, asked, features, parts, stream, variants};
 
@@ -47,7 +47,7 @@ fn assert_agrees(name: &str, spec: &ModelSpec, edge: usize, node: usize) {
     let log = stream(210, edge);
     spec.check().unwrap();
     let program = spec.program(FeatureWidths { edge, node }).unwrap();
-    let mut slices = SliceExecutor::new(program.clone(), 3);
+    let mut slices = SliceProgram::new(program.clone(), 3);
     // What begins as ones and zeros would hide mistakes.
     slices.parameters_mut().values_mut().iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32).sin());
     let store = slices.parameters().to_store();
@@ -101,5 +101,35 @@ fn slices_agree_with_the_tape() {
         for (edge, node) in [(3, 0), (0, 2)] {
             assert_agrees(name, &spec, edge, node);
         }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for (name, spec) in variants() {
+        let log = stream(210, 3);
+        let model = SliceProgram::new(spec.program(FeatureWidths { edge: 3, node: 0 }).unwrap(), 3);
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 0));
+            let (mut work, mut gradients) = (SliceWork::default(), vec![0.0; model.parameters().values().len()]);
+            let mut bits: Vec<u32> = Vec::new();
+            for range in [0..70, 70..210] {
+                let batch = log.batch(range);
+                let queries = asked(&batch);
+                let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+                let slopes = vec![0.1; queries.pairs().len()];
+                pool.install(|| {
+                    model.forward(&queries, &view, Some(9), &mut work);
+                    model.backward(&queries, &view, &slopes, &mut gradients, &mut work);
+                });
+                let Answer { scores, update, .. } = work.as_ref();
+                let numbers = scores.iter().chain(&update.memory).chain(&update.mail).chain(&gradients);
+                bits.extend(numbers.map(|x| x.to_bits()));
+                history.observe(&batch, update).unwrap();
+            }
+            bits
+        };
+        assert!(with(2) == with(1), "{name}: two threads compute other bits than one");
     }
 }

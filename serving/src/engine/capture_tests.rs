@@ -2,10 +2,9 @@
 
 use serde_json::Number;
 use tempograph_framework::{
-    Dataset, Draw, Features, History, Model, OtherMemory, Purpose, RandomNumbers, Sampler, Store,
+    Dataset, Draw, Features, History, OtherMemory, Purpose, RandomNumbers, Sampler, SliceModel, Store,
 };
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
 
 use super::save::Files;
 use super::{Engine, EngineSpec, Retraction};
@@ -23,14 +22,11 @@ fn engine(spec: TgnSpec) -> (tempfile::TempDir, Engine) {
 pub(super) fn engine_working(spec: TgnSpec, how: &EngineSpec) -> (tempfile::TempDir, Engine) {
     let spec = TgnSpec { memory: 3, time: 4, width: 4, neighbours: 3, ..spec };
     let set = Dataset::from_spec("synthetic:events=10,users=200,items=100").unwrap();
-    let widths = FeatureWidths::default();
-    let model = Tgn::<Cpu>::new(&spec, widths, 5, &Default::default());
+    let model = ModelSpec::from(spec).on_slices(FeatureWidths::default(), 5).unwrap();
     let history = History::new(set.nodes, model.needs(), set.log.time()[0], Features::default());
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("artifact");
-    Export { model: &model, history: &history, dataset: &set, widths, batch: 5, replace: false }
-        .write(&artifact)
-        .unwrap();
+    Export { model: &model, history: &history, dataset: &set, batch: 5, replace: false }.write(&artifact).unwrap();
     (folder, Engine::open_with(&artifact, how).unwrap())
 }
 

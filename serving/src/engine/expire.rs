@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use serde_json::Number;
-use tempograph_framework::{NodeId, Sampler};
+use tempograph_framework::NodeId;
 
 use super::{Engine, position};
 use crate::request::{Answered, Place, RequestError, ticks};
@@ -50,10 +50,10 @@ impl Engine {
         let time = ticks(&self.manifest.time_unit, before, Place::field("before"))?;
         let (idle, reusable) = {
             let state = self.state()?;
-            if state.history.needs().sampler != Sampler::Recent {
+            if state.history.needs().keeps_all() {
                 return Err(RequestError::invalid(
                     "before",
-                    "cannot be given to a model that draws from all events of a node",
+                    "cannot be given to a model that looks at all events of a node",
                 ));
             }
             let widths = self.manifest.widths;

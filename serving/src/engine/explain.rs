@@ -63,7 +63,7 @@ impl Engine {
                 let shown = [(0, src), (1, dst)].map(|(root, node)| self.neighbours(state, pass, root, node));
                 (shown, position(&state.history))
             };
-            self.model.forward(pass);
+            pass.forward(&self.model);
             self.keep_memories(pass)?;
             let score = pass.scores()[0];
             finite(&[score])?;
@@ -101,7 +101,7 @@ impl Engine {
         let mut centre = pass.view.roots[root] as usize;
         for (depth, hop) in hops.iter().enumerate() {
             let k = hop.neighbours.k;
-            let all = self.model.attention(hops.len() - 1 - depth, pass);
+            let all = self.model.attention(hops.len() - 1 - depth, &pass.work);
             let heads = if hop.centres.is_empty() || k == 0 { 0 } else { all.len() / (hop.centres.len() * k) };
             for (slot, neighbour) in shown.iter_mut().enumerate().filter(|_| heads > 0) {
                 let weights = (0..heads).map(|head| all[(centre * heads + head) * k + slot]).collect();

@@ -5,12 +5,12 @@ use std::sync::PoisonError;
 use rustc_hash::FxHashMap;
 use tempograph_framework::{Delta, History, NodeId, Pair, Reach, Sampler, Timestamp};
 use tempograph_kernels::cpu::PaddedRows;
+use tempograph_models::SliceProgram;
 
 use super::look_back::LongRead;
 use super::read::look;
 use super::state::State;
 use super::{Engine, Strategy};
-use crate::model::Served;
 use crate::request::RequestError;
 use crate::workspace::Sight;
 
@@ -169,10 +169,10 @@ impl Gathered {
 
 impl Engine {
     /// Whether embeddings of this model can be kept: they do so only for what a node's newest neighbours tell.
-    pub(super) fn keeps_embeddings(model: &Served, strategy: Strategy) -> Option<[usize; 2]> {
-        let Served::Slices(model) = model else { return None };
-        let recent = model.spec().sampler == Sampler::Recent && !model.spec().pair_features;
-        (recent && strategy != Strategy::Full).then(|| [model.embedding_width(), model.spec().width])
+    pub(super) fn keeps_embeddings(model: &SliceProgram, strategy: Strategy) -> Option<[usize; 2]> {
+        let program = model.program();
+        let recent = program.needs().sampler == Sampler::Recent && program.scores_from_embeddings();
+        (recent && strategy != Strategy::Full).then(|| [program.embedding_width(), program.decoder().width()])
     }
 
     /// Copies the embeddings that are kept, and of the other nodes what is to be embedded.
@@ -224,9 +224,9 @@ impl Engine {
         if missing.is_empty() {
             return Ok(());
         }
-        self.model.forward(pass);
+        pass.forward(&self.model);
         self.keep_memories(pass)?;
-        self.model.map_ends(pass);
+        self.model.map_ends(&mut pass.work);
         let Some(kept) = &self.kept else { unreachable!("asked of an engine that keeps no embeddings") };
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         for (root, &place) in missing.iter().enumerate() {

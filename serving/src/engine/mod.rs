@@ -25,10 +25,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
+use tempograph_models::SliceProgram;
 
 use crate::features::EdgeStore;
 use crate::manifest::{ArtifactError, Manifest};
-use crate::model::{Pass, Served};
+use crate::model::Pass;
 use crate::open::{Opened, open};
 use crate::request::{Position, RequestError};
 use crate::workspace::Workspaces;
@@ -68,7 +69,7 @@ pub use stats::EngineStats;
 pub struct Engine {
     manifest: Manifest,
     spec: EngineSpec,
-    model: Served,
+    model: SliceProgram,
     state: RwLock<State>,
     /// Held by the one who writes, with the copy that is being made of what it writes to.
     turn: Mutex<Turn>,
@@ -107,17 +108,14 @@ impl Engine {
         Engine::open_with(dir, &EngineSpec::default())
     }
 
-    /// As [`open`](Engine::open), to work as `spec` says. A model that only the tensor library computes keeps nothing, whatever it says.
+    /// As [`open`](Engine::open), to work as `spec` says.
     ///
     /// # Errors
     /// As [`open`](Engine::open); [`ArtifactError::Inconsistent`] for a spec that will not do.
     pub fn open_with(dir: &Path, spec: &EngineSpec) -> Result<Engine, ArtifactError> {
         spec.check().map_err(|fact| ArtifactError::Inconsistent { fact })?;
         let Opened { manifest, model, mut history, names, edges } = open(dir)?;
-        let (model, mut spec) = (Served::of(model), spec.clone());
-        if matches!(model, Served::Tensors(_)) {
-            spec.strategy = Strategy::Full;
-        }
+        let spec = spec.clone();
         if spec.strategy != Strategy::Full {
             history.keep_ahead();
         }

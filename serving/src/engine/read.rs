@@ -172,9 +172,9 @@ impl Engine {
             self.counts.embeddings(sight.gathered.asked(), sight.gathered.missing());
             self.embed_missing(sight)?;
             let Sight { gathered, pass } = sight;
-            self.model.score_ends(gathered.rows(), &gathered.pairs, pass);
+            self.model.score_ends(gathered.rows(), &gathered.pairs, &mut pass.work);
         } else {
-            self.model.forward(&mut sight.pass);
+            sight.pass.forward(&self.model);
             self.keep_memories(&sight.pass)?;
         }
         scores.extend_from_slice(sight.pass.scores());
@@ -214,7 +214,7 @@ impl Engine {
                 self.embed_missing(sight)?;
                 sight.gathered.rows().row(0).to_vec()
             } else {
-                self.model.forward(&mut sight.pass);
+                sight.pass.forward(&self.model);
                 self.keep_memories(&sight.pass)?;
                 sight.pass.embedding().to_vec()
             };

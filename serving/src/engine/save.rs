@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use tempograph_framework::{Features, History, Store, StoreParts};
+use tempograph_framework::{Features, History, SliceModel, Store, StoreParts};
 use tempograph_kernels::Rows;
 
 use super::Engine;
@@ -48,7 +48,7 @@ impl Engine {
             pieces.iter().try_for_each(|piece| files.put(piece))?;
         }
         let mut names = vec![WEIGHTS, IDS, HISTORY];
-        self.model.weights().write(&dir.join(WEIGHTS))?;
+        self.model.parameters().to_store().write(&dir.join(WEIGHTS))?;
         files.ids.write(&dir.join(IDS))?;
         files.history.write(&dir.join(HISTORY))?;
         if manifest.widths.reads_features() {

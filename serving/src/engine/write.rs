@@ -133,7 +133,7 @@ impl Engine {
             }
             history.view_into(&pass.queries, Some(batch), sampling(), &mut pass.view);
         }
-        self.model.advance(pass);
+        pass.advance(&self.model);
         Ok(())
     }
 }

@@ -4,7 +4,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::Number;
-use tempograph_framework::Sampler;
 use tokio::sync::oneshot::Sender;
 
 use super::ingest::{Ack, IngestError, Outcome, Receipt, Ticket};
@@ -55,10 +54,10 @@ impl Core {
     fn order_forgetting(&self, before: Number) -> Result<Ticket, IngestError> {
         let engine = self.engine();
         ticks(&engine.manifest().time_unit, &before, Place::field("before"))?;
-        if engine.history().needs().sampler != Sampler::Recent {
+        if engine.history().needs().keeps_all() {
             return Err(RequestError::invalid(
                 "before",
-                "cannot be given to a model that draws from all events of a node",
+                "cannot be given to a model that looks at all events of a node",
             )
             .into());
         }

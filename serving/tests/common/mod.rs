@@ -14,12 +14,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempograph_framework::{
-    Batch, Dataset, Draw, Features, History, Model, NodeId, Purpose, Queries, Table, View, values, weights,
-    with_weights,
+    Answer, Batch, Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel, Table, View,
 };
 use tempograph_kernels::Rows;
-use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_models::{FeatureWidths, ModelSpec, SliceProgram, SliceWork, TgnSpec};
 use tempograph_serving::{Engine, Export, NewEvent, PairQuery, ServeError, ServeSpec, Service, ServiceError, run};
 
 pub const EVENTS: usize = 420;
@@ -33,9 +31,8 @@ pub fn rounds() -> usize {
 
 pub struct World {
     pub set: Dataset,
-    pub model: Tgn<Cpu>,
+    pub model: SliceProgram,
     pub history: History,
-    pub widths: FeatureWidths,
     folder: tempfile::TempDir,
 }
 
@@ -45,18 +42,19 @@ pub fn small() -> TgnSpec {
 
 impl World {
     /// A model with random weights that has seen the first [`SEEN`] events in batches of [`BATCH`].
-    pub fn new(spec: &TgnSpec, features: usize) -> World {
+    pub fn new(spec: &(impl Clone + Into<ModelSpec>), features: usize) -> World {
         World::of(
             spec,
             Dataset::from_spec(&format!("synthetic:events={EVENTS},users=18,items=12,features={features}")).unwrap(),
         )
     }
 
-    pub fn of(spec: &TgnSpec, set: Dataset) -> World {
+    pub fn of(spec: &(impl Clone + Into<ModelSpec>), set: Dataset) -> World {
+        let spec: ModelSpec = spec.clone().into();
         let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-        let model = tuned(Tgn::<Cpu>::new(spec, widths, 5, &Default::default()));
+        let model = tuned(spec.on_slices(widths, 5).unwrap());
         let nodes = set.node_features.clone().map(|table| Arc::new(table) as Arc<dyn Rows>);
-        let static_memory = spec.static_memory.on().map(|part| {
+        let static_memory = model.program().static_memory().map(|part| {
             // one row more than there are nodes: that of a node nobody knew
             let known = (0..set.nodes * part.width).map(|i| (i as f32 * 0.7).cos());
             let values = known.chain(std::iter::repeat_n(0.0, part.width)).collect();
@@ -64,7 +62,7 @@ impl World {
         });
         let features = Features { edges: set.log.features().cloned(), nodes, static_memory };
         let history = History::new(set.nodes, model.needs(), set.log.time()[0], features);
-        let mut world = World { set, model, history, widths, folder: tempfile::tempdir().unwrap() };
+        let mut world = World { set, model, history, folder: tempfile::tempdir().unwrap() };
         world.observe_all(0..SEEN, BATCH);
         world
     }
@@ -74,14 +72,7 @@ impl World {
     }
 
     pub fn export(&self) -> Export<'_> {
-        Export {
-            model: &self.model,
-            history: &self.history,
-            dataset: &self.set,
-            widths: self.widths,
-            batch: BATCH,
-            replace: false,
-        }
+        Export { model: &self.slices, history: &self.history, dataset: &self.set, batch: BATCH, replace: false }
     }
 
     pub fn engine(&self) -> Engine {
@@ -92,9 +83,10 @@ impl World {
     pub fn observe_all(&mut self, range: Range<usize>, size: usize) {
         for start in range.clone().step_by(size) {
             let batch = self.set.log.batch(start..(start + size).min(range.end));
-            let view = view(&self.history, &Queries::none(), &batch);
-            let update = self.model.advance(&view);
-            self.history.observe(&batch, &update).unwrap();
+            let queries = if self.model.needs().ends { Queries::of_ends(&batch) } else { Queries::none() };
+            let (view, mut work) = (view(&self.history, &queries, &batch), SliceWork::default());
+            self.model.advance(&queries, &view, &mut work);
+            self.history.observe(&batch, &work.as_ref().update).unwrap();
         }
     }
 
@@ -103,9 +95,16 @@ impl World {
         let batch = self.set.log.batch(range.clone());
         let offsets: Vec<usize> = (0..=batch.len()).map(|i| 2 * i).collect();
         let queries = Queries::of_batch(&batch, &self.negatives(range), &offsets);
-        let forward = self.model.forward(&queries, &view(&self.history, &queries, &batch), None);
-        self.history.observe(&batch, &forward.update).unwrap();
-        values(forward.scores)
+        let answer = self.forward(&queries, &view(&self.history, &queries, &batch));
+        self.history.observe(&batch, &answer.update).unwrap();
+        answer.scores
+    }
+
+    /// What the model answers.
+    pub fn forward(&self, queries: &Queries, view: &View) -> Answer {
+        let mut work = SliceWork::default();
+        self.model.forward(queries, view, None, &mut work);
+        work.as_ref().clone()
     }
 
     fn negatives(&self, range: Range<usize>) -> Vec<NodeId> {
@@ -149,13 +148,12 @@ impl World {
 }
 
 /// Fine-tuning begins at zero: gives it numbers that show.
-fn tuned(model: Tgn<Cpu>) -> Tgn<Cpu> {
-    let (mut store, name) = (weights::<Cpu, _>(&model), "static_memory.correction");
-    if store.names().any(|known| known == name) {
-        let (shape, zeros) = store.take::<f32>(name).unwrap();
-        store.put(name, shape, (0..zeros.len()).map(|i| (i as f32).sin()).collect());
+fn tuned(mut model: SliceProgram) -> SliceProgram {
+    if let Some(part) = model.parameters().find("static_memory.correction").cloned() {
+        let corrections = &mut model.parameters_mut().values_mut()[part.range];
+        corrections.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32).sin());
     }
-    with_weights(model, store).unwrap()
+    model
 }
 
 fn view(history: &History, queries: &Queries, batch: &Batch<'_>) -> View {

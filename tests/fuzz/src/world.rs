@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempograph_framework::{Dataset, Features, History, Model};
 use tempograph_kernels::tensor::Cpu;
-use tempograph_models::{FeatureWidths, Tgn, TgnSpec};
+use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent};
 
 /// Writes an artifact that has seen some events into `folder`.
@@ -13,10 +13,10 @@ pub fn artifact(folder: &Path) -> PathBuf {
     let dataset = Dataset::from_spec("synthetic:events=200,users=10,items=8,features=2").expect("a stream");
     let spec = TgnSpec { memory: 4, time: 4, width: 4, neighbours: 3, ..TgnSpec::default() };
     let widths = FeatureWidths { edge: 2, node: 0 };
-    let model = Tgn::<Cpu>::new(&spec, widths, 1, &Default::default());
+    let model = ModelSpec::from(spec).on_slices(widths, 1).expect("a model");
     let features = Features { edges: dataset.log.features().cloned(), ..Features::default() };
     let history = History::new(dataset.nodes, model.needs(), dataset.log.time()[0], features);
-    Export { model: &model, history: &history, dataset: &dataset, widths, batch: 50, replace: true }.write(&fresh).expect("an artifact");
+    Export { model: &model, history: &history, dataset: &dataset, batch: 50, replace: true }.write(&fresh).expect("an artifact");
     let engine = Engine::open(&fresh).expect("an engine");
     engine.observe(&told(0..30), Granularity::Event).expect("events");
     engine.save(&seen).expect("an artifact");

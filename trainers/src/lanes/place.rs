@@ -1,18 +1,18 @@
 //! Where the histories of a process lie: for itself, or together with other processes of its machine.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use tempograph_framework::{EventLog, Graph, Needs};
 
 use super::{Lanes, Trained};
 use crate::TrainError;
+use crate::batch_builder::Begun;
 use crate::exchange::{Exchange, ExchangeError};
 use crate::fit::Fit;
 use crate::group::Group;
+use crate::layout::Layout;
 use crate::machine;
 use crate::plan::Plan;
-use crate::question::Begun;
 
 /// The histories of a process, empty, in their places.
 pub(super) struct Placed {
@@ -27,33 +27,30 @@ pub(super) struct Placed {
     pub histories: Vec<Trained>,
 }
 
-/// Places the histories of the lanes `own`. All processes call this.
+/// Places the histories of `layout`. All processes call this.
 pub(super) fn place(
     fit: &Fit<'_>,
     needs: Needs,
     exchange: &mut dyn Exchange,
-    own: &Range<usize>,
+    Layout { plan, histories: numbers, sharers, .. }: &Layout,
 ) -> Result<Placed, TrainError> {
-    let (course, plan, rank, world) = (fit.course, fit.parallel.plan(), exchange.rank(), exchange.world());
+    let (course, plan, rank) = (fit.course, *plan, exchange.rank());
     let first = machine::firsts(exchange)?;
     let graphs = graphs(&first, rank, plan, fit.parallel.prefetch > 0);
     let log = &course.dataset.log;
     let follows = Graph::follows(&needs, log, graphs * course.dataset.nodes);
     let sorted = if follows { sort_by_node(exchange, log)? } else { 0 };
-    let numbers = plan.lane(own.start).history..plan.lane(own.end - 1).history + 1;
-    let grouped = world > plan.memory;
     let blank = |number| {
         let mut history = course.blank(needs.clone());
-        if may_follow(number, grouped) {
+        if may_follow(number, sharers.is_some()) {
             history.follow(log, graphs * course.dataset.nodes);
         }
         history
     };
     let begun = || (0..plan.epoch).map(|_| Begun::room(plan)).collect();
-    let (group, histories) = if grouped {
-        let sharers = world / plan.memory;
-        let all = numbers.start * sharers..(numbers.start + 1) * sharers;
-        let (group, history) = Group::meet(exchange, all, &first, || blank(numbers.start), course.dataset.nodes)?;
+    let (group, histories) = if let Some(sharers) = sharers {
+        let (group, history) =
+            Group::meet(exchange, sharers.clone(), &first, || blank(numbers.start), course.dataset.nodes)?;
         (Some(group), vec![Trained { number: numbers.start, history, begun: begun() }])
     } else {
         let history = |number| {
@@ -61,7 +58,7 @@ pub(super) fn place(
             history.grow(course.dataset.nodes);
             history
         };
-        (None, numbers.map(|number| Trained { number, history: history(number), begun: begun() }).collect())
+        (None, numbers.clone().map(|number| Trained { number, history: history(number), begun: begun() }).collect())
     };
     Ok(Placed { machine: first[rank], graphs, sorted, group, histories })
 }
@@ -109,7 +106,7 @@ impl Lanes {
 
     /// Bytes of histories and graphs that it has for itself.
     pub fn own_bytes(&self) -> usize {
-        let sorted = if self.sorted > 0 { 0 } else { self.questions.log.bytes_by_node() };
+        let sorted = if self.sorted > 0 { 0 } else { self.builder.log.bytes_by_node() };
         let ahead = |trained: &Trained| if self.prefetch.is_some() { trained.history.graph().bytes() } else { 0 };
         sorted + self.histories.iter().map(|trained| trained.history.own_bytes() + ahead(trained)).sum::<usize>()
     }

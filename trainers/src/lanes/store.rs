@@ -5,11 +5,11 @@ use tempograph_framework::{History, Needs, Store, View};
 use super::place::may_follow;
 use super::{Lanes, Trained};
 use crate::TrainError;
+use crate::batch_builder::{BatchBuilder, Slot};
 use crate::exchange::Exchange;
 use crate::group::Group;
 use crate::plan::{Lane, Plan};
 use crate::prefetch::{AHEAD, Prefetch};
-use crate::question::{Questions, Slot};
 
 impl Lanes {
     /// This process's histories, and what is still to be trained of the batches begun before `step`.
@@ -19,9 +19,9 @@ impl Lanes {
             store.join(&format!("history.{number}."), history.to_store());
         }
         for (slot, begun, at) in self.unfinished(step) {
-            let question =
-                &self.histories[slot.history - self.histories[0].number].begun[at].questions[slot.place(self.plan)];
-            store.join(&name(slot.history, begun, slot.set, slot.shard), question.view.to_store());
+            let input =
+                &self.histories[slot.history - self.histories[0].number].begun[at].inputs[slot.place(self.plan)];
+            store.join(&name(slot.history, begun, slot.set, slot.shard), input.view.to_store());
         }
         store.join("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
         store
@@ -40,7 +40,7 @@ impl Lanes {
         needs: Needs,
         exchange: &mut dyn Exchange,
     ) -> Result<(), TrainError> {
-        let Questions { features, log, .. } = &*self.questions;
+        let BatchBuilder { features, log, .. } = &*self.builder;
         for Trained { number, history, .. } in &mut self.histories {
             let mut told =
                 History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
@@ -57,10 +57,10 @@ impl Lanes {
         self.restored.join(AHEAD, store.split_off(AHEAD));
         for (slot, begun, at) in self.unfinished(step).collect::<Vec<_>>() {
             let first = self.histories[0].number;
-            let question = &mut self.histories[slot.history - first].begun[at].questions[slot.place(self.plan)];
-            self.questions.ask(question, slot)?;
-            if !question.part.is_empty() {
-                question.view =
+            let input = &mut self.histories[slot.history - first].begun[at].inputs[slot.place(self.plan)];
+            self.builder.form(input, slot)?;
+            if !input.part.is_empty() {
+                input.view =
                     View::from_store(store.split_off(&name(slot.history, begun, slot.set, slot.shard)), features)?;
             }
         }

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use tempograph_framework::EventLog;
+use tempograph_models::FeatureWidths;
 use tempograph_trainers::Course;
 
 use super::Peer;
@@ -114,8 +115,9 @@ impl Drop for ReadyPeer {
 }
 
 fn arguments(spec: &RunSpec, features: &str, steps: usize, folder: &Path) -> Result<Vec<String>> {
-    let model = spec.tgn();
-    if (model.memory, model.time) != (model.width, model.width) || (model.layers, model.heads) != (1, 2) {
+    let program = spec.model.program(FeatureWidths::default()).map_err(anyhow::Error::msg)?;
+    let (needs, width) = (program.needs(), program.decoder().width());
+    if [needs.memory, program.time_width()] != [width; 2] || (needs.layers, program.attention_heads()) != (1, Some(2)) {
         bail!(
             "the peer has one width, 1 layer and 2 heads; set model.memory, model.time and model.width alike, model.layers=1, model.heads=2"
         );
@@ -126,8 +128,8 @@ fn arguments(spec: &RunSpec, features: &str, steps: usize, folder: &Path) -> Res
         ("--data", folder.join("events").display().to_string()),
         ("--edge-features", features.to_string()),
         ("--batch", spec.train.batch.to_string()),
-        ("--neighbours", model.neighbours.to_string()),
-        ("--width", model.width.to_string()),
+        ("--neighbours", needs.neighbours.to_string()),
+        ("--width", width.to_string()),
         ("--lr", spec.train.lr.to_string()),
         ("--epochs", "1".into()),
         ("--seed", spec.seed.to_string()),

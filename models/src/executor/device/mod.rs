@@ -25,7 +25,7 @@ use pass::Pass;
 
 /// A program with its parameters on a device. `P` is where it gets the past from: a [`PlacedHistory`], with which it trains alone, its optimiser
 /// beside it, or a [`ViewSender`], by which several lanes show it views and somebody else has the optimiser.
-pub struct DeviceExecutor<R: CubeRuntime, P> {
+pub struct DeviceProgram<R: CubeRuntime, P> {
     placed: PlacedProgram<R>,
     /// Names and shapes; the numbers are on the device.
     parameters: Parameters,
@@ -66,8 +66,8 @@ impl Program {
     }
 }
 
-impl<R: CubeRuntime, P: PastSource<R>> DeviceExecutor<R, P> {
-    /// `program` with fresh parameters, the same as [`SliceExecutor`](crate::SliceExecutor) draws from `seed`, for what histories like `history` will
+impl<R: CubeRuntime, P: PastSource<R>> DeviceProgram<R, P> {
+    /// `program` with fresh parameters, the same as [`SliceProgram`](crate::SliceProgram) draws from `seed`, for what histories like `history` will
     /// see of `log`. `room` are the bytes of the device that the past and all features may take.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl<R: CubeRuntime> PlacedProgram<R> {
     }
 }
 
-impl<R: CubeRuntime> ResidentModel for DeviceExecutor<R, PlacedHistory<R>> {
+impl<R: CubeRuntime> ResidentModel for DeviceProgram<R, PlacedHistory<R>> {
     fn needs(&self) -> Needs {
         self.placed.program.needs.clone()
     }
@@ -187,7 +187,7 @@ impl<R: CubeRuntime> ResidentModel for DeviceExecutor<R, PlacedHistory<R>> {
     }
 }
 
-impl<R: CubeRuntime> DeviceModel for DeviceExecutor<R, ViewSender<R>> {
+impl<R: CubeRuntime> DeviceModel for DeviceProgram<R, ViewSender<R>> {
     fn set_parameters(&mut self, values: &[f32]) {
         self.weights.set_values(values);
     }

@@ -63,6 +63,16 @@ impl LinkDecoder {
         [0..inputs, if self.roles { inputs..2 * inputs } else { 0..inputs }]
     }
 
+    /// Its maps: of sources, of destinations, of facts where it reads them, and the last.
+    pub fn maps(&self) -> impl Iterator<Item = Map> {
+        [self.src, self.dst].into_iter().chain(self.facts.into_iter().flatten()).chain([self.last])
+    }
+
+    /// Columns inside.
+    pub fn width(&self) -> usize {
+        self.src.outputs
+    }
+
     pub(crate) fn cost(&self, sizes: &StepSizes, products: &mut Products) {
         let (input, width) = (self.src.inputs, self.src.outputs);
         products.map(sizes.sources + sizes.destinations, input, width, input);
@@ -83,9 +93,8 @@ impl Builder {
             self.needs.pairs = true;
             self.look(0);
         }
-        self.own();
         let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], facts);
-        self.own_decoder();
+        self.own();
         decoder
     }
 

@@ -1,21 +1,21 @@
-//! Workers that share out the lanes of a step.
+//! Workers that compute the lanes of a step.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempograph_kernels::cpu::{on_each_thread, stay_awake};
 
-/// A number of workers among the threads of whoever calls.
+/// A number of workers among the threads of the caller.
 ///
-/// Which worker does what may be left to chance: what is done must not depend on it.
+/// Which worker does which item is left to chance: the result of the work must not depend on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Crew {
+pub struct LanePool {
     workers: usize,
 }
 
-impl Crew {
+impl LanePool {
     /// At most `workers` workers, each on a thread.
-    pub fn new(workers: usize) -> Crew {
-        Crew { workers }
+    pub fn new(workers: usize) -> LanePool {
+        LanePool { workers }
     }
 
     /// Does `work` on each item. A worker begins with the item of its own number, whose memory its core may still hold from the step before, and then
@@ -40,7 +40,7 @@ impl Crew {
         });
     }
 
-    /// As [`each`](Crew::each), where work may fail.
+    /// As [`each`](LanePool::each), where work may fail.
     ///
     /// # Errors
     /// An error of some item; the work on the others is done.
@@ -77,7 +77,7 @@ mod tests {
     fn each_item_is_done_once_whoever_does_it() {
         for (workers, threads) in [(1, 2), (2, 2), (5, 2), (2, 5)] {
             let mut items: Vec<usize> = (0..100).collect();
-            with_threads(threads, || Crew::new(workers).each(items.iter_mut(), |item| *item += 1000));
+            with_threads(threads, || LanePool::new(workers).each(items.iter_mut(), |item| *item += 1000));
             assert!(items.iter().enumerate().all(|(i, item)| *item == i + 1000));
         }
     }
@@ -90,7 +90,7 @@ mod tests {
                 *item += 1;
                 if *item == 4 { Err("three") } else { Ok(()) }
             };
-            assert_eq!(with_threads(3, || Crew::new(workers).try_each(items.iter_mut(), work)), Err("three"));
+            assert_eq!(with_threads(3, || LanePool::new(workers).try_each(items.iter_mut(), work)), Err("three"));
             assert!(items.iter().enumerate().all(|(i, item)| *item == i + 1));
         }
     }
@@ -99,7 +99,7 @@ mod tests {
     fn workers_work_at_the_same_time_and_no_more_of_them_than_there_shall_be() {
         let (together, at_work, most) = (Barrier::new(2), AtomicUsize::new(0), AtomicUsize::new(0));
         with_threads(4, || {
-            Crew::new(2).each(0..6, |_| {
+            LanePool::new(2).each(0..6, |_| {
                 most.fetch_max(at_work.fetch_add(1, SeqCst) + 1, SeqCst);
                 together.wait();
                 at_work.fetch_sub(1, SeqCst);
@@ -115,6 +115,6 @@ mod tests {
         let meet = |_| {
             rayon::join(|| together.wait(), || together.wait());
         };
-        with_threads(2, || Crew::new(2).each(0..1, meet));
+        with_threads(2, || LanePool::new(2).each(0..1, meet));
     }
 }

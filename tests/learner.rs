@@ -4,10 +4,10 @@
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
-use tempograph_framework::{Draw, NodeId, Purpose, Queries, Store, View};
+use tempograph_framework::{Draw, LaneBatch, NodeId, Purpose, Queries, Scorer, Store, View};
 use tempograph_tests::toy::Toy;
-use tempograph_tests::{Maker, Runner, Stopper, Traces, course, stream, taped_toy, toy, training};
-use tempograph_trainers::{Asked, Course, Direct, NotFinite, Outcome, ParallelSpec, StepSettings, Trainee, warm};
+use tempograph_tests::{Maker, Runner, Stopper, Traces, course, on_slices, stream, taped_toy, toy, training};
+use tempograph_trainers::{Course, Learner, NotFinite, Outcome, ParallelSpec, StepSettings, warm};
 
 const WIDTH: usize = 3;
 
@@ -16,10 +16,10 @@ fn data() -> Course {
 }
 
 /// Two questions for each event of `range`, and the past they are asked of: all events before.
-fn asked(course: &Course, trainee: &mut dyn Trainee, range: Range<usize>) -> (Queries, View) {
-    let mut history = course.history(trainee.needs());
+fn asked(course: &Course, learner: &mut Learner, range: Range<usize>) -> (Queries, View) {
+    let mut history = course.history(learner.needs());
     let log = &course.dataset.log;
-    assert!(warm(trainee, &mut history, log, 0..range.start, 20, &AtomicBool::new(false)).unwrap());
+    assert!(warm(learner, &mut history, log, 0..range.start, 20, &AtomicBool::new(false)).unwrap());
     let batch = log.batch(range);
     let negatives: Vec<NodeId> =
         (0..batch.len()).map(|i| log.destinations()[i * 7 % log.destinations().len()]).collect();
@@ -31,34 +31,34 @@ fn asked(course: &Course, trainee: &mut dyn Trainee, range: Range<usize>) -> (Qu
 const STEP: StepSettings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
 
 /// A toy with weight `number` of `name` moved by `by`.
-fn moved(name: &str, number: usize, by: f32) -> Direct<Toy> {
-    let mut direct = Direct::new(Toy::new(WIDTH));
-    let mut weights = direct.weights();
+fn moved(name: &str, number: usize, by: f32) -> Learner {
+    let mut learner = on_slices(Toy::new(WIDTH));
+    let mut weights = learner.parameters().to_store();
     let (shape, mut values) = weights.take::<f32>(name).unwrap();
     values[number] += by;
     weights.put(name, shape, values);
-    direct.restore_weights(weights).unwrap();
-    direct
+    learner.restore_weights(weights).unwrap();
+    learner
 }
 
 /// The gradients a first step went down: its first moments, before they decay.
-fn gradients(direct: &Direct<Toy>, name: &str) -> Vec<f32> {
-    direct.moments().take::<f32>(&format!("m.{name}")).unwrap().1.iter().map(|m| m / (1.0 - 0.9)).collect()
+fn gradients(learner: &Learner, name: &str) -> Vec<f32> {
+    learner.moments().take::<f32>(&format!("m.{name}")).unwrap().1.iter().map(|m| m / (1.0 - 0.9)).collect()
 }
 
 #[test]
 fn a_step_goes_down_the_derivative_of_its_loss() {
     let course = data();
-    let mut direct = Direct::new(Toy::new(WIDTH));
-    let (queries, view) = asked(&course, &mut direct, 100..140);
-    let norm = direct.step(&Asked::alone(&queries, &view, 5), &STEP).unwrap().gradient_norm;
+    let mut learner = on_slices(Toy::new(WIDTH));
+    let (queries, view) = asked(&course, &mut learner, 100..140);
+    let norm = learner.step(&LaneBatch::alone(&queries, &view, 5), &STEP).unwrap().gradient_norm;
     let mut squares = 0.0;
     for (name, size) in [("cell", 2), ("link", 3), ("rows", 8 * WIDTH)] {
-        let found = gradients(&direct, name);
+        let found = gradients(&learner, name);
         assert_eq!(found.len(), size);
         for (number, found) in found.into_iter().enumerate() {
             let loss = |by: f32| {
-                f64::from(moved(name, number, by).step(&Asked::alone(&queries, &view, 5), &STEP).unwrap().loss)
+                f64::from(moved(name, number, by).step(&LaneBatch::alone(&queries, &view, 5), &STEP).unwrap().loss)
             };
             let expected = (loss(1e-2) - loss(-1e-2)) / 2e-2;
             assert!((f64::from(found) - expected).abs() < 1e-4, "{name}[{number}]: {found} for {expected}");
@@ -72,17 +72,17 @@ fn a_step_goes_down_the_derivative_of_its_loss() {
 fn clipping_shortens_all_gradients_alike_and_decay_pulls_the_weights_in() {
     let course = data();
     let step = |settings: StepSettings| {
-        let mut direct = Direct::new(Toy::new(WIDTH));
-        let (queries, view) = asked(&course, &mut direct, 100..140);
-        let norm = direct.step(&Asked::alone(&queries, &view, 5), &settings).unwrap().gradient_norm;
-        (norm, gradients(&direct, "link"), direct.weights().take::<f32>("link").unwrap().1)
+        let mut learner = on_slices(Toy::new(WIDTH));
+        let (queries, view) = asked(&course, &mut learner, 100..140);
+        let norm = learner.step(&LaneBatch::alone(&queries, &view, 5), &settings).unwrap().gradient_norm;
+        (norm, gradients(&learner, "link"), learner.parameters().to_store().take::<f32>("link").unwrap().1)
     };
     let (norm, free, weights) = step(STEP);
     let (same, clipped, _) = step(StepSettings { clip: norm / 4.0, ..STEP });
     assert_eq!(same, norm, "the norm told is that before clipping");
     free.iter().zip(&clipped).for_each(|(free, clipped)| assert!((free / 4.0 - clipped).abs() < 1e-6));
     let (_, _, decayed) = step(StepSettings { weight_decay: 10.0, ..STEP });
-    let before = Direct::new(Toy::new(WIDTH)).weights().take::<f32>("link").unwrap().1;
+    let before = on_slices(Toy::new(WIDTH)).parameters().to_store().take::<f32>("link").unwrap().1;
     for ((before, plain), decayed) in before.iter().zip(weights).zip(decayed) {
         assert!((plain - before * 0.01 - decayed).abs() < 1e-6, "{before} became {plain}, and {decayed} with decay");
     }
@@ -92,14 +92,14 @@ fn clipping_shortens_all_gradients_alike_and_decay_pulls_the_weights_in() {
 fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradient() {
     let course = data();
     let moments = |steps: usize, beta_power: usize| {
-        let mut direct = Direct::new(Toy::new(WIDTH));
-        let (queries, view) = asked(&course, &mut direct, 100..140);
+        let mut learner = on_slices(Toy::new(WIDTH));
+        let (queries, view) = asked(&course, &mut learner, 100..140);
         // Where nothing is learned the gradient is the same in each step.
         let settings = StepSettings { lr: 0.0, beta_power, ..STEP };
         for _ in 0..steps {
-            direct.step(&Asked::alone(&queries, &view, 5), &settings).unwrap();
+            learner.step(&LaneBatch::alone(&queries, &view, 5), &settings).unwrap();
         }
-        ["m.link", "v.link"].map(|name| direct.moments().take::<f32>(name).unwrap().1)
+        ["m.link", "v.link"].map(|name| learner.moments().take::<f32>(name).unwrap().1)
     };
     for (one, each) in moments(1, 8).iter().zip(moments(8, 1)) {
         for (one, each) in one.iter().zip(each) {
@@ -111,26 +111,26 @@ fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradi
 #[test]
 fn a_loss_that_is_not_finite_is_told_and_changes_nothing() {
     let course = data();
-    let mut direct = moved("link", 2, f32::INFINITY);
-    let (queries, view) = asked(&course, &mut direct, 0..40);
-    let before = (direct.weights(), direct.moments());
-    let Err(NotFinite { loss }) = direct.step(&Asked::alone(&queries, &view, 5), &STEP) else {
+    let mut learner = moved("link", 2, f32::INFINITY);
+    let (queries, view) = asked(&course, &mut learner, 0..40);
+    let before = (learner.parameters().to_store(), learner.moments());
+    let Err(NotFinite { loss }) = learner.step(&LaneBatch::alone(&queries, &view, 5), &STEP) else {
         panic!("the loss is finite")
     };
     assert!(!loss.is_finite());
-    assert!((direct.weights(), direct.moments()) == before);
+    assert!((learner.parameters().to_store(), learner.moments()) == before);
 }
 
 #[test]
 fn moments_of_another_model_are_refused_by_name() {
-    let mut direct = Direct::new(Toy::new(WIDTH));
-    let refused = |direct: &mut Direct<Toy>, store: Store| direct.restore_moments(store).unwrap_err().to_string();
-    let wider = Direct::new(Toy::new(WIDTH + 1)).moments();
-    assert!(refused(&mut direct, wider).contains("`m.rows`"));
-    let mut more = direct.moments();
+    let mut learner = on_slices(Toy::new(WIDTH));
+    let refused = |learner: &mut Learner, store: Store| learner.restore_moments(store).unwrap_err().to_string();
+    let wider = on_slices(Toy::new(WIDTH + 1)).moments();
+    assert!(refused(&mut learner, wider).contains("`m.rows`"));
+    let mut more = learner.moments();
     more.put("m.head", [1], vec![0.0f32]);
-    assert!(refused(&mut direct, more).contains("`m.head`"));
-    assert!(direct.restore_moments(direct.moments()).is_ok());
+    assert!(refused(&mut learner, more).contains("`m.head`"));
+    assert!(learner.restore_moments(learner.moments()).is_ok());
 }
 
 fn run(course: &Course, first: (&Maker, Stopper), then: Option<&Maker>) -> Traces {

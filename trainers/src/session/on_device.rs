@@ -1,18 +1,18 @@
-//! An epoch on the trainee's device, with the history there: the host asks, hands over, and hears how it went later.
+//! An epoch on a device, with the history there: the host forms queries, hands them over, and hears the losses later.
 
 use std::time::Instant;
 
 use tempograph_framework::{EventId, ResidentModel};
 
-use super::{EpochSteps, Sitting};
+use super::{EpochSteps, TrainingSession};
+use crate::adam::StepSettings;
 use crate::lanes::Lanes;
 use crate::learn::StepRecord;
-use crate::trainee::StepSettings;
 use crate::{Stages, TrainError};
 
-impl Sitting<'_> {
-    /// As [`train_to`](Sitting::train_to), where the trainee has the history: it is taken there, and brought home for a checkpoint, at the end of
-    /// the epoch, and where the run stops.
+impl TrainingSession<'_> {
+    /// As [`train_to`](TrainingSession::train_to), with the history on the device. History, weights and moments come back to the host for a checkpoint, at the
+    /// end of the epoch, and where the run stops.
     pub(super) fn train_on_device(&mut self, epoch: &EpochSteps) -> Result<bool, TrainError> {
         let last = epoch.steps.end;
         // one that stopped at an epoch's end still has to be examined there
@@ -28,16 +28,14 @@ impl Sitting<'_> {
         Ok(self.progress.step >= last)
     }
 
-    /// Trains on the trainee's device until the end of `epoch`, until stopped, or until a checkpoint is due.
+    /// Trains on the device until the end of `epoch`, until stopped, or until a checkpoint is due.
     fn visit_device(&mut self, epoch: &EpochSteps) -> Result<(), TrainError> {
         let (fit, last) = (self.fit, epoch.steps.end);
         let log = &fit.course.dataset.log;
-        if let Some(model) = self.trainee.resident() {
-            model.enter(self.lanes.take_history(), log);
-        }
+        self.learner.enter_device(self.lanes.take_history(), log);
         let (mut handed, mut goes_on) = (Handed::none(), true);
         while goes_on {
-            let Some(model) = self.trainee.resident() else { break };
+            let model = self.learner.on_device();
             let mut step = self.progress.step;
             while step < last && model.room() > 0 && !fit.is_stopped() {
                 handed.hand(step, &mut self.lanes, model, &fit.step_settings(step, epoch.of_run))?;
@@ -48,9 +46,7 @@ impl Sitting<'_> {
             }
             goes_on = step < last && !fit.is_stopped() && !self.is_due();
         }
-        if let Some(model) = self.trainee.resident() {
-            self.lanes.set_history(model.leave(log));
-        }
+        self.lanes.set_history(self.learner.leave_device(log));
         Ok(())
     }
 }
@@ -77,7 +73,7 @@ impl Handed {
         settings: &StepSettings,
     ) -> Result<(), TrainError> {
         let begun = Instant::now();
-        let asked = lanes.ask_alone(step)?;
+        let asked = lanes.device_batch(step)?;
         self.asking += begun.elapsed().as_secs_f64();
         let adam = settings.adam(model.steps() + 1);
         model.train(&asked.batch, asked.queries, asked.chance, asked.dropout, &adam, settings.clip as f32);

@@ -13,15 +13,15 @@ pub fn link_loss<B: Backend>(scores: Tensor<B, 1>, positives: usize) -> Tensor<B
     positive + softplus(scores.narrow(0, positives, pairs - positives), 1.0).mean()
 }
 
-/// [`link_loss`] of logits in host memory. Its derivative in each score is written over `slopes`.
-pub fn link_loss_on_slices(scores: &[f32], positives: usize, slopes: &mut Vec<f32>) -> f32 {
-    slopes.clear();
+/// [`link_loss`] of logits in host memory. Its derivative in each score is written over `score_grads`.
+pub fn link_loss_on_slices(scores: &[f32], positives: usize, score_grads: &mut Vec<f32>) -> f32 {
+    score_grads.clear();
     let (positive, negative) = scores.split_at(positives);
-    (mean_softplus(positive, -1.0, slopes) + mean_softplus(negative, 1.0, slopes)) as f32
+    (mean_softplus(positive, -1.0, score_grads) + mean_softplus(negative, 1.0, score_grads)) as f32
 }
 
-/// Mean of `softplus(sign * x)`, 0 of nothing. The derivative in each `x` is added to `slopes`.
-fn mean_softplus(scores: &[f32], sign: f32, slopes: &mut Vec<f32>) -> f64 {
+/// Mean of `softplus(sign * x)`, 0 of nothing. The derivative in each `x` is added to `score_grads`.
+fn mean_softplus(scores: &[f32], sign: f32, score_grads: &mut Vec<f32>) -> f64 {
     let share = 1.0 / scores.len().max(1) as f32;
     let mut sum = 0.0;
     for score in scores {
@@ -30,7 +30,7 @@ fn mean_softplus(scores: &[f32], sign: f32, slopes: &mut Vec<f32>) -> f64 {
         let small = (-x.abs()).exp();
         let sigmoid = if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
         sum += f64::from(x.max(0.0) + small.ln_1p());
-        slopes.push(sign * share * sigmoid);
+        score_grads.push(sign * share * sigmoid);
     }
     sum * f64::from(share)
 }
@@ -38,28 +38,28 @@ fn mean_softplus(scores: &[f32], sign: f32, slopes: &mut Vec<f32>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tempograph_framework::values;
+    use crate::values;
     use tempograph_kernels::tensor::{CpuTape, TensorData};
 
     const SCORES: [f32; 7] = [0.0, 3.5, -2.0, 0.25, -8.0, 12.0, 1e-3];
 
     #[test]
-    fn loss_and_slopes_are_those_of_the_tape() {
+    fn loss_and_score_gradients_are_those_of_the_tape() {
         for positives in [1, 3, 7] {
             let scores =
                 Tensor::<CpuTape, 1>::from_data(TensorData::new(SCORES.to_vec(), [SCORES.len()]), &Default::default())
                     .require_grad();
             let loss = link_loss(scores.clone(), positives);
             let gradient = values(scores.grad(&loss.backward()).expect("a gradient of the scores"));
-            let mut slopes = vec![9.0; 2];
-            let found = link_loss_on_slices(&SCORES, positives, &mut slopes);
+            let mut score_grads = vec![9.0; 2];
+            let found = link_loss_on_slices(&SCORES, positives, &mut score_grads);
             let expected = values(loss)[0];
             assert!((found - expected).abs() <= 1e-6 * expected, "{found} for {expected}");
-            assert_eq!(slopes.len(), SCORES.len());
-            slopes
+            assert_eq!(score_grads.len(), SCORES.len());
+            score_grads
                 .iter()
                 .zip(&gradient)
-                .for_each(|(a, b)| assert!((a - b).abs() < 1e-6, "{slopes:?} for {gradient:?}"));
+                .for_each(|(a, b)| assert!((a - b).abs() < 1e-6, "{score_grads:?} for {gradient:?}"));
         }
     }
 

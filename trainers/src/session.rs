@@ -1,32 +1,33 @@
-//! One sitting of a run: epochs, validation, the best weights kept, checkpoints along the way.
+//! One session of a run: epochs, validation, the best weights kept, checkpoints along the way.
 
 use std::ops::Range;
 use std::time::Instant;
 
-use tempograph_framework::{History, Store, StoreError, sha256_hex};
+use tempograph_framework::{History, Scorer, Store, StoreError, sha256_hex};
 
 use crate::checkpoint::{Mark, Progress, gather, keep, take_up};
 use crate::evaluate::{Answers, Evaluation, Examination, evaluate, warm};
 use crate::exchange::{Exchange, agree};
 use crate::fit::{Fit, Fitted, Watch};
 use crate::lanes::{Lanes, Wishes};
+use crate::layout::HistoryPlace;
 use crate::learn::StepRecord;
+use crate::learner::Learner;
 use crate::report::private_memory_bytes;
-use crate::trainee::Trainee;
 use crate::{Part, ProcessReport, SelectBy, TrainError};
 
 mod on_device;
 
 /// A run from its start, or from a checkpoint, to its end or the next stop.
-pub(crate) struct Sitting<'a> {
+pub(crate) struct TrainingSession<'a> {
     fit: &'a Fit<'a>,
     exchange: &'a mut dyn Exchange,
-    trainee: &'a mut dyn Trainee,
+    learner: &'a mut Learner,
     pub lanes: Lanes,
     progress: Progress,
     watch: &'a mut dyn Watch,
     begun: Instant,
-    /// Seconds of the sittings before.
+    /// Seconds of the sessions before.
     earlier: f64,
     /// The history after the last validation, in the process that examines.
     validated: Option<History>,
@@ -34,34 +35,34 @@ pub(crate) struct Sitting<'a> {
     agreed: Option<u64>,
 }
 
-impl<'a> Sitting<'a> {
+impl<'a> TrainingSession<'a> {
     /// From the checkpoint, if there is one to go on from.
     pub fn start(
         fit: &'a Fit<'a>,
         exchange: &'a mut dyn Exchange,
-        trainee: &'a mut dyn Trainee,
+        learner: &'a mut Learner,
         watch: &'a mut dyn Watch,
     ) -> Result<Self, TrainError> {
         let (data, plan) = (fit.course.dataset.checksum.clone(), fit.parallel.plan());
-        let mut lanes = Lanes::new(fit, trainee.needs(), exchange)?;
+        let mut lanes = Lanes::new(fit, learner, exchange)?;
         let mut progress = Progress::start(data.clone(), plan);
         let path = fit.files.checkpoint();
         if let Some(mut store) = fit.checkpoint(exchange)? {
-            progress = take_up(&path, &mut store, trainee)?;
+            progress = take_up(&path, &mut store, learner)?;
             if progress.data != data {
                 return Err(TrainError::OtherData { path, found: progress.data, expected: data });
             }
             if progress.plan != plan {
                 return Err(TrainError::OtherPlan { path, found: progress.plan, expected: plan });
             }
-            lanes.restore(progress.step, &mut store, trainee.needs(), exchange)?;
+            lanes.restore(progress.step, &mut store, learner.needs(), exchange)?;
             lanes.prefetched = progress.prefetch.clone();
         }
         let earlier = progress.earlier_seconds;
-        Ok(Sitting {
+        Ok(TrainingSession {
             fit,
             exchange,
-            trainee,
+            learner,
             lanes,
             progress,
             watch,
@@ -102,7 +103,7 @@ impl<'a> Sitting<'a> {
     /// Trains to the end of epoch `end`. `Ok(false)` if stopped before.
     pub fn train_to(&mut self, end: usize) -> Result<bool, TrainError> {
         let epoch = self.steps_to(end);
-        if self.lanes.plan.lanes() == 1 && self.fit.parallel.prefetch == 0 && self.trainee.resident().is_some() {
+        if self.lanes.home == HistoryPlace::Device {
             return self.train_on_device(&epoch);
         }
         let alone = self.exchange.world() == 1;
@@ -113,7 +114,7 @@ impl<'a> Sitting<'a> {
             }
             let step = self.progress.step;
             let settings = self.fit.step_settings(step, epoch.of_run);
-            let (record, agreed) = self.lanes.step(step, &mut *self.trainee, &mut *self.exchange, settings, wishes)?;
+            let (record, agreed) = self.lanes.step(step, &mut *self.learner, &mut *self.exchange, settings, wishes)?;
             self.passed(&record, &epoch);
             if self.progress.step.is_multiple_of(self.fit.parallel.check_every) {
                 self.check_weights()?;
@@ -134,7 +135,7 @@ impl<'a> Sitting<'a> {
         self.watch.step(epoch.end, epoch.events_done(record.step), epoch.events, record);
     }
 
-    /// Wall-clock time of all sittings so far.
+    /// Wall-clock time of all sessions so far.
     fn seconds(&self) -> f64 {
         self.earlier + self.begun.elapsed().as_secs_f64()
     }
@@ -149,7 +150,7 @@ impl<'a> Sitting<'a> {
     fn check_weights(&mut self) -> Result<(), TrainError> {
         let step = self.progress.step;
         if self.exchange.world() > 1 && self.fit.parallel.check_every > 0 && self.agreed != Some(step) {
-            agree(&mut *self.exchange, self.trainee.weights().sha256().as_bytes(), step)?;
+            agree(&mut *self.exchange, self.learner.parameters().to_store().sha256().as_bytes(), step)?;
             self.agreed = Some(step);
         }
         Ok(())
@@ -186,7 +187,7 @@ impl<'a> Sitting<'a> {
         let watch = &mut *self.watch;
         let mut heard =
             |answers: &Answers<'_>| watch.examined("validation", answers.first.index() - range.start, range.len());
-        let evaluation = evaluate(&mut *self.trainee, &mut history, &course.dataset.log, &asked, stop, &mut heard)?;
+        let evaluation = evaluate(&mut *self.learner, &mut history, &course.dataset.log, &asked, stop, &mut heard)?;
         self.validated = Some(history);
         Ok(evaluation)
     }
@@ -201,9 +202,9 @@ impl<'a> Sitting<'a> {
         if self.lanes.plan.begins(0, self.progress.step, self.lanes.batches).starts_over() {
             return Ok(Some(self.lanes.history().clone()));
         }
-        let mut history = course.history(self.trainee.needs());
+        let mut history = course.history(self.learner.needs());
         let warmed =
-            warm(&mut *self.trainee, &mut history, &course.dataset.log, course.split.train.clone(), train.batch, stop)?;
+            warm(&mut *self.learner, &mut history, &course.dataset.log, course.split.train.clone(), train.batch, stop)?;
         Ok(warmed.then_some(history))
     }
 
@@ -220,7 +221,7 @@ impl<'a> Sitting<'a> {
         if best {
             let mark = Mark { epoch: self.progress.epoch, score };
             if let Some(after_val) = self.validated.take() {
-                keep(&self.fit.files.best(), self.trainee, &after_val, mark)?;
+                keep(&self.fit.files.best(), self.learner, &after_val, mark)?;
             }
             self.progress.best = Some(mark);
         }
@@ -238,13 +239,13 @@ impl<'a> Sitting<'a> {
         self.progress.prefetch.clone_from(&self.lanes.prefetched);
         let (path, own) = (self.fit.files.checkpoint(), self.lanes.to_store(self.progress.step));
         if self.exchange.world() == 1 {
-            return Ok(gather(&path, self.trainee, [own], &self.progress)?.write(&path)?);
+            return Ok(gather(&path, self.learner, [own], &self.progress)?.write(&path)?);
         }
         let told = own.to_bytes().map_err(|source| StoreError::Format { path: path.clone(), source })?;
         let told = self.exchange.gather(told)?;
         if self.exchange.rank() == 0 {
             let lanes = told.iter().map(|told| Store::from_bytes(told, &path)).collect::<Result<Vec<_>, _>>()?;
-            gather(&path, self.trainee, lanes, &self.progress)?.write(&path)?;
+            gather(&path, self.learner, lanes, &self.progress)?.write(&path)?;
         }
         Ok(())
     }
@@ -257,7 +258,7 @@ impl<'a> Sitting<'a> {
             processes,
             seconds: self.seconds(),
             history_bytes: self.lanes.bytes() as u64,
-            weights_sha256: self.trainee.weights().sha256(),
+            weights_sha256: self.learner.parameters().to_store().sha256(),
             history_sha256,
             steps: self.progress.step,
             epochs: self.progress.epochs,

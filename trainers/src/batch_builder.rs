@@ -1,15 +1,15 @@
-//! What lanes are asked: batches as they are begun, and the questions about their parts.
+//! The batches of lanes: queries, negatives and views, made of a place in the plan.
 
 use std::ops::Range;
 
 use tempograph_framework::{
-    Batch, Draw, EventLog, Features, Graph, History, NegativeSampler, NodeId, Purpose, PurposeDraw, Queries, View,
+    Batch, Draw, EventLog, Features, Graph, History, LaneBatch, NegativeSampler, NodeId, Purpose, PurposeDraw, Queries,
+    View,
 };
 
 use crate::fit::Fit;
 use crate::learn::Drawn;
 use crate::plan::{Lane, Plan, Stand};
-use crate::trainee::Asked;
 use crate::{Stages, TrainError};
 
 /// A global batch that was read.
@@ -17,7 +17,7 @@ use crate::{Stages, TrainError};
 pub(crate) struct Begun {
     pub stand: Stand,
     /// One for each (set of negatives, shard), `[j, i]`; those of lanes that another process hosts stay empty.
-    pub questions: Vec<Question>,
+    pub inputs: Vec<LaneInput>,
     /// Whether the views show memories.
     pub read: bool,
     /// Neighbours that got mail of the batch before this one, if that was sampled in the same sweep.
@@ -26,19 +26,19 @@ pub(crate) struct Begun {
 
 /// What a lane trains in one step.
 #[derive(Default)]
-pub(crate) struct Question {
+pub(crate) struct LaneInput {
     pub part: Range<usize>,
     pub whole: Range<usize>,
     pub dropout: u64,
     pub drawn: Drawn,
     pub queries: Queries,
     pub view: View,
-    /// How long asking and viewing took.
+    /// Time of forming queries and of reading the view.
     pub stages: Stages,
 }
 
-/// What the one lane of a plan asks, of a past that is somebody else's to read.
-pub(crate) struct AskedAlone<'a> {
+/// What the one lane of a plan trains in one step, without a view: the device that has the history reads the past itself.
+pub(crate) struct DeviceBatch<'a> {
     pub batch: Batch<'a>,
     pub queries: &'a Queries,
     /// Draws neighbours.
@@ -47,8 +47,8 @@ pub(crate) struct AskedAlone<'a> {
     pub dropout: u64,
 }
 
-/// Makes questions of places in the plan.
-pub(crate) struct Questions {
+/// Makes the inputs of lanes from their places in the plan.
+pub(crate) struct BatchBuilder {
     pub log: EventLog,
     pub features: Features,
     pub plan: Plan,
@@ -69,7 +69,7 @@ pub(crate) struct Questions {
     sampling: PurposeDraw,
 }
 
-/// Where a question stands in the plan.
+/// Where an input stands in the plan.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot {
     pub history: usize,
@@ -79,38 +79,38 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Whether what observing the batch will write is said by the lane that is asked this: it begins the batch, with the first shard.
+    /// Whether the lane that trains this computes the update of the batch: it begins the batch, with the first shard.
     pub fn says_update(&self) -> bool {
         (self.set, self.shard) == (0, 0)
     }
 
-    /// The place among the questions of a batch of `plan`.
+    /// The place among the inputs of a batch of `plan`.
     pub fn place(&self, plan: Plan) -> usize {
         self.set * plan.minibatch + self.shard
     }
 }
 
 impl Begun {
-    /// Room for the questions of a batch of `plan`.
+    /// Room for the inputs of a batch of `plan`.
     pub fn room(plan: Plan) -> Begun {
-        let questions = (0..plan.epoch * plan.minibatch).map(|_| Question::default()).collect();
-        Begun { questions, ..Begun::default() }
+        let inputs = (0..plan.epoch * plan.minibatch).map(|_| LaneInput::default()).collect();
+        Begun { inputs, ..Begun::default() }
     }
 }
 
-impl Question {
-    /// What the lane is asked, where `trained` batches are trained in all, and this one `happens` where the lane is to tell what becomes of it.
-    pub fn asked<'a>(&'a self, trained: f32, happens: Option<Batch<'a>>) -> Asked<'a> {
+impl LaneInput {
+    /// What the lane trains, where `trained` batches are trained in all. `observed` is given where the lane computes the update of its batch.
+    pub fn lane_batch<'a>(&'a self, trained: f32, observed: Option<Batch<'a>>) -> LaneBatch<'a> {
         let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
-        Asked { queries: &self.queries, view: &self.view, dropout: self.dropout, share, happens }
+        LaneBatch { queries: &self.queries, view: &self.view, dropout: self.dropout, share, observed }
     }
 }
 
-impl Questions {
+impl BatchBuilder {
     /// Those of `fit` for the lanes `own`, of a model whose updates need the batch's `ends` as roots, or do not.
-    pub fn new(fit: &Fit<'_>, plan: Plan, batches: usize, own: Range<usize>, ends: bool) -> Questions {
+    pub fn new(fit: &Fit<'_>, plan: Plan, batches: usize, own: Range<usize>, ends: bool) -> BatchBuilder {
         let (course, draw) = (fit.course, Draw::new(fit.seed));
-        Questions {
+        BatchBuilder {
             log: course.dataset.log.clone(),
             features: course.features.clone(),
             plan,
@@ -141,64 +141,64 @@ impl Questions {
         self.log.batch(range.clone())
     }
 
-    /// Those of the questions about the batch that `history` begins at `step` that are asked here.
+    /// The inputs of this process's lanes among those of the batch that `history` begins at `step`.
     pub fn of<'b>(
         &self,
         history: usize,
         step: u64,
-        begun: &'b mut [Question],
-    ) -> impl Iterator<Item = (&'b mut Question, Slot)> + use<'b> {
+        begun: &'b mut [LaneInput],
+    ) -> impl Iterator<Item = (&'b mut LaneInput, Slot)> + use<'b> {
         let (plan, own) = (self.plan, self.own.clone());
         let (epoch, stand) = (plan.begins_lane(step), plan.begins(history, step, self.batches));
-        begun.iter_mut().enumerate().filter_map(move |(i, question)| {
+        begun.iter_mut().enumerate().filter_map(move |(i, input)| {
             let (set, shard) = (i / plan.minibatch, i % plan.minibatch);
             let hosted = own.contains(&plan.rank(Lane { history, epoch, shard }));
-            hosted.then_some((question, Slot { history, stand, set, shard }))
+            hosted.then_some((input, Slot { history, stand, set, shard }))
         })
     }
 
-    /// The pass over the log a question belongs to, counted over all histories and sets of negatives: what chance goes by.
+    /// The pass over the log an input belongs to, counted over all histories and sets of negatives. Draws depend on it.
     fn pass(&self, slot: Slot) -> u32 {
         let Plan { epoch, memory, .. } = self.plan;
         ((slot.stand.sweep as usize * epoch + slot.set) * memory + slot.history) as u32
     }
 
-    /// Forms a question; its view is still to be read.
-    pub fn ask(&self, question: &mut Question, slot: Slot) -> Result<(), TrainError> {
+    /// Forms an input; its view is still to be read.
+    pub fn form(&self, input: &mut LaneInput, slot: Slot) -> Result<(), TrainError> {
         let pass = self.pass(slot);
-        question.whole = self.whole(slot.stand.batch);
-        question.part = part(&question.whole, slot.shard, self.plan.minibatch);
-        question.dropout = self.dropout.at(pass, question.part.start as u64).next_u64();
-        question.drawn.draw(&self.negatives, pass, self.each, &self.batch(&question.part))?;
-        let Drawn { nodes, offsets } = &question.drawn;
-        question.queries.ask_batch(&self.batch(&question.part), nodes, offsets);
+        input.whole = self.whole(slot.stand.batch);
+        input.part = part(&input.whole, slot.shard, self.plan.minibatch);
+        input.dropout = self.dropout.at(pass, input.part.start as u64).next_u64();
+        input.drawn.draw(&self.negatives, pass, self.each, &self.batch(&input.part))?;
+        let Drawn { nodes, offsets } = &input.drawn;
+        input.queries.ask_batch(&self.batch(&input.part), nodes, offsets);
         if self.ends {
-            self.ask_ends(question, slot);
+            self.ask_ends(input, slot);
         }
         Ok(())
     }
 
-    /// Asks about the ends of the whole batch where the lane says what observing it will write; elsewhere nothing is said.
-    fn ask_ends(&self, question: &mut Question, slot: Slot) {
+    /// Asks about the ends of the whole batch where the lane computes its update; elsewhere about none.
+    fn ask_ends(&self, input: &mut LaneInput, slot: Slot) {
         if !slot.says_update() {
-            question.queries.without_ends();
-        } else if question.part != question.whole {
-            question.queries.append_ends(&self.batch(&question.whole));
+            input.queries.without_ends();
+        } else if input.part != input.whole {
+            input.queries.append_ends(&self.batch(&input.whole));
         }
     }
 
-    /// Looks up what a question that was formed shows of the neighbourhood.
-    pub fn sample(&self, graph: &Graph, question: &mut Question, slot: Slot) {
+    /// Looks up what an input that was formed shows of the neighbourhood.
+    pub fn sample(&self, graph: &Graph, input: &mut LaneInput, slot: Slot) {
         // The whole batch is in sight of each of its shards, so that each says what observing it will write.
-        let whole = self.batch(&question.whole);
-        graph.sample_into(&question.queries, Some(&whole), self.chance(slot), &mut question.view);
+        let whole = self.batch(&input.whole);
+        graph.sample_into(&input.queries, Some(&whole), self.chance(slot), &mut input.view);
     }
 
-    /// Reads the whole past that a question that was formed is asked of.
-    pub fn read(&self, history: &History, question: &mut Question, slot: Slot) {
-        self.sample(history.graph(), question, slot);
-        self.features.show_in(&mut question.view);
-        history.memories().read_into(&mut question.view);
+    /// Reads the whole past of an input that was formed.
+    pub fn read(&self, history: &History, input: &mut LaneInput, slot: Slot) {
+        self.sample(history.graph(), input, slot);
+        self.features.show_in(&mut input.view);
+        history.memories().read_into(&mut input.view);
     }
 
     /// What draws uniform neighbours.

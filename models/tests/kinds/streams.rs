@@ -1,0 +1,97 @@
+//! What the kinds are tested on.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tempograph_framework::{Batch, EventLog, Features, NodeId, Queries, Table, Timestamp};
+use tempograph_kernels::Rows;
+use tempograph_models::{
+    Alone, ApanSpec, AttentionForm, Deliver, DyrepSpec, Embedding, IdleSpec, JodieSpec, ModelSpec, SaidRows,
+    StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, Updater, Wiring,
+};
+
+/// Nodes of the streams.
+pub const NODES: usize = 24;
+/// Width of static memory.
+pub const STATIC: usize = 5;
+
+/// A stream of events among some nodes, about two at each time.
+pub fn stream(events: usize, edge: usize) -> EventLog {
+    let mut state = 7u32;
+    let mut below = |n: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % n
+    };
+    let src: Vec<NodeId> = (0..events).map(|_| NodeId(below(14))).collect();
+    let dst = src.iter().map(|src| NodeId((src.0 + 1 + below(NODES as u32 - 2)) % NODES as u32)).collect();
+    let time = (0..events).map(|i| Timestamp(i as i64 / 2)).collect();
+    let features = (0..events * edge).map(|i| (i as f32 * 0.37).sin()).collect();
+    let features: Option<Arc<dyn Rows>> = (edge > 0).then(|| Arc::new(Table::new(features, edge).unwrap()) as _);
+    EventLog::new(src, dst, time, vec![0.0; events], features).unwrap()
+}
+
+/// What models read beside it.
+pub fn features(log: &EventLog, node: usize) -> Features {
+    let rows = |width: usize, step: f32| -> Arc<dyn Rows> {
+        Arc::new(Table::new((0..NODES * width).map(|i| (i as f32 * step).cos()).collect(), width).unwrap())
+    };
+    let nodes = (node > 0).then(|| rows(node, 0.3));
+    Features { edges: log.features().cloned(), nodes, static_memory: Some(rows(STATIC, 0.7)) }
+}
+
+/// Each event of a batch and a negative of it.
+pub fn asked(batch: &Batch<'_>) -> Queries {
+    let negatives: Vec<NodeId> = batch.dst.iter().rev().copied().collect();
+    Queries::of_batch(batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>())
+}
+
+/// Parts of a stream; the last is smaller, so that what a larger one left behind would show.
+pub fn parts() -> [Range<usize>; 5] {
+    [0..40, 40..80, 80..170, 170..210, 209..210]
+}
+
+pub fn static_memory(how: Wiring) -> StaticSpec {
+    StaticSpec { how, width: STATIC, train: true, hide: 0.3, nodes: Some(NODES - 3) }
+}
+
+/// All kinds in some forms, with names for messages.
+pub fn variants() -> Vec<(&'static str, ModelSpec)> {
+    let tgat = TgatSpec { width: 8, time: 6, neighbours: 4, ..TgatSpec::default() };
+    let idle = |mean, deviation| Some(IdleSpec { mean, deviation });
+    let jodie = JodieSpec {
+        memory: 8,
+        time: 6,
+        width: 7,
+        source_idle: idle(3.0, 5.0),
+        destination_idle: idle(7.0, 11.0),
+        ..JodieSpec::default()
+    };
+    let dyrep = DyrepSpec { memory: 8, time: 6, width: 7, neighbours: 4, ..DyrepSpec::default() };
+    let apan = ApanSpec { memory: 8, time: 6, width: 7, slots: 3, neighbours: 3, ..ApanSpec::default() };
+    let tgn = TgnSpec { memory: 8, time: 6, width: 7, heads: 1, neighbours: 4, ..TgnSpec::default() };
+    let residual = TgnSpec { attention: AttentionForm::Residual, heads: 2, ..tgn.clone() };
+    let deliver = Deliver::Neighbours { count: 2, decay: Some(20.0) };
+    vec![
+        ("tgat, 1 layer", TgatSpec { layers: 1, ..tgat.clone() }.into()),
+        ("tgat, 2 layers", tgat.clone().into()),
+        ("tgat, nothing for the lonely", TgatSpec { alone: Alone::Nothing, ..tgat.clone() }.into()),
+        ("tgat, static", TgatSpec { static_memory: static_memory(Wiring::Add), ..tgat.clone() }.into()),
+        ("tgat, static behind", TgatSpec { static_memory: static_memory(Wiring::Concat), heads: 1, ..tgat }.into()),
+        ("jodie", jodie.clone().into()),
+        ("jodie, static", JodieSpec { static_memory: static_memory(Wiring::Concat), ..jodie }.into()),
+        ("dyrep", dyrep.clone().into()),
+        ("dyrep, 2 layers", DyrepSpec { layers: 2, updater: Updater::Gru, ..dyrep.clone() }.into()),
+        ("dyrep, static", DyrepSpec { static_memory: static_memory(Wiring::Add), ..dyrep }.into()),
+        ("apan", apan.clone().into()),
+        ("apan, sums, no empty slots", ApanSpec { says: SaidRows::Sum, empty_slots: false, ..apan.clone() }.into()),
+        ("apan, to ends", ApanSpec { says: SaidRows::Other, neighbours: 0, ..apan }.into()),
+        (
+            "static",
+            StaticOnlySpec { width: 8, static_memory: static_memory(Wiring::Add), ..StaticOnlySpec::default() }.into(),
+        ),
+        ("tgn, residual", residual.clone().into()),
+        ("tgn, residual, 2 layers", TgnSpec { layers: 2, heads: 1, ..residual }.into()),
+        ("tgn, time", TgnSpec { embedding: Embedding::Time, time_scale: Some(9.0), ..tgn.clone() }.into()),
+        ("tgn, to neighbours", TgnSpec { deliver, ..tgn }.into()),
+    ]
+}
