@@ -74,12 +74,12 @@ impl Needs {
         match self {
             Needs { memory: 0, layers: 0..=1, .. } => Ok(()),
             Needs { mail, memory: 1.., .. } if mail.combine == Combine::Mean => {
-                Err("mean of many mails (mail = \"mean\")")
+                Err("mean of many mails (model.mail = \"mean\")")
             }
             Needs { mail, memory: 1.., .. } if mail.combine != Combine::Last => {
-                Err("mailboxes of the last few mails (mail = { slots = .. })")
+                Err("mailboxes of the last few mails (model.mail = { slots = .. })")
             }
-            Needs { mail, memory: 1.., .. } if mail.to != Receivers::Ends => Err("mail to neighbours"),
+            Needs { mail, memory: 1.., .. } if mail.to != Receivers::Ends => Err("mail to neighbours (model.deliver)"),
             Needs { layers: 2, neighbours: 0, .. } => Err("two layers without neighbours (model.neighbours = 0)"),
             Needs { layers: 3.., .. } => Err("more than two layers (model.layers)"),
             _ => Ok(()),
