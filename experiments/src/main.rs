@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tempograph_experiments::allocations::Counting;
 use tempograph_experiments::{bench, device, eval, export, fetch, load, new, plan, prepare, pretrain, serve, train};
+use tempograph_kernels::cpu::Level;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -21,7 +22,9 @@ static ALLOCATOR: Counting = Counting;
 On real data:
   tempograph fetch wikipedia
   tempograph prepare downloads/wikipedia/wikipedia.csv --out data/wikipedia
-  tempograph train experiments/wikipedia.toml"
+  tempograph train experiments/wikipedia.toml
+
+TEMPOGRAPH_CPU=avx2 (or baseline, or avx512) keeps the kernels to these instructions of the CPU, where it has better ones."
 )]
 struct CommandLine {
     #[command(subcommand)]
@@ -45,7 +48,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match CommandLine::parse().command {
+    let command = CommandLine::parse().command;
+    let done = Level::chosen().map_err(anyhow::Error::msg).and_then(|_| run(command));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The whole chain on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -58,13 +74,5 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => device::run(&args),
         Command::New(args) => new::run(&args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The whole chain on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -35,5 +35,6 @@ pub use norm::sum_of_squares;
 pub use pairs::{PairGradients, PairInputs, PairScores};
 pub use parallel::join_if;
 pub use projected::{ProjectedAttention, ProjectionGradients, ProjectionWeights, head_stride};
+pub use simd::Level;
 pub use time::TimeWeights;
 pub use version::Version;

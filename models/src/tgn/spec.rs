@@ -246,7 +246,9 @@ impl TgnSpec {
             return Err(format!("model.layers = {}; it is 1 or 2", self.layers));
         }
         if !tempograph_kernels::cpu::Precision::from(self.precision).available() {
-            return Err("model.precision = \"bf16\"; this processor has no AVX-512 BF16 instructions".into());
+            return Err(
+                "model.precision = \"bf16\"; this processor has no AVX-512 BF16 instructions, or TEMPOGRAPH_CPU keeps to others".into(),
+            );
         }
         if self.precision == Precision::Bf16
             && let Err(what) = self.on_slices()
