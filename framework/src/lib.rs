@@ -119,7 +119,7 @@ pub use pairs::{PairFact, Recency};
 pub use parameters::{Parameter, Parameters};
 pub use parted::PartedMap;
 #[cfg(feature = "cube")]
-pub use placed::{PlacedHistory, Placement, SentHistory};
+pub use placed::{ArrivingUpdate, PlacedHistory, Placement, SentHistory};
 pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
 pub use queries::{Pair, Queries};
 pub use reach::Reach;

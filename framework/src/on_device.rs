@@ -10,7 +10,6 @@ use tempograph_kernels::tensor::CubeRuntime;
 
 use crate::adjacency::Link;
 use crate::mailbox::Mail;
-use crate::needs::OtherMemory;
 use crate::{
     Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId,
     PairFact, PurposeDraw, Queries, Receivers, Sampler, Says, Timestamp, View,
@@ -73,37 +72,44 @@ impl Needs {
     /// The first such thing, in words.
     pub fn on_device(&self) -> Result<(), &'static str> {
         match self {
-            Needs { idle: true, .. } => Err("times since a node was last heard of"),
-            Needs { age: true, .. } => Err("times since the first event"),
-            Needs { before_events: true, .. } => Err("neighbours of neighbours as of their events"),
-            Needs { memory: 0, .. } => Err("models without memory"),
-            Needs { mail, .. } if mail.combine == Combine::Mean => Err("mean of many mails (mail = \"mean\")"),
-            Needs { mail, .. } if mail.combine != Combine::Last => {
+            Needs { memory: 0, layers: 0..=1, .. } => Ok(()),
+            Needs { mail, memory: 1.., .. } if mail.combine == Combine::Mean => {
+                Err("mean of many mails (mail = \"mean\")")
+            }
+            Needs { mail, memory: 1.., .. } if mail.combine != Combine::Last => {
                 Err("mailboxes of the last few mails (mail = { slots = .. })")
             }
-            Needs { mail, .. } if mail.says != Says::Memory => Err("mail whose content the model gives"),
-            Needs { mail, .. } if mail.to != Receivers::Ends => Err("mail to neighbours"),
-            Needs { ends: true, .. } => Err("updates that need the batch's ends as roots"),
-            Needs { layers, neighbours, .. } if !(1..=2).contains(layers) || *neighbours == 0 => {
-                Err("models without neighbours")
-            }
+            Needs { mail, memory: 1.., .. } if mail.to != Receivers::Ends => Err("mail to neighbours"),
+            Needs { layers: 2, neighbours: 0, .. } => Err("two layers without neighbours (model.neighbours = 0)"),
+            Needs { layers: 3.., .. } => Err("more than two layers (model.layers)"),
             _ => Ok(()),
         }
+    }
+
+    /// Widths of a memory and of what a mail says.
+    pub(crate) fn widths(&self) -> [usize; 2] {
+        if self.memory == 0 { [0, 0] } else { [self.memory, self.mail.width(self.memory)] }
     }
 
     fn rules(&self) -> DeviceRules {
         DeviceRules {
             memory: self.memory,
+            said: self.widths()[1],
+            given: self.memory > 0 && self.mail.says != Says::Memory,
             neighbours: self.neighbours,
-            layers: self.layers,
+            // roots that are shown nothing are centres all the same
+            layers: self.layers.max(1),
             sampler: match self.sampler {
                 Sampler::Recent => DeviceSampler::Recent,
                 Sampler::Uniform => DeviceSampler::Drawn { window: i64::MAX },
                 Sampler::Window(window) => DeviceSampler::Drawn { window },
             },
-            other_at_read: self.mail.other == OtherMemory::AtRead,
+            other_at_read: self.mail.reads_other(),
             update_without_mail: self.mail.update_without_mail,
             since_update: self.delta == Delta::SinceUpdate,
+            idle: self.idle,
+            pads: self.age,
+            before_events: self.before_events,
         }
     }
 }
@@ -124,7 +130,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         if ticks >= MOST_TICKS {
             return Err(OffDevice::TooLong { ticks });
         }
-        let by_node = (needs.sampler != Sampler::Recent).then(|| ByNode::of(log, history.nodes()));
+        let by_node = needs.keeps_all().then(|| ByNode::of(log, history.nodes()));
         let world = DeviceWorld {
             nodes: history.nodes(),
             origin: history.graph.origin.0,
@@ -167,6 +173,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
             place: (self.needs.lookup == Lookup::Ordered).then_some(&places),
             sees_batch: self.needs.lookup != Lookup::Batch,
             key: chance.key(),
+            ends: queries.ends(),
         };
         let (src, dst, time) = (raw(batch.src), raw(batch.dst), ticks(batch.time));
         self.device.look(&roots, &DeviceEvents { src: &src, dst: &dst, time: &time, first: batch.first.0 })
@@ -179,12 +186,12 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         &view.pairs
     }
 
-    /// Lets `batch` happen, which `past` was read for and whose rows have new memories.
+    /// Lets `batch` happen, which `past` was read for and whose rows have new memories; `said` is what its mail says, where the model gives that.
     ///
     /// # Panics
-    /// Where an event is earlier than one that has happened.
-    pub fn observe(&mut self, batch: &Batch<'_>, past: &DevicePast<R>, memory: &Matrix<R>) {
-        self.device.observe(past, memory);
+    /// Where an event is earlier than one that has happened, or mail has nothing to say.
+    pub fn observe(&mut self, batch: &Batch<'_>, past: &DevicePast<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
+        self.device.observe(past, memory, said);
         if let Some(facts) = &mut self.facts {
             facts.graph.observe(batch).unwrap_or_else(|error| panic!("a log's batches come in order: {error}"));
         }
@@ -221,14 +228,21 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         if let Some(facts) = &self.facts {
             graph.pairs = facts.graph.pairs.clone();
         }
-        settle(&mut graph, &state, log);
+        match &self.facts {
+            // those that are shown to nobody are known to who tells facts
+            Some(facts) if self.needs.neighbours == 0 => graph.adjacency = facts.graph.adjacency.clone(),
+            _ => settle(&mut graph, &state, log),
+        }
         let mut memories = Memories::new(self.nodes, &self.needs, self.origin);
         memories.version = self.version;
-        memories.updated = state.updated.iter().copied().map(Timestamp).collect::<Vec<_>>().into();
+        if self.needs.memory > 0 {
+            memories.updated = state.updated.iter().copied().map(Timestamp).collect::<Vec<_>>().into();
+        }
         deliver(&mut memories, &state);
         memories.rows = state.memory.into();
-        graph.renewed =
-            (0..self.nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect::<Vec<_>>().into();
+        let renewed =
+            state.mail.iter().zip(&state.updated).map(|(mail, &updated)| mail.map_or(updated, |mail| mail.time));
+        graph.renewed = renewed.map(Timestamp).collect::<Vec<_>>().into();
         History::of(graph, memories, self.features.clone())
     }
 }
@@ -248,7 +262,7 @@ fn event(log: &EventLog, id: u64) -> Event {
 
 fn state_of(history: &History) -> DeviceState {
     let (nodes, graph, memories) = (history.nodes(), &history.graph, &history.memories);
-    let (k, carried) = (graph.needs.neighbours, memories.mailbox.carried());
+    let (k, carried, remembers) = (graph.needs.neighbours, memories.mailbox.carried(), graph.needs.memory > 0);
     let mut state = DeviceState {
         memory: memories.rows.to_vec(),
         updated: ticks(&memories.updated),
@@ -258,6 +272,13 @@ fn state_of(history: &History) -> DeviceState {
         ..DeviceState::default()
     };
     for node in (0..nodes as u32).map(NodeId) {
+        // without memory there is no mail, but nodes are as new as their last event
+        let met = (graph.renewed(node) != graph.origin && !remembers).then(|| StateMail {
+            event: 0,
+            other: 0,
+            time: graph.renewed(node).0,
+            since: graph.origin.0,
+        });
         let mail = memories.mailbox.newest(node);
         let told = |mail: &Mail| StateMail {
             event: mail.event.0,
@@ -265,11 +286,11 @@ fn state_of(history: &History) -> DeviceState {
             time: mail.time.0,
             since: mail.since.0,
         };
-        state.mail.push(mail.map(told));
+        state.mail.push(mail.map(told).or(met));
         let [(_, row), _] = memories.mailbox.runs(node);
         state.others[node.index() * carried..][..row.len()].copy_from_slice(row);
     }
-    if graph.needs.sampler == Sampler::Recent {
+    if !graph.needs.keeps_all() && k > 0 {
         state.ring = vec![StateLink::default(); nodes * k];
         let mut newer = vec![0; nodes];
         let links: Vec<(NodeId, Link)> = graph.adjacency.links(0..graph.nodes()).collect();
@@ -286,6 +307,9 @@ fn state_of(history: &History) -> DeviceState {
 
 fn deliver(memories: &mut Memories, state: &DeviceState) {
     let carried = memories.mailbox.carried();
+    if memories.width == 0 {
+        return;
+    }
     for (node, mail) in state.mail.iter().enumerate() {
         let Some(StateMail { event, other, time, since }) = *mail else { continue };
         let mail = Mail::new(EventId(event), NodeId(other), Timestamp(time), Timestamp(since));
@@ -298,6 +322,10 @@ fn settle(graph: &mut Graph, state: &DeviceState, log: &EventLog) {
     let k = graph.needs.neighbours;
     let degrees: Vec<u64> = state.degree.iter().copied().map(u64::from).collect();
     let mut links: Vec<(NodeId, Link)> = Vec::new();
+    if !graph.needs.keeps_all() && k == 0 {
+        let restored = graph.adjacency.restore(&degrees, &[]);
+        return restored.unwrap_or_else(|node| unreachable!("node {node:?} has a degree"));
+    }
     for (n, &degree) in degrees.iter().enumerate() {
         let owner = NodeId(n as u32);
         if state.ring.is_empty() {

@@ -9,6 +9,26 @@ use crate::{
     Batch, EventLog, History, NodeId, OffDevice, PairFact, PurposeDraw, Queries, ResidentHistory, Update, View,
 };
 
+/// What observing a batch will write, on its way from a device to the host.
+pub struct ArrivingUpdate<'a> {
+    memory: Option<Arriving<'a>>,
+    mail: Option<Arriving<'a>>,
+}
+
+impl<'a> ArrivingUpdate<'a> {
+    /// Asks for the new memories of the nodes that the batch in hand touches, if they have any, and for what its mail says, where the model gives that.
+    pub fn ask<R: CubeRuntime>(past: &'a DevicePast<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) -> Self {
+        let memory = (memory.columns() > 0).then(|| past.ask_touched(memory));
+        Self { memory, mail: said.map(|said| past.ask(said)) }
+    }
+
+    /// The update, of these `nodes`. Waits for the device.
+    pub fn wait(self, nodes: Vec<NodeId>) -> Update {
+        let [memory, mail] = [self.memory, self.mail].map(|arriving| arriving.map_or_else(Vec::new, Arriving::wait));
+        Update { nodes, memory, mail }
+    }
+}
+
 /// A history that a model trains with on a device.
 #[allow(clippy::large_enum_variant, reason = "a model has one")]
 pub enum PlacedHistory<R: CubeRuntime> {
@@ -131,13 +151,19 @@ impl<R: CubeRuntime> PlacedHistory<R> {
         }
     }
 
-    /// Asks for what [`observe`](PlacedHistory::observe) will read of the new memories: early, so that the device goes on computing while the host
-    /// lets the batch happen.
-    pub fn ask<'a>(&self, past: &'a DevicePast<R>, memory: &Matrix<R>) -> Option<Arriving<'a>> {
-        matches!(self, Self::Host(_)).then(|| past.ask_touched(memory))
+    /// Asks for what [`observe`](PlacedHistory::observe) will read of the new memories and of what mail says, where the model gives that: early, so
+    /// that the device goes on computing while the host lets the batch happen.
+    pub fn ask<'a>(
+        &self,
+        past: &'a DevicePast<R>,
+        memory: &Matrix<R>,
+        said: Option<&Matrix<R>>,
+    ) -> Option<ArrivingUpdate<'a>> {
+        matches!(self, Self::Host(_)).then(|| ArrivingUpdate::ask(past, memory, said))
     }
 
-    /// Lets `batch` happen, which `past` was read for and whose rows have new memories, those asked for on their way.
+    /// Lets `batch` happen, which `past` was read for and whose rows have new memories, those asked for on their way. `said` is what mail says, where
+    /// the model gives that.
     ///
     /// # Panics
     /// Where an event is earlier than one that has happened.
@@ -145,12 +171,14 @@ impl<R: CubeRuntime> PlacedHistory<R> {
         &mut self,
         batch: &Batch<'_>,
         past: &DevicePast<R>,
-        memory: &Matrix<R>,
-        asked: Option<Arriving<'_>>,
+        (memory, said): (&Matrix<R>, Option<&Matrix<R>>),
+        asked: Option<ArrivingUpdate<'_>>,
     ) {
         match self {
-            Self::Device(resident) => resident.observe(batch, past, memory),
-            Self::Host(sent) => sent.observe(batch, asked.unwrap_or_else(|| past.ask_touched(memory))),
+            Self::Device(resident) => resident.observe(batch, past, memory, said),
+            Self::Host(sent) => {
+                sent.observe(batch, asked.unwrap_or_else(|| ArrivingUpdate::ask(past, memory, said)));
+            }
         }
     }
 
@@ -179,11 +207,11 @@ impl<R: CubeRuntime> SentHistory<R> {
         let Self { history, view, touched, sender, .. } = self;
         history.view_into(queries, Some(batch), chance, view);
         batch.nodes_into(touched);
-        sender.send(view, touched)
+        sender.send(queries, view, touched)
     }
 
-    fn observe(&mut self, batch: &Batch<'_>, new: Arriving<'_>) {
-        let update = Update { nodes: self.touched.clone(), memory: new.wait(), mail: Vec::new() };
+    fn observe(&mut self, batch: &Batch<'_>, new: ArrivingUpdate<'_>) {
+        let update = new.wait(self.touched.clone());
         self.history.observe(batch, &update).unwrap_or_else(|error| panic!("a log's batches come in order: {error}"));
     }
 }

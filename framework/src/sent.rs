@@ -7,7 +7,7 @@ use tempograph_kernels::cube::{DevicePast, HostRows, NodeRows, PastSender, ReadH
 use tempograph_kernels::tensor::CubeRuntime;
 
 use crate::on_device::raw;
-use crate::{EventLog, History, MailView, NodeId, OffDevice, Placement, View};
+use crate::{EventLog, History, Hop, MailView, NodeId, OffDevice, Placement, Queries, View};
 
 /// Sends views of histories in host memory to a device, each in one parcel. Constant features are there already if they have room.
 pub struct ViewSender<R: CubeRuntime>(PastSender<R>);
@@ -35,7 +35,7 @@ impl<R: CubeRuntime> PastSource<R> for ViewSender<R> {
         let brought = brought.then(|| [0, 1].map(|i| HostRows { rows: rows[i].clone(), columns: columns[i] }));
         Self(PastSender::new(
             device,
-            history.needs().memory,
+            history.needs().widths(),
             (history.features.edges.clone(), log.len()),
             brought,
             left,
@@ -52,19 +52,25 @@ impl<R: CubeRuntime> PastSource<R> for ViewSender<R> {
 }
 
 impl<R: CubeRuntime> ViewSender<R> {
-    /// Sends a view that has the `touched` nodes, ascending, which are told apart there.
+    /// Sends a view that was read for `queries` and has the `touched` nodes, ascending, which are told apart there.
     ///
     /// # Panics
     /// Where it has not, or has several mails a node.
-    pub fn send(&self, view: &View, touched: &[NodeId]) -> DevicePast<R> {
+    pub fn send(&self, queries: &Queries, view: &View, touched: &[NodeId]) -> DevicePast<R> {
         let row = |node| {
             view.nodes.binary_search(node).unwrap_or_else(|_| unreachable!("a view has the nodes of the batch in hand"))
         };
         let rows: Vec<u32> = touched.iter().map(|node| row(node) as u32).collect();
         let MailView::Last(mail) = &view.mail else { unreachable!("a device is sent the last mail of each node") };
-        let hops: Vec<ReadHop<'_>> =
-            view.hops.iter().rev().map(|hop| ReadHop { centres: &hop.centres, neighbours: &hop.neighbours }).collect();
-        self.0.send(&ReadPast { nodes: &raw(&view.nodes), touched: &rows, mail, hops: &hops })
+        let hops = view.hops.iter().rev().map(|Hop { centres, neighbours, idle, age }| ReadHop {
+            centres,
+            neighbours,
+            idle,
+            age,
+        });
+        let hops: Vec<ReadHop<'_>> = hops.collect();
+        let ends = &view.roots[queries.ends()];
+        self.0.send(&ReadPast { nodes: &raw(&view.nodes), touched: &rows, mail, hops: &hops, ends })
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
     Batch, Combine, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OffDevice,
-    OtherMemory, PastSource, PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Timestamp, Update,
-    View,
+    OtherMemory, PastSource, PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Says, Timestamp,
+    Update, View,
 };
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::cube::{HostMail, HostPast, launches};
@@ -52,14 +52,20 @@ fn written(node: u32, version: u64, width: usize) -> impl Iterator<Item = f32> {
     (0..width).map(move |column| (node as usize * 1000 + version as usize * 10 + column) as f32)
 }
 
+/// What a model in this test's world gives the mail of a batch to say: only where that is wider than memories.
+fn given(batch: &Batch<'_>, [width, said]: [usize; 2]) -> Option<Vec<f32>> {
+    let row = |end: usize| (0..said).map(move |column| (batch.first.0 as usize * 100 + end * 10 + column) as f32);
+    (said > width).then(|| (0..2 * batch.len()).flat_map(row).collect())
+}
+
 /// For every node its stored memory and what mail it reads.
 type States = BTreeMap<u32, (Vec<f32>, Option<HostMail>)>;
 
-fn rows_of_view(view: &View, width: usize) -> States {
+fn rows_of_view(view: &View, [width, said]: [usize; 2]) -> States {
     let MailView::Last(plan) = &view.mail else { panic!("one mail a node") };
     let mut mails = vec![None; view.nodes.len()];
     for (mail, &row) in plan.rows.iter().enumerate() {
-        let other = plan.other[mail * width..][..width].to_vec();
+        let other = plan.other[mail * said..][..said].to_vec();
         let (empty, event, dt) = (plan.empty[mail], plan.event[mail] as u32, plan.dt[mail]);
         mails[row as usize] = Some(HostMail { empty, event, dt, other });
     }
@@ -140,11 +146,19 @@ impl Sent {
 
     /// What it shows is what `view` shows; then `batch` happens, of which the model makes what [`written`] says.
     #[track_caller]
-    fn keeps_up(&mut self, view: &View, asked: &Queries, batch: &Batch<'_>, chance: PurposeDraw, told: &str) {
+    fn keeps_up(
+        &mut self,
+        (view, widths): (&View, [usize; 2]),
+        asked: &Queries,
+        batch: &Batch<'_>,
+        chance: PurposeDraw,
+        told: &str,
+    ) {
         let Sent(placed) = self;
         let past = placed.look(asked, batch, chance);
         let (found, width, k) = (past.fetch(), past.memory().columns(), view.hops[0].neighbours.k);
-        assert_eq!(rows_of_device(&found, width), rows_of_view(view, width), "{told}");
+        assert_eq!(rows_of_device(&found, width), rows_of_view(view, widths), "{told}");
+        assert_eq!(found.idle, view.hops[0].idle, "{told}");
         let centres: Vec<u32> = view.hops[0].centres.clone();
         assert_eq!(found.roots, centres, "{told}");
         let seen = seen_on_device(&found);
@@ -157,8 +171,9 @@ impl Sent {
 
         let new: Vec<f32> = view.nodes.iter().flat_map(|node| written(node.0, view.version, width)).collect();
         let memory = past.new_memory(&new);
-        let arriving = placed.ask(&past, &memory);
-        placed.observe(batch, &past, &memory, arriving);
+        let said = given(batch, widths).map(|rows| past.rows_of(&rows, widths[1]));
+        let arriving = placed.ask(&past, &memory, said.as_ref());
+        placed.observe(batch, &past, (&memory, said.as_ref()), arriving);
     }
 
     #[track_caller]
@@ -173,6 +188,7 @@ impl Sent {
 fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
     let (log, mut numbers) = (story(seed, nodes, events), Numbers(seed + 1));
     let (width, k) = (needs.memory, needs.neighbours);
+    let widths = [width, if width > 0 { needs.mail.width(width) } else { 0 }];
     let mut host = History::new(nodes as usize, needs.clone(), ORIGIN, Features::default());
     host.follow(&log, host.nodes());
     let mut device = resident(&host, &log);
@@ -186,19 +202,23 @@ fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
         let found = past.fetch();
 
         let told = format!("seed {seed}, event {start}, {needs:?}");
-        assert_eq!(rows_of_device(&found, width), rows_of_view(&view, width), "{told}");
+        assert_eq!(rows_of_device(&found, width), rows_of_view(&view, widths), "{told}");
+        let idle = view.roots.iter().filter(|_| needs.idle).map(|&root| view.hops[0].idle[root as usize]);
+        assert!(found.idle.iter().copied().eq(idle), "{told}");
         assert_eq!(seen_on_device(&found), seen_in_view(&view), "{told}");
         let node: Vec<u32> = asked.nodes().iter().map(|node| node.0).collect();
         assert_eq!(found.roots.iter().map(|&row| found.nodes[row as usize]).collect::<Vec<_>>(), node, "{told}");
         assert_eq!(found.slots, slots_by_row(&found, k), "{told}");
 
         let version = host.version();
-        sent.keeps_up(&view, &asked, &batch, chance, &told);
+        sent.keeps_up((&view, widths), &asked, &batch, chance, &told);
         let memory = view.nodes.iter().flat_map(|node| written(node.0, version, width)).collect();
-        host.observe(&batch, &Update { nodes: view.nodes, memory, mail: Vec::new() }).unwrap();
+        let mail = given(&batch, widths).unwrap_or_default();
+        host.observe(&batch, &Update { nodes: view.nodes, memory, mail }).unwrap();
         let mut new: Vec<f32> = found.nodes.iter().flat_map(|&node| written(node, version, width)).collect();
         new.resize(past.memory().rows() * width, f32::NAN);
-        device.observe(&batch, &past, &past.new_memory(&new));
+        let said = given(&batch, widths).map(|rows| past.rows_of(&rows, widths[1]));
+        device.observe(&batch, &past, &past.new_memory(&new), said.as_ref());
         assert_eq!(device.device.memory(), host.memory(), "{told}");
         sent.stands_where(&host, &log, &told);
 
@@ -244,6 +264,27 @@ fn a_history_on_a_device_is_that_of_the_host() {
 }
 
 #[test]
+fn a_history_on_a_device_without_memory_or_neighbours_or_with_mail_that_is_given_is_that_of_the_host() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if absent() {
+        return;
+    }
+    let paper = needs(Lookup::Exact, Delta::SinceEvent, OtherMemory::AtEvent, false);
+    let given = MailRule { says: Says::Given(3), ..paper.mail };
+    let all = [
+        Needs { neighbours: 0, idle: true, ..paper.clone() },
+        Needs { neighbours: 0, idle: true, sampler: Sampler::Uniform, lookup: Lookup::Ordered, ..paper.clone() },
+        Needs { memory: 0, idle: true, delta: Delta::SinceUpdate, ..paper.clone() },
+        Needs { memory: 0, neighbours: 0, pairs: true, ..paper.clone() },
+        Needs { mail: given, ends: true, idle: true, ..paper.clone() },
+    ];
+    for (seed, needs) in (0..).zip(&all) {
+        replay(seed, 5, 40, 7, needs);
+        replay(seed, 60, 200, 50, needs);
+    }
+}
+
+#[test]
 fn neighbours_drawn_on_a_device_are_those_drawn_on_the_host() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if absent() {
@@ -280,7 +321,7 @@ fn looking_and_observing_cost_the_same_launches_however_large_the_batch() {
             let before = launches();
             let past = history.look(&asked, &batch, Draw::new(3).of(Purpose::Sampling));
             let memory = past.memory();
-            history.observe(&batch, &past, &memory);
+            history.observe(&batch, &past, &memory, None);
             counts.push(launches() - before);
         }
         counts[1]

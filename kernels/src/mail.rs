@@ -40,7 +40,7 @@ pub struct MailPlan {
     pub rows: Vec<u32>,
     /// `[M]` true where the message is the zero vector, its time encoding included.
     pub empty: Vec<bool>,
-    /// `[M, D]` memory of the other end as it stands in the mail, ignored where empty.
+    /// `[M, D]` memory of the other end as it stands in the mail, or whatever else that says; ignored where empty.
     pub other: Vec<f32>,
     /// `[M]` key into `features`, ignored where empty.
     pub event: Vec<u64>,
@@ -56,11 +56,11 @@ impl MailPlan {
         self.features.as_ref().map_or(0, |features| features.width())
     }
 
-    /// Panics when the arrays do not fit together: such a plan is a bug of whoever made it.
-    pub(crate) fn check(&self, width: usize) {
+    /// Panics when the arrays do not fit together, memories and what mail says being so wide: such a plan is a bug of whoever made it.
+    pub(crate) fn check(&self, [width, said]: [usize; 2]) {
         let mails = self.rows.len();
         assert_eq!(self.memory.len(), self.unique * width, "memory is not [{}, {width}]", self.unique);
-        assert_eq!(self.other.len(), mails * width, "other is not [{mails}, {width}]");
+        assert_eq!(self.other.len(), mails * said, "other is not [{mails}, {said}]");
         assert_eq!(
             [self.empty.len(), self.event.len(), self.dt.len()],
             [mails; 3],

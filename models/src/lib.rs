@@ -1,7 +1,7 @@
 //! Models of temporal graphs, one paper a file.
 //!
 //! A model is a short list of operations ([`Program`]), recorded once when it is built ([`Builder`]). Executors run the list: on slices of host
-//! memory ([`SliceProgram`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices. The [`Registry`] names the kinds. A
+//! memory ([`SliceProgram`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices (`DeviceProgram`). The [`Registry`] names the kinds. A
 //! [`StaticGraph`] learns static memory, which any kind may read; [`Heuristic`] is the baseline that models are measured against.
 //!
 //! ```
@@ -38,6 +38,8 @@ mod tgn;
 
 pub use apan::ApanSpec;
 pub use dyrep::DyrepSpec;
+#[cfg(feature = "cube")]
+pub use executor::DeviceProgram;
 pub use executor::{ProgramModule, SliceProgram, SliceWork, TensorContext};
 pub use facts::{DataFacts, IdleFacts};
 pub use heuristics::Heuristic;

@@ -69,7 +69,7 @@ impl Shape {
         assert_eq!(weights.w_ih.len(), g * x, "w_ih is not [{g}, {x}]");
         assert_eq!(weights.w_hh.len(), g * d, "w_hh is not [{g}, {d}]");
         assert_eq!([weights.b_ih.len(), time.phase.len()], [g, t], "b_ih is not [{g}] or phase is not [{t}]");
-        plan.check(d);
+        plan.check([d, d]);
         Self { d, e, t, x, g, summed: cell.summed() * d }
     }
 

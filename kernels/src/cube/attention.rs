@@ -1,7 +1,7 @@
 //! Temporal attention: a cube for each root and head, which reads every neighbour where it lies.
 use super::dropout::{Mask, MaskLaunch, factor};
 use super::math::{cos, time_argument};
-use super::plans::AttentionSpans;
+use super::plans::{AttentionSpans, NONE};
 use super::span::{Device, Span, cubes, zeros};
 use crate::{AttentionPlan, Dropout, ScoreActivation};
 use burn::tensor::TensorMetadata;
@@ -30,6 +30,8 @@ pub(super) struct Shape {
     /// Whether negative scores have a slope of their own.
     pub(super) leaky: bool,
     pub(super) dropout: bool,
+    /// Whether a centre without neighbours has one of zeros: no row, and no event.
+    pub(super) pads: bool,
 }
 
 impl Shape {
@@ -55,6 +57,7 @@ impl Shape {
             x: query[2],
             leaky,
             dropout: constants.dropout.is_some(),
+            pads: false,
         };
         assert!(query[2] > shape.w + e + shape.t, "a query {} wide for {shape:?}", query[2]);
         assert_eq!(phase[0], shape.t, "width of phase");
@@ -81,6 +84,7 @@ pub(super) struct Neighbourhood {
 }
 
 /// Column `x` of the neighbour in a slot.
+#[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube]
 fn element(neighbours: &Neighbourhood, slot: usize, x: usize, #[comptime] shape: Shape) -> f32 {
     let w = comptime!(shape.w);
@@ -88,10 +92,24 @@ fn element(neighbours: &Neighbourhood, slot: usize, x: usize, #[comptime] shape:
     let t = comptime!(shape.t);
     let mut value = select(x == w + e + t, 1.0f32, 0.0f32);
     if x < w {
-        value = neighbours.hidden[neighbours.row[slot] as usize * w + x];
+        let row = neighbours.row[slot];
+        if comptime!(shape.pads) {
+            if row != NONE {
+                value = neighbours.hidden[row as usize * w + x];
+            }
+        } else {
+            value = neighbours.hidden[row as usize * w + x];
+        }
     } else if x < w + e {
         if comptime!(shape.e > 0) {
-            value = neighbours.table[neighbours.feature[slot] as usize * e + x - w];
+            let feature = neighbours.feature[slot];
+            if comptime!(shape.pads) {
+                if feature != NONE {
+                    value = neighbours.table[feature as usize * e + x - w];
+                }
+            } else {
+                value = neighbours.table[feature as usize * e + x - w];
+            }
         }
     } else if comptime!(shape.t > 0) && x < w + e + t {
         value = cos(time_argument(neighbours.dt[slot], &neighbours.freq, &neighbours.phase, x - w - e));
@@ -170,14 +188,25 @@ pub(super) fn slope(score: f32, activation: f32, #[comptime] shape: Shape) -> f3
     if comptime!(shape.leaky) { select(score > 0.0f32, 1.0f32, activation) } else { activation }
 }
 
-/// What dropout multiplies the weight of a slot by.
+/// What dropout multiplies the weight of a slot by. A neighbour of zeros is never dropped.
 #[cube]
-pub(super) fn keep(mask: &Mask, root: usize, head: usize, slot: usize, #[comptime] shape: Shape) -> f32 {
+pub(super) fn keep(
+    neighbours: &Neighbourhood,
+    mask: &Mask,
+    root: usize,
+    head: usize,
+    slot: usize,
+    #[comptime] shape: Shape,
+) -> f32 {
+    let mut kept = f32::new(1.0);
     if comptime!(shape.dropout) {
-        factor(mask, ((root * comptime!(shape.heads) + head) * comptime!(shape.k) + slot) as u32)
-    } else {
-        f32::new(1.0)
+        kept = factor(mask, ((root * comptime!(shape.heads) + head) * comptime!(shape.k) + slot) as u32);
+        if comptime!(shape.pads) {
+            let alone = neighbours.feature[root * comptime!(shape.k)] == NONE;
+            kept = select(alone, 1.0f32, kept);
+        }
     }
+    kept
 }
 
 /// What a cube does: one head of one root.
@@ -236,7 +265,7 @@ fn forward_kernel(
         if slot < count {
             let score = scores[slot];
             weight = (score * slope(score, activation, shape) - highest).exp() / sum;
-            dropped[slot] = weight * keep(mask, root, head, slot, shape);
+            dropped[slot] = weight * keep(neighbours, mask, root, head, slot, shape);
         }
         weights[at * k + slot] = weight;
     }

@@ -48,13 +48,13 @@ fn query_kernel(
     let count = neighbours.count[root] as usize;
     let mut mean = 0.0f32;
     for slot in 0..count {
-        mean += weights[at * k + slot] * (grads[slot] * keep(mask, root, head, slot, shape));
+        mean += weights[at * k + slot] * (grads[slot] * keep(neighbours, mask, root, head, slot, shape));
     }
     for slot in range_stepped(UNIT_POS as usize, k, comptime!(UNITS as usize)) {
         let mut dropped = 0.0f32;
         let mut score = 0.0f32;
         if slot < count {
-            let kept = keep(mask, root, head, slot, shape);
+            let kept = keep(neighbours, mask, root, head, slot, shape);
             let weight = weights[at * k + slot];
             dropped = weight * kept;
             score = weight * (grads[slot] * kept - mean);

@@ -39,8 +39,10 @@ impl<R: CubeRuntime> NodeRows<R> {
 /// What is fixed when a kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Shape {
-    /// Columns of memory.
+    /// Columns of memory, or of the zeros in its place.
     d: usize,
+    /// Whether there is memory.
+    remembers: bool,
     /// Columns of features, which are added.
     features: usize,
     /// Columns of vectors.
@@ -161,7 +163,9 @@ fn join_kernel(
         let column = i % comptime!(shape.width());
         let mut value = 0.0f32;
         if column < d {
-            value = memory[row * d + column];
+            if comptime!(shape.remembers) {
+                value = memory[row * d + column];
+            }
             if comptime!(shape.read > 0) {
                 value += mapped[row * d + column];
             }
@@ -197,8 +201,10 @@ fn correct_kernel(
 /// Widths of what stands beside a memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BesideWidths {
-    /// Of the memory, `D`.
+    /// Of the memory, `D`, or of the zeros in its place.
     pub memory: usize,
+    /// Whether there is memory.
+    pub remembers: bool,
     /// Of features, which a map adds to the memory; 0 where there are none.
     pub features: usize,
     /// Of vectors; 0 where there are none.
@@ -229,9 +235,9 @@ pub struct BesideBlocks {
 impl BesideBlocks {
     /// Of what has these widths.
     pub fn stand(layout: &mut Layout, widths: BesideWidths, from: &BesideNumbers) -> Self {
-        let BesideWidths { memory: d, features, vectors, behind } = widths;
+        let BesideWidths { memory: d, remembers, features, vectors, behind } = widths;
         let ones = usize::from(features > 0) + usize::from(vectors > 0 && !behind);
-        let mut shape = Shape { d, features, vectors, behind, ones, read: 0, hiding: false, brought: false };
+        let mut shape = Shape { d, remembers, features, vectors, behind, ones, read: 0, hiding: false, brought: false };
         shape.read = if ones > 0 { (features + shape.added() + ones).next_multiple_of(4) } else { 0 };
         let map = (ones > 0).then(|| layout.block(d, shape.read));
         let mut one = features + shape.added();
@@ -318,8 +324,13 @@ impl<R: CubeRuntime> Beside<R> {
         ConstantsLaunch::new(features, vectors, correction)
     }
 
-    /// What nodes of `past` are shown as, `[rows, W]`, from their memory `[rows, D]`.
-    pub fn forward(&self, past: &DevicePast<R>, memory: &Matrix<R>, hidden: Option<Hidden>) -> (Matrix<R>, Shown<R>) {
+    /// What nodes of `past` are shown as, `[rows, W]`, from their memory `[rows, D]`, if they have any.
+    pub fn forward(
+        &self,
+        past: &DevicePast<R>,
+        memory: Option<&Matrix<R>>,
+        hidden: Option<Hidden>,
+    ) -> (Matrix<R>, Shown<R>) {
         let (device, dim, shape, rows) = (&past.device, CubeDim::new_1d(UNITS), self.shape(hidden), past.capacity);
         let read = Matrix::new(device, rows, shape.read);
         let mapped = self.map.as_ref().map(|map| {
@@ -337,15 +348,16 @@ impl<R: CubeRuntime> Beside<R> {
         });
         let out = Matrix::new(device, rows, shape.width());
         let (nodes, constants, count) = (self.nodes(past, hidden), self.constants(past), units(out.span.len()));
-        let mapped = mapped.as_ref().unwrap_or(memory).span.arg();
+        let memory = memory.map_or_else(|| out.span.clone(), |memory| memory.span.clone());
+        let mapped = mapped.map_or_else(|| memory.clone(), |mapped| mapped.span);
         join_kernel::launch::<R>(
             &device.client,
             count,
             dim,
             nodes,
             constants,
-            memory.span.arg(),
-            mapped,
+            memory.arg(),
+            mapped.arg(),
             out.span.arg(),
             shape,
         );

@@ -95,6 +95,8 @@ pub struct DecoderBlocks {
     ends: Block,
     /// Weight, biases of both ends, bias.
     last: Block,
+    /// Whether the ends read columns of their own.
+    roles: bool,
 }
 
 /// Where the numbers of these weights begin among those of all: weight and bias of either end, and of the last map.
@@ -109,16 +111,18 @@ pub struct DecoderNumbers {
 }
 
 impl DecoderBlocks {
-    /// For embeddings of width `input`, `width` wide inside.
-    pub fn stand(layout: &mut Layout, input: usize, width: usize, from: &DecoderNumbers) -> Self {
-        let (ends, last) = (layout.block(2 * width, input), layout.block(1, 3 * width + 1));
+    /// For embeddings of width `input`, `width` wide inside. With `roles` a row is the embedding of a root as a source and, behind it, as a
+    /// destination.
+    pub fn stand(layout: &mut Layout, (input, roles): (usize, bool), width: usize, from: &DecoderNumbers) -> Self {
+        let columns = if roles { 2 * input } else { input };
+        let (ends, last) = (layout.block(2 * width, columns), layout.block(1, 3 * width + 1));
         for end in [0, 1] {
-            layout.stand(ends, [end * width, 0], [width, input], from.ends[end]);
+            layout.stand(ends, [end * width, if roles { end * input } else { 0 }], [width, input], from.ends[end]);
             layout.stand(last, [0, (end + 1) * width], [1, width], from.biases[end]);
         }
         layout.stand(last, [0, 0], [1, width], from.last[0]);
         layout.stand(last, [0, 3 * width], [1, 1], from.last[1]);
-        Self { ends, last }
+        Self { ends, last, roles }
     }
 }
 
@@ -127,6 +131,7 @@ impl DecoderBlocks {
 pub struct PairDecoder<R: CubeRuntime> {
     ends: Weight<R>,
     last: Weight<R>,
+    roles: bool,
 }
 
 /// What a forward pass keeps: pairs, ends mapped, the loss `[1]` and its derivative in every score.
@@ -141,7 +146,7 @@ pub struct Decoded<R: CubeRuntime> {
 impl<R: CubeRuntime> PairDecoder<R> {
     /// The one that stands at `blocks`.
     pub fn at(weights: &Weights<R>, blocks: DecoderBlocks) -> Self {
-        Self { ends: weights.at(blocks.ends), last: weights.at(blocks.last) }
+        Self { ends: weights.at(blocks.ends), last: weights.at(blocks.last), roles: blocks.roles }
     }
 
     /// The loss of pairs of rows of `embeddings` `[R, O]`, of which the first `positives` happened: the mean binary cross-entropy of these plus that of
@@ -213,6 +218,12 @@ impl<R: CubeRuntime> PairDecoder<R> {
         );
         let mapped = inputs.table(pairs, 0, *rows, slopes);
         self.ends.backward(embeddings, &mapped);
+        if self.roles {
+            // what either end does not read of the other's columns
+            let (width, input) = (self.ends.rows / 2, self.ends.columns / 2);
+            self.ends.clear_part(0..width, input..2 * input);
+            self.ends.clear_part(width..2 * width, 0..input);
+        }
         (loss, self.ends.backward_input(&mapped))
     }
 

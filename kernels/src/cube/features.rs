@@ -75,7 +75,7 @@ impl<R: CubeRuntime> Features<R> {
 
 /// Asks the device which events are named and sends their features, each once.
 fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailSpans<R>, hops: &mut [Hop<R>]) {
-    let event = |number: u32, exists: bool| exists.then_some(u64::from(number));
+    let event = |number: u32, exists: bool| (exists && number != NONE).then_some(u64::from(number));
     let marks = device.integers(&mail.rows);
     let mut events: Vec<Option<u64>> = device
         .integers(&mail.feature)
@@ -83,12 +83,25 @@ fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailSpa
         .zip(marks)
         .map(|(number, mark)| event(number, mark != NONE && mark & EMPTY == 0))
         .collect();
+    let mut of_zeros = Vec::new();
     for hop in hops.iter() {
+        if hop.neighbours == 0 {
+            continue;
+        }
         let (counts, k) = (device.integers(&hop.attention.count), hop.neighbours);
         let slots = device.integers(&hop.attention.feature).into_iter().enumerate();
-        events.extend(slots.map(|(slot, number)| event(number, ((slot % k) as u32) < counts[slot / k])));
+        let shown = |slot: usize| ((slot % k) as u32) < counts[slot / k];
+        let before = events.len();
+        let mut zeros = |(slot, number): (usize, u32)| {
+            if hop.pads && shown(slot) && number == NONE {
+                of_zeros.push(before + slot);
+            }
+            event(number, shown(slot))
+        };
+        events.extend(slots.map(&mut zeros));
     }
-    let table = Table::new(Some(rows), events.into_iter());
+    let mut table = Table::new(Some(rows), events.into_iter());
+    of_zeros.into_iter().for_each(|at| table.index[at] = NONE);
 
     let lens: Vec<usize> =
         std::iter::once(mail.feature.len()).chain(hops.iter().map(|hop| hop.attention.feature.len())).collect();

@@ -46,10 +46,12 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     /// [`TooLarge`] where there is no room for the rest.
     ///
     /// # Panics
-    /// Where `rules` ask for no memory or no neighbours, or for draws without a log.
+    /// Where `rules` ask for two hops of no neighbours, or for draws without a log.
     pub fn new(device: &R::Device, rules: DeviceRules, world: &DeviceWorld<'_>) -> Result<Self, TooLarge> {
-        assert!(rules.memory > 0 && rules.neighbours > 0, "a history on a device keeps memories and neighbours");
-        assert!((1..=2).contains(&rules.layers), "{} hops of neighbours", rules.layers);
+        let all = rules.sampler != DeviceSampler::Recent || rules.before_events && rules.layers > 1;
+        assert!(!all || world.log.is_some(), "any event may be shown, and there is no log by node");
+        let hops = if rules.neighbours > 0 { 1..=2 } else { 1..=1 };
+        assert!(hops.contains(&rules.layers), "{} hops of {} neighbours", rules.layers, rules.neighbours);
         let (device, nodes, room) = (Device::new(device), world.nodes, world.room);
         let bytes = bytes_of(&rules, world);
         if bytes > room {
@@ -62,18 +64,17 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             parcel.integers(numbers);
             device.send(parcel)
         };
-        let settled = match (rules.sampler, &world.log) {
-            (DeviceSampler::Recent, _) => {
+        let settled = match &world.log {
+            None => {
                 let [node, time, event] = [(); 3].map(|()| device.filled(nodes * rules.neighbours, 0));
                 Settled::Rings { node, time, event }
             }
-            (DeviceSampler::Drawn { .. }, Some(log)) => Settled::ByNode {
+            Some(log) => Settled::ByNode {
                 starts: sent(&mut log.starts.iter().copied()),
                 node: sent(&mut log.node.iter().copied()),
                 time: sent(&mut log.time.iter().map(|&time| tick(time))),
                 event: sent(&mut log.event.iter().copied()),
             },
-            (DeviceSampler::Drawn { .. }, None) => panic!("draws need a log by node"),
         };
         Ok(Self {
             nodes,
@@ -106,12 +107,14 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         self.pending.clear();
     }
 
-    /// Lets the batch happen that `past` was read for. `memory` `[rows, D]` are the rows' new memories. Nothing is waited for.
+    /// Lets the batch happen that `past` was read for. `memory` `[rows, D]` are the rows' new memories, `said` is [what its mail says](super::said),
+    /// where that is given. Nothing is waited for.
     ///
     /// # Panics
-    /// Where `memory` has not a row for each of the past's, or another history has read it.
-    pub fn observe(&mut self, past: &DevicePast<R>, memory: &Matrix<R>) {
+    /// Where `memory` has not a row for each of the past's, mail has nothing to say, or another history has read it.
+    pub fn observe(&mut self, past: &DevicePast<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
         assert_eq!([memory.rows(), memory.columns()], [past.capacity, self.rules.memory], "new memories");
+        assert!(!self.rules.given || said.is_some_and(|said| said.columns() == self.rules.said), "what mail says");
         let Some(Happening { ends, fates, all_ends, unsettled }) = &past.happening else {
             panic!("a past that the host has read")
         };
@@ -121,7 +124,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             &self.device,
             all,
             happens,
-            (&past.touched_rows, &memory.span),
+            (&past.touched_rows, &memory.span, said.map_or(&memory.span, |said| &said.span)),
             self.rules.rule(),
             self.rules.neighbours,
         );

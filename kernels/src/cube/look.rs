@@ -1,8 +1,8 @@
 //! Reading the past on a device: one transfer, the neighbours of one or two hops, a row for each distinct node, and its state.
 use super::grouping::group;
 use super::history::{DeviceHistory, End, settled};
-use super::neighbours::{Asked, Drawing, EndSpans, Lookup, own_rows, spread};
-use super::past::{DevicePast, Happening, Hop};
+use super::neighbours::{Asked, Drawing, EndSpans, Lookup, idle, own_rows, pad, spread};
+use super::past::{DevicePast, EndRows, Happening, Hop};
 use super::plans::{AttentionSpans, NONE};
 use super::settle::{FateSpans, foretell};
 use super::span::{Parcel, Places, Span, padded};
@@ -71,15 +71,20 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let layout = Layout::new(&self.rules, self.nodes, roots.node.len(), all_ends.len() - unsettled);
         let visible = if roots.sees_batch { all_ends.len() } else { unsettled };
         let asked = self.send(roots, &all_ends, unsettled, &layout);
-        let find =
-            |count: usize, skipped: usize, others| self.find(&asked, visible, count, (skipped, others), roots.key);
+        let find = |count: usize, skipped: usize, others| {
+            self.find(&asked, visible, count, (skipped, others), (roots.key, roots.place.is_some()))
+        };
         let inner = (self.rules.layers == 2).then(|| {
             let found = find(layout.roots, layout.inner, None);
+            if self.rules.before_events {
+                return found;
+            }
             spread(&self.device, [&asked.time, &asked.place], layout.roots, layout.inner, self.rules.neighbours);
             found
         });
         let outer = find(layout.centres, layout.starts[1], Some([layout.starts[0], layout.touched]));
-        self.assemble(&layout, asked, outer, inner, (all_ends, unsettled))
+        let ends = EndRows::From(roots.ends.start, roots.ends.len());
+        DevicePast { ends, ..self.assemble(&layout, asked, outer, inner, (all_ends, unsettled)) }
     }
 
     /// Sends what is asked and what is in hand, in one transfer.
@@ -118,25 +123,37 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         visible: usize,
         count: usize,
         (skipped, others): (usize, Option<[usize; 2]>),
-        key: u64,
+        (key, ordered): (u64, bool),
     ) -> Found<R> {
         let k = self.rules.neighbours;
         let [counts, event, dt] = [count, count * k, count * k].map(|len| self.device.empty(len).part(0, len));
         if count > 0 || others.is_some() {
-            let window = if let DeviceSampler::Drawn { window } = self.rules.sampler { window } else { 0 };
             let asked = Asked {
                 roots: [&asked.named, &asked.time, &asked.place],
                 others: others.unwrap_or_default(),
                 ends: &asked.ends,
                 visible,
-                clock: [&self.states.updated, &self.states.event, &self.states.time],
-                found: [&counts, &asked.named, &event, &dt, &self.first],
+                clock: self.clock(),
+                found: [&counts, &asked.named, &event, &dt, &asked.time, &asked.place, &self.first],
                 skipped,
             };
-            let lookup = Lookup { k, since_update: self.rules.since_update, claims: others.is_some() };
-            self.neighbourhoods.look(&self.device, &asked, Drawing { key, origin: self.origin, window }, lookup);
+            let dates = self.rules.before_events && others.is_none();
+            let lookup = Lookup { k, since_update: self.rules.since_update, claims: others.is_some(), dates, ordered };
+            let drawing = match self.rules.sampler {
+                DeviceSampler::Recent => None,
+                DeviceSampler::Drawn { window } => Some(Drawing { key, origin: self.origin, window }),
+            };
+            self.neighbourhoods.look(&self.device, &asked, drawing, lookup);
+        }
+        if self.rules.pads {
+            pad(&self.device, [&asked.named, &asked.time], [&counts, &event, &dt], k);
         }
         Found { counts, event, dt }
+    }
+
+    /// When memories were updated, and event and time of waiting mail.
+    fn clock(&self) -> [&Span<R>; 3] {
+        [&self.states.updated, &self.states.event, &self.states.time]
     }
 
     /// Gives distinct nodes a row each, reads their state, and groups what names them by row.
@@ -155,8 +172,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let mut mail = self.states.read(device, &rows, &self.first, self.rules.rule());
         let hop = |found: Found<R>, (rows, groups): (&Span<R>, [Span<R>; 2]), first_slot: usize, below: usize| {
             let count = found.counts.len();
-            let row = rows.part(first_slot, count * k);
             let nothing = device.empty(0).part(0, 0);
+            let row = if k > 0 { rows.part(first_slot, count * k) } else { nothing.clone() };
             let attention = AttentionSpans {
                 count: found.counts,
                 row,
@@ -173,6 +190,8 @@ impl<R: CubeRuntime> DeviceHistory<R> {
                 neighbours: k,
                 features: self.features.width(),
                 below,
+                idle: None,
+                pads: self.rules.pads,
             }
         };
         let mut hops = vec![hop(outer, (&rows.rows, groups), starts[1], capacity)];
@@ -180,10 +199,15 @@ impl<R: CubeRuntime> DeviceHistory<R> {
             let (own, groups) = own_rows(device, &found.counts, first, k);
             hops.push(hop(found, (&own, groups), first, centres));
         }
+        if let (true, Some(hop)) = (self.rules.idle, hops.last_mut()) {
+            hop.idle = Some(idle(device, [&asked.named, &asked.time], self.clock(), layout.roots));
+        }
         self.features.find(device, &mut mail, &mut hops);
         DevicePast {
             device: device.clone(),
             capacity,
+            widths: [self.rules.memory, self.rules.said],
+            ends: EndRows::From(0, 0),
             starts: rows.starts,
             nodes: rows.nodes,
             touched_rows: rows.rows.part(starts[0], touched),

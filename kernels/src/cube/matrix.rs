@@ -38,6 +38,22 @@ fn part_kernel(rows: &Array<f32>, out: &mut Array<f32>, #[comptime] part: Column
     }
 }
 
+/// Sums of the first columns of two matrices, whose rows have as many numbers as `strides` say.
+#[cube(launch)]
+fn plus_kernel(
+    one: &Array<f32>,
+    other: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] columns: usize,
+    #[comptime] strides: [usize; 2],
+) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let (row, column) = (i / columns, i % columns);
+        out[i] = one[row * comptime!(strides[0]) + column] + other[row * comptime!(strides[1]) + column];
+    }
+}
+
 impl<R: CubeRuntime> Matrix<R> {
     /// A matrix that nobody has written yet.
     pub(super) fn new(device: &Device<R>, rows: usize, columns: usize) -> Self {
@@ -74,6 +90,22 @@ impl<R: CubeRuntime> Matrix<R> {
     /// The same numbers as a tensor, `[rows, columns]`.
     pub(super) fn tensor(&self) -> CubeTensor<R> {
         self.device.tensor(&self.span, [self.rows, self.columns])
+    }
+
+    /// The sum of the first `columns` columns of both.
+    ///
+    /// # Panics
+    /// Where they have not as many rows.
+    #[must_use]
+    pub fn plus(&self, other: &Self, columns: usize) -> Self {
+        assert_eq!(self.rows, other.rows, "rows of a sum");
+        let out = Self::new(&self.device, self.rows, columns);
+        if out.span.len() > 0 {
+            let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
+            let (one, two, strides) = (self.span.arg(), other.span.arg(), [self.columns, other.columns]);
+            plus_kernel::launch::<R>(&self.device.client, count, dim, one, two, out.span.arg(), columns, strides);
+        }
+        out
     }
 
     /// `columns` of its columns from `start` on, copied.

@@ -15,6 +15,8 @@ use cubecl::prelude::*;
 pub(super) struct Shape {
     /// Width of the memory.
     pub(super) d: usize,
+    /// Columns of what mail says of the other end.
+    pub(super) o: usize,
     /// Columns of edge features.
     pub(super) e: usize,
     /// Columns of the time encoding.
@@ -47,20 +49,20 @@ impl Shape {
     /// The shape of `plan`, which fits `weights`.
     pub(super) fn new<R: CubeRuntime>(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> Self {
         let (d, t) = (weights[1].shape()[1], weights[4].shape()[0]);
-        let shape = Self { d, e: plan.edge_width(), t, cell, joint: false };
+        let shape = Self { d, o: d, e: plan.edge_width(), t, cell, joint: false };
         let (gates, x) = (shape.gates(), shape.x());
         let expected: [&[usize]; 6] = [&[gates, x], &[gates, d], &[gates], &[gates], &[t], &[t]];
         let names = ["w_ih", "w_hh", "b_ih", "b_hh", "freq", "phase"];
         for ((tensor, expected), name) in weights.iter().zip(expected).zip(names) {
             assert_eq!(&tensor.shape()[..], expected, "shape of {name}");
         }
-        plan.check(d);
+        plan.check([d, d]);
         shape
     }
 
     /// Width of a message.
     pub(super) fn x(&self) -> usize {
-        self.row(2 * self.d + self.e + self.t)
+        self.row(self.d + self.o + self.e + self.t)
     }
 
     /// Width of a memory as the recurrence reads it.
@@ -124,7 +126,7 @@ struct Parts {
 fn logical(column: usize, #[comptime] shape: Shape) -> usize {
     if comptime!(shape.joint) {
         let t = comptime!(shape.t);
-        let rest = comptime!(2 * shape.d + shape.e);
+        let rest = comptime!(shape.d + shape.o + shape.e);
         let moved = select(column < t, column + rest, column - usize::min(t, column));
         select(column < rest + t, moved, column)
     } else {
@@ -140,6 +142,7 @@ fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>,
     let column = logical(ABSOLUTE_POS % x, shape);
     if mail < parts.rows.len() {
         let d = comptime!(shape.d);
+        let o = comptime!(shape.o);
         let e = comptime!(shape.e);
         let marked = parts.rows[mail];
         let full = marked & EMPTY == 0;
@@ -147,7 +150,7 @@ fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>,
         let h = comptime!(shape.h());
         let mut value = 0.0f32;
         if comptime!(shape.joint) {
-            value = select(column == 2 * d + e + comptime!(shape.t), 1.0f32, 0.0f32);
+            value = select(column == d + o + e + comptime!(shape.t), 1.0f32, 0.0f32);
             if column >= d && column < h {
                 own[mail * h + column] = select(column == d, 1.0f32, 0.0f32);
             }
@@ -158,15 +161,15 @@ fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>,
             if full {
                 value = memory;
             }
-        } else if full && column < comptime!(2 * shape.d + shape.e + shape.t) {
-            if column < 2 * d {
-                value = parts.other[mail * d + column - d];
-            } else if column < 2 * d + e {
+        } else if full && column < comptime!(shape.d + shape.o + shape.e + shape.t) {
+            if column < d + o {
+                value = parts.other[mail * o + column - d];
+            } else if column < d + o + e {
                 if comptime!(shape.e > 0) {
-                    value = parts.table[parts.feature[mail] as usize * e + column - 2 * d];
+                    value = parts.table[parts.feature[mail] as usize * e + column - d - o];
                 }
             } else if comptime!(shape.t > 0) {
-                value = cos(time_argument(parts.dt[mail], &parts.freq, &parts.phase, column - 2 * d - e));
+                value = cos(time_argument(parts.dt[mail], &parts.freq, &parts.phase, column - d - o - e));
             }
         }
         message[ABSOLUTE_POS] = value;
@@ -247,7 +250,7 @@ pub(super) fn forward<R: CubeRuntime>(
 ) -> (CubeTensor<R>, Kept<R>) {
     let device = Device::of(&weights[0]);
     let shape = Shape::new(plan, cell, weights);
-    let sent = MailSpans::send(&device, plan, shape.d);
+    let sent = MailSpans::send(&device, plan, [shape.d; 2]);
     update(&device, &shape, &sent, plan.unique, &CellWeights::of(weights))
 }
 

@@ -110,7 +110,7 @@ pub(super) fn gradients<R: CubeRuntime>(
     written: &Written<R>,
     shares: &Span<R>,
 ) {
-    let (Shape { d, e, t, .. }, mails) = (*shape, kept.rows.len());
+    let (Shape { d, o, e, t, .. }, mails) = (*shape, kept.rows.len());
     let (x, gates) = (shape.x(), shape.gates());
     let (input, into_input) = device.matrix(mails, gates);
     let (recurrent, into_recurrent) = device.matrix(mails, gates);
@@ -140,7 +140,7 @@ pub(super) fn gradients<R: CubeRuntime>(
         // with joint biases they begin every row
         let of_time = match shape.joint {
             true => device.columns(&device.span(&weights.w_ih), [gates, t], x),
-            false => Matrix::from_tensor(&weights.w_ih, gates, x).part(2 * d + e, t).tensor(),
+            false => Matrix::from_tensor(&weights.w_ih, gates, x).part(d + o + e, t).tensor(),
         };
         product(input, of_time, encoding);
         write_shares(

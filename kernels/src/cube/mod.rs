@@ -6,6 +6,7 @@ mod adam;
 mod attention;
 mod attention_backward;
 mod beside;
+mod centres;
 mod decoder;
 mod dropout;
 mod features;
@@ -21,14 +22,17 @@ mod memory;
 mod memory_backward;
 mod moving;
 mod neighbours;
+mod norm;
 mod on_device;
 mod pairs;
 mod past;
 mod plans;
 mod products;
 mod projected;
+mod projection;
 mod reduce;
 mod rows;
+mod said;
 mod sampling;
 mod scan;
 mod sent;
@@ -42,18 +46,22 @@ mod wide;
 mod world;
 
 pub use beside::{Beside, BesideBlocks, BesideNumbers, BesideWidths, Hidden, NodeRows, Shown};
+pub use centres::{at_centres, at_centres_backward};
 pub use decoder::{Decoded, DecoderBlocks, DecoderNumbers, PairDecoder};
 pub use history::DeviceHistory;
 pub use layout::{Block, Layout, with_one};
 pub use matrix::Matrix;
 pub use moving::{DeviceState, StateLink, StateMail};
+pub use norm::{NormBlock, NormGradients, Normed, ResidualNorm};
 pub use past::{CellBlocks, CellNumbers, DeviceCell, DevicePast, Hop, HostMail, HostPast, UpdateKept};
 pub use products::{Products, set_products};
 pub use projected::{
     Attended, AttendedGradients, AttendedKept, ByHead, attend, attend_backward, share_edge, share_edge_backward,
     table_backward,
 };
+pub use projection::{IdleUnits, Projection, ProjectionBlock};
 pub use rows::{asking, merge, merge_backward, rectified, rectified_backward};
+pub use said::{SaidRows, said};
 pub use sent::{HostRows, PastSender, ReadHop, ReadPast};
 pub use span::{Arriving, launches, launches_by_place};
 pub use time::{TimeBlock, TimeEncoding, TimeShares};

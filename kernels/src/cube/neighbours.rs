@@ -1,6 +1,6 @@
 //! Recent neighbours: a ring for each node, and the events that have not settled into it.
 use super::plans::NONE;
-use super::sampling::{ByNodeLaunch, ChanceLaunch, draw_kernel};
+use super::sampling::{ByNodeLaunch, ChanceLaunch, draw_kernel, newest_kernel};
 use super::span::{Device, Span, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
@@ -14,6 +14,10 @@ pub(super) struct Lookup {
     pub(super) since_update: bool,
     /// Whether all that are named claim their nodes.
     pub(super) claims: bool,
+    /// Whether slots are told when their events were: then, and before these, they are asked about in turn.
+    pub(super) dates: bool,
+    /// Whether events of a root's very time are seen that stand before its place.
+    pub(super) ordered: bool,
 }
 
 /// Events as their ends see them, oldest first.
@@ -64,6 +68,9 @@ pub(super) struct Found {
     pub(super) named: Array<u32>,
     pub(super) event: Array<u32>,
     pub(super) dt: Array<f32>,
+    /// Times and places of the slots, where they are told; they stand where the slots' names do.
+    pub(super) time: Array<u32>,
+    pub(super) place: Array<u32>,
     /// `[N]` the first name of every node: the least that claims it.
     pub(super) first: Array<Atomic<u32>>,
 }
@@ -131,6 +138,51 @@ pub(super) fn put(
     }
     found.event[slot] = event;
     found.dt[slot] = since(then, time);
+    if comptime!(lookup.dates) {
+        found.time[skipped + slot] = time;
+        let mut place = 0u32;
+        if comptime!(lookup.ordered) {
+            place = event;
+        }
+        found.place[skipped + slot] = place;
+    }
+}
+
+/// Shows no neighbours to any root.
+#[cube(launch)]
+fn alone_kernel(roots: &Roots, found: &mut Found, #[comptime] lookup: Lookup) {
+    claim(found, roots, ABSOLUTE_POS, lookup);
+    if ABSOLUTE_POS < roots.count as usize {
+        found.count[ABSOLUTE_POS] = 0;
+    }
+}
+
+/// Gives centres without neighbours one of zeros: of no event, met at the time from which ticks count.
+#[cube(launch)]
+fn pad_kernel(
+    roots: &Roots,
+    counts: &mut Array<u32>,
+    event: &mut Array<u32>,
+    dt: &mut Array<f32>,
+    #[comptime] k: usize,
+) {
+    let root = ABSOLUTE_POS;
+    if root < counts.len() && counts[root] == 0 {
+        counts[root] = 1;
+        event[root * k] = NONE.runtime();
+        dt[root * k] = select(absent(roots, root), 0.0f32, f32::cast_from(roots.time[root]));
+    }
+}
+
+/// How long ago the memory of each root was updated.
+#[cube(launch)]
+fn idle_kernel(roots: &Roots, clock: &Clock, out: &mut Array<f32>) {
+    let root = ABSOLUTE_POS;
+    if root < out.len() {
+        let node = select(absent(roots, root), 0u32, roots.node[root]) as usize;
+        let then = select(clock.mail_event[node] == NONE, clock.updated[node], clock.mail_time[node]);
+        out[root] = since(roots.time[root], then);
+    }
 }
 
 /// The newest events each root sees, newest first: of the first `visible` ends, then of the ring.
@@ -234,23 +286,27 @@ pub(super) struct Asked<'a, R: CubeRuntime> {
     pub(super) visible: usize,
     /// When memories were updated, and event and time of waiting mail.
     pub(super) clock: [&'a Span<R>; 3],
-    /// Counts, names, events, time differences, and first names.
-    pub(super) found: [&'a Span<R>; 5],
+    /// Counts, names, events, time differences, times and places, and first names.
+    pub(super) found: [&'a Span<R>; 7],
     pub(super) skipped: usize,
 }
 
 impl<R: CubeRuntime> Neighbourhoods<R> {
-    /// Fills `found` with what the roots see of the visible ends and of what has settled.
-    pub(super) fn look(&self, device: &Device<R>, asked: &Asked<'_, R>, drawing: Drawing, lookup: Lookup) {
-        let Asked { roots: [node, time, place], others: [others_from, others], ends, visible, clock, found, skipped } =
+    /// Fills `found` with what the roots see of the visible ends and of what has settled: the newest, or what is drawn.
+    pub(super) fn look(&self, device: &Device<R>, asked: &Asked<'_, R>, drawing: Option<Drawing>, lookup: Lookup) {
+        let Asked { roots: [name, at, before], others: [others_from, others], ends, visible, clock, found, skipped } =
             asked;
         let [updated, mail_event, mail_time] = clock;
-        let [counts, named, event, dt, first] = found;
+        let [counts, named, event, dt, time, place, first] = found;
         let (client, count, dim) = (&device.client, units(counts.len().max(*others)), CubeDim::new_1d(UNITS));
         let sizes = [counts.len(), *others_from, *others].map(|size| size as u32);
-        let roots = RootsLaunch::new(node.arg(), time.arg(), place.arg(), sizes[0], sizes[1], sizes[2]);
+        let roots = RootsLaunch::new(name.arg(), at.arg(), before.arg(), sizes[0], sizes[1], sizes[2]);
+        let found =
+            FoundLaunch::new(counts.arg(), named.arg(), event.arg(), dt.arg(), time.arg(), place.arg(), first.arg());
+        if lookup.k == 0 {
+            return alone_kernel::launch::<R>(client, count, dim, roots, found, lookup);
+        }
         let clock = ClockLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg());
-        let found = FoundLaunch::new(counts.arg(), named.arg(), event.arg(), dt.arg(), first.arg());
         let (visible, skipped) = (*visible as u32, *skipped as u32);
         match &self.settled {
             Settled::Rings { node, time, event } => {
@@ -271,6 +327,21 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
             }
             Settled::ByNode { starts, node, time, event } => {
                 let log = ByNodeLaunch::new(starts.arg(), node.arg(), time.arg(), event.arg(), self.degree.arg());
+                let Some(drawing) = drawing else {
+                    return newest_kernel::launch::<R>(
+                        client,
+                        count,
+                        dim,
+                        roots,
+                        ends.arg(),
+                        visible,
+                        log,
+                        clock,
+                        found,
+                        skipped,
+                        lookup,
+                    );
+                };
                 let chance = drawing.arg();
                 draw_kernel::launch::<R>(
                     client,
@@ -289,6 +360,36 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
             }
         }
     }
+}
+
+/// Gives each of the first names that has no neighbours one of zeros.
+pub(super) fn pad<R: CubeRuntime>(
+    device: &Device<R>,
+    [names, times]: [&Span<R>; 2],
+    [counts, event, dt]: [&Span<R>; 3],
+    k: usize,
+) {
+    if counts.len() > 0 {
+        let (count, dim, all) = (units(counts.len()), CubeDim::new_1d(UNITS), counts.len() as u32);
+        let roots = RootsLaunch::new(names.arg(), times.arg(), times.arg(), all, 0, 0);
+        pad_kernel::launch::<R>(&device.client, count, dim, roots, counts.arg(), event.arg(), dt.arg(), k);
+    }
+}
+
+/// `[R]` how long ago the memories of the first so many names were updated, as of `times`.
+pub(super) fn idle<R: CubeRuntime>(
+    device: &Device<R>,
+    [names, times]: [&Span<R>; 2],
+    [updated, mail_event, mail_time]: [&Span<R>; 3],
+    count: usize,
+) -> Span<R> {
+    let (out, dim) = (device.empty(count).part(0, count), CubeDim::new_1d(UNITS));
+    if count > 0 {
+        let roots = RootsLaunch::new(names.arg(), times.arg(), times.arg(), count as u32, 0, 0);
+        let clock = ClockLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg());
+        idle_kernel::launch::<R>(&device.client, units(count), dim, roots, clock, out.arg());
+    }
+    out
 }
 
 /// Behind `roots` of times and places, `[C]`, come those of their slots: each root's own.

@@ -19,6 +19,8 @@ pub struct DevicePast<R: CubeRuntime> {
     pub(super) device: Device<R>,
     /// Most rows there can be.
     pub(super) capacity: usize,
+    /// Widths of a memory and of what a mail says.
+    pub(super) widths: [usize; 2],
     /// `[P + 1]`, the number of rows last.
     pub(super) starts: Span<R>,
     pub(super) nodes: Span<R>,
@@ -29,10 +31,21 @@ pub struct DevicePast<R: CubeRuntime> {
     pub(super) features: usize,
     /// Farthest first.
     pub(super) hops: Vec<Hop<R>>,
+    /// Rows of the roots' table that the batch's ends are, `[2 B]`: source and destination by turns.
+    pub(super) ends: EndRows<R>,
     /// Constant rows of the nodes, features and vectors, where they are not on the device for all nodes.
     pub(super) beside: Option<[Span<R>; 2]>,
     /// What a history on the device needs to let the batch happen.
     pub(super) happening: Option<Happening<R>>,
+}
+
+/// Where the ends of a batch stand in the roots' table.
+#[derive(Clone)]
+pub(super) enum EndRows<R: CubeRuntime> {
+    /// One after the other: so many from this row on.
+    From(usize, usize),
+    /// In these rows.
+    Listed(Span<R>),
 }
 
 /// The batch in hand, as a history on the device lets it happen.
@@ -56,6 +69,11 @@ pub struct Hop<R: CubeRuntime> {
     pub(super) features: usize,
     /// Rows of the table below.
     pub(super) below: usize,
+    /// `[C]` ticks since the centres' memories were updated, where they are shown.
+    pub(super) idle: Option<Span<R>>,
+    /// Whether a centre without neighbours has one of zeros instead, met at the first event: no row of the table and no event, unless the table has
+    /// rows of such.
+    pub(super) pads: bool,
 }
 
 /// Where the weights of a memory module stand: the bias of a gate behind its row of the matrix.
@@ -122,8 +140,8 @@ impl<R: CubeRuntime> DeviceCell<R> {
     /// Where the weights do not fit the past.
     pub fn forward(&self, past: &DevicePast<R>) -> (Matrix<R>, UpdateKept<R>) {
         let device = &past.device;
-        let (d, e, t) = (past.mail.memory.len() / past.capacity, past.features, self.time.width());
-        let shape = Shape { d, e, t, cell: self.cell, joint: true };
+        let ([d, o], e, t) = (past.widths, past.features, self.time.width());
+        let shape = Shape { d, o, e, t, cell: self.cell, joint: true };
         let [input, recurrent] = &self.matrices;
         assert_eq!(
             [input.columns, recurrent.columns, input.rows],
@@ -180,6 +198,11 @@ impl<R: CubeRuntime> DevicePast<R> {
         self.device.ask(&self.device.span(&tensor))
     }
 
+    /// Asks for the numbers of `matrix`.
+    pub fn ask(&self, matrix: &Matrix<R>) -> Arriving<'_> {
+        self.device.ask(&matrix.span)
+    }
+
     /// Its hops, the farthest first; the centres of the last are the roots.
     pub fn hops(&self) -> &[Hop<R>] {
         &self.hops
@@ -187,8 +210,7 @@ impl<R: CubeRuntime> DevicePast<R> {
 
     /// The rows' stored memories, `[rows, D]`.
     pub fn memory(&self) -> Matrix<R> {
-        let width = self.mail.memory.len() / self.capacity;
-        Matrix::of(&self.device, self.mail.memory.clone(), self.capacity, width)
+        Matrix::of(&self.device, self.mail.memory.clone(), self.capacity, self.widths[0])
     }
 
     /// As many numbers as the rows' memories have, put on the device: new memories that no model computed.
@@ -196,11 +218,16 @@ impl<R: CubeRuntime> DevicePast<R> {
     /// # Panics
     /// Where there are not as many.
     pub fn new_memory(&self, values: &[f32]) -> Matrix<R> {
-        let memory = self.memory();
-        assert_eq!(values.len(), memory.rows() * memory.columns(), "numbers of new memories");
+        assert_eq!(values.len(), self.capacity * self.widths[0], "numbers of new memories");
+        self.rows_of(values, self.widths[0])
+    }
+
+    /// Rows of `columns` numbers, put on the device.
+    pub fn rows_of(&self, values: &[f32], columns: usize) -> Matrix<R> {
         let mut parcel = super::span::Parcel::default();
         parcel.floats(values.iter().copied());
-        Matrix::of(&self.device, self.device.send(parcel), memory.rows(), memory.columns())
+        let rows = if columns == 0 { self.capacity } else { values.len() / columns };
+        Matrix::of(&self.device, self.device.send(parcel), rows, columns)
     }
 }
 
@@ -213,7 +240,7 @@ pub struct HostMail {
     pub event: u32,
     /// Time from the receiver's last update to the event.
     pub dt: f32,
-    /// Memory of the other end, `[D]`.
+    /// What it says of the other end.
     pub other: Vec<f32>,
 }
 
@@ -228,6 +255,8 @@ pub struct HostPast {
     pub mail: Vec<Option<HostMail>>,
     /// `[C]` row of every centre; `u32::MAX` where nobody is asked about.
     pub roots: Vec<u32>,
+    /// `[C]` ticks since the centres' memories were updated, where they are shown.
+    pub idle: Vec<f32>,
     /// `[C]` for every centre its neighbours, newest first: row, event and time difference.
     pub neighbours: Vec<Vec<(u32, u32, f32)>>,
     /// `[U]` for every row the slots that name it.
@@ -239,7 +268,7 @@ impl<R: CubeRuntime> DevicePast<R> {
     pub fn fetch(&self) -> HostPast {
         let (integers, floats) =
             (|span: &Span<R>| self.device.integers(span), |span: &Span<R>| self.device.floats(span));
-        let (d, k) = (self.mail.memory.len() / self.capacity, self.hops[0].neighbours);
+        let ([d, said], k) = (self.widths, self.hops[0].neighbours);
         let unique = *integers(&self.starts).last().expect("the number of rows") as usize;
         let (mail_of, marks, events) =
             (integers(&self.mail.mail_of), integers(&self.mail.rows), integers(&self.mail.feature));
@@ -250,7 +279,7 @@ impl<R: CubeRuntime> DevicePast<R> {
                 empty: marks[at] & EMPTY != 0,
                 event: events[at],
                 dt: times[at],
-                other: others[at * d..][..d].to_vec(),
+                other: others[at * said..][..said].to_vec(),
             };
             (mail_of[row] != NONE).then(told)
         };
@@ -270,6 +299,7 @@ impl<R: CubeRuntime> DevicePast<R> {
             memory: floats(&self.mail.memory)[..unique * d].to_vec(),
             mail: (0..unique).map(mail).collect(),
             roots: integers(&hop.centres),
+            idle: hop.idle.as_ref().map_or_else(Vec::new, floats),
             neighbours: (0..counts.len())
                 .map(|root| (root * k..root * k + counts[root] as usize).map(neighbour).collect())
                 .collect(),

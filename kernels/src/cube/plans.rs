@@ -13,7 +13,7 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) struct MailSpans<R: CubeRuntime> {
     /// `[U, D]`
     pub(super) memory: Span<R>,
-    /// `[M, D]`
+    /// `[M, said]`
     pub(super) other: Span<R>,
     /// `[U]` the mail of each row, or [`NONE`].
     pub(super) mail_of: Span<R>,
@@ -28,8 +28,8 @@ pub(super) struct MailSpans<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> MailSpans<R> {
-    /// Sends `plan`, whose memory is `width` wide, in one transfer.
-    pub(super) fn send(device: &Device<R>, plan: &MailPlan, width: usize) -> Self {
+    /// Sends `plan`, in which memories and what mail says are so wide, in one transfer.
+    pub(super) fn send(device: &Device<R>, plan: &MailPlan, widths: [usize; 2]) -> Self {
         assert!(plan.unique < EMPTY as usize, "a plan of {} rows", plan.unique);
         let table = Table::new(plan.features.as_deref(), mail_events(plan));
         let mut parcel = Parcel::default();
@@ -39,13 +39,13 @@ impl<R: CubeRuntime> MailSpans<R> {
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
         let features = next(table.len());
-        Self::unpack(plan, width, table.index.len(), features, next)
+        Self::unpack(plan, widths, table.index.len(), features, next)
     }
 
     /// The arrays that [`pack_mail`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
     pub(super) fn unpack(
         plan: &MailPlan,
-        width: usize,
+        [width, said]: [usize; 2],
         index: usize,
         table: Span<R>,
         mut next: impl FnMut(usize) -> Span<R>,
@@ -53,7 +53,7 @@ impl<R: CubeRuntime> MailSpans<R> {
         let mails = plan.rows.len();
         Self {
             memory: next(plan.unique * width),
-            other: next(mails * width),
+            other: next(mails * said),
             mail_of: next(plan.unique),
             rows: next(mails),
             dt: next(mails),

@@ -214,7 +214,7 @@ pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: Attended<'_, R>) -> (ByHead<R>, 
     product(query.tensor(), of_weight(&key.value), moved.clone());
     let [freq, phase] = time.tensors();
     let inputs = [table.tensor(), moved, freq, phase];
-    let shape = Shape::of(hop.neighbours, hop.features, &constants, &inputs);
+    let shape = Shape { pads: hop.pads, ..Shape::of(hop.neighbours, hop.features, &constants, &inputs) };
     let [seen, weights] = attention::attend(device, &constants, &shape, &hop.attention, &inputs);
     let out = ByHead::new(device, heads, centres, width);
     product(seen.clone(), transposed(&of_weight(&value.value)), out.tensor());

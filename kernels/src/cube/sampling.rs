@@ -107,6 +107,51 @@ fn draw(chance: &Chance, node: u32, tick: u32, n: u32, out: &mut Array<u32>, sta
     }
 }
 
+/// The newest events each root sees, newest first: of the first `visible` ends, then of all that has settled.
+#[cube(launch)]
+pub(super) fn newest_kernel(
+    roots: &Roots,
+    ends: &Ends,
+    visible: u32,
+    log: &ByNode,
+    clock: &Clock,
+    found: &mut Found,
+    skipped: u32,
+    #[comptime] lookup: Lookup,
+) {
+    let root = ABSOLUTE_POS;
+    claim(found, roots, root, lookup);
+    if root < roots.count as usize {
+        let k = comptime!(lookup.k);
+        let is_absent = absent(roots, root);
+        let node = select(is_absent, 0u32, roots.node[root]);
+        let visible = select(is_absent, 0u32, visible);
+        let time = roots.time[root];
+        let place = roots.place[root];
+        let mut count = 0u32;
+        for back in 0..visible {
+            let j = (visible - 1 - back) as usize;
+            let end = ends.time[j];
+            if ends.node[j] == node && seen(end, ends.event[j], time, place) && count < k as u32 {
+                let link = (ends.other[j], ends.event[j], end);
+                put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
+                count += 1;
+            }
+        }
+        let first = log.starts[node as usize];
+        let known = first + select(is_absent, 0u32, log.degree[node as usize]);
+        let settled = seen_of(log, first, known, time, place);
+        for back in 0..u32::min(settled, k as u32 - count) {
+            let at = (first + settled - 1 - back) as usize;
+            let link = (log.node[at], log.event[at], log.time[at]);
+            put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
+            count += 1;
+        }
+        found.count[root] = count;
+        slots_left(found, root, count, skipped, k);
+    }
+}
+
 /// `k` draws for each root from what it sees: the first `visible` ends, and what has settled. Newest first.
 #[cube(launch)]
 pub(super) fn draw_kernel(

@@ -42,15 +42,20 @@ fn write_kernel(
     mail: &Mail,
     updated: &mut Array<u32>,
     ring: &mut Ring,
-    #[comptime] d: usize,
+    #[comptime] rule: Rule,
     #[comptime] k: usize,
 ) {
     let i = ABSOLUTE_POS;
-    let (j, column) = (i / d, i % d);
+    let d = comptime!(rule.d);
+    let (j, column) = (i / comptime!(rule.width()), i % comptime!(rule.width()));
     let end = first as usize + j;
     if end < fates.last.len() && fates.last[end] == 1 {
         let node = ends.node[end] as usize;
-        memory[node * d + column] = new[rows[j] as usize * d + column];
+        if comptime!(rule.d > 0) {
+            if column < d {
+                memory[node * d + column] = new[rows[j] as usize * d + column];
+            }
+        }
         if column == 0 && mail.event[node] != NONE {
             updated[node] = mail.time[node];
         }
@@ -66,13 +71,16 @@ fn write_kernel(
     }
 }
 
-/// Delivers to every node touched the mail of its last event, and counts what has settled.
+/// Delivers to every node touched the mail of its last event, and counts what has settled. What mail says is `given` or is the other end's memory:
+/// row `2 e` is what the source of event `e` says.
+#[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn deliver_kernel(
     ends: &Ends,
     fates: &Fates,
     first: u32,
     memory: &Array<f32>,
+    given: &Array<f32>,
     updated: &Array<u32>,
     mail: &mut Mail,
     degree: &mut Array<u32>,
@@ -80,13 +88,23 @@ fn deliver_kernel(
 ) {
     let i = ABSOLUTE_POS;
     let d = comptime!(rule.d);
-    let (j, column) = (i / d, i % d);
+    let said = comptime!(rule.said);
+    let (j, column) = (i / comptime!(rule.width()), i % comptime!(rule.width()));
     let end = first as usize + j;
     if end < fates.last.len() && fates.last[end] == 1 {
         let node = ends.node[end] as usize;
         let other = ends.other[end];
-        if comptime!(!rule.other_at_read) {
-            mail.other[node * d + column] = memory[other as usize * d + column];
+        if comptime!(rule.given) {
+            if column < said {
+                // of an event with two ends the source's comes first
+                let is_source = j == 0 || ends.event[usize::max(end, 1) - 1] != ends.event[end];
+                let says = 2 * (ends.event[end] - ends.event[first as usize]) + select(is_source, 1u32, 0u32);
+                mail.other[node * said + column] = given[says as usize * said + column];
+            }
+        } else if comptime!(rule.said > 0 && !rule.other_at_read) {
+            if column < d {
+                mail.other[node * d + column] = memory[other as usize * d + column];
+            }
         }
         if column == 0 {
             mail.event[node] = ends.event[end];
@@ -146,17 +164,18 @@ impl<R: CubeRuntime> FateSpans<R> {
     }
 }
 
-/// Lets happen what `ends` and `fates` tell, those of the batch from `first` on. `rows` of `new` are the new memories of the batch's ends.
+/// Lets happen what `ends` and `fates` tell, those of the batch from `first` on. `rows` of `new` are the new memories of the batch's ends; `given` is
+/// what their mail says, where that is given.
 pub(super) fn settle<R: CubeRuntime>(
     device: &Device<R>,
     (states, neighbourhoods): (&States<R>, &Neighbourhoods<R>),
     (ends, fates, first): (&EndSpans<R>, &FateSpans<R>, usize),
-    (rows, new): (&Span<R>, &Span<R>),
+    (rows, new, given): (&Span<R>, &Span<R>, &Span<R>),
     rule: Rule,
     k: usize,
 ) {
     let touched = ends.node.len() - first;
-    let count = (touched * rule.d).max(ends.node.len());
+    let count = (touched * rule.width()).max(ends.node.len());
     if count == 0 {
         return;
     }
@@ -182,7 +201,7 @@ pub(super) fn settle<R: CubeRuntime>(
         states.mail(),
         states.updated.arg(),
         ring,
-        rule.d,
+        rule,
         k,
     );
     deliver_kernel::launch::<R>(
@@ -193,6 +212,7 @@ pub(super) fn settle<R: CubeRuntime>(
         fates.arg(),
         first,
         states.memory.arg(),
+        given.arg(),
         states.updated.arg(),
         states.mail(),
         degree.arg(),

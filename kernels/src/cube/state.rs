@@ -11,13 +11,24 @@ use cubecl::prelude::*;
 pub(super) struct Rule {
     /// Width of a memory.
     pub(super) d: usize,
+    /// Numbers that a mail says of the other end.
+    pub(super) said: usize,
+    /// Whether these are given, and not the other end's memory.
+    pub(super) given: bool,
     /// Whether the other end's memory is that of the moment of reading, not of the event.
     pub(super) other_at_read: bool,
     /// Whether a node without mail reads a zero message.
     pub(super) update_without_mail: bool,
 }
 
-/// Mail that waits, at most one a node: `[N]`, and `[N, D]` memories of other ends where mail carries them.
+impl Rule {
+    /// Numbers of a row that a kernel goes over: those of a memory and of a mail, and one for what is counted by row.
+    pub(super) fn width(&self) -> usize {
+        self.d.max(self.said).max(1)
+    }
+}
+
+/// Mail that waits, at most one a node: `[N]`, and `[N, said]` what it says of other ends where mail carries that.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Mail {
     /// [`NONE`] where nothing waits.
@@ -41,6 +52,7 @@ struct Rows {
 
 /// Every row has a mail of its own number; one that is not to be read is [`NONE`], as is the node behind the last row. Nobody claims the rows' nodes any
 /// longer.
+#[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
 #[cube(launch)]
 fn read_kernel(
     nodes: &Array<u32>,
@@ -52,23 +64,32 @@ fn read_kernel(
     #[comptime] rule: Rule,
 ) {
     let d = comptime!(rule.d);
-    let row = ABSOLUTE_POS / d;
-    let column = ABSOLUTE_POS % d;
+    let said = comptime!(rule.said);
+    let row = ABSOLUTE_POS / comptime!(rule.width());
+    let column = ABSOLUTE_POS % comptime!(rule.width());
     if row < nodes.len() {
         let exists = (row as u32) < starts[starts.len() - 1];
         let node = select(exists, nodes[row], 0u32) as usize;
         let event = mail.event[node];
-        let waits = exists && event != NONE;
-        let mut other = 0.0f32;
-        if waits {
-            if comptime!(rule.other_at_read) {
-                other = memory[mail.node[node] as usize * d + column];
-            } else {
-                other = mail.other[node * d + column];
+        let waits = comptime!(rule.d > 0) && exists && event != NONE;
+        if comptime!(rule.said > 0) {
+            if column < said {
+                let mut other = 0.0f32;
+                if waits {
+                    if comptime!(rule.other_at_read) {
+                        other = memory[mail.node[node] as usize * d + column];
+                    } else {
+                        other = mail.other[node * said + column];
+                    }
+                }
+                out.other[row * said + column] = other;
             }
         }
-        out.memory[ABSOLUTE_POS] = select(exists, memory[node * d + column], 0.0f32);
-        out.other[ABSOLUTE_POS] = other;
+        if comptime!(rule.d > 0) {
+            if column < d {
+                out.memory[row * d + column] = select(exists, memory[node * d + column], 0.0f32);
+            }
+        }
         if column == 0 {
             if exists {
                 first[node] = NONE.runtime();
@@ -98,7 +119,7 @@ pub(super) struct States<R: CubeRuntime> {
     /// `[N]`
     pub(super) time: Span<R>,
     pub(super) since: Span<R>,
-    /// `[N, D]`, or nothing where mail carries no memories.
+    /// `[N, said]`, or nothing where mail carries nothing.
     pub(super) other: Span<R>,
 }
 
@@ -106,7 +127,7 @@ impl<R: CubeRuntime> States<R> {
     /// Zero memories as of time 0 and no mail.
     pub(super) fn new(device: &Device<R>, nodes: usize, rule: Rule) -> Self {
         let zeros = |len: usize| device.filled(len, 0);
-        let carried = if rule.other_at_read { 0 } else { nodes * rule.d };
+        let carried = if rule.other_at_read { 0 } else { nodes * rule.said };
         Self {
             memory: zeros(nodes * rule.d),
             updated: zeros(nodes),
@@ -126,10 +147,10 @@ impl<R: CubeRuntime> States<R> {
     /// rows' nodes.
     pub(super) fn read(&self, device: &Device<R>, rows: &Unique<R>, first: &Span<R>, rule: Rule) -> MailSpans<R> {
         let capacity = rows.nodes.len();
-        let [memory, other] = [(); 2].map(|()| device.empty(capacity * rule.d).part(0, capacity * rule.d));
+        let [memory, other] = [rule.d, rule.said].map(|width| device.empty(capacity * width).part(0, capacity * width));
         let [mail_of, marks, dt, feature] = [(); 4].map(|()| device.empty(capacity).part(0, capacity));
         let out = RowsLaunch::new(memory.arg(), other.arg(), mail_of.arg(), marks.arg(), dt.arg(), feature.arg());
-        let (count, dim) = (units(capacity * rule.d), CubeDim::new_1d(UNITS));
+        let (count, dim) = (units(capacity * rule.width()), CubeDim::new_1d(UNITS));
         let (nodes, starts, all) = (rows.nodes.arg(), rows.starts.arg(), self.memory.arg());
         read_kernel::launch::<R>(&device.client, count, dim, nodes, starts, all, self.mail(), out, first.arg(), rule);
         MailSpans { memory, other, mail_of, rows: marks, dt, feature, table: device.empty(0).part(0, 0) }

@@ -6,6 +6,7 @@ use super::span::{Device, Parcel, Span, UNITS, cubes, units};
 use crate::AdamStep;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
+use std::ops::Range;
 
 /// Steps whose losses are kept on the device before somebody has to ask for them.
 pub const REMEMBERED: usize = 64;
@@ -47,7 +48,7 @@ pub struct Learned {
 
 /// The sum of what the units of a cube bring along, in a fixed order. Every unit must come here.
 #[cube]
-fn cube_sum(value: f32) -> f32 {
+pub(super) fn cube_sum(value: f32) -> f32 {
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
     let unit = UNIT_POS as usize;
     shared[unit] = value;
@@ -121,9 +122,34 @@ impl<R: CubeRuntime> Weight<R> {
         Matrix::of(&self.device, self.value.clone(), self.rows, self.columns)
     }
 
+    /// Clears the gradient of rows and columns in which no weight stands: a product writes them all.
+    pub fn clear_part(&self, rows: Range<usize>, columns: Range<usize>) {
+        let (count, dim) = (rows.len() * columns.len(), CubeDim::new_1d(UNITS));
+        if count > 0 {
+            let (first, rows, gradient) = (rows.start as u32, rows.len() as u32, self.gradient.arg());
+            let (from, width, client) = (columns.start, columns.len(), &self.device.client);
+            clear_part_kernel::launch::<R>(client, units(count), dim, gradient, first, rows, self.columns, from, width);
+        }
+    }
+
     /// Clears the gradient, which is then added to.
     pub fn clear_gradient(&self) {
         clear(&self.device, &self.gradient);
+    }
+}
+
+#[cube(launch)]
+fn clear_part_kernel(
+    out: &mut Array<f32>,
+    first_row: u32,
+    rows: u32,
+    #[comptime] stride: usize,
+    #[comptime] first: usize,
+    #[comptime] columns: usize,
+) {
+    let row = ABSOLUTE_POS / columns;
+    if row < rows as usize {
+        out[(first_row as usize + row) * stride + first + ABSOLUTE_POS % columns] = 0.0f32;
     }
 }
 

@@ -1,16 +1,21 @@
 //! What a history on a device is told: what it keeps, of which log, what happens and who is asked about.
 use super::state::Rule;
 use crate::Rows;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a history on a device keeps and how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceRules {
-    /// Width of a node's memory, at least 1.
+    /// Width of a node's memory; 0 keeps none.
     pub memory: usize,
-    /// Neighbours of a root, at least 1.
+    /// Numbers that a mail says of the other end: as many as its memory has, unless they are given.
+    pub said: usize,
+    /// Whether what mail says is given when a batch happens, and is not the other end's memory.
+    pub given: bool,
+    /// Neighbours of a root; 0 shows none.
     pub neighbours: usize,
-    /// Hops of neighbours, 1 or 2.
+    /// Hops of neighbours, 1 or 2; 2 have neighbours.
     pub layers: usize,
     /// Which neighbours.
     pub sampler: DeviceSampler,
@@ -20,6 +25,12 @@ pub struct DeviceRules {
     pub update_without_mail: bool,
     /// Whether a neighbour's time difference is to its last memory update, and not to the query.
     pub since_update: bool,
+    /// Whether roots are shown how long ago their memories were updated.
+    pub idle: bool,
+    /// Whether a centre without neighbours has one of zeros, met at the first event.
+    pub pads: bool,
+    /// Whether a neighbour's own neighbours are those before the event it is shown for.
+    pub before_events: bool,
 }
 
 /// Which neighbours of a root are shown.
@@ -45,7 +56,7 @@ pub struct DeviceWorld<'a> {
     pub features: Option<Arc<dyn Rows>>,
     /// Events of the whole log.
     pub events: usize,
-    /// The log by node, which draws need.
+    /// The log by node, which draws need and neighbours of neighbours before their events.
     pub log: Option<DeviceLog<'a>>,
     /// Bytes there are on the device for all of it.
     pub room: u64,
@@ -87,7 +98,7 @@ pub struct DeviceEvents<'a> {
 }
 
 /// Who is asked about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DeviceRoots<'a> {
     /// `[R]`
     pub node: &'a [u32],
@@ -99,20 +110,28 @@ pub struct DeviceRoots<'a> {
     pub sees_batch: bool,
     /// Key of the draws of neighbours.
     pub key: u64,
+    /// Which roots are the ends of the batch in hand, source and destination by turns, where anybody asks.
+    pub ends: Range<usize>,
 }
 
 impl DeviceRules {
     pub(super) fn rule(&self) -> Rule {
-        Rule { d: self.memory, other_at_read: self.other_at_read, update_without_mail: self.update_without_mail }
+        Rule {
+            d: self.memory,
+            said: self.said,
+            given: self.given,
+            other_at_read: self.other_at_read,
+            update_without_mail: self.update_without_mail,
+        }
     }
 }
 
 /// Bytes a history takes, edge features not counted.
 pub(super) fn bytes_of(rules: &DeviceRules, world: &DeviceWorld<'_>) -> u64 {
-    let carried = if rules.other_at_read { 0 } else { rules.memory };
+    let carried = if rules.other_at_read { 0 } else { rules.said };
     let neighbours = match &world.log {
-        Some(log) if rules.sampler != DeviceSampler::Recent => 3 * log.node.len() + world.nodes,
-        _ => 3 * world.nodes * rules.neighbours,
+        Some(log) => 3 * log.node.len() + world.nodes,
+        None => 3 * world.nodes * rules.neighbours,
     };
     // memory, what mail carries, the five numbers of mail and update, degree and two of working memory
     4 * (world.nodes * (rules.memory + carried + 8) + neighbours) as u64

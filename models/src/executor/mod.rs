@@ -1,7 +1,13 @@
 //! Executors run programs: they know no model, and a model knows none of them.
+#[cfg(feature = "cube")]
+mod device;
 mod slices;
 mod tensors;
 mod update;
 
+#[cfg(feature = "cube")]
+pub use device::DeviceProgram;
+#[cfg(feature = "cube")]
+pub(crate) use device::{Back, DeviceContext, DeviceStage, Laying, Shares, TimeSlot, through};
 pub use slices::{SliceProgram, SliceWork};
 pub use tensors::{ProgramModule, TensorContext};

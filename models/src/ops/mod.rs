@@ -16,10 +16,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tempograph_kernels::TemporalOps;
+#[cfg(feature = "cube")]
+use tempograph_kernels::tensor::CubeRuntime;
 use tempograph_kernels::tensor::Tensor;
 
 pub use attention::{Attention, AttentionLayer};
 pub use centres::Centres;
+#[cfg(feature = "cube")]
+pub(crate) use decoder::DeviceDecoder;
 pub use decoder::{DecoderStage, LinkDecoder};
 pub use mailbox::{Mailbox, MailboxAttention};
 pub use memory::{Mail, MemoryUpdate};
@@ -30,6 +34,8 @@ pub use sum::NeighbourSum;
 pub use time::TimeEncoding;
 
 use crate::executor::TensorContext;
+#[cfg(feature = "cube")]
+use crate::executor::{DeviceStage, Laying};
 use crate::operation::Operation;
 use crate::program::Value;
 
@@ -52,6 +58,17 @@ pub enum SaidRows {
     Both,
     /// The sum of both.
     Sum,
+}
+
+#[cfg(feature = "cube")]
+impl From<SaidRows> for tempograph_kernels::cube::SaidRows {
+    fn from(rows: SaidRows) -> Self {
+        match rows {
+            SaidRows::Other => Self::Other,
+            SaidRows::Both => Self::Both,
+            SaidRows::Sum => Self::Sum,
+        }
+    }
 }
 
 impl SaidRows {
@@ -103,6 +120,48 @@ impl Op {
     /// Whether it attends to neighbours, so that answers can be explained by it.
     pub fn attends(&self) -> bool {
         matches!(self, Op::Attention(_))
+    }
+
+    /// Says what of it has no form on a device, naming the setting.
+    #[cfg(feature = "cube")]
+    pub(crate) fn on_device(&self) -> Result<(), String> {
+        match self {
+            Op::Memory(op) => op.on_device(),
+            Op::Projection(op) => op.on_device(),
+            Op::Rows(_) | Op::Attention(_) | Op::Centres(_) => Ok(()),
+            Op::Mailbox(_) => Err("attention to mail that is kept (model.kind = \"apan\")".into()),
+            Op::Norm(_) => Err("norms of rows (model.kind = \"apan\")".into()),
+            Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
+            Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
+        }
+    }
+
+    /// Columns of the features and of the static memory that nodes show by it.
+    #[cfg(feature = "cube")]
+    pub(crate) fn node_columns(&self) -> Option<[usize; 2]> {
+        if let Op::Rows(op) = self { Some(op.columns()) } else { None }
+    }
+
+    /// The operation on a device, where it reads these tables, its parameters laid out.
+    ///
+    /// # Panics
+    /// If it [has no form there](Self::on_device).
+    #[cfg(feature = "cube")]
+    pub(crate) fn device_stage<R: CubeRuntime>(
+        &self,
+        reads: &[Value],
+        laying: &mut Laying<'_>,
+    ) -> Box<dyn DeviceStage<R>> {
+        match self {
+            Op::Memory(op) => op.device_stage(laying),
+            Op::Rows(op) => op.device_stage(laying, !reads.is_empty()),
+            Op::Attention(op) => op.device_stage(laying),
+            Op::Projection(op) => op.device_stage(laying),
+            Op::Centres(_) => Box::new(Centres),
+            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Custom(_) => {
+                unreachable!("an executor on a device asks whether operations are known there")
+            }
+        }
     }
 
     /// Its table on the tensors of any backend.

@@ -12,6 +12,8 @@
 //! Keys and values are never made: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, which changes nothing but the cost. A centre
 //! without neighbours has an attention of zero or, in the residual form, that of one neighbour of zeros ([`Alone`]). The row of such a neighbour
 //! above the first layer is what the layer below makes of a centre of zeros: it stands behind that layer's table.
+#[cfg(feature = "cube")]
+mod device;
 mod residual;
 mod slices;
 mod tensors;

@@ -5,10 +5,14 @@
 //! ```
 //!
 //! It is TGN's merge layer with its first map split by ends, so that a source asked about with many candidates is mapped once.
+#[cfg(feature = "cube")]
+mod device;
 mod facts;
 mod slices;
 mod tensors;
 
+#[cfg(feature = "cube")]
+pub(crate) use device::DeviceDecoder;
 pub(crate) use facts::PAIR_COLUMNS;
 pub use slices::DecoderStage;
 

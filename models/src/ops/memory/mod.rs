@@ -7,6 +7,8 @@
 //! ```
 //!
 //! `x_v` is what the mail carries of the other end: its memory, or what the model gave it to say.
+#[cfg(feature = "cube")]
+mod device;
 mod slices;
 mod stepwise;
 mod tensors;

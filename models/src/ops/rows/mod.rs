@@ -6,6 +6,8 @@
 //! ```
 //!
 //! A model without memory has zeros of its hidden width in the memory's place.
+#[cfg(feature = "cube")]
+mod device;
 mod slices;
 mod tensors;
 

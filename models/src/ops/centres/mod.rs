@@ -1,4 +1,9 @@
 //! The rows of the roots as they are: an embedding that is the memory itself.
+#[cfg(feature = "cube")]
+mod device;
+
+#[cfg(feature = "cube")]
+pub(crate) use device::{nodes_at, nodes_at_backward};
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! JODIE's time projection, `z = (1 + dt w [+ b]) * s`: where a node will be when nothing has happened to it for `dt`.
+#[cfg(feature = "cube")]
+mod device;
 
 use std::sync::Arc;
 

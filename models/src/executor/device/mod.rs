@@ -1,0 +1,208 @@
+//! Runs programs on a device: the operations of a program, forward and backward, as kernels one after the other on one stream. Parameters have
+//! the names, shapes and fresh numbers that they have on the host.
+//!
+//! Differs: with the history on the device roots are not gathered into distinct centres first, so dropout falls on other slots than on the host.
+mod laying;
+mod pass;
+mod stage;
+
+use std::sync::Arc;
+
+use tempograph_framework::{
+    ArrivingUpdate, Batch, DeviceModel, EventLog, Gradients, History, Needs, Parameters, PastSource, PlacedHistory,
+    Placement, PurposeDraw, Queries, ResidentModel, Update, View, ViewSender,
+};
+use tempograph_kernels::AdamStep;
+use tempograph_kernels::cube::{DevicePast, NodeRows, REMEMBERED, TimeBlock, TimeEncoding, Weights};
+use tempograph_kernels::tensor::CubeRuntime;
+
+pub(crate) use laying::{Laying, TimeSlot};
+pub(crate) use stage::{Back, DeviceContext, DeviceStage, Shares, through};
+
+use crate::ops::DeviceDecoder;
+use crate::program::Program;
+use pass::Pass;
+
+/// A program with its parameters on a device. `P` is where it gets the past from: a [`PlacedHistory`], with which it trains alone, its optimiser
+/// beside it, or a [`ViewSender`], by which several lanes show it views and somebody else has the optimiser.
+pub struct DeviceProgram<R: CubeRuntime, P> {
+    placed: PlacedProgram<R>,
+    /// Names and shapes; the numbers are on the device.
+    parameters: Parameters,
+    weights: Weights<R>,
+    past: P,
+}
+
+/// A program whose operations know where their parameters stand.
+struct PlacedProgram<R: CubeRuntime> {
+    program: Arc<Program>,
+    times: Vec<TimeBlock>,
+    /// One for each step.
+    stages: Vec<Box<dyn DeviceStage<R>>>,
+    decoder: DeviceDecoder,
+    /// Features and static memory of the nodes.
+    node_rows: [Option<NodeRows<R>>; 2],
+}
+
+impl Program {
+    /// Says what of the program has no form on a device.
+    ///
+    /// # Errors
+    /// The first such thing, in a sentence that names its setting.
+    pub fn on_device(&self) -> Result<(), String> {
+        if self.memory.is_some() && !self.remembers_nodes() {
+            return Err("kernels on a device know no memories that are rows of the roots".into());
+        }
+        let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();
+        let looks = if neighbours { Ok(()) } else { Err("attention to nobody (model.neighbours = 0)".into()) };
+        let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.on_device()));
+        let kept = || self.needs.on_device().map_err(String::from);
+        known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
+    }
+
+    /// Columns of the features and of the static memory that nodes show.
+    fn node_columns(&self) -> [usize; 2] {
+        self.steps.iter().find_map(|step| step.op.node_columns()).unwrap_or_default()
+    }
+}
+
+impl<R: CubeRuntime, P: PastSource<R>> DeviceProgram<R, P> {
+    /// `program` with fresh parameters, the same as [`SliceProgram`](crate::SliceProgram) draws from `seed`, for what histories like `history` will
+    /// see of `log`. `room` are the bytes of the device that the past and all features may take.
+    ///
+    /// # Errors
+    /// [What has no form on a device](Program::on_device).
+    pub fn new(
+        program: Arc<Program>,
+        seed: u64,
+        device: &R::Device,
+        (history, log): (&History, &EventLog),
+        room: u64,
+    ) -> Result<Self, String> {
+        program.on_device()?;
+        let (parameters, columns) = (program.declarations.fresh(seed), program.node_columns());
+        let past = P::new(device, history, log, columns, room);
+        let node_rows = past.node_rows(device, history, columns);
+        let mut laying = Laying::new(&program);
+        let stages = program.steps.iter().map(|step| step.op.device_stage(&step.reads, &mut laying)).collect();
+        let decoder = DeviceDecoder::stand(&program.decoder, &mut laying);
+        let (layout, times) = laying.finish();
+        let mut weights = Weights::new(device, layout);
+        weights.set_values(parameters.values());
+        Ok(Self { placed: PlacedProgram { program, times, stages, decoder, node_rows }, parameters, weights, past })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.placed.program
+    }
+
+    /// Where what it reads is.
+    pub fn placement(&self) -> Placement {
+        self.past.placement()
+    }
+}
+
+impl<R: CubeRuntime> PlacedProgram<R> {
+    /// The time encodings at some weights.
+    fn times(&self, weights: &Weights<R>) -> Vec<TimeEncoding<R>> {
+        self.times.iter().map(|&block| TimeEncoding::at(weights, block)).collect()
+    }
+
+    fn context<'a>(
+        &'a self,
+        weights: &'a Weights<R>,
+        (past, times): (&'a DevicePast<R>, &'a [TimeEncoding<R>]),
+        dropout: u64,
+    ) -> DeviceContext<'a, R> {
+        DeviceContext { weights, past, node_rows: &self.node_rows, times, dropout: Some(dropout) }
+    }
+}
+
+impl<R: CubeRuntime> ResidentModel for DeviceProgram<R, PlacedHistory<R>> {
+    fn needs(&self) -> Needs {
+        self.placed.program.needs.clone()
+    }
+
+    fn parameters(&self) -> Parameters {
+        let mut parameters = self.parameters.clone();
+        parameters.values_mut().copy_from_slice(&self.weights.values());
+        parameters
+    }
+
+    fn set_parameters(&mut self, values: &[f32]) {
+        self.weights.set_values(values);
+    }
+
+    fn moments(&self) -> (u64, [Vec<f32>; 2]) {
+        self.weights.moments()
+    }
+
+    fn set_moments(&mut self, steps: u64, moments: [&[f32]; 2]) {
+        self.weights.set_moments(steps, moments);
+    }
+
+    fn enter(&mut self, history: History, log: &EventLog) {
+        self.past.enter(history, log);
+    }
+
+    fn leave(&mut self, log: &EventLog) -> History {
+        self.past.leave(log)
+    }
+
+    fn train(
+        &mut self,
+        batch: &Batch<'_>,
+        queries: &Queries,
+        chance: PurposeDraw,
+        dropout: u64,
+        step: &AdamStep,
+        clip: f32,
+    ) {
+        let Self { placed, weights, past: history, .. } = self;
+        let past = history.look(queries, batch, chance);
+        let times = placed.times(weights);
+        let mut pass = Pass::new(placed, placed.context(weights, (&past, &times), dropout));
+        let (memory, said) = pass.update(queries);
+        let arriving = history.ask(&past, &memory, said.as_ref());
+        pass.embed();
+        let pairs = history.pairs(queries);
+        // told on the host while the device computes what comes before
+        let facts = history.facts(queries, batch, chance);
+        let loss = pass.back((&pairs, queries.positives()), facts);
+        weights.step(&loss, step, clip);
+        history.observe(batch, &past, (&memory, said.as_ref()), arriving);
+    }
+
+    fn room(&self) -> usize {
+        REMEMBERED - self.weights.recorded()
+    }
+
+    fn steps(&self) -> u64 {
+        self.weights.steps()
+    }
+
+    fn learned(&mut self) -> Vec<[f32; 2]> {
+        self.weights.learned().into_iter().map(|step| [step.loss, step.gradient_norm]).collect()
+    }
+}
+
+impl<R: CubeRuntime> DeviceModel for DeviceProgram<R, ViewSender<R>> {
+    fn set_parameters(&mut self, values: &[f32]) {
+        self.weights.set_values(values);
+    }
+
+    fn find(&self, queries: &Queries, view: &View, dropout: u64, happens: Option<&Batch<'_>>) -> Gradients {
+        let (mut nodes, weights) = (Vec::new(), self.weights.apart());
+        happens.into_iter().for_each(|batch| batch.nodes_into(&mut nodes));
+        let past = self.past.send(queries, view, &nodes);
+        let times = self.placed.times(&weights);
+        let mut pass = Pass::new(&self.placed, self.placed.context(&weights, (&past, &times), dropout));
+        let (memory, said) = pass.update(queries);
+        let arriving = happens.map(|_| ArrivingUpdate::ask(&past, &memory, said.as_ref()));
+        pass.embed();
+        let loss = pass.back((&view.pair_plan(queries), queries.positives()), &view.pairs);
+        let (loss, gradients) = weights.found(&loss);
+        Gradients { loss, gradients, update: arriving.map_or_else(Update::none, |arriving| arriving.wait(nodes)) }
+    }
+}

@@ -1,0 +1,85 @@
+//! What an operation is on a device.
+
+use std::fmt::Debug;
+
+use tempograph_kernels::cube::{DevicePast, Hop, Matrix, NodeRows, TimeEncoding, TimeShares, Weight, Weights};
+use tempograph_kernels::tensor::CubeRuntime;
+
+use super::TimeSlot;
+
+/// What a stage is told beside the tables it reads.
+pub(crate) struct DeviceContext<'a, R: CubeRuntime> {
+    /// All parameters, whose gradients are written.
+    pub weights: &'a Weights<R>,
+    pub past: &'a DevicePast<R>,
+    /// Features and static memory of the nodes.
+    pub node_rows: &'a [Option<NodeRows<R>>; 2],
+    pub times: &'a [TimeEncoding<R>],
+    /// Seed of what is dropped. Nothing is dropped without one.
+    pub dropout: Option<u64>,
+}
+
+impl<R: CubeRuntime> Clone for DeviceContext<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R: CubeRuntime> Copy for DeviceContext<'_, R> {}
+
+impl<'a, R: CubeRuntime> DeviceContext<'a, R> {
+    /// A time encoding.
+    pub fn time(&self, TimeSlot(i): TimeSlot) -> &'a TimeEncoding<R> {
+        &self.times[i]
+    }
+
+    /// The centres of a hop, the roots' own being hop 0. Nothing where roots are rows of the nodes.
+    pub fn hop(&self, hop: usize) -> Option<&'a Hop<R>> {
+        self.past.hops().iter().nth_back(hop)
+    }
+}
+
+/// What all operations bring to the gradients of the time encodings, added up together at the end of a pass.
+pub(crate) struct Shares<R: CubeRuntime>(Vec<TimeShares<R>>);
+
+impl<R: CubeRuntime> Shares<R> {
+    /// Room for as many rows of each encoding as the `stages` say.
+    pub fn new(cx: &DeviceContext<'_, R>, stages: &[Box<dyn DeviceStage<R>>]) -> Shares<R> {
+        let mut rows = vec![0; cx.times.len()];
+        let wanted = stages.iter().filter_map(|stage| stage.shares(cx));
+        wanted.for_each(|(TimeSlot(i), more)| rows[i] += more);
+        Shares(cx.times.iter().zip(rows).map(|(time, rows)| TimeShares::new(time, rows)).collect())
+    }
+
+    /// Those of one encoding.
+    pub fn of(&mut self, TimeSlot(i): TimeSlot) -> &mut TimeShares<R> {
+        &mut self.0[i]
+    }
+
+    /// Writes the gradients.
+    pub fn sum(self) {
+        self.0.into_iter().for_each(TimeShares::sum);
+    }
+}
+
+/// The way back through an operation: it writes the gradients of its parameters and gives those of the tables it has read, in their order, from
+/// that of its own table. All of these may have columns behind those of the tables, which mean nothing.
+pub(crate) type Back<'a, R> = Box<dyn FnOnce(&Matrix<R>, &mut Shares<R>) -> Vec<Matrix<R>> + 'a>;
+
+/// An operation on a device: it knows where its parameters stand.
+pub(crate) trait DeviceStage<R: CubeRuntime>: Debug + Send + Sync {
+    /// Launches what computes its table; gives that and the way back.
+    fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, Back<'a, R>);
+
+    /// Rows that it brings to the gradient of a time encoding on the way back.
+    fn shares(&self, cx: &DeviceContext<'_, R>) -> Option<(TimeSlot, usize)> {
+        let _ = cx;
+        None
+    }
+}
+
+/// Writes the gradient of a map; gives that of what it has read.
+pub(crate) fn through<R: CubeRuntime>(map: &Weight<R>, read: &Matrix<R>, grad: &Matrix<R>) -> Matrix<R> {
+    map.backward(read, grad);
+    map.backward_input(grad)
+}

@@ -1,0 +1,47 @@
+//! The memory update on a device.
+
+use tempograph_kernels::cube::{CellBlocks, CellNumbers, DeviceCell, Matrix};
+use tempograph_kernels::tensor::CubeRuntime;
+
+use super::MemoryUpdate;
+use crate::executor::{Back, DeviceContext, DeviceStage, Laying, Shares, TimeSlot};
+
+#[derive(Debug)]
+struct CellStage {
+    blocks: CellBlocks,
+    time: TimeSlot,
+}
+
+impl MemoryUpdate {
+    pub(crate) fn on_device(&self) -> Result<(), String> {
+        match self.message {
+            Some(_) => Err("message maps (model.message = \"mlp\")".into()),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn device_stage<R: CubeRuntime>(&self, laying: &mut Laying<'_>) -> Box<dyn DeviceStage<R>> {
+        let [w_ih, w_hh, b_ih, b_hh] = self.cell.map(|param| laying.begin(param));
+        let from = CellNumbers { matrices: [w_ih, w_hh], biases: [b_ih, b_hh] };
+        let (memory, time) = (self.settings.width, self.time.width);
+        let widths = [memory + self.settings.rule.width(memory) + self.edge + time, time, memory];
+        let blocks = CellBlocks::stand(&mut laying.layout, self.cell(), widths, &from);
+        Box::new(CellStage { blocks, time: laying.time(&self.time) })
+    }
+}
+
+impl<R: CubeRuntime> DeviceStage<R> for CellStage {
+    fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, _: Vec<Matrix<R>>) -> (Matrix<R>, Back<'a, R>) {
+        let cell = DeviceCell::at(cx.weights, self.blocks, cx.time(self.time));
+        let (memory, kept) = cell.forward(cx.past);
+        let back = move |grad: &Matrix<R>, shares: &mut Shares<R>| {
+            cell.backward(&kept, grad, shares.of(self.time));
+            Vec::new()
+        };
+        (memory, Box::new(back))
+    }
+
+    fn shares(&self, cx: &DeviceContext<'_, R>) -> Option<(TimeSlot, usize)> {
+        Some((self.time, cx.past.mails()))
+    }
+}
