@@ -3,10 +3,12 @@ mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, NodeId, OtherMemory, Purpose, Queries, Sampler,
-    Table, TimeUnit, Timestamp,
+    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, NodeId, OtherMemory, Purpose, Queries, Sampler, Table,
+    TimeUnit, Timestamp,
 };
-use tempograph_models::{AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticSpec, TgnSpec, Wiring};
+use tempograph_models::{
+    AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticSpec, TgnSpec, Wiring,
+};
 use tempograph_serving::{Granularity, NewEvent, PairQuery};
 
 /// Static memory fine-tuned for some of the nodes.
@@ -126,8 +128,7 @@ fn a_node_that_comes_up_in_service_has_no_static_memory() {
     world.history.grow(world.set.nodes + 1);
     let log = EventLog::new(vec![stranger], vec![dst], vec![time], vec![0.0], None).unwrap();
     let chance = Draw::new(0).of(Purpose::Sampling);
-    let update =
-        world.advance(&Queries::none(), &world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
+    let update = world.advance(&Queries::none(), &world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
     world.history.observe(&log.batch(0..1), &update).unwrap();
     let asked = Queries::of_candidates(stranger, &[dst], later);
     let expected = world.forward(&asked, &world.history.view(&asked, None, chance)).scores;
