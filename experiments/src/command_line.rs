@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tempograph_kernels::cpu::Level;
 use tempograph_models::Registry;
 
 use crate::{bench, device, eval, export, fetch, load, models, new, plan, prepare, pretrain, serve, train};
@@ -19,7 +20,9 @@ use crate::{bench, device, eval, export, fetch, load, models, new, plan, prepare
 On real data:
   tempograph fetch wikipedia
   tempograph prepare downloads/wikipedia/wikipedia.csv --out data/wikipedia
-  tempograph train experiments/wikipedia.toml"
+  tempograph train experiments/wikipedia.toml
+
+TEMPOGRAPH_CPU=avx2 (or baseline, or avx512) keeps the kernels to these instructions of the CPU, where it has better ones."
 )]
 struct CommandLine {
     #[command(subcommand)]
@@ -50,7 +53,20 @@ pub fn run(registry: Registry) -> ExitCode {
         eprintln!("error: this process has a registry of models already");
         return ExitCode::FAILURE;
     }
-    let done = match CommandLine::parse().command {
+    let command = CommandLine::parse().command;
+    let done = Level::chosen().map_err(anyhow::Error::msg).and_then(|_| carry_out(command));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The whole chain on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -64,13 +80,5 @@ pub fn run(registry: Registry) -> ExitCode {
         Command::Devices(args) => device::run(&args),
         Command::Models(args) => models::run(&args),
         Command::New(args) => new::run(&args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The whole chain on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use anyhow::anyhow;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tempograph_kernels::cpu::Level;
 
 /// Where tensors live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +177,8 @@ pub fn threads() -> usize {
 /// Show what tensors can be computed on here.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  tempograph devices --json")]
+  tempograph devices --json
+  TEMPOGRAPH_CPU=avx2 tempograph devices        keep to AVX2: of the CPU's instructions, the level named, baseline, avx2 or avx512")]
 pub struct DevicesArgs {
     /// As JSON.
     #[arg(long)]
@@ -189,13 +191,15 @@ pub struct DevicesArgs {
 /// Never: a machine without a GPU is no error.
 pub fn run(args: &DevicesArgs) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let gpus = gpus();
+    let (gpus, best) = (gpus(), Level::of_processor().to_string());
     if args.json {
         let gpus = gpus.map_or_else(|why| serde_json::json!({ "none": why }), |names| serde_json::json!(names));
-        println!("{}", serde_json::json!({ "cpu": { "cores": cores, "simd": simd() }, "cuda": gpus }));
+        let cpu = serde_json::json!({ "cores": cores, "simd": simd(), "best_simd": best });
+        println!("{}", serde_json::json!({ "cpu": cpu, "cuda": gpus }));
         return Ok(());
     }
-    println!("cpu      {cores} cores, {}", simd());
+    let capped = if simd() == best { String::new() } else { format!(" of {best}, as TEMPOGRAPH_CPU says") };
+    println!("cpu      {cores} cores, {}{capped}", simd());
     match gpus {
         Ok(names) => names.iter().enumerate().for_each(|(index, name)| println!("cuda:{index}   {name}")),
         Err(why) => println!("cuda     none: {why}"),
@@ -214,15 +218,7 @@ fn gpus() -> Result<Vec<String>, String> {
 }
 
 /// The widest vector instructions kernels are dispatched to.
-pub(crate) fn simd() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "AVX-512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "AVX2";
-        }
-    }
-    "baseline vector instructions"
+pub(crate) fn simd() -> String {
+    // What is asked for in vain was refused when the program began.
+    Level::chosen().unwrap_or_else(|_| Level::of_processor()).to_string()
 }

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
-    Batch, Combine, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OffDevice,
-    OtherMemory, PastSource, PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Says, Timestamp,
-    Update, View,
+    Batch, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OffDevice, OtherMemory,
+    PastSource, PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Says, Timestamp, Update, View,
 };
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::cube::{HostMail, HostPast, launches};
@@ -242,8 +241,7 @@ fn needs(lookup: Lookup, delta: Delta, other: OtherMemory, update_without_mail: 
         sampler: Sampler::Recent,
         lookup,
         delta,
-        idle: false,
-        pairs: false,
+        ..Needs::nothing()
     }
 }
 

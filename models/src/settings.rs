@@ -148,7 +148,7 @@ impl Precision {
     pub fn check(self) -> Result<(), String> {
         match tempograph_kernels::cpu::Precision::from(self).available() {
             true => Ok(()),
-            false => Err("model.precision = \"bf16\"; this processor has no AVX-512 BF16 instructions".into()),
+            false => Err("model.precision = \"bf16\"; this processor has no AVX-512 BF16 instructions, or TEMPOGRAPH_CPU keeps to others".into()),
         }
     }
 }

@@ -3,10 +3,12 @@ mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, Model, NodeId, OtherMemory, Purpose, Queries, Sampler,
-    Table, TimeUnit, Timestamp, values,
+    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, NodeId, OtherMemory, Purpose, Queries, Sampler, Table,
+    TimeUnit, Timestamp,
 };
-use tempograph_models::{AttentionForm, AttentionScores, Embedding, Message, StaticSpec, TgnSpec, Wiring};
+use tempograph_models::{
+    AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticSpec, TgnSpec, Wiring,
+};
 use tempograph_serving::{Granularity, NewEvent, PairQuery};
 
 /// Static memory fine-tuned for some of the nodes.
@@ -14,8 +16,27 @@ fn tuned() -> StaticSpec {
     StaticSpec { how: Wiring::Concat, width: 5, train: true, nodes: Some(20), ..StaticSpec::default() }
 }
 
-/// Settings that take every way through view and observe.
-fn variants() -> Vec<TgnSpec> {
+/// Every kind of the registry, small, and settings of a TGN that take every way through view and observe.
+fn variants() -> Vec<ModelSpec> {
+    let kinds = Registry::default().kinds().iter().map(|kind| narrow(&kind.settings())).collect::<Vec<_>>();
+    kinds.into_iter().chain(variants_of_tgn().into_iter().map(ModelSpec::from)).collect()
+}
+
+/// The same settings with widths that a test can bear.
+fn narrow(spec: &ModelSpec) -> ModelSpec {
+    let mut table = toml::Table::try_from(spec).unwrap();
+    for (key, value) in [("memory", 8), ("time", 6), ("width", 8), ("neighbours", 4)] {
+        if let Some(setting) = table.get_mut(key) {
+            *setting = value.into();
+        }
+    }
+    if let Some(part) = table.get_mut("static").and_then(toml::Value::as_table_mut) {
+        part.insert("width".into(), 5.into());
+    }
+    Registry::default().read(table).unwrap()
+}
+
+fn variants_of_tgn() -> Vec<TgnSpec> {
     vec![
         small(),
         TgnSpec { history: Lookup::Batch, ..small() },
@@ -107,12 +128,11 @@ fn a_node_that_comes_up_in_service_has_no_static_memory() {
     world.history.grow(world.set.nodes + 1);
     let log = EventLog::new(vec![stranger], vec![dst], vec![time], vec![0.0], None).unwrap();
     let chance = Draw::new(0).of(Purpose::Sampling);
-    let update =
-        world.model.advance(&Queries::none(), &world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
+    let update = world.advance(&Queries::none(), &world.history.view(&Queries::none(), Some(&log.batch(0..1)), chance));
     world.history.observe(&log.batch(0..1), &update).unwrap();
     let asked = Queries::of_candidates(stranger, &[dst], later);
-    let expected = world.model.forward(&asked, &world.history.view(&asked, None, chance), None).scores;
-    assert_close(&found.answer, &values(expected), "a stranger");
+    let expected = world.forward(&asked, &world.history.view(&asked, None, chance)).scores;
+    assert_close(&found.answer, &expected, "a stranger");
 }
 
 #[test]

@@ -14,10 +14,10 @@ fn of_views(
     set: &Dataset,
     device: &WgpuDevice,
     room: u64,
-) -> DeviceTgn<WgpuRuntime, ViewSender<WgpuRuntime>> {
+) -> DeviceProgram<WgpuRuntime, ViewSender<WgpuRuntime>> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     let history = History::new(set.nodes, needs(spec), set.log.time()[0], features(set));
-    DeviceTgn::new(spec, widths, 3, device, (&history, &set.log), room).unwrap()
+    DeviceProgram::new(program(spec, widths), 3, device, (&history, &set.log), room).unwrap()
 }
 
 /// The model on so many devices with that much room for features.

@@ -13,10 +13,12 @@ use tempograph_framework::{
 use tempograph_kernels::cube::launches_by_place;
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 use tempograph_models::{
-    Attention, AttentionScores, DeviceTgn, Embedding, FeatureWidths, Message, NotOnDevice, SliceTgn, TgnSpec, TimeInit,
-    Updater, Wiring,
+    AttentionForm, AttentionScores, DeviceProgram, Embedding, FeatureWidths, Message, TgnSpec, TimeInit, Updater,
+    Wiring,
 };
-use tempograph_tests::{Maker, Moment, Runner, Stopper, course, features, frozen, small, stream, training, tuned};
+use tempograph_tests::{
+    Maker, Moment, Runner, Stopper, course, features, frozen, needs, program, slices, small, stream, training, tuned,
+};
 use tempograph_trainers::{Course, EvalSpec, Fit, Learner, Outcome, ParallelSpec, RunFiles, TrainSpec, Watch};
 
 /// One test at a time: launches are counted for the whole program, and the device is the processor.
@@ -33,16 +35,16 @@ fn device(
     spec: &TgnSpec,
     set: &Dataset,
     room: u64,
-) -> Result<DeviceTgn<WgpuRuntime, PlacedHistory<WgpuRuntime>>, NotOnDevice> {
+) -> Result<DeviceProgram<WgpuRuntime, PlacedHistory<WgpuRuntime>>, String> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     let history = History::new(set.nodes, needs(spec), set.log.time()[0], features(set));
-    DeviceTgn::new(spec, widths, 3, &Default::default(), (&history, &set.log), room)
+    DeviceProgram::new(program(spec, widths), 3, &Default::default(), (&history, &set.log), room)
 }
 
 /// The executor of the same model on slices.
 fn host(spec: &TgnSpec, set: &Dataset) -> Box<dyn Executor> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
-    Box::new(SliceExecutor::new(SliceTgn::new(spec, widths, 3).unwrap()))
+    Box::new(SliceExecutor::new(slices(spec, widths, 3)))
 }
 
 fn on_slices(spec: &TgnSpec) -> Maker {

@@ -16,7 +16,7 @@ use tempograph_framework::{
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor};
 use tempograph_models::{
-    AttentionForm, AttentionScores, Embedding, FeatureWidths, Message, ModelSpec, ProgramModule, SliceProgram,
+    AttentionForm, AttentionScores, Embedding, FeatureWidths, Message, ModelSpec, Program, ProgramModule, SliceProgram,
     StaticSpec, TgnSpec, Updater, Wiring,
 };
 use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
@@ -84,7 +84,12 @@ pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> ProgramModule<CpuTape>
 
 /// What a history keeps for a model.
 pub fn needs(spec: &TgnSpec) -> Needs {
-    ModelSpec::from(spec.clone()).program(FeatureWidths::default()).unwrap().needs().clone()
+    program(spec, FeatureWidths::default()).needs().clone()
+}
+
+/// The program of a model.
+pub fn program(spec: &TgnSpec, widths: FeatureWidths) -> Arc<Program> {
+    ModelSpec::from(spec.clone()).program(widths).unwrap()
 }
 
 /// A fresh model on tensors.

@@ -119,7 +119,7 @@ impl SliceModel for Teller {
         answer.scores.extend(products.iter().map(|product| link[0] * product + link[1]));
     }
 
-    fn advance(&self, queries: &Queries, view: &View, work: &mut TellerWork) {
+    fn advance(&self, _: &Queries, view: &View, work: &mut TellerWork) {
         self.read(view, &mut work.answer);
         self.say(0..view.roots.len(), view, &mut work.answer);
     }

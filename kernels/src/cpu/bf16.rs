@@ -15,16 +15,12 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Whether this processor has the instructions.
+    /// Whether this processor has the instructions, and the [`Level`](super::Level) in use has them too.
     pub fn available(self) -> bool {
         match self {
             Self::F32 => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Bf16 => {
-                is_x86_feature_detected!("avx512bf16")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512f")
-            }
+            Self::Bf16 => super::simd::level() == super::Level::Avx512 && is_x86_feature_detected!("avx512bf16"),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Bf16 => false,
         }

@@ -39,5 +39,6 @@ pub use pairs::{PairGradients, PairInputs, PairScores};
 pub use parallel::join_if;
 pub use projected::{ProjectedAttention, ProjectionGradients, ProjectionWeights, head_stride};
 pub use recurrent::RecurrentCell;
+pub use simd::Level;
 pub use time::TimeWeights;
 pub use version::Version;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempograph_framework::{
-    Answer, Batch, Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel, Table, View,
+    Answer, Batch, Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel, Table, Update, View,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{FeatureWidths, ModelSpec, SliceProgram, SliceWork, TgnSpec};
@@ -72,7 +72,7 @@ impl World {
     }
 
     pub fn export(&self) -> Export<'_> {
-        Export { model: &self.slices, history: &self.history, dataset: &self.set, batch: BATCH, replace: false }
+        Export { model: &self.model, history: &self.history, dataset: &self.set, batch: BATCH, replace: false }
     }
 
     pub fn engine(&self) -> Engine {
@@ -84,9 +84,8 @@ impl World {
         for start in range.clone().step_by(size) {
             let batch = self.set.log.batch(start..(start + size).min(range.end));
             let queries = if self.model.needs().ends { Queries::of_ends(&batch) } else { Queries::none() };
-            let (view, mut work) = (view(&self.history, &queries, &batch), SliceWork::default());
-            self.model.advance(&queries, &view, &mut work);
-            self.history.observe(&batch, &work.as_ref().update).unwrap();
+            let update = self.advance(&queries, &view(&self.history, &queries, &batch));
+            self.history.observe(&batch, &update).unwrap();
         }
     }
 
@@ -98,6 +97,13 @@ impl World {
         let answer = self.forward(&queries, &view(&self.history, &queries, &batch));
         self.history.observe(&batch, &answer.update).unwrap();
         answer.scores
+    }
+
+    /// What observing a batch writes where nothing is asked.
+    pub fn advance(&self, queries: &Queries, view: &View) -> Update {
+        let mut work = SliceWork::default();
+        self.model.advance(queries, view, &mut work);
+        work.as_ref().update.clone()
     }
 
     /// What the model answers.
