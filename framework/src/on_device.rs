@@ -215,9 +215,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         }
         let mut memories = Memories::new(self.nodes, &self.needs, self.origin);
         memories.version = self.version;
-        if self.needs.memory > 0 {
-            memories.updated = state.updated.iter().copied().map(Timestamp).collect::<Vec<_>>().into();
-        }
+        memories.updated = state.updated.iter().copied().map(Timestamp).collect::<Vec<_>>().into();
         deliver(&mut memories, &state);
         memories.rows = state.memory.into();
         let renewed =
@@ -242,7 +240,7 @@ fn event(log: &EventLog, id: u64) -> Event {
 
 fn state_of(history: &History) -> DeviceState {
     let (nodes, graph, memories) = (history.nodes(), &history.graph, &history.memories);
-    let (k, carried, remembers) = (graph.needs.neighbours, memories.mailbox.carried(), graph.needs.memory > 0);
+    let (k, carried) = (graph.needs.neighbours, memories.mailbox.carried());
     let mut state = DeviceState {
         memory: memories.rows.to_vec(),
         updated: ticks(&memories.updated),
@@ -252,13 +250,6 @@ fn state_of(history: &History) -> DeviceState {
         ..DeviceState::default()
     };
     for node in (0..nodes as u32).map(NodeId) {
-        // without memory there is no mail, but nodes are as new as their last event
-        let met = (graph.renewed(node) != graph.origin && !remembers).then(|| StateMail {
-            event: 0,
-            other: 0,
-            time: graph.renewed(node).0,
-            since: graph.origin.0,
-        });
         let mail = memories.mailbox.newest(node);
         let told = |mail: &Mail| StateMail {
             event: mail.event.0,
@@ -266,7 +257,7 @@ fn state_of(history: &History) -> DeviceState {
             time: mail.time.0,
             since: mail.since.0,
         };
-        state.mail.push(mail.map(told).or(met));
+        state.mail.push(mail.map(told));
         let [(_, row), _] = memories.mailbox.runs(node);
         state.others[node.index() * carried..][..row.len()].copy_from_slice(row);
     }
@@ -287,9 +278,6 @@ fn state_of(history: &History) -> DeviceState {
 
 fn deliver(memories: &mut Memories, state: &DeviceState) {
     let carried = memories.mailbox.carried();
-    if memories.width == 0 {
-        return;
-    }
     for (node, mail) in state.mail.iter().enumerate() {
         let Some(StateMail { event, other, time, since }) = *mail else { continue };
         let mail = Mail::new(EventId(event), NodeId(other), Timestamp(time), Timestamp(since));

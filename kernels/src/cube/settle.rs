@@ -56,7 +56,7 @@ fn write_kernel(
                 memory[node * d + column] = new[rows[j] as usize * d + column];
             }
         }
-        if column == 0 && mail.event[node] != NONE {
+        if comptime!(rule.d > 0) && column == 0 && mail.event[node] != NONE {
             updated[node] = mail.time[node];
         }
     }
@@ -106,7 +106,7 @@ fn deliver_kernel(
                 mail.other[node * d + column] = memory[other as usize * d + column];
             }
         }
-        if column == 0 {
+        if comptime!(rule.d > 0) && column == 0 {
             mail.event[node] = ends.event[end];
             mail.node[node] = other;
             mail.time[node] = ends.time[end];
