@@ -93,7 +93,7 @@ impl Step {
     }
 }
 
-/// A model as a list of operations. See the [module](self).
+/// A model as a list of operations. See the module.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub(crate) spec: ModelSpec,
