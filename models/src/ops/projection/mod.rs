@@ -64,6 +64,14 @@ impl Builder {
 }
 
 impl TimeProjection {
+    /// Says what has no form on a device.
+    pub(crate) fn on_device(&self) -> Result<(), String> {
+        match self.units.len() {
+            1 | 2 => Ok(()),
+            units => Err(format!("projections of times counted in {units} ways")),
+        }
+    }
+
     fn dropped(&self, seed: Option<u64>) -> Option<Dropout> {
         of_rows(self.dropout, seed, 0)
     }
