@@ -232,6 +232,11 @@ impl Program {
         known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
     }
 
+    /// What its first operation from elsewhere is, if it has one: such a program computes on the CPU, on slices and on the tape.
+    pub fn elsewhere(&self) -> Option<String> {
+        self.steps.iter().find(|step| matches!(step.op, Op::Custom(_))).map(|step| step.op.operation().describe())
+    }
+
     /// What a training step of these sizes costs, from the costs of the operations.
     pub fn cost(&self, sizes: &StepSizes) -> StepCost {
         cost::step_cost(self, sizes)
