@@ -38,6 +38,8 @@ def arguments():
     parser.add_argument("--mrr-negatives", type=int, default=49, help="0 leaves MRR out")
     parser.add_argument("--evaluate-every", type=int, default=1, help="epochs between AP/AUC; the last epoch always, MRR only there")
     parser.add_argument("--max-batches", type=int, help="stop each epoch after so many batches and do not evaluate: for throughput")
+    parser.add_argument("--warm-batches", type=int, default=0, help="the first batches of each epoch, which are trained and not timed (default 0)")
+    parser.add_argument("--device", default="cpu", help="where all tensors are, as torch names it: cpu, cuda:0 (default cpu)")
     parser.add_argument("--out", required=True, help="the JSON to write; rewritten after each epoch")
     return parser.parse_args()
 
@@ -59,18 +61,28 @@ class Run:
     def __init__(self, options, torch):
         from pyg_model import LatestMessage, Tgn
 
-        self.options, self.torch = options, torch
+        self.options, self.torch, self.device = options, torch, torch.device(options.device)
         torch.manual_seed(options.seed)
         events = self.events = read_events(options.data, options.edge_features)
         self.destinations = events.destinations()
-        self.src, self.dst, self.time = (torch.from_numpy(a) for a in (events.src, events.dst, events.time))
-        self.features = torch.from_numpy(events.features)
+        self.src, self.dst, self.time = (self.tensor(a) for a in (events.src, events.dst, events.time))
+        self.features = self.tensor(events.features)
         aggregator = LatestMessage() if options.aggregator == "fixed" else None
         width = options.width
-        self.model = Tgn(events.nodes, self.time, self.features, width, width, options.neighbours, aggregator=aggregator)
+        self.model = Tgn(events.nodes, self.time, self.features, width, width, options.neighbours, aggregator=aggregator).to(self.device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=options.lr)
         self.criterion = torch.nn.BCEWithLogitsLoss()
         self.validation, self.test = events.split()
+
+    def tensor(self, array):
+        """The array as a tensor where the model is."""
+        return self.torch.from_numpy(array).to(self.device)
+
+    def now(self):
+        """The time, once a GPU has done all it was given."""
+        if self.device.type == "cuda":
+            self.torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def batches(self, first, end):
         for begin in range(first, end, self.options.batch):
@@ -82,14 +94,16 @@ class Run:
         draws = self.torch.Generator().manual_seed(self.options.seed * 1000 + epoch)
         model.train()
         model.reset()
-        total, seen, begin = 0.0, 0, time.perf_counter()
+        total, seen, begin = 0.0, 0, self.now()
         for turn, batch in enumerate(self.batches(0, self.validation)):
             if turn == self.options.max_batches:
                 break
+            if turn > 0 and turn == self.options.warm_batches:
+                total, seen, stages.seconds, begin = 0.0, 0, {}, self.now()
             size = batch.stop - batch.start
             total += self.step(batch, draws, stages) * size
             seen += size
-        seconds = time.perf_counter() - begin
+        seconds = self.now() - begin
         return {
             "loss": total / seen,
             "events": seen,
@@ -103,7 +117,7 @@ class Run:
         with stages("loader"):
             src, dst = self.src[batch], self.dst[batch]
             picks = torch.randint(len(self.destinations), src.shape, generator=draws)
-            negative = torch.from_numpy(self.destinations)[picks]
+            negative = self.tensor(self.destinations[picks.numpy()])
             nodes, edges, events = model.gather(torch.cat([src, dst, negative]).unique())
         self.optimiser.zero_grad()
         with stages("memory_forward"):
@@ -137,7 +151,7 @@ class Run:
         with self.torch.no_grad():
             for batch in self.batches(first, end):
                 rows = slice(batch.start - first, batch.stop - first)
-                scores.append(self.logits(self.src[batch], self.torch.from_numpy(asked[rows])))
+                scores.append(self.logits(self.src[batch], self.tensor(asked[rows])))
                 model.memory.update_state(self.src[batch], self.dst[batch], self.time[batch], self.features[batch])
                 model.neighbours.insert(self.src[batch], self.dst[batch])
         scores = np.concatenate(scores)
@@ -155,7 +169,7 @@ class Run:
         embedding = model.embed(*model.memory(nodes), edges, events)
         decoder = model.link_pred
         as_src, as_dst = decoder.lin_src(embedding[model.place[src]]), decoder.lin_dst(embedding)
-        return decoder.lin_final((as_src[:, None] + as_dst[model.place[dst]]).relu()).squeeze(-1).numpy()
+        return decoder.lin_final((as_src[:, None] + as_dst[model.place[dst]]).relu()).squeeze(-1).cpu().numpy()
 
     def report(self):
         """Runs all epochs and writes the report after each."""
