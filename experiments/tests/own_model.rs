@@ -87,34 +87,31 @@ fn a_model_from_outside_is_listed_trained_checked_exported_and_served() {
 
     run(&["new", "fading.toml", "--model", "fading"]);
     let data = format!("data.path={}", common::DATA);
-    let small = [&data, "model.memory=8", "train.batch=50", "train.epochs=2", "train.lr=1e-2", "eval.negatives=9"];
-    let train = |name: &str, more: &[&str]| {
+    let small = [&data, "model.memory=8", "train.batch=50", "train.epochs=2", "eval.negatives=9"];
+    let train = |name: &str, more: &[&str]| -> Vec<f64> {
         let named = format!("name={name}");
         let mut args = vec!["train", "fading.toml", "--set", &named];
-        small.iter().copied().chain(more.iter().copied()).for_each(|set| args.extend(["--set", set]));
+        small.iter().chain(more).for_each(|set| args.extend(["--set", set]));
         run(&args);
-        report(folder, name)
-    };
-    let slices = train("slices", &[]);
-    let tape = train("tape", &["executor=burn", "export=false"]);
-    let losses = |report: &Value| -> Vec<f64> {
-        let epochs = report["epochs"].as_array().unwrap();
+        let epochs = report(folder, name)["epochs"].as_array().unwrap().clone();
         epochs.iter().map(|epoch| epoch["train"]["loss"].as_f64().unwrap()).collect()
     };
-    let (fast, slow) = (losses(&slices), losses(&tape));
-    assert_eq!(fast.len(), 2);
-    assert!(fast[1] < fast[0], "it does not learn: {fast:?}");
+    let losses = train("slices", &["train.lr=1e-2"]);
+    assert!(losses.len() == 2 && losses[1] < losses[0], "it does not learn: {losses:?}");
+    // Frequencies of the time encoding multiply ticks: steps as large as above make much of how a sum is rounded.
+    let slowly = |name, more: &str| train(name, &["train.lr=1e-5", "export=false", more]);
+    let (fast, slow) = (slowly("slowly", "executor=auto"), slowly("tape", "executor=burn"));
     for (fast, slow) in fast.iter().zip(&slow) {
-        assert!((fast - slow).abs() < 1e-4, "{fast} on slices, {slow} on the tape");
+        assert!((fast - slow).abs() < 1e-6, "{fast} on slices, {slow} on the tape");
     }
     let resolved = fs::read_to_string(folder.join("runs/slices/spec.toml")).unwrap();
     assert!(resolved.contains("unit = "), "the unit comes from the data: {resolved}");
 
     run(&["export", "runs/slices", "--out", "exported", "--quick"]);
     let server = Server::of_program(&own, folder, "exported", &[], Stdio::inherit());
-    let pair = json!({ "queries": [{ "src": 3, "dst": 25, "time": 2_000_000_000u64 }] });
+    let pair = json!({ "queries": [{ "src": 3, "dst": 4, "time": 2_000_000_000u64 }] });
     let before = post(&server, "/v1/score", &pair);
-    let events = json!({ "events": [{ "src": 3, "dst": 25, "time": 1_999_999_000u64 }], "ack": "applied" });
+    let events = json!({ "events": [{ "src": 3, "dst": 4, "time": 1_999_999_000u64 }], "ack": "applied" });
     assert_eq!(post(&server, "/v1/events", &events)["accepted"], 1);
     let after = post(&server, "/v1/score", &pair);
     assert!(
