@@ -49,7 +49,7 @@ const DOORS: [(&str, &[&str]); 25] = [
 const NAMED_IN: [(&str, &str); 2] = [("fjall", "serving/src/log/"), ("rdkafka", "serving/src/log/kafka.rs")];
 
 /// What lies at the top of the repository; documents, licences and settings of tools may be any of these.
-const PAPERS: [&str; 11] = [
+const PAPERS: [&str; 12] = [
     "Cargo.lock",
     "README.md",
     "ARCHITECTURE.md",
@@ -59,6 +59,7 @@ const PAPERS: [&str; 11] = [
     "rustfmt.toml",
     "clippy.toml",
     "deny.toml",
+    "docs",
     ".ci",
     ".gitignore",
 ];

@@ -101,7 +101,11 @@ where
     let made = |learner: Learner, placement: Placement| {
         Ok(Made { learner, notice: Some(format!("trains on {}: {placement}", spec.device)) })
     };
+    let elsewhere = program.elsewhere();
     let taped = |why: &dyn std::fmt::Display| {
+        if let Some(op) = &elsewhere {
+            anyhow::bail!("device = \"{}\": an operation from elsewhere ({op}) computes on the CPU", spec.device);
+        }
         if places.len() > 1 {
             anyhow::bail!("device = \"{}\": {why}, and through the tape a model trains on one device", spec.device);
         }

@@ -55,6 +55,26 @@ impl Needs {
         }
     }
 
+    /// Says what of this a history on a device does not keep.
+    ///
+    /// # Errors
+    /// The first such thing, in words.
+    pub fn on_device(&self) -> Result<(), &'static str> {
+        match self {
+            Needs { memory: 0, layers: 0..=1, .. } => Ok(()),
+            Needs { mail, memory: 1.., .. } if mail.combine == Combine::Mean => {
+                Err("mean of many mails (model.mail = \"mean\")")
+            }
+            Needs { mail, memory: 1.., .. } if mail.combine != Combine::Last => {
+                Err("mailboxes of the last few mails (model.mail = { slots = .. })")
+            }
+            Needs { mail, memory: 1.., .. } if mail.to != Receivers::Ends => Err("mail to neighbours (model.deliver)"),
+            Needs { layers: 2, neighbours: 0, .. } => Err("two layers without neighbours (model.neighbours = 0)"),
+            Needs { layers: 3.., .. } => Err("more than two layers (model.layers)"),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a view shows when each mail is from, so that a model can tell a moment from every other by it.
     pub fn dates_mail(&self) -> bool {
         self.memory > 0 && matches!(self.mail.combine, Combine::Slots(_))

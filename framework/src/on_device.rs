@@ -11,8 +11,8 @@ use tempograph_kernels::tensor::CubeRuntime;
 use crate::adjacency::Link;
 use crate::mailbox::Mail;
 use crate::{
-    Batch, Combine, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId,
-    PairFact, PurposeDraw, Queries, Receivers, Sampler, Says, Timestamp, View,
+    Batch, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId, PairFact,
+    PurposeDraw, Queries, Sampler, Says, Timestamp, View,
 };
 
 /// A history on a device, in the words of one in host memory.
@@ -66,26 +66,6 @@ impl std::fmt::Display for OffDevice {
 const MOST_TICKS: i64 = 1 << 31;
 
 impl Needs {
-    /// Says what of this a history on a device does not keep.
-    ///
-    /// # Errors
-    /// The first such thing, in words.
-    pub fn on_device(&self) -> Result<(), &'static str> {
-        match self {
-            Needs { memory: 0, layers: 0..=1, .. } => Ok(()),
-            Needs { mail, memory: 1.., .. } if mail.combine == Combine::Mean => {
-                Err("mean of many mails (mail = \"mean\")")
-            }
-            Needs { mail, memory: 1.., .. } if mail.combine != Combine::Last => {
-                Err("mailboxes of the last few mails (mail = { slots = .. })")
-            }
-            Needs { mail, memory: 1.., .. } if mail.to != Receivers::Ends => Err("mail to neighbours"),
-            Needs { layers: 2, neighbours: 0, .. } => Err("two layers without neighbours (model.neighbours = 0)"),
-            Needs { layers: 3.., .. } => Err("more than two layers (model.layers)"),
-            _ => Ok(()),
-        }
-    }
-
     /// Widths of a memory and of what a mail says.
     pub(crate) fn widths(&self) -> [usize; 2] {
         if self.memory == 0 { [0, 0] } else { [self.memory, self.mail.width(self.memory)] }

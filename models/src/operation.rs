@@ -28,8 +28,10 @@ pub trait Operation: Debug + Send + Sync + 'static {
         false
     }
 
-    /// Adds its matrix products to `products`: arithmetic that no implementation can do without.
-    fn cost(&self, sizes: &StepSizes, products: &mut Products);
+    /// Adds its matrix products to `products`: arithmetic that no implementation can do without. What has none says nothing.
+    fn cost(&self, sizes: &StepSizes, products: &mut Products) {
+        let _ = (sizes, products);
+    }
 
     /// Its table on tensors, from the tables it reads.
     fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2>;

@@ -163,8 +163,18 @@ impl ModelSpec {
     /// Its settings as a table, with its kind.
     fn table(&self) -> Result<toml::Table, toml::ser::Error> {
         let mut table = self.0.table()?;
+        table.iter_mut().for_each(|(_, value)| shorten(value));
         table.insert("kind".into(), self.kind().into());
         Ok(table)
+    }
+}
+
+/// Makes 0.1 of 0.10000000149011612: a table has all floats in double precision, those that settings have in single precision, too.
+fn shorten(value: &mut toml::Value) {
+    match value {
+        toml::Value::Float(x) if f64::from(*x as f32) == *x => *x = (*x as f32).to_string().parse().unwrap_or(*x),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| shorten(value)),
+        _ => {}
     }
 }
 

@@ -9,11 +9,10 @@ mod streams;
 use tempograph_framework::{Draw, History, Purpose, SliceModel};
 use tempograph_models::{FeatureWidths, SliceProgram, SliceWork};
 
-use streams::{NODES, STATIC, asked, features, parts, stream, variants};
+use streams::{NODES, asked, features, parts, stream, variants};
 
 #[test]
 fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
-    assert!(STATIC > 0);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     for (name, spec) in variants() {
         let log = stream(210, 3);

@@ -1,4 +1,6 @@
 //! What is served is what was trained.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};

@@ -60,7 +60,12 @@ impl Server {
 
     /// The same with more options; what it logs goes to `log`.
     pub fn start_with(folder: &Path, artifact: &str, options: &[&str], log: Stdio) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tempograph"));
+        Server::of_program(env!("CARGO_BIN_EXE_tempograph").as_ref(), folder, artifact, options, log)
+    }
+
+    /// The same of another program with our command line.
+    pub fn of_program(program: &Path, folder: &Path, artifact: &str, options: &[&str], log: Stdio) -> Server {
+        let mut command = Command::new(program);
         command.args(["serve", artifact, "--listen", "127.0.0.1:0"]).args(options).current_dir(folder);
         let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut greeting = String::new();

@@ -34,7 +34,8 @@ impl Case {
 
     /// The folder of a run.
     pub fn folder(&self, way: &Way) -> String {
-        format!("runs/{}, {}", self.name, way.name)
+        let tape = if self.sets.contains(&BURN) { ", on the tape" } else { "" };
+        format!("runs/{}, {}{tape}", self.name, way.name)
     }
 }
 
@@ -71,6 +72,7 @@ const AS_PYG: [&str; 5] = [CONV, AT_READ, WITHOUT_MAIL, "model.time_delta=since-
 /// Much at once: two hops, draws, pairs, static memory.
 const RICH: [&str; 8] = [CONV, TWO, UNIFORM, RNN, PAIRS, CONCAT, TUNED[0], NODES];
 const MEAN: &str = "model.mail=mean";
+const BURN: &str = "executor=burn";
 const MLP: &str = "model.message=mlp";
 const SUM: &str = "model.embedding=sum";
 
@@ -108,6 +110,14 @@ pub fn variants() -> Vec<Case> {
         Case::new("no features", &["data.edge_features=none"]),
         Case::new("no dropout", &["model.dropout=0.0"]),
         Case::new("one head, 3 negatives", &["model.heads=1", "train.negatives=3"]),
+        Case::new("message mlp", &[MLP]),
+        Case::new("mean mail", &[MEAN]),
+        Case::new("mean mail, message mlp", &[MEAN, MLP]),
+        Case::new("rnn, mean mail", &[RNN, MEAN]),
+        Case::new("update without mail, mean", &[WITHOUT_MAIL, MEAN]),
+        Case::new("sum", &[SUM]),
+        Case::new("sum, 2 layers", &[SUM, TWO]),
+        Case::new("static, concat, sum", &[SUM, CONCAT, TUNED[0], TUNED[1]]),
         Case::new("as PyG", &AS_PYG).also(prefetched()),
         Case::new("rich", &RICH).also(prefetched()),
     ];
@@ -142,24 +152,21 @@ pub fn long() -> Vec<Case> {
     vec![long("long", &[]), long("long, 1x1x2", &["parallel.memory=2"]), long("long, as PyG", &AS_PYG)]
 }
 
-/// What trains through the tape.
+/// What trains through the tape, which is asked for.
 pub fn on_tape() -> Vec<Case> {
-    let cases = [
-        Case::new("message mlp", &[MLP]),
-        Case::new("mean mail", &[MEAN]),
-        Case::new("mean mail, message mlp", &[MEAN, MLP]),
-        Case::new("rnn, mean mail", &[RNN, MEAN]),
-        Case::new("update without mail, mean", &[WITHOUT_MAIL, MEAN]),
-        Case::new("sum", &[SUM]),
-        Case::new("sum, 2 layers", &[SUM, TWO]),
-        Case::new("static, concat, sum", &[SUM, CONCAT, TUNED[0], TUNED[1]]),
-    ];
-    let lanes = [
-        Case::new("message mlp, 2x1x1", &[MLP, "parallel.minibatch=2"]),
-        Case::new("mean mail, 1x2x1", &[MEAN, "parallel.epoch=2"]),
-        Case::new("sum, 1x1x2", &[SUM, "parallel.memory=2"]),
-    ];
-    cases.into_iter().map(Case::served).chain(lanes).collect()
+    vec![
+        Case::new("message mlp", &[BURN, MLP]),
+        Case::new("mean mail", &[BURN, MEAN]),
+        Case::new("mean mail, message mlp", &[BURN, MEAN, MLP]),
+        Case::new("rnn, mean mail", &[BURN, RNN, MEAN]),
+        Case::new("update without mail, mean", &[BURN, WITHOUT_MAIL, MEAN]),
+        Case::new("sum", &[BURN, SUM]),
+        Case::new("sum, 2 layers", &[BURN, SUM, TWO]),
+        Case::new("static, concat, sum", &[BURN, SUM, CONCAT, TUNED[0], TUNED[1]]),
+        Case::new("message mlp, 2x1x1", &[BURN, MLP, "parallel.minibatch=2"]),
+        Case::new("mean mail, 1x2x1", &[BURN, MEAN, "parallel.epoch=2"]),
+        Case::new("sum, 1x1x2", &[BURN, SUM, "parallel.memory=2"]),
+    ]
 }
 
 /// Products of numbers rounded to bfloat16.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::cases::{Case, in_parallel, on_tape, variants};
+use super::cases::{Case, in_parallel, variants};
 use super::file::{Pins, check};
 use super::place::{Level, Place, in_turn};
 
@@ -25,23 +25,19 @@ pub fn allocations() {
     let counted = |case: &Case| {
         case.name != "paper, 2x2x2" && !case.sets.iter().any(|set| left_out.iter().any(|part| set.contains(part)))
     };
-    let on_slices = variants().into_iter().chain(in_parallel()).map(|case| (true, case));
-    let cases: Vec<(bool, Case)> =
-        on_slices.chain(on_tape().into_iter().map(|case| (false, case))).filter(|(_, case)| counted(case)).collect();
-    let found = in_turn(&cases, |(on_slices, case)| {
+    let cases: Vec<Case> = variants().into_iter().chain(in_parallel()).filter(counted).collect();
+    let found = in_turn(&cases, |case| {
         let sets = sets(case, &[EVENTS]);
         let step = ["bench", "pins.toml", "--once", "--steps", "60"];
-        // The tape keeps its nodes in maps that ask for more or less memory by chance.
-        let step =
-            on_slices.then(|| ("step", told(&place, &[&step[..], &sets].concat())["allocations_per_step"].clone()));
+        let step = ("step", told(&place, &[&step[..], &sets].concat())["allocations_per_step"].clone());
         let event = ["bench", "pins.toml", "--serve", "--steps", "20", "--events", "400", "--json"];
         // How it was trained is nothing to the server.
         let event = (case.served)
             .then(|| ("event", told(&place, &[&event[..], &sets].concat())["allocations_per_event"].clone()));
-        let counts = step.into_iter().chain(event);
+        let counts = std::iter::once(step).chain(event);
         counts.map(|(what, count)| (what, count.as_f64().unwrap().to_string())).collect::<Vec<_>>()
     });
-    for ((_, case), found) in cases.iter().zip(found) {
+    for (case, found) in cases.iter().zip(found) {
         found.into_iter().for_each(|(what, count)| taken.put("allocations", case.name, what, count));
     }
     check("counts.toml", &taken);

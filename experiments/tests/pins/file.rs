@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What was found: sections, in them names, in them fields.
 type Sections = BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>;
@@ -51,16 +51,27 @@ impl Pins {
     }
 }
 
+/// Whether the file `name` has the section, or is to be written.
+pub fn is_pinned(name: &str, section: &str) -> bool {
+    std::env::var_os("TEMPOGRAPH_PINS").is_some() || read(name).contains_key(section)
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pins").join(name)
+}
+
+fn read(name: &str) -> Sections {
+    toml::from_str(&fs::read_to_string(path(name)).unwrap_or_default()).unwrap()
+}
+
 /// Holds what was found against `name`, or with `TEMPOGRAPH_PINS=write` writes it there. Sections that were not taken stay.
 #[track_caller]
 pub fn check(name: &str, taken: &Pins) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pins").join(name);
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let mut file: Sections = toml::from_str(&text).unwrap();
+    let mut file = read(name);
     match std::env::var("TEMPOGRAPH_PINS").as_deref() {
         Ok("write") => {
             file.extend(taken.0.clone());
-            fs::write(&path, written(&file)).unwrap();
+            fs::write(path(name), written(&file)).unwrap();
         }
         Ok(other) => panic!("TEMPOGRAPH_PINS = \"{other}\"; it is \"write\" or left out"),
         Err(_) => {

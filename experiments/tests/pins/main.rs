@@ -16,15 +16,15 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use cases::{Case, bf16, in_parallel, long, on_tape, variants};
-use file::{Pins, check};
+use file::{Pins, check, is_pinned};
 use place::{Level, Place, in_turn};
 use serde_json::Value;
 
 /// One test at a time: each takes all threads.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// What a level's runs must leave. The tape, and the server, which computes with the same library of tensors, take the best instructions
-/// there are, whatever the kernels are kept to: they are only looked at where that is this level.
+/// What a level's runs must leave. The tape takes the best instructions there are, whatever the kernels are kept to: it is only looked at
+/// where that is this level.
 fn held_to_the_pins_of(level: Level) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let best = Level::of_processor();
@@ -32,13 +32,17 @@ fn held_to_the_pins_of(level: Level) {
         return println!("skipped: this processor has no {level:?}");
     }
     let place = Place::at(level);
-    let mut taken = Pins::of(["pretrained", "slices", "lanes"]);
-    let native = best == level;
-    if native {
-        ["tape", "served"].iter().for_each(|section| taken.take(section));
+    let mut taken = Pins::of(["pretrained", "slices", "lanes", "served"]);
+    let with_tape = if best > level {
+        println!("tape is skipped: the library of tensors computes with {best:?} here");
+        false
+    } else if is_pinned(level.file(), "tape") {
+        taken.take("tape");
+        true
     } else {
-        println!("tape and served are skipped: the library of tensors computes with {best:?} here");
-    }
+        println!("tape is skipped: no machine with {level:?} and no more has written pins of it");
+        false
+    };
     let with_bf16 = level == Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16");
     if with_bf16 {
         taken.take("bf16");
@@ -50,11 +54,11 @@ fn held_to_the_pins_of(level: Level) {
     let mut cases: Vec<(&str, Case)> = Vec::new();
     cases.extend(variants().into_iter().map(|case| ("slices", case)));
     cases.extend(in_parallel().into_iter().chain(long()).map(|case| ("lanes", case)));
-    cases.extend(on_tape().into_iter().filter(|_| native).map(|case| ("tape", case)));
+    cases.extend(on_tape().into_iter().filter(|_| with_tape).map(|case| ("tape", case)));
     cases.extend(bf16().into_iter().filter(|_| with_bf16).map(|case| ("bf16", case)));
     let found = in_turn(&cases, |(section, case)| {
         let ways: Vec<_> = case.ways.iter().map(|way| (way.name, place.trained(case, way))).collect();
-        let served = (native && case.served).then(|| served::answers(&place, case));
+        let served = case.served.then(|| served::answers(&place, case));
         (*section, case.name, ways, served)
     });
     let mut disagree = Vec::new();

@@ -137,11 +137,11 @@ fn an_end_hears_the_other_and_a_neighbour_hears_the_end_it_knows() {
     )
     .unwrap();
     let said = [[10.0, 11.0], [20.0, 21.0], [30.0, 31.0]];
-    for event in 0..3 {
+    for (event, said) in said.iter().enumerate() {
         let batch = log.batch(event..event + 1);
         let mut nodes = vec![batch.src[0], batch.dst[0]];
         nodes.sort_unstable();
-        let update = Update { memory: vec![0.0; nodes.len()], nodes, mail: said[event].to_vec() };
+        let update = Update { memory: vec![0.0; nodes.len()], nodes, mail: said.to_vec() };
         history.observe(&batch, &update).unwrap();
     }
     let expected = [

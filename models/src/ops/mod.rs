@@ -123,7 +123,6 @@ impl Op {
     }
 
     /// Says what of it has no form on a device, naming the setting.
-    #[cfg(feature = "cube")]
     pub(crate) fn on_device(&self) -> Result<(), String> {
         match self {
             Op::Memory(op) => op.on_device(),

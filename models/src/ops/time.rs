@@ -39,7 +39,7 @@ impl Builder {
                 }
             }
         });
-        self.own();
+        self.declared_since();
         self.time = width;
         encoding
     }

@@ -1,9 +1,12 @@
 //! Records programs, and checks that axes and widths agree.
 
+use std::sync::Arc;
+
 use tempograph_framework::{Delta, Lookup, Needs, Sampler, Says as MailSays};
 
 use super::weights::Declarations;
 use super::{Axis, Program, Shape, Step, Value};
+use crate::operation::Operation;
 use crate::ops::{LinkDecoder, Op, Says};
 use crate::registry::ModelSpec;
 use crate::settings::Precision;
@@ -154,11 +157,27 @@ impl Builder {
         self.needs.layers = self.needs.layers.max(hop + 1);
     }
 
+    /// Says that an operation reads how long the memories of the roots have not been updated.
+    pub fn idle(&mut self) {
+        self.needs.idle = true;
+        self.reach(0);
+    }
+
+    /// Appends an operation from elsewhere, whose table is as `gives` says. The parameters declared since the last one are its own.
+    pub fn own(&mut self, name: &str, op: impl Operation, reads: &[Value], gives: Shape) -> Value {
+        self.push(name, Op::Custom(Arc::new(op)), reads, gives)
+    }
+
+    /// The shape of a table.
+    pub fn shape(&self, value: Value) -> Shape {
+        self.shapes[value.index()]
+    }
+
     /// Appends an operation. The parameters declared since the last one are its own.
     pub fn push(&mut self, name: &str, op: Op, reads: &[Value], gives: Shape) -> Value {
         let value = Value(self.shapes.len() as u32);
         self.shapes.push(gives);
-        let params = self.own();
+        let params = self.declared_since();
         let noisy = |read: &Value| self.steps.iter().any(|step| step.gives == *read && step.drops);
         let drops = op.operation().drops() || reads.iter().any(noisy);
         let (name, reads) = (name.into(), reads.to_vec());
@@ -168,7 +187,7 @@ impl Builder {
     }
 
     /// The parameters declared since this was last asked.
-    pub(crate) fn own(&mut self) -> std::ops::Range<usize> {
+    pub(crate) fn declared_since(&mut self) -> std::ops::Range<usize> {
         let begin = std::mem::replace(&mut self.declared, self.parameters.len());
         begin..self.declared
     }

@@ -93,7 +93,7 @@ impl Step {
     }
 }
 
-/// A model as a list of operations. See the [module](self).
+/// A model as a list of operations. See the module.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub(crate) spec: ModelSpec,
@@ -220,9 +220,21 @@ impl Program {
     /// Whether it trains on a device.
     ///
     /// # Errors
-    /// A sentence that names the first setting no device knows.
+    /// The first such thing, in a sentence that names its setting.
     pub fn on_device(&self) -> Result<(), String> {
-        Err("devices are being taught programs".into())
+        if self.memory.is_some() && !self.remembers_nodes() {
+            return Err("kernels on a device know no memories that are rows of the roots".into());
+        }
+        let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();
+        let looks = if neighbours { Ok(()) } else { Err("attention to nobody (model.neighbours = 0)".into()) };
+        let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.on_device()));
+        let kept = || self.needs.on_device().map_err(String::from);
+        known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
+    }
+
+    /// What its first operation from elsewhere is, if it has one: such a program computes on the CPU, on slices and on the tape.
+    pub fn elsewhere(&self) -> Option<String> {
+        self.steps.iter().find(|step| matches!(step.op, Op::Custom(_))).map(|step| step.op.operation().describe())
     }
 
     /// What a training step of these sizes costs, from the costs of the operations.

@@ -147,6 +147,9 @@ fn close(what: &str, ours: &[f32], theirs: &[f32]) {
     assert!(worst <= TOLERANCE, "{what}: off by {worst:e}");
 }
 
+/// The root of a pair's end, by the pair's number and that of all ends.
+type End = fn(usize, usize) -> usize;
+
 /// Walks over the ten steps.
 fn assert_agrees(name: &str, golden: &Golden, spec: &ModelSpec) {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,12 +168,12 @@ fn assert_agrees(name: &str, golden: &Golden, spec: &ModelSpec) {
         let Answer { scores, embeddings, update } = work.as_ref();
         golden.assert_scored(name, step, scores);
         let width = embeddings.len() / view.roots.iter().max().map_or(1, |&row| row as usize + 1);
-        let rows = |end: fn(usize, usize) -> usize, role: usize| -> Vec<f32> {
+        let rows = |end: End, role: usize| -> Vec<f32> {
             let row = |i| view.roots[end(i, 2 * golden.batch)] as usize * width + role;
             (0..golden.batch).flat_map(|i| embeddings[row(i)..][..D].to_vec()).collect()
         };
         let as_dst = width - D;
-        let ends: [(&str, fn(usize, usize) -> usize, usize); 3] =
+        let ends: [(&str, End, usize); 3] =
             [("src", |i, _| 2 * i, 0), ("dst", |i, _| 2 * i + 1, as_dst), ("negative", |i, ends| ends + i, as_dst)];
         for (kind, end, role) in ends {
             close(

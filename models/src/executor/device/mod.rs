@@ -45,21 +45,6 @@ struct PlacedProgram<R: CubeRuntime> {
 }
 
 impl Program {
-    /// Says what of the program has no form on a device.
-    ///
-    /// # Errors
-    /// The first such thing, in a sentence that names its setting.
-    pub fn on_device(&self) -> Result<(), String> {
-        if self.memory.is_some() && !self.remembers_nodes() {
-            return Err("kernels on a device know no memories that are rows of the roots".into());
-        }
-        let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();
-        let looks = if neighbours { Ok(()) } else { Err("attention to nobody (model.neighbours = 0)".into()) };
-        let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.on_device()));
-        let kept = || self.needs.on_device().map_err(String::from);
-        known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
-    }
-
     /// Columns of the features and of the static memory that nodes show.
     fn node_columns(&self) -> [usize; 2] {
         self.steps.iter().find_map(|step| step.op.node_columns()).unwrap_or_default()
@@ -192,14 +177,20 @@ impl<R: CubeRuntime> DeviceModel for DeviceProgram<R, ViewSender<R>> {
         self.weights.set_values(values);
     }
 
-    fn find(&self, queries: &Queries, view: &View, dropout: u64, happens: Option<&Batch<'_>>) -> Gradients {
+    fn compute_gradients(
+        &self,
+        queries: &Queries,
+        view: &View,
+        dropout: u64,
+        observed: Option<&Batch<'_>>,
+    ) -> Gradients {
         let (mut nodes, weights) = (Vec::new(), self.weights.apart());
-        happens.into_iter().for_each(|batch| batch.nodes_into(&mut nodes));
+        observed.into_iter().for_each(|batch| batch.nodes_into(&mut nodes));
         let past = self.past.send(queries, view, &nodes);
         let times = self.placed.times(&weights);
         let mut pass = Pass::new(&self.placed, self.placed.context(&weights, (&past, &times), dropout));
         let (memory, said) = pass.update(queries);
-        let arriving = happens.map(|_| ArrivingUpdate::ask(&past, &memory, said.as_ref()));
+        let arriving = observed.map(|_| ArrivingUpdate::ask(&past, &memory, said.as_ref()));
         pass.embed();
         let loss = pass.back((&view.pair_plan(queries), queries.positives()), &view.pairs);
         let (loss, gradients) = weights.found(&loss);

@@ -94,7 +94,7 @@ impl Builder {
             self.look(0);
         }
         let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], facts);
-        self.own();
+        self.declared_since();
         decoder
     }
 

@@ -13,13 +13,6 @@ struct CellStage {
 }
 
 impl MemoryUpdate {
-    pub(crate) fn on_device(&self) -> Result<(), String> {
-        match self.message {
-            Some(_) => Err("message maps (model.message = \"mlp\")".into()),
-            None => Ok(()),
-        }
-    }
-
     pub(crate) fn device_stage<R: CubeRuntime>(&self, laying: &mut Laying<'_>) -> Box<dyn DeviceStage<R>> {
         let [w_ih, w_hh, b_ih, b_hh] = self.cell.map(|param| laying.begin(param));
         let from = CellNumbers { matrices: [w_ih, w_hh], biases: [b_ih, b_hh] };

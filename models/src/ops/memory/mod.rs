@@ -107,6 +107,14 @@ impl MemoryUpdate {
         self.message.is_none() && self.settings.rule.combine == Combine::Last
     }
 
+    /// Says what has no form on a device.
+    pub(crate) fn on_device(&self) -> Result<(), String> {
+        match self.message {
+            Some(_) => Err("message maps (model.message = \"mlp\")".into()),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn cell(&self) -> Cell {
         cell(self.settings.updater)
     }

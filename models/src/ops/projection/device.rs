@@ -13,14 +13,6 @@ struct ProjectionStage {
 }
 
 impl TimeProjection {
-    /// Says what has no form on a device.
-    pub(crate) fn on_device(&self) -> Result<(), String> {
-        match self.units.len() {
-            1 | 2 => Ok(()),
-            units => Err(format!("projections of times counted in {units} ways")),
-        }
-    }
-
     pub(crate) fn device_stage<R: CubeRuntime>(&self, laying: &mut Laying<'_>) -> Box<dyn DeviceStage<R>> {
         let width = laying.len(self.drift);
         let from = (laying.begin(self.drift), self.bias.map(|bias| laying.begin(bias)));

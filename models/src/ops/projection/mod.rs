@@ -52,8 +52,7 @@ impl Builder {
     /// The rows of the roots scaled by their idle times. Its parameters are called `NAME.drift` and, where it has one, `NAME.bias`.
     pub fn time_projection(&mut self, name: &str, table: Value, settings: &Projection) -> Value {
         let width = self.width(table);
-        self.needs.idle = true;
-        self.reach(0);
+        self.idle();
         let bound = 1.0 / (width as f32).sqrt();
         let drift = self.parameters.uniform(&format!("{name}.drift"), &[width], bound);
         let bias = settings.bias.then(|| self.parameters.uniform(&format!("{name}.bias"), &[width], bound));
@@ -65,6 +64,14 @@ impl Builder {
 }
 
 impl TimeProjection {
+    /// Says what has no form on a device.
+    pub(crate) fn on_device(&self) -> Result<(), String> {
+        match self.units.len() {
+            1 | 2 => Ok(()),
+            units => Err(format!("projections of times counted in {units} ways")),
+        }
+    }
+
     fn dropped(&self, seed: Option<u64>) -> Option<Dropout> {
         of_rows(self.dropout, seed, 0)
     }

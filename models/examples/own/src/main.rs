@@ -1,0 +1,99 @@
+//! A model of your own: a memory that fades while nothing happens to a node. The guide is `docs/add-a-model.md`.
+//!
+//! `z_u(t) = exp(-w² d) * s_u`, `d = (t - t_u) / unit`: each column of the memory `s` fades at a rate `w` that it learns.
+
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+use tempograph_models::{
+    Builder, Context, CpuTape, DataFacts, Gradients, Into, Mail, ModelKind, Operation, Outputs, PaddedRows, Param,
+    Reads, Registry, Stage, Tensor, TensorContext, TimeInit, Updater,
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Fading {
+    memory: usize,
+    unit: Option<f64>,
+}
+
+impl Default for Fading {
+    fn default() -> Fading {
+        Fading { memory: 100, unit: None }
+    }
+}
+
+impl ModelKind for Fading {
+    const KIND: &'static str = "fading";
+    const ABOUT: &'static str = "memory that fades while nothing happens";
+    const PAPER: &'static str = "decay of GRU-D, Che et al., 2018, arXiv:1606.01865";
+    const TEMPLATE: &'static str = include_str!("fading.toml");
+
+    fn check(&self) -> Result<(), String> {
+        let fits = self.unit.is_none_or(|unit| unit > 0.0);
+        fits.then_some(()).ok_or_else(|| format!("model.unit = {:?}; it must be positive", self.unit))
+    }
+    fn complete(&mut self, facts: &DataFacts) {
+        self.unit.get_or_insert(facts.time_scale);
+    }
+    fn build(&self, g: &mut Builder) -> Outputs {
+        let time = g.time_encoding("memory.time", self.memory, TimeInit::LogSpaced);
+        let memory = g.memory_update("memory", time, Mail::last(self.memory, Updater::Gru));
+        let roots = g.centres(memory);
+        let rates = (1..=self.memory).map(|i| i as f32 / self.memory as f32).collect();
+        let rate = g.parameters.values("embedding.rate", &[self.memory], rates);
+        let fade = Fade { rate, unit: self.unit.unwrap_or(1.0) as f32 };
+        g.idle();
+        let embedding = g.own("embedding", fade, &[roots], g.shape(roots));
+        let decoder = g.link_decoder(self.memory, self.memory, false);
+        Outputs { memory: Some(memory), embedding, decoder, says: None }
+    }
+}
+
+/// Lets the rows of the roots fade. It keeps nothing from call to call, so it is its own stage.
+#[derive(Clone, Debug)]
+struct Fade {
+    rate: Param,
+    unit: f32,
+}
+
+impl Operation for Fade {
+    fn describe(&self) -> String {
+        format!("fading, {} ticks count as one", self.unit)
+    }
+    fn stage(&self) -> Box<dyn Stage> {
+        Box::new(self.clone())
+    }
+    fn on_tape(&self, cx: &TensorContext<CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2> {
+        let idle: Vec<f32> = cx.view.hops[0].idle.iter().map(|ticks| ticks / self.unit).collect();
+        let (rows, rate) = (idle.len(), cx.vector(self.rate).unsqueeze());
+        reads[0].clone() * (cx.from_rows(idle, [rows, 1]) * rate.clone() * rate).neg().exp()
+    }
+}
+
+impl Stage for Fade {
+    fn forward(&mut self, cx: &Context, reads: Reads, out: &mut PaddedRows) {
+        let (s, rate) = (reads.table(0), cx.weights.values(self.rate));
+        out.zeros(s.rows(), s.columns());
+        for (row, ticks) in cx.view.hops[0].idle.iter().enumerate() {
+            let (idle, z) = (ticks / self.unit, out.row_mut(row).iter_mut());
+            z.zip(s.row(row)).zip(rate).for_each(|((z, s), w)| *z = s * (-idle * w * w).exp());
+        }
+    }
+    fn backward(&mut self, cx: &Context, reads: Reads, of_z: &mut PaddedRows, into: &mut Into, of: &mut Gradients) {
+        let (s, rate) = (reads.table(0), cx.weights.values(self.rate));
+        let (of_s, of_rate) = (into.table(0, s), of.one(self.rate));
+        of_rate.fill(0.0);
+        for (row, ticks) in cx.view.hops[0].idle.iter().enumerate() {
+            let (idle, s, of_z, of_s) = (ticks / self.unit, s.row(row), of_z.row(row), of_s.row_mut(row));
+            for (i, w) in rate.iter().enumerate() {
+                of_s[i] = of_z[i] * (-idle * w * w).exp();
+                of_rate[i] -= 2.0 * idle * w * s[i] * of_s[i];
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    tempograph_experiments::run(Registry::default().with::<Fading>())
+}
