@@ -71,7 +71,7 @@ def arguments(argv):
     parser.add_argument("--device", default="cuda:0", help="device of the timings (default cuda:0); `cpu` rehearses the script")
     parser.add_argument("--data", help="a prepared folder or synthetic:… (default: events that this script writes)")
     parser.add_argument("--pyg-events", type=Path, help="with --data, a folder with the same events as edges.csv, for PyG")
-    parser.add_argument("--pyg-python", help="a Python with torch, torch_geometric, numpy and pandas")
+    parser.add_argument("--pyg-python", help="a Python with torch, torch_geometric, numpy, pandas and scikit-learn")
     parser.add_argument("--budget", type=float, default=480.0, help="seconds in all (default 480)")
     parser.add_argument("--batch", type=int, nargs="+", default=[200, 600, 2000])
     parser.add_argument("--steps", type=int, default=150, help="steps of a timing; a device's first 64 are not timed (default 150)")
@@ -172,7 +172,7 @@ def json_of(text):
     return None
 
 
-class Session:
+class Checks:
     """One call of the script."""
 
     def __init__(self, options):
@@ -308,7 +308,9 @@ class Session:
 
     def agreement(self):
         """The first run of each plan is the CPU's; the others are held to it."""
-        spec = self.write_spec("agreement", "\n[train]\nepochs = 1\n\n[model]\ndropout = 0.0\n", "synthetic:events=6000")
+        # Only the training loss is compared, so little is evaluated.
+        text = "\n[model]\ndropout = 0.0\n\n[eval]\nnegatives = 1\nval_every = 100\n"
+        spec = self.write_spec("agreement", text, "synthetic:events=6000")
         device = self.options.device
         for lanes, precisions in ((1, PRECISIONS), (2, ["f32"])):
             loss = self.loss(spec, "cpu", "f32", lanes)
@@ -345,7 +347,7 @@ class Session:
         listed = json_of(self.commands.run([self.options.binary, "models", "--json"])["stdout"]) or []
         batch = self.options.batch[min(1, len(self.options.batch) - 1)]
         on_device = [kind for kind in listed if kind["device"] or device == "cpu"]
-        self.commands.rest = max(1, len(on_device))
+        self.commands.rest = len(on_device) + 1
         for kind in listed:
             more = {"kind": kind["kind"], "device": device, "batch": batch, "precision": "f32"}
             if kind in on_device:
@@ -354,7 +356,10 @@ class Session:
                 if kind.get("settings", {}).get("static", {}).get("how", "off") != "off":
                     sets["data.static_memory"] = vectors = self.work / "static.safetensors"
                     if not vectors.exists():
-                        self.commands.run([self.options.binary, "pretrain", spec, "--out", vectors])
+                        told = self.commands.run([self.options.binary, "pretrain", spec, "--out", vectors])
+                        if told["status"] != "ok":
+                            self.add("kinds", f"pre-training for {kind['kind']}", told, **more)
+                            continue
                 self.bench("kinds", f"{kind['kind']} on {device}", sets, spec, **more)
             else:
                 why = kind.get("device_why_not") or "devices do not know it"
@@ -380,7 +385,7 @@ class Session:
         problem = self.prepare()
         batches = len(self.options.batch)
         commands = {"tests": len(self.options.test), "rates": batches * len(PRECISIONS), "cpu": batches}
-        commands |= {"pyg": batches, "lanes": batches, "agreement": 6, "kinds": 7}
+        commands |= {"pyg": batches, "lanes": batches, "agreement": 6, "kinds": 8}
         reasons = {part: self.why_not(part, machine) or (problem if part != "tests" else None) for part in SHARES}
         todo = [part for part in SHARES if not reasons[part]]
         for part in SHARES:
@@ -520,6 +525,10 @@ elif command == "bench":
 elif command == "train":
     loss = 0.9 if sets["device"] == "cpu" else 0.901 if sets["model.precision"] != "tf32" else 1.5
     print(json.dumps({{"epochs": [{{"train": {{"loss": loss}}}}]}}))
+elif command.endswith("pyg_tgn.py"):
+    train = {{"events_per_second": 500.0, "stages": {{}}}}
+    with open(rest[rest.index("--out") + 1], "w") as out:
+        json.dump({{"epochs": [{{"train": train}}], "versions": {{"torch": "2"}}}}, out)
 elif command == "--show-output":
     print("test a ... ok\\n\\ntest result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out")
 '''
@@ -534,7 +543,7 @@ def self_test():
         binary.write_text(FAKE.format(python=sys.executable, gpus=gpus, hangs=hangs))
         binary.chmod(0o755)
         begun = time.monotonic()
-        code = main([str(binary), "--out", str(folder / "out"), "--events", "9000", "--test", f"kernels={binary}", *more])
+        code = main([str(binary), "--out", str(folder / "out"), "--events", "9000", "--test", f"kernels={binary}", "--pyg-python", str(binary), *more])
         report = json.loads((folder / "out" / "gpu.json").read_text())
         return code, report, (folder / "out" / "gpu.md").read_text(), time.monotonic() - begun
 
@@ -551,6 +560,7 @@ def self_test():
         rates = rows(report, "rates")
         assert len(rates) == 9 and [row["ratio_to_cpu"] for row in rates if row["precision"] != "bf16"] == [4.0] * 6
         assert all("this processor has none" in row["reason"] for row in rates if row["precision"] == "bf16")
+        assert [row["ratio_to_pyg"] for row in rates if row["precision"] == "f32"] == [8.0] * 3
         assert [row["status"] for row in rows(report, "agreement")] == ["ok", "failed", "ok", "ok"]
         assert [row["status"] for row in rows(report, "kinds")] == ["ok", "skipped"]
         assert "| cpu: cpu, batch 600, f32 | 600 | f32 | 1 | 1,000 |" in text and "66.482 % apart" not in text
@@ -577,7 +587,7 @@ def main(argv=None):
         self_test()
         return 0
     options.binary = options.binary.resolve()
-    report = Session(options).run()
+    report = Checks(options).run()
     if report["machine"]["gpu"] is None and options.require_gpu:
         return 2
     # A timing that the machine refuses (bf16 without such instructions) is no failed check.

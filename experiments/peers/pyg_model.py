@@ -72,6 +72,7 @@ class Tgn(nn.Module):
     """The three modules and the neighbour lists over one stream of events (`time` [M] int64, `features` [M, E])."""
 
     def __init__(self, nodes, time, features, width, time_width, neighbours, heads=2, dropout=0.1, aggregator=None):
+        """On the CPU, or on the device where `time` is, once the modules were moved there, too."""
         super().__init__()
         message_width = features.size(-1)
         memory = TGNMemory if message_width else FeaturelessMemory
@@ -85,9 +86,9 @@ class Tgn(nn.Module):
         )
         self.gnn = TemporalAttention(width, width, message_width, self.memory.time_enc, heads, dropout)
         self.link_pred = LinkPredictor(width)
-        self.neighbours = LastNeighborLoader(nodes, size=neighbours)
+        self.neighbours = LastNeighborLoader(nodes, size=neighbours, device=time.device)
         self.time, self.features = time, features
-        self.place = torch.empty(nodes, dtype=torch.long)
+        self.place = torch.empty(nodes, dtype=torch.long, device=time.device)
 
     def reset(self):
         """Forgets all events; weights stay."""
@@ -97,7 +98,7 @@ class Tgn(nn.Module):
     def gather(self, asked):
         """All nodes needed to embed the asked ones, and the events between them; fills `place` (node id -> row)."""
         nodes, edges, events = self.neighbours(asked)
-        self.place[nodes] = torch.arange(nodes.numel())
+        self.place[nodes] = torch.arange(nodes.numel(), device=nodes.device)
         return nodes, edges, events
 
     def embed(self, memory, last_update, edges, events):

@@ -214,7 +214,7 @@ fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> R
          Training on the built-in stream: the median of {} steps of {} events at its end, everything before them let happen without training.\n\
          {}, {} threads; spec `{}`; peak memory is that of the process, the log itself among it.\n\n\
          A step reads and updates each distinct node once, so its distinct nodes and the neighbours shown are its work; operations are counted\n\
-         from them (`models/src/tgn/cost.rs`). With 1,000 nodes neighbour lists are full from 10^5 events on.\n\n\
+         from them (`models/src/program/cost.rs`). With 1,000 nodes neighbour lists are full from 10^5 events on.\n\n\
          {}\n![microseconds an event over events so far](scale.svg)\n![microseconds a distinct node over events so far](scale_nodes.svg)\n\n    tempograph bench {} --scale --steps {} --out {}{}\n",
         args.steps,
         spec.train.batch,

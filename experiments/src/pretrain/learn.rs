@@ -1,4 +1,4 @@
-//! Passes over the training events that make static memory, and when to stop. Why it is done so stands in `models/src/disttgl/mod.rs`.
+//! Passes over the training events that make static memory, and when to stop. Why it is done so stands in `models/src/static_memory/mod.rs`.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
