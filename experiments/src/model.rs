@@ -82,7 +82,8 @@ struct Place<D> {
     room: u64,
 }
 
-/// A model that trains on devices and is evaluated on the host. Where kernels on devices do not know the model, it is on the tape.
+/// A model that trains on devices and is evaluated on the host. Where kernels on devices do not know the model, it is
+/// on the tape.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn on_devices<R, B>(spec: &RunSpec, course: &Course, places: &[Place<R::Device>]) -> Result<Made>
 where

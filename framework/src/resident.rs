@@ -4,10 +4,11 @@ use tempograph_kernels::AdamStep;
 
 use crate::{Batch, EventLog, History, Needs, Parameters, PurposeDraw, Queries, Update, View};
 
-/// A model with its weights and its optimiser on a device. A step is handed over and not waited for, unless its history is in host memory: then what
-/// the step has made of the memories is.
+/// A model with its weights and its optimiser on a device. A step is handed over and not waited for, unless its history
+/// is in host memory: then what the step has made of the memories is.
 ///
-/// The host sees the history only where it is given back, as the [`History`] that the same batches would have left in host memory.
+/// The host sees the history only where it is given back, as the [`History`] that the same batches would have left in
+/// host memory.
 pub trait ResidentModel: Send {
     /// What the model must be told of the past.
     fn needs(&self) -> Needs;
@@ -33,12 +34,13 @@ pub trait ResidentModel: Send {
     /// Goes on from what `history` has seen of `log`.
     fn enter(&mut self, history: History, log: &EventLog);
 
-    /// Gives back what has happened, as a history that follows `log`. Waits for the device. Before it goes on it has to [`enter`](Self::enter)
-    /// one again.
+    /// Gives back what has happened, as a history that follows `log`. Waits for the device. Before it goes on it has to
+    /// [`enter`](Self::enter) one again.
     fn leave(&mut self, log: &EventLog) -> History;
 
-    /// Takes a step on `queries`, asked before `batch` happens, and lets it happen. `chance` draws neighbours, `dropout` is the seed of what is
-    /// dropped, `clip` the largest norm of all gradients together, 0 for any. Where the loss is not finite, nothing is learned.
+    /// Takes a step on `queries`, asked before `batch` happens, and lets it happen. `chance` draws neighbours,
+    /// `dropout` is the seed of what is dropped, `clip` the largest norm of all gradients together, 0 for any. Where
+    /// the loss is not finite, nothing is learned.
     ///
     /// # Panics
     /// Where [`room`](ResidentModel::room) is 0.
@@ -62,8 +64,9 @@ pub trait ResidentModel: Send {
     fn learned(&mut self) -> Vec<[f32; 2]>;
 }
 
-/// A model on a device that computes gradients from views of histories in host memory. The optimiser and the histories are the host's: so any number of
-/// lanes, on any number of devices, may train one set of weights. Several threads may call it at the same time.
+/// A model on a device that computes gradients from views of histories in host memory. The optimiser and the histories
+/// are the host's: so any number of lanes, on any number of devices, may train one set of weights. Several threads may
+/// call it at the same time.
 pub trait DeviceModel: Send + Sync {
     /// Takes these numbers for its weights, in the order of [`Parameters`]. No pass may be under way.
     ///
@@ -71,8 +74,9 @@ pub trait DeviceModel: Send + Sync {
     /// Where there are not as many.
     fn set_parameters(&mut self, values: &[f32]);
 
-    /// Goes forward and back on `queries`, whose past is `view`; `dropout` is the seed of what is dropped. Where `observed` is given, the update that
-    /// observing this batch writes is computed as well; its nodes are among those of the view. Waits for the device.
+    /// Goes forward and back on `queries`, whose past is `view`; `dropout` is the seed of what is dropped. Where
+    /// `observed` is given, the update that observing this batch writes is computed as well; its nodes are among those
+    /// of the view. Waits for the device.
     fn compute_gradients(
         &self,
         queries: &Queries,

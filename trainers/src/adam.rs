@@ -1,6 +1,7 @@
 //! AdamW over all weights of a model as one array.
 //!
-//! Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019; Kingma & Ba, "Adam", 2015. Same arithmetic as PyTorch's.
+//! Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019; Kingma & Ba, "Adam", 2015. Same arithmetic as
+//! PyTorch's.
 
 use rayon::prelude::*;
 use tempograph_framework::{Parameters, Store, StoreError};

@@ -37,7 +37,8 @@ pub(crate) struct LaneInput {
     pub stages: Stages,
 }
 
-/// What the one lane of a plan trains in one step, without a view: the device that has the history reads the past itself.
+/// What the one lane of a plan trains in one step, without a view: the device that has the history reads the past
+/// itself.
 pub(crate) struct DeviceBatch<'a> {
     pub batch: Batch<'a>,
     pub queries: &'a Queries,
@@ -99,7 +100,8 @@ impl Begun {
 }
 
 impl LaneInput {
-    /// What the lane trains, where `trained` batches are trained in all. `observed` is given where the lane computes the update of its batch.
+    /// What the lane trains, where `trained` batches are trained in all. `observed` is given where the lane computes
+    /// the update of its batch.
     pub fn lane_batch<'a>(&'a self, trained: f32, observed: Option<Batch<'a>>) -> LaneBatch<'a> {
         let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
         LaneBatch { queries: &self.queries, view: &self.view, dropout: self.dropout, share, observed }

@@ -149,7 +149,8 @@ impl Lanes {
         Ok((record, wishes))
     }
 
-    /// Makes ready the batches that are begun at `step`, with all the negatives they will be trained with. Gives the time it took.
+    /// Makes ready the batches that are begun at `step`, with all the negatives they will be trained with. Gives the
+    /// time it took.
     fn begin(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<Stages, TrainError> {
         self.begin_sweep(step, exchange)?;
         if self.ahead.prefetch == 0 { self.read(step) } else { self.take(step) }

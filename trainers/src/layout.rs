@@ -29,14 +29,15 @@ pub(crate) struct Layout {
 }
 
 impl ParallelSpec {
-    /// Where the histories of this plan live, for a model that `has_device`: on it where one lane trains and nothing is made ready ahead, for which the
-    /// host would have to read views.
+    /// Where the histories of this plan live, for a model that can have its history on a device (`has_device`): there
+    /// where one lane trains and nothing is made ready ahead, for which the host would have to read views.
     pub fn history_place(&self, has_device: bool) -> HistoryPlace {
         let alone = self.plan().lanes() == 1 && self.prefetch == 0;
         if alone && has_device { HistoryPlace::Device } else { HistoryPlace::Host }
     }
 
-    /// The share of process `rank` of `world`, where the model may train on a device with its history if it `has_resident`.
+    /// The share of process `rank` of `world`, where the model may train on a device with its history if it
+    /// `has_resident`.
     ///
     /// # Errors
     /// A sentence if the processes cannot share the plan.

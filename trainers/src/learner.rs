@@ -52,8 +52,8 @@ impl Learner {
         Learner { adam: FlatAdam::new(executor.parameters().values().len()), executor, device: None }
     }
 
-    /// A learner whose model may also train on a device, with its history there. `model` and that of `executor` have the same weights and have not been
-    /// trained yet; `executor` scores, and trains what is read as views.
+    /// A learner whose model may also train on a device, with its history there. `model` and that of `executor` have
+    /// the same weights and have not been trained yet; `executor` scores, and trains what is read as views.
     pub fn with_resident(executor: Box<dyn Executor>, model: Box<dyn ResidentModel>) -> Learner {
         let device = Resident { model, version: executor.parameters().version() };
         Learner { device: Some(device), ..Learner::new(executor) }
@@ -109,7 +109,8 @@ impl Learner {
         Ok(StepOutput { loss, gradient_norm, update: self.executor.update(0), stages })
     }
 
-    /// Computes the gradients of each lane, all with the same weights, and takes no step. See [`Executor::compute_gradients`].
+    /// Computes the gradients of each lane, all with the same weights, and takes no step. See
+    /// [`Executor::compute_gradients`].
     pub fn compute_gradients(&mut self, lanes: &[Option<LaneBatch<'_>>], pool: &LanePool) {
         self.executor.compute_gradients(lanes, pool);
     }
@@ -124,8 +125,8 @@ impl Learner {
         self.executor.update(lane)
     }
 
-    /// Applies one optimiser step to `gradients`, those of all weights or a sum of such, in the order of [`Parameters`]. They are clipped in place. Gives
-    /// their norm before clipping.
+    /// Applies one optimiser step to `gradients`, those of all weights or a sum of such, in the order of
+    /// [`Parameters`]. They are clipped in place. Gives their norm before clipping.
     pub fn apply(&mut self, gradients: &mut [f32], settings: &StepSettings) -> f64 {
         self.adam.step(self.executor.parameters_mut().values_mut(), gradients, settings)
     }
@@ -135,8 +136,8 @@ impl Learner {
         self.device.is_some()
     }
 
-    /// Hands the history, the weights and the moments to the model on the device. The learner's own are those from before until
-    /// [`leave_device`](Learner::leave_device).
+    /// Hands the history, the weights and the moments to the model on the device. The learner's own are those from
+    /// before until [`leave_device`](Learner::leave_device).
     ///
     /// # Panics
     /// Where there is [none](Learner::has_resident), as do the next two.

@@ -80,8 +80,8 @@ impl<'a> TrainingSession<'a> {
         done >= self.fit.train.epochs || (patience > 0 && waited >= patience)
     }
 
-    /// The epoch after which the model is examined next: when every history has been passed once more, so that the first one stands at the end of
-    /// the training split, or the last of the run.
+    /// The epoch after which the model is examined next: when every history has been passed once more, so that the
+    /// first one stands at the end of the training split, or the last of the run.
     pub fn next(&self) -> usize {
         let passes = self.lanes.plan.passes();
         self.fit.train.epochs.min((self.progress.epoch / passes + 1) * passes)
@@ -194,9 +194,10 @@ impl<'a> TrainingSession<'a> {
 
     /// A history that has seen the training split; nothing if stopped.
     ///
-    /// The first one that is trained on is cloned if it stands there: it stays where a stop would have to resume. If it stands elsewhere, the
-    /// split happens once more, by the weights of now. That is another thing: weights have learned from memories that were made by those before
-    /// them, batch for batch, and do worse with memories that are all their own.
+    /// The first one that is trained on is cloned if it stands there: it stays where a stop would have to resume. If it
+    /// stands elsewhere, the split happens once more, by the weights of now. That is another thing: weights have
+    /// learned from memories that were made by those before them, batch for batch, and do worse with memories that are
+    /// all their own.
     fn at_end_of_training(&mut self) -> Result<Option<History>, TrainError> {
         let Fit { course, train, stop, .. } = self.fit;
         if self.lanes.plan.begins(0, self.progress.step, self.lanes.batches).starts_over() {

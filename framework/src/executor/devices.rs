@@ -4,9 +4,9 @@ use super::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer};
 use crate::{DeviceModel, Gradients, Needs, Parameters, Queries, Update, View};
 use tempograph_kernels::cpu::Version;
 
-/// A model on some devices, and the executor of the same model on the host, which scores and has the weights. Lane `l` is computed on device `l` modulo
-/// their number. Weights travel to the devices before a pass and gradients back after it, and they are added up on the host in the order of the lanes: the
-/// number of devices does not change the result.
+/// A model on some devices, and the executor of the same model on the host, which scores and has the weights. Lane `l`
+/// is computed on device `l` modulo their number. Weights travel to the devices before a pass and gradients back after
+/// it, and they are added up on the host in the order of the lanes: the number of devices does not change the result.
 pub struct DeviceExecutor<D: DeviceModel> {
     devices: Vec<D>,
     host: Box<dyn Executor>,

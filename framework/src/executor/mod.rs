@@ -1,7 +1,7 @@
 //! What computes a model's passes: on slices of host memory, on tensors with a tape, or on devices.
 //!
-//! An executor has no optimiser and no history. A learner asks it for scores and gradients, changes its parameters, and knows nothing of how it
-//! computes; so one learner trains with each of them, and one goes on where another stopped.
+//! An executor has no optimiser and no history. A learner asks it for scores and gradients, changes its parameters, and
+//! knows nothing of how it computes; so one learner trains with each of them, and one goes on where another stopped.
 
 mod devices;
 mod loss;
@@ -22,7 +22,8 @@ pub trait Scorer {
     /// What a history keeps for the model.
     fn needs(&self) -> Needs;
 
-    /// Scores of the pairs of `queries`, logits `[P]`, and the update that observing the batch of `view` writes. Nothing is dropped out.
+    /// Scores of the pairs of `queries`, logits `[P]`, and the update that observing the batch of `view` writes.
+    /// Nothing is dropped out.
     fn score(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update);
 
     /// The update alone. `queries` are those the view was read for; no pair of them is scored.
@@ -31,8 +32,9 @@ pub trait Scorer {
 
 /// Computes the passes of one model, forward and backward.
 ///
-/// The weights are [`parameters`](Executor::parameters), one flat array in host memory. An executor that computes with copies, tensors or blocks of a
-/// device, makes them anew before a pass where the [version](Parameters::version) has changed.
+/// The weights are [`parameters`](Executor::parameters), one flat array in host memory. An executor that computes with
+/// copies, tensors or blocks of a device, makes them anew before a pass where the [version](Parameters::version) has
+/// changed.
 pub trait Executor: Scorer + Send {
     /// The weights.
     fn parameters(&self) -> &Parameters;
@@ -40,8 +42,9 @@ pub trait Executor: Scorer + Send {
     /// The weights, to be changed in place.
     fn parameters_mut(&mut self) -> &mut Parameters;
 
-    /// Computes the gradients of each lane, all with the same weights. Lane `l` trains `lanes[l]`; the gradients of a lane without a batch are zeros, and
-    /// so is its loss. Where a loss is not finite, the gradients of that lane mean nothing.
+    /// Computes the gradients of each lane, all with the same weights. Lane `l` trains `lanes[l]`; the gradients of a
+    /// lane without a batch are zeros, and so is its loss. Where a loss is not finite, the gradients of that lane mean
+    /// nothing.
     fn compute_gradients(&mut self, lanes: &[Option<LaneBatch<'_>>], pool: &LanePool);
 
     /// What the last [`compute_gradients`](Executor::compute_gradients) computed for lane `lane`.
@@ -50,13 +53,15 @@ pub trait Executor: Scorer + Send {
     /// Where there was no such lane.
     fn lane(&self, lane: usize) -> &LaneGradients;
 
-    /// The same, to be changed in place: an optimiser clips there. The next [`compute_gradients`](Executor::compute_gradients) writes over it.
+    /// The same, to be changed in place: an optimiser clips there. The next
+    /// [`compute_gradients`](Executor::compute_gradients) writes over it.
     ///
     /// # Panics
     /// Where there was no such lane.
     fn lane_mut(&mut self, lane: usize) -> &mut LaneGradients;
 
-    /// The update that lane `lane` computed. An executor may compute it only for lanes whose batch has [`observed`](LaneBatch::observed).
+    /// The update that lane `lane` computed. An executor may compute it only for lanes whose batch has
+    /// [`observed`](LaneBatch::observed).
     ///
     /// # Panics
     /// Where there was no such lane.

@@ -18,9 +18,10 @@ impl LanePool {
         LanePool { workers }
     }
 
-    /// Does `work` on each item. A worker begins with the item of its own number, whose memory its core may still hold from the step before, and then
-    /// takes what nobody has begun. When there is no more, it takes part in the parallel loops of the others, as do threads that are no workers. A single
-    /// worker does one item after the other, each with all threads.
+    /// Does `work` on each item. A worker begins with the item of its own number, whose memory its core may still hold
+    /// from the step before, and then takes what nobody has begun. When there is no more, it takes part in the parallel
+    /// loops of the others, as do threads that are no workers. A single worker does one item after the other, each with
+    /// all threads.
     pub fn each<T: Send>(&self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
         let workers = self.workers.min(rayon::current_num_threads());
         if workers < 2 {

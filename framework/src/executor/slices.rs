@@ -3,8 +3,8 @@
 use super::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_loss_on_slices};
 use crate::{Answer, Needs, Parameters, Queries, SliceModel, Update, View};
 
-/// A [`SliceModel`] and the memory its passes work in. Lanes are computed at the same time, each with working memory of its own. Once the largest batch
-/// has been seen, one lane allocates nothing.
+/// A [`SliceModel`] and the memory its passes work in. Lanes are computed at the same time, each with working memory of
+/// its own. Once the largest batch has been seen, one lane allocates nothing.
 pub struct SliceExecutor<M: SliceModel> {
     model: M,
     /// The first one scores, too.

@@ -1,4 +1,5 @@
-//! The passes of a model on tensors, whose gradients come from the tape of the tensor library; and one that only scores.
+//! The passes of a model on tensors, whose gradients come from the tape of the tensor library; and one that only
+//! scores.
 
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
@@ -11,8 +12,9 @@ use super::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_lo
 use crate::weights::Path;
 use crate::{Model, Needs, Parameters, Queries, Update, View, values, weights, with_parameters};
 
-/// Held from a forward pass until its gradients are copied, and while weights enter a tape. The tensor library (burn-autodiff 0.21) keeps the tapes of all threads in one place, and
-/// tidying up after one thread's backward pass can remove a node that another thread is about to build on: its gradient would be missing without a word.
+/// Held from a forward pass until its gradients are copied, and while weights enter a tape. The tensor library
+/// (burn-autodiff 0.21) keeps the tapes of all threads in one place, and tidying up after one thread's backward pass
+/// can remove a node that another thread is about to build on: its gradient would be missing without a word.
 static TAPE: Mutex<()> = Mutex::new(());
 
 /// A model on tensors that only scores: one without weights, or one that was trained elsewhere.
@@ -110,7 +112,8 @@ fn compute<B: AutodiffBackend, M: Model<B> + Module<B>>(
     computed.backward_seconds = clock.lap();
 }
 
-/// Copies the gradients of all weights from a tape, times `share`, to where the weights stand; those that no gradient reached are left as they are.
+/// Copies the gradients of all weights from a tape, times `share`, to where the weights stand; those that no gradient
+/// reached are left as they are.
 struct Collect<'a, B: AutodiffBackend> {
     path: Path,
     tape: &'a B::Gradients,
@@ -136,8 +139,8 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Collect<'_, B> {
 }
 
 impl<B: AutodiffBackend, M: AutodiffModule<B>> Drop for TensorExecutor<B, M> {
-    /// Waits for the device. Nobody reads what the last pass left, so its kernels may still be compiled and run; in a program that ends meanwhile the
-    /// library of a device in software is torn down under its own threads.
+    /// Waits for the device. Nobody reads what the last pass left, so its kernels may still be compiled and run; in a
+    /// program that ends meanwhile the library of a device in software is torn down under its own threads.
     fn drop(&mut self) {
         // of a device that failed there is nothing to wait for, and whoever read from it has said so
         drop(B::sync(&self.device));

@@ -76,7 +76,7 @@ proptest! {
         });
         if let Some(mut following) = following {
             prop_assert_eq!(following.to_store(), end.to_store());
-            let kept = needs.sampler != Sampler::Recent || needs.recent() > 0;
+            let kept = needs.keeps_all() || needs.recent() > 0;
             let settled = kept && story.log.time().first() < story.log.time().last();
             prop_assert!(!same || (following.bytes() < end.bytes()) == settled, "what the log has is not kept a second time");
             following.reset();

@@ -63,13 +63,15 @@ pub(super) fn place(
     Ok(Placed { machine: first[rank], graphs, sorted, group, histories })
 }
 
-/// Whether history `number` may read the log for the events of a node. One that begins in the middle of the log parts from it with its first
-/// events, which processes that have a history together cannot: those who only watch would not notice.
+/// Whether history `number` may read the log for the events of a node. One that begins in the middle of the log parts
+/// from it with its first events, which processes that have a history together cannot: those who only watch would not
+/// notice.
 pub(super) fn may_follow(number: usize, grouped: bool) -> bool {
     number == 0 || !grouped
 }
 
-/// Sorts `log` by node once for all processes of a machine. Gives the bytes they have together, none where this one will sort its own.
+/// Sorts `log` by node once for all processes of a machine. Gives the bytes they have together, none where this one
+/// will sort its own.
 fn sort_by_node(exchange: &mut dyn Exchange, log: &EventLog) -> Result<usize, ExchangeError> {
     let bytes = log.needed_by_node();
     let sort = |together: &mut usize, room| {
@@ -83,8 +85,8 @@ fn sort_by_node(exchange: &mut dyn Exchange, log: &EventLog) -> Result<usize, Ex
     machine::once_in_memory(exchange, || Ok(0), |_| bytes, sort, find)
 }
 
-/// Graphs of the log that the processes of this one's machine keep: one for each history, and where batches are made ready ahead one more in
-/// each process. Of each process `first` names the first on its machine.
+/// Graphs of the log that the processes of this one's machine keep: one for each history, and where batches are made
+/// ready ahead one more in each process. Of each process `first` names the first on its machine.
 fn graphs(first: &[usize], rank: usize, plan: Plan, ahead: bool) -> usize {
     let world = first.len();
     let here = (0..world).filter(|&process| first[process] == first[rank]);

@@ -67,7 +67,8 @@ impl Lanes {
         Ok(())
     }
 
-    /// What this process's lanes will train from `step` on of batches begun before, the step each was begun at, and its place among them.
+    /// What this process's lanes will train from `step` on of batches begun before, the step each was begun at, and its
+    /// place among them.
     fn unfinished(&self, step: u64) -> impl Iterator<Item = (Slot, u64, usize)> {
         let Plan { minibatch, epoch, .. } = self.plan;
         let earlier = step.saturating_sub(epoch as u64 - 1)..step;

@@ -11,8 +11,8 @@ use crate::learn::StepRecord;
 use crate::{Stages, TrainError};
 
 impl TrainingSession<'_> {
-    /// As [`train_to`](TrainingSession::train_to), with the history on the device. History, weights and moments come back to the host for a checkpoint, at the
-    /// end of the epoch, and where the run stops.
+    /// As [`train_to`](TrainingSession::train_to), with the history on the device. History, weights and moments come
+    /// back to the host for a checkpoint, at the end of the epoch, and where the run stops.
     pub(super) fn train_on_device(&mut self, epoch: &EpochSteps) -> Result<bool, TrainError> {
         let last = epoch.steps.end;
         // one that stopped at an epoch's end still has to be examined there
@@ -81,7 +81,8 @@ impl Handed {
         Ok(())
     }
 
-    /// Waits for the steps that were handed over. What they took is shared evenly: all that the device did counts as its forward pass.
+    /// Waits for the steps that were handed over. What they took is shared evenly: all that the device did counts as
+    /// its forward pass.
     ///
     /// # Errors
     /// A loss that is not finite: the first such. Nothing was learned from that step on.
