@@ -226,7 +226,7 @@ impl<R: CubeRuntime> DevicePast<R> {
     pub fn rows_of(&self, values: &[f32], columns: usize) -> Matrix<R> {
         let mut parcel = super::span::Parcel::default();
         parcel.floats(values.iter().copied());
-        let rows = if columns == 0 { self.capacity } else { values.len() / columns };
+        let rows = values.len().checked_div(columns).unwrap_or(self.capacity);
         Matrix::of(&self.device, self.device.send(parcel), rows, columns)
     }
 }
