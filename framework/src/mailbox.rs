@@ -38,6 +38,8 @@ impl Mail {
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     rule: MailRule,
+    /// Whether mail is read with the other end's memory of then.
+    reads_other: bool,
     /// Numbers that a mail holds of the other end, or 0 where it is read with that end's memory.
     carried: usize,
     kept: Kept,
@@ -78,8 +80,9 @@ impl Mailbox {
             },
             Combine::Mean => Kept::All { mails: Vec::new(), others: Vec::new() },
         };
-        let carried = if rule.reads_other() || memory == 0 { 0 } else { rule.width(memory) };
-        let mut mailbox = Mailbox { rule, carried, kept };
+        let reads_other = rule.reads_other();
+        let carried = if reads_other || memory == 0 { 0 } else { rule.width(memory) };
+        let mut mailbox = Mailbox { rule, reads_other, carried, kept };
         mailbox.grow(nodes);
         mailbox
     }
@@ -120,6 +123,11 @@ impl Mailbox {
 
     pub fn rule(&self) -> &MailRule {
         &self.rule
+    }
+
+    /// Whether mail is read with the other end's memory of then.
+    pub fn reads_other(&self) -> bool {
+        self.reads_other
     }
 
     /// Numbers of the other end, as they were at the event, that each mail holds.
@@ -173,6 +181,18 @@ impl Mailbox {
             Kept::Slots { size, mails, got, .. } => {
                 got[n].checked_sub(1).map(|last| &mails[n * size + (last % *size as u64) as usize])
             }
+        }
+    }
+
+    /// What the newest mail waiting for `node` carries, `[C]`; empty where none waits.
+    pub fn newest_row(&self, node: NodeId) -> &[f32] {
+        let (n, c) = (node.index(), self.carried);
+        match &self.kept {
+            Kept::Last { mails, others } => &others[n * c..][..mails[n].as_slice().len() * c],
+            Kept::All { others, .. } => &others[n][others[n].len().saturating_sub(c)..],
+            Kept::Slots { size, others, got, .. } => got[n]
+                .checked_sub(1)
+                .map_or(&[], |last| &others[(n * size + (last % *size as u64) as usize) * c..][..c]),
         }
     }
 

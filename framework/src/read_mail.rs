@@ -78,9 +78,11 @@ impl Memories {
             plan.empty[m] = mail.is_none();
             plan.event[m] = mail.map_or(0, |mail| mail.event.0);
             plan.dt[m] = mail.map_or(0.0, since_update);
-            copy_row(&mut plan.memory[row * self.width..][..self.width], (self.of(node), 1.0));
+            copy_row(&mut plan.memory[row * self.width..][..self.width], self.of(node));
             let said = self.said_width();
-            copy_row(&mut plan.other[m * said..][..said], self.said(node));
+            let other = &mut plan.other[m * said..][..said];
+            copy_row(other, self.said(node));
+            weigh(other, mail.map_or(1.0, |mail| mail.weight));
         }
     }
 
@@ -134,11 +136,16 @@ impl Memories {
         }
         let MailPlan { rows, other, .. } = plan;
         fill_rows(other, self.said_width(), rows, |&row| self.said(nodes[row as usize]));
+        if self.mailbox.weighs() && self.said_width() > 0 {
+            let weight = |&row: &u32| self.mailbox.newest(nodes[row as usize]).map_or(1.0, |mail| mail.weight);
+            let mails = other.chunks_exact_mut(self.said_width()).zip(rows);
+            mails.for_each(|(other, row)| weigh(other, weight(row)));
+        }
     }
 
     /// Whether a message carries the other end's memory as it is when the mail is read.
     fn carries_stored(&self) -> bool {
-        self.mailbox.rule().reads_other()
+        self.mailbox.reads_other()
     }
 
     /// Numbers that a mail is shown to say.
@@ -152,18 +159,12 @@ impl Memories {
         self.mailbox.waiting(node).filter(move |_| reads).map(|mail| mail.other)
     }
 
-    /// What the last mail of `node` says and what it counts; nothing where no mail waits.
-    fn said(&self, node: NodeId) -> (&[f32], f32) {
-        let runs = self.mailbox.runs(node);
-        let newest = runs.into_iter().rev().find_map(|(mails, rows)| Some((mails.len().checked_sub(1)?, mails, rows)));
-        newest.map_or((&[], 1.0), |(at, mails, rows)| self.said_by(&mails[at], at, rows))
-    }
-
-    /// What the `at`-th mail of a run that carries `rows` says, and what it counts.
-    fn said_by<'a>(&'a self, mail: &Mail, at: usize, rows: &'a [f32]) -> (&'a [f32], f32) {
-        let carried = self.mailbox.carried();
-        let row = if self.carries_stored() { self.of(mail.other) } else { &rows[at * carried..][..carried] };
-        (row, mail.weight)
+    /// What the last mail of `node` says, not yet times what it counts; nothing where no mail waits.
+    fn said(&self, node: NodeId) -> &[f32] {
+        match self.carries_stored() {
+            false => self.mailbox.newest_row(node),
+            true => self.mailbox.newest(node).map_or(&[], |mail| self.of(mail.other)),
+        }
     }
 
     fn read_many(&self, nodes: &[NodeId], shown: &mut Vec<[u32; 2]>, mails: &mut ManyMails) {
@@ -186,15 +187,25 @@ impl Memories {
             }
         }
         mails.starts.push(mails.event.len() as u32);
-        fill_rows(&mut mails.other, self.said_width(), shown, |&[row, which]| {
+        let (said, carried) = (self.said_width(), self.mailbox.carried());
+        let found = |[row, which]: [u32; 2]| {
             let ([older, newer], which) = (self.mailbox.runs(nodes[row as usize]), which as usize);
-            let (run, at) = if which < older.0.len() { (older, which) } else { (newer, which - older.0.len()) };
-            self.said_by(&run.0[at], at, run.1)
+            let ((mails, rows), at) =
+                if which < older.0.len() { (older, which) } else { (newer, which - older.0.len()) };
+            (&mails[at], &rows[at * carried..][..carried])
+        };
+        fill_rows(&mut mails.other, said, shown, |&mail| match (self.carries_stored(), found(mail)) {
+            (true, (mail, _)) => self.of(mail.other),
+            (false, (_, row)) => row,
         });
+        if self.mailbox.weighs() && said > 0 {
+            let mails = mails.other.chunks_exact_mut(said).zip(&*shown);
+            mails.for_each(|(other, &mail)| weigh(other, found(mail).0.weight));
+        }
     }
 
     fn read_rows(&self, nodes: &[NodeId], memory: &mut Vec<f32>) {
-        fill_rows(memory, self.width, nodes, |&node| (self.read_ahead(node).unwrap_or_else(|| self.of(node)), 1.0));
+        fill_rows(memory, self.width, nodes, |&node| self.read_ahead(node).unwrap_or_else(|| self.of(node)));
     }
 }
 
@@ -203,8 +214,8 @@ fn since_update(mail: &Mail) -> f32 {
     mail.time.since(mail.since)
 }
 
-/// Makes `table` the rows, `[width]` each, that `row` finds for `keys`, times what they count; zeros where it finds an empty one.
-fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: impl Fn(&K) -> (&'a [f32], f32) + Sync) {
+/// Makes `table` the rows, `[width]` each, that `row` finds for `keys`; zeros where it finds an empty one.
+fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: impl Fn(&K) -> &'a [f32] + Sync) {
     table.resize(keys.len() * width, 0.0);
     if width == 0 {
         return;
@@ -215,12 +226,18 @@ fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: i
     });
 }
 
-/// Makes `to` what `from` is, times `weight`; zeros if it is empty.
-fn copy_row(to: &mut [f32], (from, weight): (&[f32], f32)) {
+/// Makes `to` what `from` is, zeros if that is empty.
+fn copy_row(to: &mut [f32], from: &[f32]) {
     match from {
         [] => to.fill(0.0),
-        from if weight == 1.0 => to.copy_from_slice(from),
-        from => to.iter_mut().zip(from).for_each(|(to, from)| *to = from * weight),
+        from => to.copy_from_slice(from),
+    }
+}
+
+/// What a mail says, times what it counts.
+fn weigh(said: &mut [f32], weight: f32) {
+    if weight != 1.0 {
+        said.iter_mut().for_each(|number| *number *= weight);
     }
 }
 
