@@ -27,7 +27,7 @@ fn parse(line: &str) -> Option<Message<'_>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [source, out] = &arguments[..] else { return Err("usage: read_messages SOURCE OUT".into()) };
-    let text = fs::read_to_string(source)?;
+    let text = fs::read_to_string(source).map_err(|error| format!("{source}: {error}"))?;
 
     // What is wrong is named by file, row and value.
     let mut messages = Vec::new();

@@ -3,7 +3,7 @@
 //! A model is a short list of operations ([`Program`]), recorded once when it is built ([`Builder`]). Executors run the list: on slices of host
 //! memory ([`SliceProgram`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices (`DeviceProgram`). The [`Registry`] names the kinds. A
 //! [`StaticGraph`] learns static memory, which any kind may read; [`Heuristic`] is the baseline that models are measured against.
-//! The guide `docs/add-a-model.md` adds a kind of your own, which is in `models/examples/own`.
+//! The guide `docs/src/extend/model.md` adds a kind of your own, which is in `models/examples/own`.
 //!
 //! ```
 //! use tempograph_framework::{Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel};
