@@ -128,6 +128,26 @@ fn names_a_file(code: &str) -> bool {
     code.contains('/') && code.chars().all(sign) && FOLDERS.contains(&folder)
 }
 
+/// Where files of the same name are, for a page that names one which was moved.
+fn elsewhere(code: &str) -> String {
+    let Some(name) = Path::new(code).file_name().filter(|_| code.ends_with(".rs")) else { return String::new() };
+    let files: Vec<String> = FOLDERS
+        .iter()
+        .flat_map(|folder| sources(&root().join(folder)))
+        .filter(|path| path.file_name() == Some(name))
+        .map(|path| path.strip_prefix(root()).unwrap().display().to_string())
+        .collect();
+    if files.is_empty() { String::new() } else { format!("; there is {}", files.join(", ")) }
+}
+
+/// The Rust files of a folder and of all in it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+    let rust = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
+}
+
 /// Whether a piece of code is named as tests are.
 fn names_a_test(code: &str) -> bool {
     code.matches('_').count() > 2
@@ -149,7 +169,7 @@ fn every_file_and_every_test_that_a_page_names_exists() {
                 if names_a_file(code) {
                     let there = file.exists();
                     source = there.then(|| file.is_file().then(|| read(&file))).flatten();
-                    wrong.extend((!there).then(|| format!("{shown}: there is no {code}")));
+                    wrong.extend((!there).then(|| format!("{shown}: there is no {code}{}", elsewhere(code))));
                 } else if names_a_test(code) && line.starts_with('|') {
                     let there = source.as_ref().is_none_or(|source| source.contains(&format!("fn {code}(")));
                     wrong.extend((!there).then(|| format!("{shown}: no test is named {code}")));
