@@ -74,8 +74,10 @@ fn settings() -> [BTreeSet<String>; 2] {
         tempograph(&all);
         keys(&std::fs::read_to_string(&path).unwrap())
     };
-    let kinds = ["tgn", "jodie", "dyrep", "tgat", "apan", "static"];
-    let of_runs = kinds.iter().flat_map(|kind| written(&format!("{kind}.toml"), &["--model", kind])).collect();
+    let listed = tempograph(&["models"]);
+    let kinds = listed.lines().filter(|line| line.starts_with(|char: char| char.is_ascii_lowercase()));
+    let kinds = kinds.filter_map(|line| line.split_whitespace().next());
+    let of_runs = kinds.flat_map(|kind| written(&format!("{kind}.toml"), &["--model", kind])).collect();
     let of_servers = written("serve.toml", &["--serve"]);
     std::fs::remove_dir_all(&folder).unwrap();
     [of_runs, of_servers]
