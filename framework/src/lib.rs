@@ -3,6 +3,19 @@
 //! Two nouns, two verbs. A [`Model`] is what was learned; a [`History`] is what has happened. [`History::view`] reads the past of
 //! some nodes, strictly before each query's time; [`History::observe`] lets a batch happen. `view` comes first, always.
 //!
+//! | to | look at |
+//! |---|---|
+//! | read a prepared set, or make one | [`Dataset`], [`EventLog`], [`prepare()`] |
+//! | ask about pairs | [`Queries`], [`View`] |
+//! | keep what has happened | [`History`]: a [`Graph`] and [`Memories`], as a model's [`Needs`] say |
+//! | draw a random number | [`Draw`] |
+//! | draw negatives, and measure | [`NegativeSampler`], [`LinkAccumulator`] |
+//! | store arrays | [`Store`] |
+//!
+//! The book: [History](../../../docs/src/design/history.md), [Evaluation](../../../docs/src/design/evaluation.md),
+//! [Determinism](../../../docs/src/design/determinism.md), [Files](../../../docs/src/design/formats.md),
+//! [Read another format](../../../docs/src/extend/reader.md).
+//!
 //! Legend: `B` events of a batch, `R` roots, `P` pairs, `K` neighbours, `U` distinct nodes of a view, `N` nodes, `D` memory,
 //! `E` edge features, `F` node features, `T` time features, `O` embedding.
 //!

@@ -1,8 +1,17 @@
 //! Numeric routines of memory-based temporal graph networks, each with its hand-written backward pass.
 //!
-//! A model calls functions on tensors of any backend that has [`TemporalOps`]: the CPU, a GPU, and either of them with a tape.
-//! What is constant in a step (stored memories, mails, who neighbours whom) travels in a plan; what is learned travels in tensors.
-//! Results are the same for any number of threads.
+//! They come in three forms:
+//!
+//! - [`cpu`]: on slices of host memory, for training, evaluation and serving on the CPU. Nothing is allocated once a routine is warm, and results are the
+//!   same for any number of threads.
+//! - [`TemporalOps`]: on tensors of any backend, the CPU or a GPU, with a tape or without.
+//! - `cube` (features `cuda` and `wgpu`): kernels for GPUs, CUDA and Vulkan from one source.
+//!
+//! [`mod@reference`] has the slow twin of each, which tests compare the others with. What is constant in a step (stored memories, mails, who neighbours whom) travels
+//! in a plan; what is learned travels in slices or tensors.
+//!
+//! The book says why they are as they are: [Kernels](../../../docs/src/design/kernels.md), [Determinism](../../../docs/src/design/determinism.md). How to
+//! add one is the last part of [Add an operation](../../../docs/src/extend/operation.md#a-kernel).
 //!
 //! Legend: `U` unique nodes, `M` mails, `R` roots, `K` neighbours a root, `N` rows of hidden state, `W` their width, `D` memory,
 //! `E` edge features, `T` time features, `H` heads.

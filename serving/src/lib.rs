@@ -4,6 +4,9 @@
 //! `view`, `forward`, `advance` and `observe` as training; a [`Service`] keeps a log of record and snapshots of it; a [`Scheduler`] lets
 //! reads in by their deadlines; [`serve`] puts all of it on HTTP and gRPC as a [`ServeSpec`] says.
 //!
+//! The book: [Scheduling](../../../docs/src/design/scheduling.md) has the way of a request, who waits for whom and what is kept; [Durability](../../../docs/src/design/durability.md) what is
+//! acknowledged when, and recovery; [Files](../../../docs/src/design/formats.md) what an artifact holds.
+//!
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/events` `{"events": [{"src", "dst", "time", "label"?, "features"?, "id"?}], "granularity"?, "ack"?}` | [`Receipt`] |

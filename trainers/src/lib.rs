@@ -1,5 +1,12 @@
 //! The steps of a plan, evaluation, checkpoints and reports. Nothing here names a model.
 //!
+//! A [`Fit`] trains a [`Learner`] on a [`Course`] as a [`TrainSpec`], a [`ParallelSpec`] and an [`EvalSpec`] say. Its work is that of a [`Plan`]: one
+//! lane, or many on threads, on devices and in processes, which see each other through an [`Exchange`]. A plan means the same however it is run, and a run that is
+//! stopped and resumed is the run that never stopped. What was measured is a [`Report`].
+//!
+//! The book: [Parallel training](../../../docs/src/design/parallel.md), [Determinism](../../../docs/src/design/determinism.md),
+//! [Evaluation](../../../docs/src/design/evaluation.md).
+//!
 //! ```
 //! use tempograph_trainers::{Schedule, TrainSpec};
 //!
