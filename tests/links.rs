@@ -93,10 +93,10 @@ fn targets(line: &str) -> Vec<String> {
         rest = &rest[end + 1..];
     }
     // `[name]: address` on a line of its own.
-    if let Some((name, address)) = line.strip_prefix('[').and_then(|line| line.split_once("]: ")) {
-        if !name.contains([']', '(']) {
-            found.extend(address.split_whitespace().next().map(String::from));
-        }
+    if let Some((name, address)) = line.strip_prefix('[').and_then(|line| line.split_once("]: "))
+        && !name.contains([']', '('])
+    {
+        found.extend(address.split_whitespace().next().map(String::from));
     }
     found
 }

@@ -11,6 +11,7 @@
 //! | `<!-- fails -->` | each of its commands is refused |
 //! | `<!-- compared -->` | each line of its output is printed, `…` standing for anything |
 //! | `<!-- fails, compared -->` | both |
+//! | `<!-- small -->` | trains on a small stream for one epoch here, as `SMALL` says |
 //! | `<!-- not read: WHY -->` | a block of `toml` that is neither a spec nor settings of a server |
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -35,6 +36,8 @@ const FOLDERS: [&str; 2] = ["guide", "from"];
 const AT_ONCE: usize = 2;
 /// How long a command may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What a training of a block that is marked `small` is given besides.
+const SMALL: &str = " --set data.path=synthetic:events=2000,users=60,items=40 --set train.epochs=1";
 /// Sections and keys of an experiment's spec.
 const OF_SPECS: [&str; 12] = [
     "name", "seed", "threads", "device", "executor", "export", "data", "model", "pretrain", "train", "parallel", "eval",
@@ -274,7 +277,10 @@ impl Run {
     fn block(&mut self, block: &Block) {
         for step in steps(&block.text) {
             let at = format!("{} line {}", self.name, block.line);
-            let command = step.command.replace("8080", &self.port.to_string());
+            let mut command = step.command.replace("8080", &self.port.to_string());
+            if block.marked("small") && command.starts_with("tempograph train") {
+                command += SMALL;
+            }
             let program = command.split_whitespace().next().unwrap_or_default();
             if ["curl", "python3"].contains(&program) && !here(program) {
                 eprintln!("{at}: skipped, {program} is not here: {command}");
