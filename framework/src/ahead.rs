@@ -1,10 +1,7 @@
 //! Memories with their mail read, kept for whoever asks next.
 
-use std::sync::Arc;
-
 use crate::buffer::{Buffer, Table};
-use crate::needs::Combine;
-use crate::{History, Memories, NodeId, Update};
+use crate::{Memories, NodeId, Update};
 
 /// What is kept beside memories so that mail is read once, however often it is looked at.
 ///
@@ -38,37 +35,16 @@ impl Ahead {
     }
 }
 
-impl History {
-    /// Keeps memories with their mail read, once they are [noted](History::note_ahead): views then show them as they are, with no mail left
-    /// to read, until an event changes them. What is observed, stored and shown stays the same to the last bit. Does nothing for a
-    /// model without memory, or one that reads several mails.
-    pub fn keep_ahead(&mut self) {
-        if self.needs().memory > 0 && self.needs().mail.combine == Combine::Last {
-            let memories = Arc::make_mut(&mut self.memories);
-            let mut ahead = Ahead { rows: Buffer::default(), from: Buffer::default() };
-            ahead.grow(memories.nodes(), memories.width);
-            memories.ahead = Some(ahead);
-        }
+impl Memories {
+    /// Keeps memories with their mail read, once they are noted.
+    pub(crate) fn keep_ahead(&mut self) {
+        let mut ahead = Ahead { rows: Buffer::default(), from: Buffer::default() };
+        ahead.grow(self.nodes(), self.width);
+        self.ahead = Some(ahead);
     }
 
     /// Notes memories that were computed from a view of `version`, where nothing they were computed from has been written since.
-    pub fn note_ahead(&mut self, update: &Update, version: u64) {
-        Arc::make_mut(&mut self.memories).note_ahead(update, version);
-    }
-
-    /// Whether memories with their mail read are [kept](History::keep_ahead).
-    pub fn keeps_ahead(&self) -> bool {
-        self.memories.ahead.is_some()
-    }
-
-    /// Whether the memory of `node`, its mail read, or its neighbours may have changed after `version`.
-    pub(crate) fn changed_after(&self, node: NodeId, version: u64) -> bool {
-        !self.memories.unwritten_since(node, version)
-    }
-}
-
-impl Memories {
-    fn note_ahead(&mut self, update: &Update, version: u64) {
+    pub(crate) fn note_ahead(&mut self, update: &Update, version: u64) {
         let Some(mut ahead) = self.ahead.take() else { return };
         for (&node, row) in update.nodes.iter().zip(update.memory.chunks_exact(self.width)) {
             let n = node.index();
@@ -90,7 +66,7 @@ impl Memories {
     }
 
     /// Whether nothing that the memory of `node`, its mail read, is made of has been written after `version`.
-    fn unwritten_since(&self, node: NodeId, version: u64) -> bool {
+    pub(crate) fn unwritten_since(&self, node: NodeId, version: u64) -> bool {
         let still = |node: NodeId| self.written[node.index()] <= version;
         still(node) && self.senders_read(node).all(still)
     }

@@ -1,6 +1,6 @@
 //! How much of a history there was at one moment, for who copies it bit by bit while it goes on.
 
-use crate::adjacency::Link;
+use crate::link::Link;
 use crate::{Batch, EventId, History, NodeId};
 
 /// What there was of a history at one moment.

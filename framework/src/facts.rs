@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::pairs::{PairFact, Recency};
+use crate::pair_fact::{PairFact, Recency};
 use crate::present::{Moment, Present};
 use crate::view::Hop;
 use crate::{Graph, NodeId, Pair, Queries, Timestamp};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
-use crate::adjacency::Link;
+use crate::link::Link;
 use crate::{EventId, Graph, History, NodeId, Timestamp};
 
 impl History {

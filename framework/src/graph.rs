@@ -1,11 +1,20 @@
 //! Who met whom and when: the half of a history that follows from the events alone.
 
-use crate::adjacency::{Adjacency, Link};
+use crate::adjacency::Adjacency;
 use crate::buffer::{Buffer, Table};
-use crate::history::Hand;
+use crate::link::Link;
 use crate::neighbour_mail::NeighbourMail;
 use crate::pairs::PairIndex;
 use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
+
+/// Which part a process has in what happens to tables it has together with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hand {
+    /// It writes the tables.
+    Writes,
+    /// It finds them written.
+    Watches,
+}
 
 /// Recent neighbours, pairs and times of every node.
 ///

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tempograph_kernels::Rows;
 
-use crate::{Batch, EventId, EventLog, Graph, Memories, Needs, NodeId, PurposeDraw, Queries, Timestamp, Update, View};
+use crate::graph::Hand;
+use crate::{
+    Batch, Combine, EventId, EventLog, Graph, Memories, Needs, NodeId, ObserveError, PurposeDraw, Queries, Timestamp, Update, View,
+};
 
 /// The state of the world a model has seen.
 ///
@@ -28,15 +31,6 @@ pub struct History {
 /// Events of a tick that a history which grows in place has room for from the start.
 const PENDING: usize = 64;
 
-/// Which part a process has in what happens to tables it has together with others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hand {
-    /// It writes the tables.
-    Writes,
-    /// It finds them written.
-    Watches,
-}
-
 /// Constant features a history shows beside what has happened.
 #[derive(Clone, Debug, Default)]
 pub struct Features {
@@ -46,50 +40,6 @@ pub struct Features {
     pub nodes: Option<Arc<dyn Rows>>,
     /// Static memory, `S` columns by node.
     pub static_memory: Option<Arc<dyn Rows>>,
-}
-
-/// Why a batch could not happen.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ObserveError {
-    /// Time went backwards.
-    #[error("event {event} at t={time} arrived after t={newest}")]
-    Late {
-        /// The late event.
-        event: u64,
-        /// Its time.
-        time: i64,
-        /// The newest time already observed.
-        newest: i64,
-    },
-    /// A node the history has no room for.
-    #[error("event {event} names node {node}, but the history holds {nodes} nodes")]
-    UnknownNode {
-        /// The event.
-        event: u64,
-        /// The node.
-        node: u32,
-        /// Nodes held.
-        nodes: usize,
-    },
-    /// An update that leaves out a node the batch touches.
-    #[error("the update has no memory row for node {node}")]
-    MissingRow {
-        /// The node.
-        node: u32,
-    },
-    /// An update that does not say what mail of each end says, or says it where mail says memory (width 0).
-    #[error(
-        "the update says {found} numbers in mail; the ends of {events} events say {width} each: {} in all",
-        2 * .events * .width
-    )]
-    Mail {
-        /// Events of the batch.
-        events: usize,
-        /// Numbers that each end says.
-        width: usize,
-        /// Numbers in the update.
-        found: usize,
-    },
 }
 
 impl History {
@@ -230,6 +180,31 @@ impl History {
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.
     pub fn set_edge_features(&mut self, edges: Option<Arc<dyn Rows>>) {
         self.features.edges = edges;
+    }
+
+    /// Keeps memories with their mail read, once they are [noted](History::note_ahead): views then show them as they are, with no mail left
+    /// to read, until an event changes them. What is observed, stored and shown stays the same to the last bit. Does nothing for a
+    /// model without memory, or one that reads several mails.
+    pub fn keep_ahead(&mut self) {
+        if self.needs().memory > 0 && self.needs().mail.combine == Combine::Last {
+            let memories = Arc::make_mut(&mut self.memories);
+            memories.keep_ahead();
+        }
+    }
+
+    /// Notes memories that were computed from a view of `version`, where nothing they were computed from has been written since.
+    pub fn note_ahead(&mut self, update: &Update, version: u64) {
+        Arc::make_mut(&mut self.memories).note_ahead(update, version);
+    }
+
+    /// Whether memories with their mail read are [kept](History::keep_ahead).
+    pub fn keeps_ahead(&self) -> bool {
+        self.memories.ahead.is_some()
+    }
+
+    /// Whether the memory of `node`, its mail read, or its neighbours may have changed after `version`.
+    pub(crate) fn changed_after(&self, node: NodeId, version: u64) -> bool {
+        !self.memories.unwritten_since(node, version)
     }
 
     /// Reads the past of the roots of `queries`, strictly before each root's time.

@@ -43,6 +43,7 @@ mod history;
 mod history_tests;
 mod ids;
 mod inductive;
+mod link;
 mod look;
 mod mailbox;
 mod memories;
@@ -54,6 +55,7 @@ mod negatives;
 mod neighbour_mail;
 #[cfg(feature = "cube")]
 mod on_device;
+mod pair_fact;
 mod pairs;
 mod parameters;
 mod parted;
@@ -80,10 +82,12 @@ mod store_parts;
 mod synthetic;
 mod tcsr;
 mod together;
+mod update;
 mod view;
 mod view_store;
 mod waves;
 mod weights;
+mod work;
 
 pub use captured::{Captured, captured};
 pub use dataset::{
@@ -98,14 +102,14 @@ pub use executor::{
 };
 pub use extent::{Extent, ListPlace};
 pub use graph::Graph;
-pub use history::{Features, History, ObserveError};
+pub use history::{Features, History};
 pub use ids::{EventId, NodeId, Timestamp};
 pub use inductive::{HeldOut, NewNodes, hold_out_nodes};
 pub use memories::Memories;
 pub use metrics::{
     LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc,
 };
-pub use model::{Forward, Model, Update};
+pub use model::{Forward, Model};
 pub use nearest::nearest;
 pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says};
 pub use negatives::{
@@ -115,7 +119,7 @@ pub use negatives::{
 pub use neighbour_mail::NeighbourMail;
 #[cfg(feature = "cube")]
 pub use on_device::{OffDevice, ResidentHistory};
-pub use pairs::{PairFact, Recency};
+pub use pair_fact::{PairFact, Recency};
 pub use parameters::{Parameter, Parameters};
 pub use parted::PartedMap;
 #[cfg(feature = "cube")]
@@ -133,6 +137,7 @@ pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use store::{Array, Element, Store, StoreError, sha256_hex, write_whole};
 pub use store_parts::StoreParts;
 pub use synthetic::{SyntheticError, SyntheticSpec};
+pub use update::{ObserveError, Update};
 pub use view::{Hop, MailView, ManyMails, View};
 pub use waves::Waves;
 pub use weights::{Path, values, weights, with_parameters, with_weights};

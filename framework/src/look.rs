@@ -1,81 +1,17 @@
 //! `Graph::sample_into`: how neighbours are looked up.
 
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
 
-use crate::adjacency::{Link, since};
+use crate::adjacency::since;
+use crate::link::Link;
 use crate::needs::{Delta, Lookup, Sampler};
-use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
-use crate::read_mail::Pending;
 use crate::view::{Hop, View};
+use crate::work::{Centres, Work};
 use crate::{Batch, EventId, Graph, Needs, NodeId, PurposeDraw, Queries, Timestamp};
 
 /// Centres whose neighbours one task looks up.
 const CENTRES_A_TASK: usize = 128;
-
-/// What a view keeps from one filling to the next.
-#[derive(Default)]
-pub(crate) struct Work {
-    present: Present,
-    /// One for each hop.
-    centres: Vec<Centres>,
-    named: NodeSet,
-    /// Where each node stands in the view's.
-    rows: Places,
-    /// `[C, K]` when the events were that the hop at hand shows.
-    times: Vec<i64>,
-    /// What is still to be read of memories read ahead.
-    pub(crate) pending: Pending,
-}
-
-impl std::fmt::Debug for Work {
-    /// No part of what a view shows.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Work")
-    }
-}
-
-/// Nodes at moments whose neighbours are asked, each once.
-#[derive(Default)]
-struct Centres {
-    /// `[C]`.
-    nodes: Vec<NodeId>,
-    /// `[C]`.
-    moments: Vec<Moment>,
-    /// The first row of each node: most nodes are asked about at one moment only.
-    first: Places,
-    /// The rows of a node's other moments.
-    others: FxHashMap<(NodeId, Moment), u32>,
-}
-
-impl Centres {
-    /// Forgets all centres; nodes below `nodes` have room.
-    fn clear(&mut self, nodes: usize) {
-        self.nodes.clear();
-        self.moments.clear();
-        self.first.make_room(nodes);
-        self.others.clear();
-    }
-
-    /// The row of a centre, which is a new one if it was not there.
-    fn row(&mut self, node: NodeId, moment: Moment) -> u32 {
-        let new = self.nodes.len() as u32;
-        let row = match self.first.of(node, &self.nodes) {
-            None => {
-                self.first.note(node, new as usize);
-                new
-            }
-            Some(row) if self.moments[row] == moment => row as u32,
-            Some(_) => *self.others.entry((node, moment)).or_insert(new),
-        };
-        if row == new {
-            self.nodes.push(node);
-            self.moments.push(moment);
-        }
-        row
-    }
-}
 
 /// The neighbours' slots of one centre, `[K]` each.
 struct Slots<'a> {

@@ -1,8 +1,8 @@
 //! What a model made of the events: the half of a history that follows from its weights.
 
-use crate::adjacency::Link;
 use crate::ahead::Ahead;
 use crate::buffer::{Buffer, Table};
+use crate::link::Link;
 use crate::mailbox::{KeptMail, Mail, Mailbox};
 use crate::needs::Says;
 use crate::neighbour_mail::{NeighbourMail, Sent};

@@ -2,7 +2,8 @@
 
 use tempograph_kernels::tensor::{Backend, Tensor};
 
-use crate::{Needs, NodeId, Queries, View};
+use crate::update::Update;
+use crate::{Needs, Queries, View};
 
 /// A model answers queries from a view of the past and says what the batch will have changed.
 ///
@@ -30,23 +31,4 @@ pub struct Forward<B: Backend> {
     pub embeddings: Option<Tensor<B, 2>>,
     /// What observing the batch will write.
     pub update: Update,
-}
-
-/// New memories, to be written by [`History::observe`](crate::History::observe) for the nodes a batch touches.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Update {
-    /// Nodes the rows belong to, ascending.
-    pub nodes: Vec<NodeId>,
-    /// `[nodes, D]`.
-    pub memory: Vec<f32>,
-    /// What mail of the batch says, `[2 B, width]`, where a model [gives](crate::Says::Given) it: row `2 e` is what the source of event `e`
-    /// says, row `2 e + 1` what its destination says. Each goes to the other end. Empty where mail says memory.
-    pub mail: Vec<f32>,
-}
-
-impl Update {
-    /// Nothing changes but the neighbourhood: for models without memory.
-    pub fn none() -> Update {
-        Update::default()
-    }
 }

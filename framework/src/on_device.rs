@@ -8,7 +8,7 @@ use tempograph_kernels::cube::{
 };
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::adjacency::Link;
+use crate::link::Link;
 use crate::mailbox::Mail;
 use crate::{
     Batch, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId, PairFact,

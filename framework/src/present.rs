@@ -1,6 +1,6 @@
 //! The events that have not settled yet: those of the newest tick and, for exact lookups, of the batch in hand.
 
-use crate::adjacency::Link;
+use crate::link::Link;
 use crate::places::Places;
 use crate::{Event, EventId, NodeId, Timestamp};
 

@@ -7,38 +7,12 @@ use tempograph_kernels::{MailPlan, Rows};
 
 use crate::mailbox::Mail;
 use crate::needs::Combine;
-use crate::places::Places;
 use crate::view::{MailView, ManyMails};
+use crate::work::Pending;
 use crate::{Batch, Memories, NodeId, View};
 
 /// Numbers one task copies.
 const NUMBERS_A_TASK: usize = 1 << 13;
-
-/// Nodes that a batch not yet observed will write, and what a view that was read before that lacks of them.
-#[derive(Debug, Default)]
-pub(crate) struct Pending {
-    nodes: Vec<NodeId>,
-    places: Places,
-    /// Rows of the view, and their places among its updated rows, that are still to be read.
-    late: Vec<[u32; 2]>,
-    /// Rows of the view, and which mail of each, where several are shown.
-    mails: Vec<[u32; 2]>,
-}
-
-impl Pending {
-    /// Those of `batch` and the `receivers` of its mail, or none, among `held` nodes.
-    fn refill(&mut self, batch: Option<(&Batch<'_>, &[NodeId])>, held: usize) {
-        self.nodes.clear();
-        self.nodes.extend(batch.into_iter().flat_map(|(batch, to)| batch.src.iter().chain(batch.dst).chain(to)));
-        self.places.make_room(held);
-        self.places.note_all(&self.nodes);
-        self.late.clear();
-    }
-
-    fn has(&self, node: NodeId) -> bool {
-        !self.nodes.is_empty() && self.places.of(node, &self.nodes).is_some()
-    }
-}
 
 impl Memories {
     /// Shows the memory and the mail of the nodes of `view`, in the memory it has unless somebody else holds it too. The view's nodes and

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::adjacency::Link;
+use crate::link::Link;
 use crate::{EventId, Graph, History, Memories, NodeId};
 
 impl History {

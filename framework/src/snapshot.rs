@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::adjacency::Link;
 use crate::extent::{Extent, ListPlace};
+use crate::link::Link;
 use crate::mailbox::Mail;
 use crate::{Event, EventId, Features, Graph, History, Memories, Needs, NodeId, Store, StoreError, Timestamp};
 

@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use crate::adjacency::Link;
 use crate::buffer::Buffer;
+use crate::link::Link;
 use crate::shared::Room;
 use crate::{EventId, EventLog, NodeId};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::Table;
-use crate::history::Hand;
+use crate::graph::Hand;
 use crate::shared::Room;
 use crate::{Batch, History, ObserveError};
 

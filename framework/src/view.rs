@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tempograph_kernels::{MailPlan, Neighbours, PairPlan, Rows};
 
-use crate::look::Work;
+use crate::work::Work;
 use crate::{NodeId, PairFact, Queries};
 
 /// The past of some roots, strictly before each root's time. Reading it changes nothing.

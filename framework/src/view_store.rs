@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tempograph_kernels::{MailPlan, Neighbours};
 
-use crate::pairs::{PairFact, Recency};
+use crate::pair_fact::{PairFact, Recency};
 use crate::view::{Hop, MailView, ManyMails, View};
 use crate::{Features, NodeId, Store, StoreError};
 
