@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::prepare::columns::by_name;
-use crate::dataset::prepare::input::{Input, Line};
-use crate::dataset::prepare::text::names;
-use crate::dataset::prepare::{Format, PrepareError};
+use crate::dataset::prepare::common::columns::by_name;
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::input::{Input, Line};
+use crate::dataset::prepare::common::options::Format;
+use crate::dataset::prepare::common::text::names;
 
 /// The file in `source` that holds the events: `source` itself, or in a folder `edges.…`, `ml_….csv`, or the only file that may.
 pub(crate) fn events_file(source: &Path) -> Result<PathBuf, PrepareError> {

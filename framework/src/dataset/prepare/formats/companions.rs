@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dataset::prepare::assemble::{Features, NodeRows};
-use crate::dataset::prepare::columns::{ColumnName, RawEvents, Role, by_name};
+use crate::dataset::prepare::common::assemble::{Features, NodeRows};
+use crate::dataset::prepare::common::columns::{ColumnName, RawEvents, Role, by_name};
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::input::Input;
+use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
+use crate::dataset::prepare::common::text::{Separator, header, read_lines};
 use crate::dataset::prepare::formats::npy;
-use crate::dataset::prepare::input::Input;
-use crate::dataset::prepare::text::{Separator, header, read_lines};
-use crate::dataset::prepare::{PrepareError, PrepareOptions, Progress};
 
 /// Edge features with one row an event, in the order of the events.
 pub(crate) fn edge_rows(path: &Path, events: usize) -> Result<Option<Features>, PrepareError> {

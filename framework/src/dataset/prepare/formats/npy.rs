@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use crate::dataset::Table;
-use crate::dataset::prepare::PrepareError;
+use crate::dataset::prepare::common::error::PrepareError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 

@@ -12,9 +12,10 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use tempograph_kernels::Rows;
 
 use crate::dataset::Table;
-use crate::dataset::prepare::assemble::{Features, IdSpace, Raw};
-use crate::dataset::prepare::columns::{ColumnName, RawEvents, Role, by_name, feature_width};
-use crate::dataset::prepare::{PrepareError, PrepareOptions, Progress};
+use crate::dataset::prepare::common::assemble::{Features, IdSpace, Raw};
+use crate::dataset::prepare::common::columns::{ColumnName, RawEvents, Role, by_name, feature_width};
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 
 pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
     // The parquet crate panics on some damaged files instead of saying so; nothing it was working on is used after that.

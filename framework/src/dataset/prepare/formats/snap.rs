@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use crate::dataset::prepare::assemble::{IdSpace, Raw};
-use crate::dataset::prepare::columns::{ColumnName, RawEvents, Role};
-use crate::dataset::prepare::input::Input;
-use crate::dataset::prepare::text::{Separator, read_lines};
-use crate::dataset::prepare::{PrepareError, PrepareOptions, Progress};
+use crate::dataset::prepare::common::assemble::{IdSpace, Raw};
+use crate::dataset::prepare::common::columns::{ColumnName, RawEvents, Role};
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::input::Input;
+use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
+use crate::dataset::prepare::common::text::{Separator, read_lines};
 
 pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
     let mut input = Input::open(path)?;

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use crate::dataset::prepare::assemble::{IdSpace, Raw};
-use crate::dataset::prepare::columns::Role;
+use crate::dataset::prepare::common::assemble::{IdSpace, Raw};
+use crate::dataset::prepare::common::columns::Role;
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::options::{PrepareOptions, Progress, stem};
 use crate::dataset::prepare::formats::companions::{indexed_edge_rows, node_rows, read_indexed};
-use crate::dataset::prepare::{PrepareError, PrepareOptions, Progress, stem};
 
 pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
     let stem = stem(path);

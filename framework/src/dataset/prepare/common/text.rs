@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::dataset::Table;
-use crate::dataset::prepare::assemble::Features;
-use crate::dataset::prepare::columns::{ColumnName, RawEvents, feature_width};
-use crate::dataset::prepare::input::{Input, Line};
-use crate::dataset::prepare::{PrepareError, Progress};
+use crate::dataset::prepare::common::assemble::Features;
+use crate::dataset::prepare::common::columns::{ColumnName, RawEvents, feature_width};
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::input::{Input, Line};
+use crate::dataset::prepare::common::options::Progress;
 
 /// What stands between two fields.
 #[derive(Clone, Copy)]

@@ -1,8 +1,8 @@
 //! Which column of a source holds what, and the columns as they are read.
 
-use crate::dataset::prepare::PrepareError;
-use crate::dataset::prepare::input::Line;
-use crate::dataset::prepare::times::Times;
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::input::Line;
+use crate::dataset::prepare::common::times::Times;
 
 /// What a column of a source holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use tempograph_kernels::Rows;
 
-use crate::dataset::prepare::columns::RawEvents;
-use crate::dataset::prepare::{PrepareError, PrepareOptions};
+use crate::dataset::prepare::common::columns::RawEvents;
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::options::PrepareOptions;
 use crate::dataset::{Content, Dataset, IdMap, Sides, Table, TimeUnit};
 use crate::{EventLog, NodeId};
 

@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::dataset::prepare::{PrepareError, Progress};
+use crate::dataset::prepare::common::error::PrepareError;
+use crate::dataset::prepare::common::options::Progress;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
