@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde_json::Number;
 use tokio::sync::oneshot::Sender;
 
-use super::ingest::{Ack, IngestError, Outcome, Receipt, Ticket};
-use super::line::{Start, Waiting};
-use super::{Core, Service};
 use crate::engine::NODES_A_PART;
 use crate::log::{Act, Entry};
 use crate::request::{Place, ticks};
+use crate::service::ingest::line::{Start, Waiting};
+use crate::service::ingest::{Ack, IngestError, Outcome, Receipt, Ticket};
+use crate::service::{Core, Service};
 use crate::{Position, RequestError};
 
 /// Events from one look for idle nodes to the next, at least.

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::ingest::{IngestError, Receipt, Ticket};
-use super::{Core, Service};
 use crate::log::{Act, ReplayError, place_after};
 use crate::request::{MOST, RequestError};
+use crate::service::ingest::{IngestError, Receipt, Ticket};
+use crate::service::{Core, Service};
 use crate::{Position, Retraction};
 
 /// How long an event in line is waited for, which is to be taken back.
