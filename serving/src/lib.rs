@@ -69,8 +69,10 @@ pub use schedule::{
     SchedulerSpec, SchedulerStatus, TenantStatus, Terms, simulate,
 };
 pub use serve::{ServeError, run, serve};
+pub use service::erase::idle::Forgotten;
+pub use service::erase::retract::Retracted;
 pub use service::{
-    Ack, Clock, Forgotten, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded,
-    Retracted, Service, ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
+    Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service,
+    ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};

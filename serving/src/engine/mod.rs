@@ -7,7 +7,7 @@ mod retract;
 mod save;
 pub(crate) mod snapshot_read;
 #[cfg(test)]
-pub(crate) mod snapshot_read_tests;
+mod snapshot_read_tests;
 mod spec;
 mod state;
 pub(crate) mod workspace;

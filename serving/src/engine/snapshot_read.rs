@@ -1,5 +1,4 @@
 //! Long reads: answered a part at a time, all of it as of the moment they began at, while events go on.
-
 use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 

@@ -13,7 +13,8 @@ use crate::interface::server::{Call, Seen, Served, Server, off_the_reactor};
 use crate::observe::metrics::{counter, gauge, header, line};
 use crate::request::{PairQuery, Position};
 use crate::schedule::{Body, Read, SchedulerStatus};
-use crate::service::{Readiness, Retracted, ServiceError, Status};
+use crate::service::erase::retract::Retracted;
+use crate::service::{Readiness, ServiceError, Status};
 
 /// How long a drain or a promotion by request may take. Reloads and snapshots take as long as they take.
 const DRAIN: Duration = Duration::from_secs(60);

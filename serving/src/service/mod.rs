@@ -1,12 +1,11 @@
 //! The service: a log of record, the engine it feeds, and snapshots of both.
 mod admission;
 mod change;
+pub(crate) mod erase;
 mod follow;
-mod idle;
 mod ingest;
 mod keeper;
 mod open;
-mod retract;
 pub(crate) mod snapshots;
 mod spec;
 mod status;
@@ -21,7 +20,6 @@ use std::time::Instant;
 
 use self::admission::Facts;
 pub use self::change::Reloaded;
-pub use self::idle::Forgotten;
 use self::ingest::failing::Failing;
 use self::ingest::line::{Line, Start, Waiting};
 use self::ingest::progress::Progress;
@@ -31,7 +29,6 @@ use self::ingest::readiness::Shown;
 pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, Receipt, Ticket};
 use self::keeper::{Keeper, Order};
 pub use self::keeper::{Snapshot, SnapshotStatus};
-pub use self::retract::Retracted;
 pub use self::spec::{Clock, Late, ServiceSpec, SnapshotSpec};
 use self::status::Counts;
 pub use self::status::Status;

@@ -65,7 +65,7 @@ impl Core {
     }
 
     /// Puts in line what is no event.
-    pub(super) fn put_in_line(&self, act: Act) -> Result<Ticket, IngestError> {
+    pub(crate) fn put_in_line(&self, act: Act) -> Result<Ticket, IngestError> {
         let (answer, ticket) = Ticket::new();
         self.join_line(act, 0, &mut Some(answer))?;
         Ok(ticket)
@@ -85,7 +85,7 @@ impl Core {
 
     /// After a part of the nodes was looked at, puts the next in line, if there is one. Says whether there is: then whoever waits is answered
     /// after that.
-    pub(super) fn look_further(&self, waiting: &mut Waiting) -> bool {
+    pub(crate) fn look_further(&self, waiting: &mut Waiting) -> bool {
         let Some(Act::Expire { before, nodes }) = waiting.entry.as_ref().map(|entry| &entry.act) else { return false };
         if nodes.end as usize >= self.engine().nodes() {
             return false;
@@ -99,7 +99,7 @@ impl Core {
 
     /// Orders a look for idle nodes when so many more events make one due, unless one is under way. It takes its place in the log, so that a
     /// replay does the same whatever the settings are by then.
-    pub(super) fn forget_idle(&self, events: u64) {
+    pub(crate) fn forget_idle(&self, events: u64) {
         let events = self.unlooked.fetch_add(events, Relaxed) + events;
         if events < EVERY || events * NODES_AN_EVENT < self.engine().nodes() as u64 {
             return;
