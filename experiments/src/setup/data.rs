@@ -13,7 +13,7 @@ use tempograph_kernels::Rows;
 use tempograph_models::{DataFacts, FeatureWidths, StaticSpec};
 use tempograph_trainers::{Alone, Course, DataReport, Exchange, Part, once_a_machine};
 
-use crate::spec::{DataSpec, RunSpec};
+use crate::setup::spec::{DataSpec, RunSpec};
 
 /// Opens the dataset a spec names and makes it ready for training.
 ///

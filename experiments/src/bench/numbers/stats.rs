@@ -1,7 +1,7 @@
 //! Middles and tails of measurements.
 
 /// The middle value, or the mean of the middle two; nothing of nothing.
-pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let values = sorted(values);
     let middle = values.len() / 2;
     match values.len() {
@@ -12,7 +12,7 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 }
 
 /// The least value that at least `share` of the values do not exceed; nothing of nothing.
-pub(super) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> Option<f64> {
+pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> Option<f64> {
     let values = sorted(values);
     let place = (share * values.len() as f64).ceil() as usize;
     values.get(place.saturating_sub(1)).copied()

@@ -1,7 +1,5 @@
 //! Other systems' TGN on the same events: scripts that travel in the program and run in a Python of their own, or the user's.
 
-mod environment;
-
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -13,16 +11,16 @@ use tempograph_framework::EventLog;
 use tempograph_models::FeatureWidths;
 use tempograph_trainers::Course;
 
-use super::Peer;
-use super::measure::Measured;
-use crate::spec::RunSpec;
+use crate::bench::Peer;
+use crate::bench::measure::Measured;
+use crate::setup::spec::RunSpec;
 
 const SCRIPTS: [(&str, &str); 5] = [
-    ("tgm_tgn.py", include_str!("../../../peers/tgm_tgn.py")),
-    ("pyg_tgn.py", include_str!("../../../peers/pyg_tgn.py")),
-    ("pyg_model.py", include_str!("../../../peers/pyg_model.py")),
-    ("events.py", include_str!("../../../peers/events.py")),
-    ("metrics.py", include_str!("../../../peers/metrics.py")),
+    ("tgm_tgn.py", include_str!("../../peers/tgm_tgn.py")),
+    ("pyg_tgn.py", include_str!("../../peers/pyg_tgn.py")),
+    ("pyg_model.py", include_str!("../../peers/pyg_model.py")),
+    ("events.py", include_str!("../../peers/events.py")),
+    ("metrics.py", include_str!("../../peers/metrics.py")),
 ];
 
 /// A ready peer: scripts and events in a folder of their own, removed when it is dropped.
@@ -55,8 +53,8 @@ impl ReadyPeer {
     /// Writes scripts and events, and makes sure that there is a Python with what they need: `python`, or one made for it.
     pub fn new(peer: Peer, python: Option<&Path>, spec: &RunSpec, course: &Course, steps: usize) -> Result<ReadyPeer> {
         let python = match python {
-            Some(python) => environment::checked(python, peer.imports())?,
-            None => environment::made(peer.imports())?,
+            Some(python) => crate::setup::python::checked(python, peer.imports())?,
+            None => crate::setup::python::made(peer.imports())?,
         };
         let folder = std::env::temp_dir().join(format!("tempograph-{}-{}", peer.name(), std::process::id()));
         fs::create_dir_all(folder.join("events"))?;

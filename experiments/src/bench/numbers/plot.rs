@@ -9,13 +9,13 @@ const BOTTOM: f64 = 50.0;
 const COLOURS: [&str; 4] = ["#1f6fb4", "#d1651a", "#3a8a3a", "#8a3a8a"];
 
 /// A named line through points (x, y), x positive.
-pub(super) struct Line {
+pub(crate) struct Line {
     pub name: String,
     pub points: Vec<[f64; 2]>,
 }
 
 /// The lines over powers of ten, from zero upwards.
-pub(super) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> String {
+pub(crate) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points);
     let low = points().map(|point| point[0].log10()).fold(f64::INFINITY, f64::min).floor();
     let high = points().map(|point| point[0].log10()).fold(low + 1.0, f64::max).ceil();

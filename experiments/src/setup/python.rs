@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 /// What is installed, version by version.
-const REQUIREMENTS: &str = include_str!("../../../peers/requirements.txt");
+const REQUIREMENTS: &str = include_str!("../../peers/requirements.txt");
 /// Builds of torch without CUDA: a tenth of the size.
 const CPU_WHEELS: &str = "https://download.pytorch.org/whl/cpu";
 /// Stands in a folder whose installation is complete.
@@ -19,7 +19,7 @@ const COMPLETE: &str = "complete";
 ///
 /// # Errors
 /// That it does not run, or what it lacks and how to install it.
-pub(super) fn checked(python: &Path, imports: &str) -> Result<PathBuf> {
+pub(crate) fn checked(python: &Path, imports: &str) -> Result<PathBuf> {
     let output = Command::new(python)
         .args(["-c", imports])
         .output()
@@ -38,7 +38,7 @@ pub(super) fn checked(python: &Path, imports: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 /// No `python3`, no network, or what pip says.
-pub(super) fn made(imports: &str) -> Result<PathBuf> {
+pub(crate) fn made(imports: &str) -> Result<PathBuf> {
     let folder =
         folder(std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), std::env::var_os("HOME").map(PathBuf::from))?;
     let python = folder.join("bin/python");

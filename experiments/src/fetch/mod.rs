@@ -30,7 +30,7 @@ use download::Download;
 use progress::Progress;
 use sums::{Sums, Verdict};
 
-use crate::interrupt::stop_when_asked;
+use crate::terminal::interrupt::stop_when_asked;
 
 pub use error::FetchError;
 pub use progress::Reporting;

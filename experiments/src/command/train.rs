@@ -16,15 +16,17 @@ use tempograph_trainers::{
     RunFiles, Status, Timeline, Trace, Watch, evaluate, kept, peak_memory_bytes, warm,
 };
 
-use crate::data;
-use crate::device::{self, Device};
-use crate::export::{self, Until};
-use crate::interrupt::stop_when_asked;
-use crate::model::learner;
-use crate::progress::{All, Terminal};
-use crate::ranks::{Place, Transport};
-use crate::runs::Run;
-use crate::spec::RunSpec;
+use crate::command::export;
+use crate::command::export::Until;
+use crate::setup::data;
+use crate::setup::device;
+use crate::setup::device::Device;
+use crate::setup::model::learner;
+use crate::setup::ranks::{Place, Transport};
+use crate::setup::runs::Run;
+use crate::setup::spec::RunSpec;
+use crate::terminal::interrupt::stop_when_asked;
+use crate::terminal::progress::{All, Terminal};
 
 /// Train a model from a TOML experiment, evaluate it, and write a report.
 #[derive(Args, Debug)]

@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
-use crate::device::Device;
+use crate::setup::device::Device;
 
 /// Kernels launched since the program began; 0 in a build without devices.
-pub(super) fn launches() -> u64 {
+pub(crate) fn launches() -> u64 {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     return tempograph_kernels::cube::launches();
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
@@ -14,7 +14,7 @@ pub(super) fn launches() -> u64 {
 }
 
 /// Samples how busy a GPU is while it runs, by its driver's own tool.
-pub(super) struct Busy(Child);
+pub(crate) struct Busy(Child);
 
 impl Busy {
     /// Starts sampling `device`; nothing where it is not one GPU, or its driver's tool is not there.

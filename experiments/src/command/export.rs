@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use tempograph_serving::Export;
 use tempograph_trainers::{Evaluation, Examination, Kept, Part, evaluate, warm};
 
-use crate::device;
-use crate::interrupt::stop_when_asked;
-use crate::model::model_with;
-use crate::runs::Run;
-use crate::train::{metric_row, metric_title};
+use crate::command::train::{metric_row, metric_title};
+use crate::setup::device;
+use crate::setup::model::model_with;
+use crate::setup::runs::Run;
+use crate::terminal::interrupt::stop_when_asked;
 
 /// Export a trained run: the weights and the state of the world they have seen.
 #[derive(Args, Debug)]

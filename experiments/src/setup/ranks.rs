@@ -7,8 +7,8 @@ use clap::ValueEnum;
 use tempograph_framework::sha256_hex;
 use tempograph_trainers::{Alone, Exchange, Launch, over_tcp};
 
-use crate::device::Device;
-use crate::spec::RunSpec;
+use crate::setup::device::Device;
+use crate::setup::spec::RunSpec;
 
 /// How long a process waits for the others to come.
 const PATIENCE: Duration = Duration::from_secs(120);

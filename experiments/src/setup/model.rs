@@ -7,8 +7,8 @@ use tempograph_kernels::tensor::{AutodiffBackend, CpuTape};
 use tempograph_models::{ProgramModule, SliceProgram};
 use tempograph_trainers::{Course, Learner};
 
-use crate::device::Device;
-use crate::spec::{ExecutorKind, RunSpec};
+use crate::setup::device::Device;
+use crate::setup::spec::{ExecutorKind, RunSpec};
 
 /// A spec's model with its optimiser.
 pub(crate) struct Made {
@@ -41,14 +41,14 @@ pub(crate) fn learner(spec: &RunSpec, course: &Course, device: &Device) -> Resul
             let place = |&index: &usize| {
                 let room = tempograph_kernels::gpu_room(index).map_err(anyhow::Error::msg)?;
                 // What is left is for the step's own arrays.
-                Ok(Place { device: crate::device::cuda(index)?, room: room / 10 * 7 })
+                Ok(Place { device: crate::setup::device::cuda(index)?, room: room / 10 * 7 })
             };
             on_devices::<CudaRuntime, CudaTape>(spec, course, &gpus.iter().map(place).collect::<Result<Vec<_>>>()?)
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu(numbers) => {
             use tempograph_kernels::tensor::{WgpuRuntime, WgpuTape};
-            let place = |&number: &usize| Ok(Place { device: crate::device::wgpu(number)?, room: u64::MAX });
+            let place = |&number: &usize| Ok(Place { device: crate::setup::device::wgpu(number)?, room: u64::MAX });
             on_devices::<WgpuRuntime, WgpuTape>(spec, course, &numbers.iter().map(place).collect::<Result<Vec<_>>>()?)
         }
     }

@@ -8,10 +8,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use tempograph_framework::{IdMap, Store};
 use tempograph_trainers::{Answers, Evaluation, Examination, Part, evaluate};
 
-use crate::device;
-use crate::interrupt::stop_when_asked;
-use crate::runs::Run;
-use crate::train::{floors, metric_row, metric_title, rule_name};
+use crate::command::train::{floors, metric_row, metric_title, rule_name};
+use crate::setup::device;
+use crate::setup::runs::Run;
+use crate::terminal::interrupt::stop_when_asked;
 
 /// Evaluate a trained run, under its own rules or others.
 #[derive(Args, Debug)]

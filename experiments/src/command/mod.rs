@@ -1,4 +1,13 @@
 //! The command line: reads it, and hands over to the subcommand.
+pub mod eval;
+pub mod export;
+pub mod models;
+pub mod new;
+pub mod plan;
+pub mod prepare;
+pub mod pretrain;
+pub mod serve;
+pub mod train;
 
 use std::process::ExitCode;
 
@@ -6,7 +15,8 @@ use clap::{Parser, Subcommand};
 use tempograph_kernels::cpu::Level;
 use tempograph_models::Registry;
 
-use crate::{bench, device, eval, export, fetch, load, models, new, plan, prepare, pretrain, serve, train};
+use crate::setup::device;
+use crate::{bench, fetch, load};
 
 /// Train temporal graph networks with node memory, and serve them.
 #[derive(Parser)]

@@ -11,11 +11,11 @@ use tempograph_framework::{Captured, Graph, History, Timestamp, captured};
 use tempograph_trainers::{Course, Facts, ParallelSpec, Plan, Proposal, propose, timetable};
 
 use crate::bench::aligned;
-use crate::data;
-use crate::device::Device;
-use crate::machine::Machine;
-use crate::model::learner;
-use crate::spec::RunSpec;
+use crate::setup::data;
+use crate::setup::device::Device;
+use crate::setup::machine::Machine;
+use crate::setup::model::learner;
+use crate::setup::spec::RunSpec;
 
 /// Propose how to spread a training over devices and machines.
 ///

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail};
 use tempograph_framework::{History, Store};
 use tempograph_trainers::{Course, Kept, Learner, Mark, Part, RunFiles, kept, warm};
 
-use crate::data;
-use crate::device::{self, Device};
-use crate::model::learner;
-use crate::spec::RunSpec;
+use crate::setup::data;
+use crate::setup::device;
+use crate::setup::device::Device;
+use crate::setup::model::learner;
+use crate::setup::spec::RunSpec;
 
 /// The spec a run was trained with, and its data.
 pub(crate) struct Run {

@@ -11,7 +11,7 @@ use tempograph_models::{PretrainSpec, StaticGraph};
 const EXAMINED: usize = 4096;
 
 /// What is learned from, and how.
-pub(super) struct Learning<'a> {
+pub(crate) struct Learning<'a> {
     pub log: &'a EventLog,
     /// The training events: nothing else is looked at.
     pub train: Range<usize>,
@@ -24,7 +24,7 @@ pub(super) struct Learning<'a> {
 }
 
 /// What was learned.
-pub(super) struct Learned {
+pub(crate) struct Learned {
     /// `[N, S]`
     pub vectors: Vec<f32>,
     /// Passes over all training events.
@@ -35,7 +35,7 @@ pub(super) struct Learned {
 
 /// How the held-out tail was told from its negatives.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     /// As the trainer's.
     pub loss: f32,
     /// Average precision, one negative an event.
@@ -43,7 +43,7 @@ pub(super) struct Tail {
 }
 
 /// What there is to tell while it goes on.
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// Events done of those of a pass, and its number, counted from 1.
     Events { epoch: usize, done: usize, of: usize },
     /// A pass without the tail, and how the tail did after it.

@@ -150,7 +150,7 @@ impl RunSpec {
     /// # Errors
     /// What does not fit together.
     pub fn program(&self, course: &Course) -> Result<Arc<Program>> {
-        self.model.program(crate::data::widths(course)).map_err(anyhow::Error::msg)
+        self.model.program(crate::setup::data::widths(course)).map_err(anyhow::Error::msg)
     }
 
     /// What a history keeps for the model.

@@ -15,10 +15,10 @@ use tempograph_framework::{StaticMemory, StaticOrigin, Table};
 use tempograph_models::PretrainSpec;
 use tempograph_trainers::Course;
 
-use crate::data;
-use crate::device;
-use crate::interrupt::stop_when_asked;
-use crate::spec::RunSpec;
+use crate::setup::data;
+use crate::setup::device;
+use crate::setup::spec::RunSpec;
+use crate::terminal::interrupt::stop_when_asked;
 use learn::{Heard, Learned, Learning};
 
 /// Learn a static vector for each node from the training events of a spec, for models with [model.static].
