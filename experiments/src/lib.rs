@@ -26,30 +26,13 @@
 //! # Ok::<(), tempograph_experiments::fetch::FetchError>(())
 //! ```
 #![warn(clippy::unwrap_used)]
-
-pub mod allocations;
 pub mod bench;
-mod command_line;
-mod data;
-pub mod device;
-pub mod eval;
-pub mod export;
+mod command;
 pub mod fetch;
-mod interrupt;
 pub mod load;
-mod machine;
-mod model;
-pub mod models;
-pub mod new;
-pub mod plan;
-pub mod prepare;
-pub mod pretrain;
-mod progress;
-mod ranks;
-mod runs;
-pub mod serve;
-pub mod spec;
-pub mod train;
+mod setup;
+mod terminal;
 
-pub use command_line::run;
+pub use command::{new, run};
+pub use setup::{allocations, spec};
 pub use tempograph_models::Registry;

@@ -35,38 +35,26 @@
 //! let gradients = attended.sum().backward();
 //! assert_eq!(hidden.grad(&gradients).map(|gradient| gradient.dims()), Some([1, 3]));
 //! ```
-mod adam;
-mod autodiff;
 pub mod cpu;
 #[cfg(feature = "cube")]
 pub mod cube;
-mod dropout;
-mod flex;
-#[cfg(feature = "cuda")]
-mod gpu;
-mod kernels;
+mod device;
 pub mod machine;
-mod mail;
-#[cfg(feature = "cuda")]
-mod nccl;
-mod neighbours;
-mod ops;
-mod pairs;
-pub mod reference;
-mod rows;
+mod plan;
 pub mod tensor;
 
-pub use adam::AdamStep;
-pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
-pub use gpu::{gpu_bytes, gpu_room, gpus};
-pub use mail::{Cell, MailPlan};
+pub use device::gpu::{gpu_bytes, gpu_room, gpus};
 #[cfg(feature = "cuda")]
-pub use nccl::Nccl;
-pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
-pub use ops::{
+pub use device::nccl::Nccl;
+pub use plan::adam::AdamStep;
+pub use plan::dropout::Dropout;
+pub use plan::mail::{Cell, MailPlan};
+pub use plan::neighbours::{AttentionPlan, Neighbours, ScoreActivation};
+pub use plan::pairs::PairPlan;
+pub use plan::rows::Rows;
+pub use tensor::ops::{
     TemporalOps, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, product,
     temporal_attention, time_encode,
 };
-pub use pairs::PairPlan;
-pub use rows::Rows;
+pub use tensor::reference;
