@@ -189,12 +189,13 @@ fn rows(program: &Program) -> Vec<Row> {
         })
         .collect();
     let cost = program.decoder_cost(&sizes);
-    let maps: Vec<Map> = program.decoder().maps().collect();
+    let decoder = program.decoder();
+    let maps: Vec<Map> = decoder.maps().collect();
+    let of_ends = (decoder.input() > 0).then(|| format!("[roots, {}]", program.embedding_width())).into_iter();
     rows.push(Row {
         name: "decoder".into(),
-        what: if program.scores_from_embeddings() { "link decoder" } else { "link decoder with facts about pairs" }
-            .into(),
-        reads: vec![format!("[roots, {}]", program.embedding_width())],
+        what: decoder.describe(),
+        reads: of_ends.chain(decoder.pairs().map(shape)).collect(),
         gives: "[pairs]".into(),
         params: maps.iter().flat_map(|map| map.params()).map(param).collect(),
         forward: cost.forward,

@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{PaddedRows, add};
 
 use super::update::{write_mail, write_memories};
 use crate::operation::{Context, Into, Reads, Stage};
-use crate::ops::DecoderStage;
+use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage};
 use crate::program::{Gradients, Program, Step, Value, Weights};
 use crate::registry::ModelSpec;
 
@@ -191,9 +191,9 @@ impl SliceProgram {
     /// very numbers of a forward pass in which they were embedded.
     ///
     /// # Panics
-    /// If a pair names a row that is not there, or the model reads facts about pairs, which embeddings do not tell.
+    /// If a pair names a row that is not there, or scores do not [follow from embeddings](Program::scores_from_embeddings).
     pub fn score_ends(&self, ends: &PaddedRows, pairs: &[Pair], work: &mut SliceWork) {
-        assert!(self.program.scores_from_embeddings(), "embeddings do not tell what has happened between two nodes");
+        assert!(self.program.scores_from_embeddings(), "scores do not follow from the embeddings of both ends");
         let SliceWork { answer, decoder, .. } = work;
         answer.scores.resize(pairs.len(), 0.0);
         let rows = pairs.iter().map(|pair| [pair.src, pair.dst]);
@@ -230,8 +230,9 @@ impl SliceModel for SliceProgram {
         let SliceWork { answer: Answer { scores, embeddings, .. }, tables, decoder, .. } = work;
         let table = &tables[program.embedding.index()];
         scores.resize(queries.pairs().len(), 0.0);
-        let rows = queries.pairs().iter().map(|pair| [pair.src, pair.dst].map(|root| view.roots[root as usize]));
-        decoder.score(&program.decoder, self.weights(), rows, &view.pairs, table, scores);
+        let pairs = program.decoder.pairs().map(|pairs| &tables[pairs.index()]);
+        let read = DecoderInputs { embeddings: table, facts: &view.pairs, pairs };
+        decoder.score(&program.decoder, self.weights(), view.pair_rows(queries), read, scores);
         embeddings.clear();
         if dropout.is_none() {
             (0..table.rows()).for_each(|row| embeddings.extend_from_slice(table.row(row)));
@@ -258,11 +259,18 @@ impl SliceModel for SliceProgram {
         gradients.zero(program.declarations.shared_params());
         let SliceWork { stages, decoder, tables, gradients: of_tables, reached, shares, .. } = work;
         reached.fill(false);
-        let top = program.embedding.index();
+        let (top, pairs) = (program.embedding.index(), program.decoder.pairs().map(Value::index));
         of_tables[top].resize_like(&tables[top]);
         of_tables[top].values.fill(0.0);
-        decoder.backward(&program.decoder, cx.weights, scores, &mut gradients, &mut of_tables[top]);
-        reached[top] = true;
+        let mut of_pairs = pairs.map(|pairs| std::mem::take(&mut of_tables[pairs]));
+        let read =
+            DecoderInputs { embeddings: &tables[top], facts: &view.pairs, pairs: pairs.map(|pairs| &tables[pairs]) };
+        let into = DecoderGradients { embeddings: &mut of_tables[top], pairs: of_pairs.as_mut() };
+        decoder.backward(&program.decoder, cx.weights, read, scores, &mut gradients, into);
+        reached[top] = program.decoder.ends.is_some();
+        if let (Some(pairs), Some(gradient)) = (pairs, of_pairs) {
+            (of_tables[pairs], reached[pairs]) = (gradient, true);
+        }
         for (step, stage) in program.steps.iter().zip(stages).rev() {
             let own = step.gives.index();
             if !reached[own] {

@@ -166,6 +166,11 @@ pub struct TensorContext<'a, B: Backend> {
 }
 
 impl<B: TemporalOps> TensorContext<'_, B> {
+    /// Both ends of each pair, `[P]`: rows of the roots' table, as [`Context::pairs`](crate::Context::pairs) gives them.
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = [u32; 2]> + Clone + '_ {
+        self.view.pair_rows(self.queries)
+    }
+
     /// Where its tensors are.
     pub fn device(&self) -> &B::Device {
         &self.device
@@ -314,11 +319,13 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
             true => self.advance(queries, view),
             false => self.update(queries, view, &tables),
         };
-        let embeddings = tables[self.program.embedding.index()]
-            .take()
-            .unwrap_or_else(|| unreachable!("every program embeds its roots"));
+        let mut table = |value: Value| {
+            tables[value.index()].take().unwrap_or_else(|| unreachable!("a forward pass runs what the decoder reads"))
+        };
+        let decoder = &self.program.decoder;
+        let (embeddings, pairs) = (table(self.program.embedding), decoder.pairs().map(table));
         let cx = TensorContext { queries, view, dropout, module: self, device };
-        let scores = self.program.decoder.on_tensors(&cx, embeddings.clone());
+        let scores = decoder.on_tensors(&cx, embeddings.clone(), pairs);
         Forward { scores, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
     }
 

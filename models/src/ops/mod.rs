@@ -2,6 +2,7 @@
 
 mod attention;
 mod centres;
+mod common;
 mod decoder;
 mod dropout;
 mod mailbox;
@@ -22,9 +23,11 @@ use tempograph_kernels::tensor::Tensor;
 
 pub use attention::{Attention, AttentionLayer};
 pub use centres::Centres;
+pub use common::{CommonNeighbours, EndColumns};
 #[cfg(feature = "cube")]
 pub(crate) use decoder::DeviceDecoder;
-pub use decoder::{DecoderStage, LinkDecoder};
+pub use decoder::LinkDecoder;
+pub(crate) use decoder::{DecoderGradients, DecoderInputs, DecoderStage};
 pub use mailbox::{Mailbox, MailboxAttention};
 pub use memory::{Mail, MemoryUpdate};
 pub use norm::RowNorm;
@@ -97,6 +100,8 @@ pub enum Op {
     Mailbox(Arc<MailboxAttention>),
     /// Norms rows.
     Norm(Arc<RowNorm>),
+    /// Makes rows of pairs of what both ends have met.
+    Common(Arc<CommonNeighbours>),
     /// An operation from elsewhere.
     Custom(Arc<dyn Operation>),
 }
@@ -113,6 +118,7 @@ impl Op {
             Op::Centres(op) => &**op,
             Op::Mailbox(op) => &**op,
             Op::Norm(op) => &**op,
+            Op::Common(op) => &**op,
             Op::Custom(op) => &**op,
         }
     }
@@ -131,6 +137,7 @@ impl Op {
             Op::Mailbox(_) => Err("attention to mail that is kept (model.kind = \"apan\")".into()),
             Op::Norm(_) => Err("norms of rows (model.kind = \"apan\")".into()),
             Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
+            Op::Common(_) => Err("common neighbours (model.kind = \"tncn\", model.common_neighbours)".into()),
             Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
         }
     }
@@ -157,7 +164,7 @@ impl Op {
             Op::Attention(op) => op.device_stage(laying),
             Op::Projection(op) => op.device_stage(laying),
             Op::Centres(_) => Box::new(Centres),
-            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Custom(_) => {
+            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Common(_) | Op::Custom(_) => {
                 unreachable!("an executor on a device asks whether operations are known there")
             }
         }
@@ -174,6 +181,7 @@ impl Op {
             Op::Centres(op) => op.on_tensors(cx, &reads[0]),
             Op::Mailbox(op) => op.on_tensors(cx),
             Op::Norm(op) => op.on_tensors(cx, &reads[0]),
+            Op::Common(op) => op.on_tensors(cx, reads),
             Op::Custom(op) => cx.custom(&**op, reads),
         }
     }

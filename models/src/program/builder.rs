@@ -175,6 +175,13 @@ impl Builder {
 
     /// Appends an operation. The parameters declared since the last one are its own.
     pub fn push(&mut self, name: &str, op: Op, reads: &[Value], gives: Shape) -> Value {
+        let of_pairs = reads.iter().any(|&read| self.axis(read) == Axis::Pairs);
+        self.check(!of_pairs || gives.axis == Axis::Pairs, || {
+            format!(
+                "{name} makes rows of {} of rows of pairs, which operations on pairs and the decoder read",
+                gives.axis
+            )
+        });
         let value = Value(self.shapes.len() as u32);
         self.shapes.push(gives);
         let params = self.declared_since();
@@ -208,9 +215,14 @@ impl Builder {
         let Outputs { memory, embedding, decoder, says } = outputs;
         let top = self.shapes[embedding.index()];
         self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
-        self.check(decoder.input() == top.width, || {
+        self.check(decoder.ends.is_none() || decoder.input() == top.width, || {
             format!("the decoder reads {} columns of embeddings of {}", decoder.input(), top.width)
         });
+        if let Some(axis) = decoder.pairs().map(|pairs| self.axis(pairs)) {
+            self.check(axis == Axis::Pairs, || {
+                format!("the decoder reads rows of pairs beside embeddings, not of {axis}")
+            });
+        }
         if let Some(axis) = memory.map(|memory| self.axis(memory)) {
             let fits = matches!(axis, Axis::Nodes | Axis::Centres(0));
             self.check(fits, || format!("memories are rows of nodes or of the roots, not of {axis}"));
@@ -237,7 +249,7 @@ impl Builder {
         self.needs.ends = says.is_some() || memory != of_nodes;
         self.mark(memory.into_iter().chain(says.map(|says| says.value)), |step| &mut step.updates);
         self.mark(of_nodes, |step| &mut step.remembers);
-        self.mark([embedding], |step| &mut step.embeds);
+        self.mark([embedding].into_iter().chain(decoder.pairs()), |step| &mut step.embeds);
         Ok(Program {
             spec,
             time: self.time,

@@ -42,6 +42,8 @@ pub enum Axis {
     Nodes,
     /// The centres of a hop, `C`: hop 0 is the roots' own.
     Centres(usize),
+    /// The pairs that are scored, `P`: rows of a source and a candidate together. Operations on pairs and the decoder read them, nothing else.
+    Pairs,
 }
 
 impl std::fmt::Display for Axis {
@@ -50,6 +52,7 @@ impl std::fmt::Display for Axis {
             Axis::Nodes => f.write_str("nodes"),
             Axis::Centres(0) => f.write_str("roots"),
             Axis::Centres(hop) => write!(f, "centres of hop {hop}"),
+            Axis::Pairs => f.write_str("pairs"),
         }
     }
 }
@@ -80,7 +83,7 @@ pub struct Step {
     pub updates: bool,
     /// Whether memories of nodes do, which are told whatever is asked.
     pub remembers: bool,
-    /// Whether embeddings depend on it.
+    /// Whether embeddings or the decoder depend on it.
     pub embeds: bool,
     /// Whether its table is another where a training step drops out or hides: of what an update says, it is computed once more without.
     pub drops: bool,
@@ -185,9 +188,9 @@ impl Program {
         })
     }
 
-    /// Whether embeddings alone tell a score. With facts about pairs they do not, though they are still worth keeping.
+    /// Whether a score follows from the embeddings of both ends. Where the decoder reads facts or rows of pairs it does not.
     pub fn scores_from_embeddings(&self) -> bool {
-        self.decoder.facts.is_none()
+        self.decoder.facts.is_none() && self.decoder.pairs.is_none()
     }
 
     /// The steps of layers that attend, lowest layer first.
@@ -228,6 +231,7 @@ impl Program {
         let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();
         let looks = if neighbours { Ok(()) } else { Err("attention to nobody (model.neighbours = 0)".into()) };
         let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.on_device()));
+        let known = known.and_then(|()| self.decoder.on_device());
         let kept = || self.needs.on_device().map_err(String::from);
         known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
     }

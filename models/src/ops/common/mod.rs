@@ -1,0 +1,87 @@
+//! Common neighbours: rows of pairs, made of the nodes that both ends have met lately (TNCN, Zhang et al., 2024, arXiv:2406.07926).
+//!
+//! ```text
+//! y_uv = [z_u * z_v | m z_u | m z_v | sum of x_w over w in N_u and N_v | n]
+//! ```
+//!
+//! `N_u` are the distinct nodes among the neighbours that `u` is shown in hop 0, `n` is how many of them are in `N_v`, too. `m` is 1 where one end
+//! is among the neighbours of the other, else 0: TNCN's 0-1 hop. The first three parts may be left out.
+//!
+//! The decoder maps what is here the sum of rows. A map `W x_w + b` of each row before the sum would be no other model: `W sum + n b` is a linear
+//! map of the sum and of `n`.
+mod slices;
+mod tensors;
+
+use std::sync::Arc;
+
+use tempograph_kernels::tensor::{CpuTape, Tensor};
+
+use super::Op;
+use crate::executor::TensorContext;
+use crate::operation::{Operation, Stage};
+use crate::program::{Axis, Builder, Products, Shape, StepSizes, Value};
+
+/// Makes rows of pairs of their common neighbours.
+#[derive(Clone, Debug)]
+pub struct CommonNeighbours {
+    /// Columns of the nodes' rows, `W`.
+    pub(crate) width: usize,
+    /// Columns of the embeddings, `O`, and which parts are made of them.
+    pub(crate) ends: Option<(usize, EndColumns)>,
+}
+
+/// Which parts of a pair's row are made of the embeddings of its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndColumns {
+    /// Their product, number by number.
+    pub product: bool,
+    /// Both embeddings, where one end is among the neighbours of the other.
+    pub met: bool,
+}
+
+impl Builder {
+    /// Rows of pairs: the sum of the rows of `nodes` of the nodes that both ends were shown as neighbours, and how many these are. With `ends`
+    /// parts made of the embeddings of the ends stand before it.
+    pub fn common_neighbours(&mut self, name: &str, nodes: Value, ends: Option<(Value, EndColumns)>) -> Value {
+        self.look(0);
+        let neighbours = self.needs.neighbours;
+        self.check(neighbours > 0, || "model.neighbours is 0; common neighbours need at least 1".into());
+        let axis = self.axis(nodes);
+        self.check(axis == Axis::Nodes, || format!("common neighbours are rows of nodes, not of {axis}"));
+        if let Some(axis) = ends.map(|(embedding, _)| self.axis(embedding)) {
+            self.check(axis == Axis::Centres(0), || format!("the ends of pairs are rows of the roots, not of {axis}"));
+        }
+        let reads: Vec<Value> = std::iter::once(nodes).chain(ends.map(|(embedding, _)| embedding)).collect();
+        let ends = ends.map(|(embedding, columns)| (self.width(embedding), columns));
+        let op = CommonNeighbours { width: self.width(nodes), ends };
+        let shape = Shape { axis: Axis::Pairs, width: op.column() + op.width + 1 };
+        self.push(name, Op::Common(Arc::new(op)), &reads, shape)
+    }
+}
+
+impl CommonNeighbours {
+    /// The column at which the sums begin.
+    pub(crate) fn column(&self) -> usize {
+        let parts = |EndColumns { product, met }: EndColumns| usize::from(product) + 2 * usize::from(met);
+        self.ends.map_or(0, |(width, columns)| width * parts(columns))
+    }
+}
+
+impl Operation for CommonNeighbours {
+    fn describe(&self) -> String {
+        let EndColumns { product, met } =
+            self.ends.map_or(EndColumns { product: false, met: false }, |(_, columns)| columns);
+        let product = if product { ", product of the ends" } else { "" };
+        format!("common neighbours{product}{}", if met { ", ends that met" } else { "" })
+    }
+
+    fn stage(&self) -> Box<dyn Stage> {
+        Box::new(slices::CommonStage::new(self.clone()))
+    }
+
+    fn cost(&self, _: &StepSizes, _: &mut Products) {}
+
+    fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2> {
+        self.on_tensors(cx, reads)
+    }
+}
