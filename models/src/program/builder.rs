@@ -178,7 +178,7 @@ impl Builder {
         let of_pairs = reads.iter().any(|&read| self.axis(read) == Axis::Pairs);
         self.check(!of_pairs || gives.axis == Axis::Pairs, || {
             format!(
-                "{name} makes rows of {} of rows of pairs, which operations on pairs and the decoder read",
+                "{name} gives rows of {}; rows of pairs are read by operations on pairs and by the decoder",
                 gives.axis
             )
         });
@@ -220,7 +220,7 @@ impl Builder {
         });
         if let Some(axis) = decoder.pairs().map(|pairs| self.axis(pairs)) {
             self.check(axis == Axis::Pairs, || {
-                format!("the decoder reads rows of pairs beside embeddings, not of {axis}")
+                format!("the decoder reads rows of pairs, and was given rows of {axis}")
             });
         }
         if let Some(axis) = memory.map(|memory| self.axis(memory)) {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod golden;
+mod pairs;
 mod says;
 mod sentences;
 mod streams;

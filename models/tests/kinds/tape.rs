@@ -41,7 +41,7 @@ pub fn assert_close(what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
     assert!(worst <= tolerance * size, "{what}: off by {worst:e} where numbers reach {size:e}");
 }
 
-fn assert_agrees(name: &str, spec: &ModelSpec, edge: usize, node: usize) {
+pub fn assert_agrees(name: &str, spec: &ModelSpec, edge: usize, node: usize) {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
     let what = format!("{name}, {edge} edge and {node} node features");
     let log = stream(210, edge);

@@ -85,3 +85,62 @@ impl Operation for CommonNeighbours {
         self.on_tensors(cx, reads)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempograph_framework::{Draw, EventLog, Features, History, Needs, NodeId, Purpose, Queries, Timestamp, Update};
+    use tempograph_kernels::cpu::{PaddedRows, Precision};
+
+    use super::*;
+    use crate::operation::{Context, Reads};
+    use crate::program::{Declarations, Weights};
+
+    /// A table whose row `i` is `row(i)`.
+    fn table(rows: usize, row: impl Fn(usize) -> Vec<f32>) -> PaddedRows {
+        let mut table = PaddedRows::default();
+        table.zeros(rows, row(0).len());
+        (0..rows).for_each(|i| table.row_mut(i).copy_from_slice(&row(i)));
+        table
+    }
+
+    #[test]
+    fn a_row_sums_up_the_nodes_that_both_ends_met_in_their_last_events() {
+        // At most the last 3 events are seen: 0 met 6, 2, 3, 3; 1 met 3, 2; 4 met 3, 2, 6.
+        let events = [(0, 6), (0, 2), (0, 3), (1, 3), (0, 3), (1, 2), (4, 3), (4, 2), (4, 6)];
+        let end = |of: fn(&(u32, u32)) -> u32| events.iter().map(|event| NodeId(of(event))).collect::<Vec<_>>();
+        let time = (0..9).map(Timestamp).collect();
+        let log = EventLog::new(end(|event| event.0), end(|event| event.1), time, vec![0.0; 9], None).unwrap();
+        let needs = Needs { neighbours: 3, layers: 1, ..Needs::nothing() };
+        let mut history = History::new(7, needs, Timestamp(0), Features::default());
+        history.observe(&log.batch(0..9), &Update::none()).unwrap();
+
+        let mut queries = Queries::none();
+        for (src, dst) in [(0, 1), (0, 4), (4, 1), (0, 2), (2, 0), (5, 0)] {
+            queries.push_pair(NodeId(src), NodeId(dst), Timestamp(20));
+        }
+        let view = history.view(&queries, None, Draw::new(0).of(Purpose::Sampling));
+        let nodes = table(view.nodes.len(), |row| vec![10.0 * view.nodes[row].0 as f32, 1.0]);
+        let of_root = |row: usize| view.nodes[view.hops[0].centres[row] as usize].0 as f32 + 0.5;
+        let embeddings = table(view.hops[0].centres.len(), |row| vec![of_root(row)]);
+        let declared = Declarations::default();
+        let (parameters, places) = (declared.fresh(0), declared.places());
+        let weights = Weights { parameters: &parameters, places: &places, precision: Precision::F32 };
+        let cx = Context { queries: &queries, view: &view, dropout: None, weights };
+        let values = [Value::new(0), Value::new(1)];
+        let (reads, mut out) = (Reads { tables: &[nodes, embeddings], values: &values }, PaddedRows::default());
+        let op = CommonNeighbours { width: 2, ends: Some((1, EndColumns { product: true, met: true })) };
+        op.stage().forward(&cx, reads, &mut out);
+
+        // 0 sees 2 and 3, which it met twice; 1 sees 3 and 2; 4 sees 3, 2, 6; 2 sees 0, 1, 4; 5 sees nobody.
+        let expected = [
+            [0.75, 0.0, 0.0, 50.0, 2.0, 2.0],
+            [2.25, 0.0, 0.0, 50.0, 2.0, 2.0],
+            [6.75, 0.0, 0.0, 50.0, 2.0, 2.0],
+            [1.25, 0.5, 2.5, 0.0, 0.0, 0.0],
+            [1.25, 2.5, 0.5, 0.0, 0.0, 0.0],
+            [2.75, 0.0, 0.0, 0.0, 0.0, 0.0],
+        ];
+        assert_eq!(out.rows(), expected.len());
+        expected.iter().enumerate().for_each(|(pair, row)| assert_eq!(out.row(pair), row, "pair {pair}"));
+    }
+}
