@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use tempograph_models::{FeatureWidths, HopSizes, Kind, Map, ModelSpec, Program, Registry, StepCost, StepSizes};
+use tempograph_models::{FeatureWidths, HopSizes, Kind, ModelSpec, Program, Registry, StepCost, StepSizes};
 
 use crate::bench::aligned;
 
@@ -188,16 +188,15 @@ fn rows(program: &Program) -> Vec<Row> {
             }
         })
         .collect();
-    let cost = program.decoder_cost(&sizes);
-    let decoder = program.decoder();
-    let maps: Vec<Map> = decoder.maps().collect();
-    let of_ends = (decoder.input() > 0).then(|| format!("[roots, {}]", program.embedding_width())).into_iter();
+    let (cost, head) = (program.head_cost(&sizes), program.head());
+    let of_ends = head.input().map(|input| format!("[roots, {input}]"));
+    let gives = head.rows().map_or("[pairs]".into(), |head| format!("[roots, {}]", head.outputs()));
     rows.push(Row {
         name: "decoder".into(),
-        what: decoder.describe(),
-        reads: of_ends.chain(decoder.pairs().map(shape)).collect(),
-        gives: "[pairs]".into(),
-        params: maps.iter().flat_map(|map| map.params()).map(param).collect(),
+        what: head.describe(),
+        reads: of_ends.into_iter().chain(head.pairs().map(shape)).collect(),
+        gives,
+        params: head.maps().iter().flat_map(|map| map.params()).map(param).collect(),
         forward: cost.forward,
         backward: cost.backward,
     });

@@ -145,12 +145,14 @@ impl RunSpec {
         Ok(toml::to_string_pretty(self)?)
     }
 
-    /// The model's program for the data of `course`.
+    /// The model's program for the data of `course`, which scores links.
     ///
     /// # Errors
-    /// What does not fit together.
+    /// What does not fit together, or a head other than a link decoder.
     pub fn program(&self, course: &Course) -> Result<Arc<Program>> {
-        self.model.program(crate::data::widths(course)).map_err(anyhow::Error::msg)
+        let program = self.model.program(crate::data::widths(course)).map_err(anyhow::Error::msg)?;
+        program.links().map_err(anyhow::Error::msg)?;
+        Ok(program)
     }
 
     /// What a history keeps for the model.

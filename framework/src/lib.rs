@@ -93,8 +93,8 @@ pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
 pub use earlier::Earlier;
 pub use events::{Batch, Event, EventLog, LogError};
 pub use executor::{
-    DeviceExecutor, Executor, LaneBatch, LaneGradients, LanePool, Scorer, SliceExecutor, TensorExecutor, TensorScorer,
-    link_loss, link_loss_on_slices,
+    DeviceExecutor, Executor, LaneBatch, LaneGradients, LanePool, RowLabels, RowTargets, Scorer, SliceExecutor,
+    TensorExecutor, TensorScorer, link_loss, link_loss_on_slices, row_loss, row_loss_on_slices,
 };
 pub use extent::{Extent, ListPlace};
 pub use graph::Graph;

@@ -48,9 +48,9 @@ pub use heuristics::Heuristic;
 pub use jodie::{IdleSpec, JodieSpec};
 pub use operation::{Context, Into, Operation, Reads, Stage};
 pub use ops::{
-    Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, IdleUnit, LinkDecoder, Mail, Mailbox,
-    MailboxAttention, MemoryUpdate, NeighbourSum, NodeRows, Op, Projection, RowNorm, SaidRows, Says, TimeEncoding,
-    TimeProjection,
+    Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, Head, IdleUnit, LinkDecoder, Mail, Mailbox,
+    MailboxAttention, MemoryUpdate, NeighbourSum, NodeRows, Op, Projection, RowHead, RowNorm, SaidRows, Says,
+    TimeEncoding, TimeProjection,
 };
 pub use program::{
     Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, Outputs, Param, Past, Places,

@@ -10,6 +10,7 @@ use tempograph_kernels::{Rows, TemporalOps, gather_rows, product};
 
 use super::update::{write_mail, write_memories};
 use crate::operation::Operation;
+use crate::ops::Head;
 use crate::program::{Map, Param, Program, Step, Value};
 
 /// Where a parameter stands among the tensors of its rank.
@@ -322,11 +323,14 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
         let mut table = |value: Value| {
             tables[value.index()].take().unwrap_or_else(|| unreachable!("a forward pass runs what the decoder reads"))
         };
-        let decoder = &self.program.decoder;
-        let (embeddings, pairs) = (table(self.program.embedding), decoder.pairs().map(table));
+        let head = &self.program.head;
+        let (embeddings, pairs) = (table(self.program.embedding), head.pairs().map(table));
         let cx = TensorContext { queries, view, dropout, module: self, device };
-        let scores = decoder.on_tensors(&cx, embeddings.clone(), pairs);
-        Forward { scores, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
+        let (scores, outputs) = match head {
+            Head::Links(decoder) => (decoder.on_tensors(&cx, embeddings.clone(), pairs), None),
+            Head::Rows(head) => (Tensor::zeros([0], cx.device()), Some(head.on_tensors(&cx, embeddings.clone()))),
+        };
+        Forward { scores, outputs, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
     }
 
     fn advance(&self, queries: &Queries, view: &View) -> Update {

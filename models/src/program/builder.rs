@@ -7,7 +7,7 @@ use tempograph_framework::{Delta, Lookup, Needs, Sampler, Says as MailSays};
 use super::weights::Declarations;
 use super::{Axis, Program, Shape, Step, Value};
 use crate::operation::Operation;
-use crate::ops::{LinkDecoder, Op, Says};
+use crate::ops::{Head, Op, Says};
 use crate::registry::ModelSpec;
 use crate::settings::Precision;
 
@@ -47,8 +47,8 @@ pub struct Outputs {
     pub memory: Option<Value>,
     /// What roots are embedded as, `[C, O]`.
     pub embedding: Value,
-    /// Scores pairs of embeddings.
-    pub decoder: LinkDecoder,
+    /// What scores pairs of embeddings, or gives numbers for each embedding.
+    pub decoder: Head,
     /// What the model gives mail to say; nothing where mail says memories.
     pub says: Option<Says>,
 }
@@ -212,13 +212,15 @@ impl Builder {
     }
 
     pub(super) fn finish(mut self, spec: ModelSpec, outputs: Outputs) -> Result<Program, String> {
-        let Outputs { memory, embedding, decoder, says } = outputs;
+        let Outputs { memory, embedding, decoder: head, says } = outputs;
         let top = self.shapes[embedding.index()];
         self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
-        self.check(decoder.ends.is_none() || decoder.input() == top.width, || {
-            format!("the decoder reads {} columns of embeddings of {}", decoder.input(), top.width)
-        });
-        if let Some(axis) = decoder.pairs().map(|pairs| self.axis(pairs)) {
+        if let Some(input) = head.input() {
+            self.check(input == top.width, || {
+                format!("the decoder reads {input} columns of embeddings of {}", top.width)
+            });
+        }
+        if let Some(axis) = head.pairs().map(|pairs| self.axis(pairs)) {
             self.check(axis == Axis::Pairs, || {
                 format!("the decoder reads rows of pairs, and was given rows of {axis}")
             });
@@ -249,14 +251,14 @@ impl Builder {
         self.needs.ends = says.is_some() || memory != of_nodes;
         self.mark(memory.into_iter().chain(says.map(|says| says.value)), |step| &mut step.updates);
         self.mark(of_nodes, |step| &mut step.remembers);
-        self.mark([embedding].into_iter().chain(decoder.pairs()), |step| &mut step.embeds);
+        self.mark([embedding].into_iter().chain(head.pairs()), |step| &mut step.embeds);
         Ok(Program {
             spec,
             time: self.time,
             places: self.parameters.places(),
             steps: self.steps,
             shapes: self.shapes,
-            decoder,
+            head,
             memory,
             embedding,
             says,

@@ -207,7 +207,7 @@ fn assert_agrees_with(name: &str, golden: &Golden, spec: &ModelSpec, ours: impl 
         let forward = tensors.forward(&queries, &view, None);
         golden.assert_scored(&format!("{name} on tensors"), step, &values(forward.scores));
         slices.forward(&queries, &view, None, &mut work);
-        let Answer { scores, embeddings, update } = work.as_ref();
+        let Answer { scores, embeddings, update, .. } = work.as_ref();
         golden.assert_scored(name, step, scores);
         let width = embeddings.len() / view.roots.iter().max().map_or(1, |&row| row as usize + 1);
         let rows = |end: End, role: usize| -> Vec<f32> {

@@ -19,6 +19,7 @@ pub(crate) use slices::{DecoderGradients, DecoderInputs, DecoderStage};
 
 use std::ops::Range;
 
+use super::Head;
 use crate::program::{Builder, Declarations, Map, Products, StepSizes, Value};
 
 /// A link decoder.
@@ -120,7 +121,11 @@ impl LinkDecoder {
 impl Builder {
     /// A link decoder of embeddings of `input` columns, `width` wide inside. With `facts` it reads facts about pairs: recency, repetition,
     /// popularity.
-    pub fn link_decoder(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
+    pub fn link_decoder(&mut self, input: usize, width: usize, facts: bool) -> Head {
+        Head::Links(self.links(input, width, facts))
+    }
+
+    fn links(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
         self.check(width > 0, || "model.width is 0; it must be at least 1".into());
         if facts {
             self.needs.pairs = true;
@@ -132,25 +137,29 @@ impl Builder {
     }
 
     /// The same for rows that are embeddings of `input` columns of a root as a source and, behind them, as many as a destination.
-    pub fn link_decoder_of_roles(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
-        LinkDecoder { roles: true, ..self.link_decoder(input, width, facts) }
+    pub fn link_decoder_of_roles(&mut self, input: usize, width: usize, facts: bool) -> Head {
+        Head::Links(LinkDecoder { roles: true, ..self.links(input, width, facts) })
     }
 
-    /// `decoder`, which reads the rows of `pairs` as well. The map of these is drawn last: it changes no other parameter.
-    pub fn with_pairs(&mut self, decoder: LinkDecoder, pairs: Value) -> LinkDecoder {
+    /// A link decoder that reads the rows of `pairs` as well. The map of these is drawn last: it changes no other parameter.
+    pub fn with_pairs(&mut self, decoder: Head, pairs: Value) -> Head {
+        let Head::Links(decoder) = decoder else {
+            self.fail("a head that gives numbers for each root reads no rows of pairs");
+            return decoder;
+        };
         let (inputs, width) = (self.width(pairs), decoder.width());
         let map = self.parameters.late(|parameters| parameters.linear("decoder.lin_rows", inputs, width, false));
         self.declared_since();
-        LinkDecoder { pairs: Some((pairs, map)), ..decoder }
+        Head::Links(LinkDecoder { pairs: Some((pairs, map)), ..decoder })
     }
 
     /// A link decoder that reads the rows of `pairs` alone, `width` wide inside.
-    pub fn decoder_of_pairs(&mut self, pairs: Value, width: usize) -> LinkDecoder {
+    pub fn decoder_of_pairs(&mut self, pairs: Value, width: usize) -> Head {
         self.check(width > 0, || "the decoder is 0 wide inside; it must be at least 1".into());
         let inputs = self.width(pairs);
         let map = self.parameters.linear("decoder.lin_rows", inputs, width, true);
         let last = self.parameters.linear("decoder.lin_final", width, 1, true);
         self.declared_since();
-        LinkDecoder { roles: false, ends: None, facts: None, pairs: Some((pairs, map)), last }
+        Head::Links(LinkDecoder { roles: false, ends: None, facts: None, pairs: Some((pairs, map)), last })
     }
 }
