@@ -236,6 +236,37 @@ mod tests {
         assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
     }
 
+    /// A model that gives numbers for each root instead of scoring links.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Classes {}
+
+    impl tempograph_models::ModelKind for Classes {
+        const KIND: &'static str = "classes";
+        const ABOUT: &'static str = "";
+        const PAPER: &'static str = "";
+        const TEMPLATE: &'static str = "";
+
+        fn check(&self) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn build(&self, g: &mut tempograph_models::Builder) -> tempograph_models::Outputs {
+            let rows = g.rows_without_memory(8, &tempograph_models::StaticSpec::default());
+            let embedding = g.centres(rows);
+            tempograph_models::Outputs { memory: None, embedding, decoder: g.row_head(8, 8, 4), says: None }
+        }
+    }
+
+    #[test]
+    fn commands_on_links_refuse_a_kind_with_another_head() {
+        let mut spec = RunSpec::parse(MINIMAL, &[]).unwrap();
+        spec.model = Classes::default().into();
+        let mut course = crate::data::open(&spec.data).unwrap();
+        let expected = "model.kind = \"classes\" has a row head of 4 outputs where a link decoder is needed";
+        assert_eq!(spec.program(&course).unwrap_err().to_string(), expected);
+        assert_eq!(crate::data::resolve(&mut spec, &mut course).unwrap_err().to_string(), expected);
+    }
+
     #[test]
     fn settings_lie_over_the_file() {
         let sets = ["train.lr=1e-3", "model.updater=rnn", "seed=7", "model.kind=tgn", "model.sampler={ window = 60 }"]

@@ -35,7 +35,7 @@ pub trait SliceModel: Clone + Send + Sync + 'static {
 /// What a forward pass gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// Logits of the asked pairs, `[P]`. Empty of a model that has no link decoder.
+    /// Logits of the pairs, `[P]`. Empty of a model that has no link decoder.
     pub scores: Vec<f32>,
     /// What a head gives for each root, `[R, K]`. Empty of a model that has no such head.
     pub outputs: Vec<f32>,

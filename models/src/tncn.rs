@@ -5,19 +5,19 @@
 //! z_u(t)  = TransformerConv(s_u, {s_v, [e_uv | phi(t_v - t_e)]}) TGN's embedding as PyG has it
 //! x_w     = W s_w + b                                            of a neighbour
 //! y_uv    = [z_u * z_v | sum of x_w over w in N_u and N_v]       1 hop
-//! y_uv    = [z_u * z_v | m z_u | m z_v | sum of x_w ..]          0 and 1 hop, m = 1 where one end is among the other's neighbours
+//! y_uv    = [z_u * z_v | m z_u | m z_v | sum of x_w ..]          0 and 1 hop, m = 1 where one end is in the other's list, else 0
 //! p(u, v) = f2 relu(f1 y_uv)                                     decoder of pairs
 //! ```
 //!
 //! `N_u` are the distinct nodes of the last `K` events of `u`.
 //!
 //! Differs:
-//! - a neighbour is mapped by a map of its own, which is joined with `f1`: rows are added first, and their number is a column of `y_uv`. The public code
-//!   embeds it by the embedding's skip connection and, where it happens to be asked about in the same batch, by attention to its own neighbours;
-//! - one end is among the other's neighbours by the lists of these two alone, not by those of all that the same batch asks about;
+//! - a common neighbour has a linear map of its own, which is joined with `f1`: rows are added first, and `y_uv` has a column with their number. The
+//!   public code maps it by the embedding's skip connection; where it is itself a root of the batch, it is embedded by attention;
+//! - whether two ends met follows from their own lists; the public code adds those of all roots of the batch;
 //! - a query sees the earlier events of its own batch; `history = "batch"` is the public code's;
 //! - two hops are not here, nor the decay by time, which is off in the public code;
-//! - features of nodes enter through a learned map, and static memory may stand beside them.
+//! - features of nodes enter through a learned map, and static memory may be read.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, OtherMemory, Sampler};

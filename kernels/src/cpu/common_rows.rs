@@ -99,7 +99,7 @@ impl CommonRows {
     /// As `forward`.
     pub fn backward(&mut self, [i, j]: [&[u32]; 2], grad: &PaddedRows, column: usize, of_table: &mut PaddedRows) {
         let CommonRows { lists, rows, pairs, groups } = self;
-        // No more than these however much the lists have in common: the next batch asks for no memory.
+        // Room for as many as lists can have in common, so that no later batch of this size needs more.
         [&mut *rows, &mut *pairs].into_iter().for_each(|array| {
             array.clear();
             array.reserve(i.len() * lists.k);

@@ -150,7 +150,7 @@ fn rows_of_pairs_are_for_scores_alone() {
 }
 
 #[test]
-fn a_pair_has_the_same_score_whatever_is_asked_with_it() {
+fn a_pair_has_the_same_score_whatever_else_is_scored() {
     for (name, spec) in variants() {
         let program = spec.program(FeatureWidths { edge: 3, node: 0 }).unwrap();
         if !has_pairs(&program) {

@@ -39,7 +39,7 @@ impl DeviceDecoder {
     /// If it has [no form there](LinkDecoder::on_device).
     pub fn stand(decoder: &LinkDecoder, laying: &mut Laying<'_>) -> DeviceDecoder {
         let Some([as_src, as_dst]) = &decoder.ends else {
-            unreachable!("an executor on a device asks whether the decoder is known there")
+            unreachable!("an executor on a device checks first that the decoder has a form there")
         };
         let [src, dst, last] = [as_src, as_dst, &decoder.last].map(|map| laying.both(map));
         let from = DecoderNumbers { ends: [src[0], dst[0]], biases: [src[1], dst[1]], last };

@@ -11,7 +11,7 @@ use crate::executor::TensorContext;
 use crate::program::Map;
 
 impl LinkDecoder {
-    /// Logits of the asked pairs, `[P]`, from the embeddings of the roots' table, `[C, O]`, and the rows of pairs, `[P, W]`, that it reads.
+    /// Logits of the pairs, `[P]`, from the embeddings of the roots' table, `[C, O]`, and the rows of pairs, `[P, W]`, that it reads.
     pub(crate) fn on_tensors<B: TemporalOps>(
         &self,
         cx: &TensorContext<'_, B>,
