@@ -99,7 +99,7 @@ impl ModelKind for OnPairs {
             _ => link(g, weighed),
         };
         let embedding = if self.how == 5 { weighed } else { roots };
-        let says = (self.how == 6).then_some(Says { value: weighed, rows: SaidRows::Other });
+        let says = (self.how == 6).then_some(Says { value: weighed, rows: SaidRows::Other, features: false });
         Outputs { memory: Some(if self.how == 7 { weighed } else { memory }), embedding, decoder, says }
     }
 }
