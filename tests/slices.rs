@@ -63,7 +63,7 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
 
         let forward = taped.forward(&queries, &view, seed);
         slices.forward(&queries, &view, seed, &mut work);
-        let Answer { scores, embeddings, update } = work.as_ref().clone();
+        let Answer { scores, embeddings, update, .. } = work.as_ref().clone();
         assert_close(&format!("{what}: scores"), &scores, &values(forward.scores.clone()), 2e-5);
         assert_eq!(update.nodes, forward.update.nodes, "{what}: nodes of the update");
         assert_close(&format!("{what}: memories"), &update.memory, &forward.update.memory, 2e-5);

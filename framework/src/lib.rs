@@ -82,8 +82,8 @@ pub use metrics::{
     LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc,
 };
 pub use model::executor::{
-    DeviceExecutor, Executor, LaneBatch, LaneGradients, LanePool, Scorer, SliceExecutor, TensorExecutor, TensorScorer,
-    link_loss, link_loss_on_slices,
+    DeviceExecutor, Executor, LaneBatch, LaneGradients, LanePool, RowLabels, RowTargets, Scorer, SliceExecutor,
+    TensorExecutor, TensorScorer, link_loss, link_loss_on_slices, row_loss, row_loss_on_slices,
 };
 pub use model::parameters::{Parameter, Parameters};
 pub use model::resident::{DeviceModel, Gradients, ResidentModel};

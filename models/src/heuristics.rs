@@ -65,7 +65,7 @@ impl<B: Backend> Model<B> for Heuristic {
         let scores: Vec<f32> = view.pairs.iter().map(|fact| f32::from(u8::from(self.holds(fact)))).collect();
         let pairs = scores.len();
         let scores = Tensor::from_data(TensorData::new(scores, [pairs]), &B::Device::default());
-        Forward { scores, embeddings: None, update: Update::none() }
+        Forward { scores, outputs: None, embeddings: None, update: Update::none() }
     }
 
     fn advance(&self, _: &Queries, _: &View) -> Update {

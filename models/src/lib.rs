@@ -38,6 +38,7 @@ mod static_memory;
 mod static_only;
 mod tgat;
 mod tgn;
+mod tncn;
 
 pub use apan::ApanSpec;
 pub use dyrep::DyrepSpec;
@@ -49,8 +50,9 @@ pub use heuristics::Heuristic;
 pub use jodie::{IdleSpec, JodieSpec};
 pub use operation::{Context, Into, Operation, Reads, Stage};
 pub use ops::{
-    Attention, AttentionLayer, Centres, IdleUnit, LinkDecoder, Mail, Mailbox, MailboxAttention, MemoryUpdate,
-    NeighbourSum, NodeRows, Op, Projection, RowNorm, SaidRows, Says, TimeEncoding, TimeProjection,
+    Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, Head, IdleUnit, LinkDecoder, Mail, Mailbox,
+    MailboxAttention, MemoryUpdate, NeighbourSum, NodeRows, Op, Projection, RowHead, RowNorm, SaidRows, Says,
+    TimeEncoding, TimeProjection,
 };
 pub use program::{
     Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, Outputs, Param, Past, Places,
@@ -62,6 +64,7 @@ pub use static_memory::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
 pub use static_only::StaticOnlySpec;
 pub use tgat::TgatSpec;
 pub use tgn::{Embedding, TgnSpec};
+pub use tncn::TncnSpec;
 
 /// What operations of your own are written with.
 pub use tempograph_kernels::{

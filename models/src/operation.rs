@@ -50,6 +50,14 @@ pub struct Context<'a> {
     pub weights: Weights<'a>,
 }
 
+impl<'a> Context<'a> {
+    /// Both ends of each pair, `[P]`: rows of the roots' table, [`Axis::Centres(0)`](crate::Axis::Centres). An operation that gives rows of
+    /// pairs gives one for each, in this order.
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = [u32; 2]> + Clone + 'a {
+        self.view.pair_rows(self.queries)
+    }
+}
+
 /// An operation on slices of host memory: its passes and the memory they are computed in.
 ///
 /// Both passes give the same bits for any number of threads and ask for no memory once the largest batch has been seen.

@@ -245,6 +245,7 @@ impl Default for Registry {
             .with::<crate::TgatSpec>()
             .with::<crate::ApanSpec>()
             .with::<crate::StaticOnlySpec>()
+            .with::<crate::TncnSpec>()
     }
 }
 

@@ -14,6 +14,7 @@
 //! - node features enter through a learned map into the memory's width instead of having to be as wide;
 //! - messages have no columns for features the log does not have;
 //! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have;
+//! - the decoder may also read common neighbours, as TNCN does (`tncn.rs`);
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer;
 //! - `attention_scores = "leaky-relu"` is TGL's and DistTGL's: `LeakyReLU(q . k)` instead of `q . k / sqrt(O / H)`;
 //! - `attention = "residual"` is DyGLib's: as wide inside as `D + T`, a residual connection and a layer norm before the merge layer;
@@ -79,6 +80,8 @@ pub struct TgnSpec {
     pub time_delta: Delta,
     /// Whether the decoder reads facts about the pair: recency, repetition, popularity (false).
     pub pair_features: bool,
+    /// Whether the decoder reads common neighbours: the sum of the rows of the nodes that both ends see, and their number (false).
+    pub common_neighbours: bool,
     /// Ticks that count as one for `embedding = "time"`; left out, the mean time between a source's events in the training split.
     pub time_scale: Option<f64>,
     /// DistTGL's static memory (off).
@@ -111,6 +114,7 @@ impl Default for TgnSpec {
             history: Lookup::Exact,
             time_delta: Delta::SinceEvent,
             pair_features: false,
+            common_neighbours: false,
             time_scale: None,
             static_memory: StaticSpec::default(),
         }
@@ -207,7 +211,11 @@ impl ModelKind for TgnSpec {
             }
             Embedding::Identity => g.centres(rows),
         };
-        let decoder = g.link_decoder(g.width(embedding), width, pair_features);
+        let mut decoder = g.link_decoder(g.width(embedding), width, pair_features);
+        if self.common_neighbours {
+            let pairs = g.common_neighbours("common_neighbours", rows, None);
+            decoder = g.with_pairs(decoder, pairs);
+        }
         Outputs { memory: Some(memory), embedding, decoder, says: None }
     }
 }

@@ -3,18 +3,21 @@
 
 #[path = "../../tests/counting.rs"]
 mod counting;
+#[path = "kinds/row_model.rs"]
+mod row_model;
 #[path = "kinds/streams.rs"]
 mod streams;
 
 use tempograph_framework::{Draw, History, Purpose, SliceModel};
 use tempograph_models::{FeatureWidths, SliceProgram, SliceWork};
 
+use row_model::RowModel;
 use streams::{NODES, asked, features, parts, stream, variants};
 
 #[test]
 fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    for (name, spec) in variants() {
+    for (name, spec) in variants().into_iter().chain([("rows", RowModel { outputs: 3 }.into())]) {
         let log = stream(210, 3);
         let model = SliceProgram::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 2));
@@ -29,14 +32,16 @@ fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
             seen.push((queries, view));
         }
         let mut gradients = vec![0.0; model.parameters().values().len()];
-        let slopes = vec![0.1; 200];
+        let slopes = vec![0.1; 3 * 400];
         // On a thread of the pool: handing work in from outside takes a queue, which grows.
         pool.install(|| {
             let mut round = || {
                 for (queries, view) in &seen {
                     for seed in [None, Some(7)] {
                         model.forward(queries, view, seed, &mut work);
-                        let slopes = &slopes[..queries.pairs().len()];
+                        let rows = model.program().head().rows();
+                        let outputs = rows.map_or(queries.pairs().len(), |head| queries.len() * head.outputs());
+                        let slopes = &slopes[..outputs];
                         model.backward(queries, view, slopes, &mut gradients, &mut work);
                     }
                     model.advance(queries, view, &mut work);

@@ -52,6 +52,7 @@ fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
         small(),
         TgnSpec { layers: 2, ..small() },
         TgnSpec { pair_features: true, ..small() },
+        TgnSpec { common_neighbours: true, ..small() },
         TgnSpec {
             history: Lookup::Batch,
             attention: AttentionForm::TransformerConv,

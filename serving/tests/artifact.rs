@@ -1,5 +1,7 @@
 //! An artifact is written whole and opened whole, or says what is wrong.
 mod common;
+#[path = "../../models/tests/kinds/row_model.rs"]
+mod row_model;
 
 use std::fs;
 use std::path::Path;
@@ -21,6 +23,15 @@ fn edit_manifest(folder: &Path, edit: Edit) {
     let mut manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     edit(&mut manifest);
     fs::write(path, manifest.to_string()).unwrap();
+}
+
+#[test]
+fn a_model_without_a_link_decoder_is_not_exported() {
+    let world = World::new(&row_model::RowModel { outputs: 2 }, 3);
+    let why = world.export().write(&world.folder()).expect_err("there are no links to score").to_string();
+    let expected = "model.kind = \"rows\" has a row head of 2 outputs where a link decoder is needed";
+    assert!(why.contains(expected), "{why}");
+    assert!(!world.folder().exists());
 }
 
 #[test]

@@ -9,9 +9,9 @@ use tempograph_framework::{
     TimeUnit, Timestamp,
 };
 use tempograph_models::{
-    AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticSpec, TgnSpec, Wiring,
+    AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticSpec, TgnSpec, TncnSpec, Wiring,
 };
-use tempograph_serving::{Granularity, NewEvent, PairQuery};
+use tempograph_serving::{Granularity, NewEvent, PairQuery, RankQuery};
 
 /// Static memory fine-tuned for some of the nodes.
 fn tuned() -> StaticSpec {
@@ -43,6 +43,7 @@ fn variants_of_tgn() -> Vec<TgnSpec> {
         small(),
         TgnSpec { history: Lookup::Batch, ..small() },
         TgnSpec { layers: 2, pair_features: true, ..small() },
+        TgnSpec { common_neighbours: true, pair_features: true, ..small() },
         TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, message: Message::Mlp, ..small() },
         TgnSpec {
             history: Lookup::Batch,
@@ -157,13 +158,42 @@ fn a_score_sees_events_shown_before_its_time_only() {
 
 #[test]
 fn a_large_request_is_answered_in_parts_and_no_score_depends_on_what_is_asked_beside_it() {
-    let world = World::new(&TgnSpec { layers: 2, pair_features: true, ..small() }, 3);
-    let engine = world.engine();
-    let some = world.questions(SEEN..SEEN + BATCH);
-    let expected = engine.score(&some, &[]).unwrap().answer;
-    let many: Vec<_> = some.iter().cycle().take(5000).cloned().collect();
-    let expected: Vec<_> = expected.into_iter().cycle().take(5000).collect();
-    assert_close(&engine.score(&many, &[]).unwrap().answer, &expected, "5000 queries");
+    for spec in [
+        TgnSpec { layers: 2, pair_features: true, ..small() },
+        TgnSpec { layers: 2, common_neighbours: true, ..small() },
+    ] {
+        let world = World::new(&spec, 3);
+        let engine = world.engine();
+        let some = world.questions(SEEN..SEEN + BATCH);
+        let expected = engine.score(&some, &[]).unwrap().answer;
+        let many: Vec<_> = some.iter().cycle().take(5000).cloned().collect();
+        let expected: Vec<_> = expected.into_iter().cycle().take(5000).collect();
+        assert_close(&engine.score(&many, &[]).unwrap().answer, &expected, &format!("5000 queries, {spec:?}"));
+    }
+}
+
+#[test]
+fn a_ranking_by_rows_of_pairs_is_that_of_one_view_with_all_pairs() {
+    let tncn = narrow(&TncnSpec { zero_hop: true, ..TncnSpec::default() }.into());
+    for spec in [tncn, TgnSpec { common_neighbours: true, ..small() }.into()] {
+        let world = World::new(&spec, 3);
+        let (engine, log) = (world.engine(), &world.set.log);
+        // Each destination of the log once, by its number in the data and as a node.
+        let mut names: Vec<(u64, NodeId)> =
+            world.told(0..EVENTS).iter().map(|event| event.dst).zip(log.dst().iter().copied()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let (ids, nodes): (Vec<u64>, Vec<NodeId>) = names.into_iter().unzip();
+        let src = world.told(SEEN..SEEN + 1)[0].src;
+        let query = RankQuery { src, candidates: Some(ids.clone()), time: Some(world.time(SEEN)), k: ids.len() };
+        let ranked = engine.rank(&query).unwrap().answer;
+        let score = |id: &u64| ranked.iter().find(|one| one.dst == *id).unwrap().score;
+        let found: Vec<f32> = ids.iter().map(score).collect();
+        let queries = Queries::of_candidates(log.src()[SEEN], &nodes, log.time()[SEEN]);
+        let view = world.history.view(&queries, None, Draw::new(0).of(Purpose::Sampling));
+        assert_close(&found, &world.forward(&queries, &view).scores, &format!("{spec:?}"));
+        assert!(ranked.is_sorted_by(|one, next| one.score >= next.score));
+    }
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl<B: Backend> Model<B> for ToyModule<B> {
         let means = self.rows.val().select(0, places(&|[_, dst]| row_of(view, dst))).mean_dim(1).reshape([pairs]);
         let weight = |i: usize| link.clone().slice(i..i + 1);
         let scores = together * weight(0) + facts * weight(1) + weight(2) + means;
-        Forward { scores, embeddings: None, update: update(view, h) }
+        Forward { scores, outputs: None, embeddings: None, update: update(view, h) }
     }
 
     fn advance(&self, _: &Queries, view: &View) -> Update {

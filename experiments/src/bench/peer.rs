@@ -114,7 +114,7 @@ impl Drop for ReadyPeer {
 
 fn arguments(spec: &RunSpec, features: &str, steps: usize, folder: &Path) -> Result<Vec<String>> {
     let program = spec.model.program(FeatureWidths::default()).map_err(anyhow::Error::msg)?;
-    let (needs, width) = (program.needs(), program.decoder().width());
+    let (needs, width) = (program.needs(), program.links().map_err(anyhow::Error::msg)?.width());
     if [needs.memory, program.time_width()] != [width; 2] || (needs.layers, program.attention_heads()) != (1, Some(2)) {
         bail!(
             "the peer has one width, 1 layer and 2 heads; set model.memory, model.time and model.width alike, model.layers=1, model.heads=2"

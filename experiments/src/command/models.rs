@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use tempograph_models::{FeatureWidths, HopSizes, Kind, Map, ModelSpec, Program, Registry, StepCost, StepSizes};
+use tempograph_models::{FeatureWidths, HopSizes, Kind, ModelSpec, Program, Registry, StepCost, StepSizes};
 
 use crate::bench::aligned;
 
@@ -188,15 +188,15 @@ fn rows(program: &Program) -> Vec<Row> {
             }
         })
         .collect();
-    let cost = program.decoder_cost(&sizes);
-    let maps: Vec<Map> = program.decoder().maps().collect();
+    let (cost, head) = (program.head_cost(&sizes), program.head());
+    let of_ends = head.input().map(|input| format!("[roots, {input}]"));
+    let gives = head.rows().map_or("[pairs]".into(), |head| format!("[roots, {}]", head.outputs()));
     rows.push(Row {
         name: "decoder".into(),
-        what: if program.scores_from_embeddings() { "link decoder" } else { "link decoder with facts about pairs" }
-            .into(),
-        reads: vec![format!("[roots, {}]", program.embedding_width())],
-        gives: "[pairs]".into(),
-        params: maps.iter().flat_map(|map| map.params()).map(param).collect(),
+        what: head.describe(),
+        reads: of_ends.into_iter().chain(head.pairs().map(shape)).collect(),
+        gives,
+        params: head.maps().iter().flat_map(|map| map.params()).map(param).collect(),
         forward: cost.forward,
         backward: cost.backward,
     });

@@ -145,12 +145,14 @@ impl RunSpec {
         Ok(toml::to_string_pretty(self)?)
     }
 
-    /// The model's program for the data of `course`.
+    /// The model's program for the data of `course`, which scores links.
     ///
     /// # Errors
-    /// What does not fit together.
+    /// What does not fit together, or a head other than a link decoder.
     pub fn program(&self, course: &Course) -> Result<Arc<Program>> {
-        self.model.program(crate::setup::data::widths(course)).map_err(anyhow::Error::msg)
+        let program = self.model.program(crate::setup::data::widths(course)).map_err(anyhow::Error::msg)?;
+        program.links().map_err(anyhow::Error::msg)?;
+        Ok(program)
     }
 
     /// What a history keeps for the model.
@@ -232,6 +234,37 @@ mod tests {
         let spec = RunSpec::parse(MINIMAL, &[]).unwrap();
         assert_eq!((spec.train.batch, tgn(&spec).memory, spec.eval.negatives), (200, 100, 49));
         assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
+    }
+
+    /// A model that gives numbers for each root instead of scoring links.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Classes {}
+
+    impl tempograph_models::ModelKind for Classes {
+        const KIND: &'static str = "classes";
+        const ABOUT: &'static str = "";
+        const PAPER: &'static str = "";
+        const TEMPLATE: &'static str = "";
+
+        fn check(&self) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn build(&self, g: &mut tempograph_models::Builder) -> tempograph_models::Outputs {
+            let rows = g.rows_without_memory(8, &tempograph_models::StaticSpec::default());
+            let embedding = g.centres(rows);
+            tempograph_models::Outputs { memory: None, embedding, decoder: g.row_head(8, 8, 4), says: None }
+        }
+    }
+
+    #[test]
+    fn commands_on_links_refuse_a_kind_with_another_head() {
+        let mut spec = RunSpec::parse(MINIMAL, &[]).unwrap();
+        spec.model = Classes::default().into();
+        let mut course = crate::data::open(&spec.data).unwrap();
+        let expected = "model.kind = \"classes\" has a row head of 4 outputs where a link decoder is needed";
+        assert_eq!(spec.program(&course).unwrap_err().to_string(), expected);
+        assert_eq!(crate::data::resolve(&mut spec, &mut course).unwrap_err().to_string(), expected);
     }
 
     #[test]

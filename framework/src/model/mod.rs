@@ -30,8 +30,10 @@ pub trait Model<B: Backend> {
 /// What a forward pass gives.
 #[derive(Debug)]
 pub struct Forward<B: Backend> {
-    /// Logits of the asked pairs, `[P]`.
+    /// Logits of the pairs, `[P]`. Empty of a model that has no link decoder.
     pub scores: Tensor<B, 1>,
+    /// What a head gives for each root, `[R, K]`, of a model that has such a head.
+    pub outputs: Option<Tensor<B, 2>>,
     /// Embeddings of the roots, `[R, O]`, of models that embed.
     pub embeddings: Option<Tensor<B, 2>>,
     /// What observing the batch will write.

@@ -27,16 +27,18 @@ pub trait SliceModel: Clone + Send + Sync + 'static {
     /// [`Model::advance`](crate::Model::advance) is told them; no pair of them is scored.
     fn advance(&self, queries: &Queries, view: &View, work: &mut Self::Work);
 
-    /// Gradients of the weights, in their order, written over `gradients`, from the derivative of the loss in each score. `work` is as
-    /// [`forward`](SliceModel::forward) left it, called with the same queries, view and dropout.
-    fn backward(&self, queries: &Queries, view: &View, scores: &[f32], gradients: &mut [f32], work: &mut Self::Work);
+    /// Gradients of the weights, in their order, written over `gradients`, from the derivative of the loss in each output: each score, `[P]`, or
+    /// each number of the roots, `[R, K]`. `work` is as [`forward`](SliceModel::forward) left it, called with the same queries, view and dropout.
+    fn backward(&self, queries: &Queries, view: &View, outputs: &[f32], gradients: &mut [f32], work: &mut Self::Work);
 }
 
 /// What a forward pass gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// Logits of the asked pairs, `[P]`.
+    /// Logits of the pairs, `[P]`. Empty of a model that has no link decoder.
     pub scores: Vec<f32>,
+    /// What a head gives for each root, `[R, K]`. Empty of a model that has no such head.
+    pub outputs: Vec<f32>,
     /// Rows of the view's top table embedded, `[C, O]`: root `r` is row `view.roots[r]`. Left empty where something is dropped out: a
     /// training step has no use for them.
     pub embeddings: Vec<f32>,

@@ -3,8 +3,10 @@
 //! Work is split in chunks of fixed size and partial sums are added in the order of their chunks, so that
 //! a result does not depend on the number of threads.
 pub(crate) mod attention;
+mod common_rows;
 pub(crate) mod gather;
 mod memory;
+mod pair_rows;
 mod pairs;
 pub(crate) mod product;
 pub(crate) mod vector;
@@ -12,8 +14,10 @@ pub(crate) mod vector;
 pub use crate::plan::neighbours::Attending;
 pub use attention::Table;
 pub use attention::projected::{ProjectedAttention, ProjectionGradients, ProjectionWeights, head_stride};
+pub use common_rows::CommonRows;
 pub use memory::recurrent::RecurrentCell;
 pub use memory::{CellGradients, CellWeights, MemoryUpdate};
+pub use pair_rows::{PairEnds, PairRows};
 pub use pairs::{PairGradients, PairInputs, PairScores};
 pub use product::bf16::Precision;
 pub use product::layer_norm::LayerNorm;

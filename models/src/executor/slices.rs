@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{PaddedRows, add};
 
 use super::update::{write_mail, write_memories};
 use crate::operation::{Context, Into, Reads, Stage};
-use crate::ops::DecoderStage;
+use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Head, RowStage};
 use crate::program::{Gradients, Program, Step, Value, Weights};
 use crate::registry::ModelSpec;
 
@@ -27,6 +27,7 @@ pub struct SliceWork {
     dropout: Option<u64>,
     stages: Vec<Box<dyn Stage>>,
     decoder: DecoderStage,
+    rows: RowStage,
     /// One for each value.
     tables: Vec<PaddedRows>,
     gradients: Vec<PaddedRows>,
@@ -184,20 +185,23 @@ impl SliceProgram {
     /// [`SliceWork::ends`].
     pub fn map_ends(&self, work: &mut SliceWork) {
         let SliceWork { tables, decoder, .. } = work;
-        decoder.map_ends(&self.program.decoder, self.weights(), &tables[self.program.embedding.index()]);
+        if let Head::Links(links) = &self.program.head {
+            decoder.map_ends(links, self.weights(), &tables[self.program.embedding.index()]);
+        }
     }
 
     /// Logits of pairs of rows of `ends`, of which the first was [mapped](Self::map_ends) as a source and the second as a destination: the
     /// very numbers of a forward pass in which they were embedded.
     ///
     /// # Panics
-    /// If a pair names a row that is not there, or the model reads facts about pairs, which embeddings do not tell.
+    /// If a pair names a row that is not there, or scores do not [follow from embeddings](Program::scores_from_embeddings).
     pub fn score_ends(&self, ends: &PaddedRows, pairs: &[Pair], work: &mut SliceWork) {
-        assert!(self.program.scores_from_embeddings(), "embeddings do not tell what has happened between two nodes");
+        let from_embeddings = self.program.head.links().filter(|_| self.program.scores_from_embeddings());
+        let Some(links) = from_embeddings else { panic!("scores do not follow from the embeddings of both ends") };
         let SliceWork { answer, decoder, .. } = work;
         answer.scores.resize(pairs.len(), 0.0);
         let rows = pairs.iter().map(|pair| [pair.src, pair.dst]);
-        decoder.score_ends(&self.program.decoder, self.weights(), ends, rows, &mut answer.scores);
+        decoder.score_ends(links, self.weights(), ends, rows, &mut answer.scores);
     }
 
     /// How the centres of an attention layer, the lowest first, weighed their neighbours in the last forward pass: `[C, H, K]`, slots as the
@@ -227,11 +231,17 @@ impl SliceModel for SliceProgram {
         let (ends, dropped) = (!queries.ends().is_empty(), dropout.is_some());
         self.run(queries, view, dropout, work, |step| step.embeds || step.told(ends) && !(dropped && step.drops));
         let program = &*self.program;
-        let SliceWork { answer: Answer { scores, embeddings, .. }, tables, decoder, .. } = work;
+        let SliceWork { answer: Answer { scores, outputs, embeddings, .. }, tables, decoder, rows, .. } = work;
         let table = &tables[program.embedding.index()];
-        scores.resize(queries.pairs().len(), 0.0);
-        let rows = queries.pairs().iter().map(|pair| [pair.src, pair.dst].map(|root| view.roots[root as usize]));
-        decoder.score(&program.decoder, self.weights(), rows, &view.pairs, table, scores);
+        match &program.head {
+            Head::Links(links) => {
+                scores.resize(queries.pairs().len(), 0.0);
+                let pairs = links.pairs().map(|pairs| &tables[pairs.index()]);
+                let read = DecoderInputs { embeddings: table, facts: &view.pairs, pairs };
+                decoder.score(links, self.weights(), view.pair_rows(queries), read, scores);
+            }
+            Head::Rows(head) => rows.forward(head, self.weights(), table, &view.roots, outputs),
+        }
         embeddings.clear();
         if dropout.is_none() {
             (0..table.rows()).for_each(|row| embeddings.extend_from_slice(table.row(row)));
@@ -248,21 +258,41 @@ impl SliceModel for SliceProgram {
         self.tell(queries, view, work);
     }
 
-    fn backward(&self, queries: &Queries, view: &View, scores: &[f32], gradients: &mut [f32], work: &mut SliceWork) {
+    fn backward(&self, queries: &Queries, view: &View, outputs: &[f32], gradients: &mut [f32], work: &mut SliceWork) {
         assert_eq!(gradients.len(), self.parameters.values().len(), "a gradient for each weight");
-        assert_eq!(scores.len(), queries.pairs().len(), "a derivative for each score");
         let program = &*self.program;
+        let expected = match &program.head {
+            Head::Links(_) => queries.pairs().len(),
+            Head::Rows(head) => queries.len() * head.outputs(),
+        };
+        assert_eq!(outputs.len(), expected, "a derivative for each output");
         work.swap_memory();
         let cx = Context { queries, view, dropout: work.dropout, weights: self.weights() };
         let mut gradients = Gradients { values: gradients, places: &program.places };
         gradients.zero(program.declarations.shared_params());
-        let SliceWork { stages, decoder, tables, gradients: of_tables, reached, shares, .. } = work;
+        let SliceWork { stages, decoder, rows, tables, gradients: of_tables, reached, shares, .. } = work;
         reached.fill(false);
         let top = program.embedding.index();
         of_tables[top].resize_like(&tables[top]);
         of_tables[top].values.fill(0.0);
-        decoder.backward(&program.decoder, cx.weights, scores, &mut gradients, &mut of_tables[top]);
-        reached[top] = true;
+        reached[top] = program.head.input().is_some();
+        match &program.head {
+            Head::Links(links) => {
+                let pairs = links.pairs().map(Value::index);
+                let mut of_pairs = pairs.map(|pairs| std::mem::take(&mut of_tables[pairs]));
+                let pair_rows = pairs.map(|pairs| &tables[pairs]);
+                let read = DecoderInputs { embeddings: &tables[top], facts: &view.pairs, pairs: pair_rows };
+                let into = DecoderGradients { embeddings: &mut of_tables[top], pairs: of_pairs.as_mut() };
+                decoder.backward(links, cx.weights, read, outputs, &mut gradients, into);
+                if let (Some(pairs), Some(gradient)) = (pairs, of_pairs) {
+                    (of_tables[pairs], reached[pairs]) = (gradient, true);
+                }
+            }
+            Head::Rows(head) => {
+                let read = (&tables[top], &*view.roots);
+                rows.backward(head, cx.weights, read, outputs, &mut gradients, &mut of_tables[top]);
+            }
+        }
         for (step, stage) in program.steps.iter().zip(stages).rev() {
             let own = step.gives.index();
             if !reached[own] {

@@ -10,6 +10,7 @@ use tempograph_kernels::{Rows, TemporalOps, gather_rows, product};
 
 use super::update::{write_mail, write_memories};
 use crate::operation::Operation;
+use crate::ops::Head;
 use crate::program::{Map, Param, Program, Step, Value};
 
 /// Where a parameter stands among the tensors of its rank.
@@ -172,6 +173,11 @@ impl<'a, B: TemporalOps> TensorContext<'a, B> {
         TensorContext { queries, view, dropout: None, module, device }
     }
 
+    /// Both ends of each pair, `[P]`: rows of the roots' table, as [`Context::pairs`](crate::Context::pairs) gives them.
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = [u32; 2]> + Clone + '_ {
+        self.view.pair_rows(self.queries)
+    }
+
     /// Where its tensors are.
     pub fn device(&self) -> &B::Device {
         &self.device
@@ -319,12 +325,17 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
             true => self.advance(queries, view),
             false => self.update(queries, view, &tables),
         };
-        let embeddings = tables[self.program.embedding.index()]
-            .take()
-            .unwrap_or_else(|| unreachable!("every program embeds its roots"));
+        let mut table = |value: Value| {
+            tables[value.index()].take().unwrap_or_else(|| unreachable!("a forward pass runs what the decoder reads"))
+        };
+        let head = &self.program.head;
+        let (embeddings, pairs) = (table(self.program.embedding), head.pairs().map(table));
         let cx = TensorContext { queries, view, dropout, module: self, device };
-        let scores = self.program.decoder.on_tensors(&cx, embeddings.clone());
-        Forward { scores, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
+        let (scores, outputs) = match head {
+            Head::Links(decoder) => (decoder.on_tensors(&cx, embeddings.clone(), pairs), None),
+            Head::Rows(head) => (Tensor::zeros([0], cx.device()), Some(head.on_tensors(&cx, embeddings.clone()))),
+        };
+        Forward { scores, outputs, embeddings: Some(gather_rows(embeddings, view.roots.clone())), update }
     }
 
     fn advance(&self, queries: &Queries, view: &View) -> Update {

@@ -2,8 +2,10 @@
 
 mod attention;
 mod centres;
+mod common;
 mod decoder;
 mod dropout;
+mod head;
 mod mailbox;
 mod memory;
 mod norm;
@@ -22,9 +24,13 @@ use tempograph_kernels::tensor::Tensor;
 
 pub use attention::{Attention, AttentionLayer};
 pub use centres::Centres;
+pub use common::{CommonNeighbours, EndColumns};
 #[cfg(feature = "cube")]
 pub(crate) use decoder::DeviceDecoder;
-pub use decoder::{DecoderStage, LinkDecoder};
+pub use decoder::LinkDecoder;
+pub(crate) use decoder::{DecoderGradients, DecoderInputs, DecoderStage};
+pub(crate) use head::RowStage;
+pub use head::{Head, RowHead};
 pub use mailbox::{Mailbox, MailboxAttention};
 pub use memory::{Mail, MemoryUpdate};
 pub use norm::RowNorm;
@@ -99,6 +105,8 @@ pub enum Op {
     Mailbox(Arc<MailboxAttention>),
     /// Norms rows.
     Norm(Arc<RowNorm>),
+    /// Makes rows of pairs of what both ends have met.
+    Common(Arc<CommonNeighbours>),
     /// An operation from elsewhere.
     Custom(Arc<dyn Operation>),
 }
@@ -115,6 +123,7 @@ impl Op {
             Op::Centres(op) => &**op,
             Op::Mailbox(op) => &**op,
             Op::Norm(op) => &**op,
+            Op::Common(op) => &**op,
             Op::Custom(op) => &**op,
         }
     }
@@ -133,6 +142,7 @@ impl Op {
             Op::Mailbox(_) => Err("attention to mail that is kept in slots".into()),
             Op::Norm(_) => Err("norms of rows".into()),
             Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
+            Op::Common(_) => Err("common neighbours (model.kind = \"tncn\", model.common_neighbours)".into()),
             Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
         }
     }
@@ -159,7 +169,7 @@ impl Op {
             Op::Attention(op) => op.device_stage(laying),
             Op::Projection(op) => op.device_stage(laying),
             Op::Centres(_) => Box::new(Centres),
-            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Custom(_) => {
+            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Common(_) | Op::Custom(_) => {
                 unreachable!("an executor on a device asks whether operations are known there")
             }
         }
@@ -176,6 +186,7 @@ impl Op {
             Op::Centres(op) => op.on_tensors(cx, &reads[0]),
             Op::Mailbox(op) => op.on_tensors(cx),
             Op::Norm(op) => op.on_tensors(cx, &reads[0]),
+            Op::Common(op) => op.on_tensors(cx, reads),
             Op::Custom(op) => cx.custom(&**op, reads),
         }
     }

@@ -7,7 +7,7 @@ use tempograph_framework::{Delta, Lookup, Needs, Sampler, Says as MailSays};
 use super::weights::Declarations;
 use super::{Axis, Program, Shape, Step, Value};
 use crate::operation::Operation;
-use crate::ops::{LinkDecoder, Op, Says};
+use crate::ops::{Head, Op, Says};
 use crate::registry::ModelSpec;
 use crate::settings::Precision;
 
@@ -47,8 +47,8 @@ pub struct Outputs {
     pub memory: Option<Value>,
     /// What roots are embedded as, `[C, O]`.
     pub embedding: Value,
-    /// Scores pairs of embeddings.
-    pub decoder: LinkDecoder,
+    /// What scores pairs of embeddings, or gives numbers for each embedding.
+    pub decoder: Head,
     /// What the model gives mail to say; nothing where mail says memories.
     pub says: Option<Says>,
 }
@@ -175,6 +175,13 @@ impl Builder {
 
     /// Appends an operation. The parameters declared since the last one are its own.
     pub fn push(&mut self, name: &str, op: Op, reads: &[Value], gives: Shape) -> Value {
+        let of_pairs = reads.iter().any(|&read| self.axis(read) == Axis::Pairs);
+        self.check(!of_pairs || gives.axis == Axis::Pairs, || {
+            format!(
+                "{name} gives rows of {}; rows of pairs are read by operations on pairs and by the decoder",
+                gives.axis
+            )
+        });
         let value = Value(self.shapes.len() as u32);
         self.shapes.push(gives);
         let params = self.declared_since();
@@ -205,12 +212,19 @@ impl Builder {
     }
 
     pub(super) fn finish(mut self, spec: ModelSpec, outputs: Outputs) -> Result<Program, String> {
-        let Outputs { memory, embedding, decoder, says } = outputs;
+        let Outputs { memory, embedding, decoder: head, says } = outputs;
         let top = self.shapes[embedding.index()];
         self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
-        self.check(decoder.input() == top.width, || {
-            format!("the decoder reads {} columns of embeddings of {}", decoder.input(), top.width)
-        });
+        if let Some(input) = head.input() {
+            self.check(input == top.width, || {
+                format!("the decoder reads {input} columns of embeddings of {}", top.width)
+            });
+        }
+        if let Some(axis) = head.pairs().map(|pairs| self.axis(pairs)) {
+            self.check(axis == Axis::Pairs, || {
+                format!("the decoder reads rows of pairs, and was given rows of {axis}")
+            });
+        }
         if let Some(axis) = memory.map(|memory| self.axis(memory)) {
             let fits = matches!(axis, Axis::Nodes | Axis::Centres(0));
             self.check(fits, || format!("memories are rows of nodes or of the roots, not of {axis}"));
@@ -238,14 +252,14 @@ impl Builder {
         self.needs.ends = says.is_some() || memory != of_nodes;
         self.mark(memory.into_iter().chain(says.map(|says| says.value)), |step| &mut step.updates);
         self.mark(of_nodes, |step| &mut step.remembers);
-        self.mark([embedding], |step| &mut step.embeds);
+        self.mark([embedding].into_iter().chain(head.pairs()), |step| &mut step.embeds);
         Ok(Program {
             spec,
             time: self.time,
             places: self.parameters.places(),
             steps: self.steps,
             shapes: self.shapes,
-            decoder,
+            head,
             memory,
             embedding,
             says,

@@ -18,7 +18,8 @@
 //!   conv     forward  C W O,  backward twice that
 //!   residual as paper, with Q = W + T in the place of O inside and C Q Q + C (Q + W) O + C O O behind
 //! mailbox    forward  C D D + 2 C D X + 2 C S H X + C D D     X = M + E + T, M columns of what mail says, S slots
-//! decoder    forward  (P_src + P_dst) O O + P O,  backward twice that
+//! decoder    forward  (P_src + P_dst) O O + P O,  backward twice that; with rows of pairs, W wide,  P W O  more
+//! row head   forward  C O O' + C O' K,  backward twice that
 //! static     forward  U S D where it is added,  backward that, or where it is tuned twice that
 //! ```
 //!
@@ -183,7 +184,7 @@ impl StepSizes {
 pub(super) fn step_cost(program: &Program, sizes: &StepSizes) -> StepCost {
     let mut products = Products::default();
     program.steps.iter().for_each(|step| step.op.operation().cost(sizes, &mut products));
-    program.decoder.cost(sizes, &mut products);
+    program.head.cost(sizes, &mut products);
     let weights = program.declarations.numbers() as f64;
     StepCost {
         forward: 2.0 * products.forward,

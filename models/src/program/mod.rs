@@ -16,7 +16,7 @@ pub use builder::{Builder, FeatureWidths, Inputs, Outputs, Past};
 pub use cost::{HopSizes, Products, StepCost, StepSizes};
 pub use weights::{Declarations, Gradients, Map, Param, Places, Weights};
 
-use crate::ops::{LinkDecoder, Op, Says};
+use crate::ops::{Head, LinkDecoder, Op, Says};
 use crate::registry::ModelSpec;
 use crate::settings::Precision;
 use crate::static_memory::StaticSpec;
@@ -42,6 +42,8 @@ pub enum Axis {
     Nodes,
     /// The centres of a hop, `C`: hop 0 is the roots' own.
     Centres(usize),
+    /// The pairs that are scored, `P`: rows of a source and a candidate together. Operations on pairs and the decoder read them, nothing else.
+    Pairs,
 }
 
 impl std::fmt::Display for Axis {
@@ -50,6 +52,7 @@ impl std::fmt::Display for Axis {
             Axis::Nodes => f.write_str("nodes"),
             Axis::Centres(0) => f.write_str("roots"),
             Axis::Centres(hop) => write!(f, "centres of hop {hop}"),
+            Axis::Pairs => f.write_str("pairs"),
         }
     }
 }
@@ -80,7 +83,7 @@ pub struct Step {
     pub updates: bool,
     /// Whether memories of nodes do, which are told whatever is asked.
     pub remembers: bool,
-    /// Whether embeddings depend on it.
+    /// Whether embeddings or the decoder depend on it.
     pub embeds: bool,
     /// Whether its table is another where a training step drops out or hides: of what an update says, it is computed once more without.
     pub drops: bool,
@@ -99,7 +102,7 @@ pub struct Program {
     pub(crate) spec: ModelSpec,
     pub(crate) steps: Vec<Step>,
     pub(crate) shapes: Vec<Shape>,
-    pub(crate) decoder: LinkDecoder,
+    pub(crate) head: Head,
     pub(crate) memory: Option<Value>,
     pub(crate) embedding: Value,
     pub(crate) says: Option<Says>,
@@ -147,9 +150,20 @@ impl Program {
         self.shapes[value.index()]
     }
 
+    /// What its outputs are made by.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
     /// Its link decoder.
-    pub fn decoder(&self) -> &LinkDecoder {
-        &self.decoder
+    ///
+    /// # Errors
+    /// A sentence that names the kind, for a program whose head is another.
+    pub fn links(&self) -> Result<&LinkDecoder, String> {
+        self.head.links().ok_or_else(|| {
+            let (kind, head) = (self.spec.kind(), self.head.describe());
+            format!("model.kind = \"{kind}\" has a {head} where a link decoder is needed")
+        })
     }
 
     /// Its parameters.
@@ -185,9 +199,9 @@ impl Program {
         })
     }
 
-    /// Whether embeddings alone tell a score. With facts about pairs they do not, though they are still worth keeping.
+    /// Whether a score follows from the embeddings of both ends. Where the decoder reads facts or rows of pairs it does not.
     pub fn scores_from_embeddings(&self) -> bool {
-        self.decoder.facts.is_none()
+        self.head.links().is_some_and(|decoder| decoder.facts.is_none() && decoder.pairs.is_none())
     }
 
     /// The steps of layers that attend, lowest layer first.
@@ -210,10 +224,10 @@ impl Program {
         products.flops()
     }
 
-    /// Operations of the decoder, forward and backward.
-    pub fn decoder_cost(&self, sizes: &StepSizes) -> Products {
+    /// Operations of the head, forward and backward.
+    pub fn head_cost(&self, sizes: &StepSizes) -> Products {
         let mut products = Products::default();
-        self.decoder.cost(sizes, &mut products);
+        self.head.cost(sizes, &mut products);
         products.flops()
     }
 
@@ -228,6 +242,7 @@ impl Program {
         let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();
         let looks = if neighbours { Ok(()) } else { Err("attention to nobody (model.neighbours = 0)".into()) };
         let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.on_device()));
+        let known = known.and_then(|()| self.head.on_device());
         let kept = || self.needs.on_device().map_err(String::from);
         known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
     }

@@ -4,7 +4,7 @@ use tempograph_framework::{Draw, NodeId, Parameters, Purpose};
 use tempograph_kernels::AdamStep;
 use tempograph_kernels::cpu::{PaddedRows, Precision, adam_step};
 
-use crate::ops::{DecoderStage, LinkDecoder};
+use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, LinkDecoder};
 use crate::program::{Declarations, Gradients, Places, Weights};
 
 /// Initial vectors are uniform in this much either way: small beside what is learned, so a node named once is nearly unknown.
@@ -128,7 +128,9 @@ impl StaticGraph {
         gradients.resize(self.decoder.parameters.values().len(), 0.0);
         let part = &self.decoder;
         let mut of_decoder = Gradients { values: gradients, places: &part.places };
-        decoder.backward(&part.decoder, part.weights(), slopes, &mut of_decoder, embedded_gradient);
+        let read = DecoderInputs { embeddings: embedded, facts: &[], pairs: None };
+        let into = DecoderGradients { embeddings: embedded_gradient, pairs: None };
+        decoder.backward(&part.decoder, part.weights(), read, slopes, &mut of_decoder, into);
         let adam = |step| AdamStep {
             lr: lr as f32,
             beta1: 0.9,
@@ -181,7 +183,8 @@ impl StaticGraph {
     fn score(&mut self) {
         let Work { rows, embedded, decoder, scores, .. } = &mut self.work;
         scores.resize(rows.len(), 0.0);
-        decoder.score(&self.decoder.decoder, self.decoder.weights(), rows.iter().copied(), &[], embedded, scores);
+        let read = DecoderInputs { embeddings: embedded, facts: &[], pairs: None };
+        decoder.score(&self.decoder.decoder, self.decoder.weights(), rows.iter().copied(), read, scores);
     }
 }
 

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod golden;
+mod heads;
+mod pairs;
+mod row_model;
 mod says;
 mod sentences;
 mod streams;

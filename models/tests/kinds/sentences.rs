@@ -90,6 +90,9 @@ fn settings_that_cannot_be_are_refused_by_their_keys() {
             "model.deliver.count is 0; it must be at least 1, or model.deliver.to \"ends\"",
         ),
         ("deliver = { to = 'neighbours', count = 2, decay = 0.0 }", "model.deliver.decay = 0; it must be positive"),
+        ("common_neighbours = true\nneighbours = 0", "model.neighbours is 0; common neighbours need at least 1"),
+        ("kind = 'tncn'\ndecoder = 0", "model.decoder is 0; it must be at least 1"),
+        ("kind = 'tncn'\nheads = 3", "model.heads = 3 does not divide model.width = 100"),
     ] {
         assert_eq!(refused(table), expected);
     }

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tempograph_framework::{Batch, EventLog, Features, NodeId, Queries, Table, Timestamp};
+use tempograph_framework::{Batch, EventLog, Features, NodeId, Queries, Sampler, Table, Timestamp};
 use tempograph_kernels::Rows;
 use tempograph_models::{
     Alone, ApanSpec, AttentionForm, Deliver, DyrepSpec, Embedding, IdleSpec, JodieSpec, ModelSpec, SaidRows,
-    StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, Updater, Wiring,
+    StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, TncnSpec, Updater, Wiring,
 };
 
 /// Nodes of the streams.
@@ -70,6 +70,8 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
     let apan = ApanSpec { memory: 8, time: 6, width: 7, slots: 3, neighbours: 3, ..ApanSpec::default() };
     let tgn = TgnSpec { memory: 8, time: 6, width: 7, heads: 1, neighbours: 4, ..TgnSpec::default() };
     let residual = TgnSpec { attention: AttentionForm::Residual, heads: 2, ..tgn.clone() };
+    let tncn = TncnSpec { memory: 8, time: 6, width: 6, decoder: 9, neighbours: 5, ..TncnSpec::default() };
+    let common = TgnSpec { common_neighbours: true, ..tgn.clone() };
     let deliver = Deliver::Neighbours { count: 2, decay: Some(20.0) };
     vec![
         ("tgat, 1 layer", TgatSpec { layers: 1, ..tgat.clone() }.into()),
@@ -93,6 +95,16 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
         ("tgn, residual", residual.clone().into()),
         ("tgn, residual, 2 layers", TgnSpec { layers: 2, heads: 1, ..residual }.into()),
         ("tgn, time", TgnSpec { embedding: Embedding::Time, time_scale: Some(9.0), ..tgn.clone() }.into()),
-        ("tgn, to neighbours", TgnSpec { deliver, ..tgn }.into()),
+        ("tgn, to neighbours", TgnSpec { deliver, ..tgn.clone() }.into()),
+        ("tncn", tncn.clone().into()),
+        ("tncn, 0 hops", TncnSpec { zero_hop: true, neighbours: 9, ..tncn.clone() }.into()),
+        ("tncn, drawn", TncnSpec { sampler: Sampler::Uniform, neighbours: 7, ..tncn.clone() }.into()),
+        ("tncn, static", TncnSpec { static_memory: static_memory(Wiring::Concat), ..tncn }.into()),
+        ("tgn, common", TgnSpec { neighbours: 8, ..common.clone() }.into()),
+        (
+            "tgn, common, facts, identity",
+            TgnSpec { pair_features: true, embedding: Embedding::Identity, ..common.clone() }.into(),
+        ),
+        ("tgn, common, 2 layers", TgnSpec { layers: 2, ..common }.into()),
     ]
 }

@@ -73,7 +73,9 @@ impl Export<'_> {
     fn check(&self) -> Result<(), ArtifactError> {
         let (history, set) = (self.history, self.dataset);
         let known = history.features().static_memory.as_ref().map_or(0, |rows| rows.width());
-        let fact = if history.nodes() != set.nodes {
+        let fact = if let Err(fact) = self.model.program().links() {
+            fact
+        } else if history.nodes() != set.nodes {
             format!("the history holds {} nodes, the dataset `{}` {}", history.nodes(), set.name, set.nodes)
         } else if history.seen() > set.log.len() as u64 {
             format!("the history has seen {} events, the dataset `{}` has {}", history.seen(), set.name, set.log.len())

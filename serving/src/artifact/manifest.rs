@@ -95,7 +95,7 @@ impl Widths {
         Widths {
             memory: program.needs().memory,
             time: program.time_width(),
-            embedding: program.decoder().width(),
+            embedding: program.head().width(),
             edge,
             node,
             static_memory: program.static_memory().map_or(0, |part| part.width),

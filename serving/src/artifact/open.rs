@@ -138,6 +138,7 @@ fn read_model(dir: &Path, manifest: &Manifest) -> Result<SliceProgram, ArtifactE
     let widths = FeatureWidths { edge: manifest.widths.edge, node: manifest.widths.node };
     let made = spec.check().and_then(|()| spec.on_slices(widths, 0));
     let mut model = made.map_err(|fact| damaged(&path, fact))?;
+    model.program().links().map_err(|fact| damaged(&path, fact))?;
     check_widths(model.program(), manifest).map_err(|fact| damaged(&path, fact))?;
     let path = dir.join(WEIGHTS);
     let values = model.parameters().read(Store::read(&path)?).map_err(ArtifactError::array(&path))?;

@@ -172,7 +172,7 @@ impl Engine {
     pub(super) fn keeps_embeddings(model: &SliceProgram, strategy: Strategy) -> Option<[usize; 2]> {
         let program = model.program();
         let recent = program.needs().sampler == Sampler::Recent && program.scores_from_embeddings();
-        (recent && strategy != Strategy::Full).then(|| [program.embedding_width(), program.decoder().width()])
+        (recent && strategy != Strategy::Full).then(|| [program.embedding_width(), program.head().width()])
     }
 
     /// Copies the embeddings that are kept, and of the other nodes what is to be embedded.

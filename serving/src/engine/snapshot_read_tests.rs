@@ -25,6 +25,7 @@ fn variants() -> Vec<TgnSpec> {
         TgnSpec { time_delta: Delta::SinceUpdate, layers: 2, ..TgnSpec::default() },
         TgnSpec { embedding: Embedding::Time, time_scale: Some(10.0), ..TgnSpec::default() },
         TgnSpec { pair_features: true, ..TgnSpec::default() },
+        TgnSpec { common_neighbours: true, ..TgnSpec::default() },
         TgnSpec { pair_features: true, ..uniform.clone() },
         uniform,
     ]

@@ -104,7 +104,7 @@ impl LaneInput {
     /// the update of its batch.
     pub fn lane_batch<'a>(&'a self, trained: f32, observed: Option<Batch<'a>>) -> LaneBatch<'a> {
         let share = self.part.len() as f32 / self.whole.len() as f32 / trained;
-        LaneBatch { queries: &self.queries, view: &self.view, dropout: self.dropout, share, observed }
+        LaneBatch { queries: &self.queries, view: &self.view, dropout: self.dropout, share, observed, targets: None }
     }
 }
 

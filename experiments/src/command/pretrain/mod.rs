@@ -107,7 +107,7 @@ fn widths(spec: &RunSpec, course: &Course) -> Result<[usize; 2]> {
     let Some(reads) = spec.model.static_memory() else {
         bail!("model.kind = \"{}\" reads no static memory: there is nothing to learn for it", spec.model.kind())
     };
-    Ok([reads.width, spec.program(course)?.decoder().width()])
+    Ok([reads.width, spec.program(course)?.head().width()])
 }
 
 fn told(spec: &RunSpec, [width, decoder_width]: [usize; 2], learned: &Learned) -> Result<String> {

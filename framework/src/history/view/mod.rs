@@ -50,6 +50,11 @@ impl View {
         self.version.saturating_sub(self.memory_version)
     }
 
+    /// Both ends of each pair of the queries it was read for, as rows of its roots' table: `[P]` of source and destination.
+    pub fn pair_rows<'a>(&'a self, queries: &'a Queries) -> impl ExactSizeIterator<Item = [u32; 2]> + Clone + 'a {
+        queries.pairs().iter().map(|pair| [pair.src, pair.dst].map(|root| self.roots[root as usize]))
+    }
+
     /// The pairs of the queries it was read for, as rows of its roots' table.
     pub fn pair_plan(&self, queries: &Queries) -> PairPlan {
         queries.pair_plan(|root| self.roots[root as usize])

@@ -27,7 +27,7 @@ impl<D: DeviceModel> DeviceExecutor<D> {
 }
 
 fn compute(device: &impl DeviceModel, batch: &LaneBatch<'_>, lane: &mut (LaneGradients, Update)) {
-    let (mut clock, LaneBatch { queries, view, dropout, share, observed }) = (Clock::start(), *batch);
+    let (mut clock, LaneBatch { queries, view, dropout, share, observed, .. }) = (Clock::start(), *batch);
     let Gradients { loss, mut gradients, update } = device.compute_gradients(queries, view, dropout, observed.as_ref());
     if share != 1.0 {
         gradients.iter_mut().for_each(|gradient| *gradient *= share);

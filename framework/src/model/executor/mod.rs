@@ -10,7 +10,7 @@ mod slices;
 mod tensors;
 
 pub use devices::DeviceExecutor;
-pub use loss::{link_loss, link_loss_on_slices};
+pub use loss::{RowLabels, RowTargets, link_loss, link_loss_on_slices, row_loss, row_loss_on_slices};
 pub use pool::LanePool;
 pub use slices::SliceExecutor;
 pub use tensors::{TensorExecutor, TensorScorer};
@@ -81,12 +81,14 @@ pub struct LaneBatch<'a> {
     pub share: f32,
     /// The batch that is observed after the step, where it is this lane that computes its update.
     pub observed: Option<Batch<'a>>,
+    /// What the outputs of a head for each root should be, for a model that has one. Without them the model scores pairs.
+    pub targets: Option<RowTargets<'a>>,
 }
 
 impl<'a> LaneBatch<'a> {
     /// The batch of the only lane, with dropout of seed `dropout`.
     pub fn alone(queries: &'a Queries, view: &'a View, dropout: u64) -> LaneBatch<'a> {
-        LaneBatch { queries, view, dropout, share: 1.0, observed: None }
+        LaneBatch { queries, view, dropout, share: 1.0, observed: None, targets: None }
     }
 }
 
@@ -95,7 +97,7 @@ impl<'a> LaneBatch<'a> {
 pub struct LaneGradients {
     /// Of all weights, in the order of [`Parameters`], times the lane's share.
     pub gradients: Vec<f32>,
-    /// Mean loss of the positives plus mean loss of the negatives, not times the share.
+    /// Mean loss of the positives plus mean loss of the negatives, or the loss of the targets; not times the share.
     pub loss: f32,
     /// Seconds of the forward pass and the loss.
     pub forward_seconds: f64,

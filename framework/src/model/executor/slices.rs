@@ -1,6 +1,8 @@
 //! The passes of a model written by hand on slices of host memory.
 
-use crate::model::executor::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_loss_on_slices};
+use crate::model::executor::{
+    Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_loss_on_slices, row_loss_on_slices,
+};
 use crate::{Answer, Needs, Parameters, Queries, SliceModel, Update, View};
 
 /// A [`SliceModel`] and the memory its passes work in. Lanes are computed at the same time, each with working memory of
@@ -13,29 +15,36 @@ pub struct SliceExecutor<M: SliceModel> {
 
 struct Lane<M: SliceModel> {
     work: M::Work,
-    /// Derivative of the loss in each score, `[P]`.
-    score_grads: Vec<f32>,
+    /// Derivative of the loss in each output of the head: `[P]` scores, or `[R, K]` numbers of roots.
+    output_grads: Vec<f32>,
     computed: LaneGradients,
 }
 
 impl<M: SliceModel> Lane<M> {
     /// For a model of `size` weights.
     fn new(size: usize) -> Lane<M> {
-        Lane { work: M::Work::default(), score_grads: Vec::new(), computed: LaneGradients::zeros(size) }
+        Lane { work: M::Work::default(), output_grads: Vec::new(), computed: LaneGradients::zeros(size) }
     }
 
     /// Goes forward and, where the loss is finite, back.
     fn compute(&mut self, model: &M, batch: &LaneBatch<'_>) {
-        let Lane { work, score_grads, computed } = self;
+        let Lane { work, output_grads, computed } = self;
         let mut clock = Clock::start();
         model.forward(batch.queries, batch.view, Some(batch.dropout), work);
-        computed.loss = link_loss_on_slices(&work.as_ref().scores, batch.queries.positives(), score_grads);
+        let Answer { scores, outputs, .. } = work.as_ref();
+        computed.loss = match batch.targets {
+            None => link_loss_on_slices(scores, batch.queries.positives(), output_grads),
+            Some(targets) => {
+                let columns = outputs.len() / batch.queries.len().max(1);
+                row_loss_on_slices(outputs, columns, targets, output_grads)
+            }
+        };
         computed.forward_seconds = clock.lap();
         if computed.loss.is_finite() {
             if batch.share != 1.0 {
-                score_grads.iter_mut().for_each(|gradient| *gradient *= batch.share);
+                output_grads.iter_mut().for_each(|gradient| *gradient *= batch.share);
             }
-            model.backward(batch.queries, batch.view, score_grads, &mut computed.gradients, work);
+            model.backward(batch.queries, batch.view, output_grads, &mut computed.gradients, work);
         }
         computed.backward_seconds = clock.lap();
     }

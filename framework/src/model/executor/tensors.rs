@@ -8,7 +8,7 @@ use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use tempograph_kernels::cpu::Version;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, Tensor};
 
-use crate::model::executor::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_loss};
+use crate::model::executor::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_loss, row_loss};
 use crate::model::weights::Path;
 use crate::weights;
 use crate::{Model, Needs, Parameters, Queries, Update, View, values, with_parameters};
@@ -102,7 +102,11 @@ fn compute<B: AutodiffBackend, M: Model<B> + Module<B>>(
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut clock = Clock::start();
     let forward = model.forward(batch.queries, batch.view, Some(batch.dropout));
-    let loss = link_loss(forward.scores, batch.queries.positives());
+    let loss = match (batch.targets, forward.outputs) {
+        (Some(targets), Some(outputs)) => row_loss(outputs, targets),
+        (Some(_), None) => panic!("targets for roots, of which the model gives no outputs"),
+        (None, _) => link_loss(forward.scores, batch.queries.positives()),
+    };
     (computed.loss, *update) = (values(loss.clone().detach())[0], forward.update);
     computed.forward_seconds = clock.lap();
     if computed.loss.is_finite() {

@@ -27,19 +27,19 @@ pub(crate) fn in_chunks(rows: usize, chunk: usize, task: impl Fn(Range<usize>) +
 }
 
 /// Rows of an array that several tasks write, each its own.
-pub(crate) struct DisjointRows<'a> {
-    first: *mut f32,
+pub(crate) struct DisjointRows<'a, T = f32> {
+    first: *mut T,
     length: usize,
     width: usize,
-    array: PhantomData<&'a mut [f32]>,
+    array: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: an exclusively borrowed array may be written from any thread; that no two write the same numbers is promised at each access.
-unsafe impl Sync for DisjointRows<'_> {}
+unsafe impl<T: Send> Sync for DisjointRows<'_, T> {}
 
-impl<'a> DisjointRows<'a> {
+impl<'a, T> DisjointRows<'a, T> {
     /// Rows of `width` numbers.
-    pub(crate) fn new(array: &'a mut [f32], width: usize) -> Self {
+    pub(crate) fn new(array: &'a mut [T], width: usize) -> Self {
         Self { first: array.as_mut_ptr(), length: array.len(), width, array: PhantomData }
     }
 
@@ -48,7 +48,7 @@ impl<'a> DisjointRows<'a> {
     /// # Safety
     /// No other task accesses any of them at the same time.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn rows(&self, rows: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn rows(&self, rows: Range<usize>) -> &'a mut [T] {
         // SAFETY: as promised by the caller.
         unsafe { self.numbers(rows.start * self.width..rows.end * self.width) }
     }
@@ -58,7 +58,7 @@ impl<'a> DisjointRows<'a> {
     /// # Safety
     /// No other task accesses any of them at the same time.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn numbers(&self, range: Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn numbers(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.length, "{range:?} is not in 0..{}", self.length);
         // SAFETY: the range lies in the array, and the caller promises that nobody else has it.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(range.start), range.len()) }

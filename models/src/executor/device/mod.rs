@@ -70,7 +70,7 @@ impl<R: CubeRuntime, P: PastSource<R>> DeviceProgram<R, P> {
         let node_rows = past.node_rows(device, history, columns);
         let mut laying = Laying::new(&program);
         let stages = program.steps.iter().map(|step| step.op.device_stage(&step.reads, &mut laying)).collect();
-        let decoder = DeviceDecoder::stand(&program.decoder, &mut laying);
+        let decoder = DeviceDecoder::stand(program.links()?, &mut laying);
         let (layout, times) = laying.finish();
         let mut weights = Weights::new(device, layout);
         weights.set_values(parameters.values());

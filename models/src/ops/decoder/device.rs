@@ -34,11 +34,16 @@ struct FactsKept<R: CubeRuntime> {
 
 impl DeviceDecoder {
     /// Gives `decoder` its place.
+    ///
+    /// # Panics
+    /// If it has [no form there](LinkDecoder::on_device).
     pub fn stand(decoder: &LinkDecoder, laying: &mut Laying<'_>) -> DeviceDecoder {
-        let [src, dst, last] = [&decoder.src, &decoder.dst, &decoder.last].map(|map| laying.both(map));
+        let Some([as_src, as_dst]) = &decoder.ends else {
+            unreachable!("an executor on a device checks first that the decoder has a form there")
+        };
+        let [src, dst, last] = [as_src, as_dst, &decoder.last].map(|map| laying.both(map));
         let from = DecoderNumbers { ends: [src[0], dst[0]], biases: [src[1], dst[1]], last };
-        let ends =
-            DecoderBlocks::stand(&mut laying.layout, (decoder.src.inputs, decoder.roles), decoder.src.outputs, &from);
+        let ends = DecoderBlocks::stand(&mut laying.layout, (as_src.inputs, decoder.roles), decoder.width(), &from);
         let facts = decoder.facts.as_ref().map(|maps| {
             let [first, second] = maps.each_ref().map(|map| laying.map(map));
             Facts { first, second }

@@ -1,10 +1,11 @@
 //! The link decoder: how likely a source turns to a destination.
 //!
 //! ```text
-//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 facts(u, v) + bp)] + b) + w_0
+//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 facts(u, v) + bp)] [+ Wr y_uv] + b) + w_0
 //! ```
 //!
-//! It is TGN's merge layer with its first map split by ends, so that a source asked about with many candidates is mapped once.
+//! It is TGN's merge layer with its first map split by ends, so that a source asked about with many candidates is mapped once. `y_uv` are rows of
+//! pairs, which operations on pairs make. A decoder may also read those alone, without the embeddings of the ends.
 #[cfg(feature = "cube")]
 mod device;
 mod facts;
@@ -14,21 +15,24 @@ mod tensors;
 #[cfg(feature = "cube")]
 pub(crate) use device::DeviceDecoder;
 pub(crate) use facts::PAIR_COLUMNS;
-pub use slices::DecoderStage;
+pub(crate) use slices::{DecoderGradients, DecoderInputs, DecoderStage};
 
 use std::ops::Range;
 
-use crate::program::{Builder, Declarations, Map, Products, StepSizes};
+use super::Head;
+use crate::program::{Builder, Declarations, Map, Products, StepSizes, Value};
 
 /// A link decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkDecoder {
     /// Whether a row is that of a root as a source and, behind it, as a destination. Else both ends read all of it.
     pub(crate) roles: bool,
-    pub(crate) src: Map,
-    pub(crate) dst: Map,
+    /// Of the embeddings of sources and destinations, where it reads them.
+    pub(crate) ends: Option<[Map; 2]>,
     /// Of facts about pairs, where it reads them.
     pub(crate) facts: Option<[Map; 2]>,
+    /// Rows of pairs and their map, where it reads them.
+    pub(crate) pairs: Option<(Value, Map)>,
     pub(crate) last: Map,
 }
 
@@ -44,38 +48,68 @@ impl LinkDecoder {
             |part: &str, inputs, outputs, bias| parameters.linear(&format!("{prefix}{part}"), inputs, outputs, bias);
         LinkDecoder {
             roles: false,
-            src: map("lin_src", input, width, true),
-            dst: map("lin_dst", input, width, true),
+            ends: Some(["lin_src", "lin_dst"].map(|part| map(part, input, width, true))),
             facts: facts
                 .then(|| [map("lin_pair.0", PAIR_COLUMNS, width, true), map("lin_pair.1", width, width, false)]),
+            pairs: None,
             last: map("lin_final", width, 1, true),
         }
     }
 
-    /// Columns of the embeddings it reads.
+    /// Columns of the embeddings it reads; 0 where it reads none.
     pub fn input(&self) -> usize {
-        if self.roles { self.src.inputs + self.dst.inputs } else { self.src.inputs }
+        self.columns()[1].end
     }
 
     /// The columns that a source and a destination are read from.
     pub(crate) fn columns(&self) -> [Range<usize>; 2] {
-        let Map { inputs, .. } = self.src;
+        let inputs = self.ends.map_or(0, |[src, _]| src.inputs);
         [0..inputs, if self.roles { inputs..2 * inputs } else { 0..inputs }]
     }
 
-    /// Its maps: of sources, of destinations, of facts where it reads them, and the last.
+    /// Its maps: of sources and destinations, of facts, of rows of pairs, where it reads them, and the last.
     pub fn maps(&self) -> impl Iterator<Item = Map> {
-        [self.src, self.dst].into_iter().chain(self.facts.into_iter().flatten()).chain([self.last])
+        let of_pairs = self.pairs.map(|(_, map)| map);
+        self.ends.into_iter().flatten().chain(self.facts.into_iter().flatten()).chain(of_pairs).chain([self.last])
     }
 
     /// Columns inside.
     pub fn width(&self) -> usize {
-        self.src.outputs
+        self.last.inputs
+    }
+
+    /// The rows of pairs that it reads, if any.
+    pub fn pairs(&self) -> Option<Value> {
+        self.pairs.map(|(value, _)| value)
+    }
+
+    /// What it reads, in a few words.
+    pub fn describe(&self) -> String {
+        let parts = [self.facts.map(|_| "facts about pairs"), self.pairs.map(|_| "rows of pairs")];
+        let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        match self.ends {
+            Some(_) if parts.is_empty() => "link decoder".into(),
+            Some(_) => format!("link decoder with {parts}"),
+            None => format!("link decoder of {parts}"),
+        }
+    }
+
+    /// Says what has no form on a device.
+    pub(crate) fn on_device(&self) -> Result<(), String> {
+        match self.pairs {
+            Some(_) => Err("decoder of rows of pairs".into()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn cost(&self, sizes: &StepSizes, products: &mut Products) {
-        let (input, width) = (self.src.inputs, self.src.outputs);
-        products.map(sizes.sources + sizes.destinations, input, width, input);
+        let width = self.width();
+        if let Some([Map { inputs, .. }, _]) = self.ends {
+            products.map(sizes.sources + sizes.destinations, inputs, width, inputs);
+        }
+        if let Some((_, Map { inputs, .. })) = self.pairs {
+            products.map(sizes.pairs, inputs, width, inputs);
+        }
         if self.facts.is_some() {
             products.map(sizes.pairs, PAIR_COLUMNS, width, 0);
             products.map(sizes.pairs, width, width, width);
@@ -87,7 +121,11 @@ impl LinkDecoder {
 impl Builder {
     /// A link decoder of embeddings of `input` columns, `width` wide inside. With `facts` it reads facts about pairs: recency, repetition,
     /// popularity.
-    pub fn link_decoder(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
+    pub fn link_decoder(&mut self, input: usize, width: usize, facts: bool) -> Head {
+        Head::Links(self.links(input, width, facts))
+    }
+
+    fn links(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
         self.check(width > 0, || "model.width is 0; it must be at least 1".into());
         if facts {
             self.needs.pairs = true;
@@ -99,7 +137,29 @@ impl Builder {
     }
 
     /// The same for rows that are embeddings of `input` columns of a root as a source and, behind them, as many as a destination.
-    pub fn link_decoder_of_roles(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
-        LinkDecoder { roles: true, ..self.link_decoder(input, width, facts) }
+    pub fn link_decoder_of_roles(&mut self, input: usize, width: usize, facts: bool) -> Head {
+        Head::Links(LinkDecoder { roles: true, ..self.links(input, width, facts) })
+    }
+
+    /// A link decoder that reads the rows of `pairs` as well. The map of these is drawn last: it changes no other parameter.
+    pub fn with_pairs(&mut self, decoder: Head, pairs: Value) -> Head {
+        let Head::Links(decoder) = decoder else {
+            self.fail("a head that gives numbers for each root reads no rows of pairs");
+            return decoder;
+        };
+        let (inputs, width) = (self.width(pairs), decoder.width());
+        let map = self.parameters.late(|parameters| parameters.linear("decoder.lin_rows", inputs, width, false));
+        self.declared_since();
+        Head::Links(LinkDecoder { pairs: Some((pairs, map)), ..decoder })
+    }
+
+    /// A link decoder that reads the rows of `pairs` alone, `width` wide inside.
+    pub fn decoder_of_pairs(&mut self, pairs: Value, width: usize) -> Head {
+        self.check(width > 0, || "the decoder is 0 wide inside; it must be at least 1".into());
+        let inputs = self.width(pairs);
+        let map = self.parameters.linear("decoder.lin_rows", inputs, width, true);
+        let last = self.parameters.linear("decoder.lin_final", width, 1, true);
+        self.declared_since();
+        Head::Links(LinkDecoder { roles: false, ends: None, facts: None, pairs: Some((pairs, map)), last })
     }
 }

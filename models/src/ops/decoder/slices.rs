@@ -20,6 +20,27 @@ pub struct DecoderStage {
     dst: EndWork,
     pairs: PairScores,
     facts: FactWork,
+    rows: RowWork,
+}
+
+/// What pairs are scored from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecoderInputs<'a> {
+    /// The table of the ends, `[C, O]`.
+    pub embeddings: &'a PaddedRows,
+    /// A fact of each pair, `[P]`, where the decoder reads them.
+    pub facts: &'a [PairFact],
+    /// Rows of pairs, `[P, W]`, where the decoder reads them.
+    pub pairs: Option<&'a PaddedRows>,
+}
+
+/// Where the gradients go of what pairs are scored from.
+#[derive(Debug)]
+pub(crate) struct DecoderGradients<'a> {
+    /// That of the ends is added here.
+    pub embeddings: &'a mut PaddedRows,
+    /// That of rows of pairs is written here.
+    pub pairs: Option<&'a mut PaddedRows>,
 }
 
 /// One end of the pairs: its distinct rows of the top table, mapped.
@@ -48,6 +69,14 @@ struct FactWork {
     rectified: PaddedRows,
     mapped: PaddedRows,
     gradient: PaddedRows,
+}
+
+/// Rows of pairs, mapped.
+#[derive(Debug, Default)]
+struct RowWork {
+    map: Linear,
+    /// `[P, O]`, with what facts about the pairs add.
+    mapped: PaddedRows,
 }
 
 /// No place yet.
@@ -90,6 +119,13 @@ impl EndWork {
         self.map.backward(&self.embedded, weights.values(map.weight), &self.gradient, of_map, into);
     }
 
+    /// A row of zeros stands for the end of each pair: the decoder reads no embeddings.
+    fn nothing(&mut self, pairs: usize, width: usize) {
+        self.place.clear();
+        self.place.resize(pairs, 0);
+        self.mapped.zeros(1, width);
+    }
+
     /// Hands the gradient of the distinct rows on to the top table's.
     fn hand_on(&self, table: &mut PaddedRows, columns: Range<usize>) {
         for (i, &row) in self.rows.iter().enumerate() {
@@ -99,28 +135,33 @@ impl EndWork {
 }
 
 impl DecoderStage {
-    /// Logits of pairs of rows of `table`, `[P]`, with a fact of each where the decoder reads them.
+    /// Logits of pairs, `[P]`: `rows` are those of their ends.
     pub fn score(
         &mut self,
         decoder: &LinkDecoder,
         weights: Weights<'_>,
         rows: impl Iterator<Item = [u32; 2]> + Clone + Send,
-        known: &[PairFact],
-        table: &PaddedRows,
+        read: DecoderInputs<'_>,
         scores: &mut [f32],
     ) {
         if scores.is_empty() {
             return;
         }
-        let DecoderStage { src, dst, pairs, facts } = self;
-        let of_src = rows.clone().map(|[src, _]| src);
-        let of_dst = rows.map(|[_, dst]| dst);
-        let (worth, [as_src, as_dst]) = (scores.len() >= SHARED, decoder.columns());
-        join_if(
-            worth,
-            || src.forward(of_src, (table, as_src), weights, &decoder.src),
-            || dst.forward(of_dst, (table, as_dst), weights, &decoder.dst),
-        );
+        let DecoderStage { src, dst, pairs, facts, rows: of_pairs } = self;
+        let DecoderInputs { embeddings: table, facts: known, pairs: pair_rows } = read;
+        match &decoder.ends {
+            Some([as_src, as_dst]) => {
+                let of_src = rows.clone().map(|[src, _]| src);
+                let of_dst = rows.map(|[_, dst]| dst);
+                let (worth, [src_columns, dst_columns]) = (scores.len() >= SHARED, decoder.columns());
+                join_if(
+                    worth,
+                    || src.forward(of_src, (table, src_columns), weights, as_src),
+                    || dst.forward(of_dst, (table, dst_columns), weights, as_dst),
+                );
+            }
+            None => [&mut *src, &mut *dst].into_iter().for_each(|end| end.nothing(scores.len(), decoder.width())),
+        }
         if let Some([first, second]) = &decoder.facts {
             facts.facts.zeros(known.len(), PAIR_COLUMNS);
             known.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
@@ -128,13 +169,20 @@ impl DecoderStage {
             of_first.forward(&facts.facts, weights.of(first), Activation::Relu, &mut facts.rectified);
             of_second.forward(&facts.rectified, weights.of(second), Activation::None, &mut facts.mapped);
         }
+        if let (Some((_, map)), Some(read)) = (&decoder.pairs, pair_rows) {
+            of_pairs.map.forward(read, weights.of(map), Activation::None, &mut of_pairs.mapped);
+            if decoder.facts.is_some() {
+                add(&mut of_pairs.mapped.values, &facts.mapped.values);
+            }
+        }
         let bias = decoder.last.bias.map_or(0.0, |bias| weights.values(bias)[0]);
-        pairs.forward(inputs(decoder, weights, src, dst, facts), bias, scores);
+        pairs.forward(inputs(decoder, weights, [src, dst], facts, of_pairs), bias, scores);
     }
 
     /// Maps all rows of `table` as sources and as destinations.
     pub fn map_ends(&mut self, decoder: &LinkDecoder, weights: Weights<'_>, table: &PaddedRows) {
-        let ends = [(&mut self.src, &decoder.src), (&mut self.dst, &decoder.dst)];
+        let Some([as_src, as_dst]) = &decoder.ends else { return };
+        let ends = [(&mut self.src, as_src), (&mut self.dst, as_dst)];
         for ((end, map), columns) in ends.into_iter().zip(decoder.columns()) {
             let rows = match columns.len() == table.columns() {
                 true => table,
@@ -171,29 +219,40 @@ impl DecoderStage {
         pairs.forward(PairInputs { a: ends, b: ends, i: &src.place, j: &dst.place, c: None, weight }, bias, scores);
     }
 
-    /// Gradients of the decoder's weights, written over, and of the rows of the table, added, from the derivative of the loss in each score.
+    /// Gradients of the decoder's weights, written over, and of what pairs were scored from, given the derivative of the loss in each score.
+    /// `read` is as [`score`](Self::score) was given it.
     pub fn backward(
         &mut self,
         decoder: &LinkDecoder,
         weights: Weights<'_>,
+        read: DecoderInputs<'_>,
         scores: &[f32],
         gradients: &mut Gradients<'_>,
-        table: &mut PaddedRows,
+        into: DecoderGradients<'_>,
     ) {
-        let DecoderStage { src, dst, pairs, facts } = self;
+        let DecoderStage { src, dst, pairs, facts, rows: of_pairs } = self;
         if scores.is_empty() {
-            let maps = [&decoder.src, &decoder.dst, &decoder.last].into_iter().chain(decoder.facts.iter().flatten());
-            return gradients.zero(maps.flat_map(|map| map.params()));
+            if let (Some(gradient), Some(rows)) = (into.pairs, read.pairs) {
+                gradient.zeros(rows.rows(), rows.columns());
+            }
+            return decoder.maps().for_each(|map| gradients.zero(map.params()));
         }
         let [weight, bias] = gradients.map(&decoder.last);
         let (mut a, mut b) = (std::mem::take(&mut src.gradient), std::mem::take(&mut dst.gradient));
-        let read = inputs(decoder, weights, src, dst, facts);
-        pairs.backward(read, scores, PairGradients { a: &mut a, b: &mut b, weight, bias });
+        let scored = inputs(decoder, weights, [src, dst], facts, of_pairs);
+        pairs.backward(scored, scores, PairGradients { a: &mut a, b: &mut b, weight, bias });
         (src.gradient, dst.gradient) = (a, b);
-        let [of_src, of_dst] = gradients.maps([&decoder.src, &decoder.dst]);
-        let worth = scores.len() >= SHARED;
-        join_if(worth, || src.backward(weights, &decoder.src, of_src), || dst.backward(weights, &decoder.dst, of_dst));
-        [&*src, dst].into_iter().zip(decoder.columns()).for_each(|(end, columns)| end.hand_on(table, columns));
+        if let Some([as_src, as_dst]) = &decoder.ends {
+            let [of_src, of_dst] = gradients.maps([as_src, as_dst]);
+            let worth = scores.len() >= SHARED;
+            join_if(worth, || src.backward(weights, as_src, of_src), || dst.backward(weights, as_dst, of_dst));
+            let ends = [&*src, dst].into_iter().zip(decoder.columns());
+            ends.for_each(|(end, columns)| end.hand_on(into.embeddings, columns));
+        }
+        if let (Some((_, map)), Some(rows), Some(gradient)) = (&decoder.pairs, read.pairs, into.pairs) {
+            let (parts, replace) = (gradients.map(map), InputGradient::Replace(gradient));
+            of_pairs.map.backward(rows, weights.values(map.weight), pairs.hidden(), parts, replace);
+        }
         if let Some([first, second]) = &decoder.facts {
             let ([of_first, of_second], gradient) = (&mut facts.maps, &mut facts.gradient);
             let parts = gradients.map(second);
@@ -211,20 +270,22 @@ impl DecoderStage {
     }
 }
 
-/// What pairs are scored from.
+/// What the last map reads.
 fn inputs<'a>(
     decoder: &LinkDecoder,
     weights: Weights<'a>,
-    src: &'a EndWork,
-    dst: &'a EndWork,
+    [src, dst]: [&'a EndWork; 2],
     facts: &'a FactWork,
+    rows: &'a RowWork,
 ) -> PairInputs<'a> {
+    // rows of pairs have what facts add
+    let of_facts = decoder.facts.map(|_| &facts.mapped);
     PairInputs {
         a: &src.mapped,
         b: &dst.mapped,
         i: &src.place,
         j: &dst.place,
-        c: decoder.facts.is_some().then_some(&facts.mapped),
+        c: decoder.pairs.map(|_| &rows.mapped).or(of_facts),
         weight: weights.values(decoder.last.weight),
     }
 }

@@ -11,11 +11,12 @@ use crate::executor::TensorContext;
 use crate::program::Map;
 
 impl LinkDecoder {
-    /// Logits of the asked pairs, `[P]`, from the embeddings of the roots' table, `[C, O]`.
+    /// Logits of the pairs, `[P]`, from the embeddings of the roots' table, `[C, O]`, and the rows of pairs, `[P, W]`, that it reads.
     pub(crate) fn on_tensors<B: TemporalOps>(
         &self,
         cx: &TensorContext<'_, B>,
         embeddings: Tensor<B, 2>,
+        pairs: Option<Tensor<B, 2>>,
     ) -> Tensor<B, 1> {
         let [as_src, as_dst] = self.columns().map(|columns| match self.roles {
             true => embeddings.clone().narrow(1, columns.start, columns.len()),
@@ -25,16 +26,27 @@ impl LinkDecoder {
             let (distinct, place) = repeats(cx.queries.pairs().iter().map(|pair| cx.view.roots[root(pair) as usize]));
             (cx.linear(map, gather_rows(embeddings.clone(), distinct)), place)
         };
-        let ((a, i), (b, j)) = (end(&self.src, &as_src, |pair| pair.src), end(&self.dst, &as_dst, |pair| pair.dst));
+        let ((a, i), (b, j)) = match &self.ends {
+            Some([src, dst]) => (end(src, &as_src, |pair| pair.src), end(dst, &as_dst, |pair| pair.dst)),
+            None => {
+                let nothing = || (Tensor::zeros([1, self.width()], cx.device()), vec![0; cx.queries.pairs().len()]);
+                (nothing(), nothing())
+            }
+        };
         let facts = self.facts.as_ref().map(|[first, second]| {
             let facts = cx.from_rows(pair_columns(&cx.view.pairs), [cx.view.pairs.len(), PAIR_COLUMNS]);
             cx.linear(second, relu(cx.linear(first, facts)))
         });
+        let rows = self.pairs.zip(pairs).map(|((_, map), rows)| cx.linear(&map, rows));
+        let of_pairs = match (facts, rows) {
+            (Some(facts), Some(rows)) => Some(facts + rows),
+            (facts, rows) => facts.or(rows),
+        };
         let bias = match self.last.bias {
             Some(bias) => cx.vector(bias),
             None => Tensor::zeros([1], cx.device()),
         };
-        pair_scores(PairPlan { i, j }, a, b, facts, cx.matrix(self.last.weight), bias)
+        pair_scores(PairPlan { i, j }, a, b, of_pairs, cx.matrix(self.last.weight), bias)
     }
 }
 
