@@ -84,6 +84,7 @@ mod view;
 mod view_store;
 mod waves;
 mod weights;
+mod window;
 
 pub use captured::{Captured, captured};
 pub use dataset::{
@@ -107,7 +108,7 @@ pub use metrics::{
 };
 pub use model::{Forward, Model, Update};
 pub use nearest::nearest;
-pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says};
+pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says, WindowLook};
 pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError,
     TgbNegatives,
@@ -136,3 +137,4 @@ pub use synthetic::{SyntheticError, SyntheticSpec};
 pub use view::{Hop, MailView, ManyMails, View};
 pub use waves::Waves;
 pub use weights::{Path, values, weights, with_parameters, with_weights};
+pub use window::Window;

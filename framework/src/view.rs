@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tempograph_kernels::{MailPlan, Neighbours, PairPlan, Rows};
 
 use crate::look::Work;
+use crate::window::Window;
 use crate::{NodeId, PairFact, Queries};
 
 /// The past of some roots, strictly before each root's time. Reading it changes nothing.
@@ -26,6 +27,8 @@ pub struct View {
     /// The row of the top table each root stands for, `[R]`: a centre of the first hop, or where there is none a row of `nodes`. Roots that
     /// see the same past share a row.
     pub roots: Vec<u32>,
+    /// The second look at the past of the first hop's centres, if the model needs one.
+    pub window: Window,
     /// Facts about each asked pair, `[P]`, if the model needs them.
     pub pairs: Vec<PairFact>,
     /// Edge features by event id, where the log has any.

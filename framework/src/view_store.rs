@@ -6,6 +6,7 @@ use tempograph_kernels::{MailPlan, Neighbours};
 
 use crate::pairs::{PairFact, Recency};
 use crate::view::{Hop, MailView, ManyMails, View};
+use crate::window::Window;
 use crate::{Features, NodeId, Store, StoreError};
 
 /// Stands for a position that is not there.
@@ -27,6 +28,7 @@ impl View {
             store.join(&format!("hop.{depth}."), store_hop(hop));
         }
         store_pairs(&self.pairs, &mut store);
+        self.window.store(&mut store);
         store
     }
 
@@ -44,6 +46,7 @@ impl View {
         let hops =
             (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
         let pairs = restore_pairs(&mut store)?;
+        let window = Window::restore(&mut store)?;
         let Features { edges: edge_features, nodes: node_features, static_memory } = features.clone();
         Ok(View {
             version,
@@ -52,6 +55,7 @@ impl View {
             mail,
             hops,
             roots,
+            window,
             pairs,
             edge_features,
             node_features,
@@ -62,7 +66,7 @@ impl View {
 }
 
 /// Puts an array of one axis.
-fn put<T: crate::store::Element>(store: &mut Store, name: &str, values: Vec<T>) {
+pub(crate) fn put<T: crate::store::Element>(store: &mut Store, name: &str, values: Vec<T>) {
     store.put(name, [values.len()], values);
 }
 
