@@ -5,12 +5,15 @@ mod centres;
 mod decoder;
 mod dropout;
 mod mailbox;
+mod map;
 mod memory;
+mod mixer;
 mod norm;
 mod projection;
 mod rows;
 mod sum;
 mod time;
+mod window;
 
 use std::sync::Arc;
 
@@ -26,12 +29,15 @@ pub use centres::Centres;
 pub(crate) use decoder::DeviceDecoder;
 pub use decoder::{DecoderStage, LinkDecoder};
 pub use mailbox::{Mailbox, MailboxAttention};
+pub use map::RowMap;
 pub use memory::{Mail, MemoryUpdate};
+pub use mixer::{Mixer, TokenMixer};
 pub use norm::RowNorm;
 pub use projection::{IdleUnit, Projection, TimeProjection};
 pub use rows::NodeRows;
 pub use sum::NeighbourSum;
-pub use time::TimeEncoding;
+pub use time::{FixedTime, TimeEncoding, Times};
+pub use window::{MeanOver, WindowMean};
 
 use crate::executor::TensorContext;
 #[cfg(feature = "cube")]
@@ -97,6 +103,12 @@ pub enum Op {
     Mailbox(Arc<MailboxAttention>),
     /// Norms rows.
     Norm(Arc<RowNorm>),
+    /// Mixes the events shown to centres.
+    Mixer(Arc<TokenMixer>),
+    /// Means of what roots meet at the second look.
+    Window(Arc<WindowMean>),
+    /// Maps tables side by side.
+    Map(Arc<RowMap>),
     /// An operation from elsewhere.
     Custom(Arc<dyn Operation>),
 }
@@ -113,6 +125,9 @@ impl Op {
             Op::Centres(op) => &**op,
             Op::Mailbox(op) => &**op,
             Op::Norm(op) => &**op,
+            Op::Mixer(op) => &**op,
+            Op::Window(op) => &**op,
+            Op::Map(op) => &**op,
             Op::Custom(op) => &**op,
         }
     }
@@ -130,6 +145,9 @@ impl Op {
             Op::Rows(_) | Op::Attention(_) | Op::Centres(_) => Ok(()),
             Op::Mailbox(_) => Err("attention to mail that is kept (model.kind = \"apan\")".into()),
             Op::Norm(_) => Err("norms of rows (model.kind = \"apan\")".into()),
+            Op::Mixer(_) => Err("mixers of tokens (model.kind = \"graphmixer\")".into()),
+            Op::Window(_) => Err("means over a second look at the past (model.window)".into()),
+            Op::Map(_) => Err("linear maps of several tables (model.kind = \"graphmixer\")".into()),
             Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
             Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
         }
@@ -157,7 +175,13 @@ impl Op {
             Op::Attention(op) => op.device_stage(laying),
             Op::Projection(op) => op.device_stage(laying),
             Op::Centres(_) => Box::new(Centres),
-            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Custom(_) => {
+            Op::Sum(_)
+            | Op::Mailbox(_)
+            | Op::Norm(_)
+            | Op::Mixer(_)
+            | Op::Window(_)
+            | Op::Map(_)
+            | Op::Custom(_) => {
                 unreachable!("an executor on a device asks whether operations are known there")
             }
         }
@@ -174,6 +198,9 @@ impl Op {
             Op::Centres(op) => op.on_tensors(cx, &reads[0]),
             Op::Mailbox(op) => op.on_tensors(cx),
             Op::Norm(op) => op.on_tensors(cx, &reads[0]),
+            Op::Mixer(op) => op.on_tensors(cx),
+            Op::Window(op) => op.on_tensors(cx, &reads[0]),
+            Op::Map(op) => op.on_tensors(cx, reads),
             Op::Custom(op) => cx.custom(&**op, reads),
         }
     }
