@@ -89,7 +89,12 @@ impl Window {
         let starts = store.take::<u32>("window.starts")?.1;
         let count = starts.last().map_or(0, |&end| end as usize);
         let row = store.take_len("window.row", count)?;
-        Ok(Window { starts, row, event: store.take_len("window.event", count)?, dt: store.take_len("window.dt", count)? })
+        Ok(Window {
+            starts,
+            row,
+            event: store.take_len("window.event", count)?,
+            dt: store.take_len("window.dt", count)?,
+        })
     }
 }
 

@@ -94,7 +94,8 @@ impl Default for GraphMixerSpec {
 
 impl ModelKind for GraphMixerSpec {
     const KIND: &'static str = "graphmixer";
-    const ABOUT: &'static str = "MLPs that mix the last events of a node, and a mean of its neighbours, without memory or attention";
+    const ABOUT: &'static str =
+        "MLPs that mix the last events of a node, and a mean of its neighbours, without memory or attention";
     const PAPER: &'static str = "Cong et al., 2023, arXiv:2302.11636";
     const TEMPLATE: &'static str = include_str!("graphmixer.toml");
 

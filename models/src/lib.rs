@@ -58,7 +58,9 @@ pub use program::{
     Products, Program, Shape, Step, StepCost, StepSizes, Value, Weights,
 };
 pub use registry::{Kind, ModelKind, ModelSpec, Registry};
-pub use settings::{Alone, AttentionForm, AttentionScores, Deliver, Frequencies, Message, Precision, TimeInit, Updater};
+pub use settings::{
+    Alone, AttentionForm, AttentionScores, Deliver, Frequencies, Message, Precision, TimeInit, Updater,
+};
 pub use static_memory::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
 pub use static_only::StaticOnlySpec;
 pub use tgat::TgatSpec;

@@ -76,8 +76,7 @@ impl TokenTimes {
         self.partial.clear();
         self.partial.resize(tasks * 2 * width, 0.0);
         self.sine.resize(tasks * width, 0.0);
-        let (sums, sines) =
-            (DisjointRows::new(&mut self.partial, 2 * width), DisjointRows::new(&mut self.sine, width));
+        let (sums, sines) = (DisjointRows::new(&mut self.partial, 2 * width), DisjointRows::new(&mut self.sine, width));
         in_chunks(neighbours.roots, TILE, |tile| {
             let task = tile.start / TILE;
             // SAFETY: each task has rows of its own.

@@ -33,7 +33,11 @@ impl WindowRows<'_> {
     /// Panics where the arrays do not fit together.
     fn check(&self) {
         assert_eq!(self.starts.len(), self.own.len() + 1, "starts is not [{} + 1]", self.own.len());
-        assert_eq!(self.starts.last().map(|&end| end as usize), Some(self.rows.len()), "starts ends elsewhere than rows");
+        assert_eq!(
+            self.starts.last().map(|&end| end as usize),
+            Some(self.rows.len()),
+            "starts ends elsewhere than rows"
+        );
     }
 }
 
@@ -151,7 +155,9 @@ mod tests {
         mean.backward(&window(0.7), &grad, &mut of_x);
         // z is linear in x: <grad, z(x)> = <of_x, x>
         let dot = |a: &PaddedRows, b: &PaddedRows| -> f32 {
-            (0..a.rows()).flat_map(|row| a.row(row).iter().zip(b.row(row)).map(|(a, b)| a * b).collect::<Vec<_>>()).sum()
+            (0..a.rows())
+                .flat_map(|row| a.row(row).iter().zip(b.row(row)).map(|(a, b)| a * b).collect::<Vec<_>>())
+                .sum()
         };
         assert!((dot(&grad, &z) - dot(&of_x, &x)).abs() < 1e-5);
         assert!(of_x.row(4).iter().zip(grad.row(2)).all(|(found, grad)| (found - 0.7 * grad).abs() < 1e-6));

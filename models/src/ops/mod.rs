@@ -175,13 +175,7 @@ impl Op {
             Op::Attention(op) => op.device_stage(laying),
             Op::Projection(op) => op.device_stage(laying),
             Op::Centres(_) => Box::new(Centres),
-            Op::Sum(_)
-            | Op::Mailbox(_)
-            | Op::Norm(_)
-            | Op::Mixer(_)
-            | Op::Window(_)
-            | Op::Map(_)
-            | Op::Custom(_) => {
+            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Mixer(_) | Op::Window(_) | Op::Map(_) | Op::Custom(_) => {
                 unreachable!("an executor on a device asks whether operations are known there")
             }
         }

@@ -31,13 +31,11 @@ impl Builder {
                 phase: parameters.uniform(&phase, &[width], 1.0),
                 width,
             },
-            TimeInit::LogSpaced => {
-                TimeEncoding {
-                    freq: parameters.values(&freq, &[width], log_spaced(width)),
-                    phase: parameters.values(&phase, &[width], vec![0.0; width]),
-                    width,
-                }
-            }
+            TimeInit::LogSpaced => TimeEncoding {
+                freq: parameters.values(&freq, &[width], log_spaced(width)),
+                phase: parameters.values(&phase, &[width], vec![0.0; width]),
+                width,
+            },
         });
         self.declared_since();
         self.time = width;

@@ -7,8 +7,8 @@ use tempograph_framework::{
     Answer, Draw, EventLog, Features, History, Hop, MailView, ManyMails, Model, NodeId, Parameters, Purpose, Queries,
     SliceModel, Store, Table, Timestamp, View, values, with_weights,
 };
-use tempograph_kernels::{Neighbours, Rows};
 use tempograph_kernels::tensor::Cpu;
+use tempograph_kernels::{Neighbours, Rows};
 use tempograph_models::{
     ApanSpec, DataFacts, DyrepSpec, FeatureWidths, GraphMixerSpec, IdleFacts, IdleSpec, JodieSpec, MeanOver, ModelSpec,
     ProgramModule, SaidRows, SliceProgram, SliceWork, TgatSpec,

@@ -121,7 +121,7 @@ impl FeedForwardStage {
                 of_rows.resize_like(grad);
                 of_rows.values.copy_from_slice(&grad.values);
                 drop_rows(of_rows, last);
-                of_rows
+                &*of_rows
             }
         };
         gelu_rows(&self.pre, inner, behind);

@@ -47,7 +47,8 @@ impl MixerStage {
 
 impl Stage for MixerStage {
     fn forward(&mut self, cx: &Context<'_>, _: Reads<'_>, out: &mut PaddedRows) {
-        let MixerStage { op, tokens, input, layers, scratch: [of_tokens, of_channels], mixed, added, turned, .. } = self;
+        let MixerStage { op, tokens, input, layers, scratch: [of_tokens, of_channels], mixed, added, turned, .. } =
+            self;
         let (k, width) = (op.tokens, op.settings.channels);
         let neighbours = &cx.view.hops[op.hop].neighbours;
         token_rows(neighbours, cx.view.edge_features.as_deref(), op.edge, op.time.weights(cx.weights), tokens);
@@ -72,7 +73,8 @@ impl Stage for MixerStage {
         _: &mut Into<'_>,
         gradients: &mut Gradients<'_>,
     ) {
-        let MixerStage { op, tokens, input, layers, scratch: [of_tokens, of_channels], mixed, added, turned, .. } = self;
+        let MixerStage { op, tokens, input, layers, scratch: [of_tokens, of_channels], mixed, added, turned, .. } =
+            self;
         let (k, width) = (op.tokens, op.settings.channels);
         group_means_backward(grad, k, mixed);
         for ([over_tokens, over_channels], maps) in layers.iter_mut().zip(&op.layers).rev() {

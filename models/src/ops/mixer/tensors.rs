@@ -25,9 +25,8 @@ impl TokenMixer {
             edge => Tensor::cat(vec![cx.from_rows(features, [centres * k, edge]), time], 1),
         };
         // `[C a, b]` to `[C b, a]`
-        let turn = |x: Tensor<B, 2>, a: usize, b: usize| {
-            x.reshape([centres, a, b]).swap_dims(1, 2).reshape([centres * b, a])
-        };
+        let turn =
+            |x: Tensor<B, 2>, a: usize, b: usize| x.reshape([centres, a, b]).swap_dims(1, 2).reshape([centres * b, a]);
         let mut x = cx.linear(&self.input, tokens);
         for [over_tokens, over_channels] in &self.layers {
             let mixed = over_tokens.on_tensors(cx, turn(x.clone(), k, width));
