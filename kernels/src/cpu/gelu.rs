@@ -4,6 +4,7 @@ use super::math::{erf, exp};
 use super::parallel::{DisjointRows, in_chunks};
 use super::simd::{Isa, vectorised};
 use crate::Dropout;
+use crate::dropout::factor;
 use std::f32::consts::FRAC_1_SQRT_2;
 
 /// Rows a task takes.
@@ -34,6 +35,15 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// Multiplies numbers, the first of which is the `first`-th, by what dropout makes of each.
+    fn drop_numbers<I>(numbers: &mut [f32], first: u64, mixed_seed: u64, rate: f32) {
+        for (i, x) in numbers.iter_mut().enumerate() {
+            *x *= factor(mixed_seed, rate, first + i as u64);
+        }
+    }
+}
+
 /// Calls `each` with every row of `rows` and its number.
 fn in_rows(rows: &mut PaddedRows, each: impl Fn(usize, &mut [f32]) + Sync) {
     let (count, stride) = (rows.rows(), rows.stride());
@@ -47,8 +57,8 @@ fn in_rows(rows: &mut PaddedRows, each: impl Fn(usize, &mut [f32]) + Sync) {
 
 fn drop_row(numbers: &mut [f32], row: usize, dropout: Option<Dropout>) {
     let Some(dropout) = dropout else { return };
-    let first = row * numbers.len();
-    numbers.iter_mut().enumerate().for_each(|(i, x)| *x *= dropout.factor((first + i) as u64));
+    let first = (row * numbers.len()) as u64;
+    drop_numbers(numbers, first, dropout.mixed_seed(), dropout.rate);
 }
 
 /// Drops numbers of `rows`, or of their gradient. Number `i` of row `r` is the `r * columns + i`-th.
@@ -154,5 +164,7 @@ mod tests {
         let found = forward(&of(&[1.0; 5000], 50), dropout);
         let zeros = |rows: &PaddedRows| numbers(rows).iter().map(|x| *x == 0.0).collect::<Vec<_>>();
         assert_eq!(zeros(&found), zeros(&ones));
+        let one_by_one = |dropout: Dropout| (0..5000).map(|i| dropout.factor(i)).collect::<Vec<_>>();
+        assert_eq!(Some(numbers(&ones)), dropout.map(one_by_one));
     }
 }

@@ -95,13 +95,14 @@ impl TokenTimes {
 
 /// Transposes each group of `group` rows: `[C group, W]` becomes `[C W, group]`.
 pub fn transpose_groups(x: &PaddedRows, group: usize, out: &mut PaddedRows) {
-    let width = x.columns();
+    let (width, apart) = (x.columns(), x.stride());
     out.resize(x.rows() / group.max(1) * width, group);
     let stride = out.stride();
     in_groups(out, width, |centre, rows| {
+        let own = &x.values[centre * group * apart..(centre + 1) * group * apart];
         for (column, row) in rows.chunks_exact_mut(stride).enumerate() {
-            let (own, rest) = row.split_at_mut(group);
-            own.iter_mut().enumerate().for_each(|(i, y)| *y = x.values[(centre * group + i) * x.stride() + column]);
+            let (numbers, rest) = row.split_at_mut(group);
+            numbers.iter_mut().zip(own.chunks_exact(apart)).for_each(|(y, token)| *y = token[column]);
             rest.fill(0.0);
         }
     });

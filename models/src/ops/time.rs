@@ -148,3 +148,35 @@ impl TimeEncoding {
         tempograph_kernels::time_encode(dt, cx.vector(self.freq), cx.vector(self.phase))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::{FeatureWidths, GraphMixerSpec, ModelSpec};
+
+    /// The frequencies of a token mixer, and whether its program has parameters for them.
+    fn found(frequencies: Frequencies) -> (Vec<f32>, bool) {
+        let spec = ModelSpec::from(GraphMixerSpec { frequencies, time: 16, ..GraphMixerSpec::default() });
+        let program = spec.program(FeatureWidths { edge: 3, node: 0 }).expect("a program");
+        let declared = program.declarations();
+        let learned = declared.params().any(|param| declared.describe(param).0.starts_with("embedding.time."));
+        let Some(Op::Mixer(mixer)) = program.steps().iter().map(|step| &step.op).next() else { panic!("no mixer") };
+        let freq = if let Times::Fixed(time) = &mixer.time { time.freq.to_vec() } else { Vec::new() };
+        (freq, learned)
+    }
+
+    #[test]
+    fn frequencies_that_are_not_learned_are_constants_and_no_parameters() {
+        let (log_spaced, learned) = found(Frequencies::LogSpaced);
+        assert!(!learned && log_spaced.len() == 16);
+        assert!(log_spaced[0] == 1.0 && (log_spaced[15] / 1e-9 - 1.0).abs() < 1e-5, "{log_spaced:?}");
+        let (root_spaced, learned) = found(Frequencies::RootSpaced);
+        assert!(!learned && root_spaced.len() == 16);
+        // a = 4: 4^(-i / 4)
+        for (i, expected) in [(0, 1.0), (2, 0.5), (4, 0.25), (12, 1.0 / 64.0)] {
+            assert!((root_spaced[i] - expected).abs() < 1e-7, "{i}: {}", root_spaced[i]);
+        }
+        assert_eq!(found(Frequencies::Learned), (Vec::new(), true));
+    }
+}
