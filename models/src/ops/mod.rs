@@ -52,6 +52,8 @@ pub struct Says {
     pub value: Value,
     /// Which rows a mail says.
     pub rows: SaidRows,
+    /// Whether the features of the event stand behind them: where mails are averaged, what is read of an event later is not in the mean.
+    pub features: bool,
 }
 
 /// Which rows of an event's ends the mail of it says to one of them.
@@ -143,11 +145,11 @@ impl Op {
             Op::Memory(op) => op.on_device(),
             Op::Projection(op) => op.on_device(),
             Op::Rows(_) | Op::Attention(_) | Op::Centres(_) => Ok(()),
-            Op::Mailbox(_) => Err("attention to mail that is kept (model.kind = \"apan\")".into()),
-            Op::Norm(_) => Err("norms of rows (model.kind = \"apan\")".into()),
-            Op::Mixer(_) => Err("mixers of tokens (model.kind = \"graphmixer\")".into()),
+            Op::Mailbox(_) => Err("attention to mail that is kept in slots".into()),
+            Op::Norm(_) => Err("norms of rows".into()),
+            Op::Mixer(_) => Err("mixers of tokens".into()),
             Op::Window(_) => Err("means over a second look at the past (model.window)".into()),
-            Op::Map(_) => Err("linear maps of several tables (model.kind = \"graphmixer\")".into()),
+            Op::Map(_) => Err("linear maps of tables side by side".into()),
             Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
             Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
         }
