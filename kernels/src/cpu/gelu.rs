@@ -39,7 +39,7 @@ vectorised! {
     /// Multiplies numbers, the first of which is the `first`-th, by what dropout makes of each.
     fn drop_numbers<I>(numbers: &mut [f32], first: u64, mixed_seed: u64, rate: f32) {
         for (i, x) in numbers.iter_mut().enumerate() {
-            *x *= factor(mixed_seed, rate, first + i as u64);
+            *x *= factor(mixed_seed, rate, first.wrapping_add(i as u64));
         }
     }
 }
