@@ -214,3 +214,273 @@ fn the_top_level_holds_the_rooms_and_the_papers_and_nothing_else() {
     let expected: BTreeSet<String> = rooms.into_iter().chain(PAPERS.map(String::from)).collect();
     assert_eq!(entries, expected);
 }
+
+/// The folders of each crate from the ground up: a file may name what is in its own folder, in folders before it, and in no other. `.` is the
+/// files beside `lib.rs`. The operations, programs and executors of `models` still know each other, so its folders stand in no order yet.
+const FLOORS: [(&str, &[&str]); 5] = [
+    (
+        "kernels",
+        &[
+            "plan",
+            "cpu/vector",
+            "cpu/product",
+            ".",
+            "cpu/attention",
+            "cpu/memory",
+            "cpu",
+            "device",
+            "cube/launch",
+            "cube/array",
+            "tensor",
+            "cube/kernel",
+            "cube/history",
+            "cube/stage",
+            "cube",
+        ],
+    ),
+    (
+        "framework",
+        &[
+            ".",
+            "storage",
+            "log",
+            "settings",
+            "dataset",
+            "dataset/prepare/common",
+            "dataset/prepare/formats",
+            "dataset/prepare",
+            "history/view",
+            "history/graph",
+            "history/memory",
+            "history",
+            "history/change",
+            "history/persist",
+            "history/device",
+            "model",
+            "model/executor",
+            "metrics",
+            "negatives/pickle",
+            "negatives",
+        ],
+    ),
+    (
+        "trainers",
+        &[
+            "transport",
+            "transport/over/tcp",
+            "transport/over",
+            "plan",
+            ".",
+            "setup",
+            "step",
+            "parallel",
+            "parallel/lanes",
+            "run",
+        ],
+    ),
+    (
+        "serving",
+        &[
+            "request",
+            "artifact",
+            "engine/state",
+            "engine",
+            "engine/answer",
+            "log",
+            "service/ingest",
+            "service",
+            "service/erase",
+            "schedule/policy",
+            "schedule/simulate",
+            "schedule",
+            "access",
+            "observe/metrics",
+            "observe",
+            "interface/listen",
+            "interface",
+            "interface/oip",
+            "interface/grpc",
+            "interface/http",
+            ".",
+        ],
+    ),
+    ("experiments", &["setup", "terminal", "bench/numbers", "bench", "fetch", "load", "command/pretrain", "command"]),
+];
+
+/// Most files and folders in one folder, tests and the crate's own `lib.rs` and `main.rs` not counted.
+const SIBLINGS: usize = 12;
+
+/// The sources of one crate, and what its paths mean.
+struct Sources {
+    src: PathBuf,
+    /// Where names lie that `lib.rs` hands on: the path behind `crate::`.
+    handed_on: BTreeMap<String, Vec<String>>,
+}
+
+impl Sources {
+    fn of(room: &str) -> Sources {
+        let src = root().join(room).join("src");
+        let text = code(&std::fs::read_to_string(src.join("lib.rs")).unwrap());
+        let mut handed_on = BTreeMap::new();
+        for part in text.split("pub use ").skip(1) {
+            let tree = part.split(';').next().unwrap();
+            for path in paths(tree) {
+                handed_on.insert(path.last().unwrap().clone(), path);
+            }
+        }
+        Sources { src, handed_on }
+    }
+
+    /// The folder that `path`, named in a file of `folder`, leads to; nothing for what is not of the crate.
+    fn folder(&self, file: &Path, path: &[String]) -> Option<String> {
+        let own = file.parent().unwrap();
+        let mut here = match path[0].as_str() {
+            "crate" => PathBuf::new(),
+            "self" | "super" if file.ends_with("mod.rs") => own.to_path_buf(),
+            // The module of a file is one step further in than its folder.
+            "self" | "super" => own.join(file.file_stem().unwrap()),
+            _ => return None,
+        };
+        let mut rest = path;
+        while let Some(first) = rest.first().filter(|first| ["crate", "self", "super"].contains(&first.as_str())) {
+            if first == "super" {
+                here.pop();
+            }
+            rest = &rest[1..];
+        }
+        if here.as_os_str().is_empty() {
+            let known = rest.first().and_then(|name| self.handed_on.get(name));
+            rest = known.filter(|_| !self.src.join(&rest[0]).exists()).map_or(rest, |path| path);
+        }
+        for name in rest {
+            if self.src.join(&here).join(name).is_dir() {
+                here.push(name);
+            } else {
+                break;
+            }
+        }
+        // A path that ends at a file's module is of its folder.
+        while !self.src.join(&here).is_dir() {
+            here.pop();
+        }
+        Some(if here.as_os_str().is_empty() { ".".into() } else { here.to_str().unwrap().into() })
+    }
+}
+
+/// `text` without comments, strings and what is only compiled for tests.
+fn code(text: &str) -> String {
+    let text = text.split("mod tests {").next().unwrap();
+    let lines = text.lines().map(|line| line.split("//").next().unwrap());
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The paths of a use tree, segment by segment.
+fn paths(tree: &str) -> Vec<Vec<String>> {
+    let tree = tree.trim();
+    let Some((before, inside)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap();
+        return vec![path.split("::").map(|part| part.trim().to_string()).collect()];
+    };
+    let inside = &inside[..inside.rfind('}').unwrap_or(inside.len())];
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for c in inside.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if c == ',' && depth == 0 {
+            parts.push(String::new());
+        } else {
+            parts.last_mut().unwrap().push(c);
+        }
+    }
+    let begins: Vec<String> =
+        before.split("::").map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect();
+    let ends = parts.iter().filter(|part| !part.trim().is_empty()).flat_map(|part| paths(part));
+    ends.map(|end| begins.iter().cloned().chain(end.into_iter().filter(|part| part != "self")).collect()).collect()
+}
+
+/// The paths of a file that begin in its own crate.
+fn own_paths(text: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for start in ["crate::", "super::", "self::"] {
+        for (at, _) in text.match_indices(start) {
+            let before = text[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let rest = &text[at..];
+            let in_use = text[..at].rsplit(['\n', ';']).next().is_some_and(|line| line.contains("use "));
+            let end = match in_use {
+                true => rest.find(';'),
+                false => rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')),
+            };
+            found.extend(paths(&rest[..end.unwrap_or(rest.len())]));
+        }
+    }
+    found
+}
+
+#[test]
+fn arrows_between_the_folders_of_a_crate_run_one_way() {
+    for (room, floors) in FLOORS {
+        let sources = Sources::of(room);
+        let (mut arrows, mut wrong) = (0, BTreeSet::new());
+        let mut seen = BTreeSet::from([".".to_string()]);
+        for path in self::sources(&sources.src) {
+            let file = path.strip_prefix(&sources.src).unwrap();
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            let tests = file.iter().any(|part| part == "tests") || name.ends_with("tests");
+            if tests || ["lib", "main"].contains(&name) {
+                continue;
+            }
+            let own = file.parent().and_then(Path::to_str).filter(|own| !own.is_empty()).unwrap_or(".");
+            let floor = |folder: &str| {
+                let floor = floors.iter().position(|known| *known == folder);
+                floor.unwrap_or_else(|| panic!("{room}/src/{folder} stands in no order: add it to FLOORS"))
+            };
+            seen.insert(own.to_string());
+            for target in own_paths(&code(&std::fs::read_to_string(&path).unwrap())) {
+                let Some(folder) = sources.folder(file, &target).filter(|folder| folder != own) else { continue };
+                // A folder that holds nothing but folders names nothing.
+                if !floors.contains(&folder.as_str()) && target.last().is_some_and(|last| last == "mod") {
+                    continue;
+                }
+                arrows += 1;
+                if floor(&folder) > floor(own) {
+                    wrong.insert(format!(
+                        "{room}/src/{}: {} is in {folder}, which stands above {own}",
+                        file.display(),
+                        target.join("::")
+                    ));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
+        assert!(arrows > 20, "{arrows} arrows in {room}: are paths read at all?");
+        let gone: Vec<&&str> = floors.iter().filter(|floor| !seen.contains(**floor)).collect();
+        assert!(gone.is_empty(), "{room} has no files in {gone:?}; this list is out of date");
+    }
+}
+
+#[test]
+fn no_folder_holds_more_than_a_dozen() {
+    for (room, _) in FLOORS {
+        let src = root().join(room).join("src");
+        let mut folders = vec![src.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries: Vec<PathBuf> =
+                std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            folders.extend(entries.iter().filter(|path| path.is_dir()).cloned());
+            let counted = entries.iter().filter(|path| {
+                let name = path.file_stem().unwrap().to_str().unwrap();
+                let code = path.is_dir() || path.extension().is_some_and(|extension| extension == "rs");
+                code && !name.ends_with("tests") && !["lib", "main", "mod"].contains(&name)
+            });
+            let siblings = counted.count();
+            let place = folder.strip_prefix(root()).unwrap().display();
+            assert!(siblings <= SIBLINGS || folder.ends_with("tests"), "{place} holds {siblings} files and folders");
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! A model from outside the workspace: `models/examples/own` is built as a stranger would, trained, exported and served, and the guide
-//! `docs/add-a-model.md` shows its very lines.
+//! A model from outside the workspace: `models/examples/own` is built as a stranger would, trained, exported and served, and the book's
+//! pages on models, operations and readers show the very lines of the examples.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -133,18 +133,25 @@ fn blocks<'a>(guide: &'a str, language: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_guide_shows_the_examples_own_lines() {
-    let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+fn the_book_shows_the_examples_own_lines() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let bare = |text: &str| text.split_whitespace().collect::<String>();
-    let guide = read(root().join("docs/add-a-model.md"));
-    for (language, source) in [("rust", "src/main.rs"), ("toml", "Cargo.toml")] {
-        let (shown, whole) = (blocks(&guide, language), bare(&read(example().join(source))));
-        assert!(!shown.is_empty(), "the guide shows nothing of {source}");
+    let own = "models/examples/own/src/main.rs";
+    for (page, language, source) in [
+        ("model", "rust", own),
+        ("model", "toml", "models/examples/own/Cargo.toml"),
+        ("operation", "rust", own),
+        ("reader", "rust", "framework/examples/read_messages.rs"),
+        ("reader", "python", "framework/examples/messages_to_csv.py"),
+    ] {
+        let page = read(&format!("docs/src/extend/{page}.md"));
+        let (shown, whole) = (blocks(&page, language), bare(&read(source)));
+        assert!(!shown.is_empty(), "the page shows nothing of {source}");
         for block in shown {
             assert!(whole.contains(&bare(block)), "{source} has no such lines:\n{block}");
         }
     }
-    let lines = read(example().join("src/main.rs")).lines().count();
+    let lines = read(own).lines().count();
     assert!(lines < 100, "the example has {lines} lines");
 }
 

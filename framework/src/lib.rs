@@ -3,6 +3,19 @@
 //! Two nouns, two verbs. A [`Model`] is what was learned; a [`History`] is what has happened. [`History::view`] reads the past of
 //! some nodes, strictly before each query's time; [`History::observe`] lets a batch happen. `view` comes first, always.
 //!
+//! | to | look at |
+//! |---|---|
+//! | read a prepared set, or make one | [`Dataset`], [`EventLog`], [`prepare()`] |
+//! | ask about pairs | [`Queries`], [`View`] |
+//! | keep what has happened | [`History`]: a [`Graph`] and [`Memories`], as a model's [`Needs`] say |
+//! | draw a random number | [`Draw`] |
+//! | draw negatives, and measure | [`NegativeSampler`], [`LinkAccumulator`] |
+//! | store arrays | [`Store`] |
+//!
+//! The book: [History](../../../docs/src/design/history.md), [Evaluation](../../../docs/src/design/evaluation.md),
+//! [Determinism](../../../docs/src/design/determinism.md), [Files](../../../docs/src/design/formats.md),
+//! [Read another format](../../../docs/src/extend/reader.md).
+//!
 //! Legend: `B` events of a batch, `R` roots, `P` pairs, `K` neighbours, `U` distinct nodes of a view, `N` nodes, `D` memory,
 //! `E` edge features, `F` node features, `T` time features, `O` embedding.
 //!
@@ -24,117 +37,69 @@
 //! assert_eq!(history.seen(), 100);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-mod adjacency;
-mod ahead;
-mod buffer;
-mod captured;
-mod column;
 mod dataset;
 mod draw;
-mod earlier;
-mod events;
-mod executor;
-mod extent;
-mod facts;
-mod forget;
-mod graph;
 mod history;
-#[cfg(test)]
-mod history_tests;
 mod ids;
-mod inductive;
-mod look;
-mod mailbox;
-mod memories;
+mod log;
 mod metrics;
 mod model;
-mod nearest;
-mod needs;
 mod negatives;
-mod neighbour_mail;
-#[cfg(feature = "cube")]
-mod on_device;
-mod pairs;
-mod parameters;
-mod parted;
-#[cfg(feature = "cube")]
-mod placed;
-mod places;
-mod prepare;
-mod present;
-mod queries;
-mod reach;
-mod read_mail;
-mod resident;
-mod retract;
-#[cfg(feature = "cube")]
-mod sent;
 mod settings;
-mod shared;
-mod slice_model;
-mod snapshot;
-mod standing;
-mod static_memory;
-mod store;
-mod store_parts;
-mod synthetic;
-mod tcsr;
-mod together;
-mod view;
-mod view_store;
-mod waves;
-mod weights;
-mod window;
+mod storage;
 
-pub use captured::{Captured, captured};
+pub use dataset::inductive::{HeldOut, NewNodes, hold_out_nodes};
+pub use dataset::prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
+pub use dataset::static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
+pub use dataset::synthetic::{SyntheticError, SyntheticSpec};
 pub use dataset::{
     Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId,
 };
 pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
-pub use earlier::Earlier;
-pub use events::{Batch, Event, EventLog, LogError};
-pub use executor::{
-    DeviceExecutor, Executor, LaneBatch, LaneGradients, LanePool, Scorer, SliceExecutor, TensorExecutor, TensorScorer,
-    link_loss, link_loss_on_slices,
+pub use history::change::reach::Reach;
+pub use history::change::undo::Earlier;
+pub use history::change::waves::Waves;
+#[cfg(feature = "cube")]
+pub use history::device::placed::{ArrivingUpdate, PlacedHistory, Placement, SentHistory};
+#[cfg(feature = "cube")]
+pub use history::device::resident::{OffDevice, ResidentHistory};
+#[cfg(feature = "cube")]
+pub use history::device::sent::{PastSource, ViewSender};
+pub use history::graph::Graph;
+pub use history::graph::receivers::NeighbourMail;
+pub use history::memory::Memories;
+pub use history::persist::extent::{Extent, ListPlace};
+pub use history::view::needs::{
+    Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says, WindowLook,
 };
-pub use extent::{Extent, ListPlace};
-pub use graph::Graph;
-pub use history::{Features, History, ObserveError};
+pub use history::view::pair_fact::{PairFact, Recency};
+pub use history::view::queries::{Pair, Queries};
+pub use history::view::update::{ObserveError, Update};
+pub use history::view::window::Window;
+pub use history::view::{Hop, MailView, ManyMails, View};
+pub use history::{Features, History};
 pub use ids::{EventId, NodeId, Timestamp};
-pub use inductive::{HeldOut, NewNodes, hold_out_nodes};
-pub use memories::Memories;
+pub use log::captured::{Captured, captured};
+pub use log::{Batch, Event, EventLog, LogError};
 pub use metrics::{
     LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc,
 };
-pub use model::{Forward, Model, Update};
-pub use nearest::nearest;
-pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says, WindowLook};
+pub use model::executor::{
+    DeviceExecutor, Executor, LaneBatch, LaneGradients, LanePool, Scorer, SliceExecutor, TensorExecutor, TensorScorer,
+    link_loss, link_loss_on_slices,
+};
+pub use model::parameters::{Parameter, Parameters};
+pub use model::resident::{DeviceModel, Gradients, ResidentModel};
+pub use model::slices::{Answer, SliceModel};
+pub use model::weights::{Path, values, weights, with_parameters, with_weights};
+pub use model::{Forward, Model};
 pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError,
     TgbNegatives,
 };
-pub use neighbour_mail::NeighbourMail;
-#[cfg(feature = "cube")]
-pub use on_device::{OffDevice, ResidentHistory};
-pub use pairs::{PairFact, Recency};
-pub use parameters::{Parameter, Parameters};
-pub use parted::PartedMap;
-#[cfg(feature = "cube")]
-pub use placed::{ArrivingUpdate, PlacedHistory, Placement, SentHistory};
-pub use prepare::{Format, PrepareError, PrepareOptions, Progress, UnknownFormat, prepare};
-pub use queries::{Pair, Queries};
-pub use reach::Reach;
-pub use resident::{DeviceModel, Gradients, ResidentModel};
-#[cfg(feature = "cube")]
-pub use sent::{PastSource, ViewSender};
-pub use settings::{explain_toml, lay_over};
-pub use shared::{Room, Shared};
-pub use slice_model::{Answer, SliceModel};
-pub use static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
-pub use store::{Array, Element, Store, StoreError, sha256_hex, write_whole};
-pub use store_parts::StoreParts;
-pub use synthetic::{SyntheticError, SyntheticSpec};
-pub use view::{Hop, MailView, ManyMails, View};
-pub use waves::Waves;
-pub use weights::{Path, values, weights, with_parameters, with_weights};
-pub use window::Window;
+pub use settings::nearest::nearest;
+pub use settings::toml::{explain_toml, lay_over};
+pub use storage::parted::PartedMap;
+pub use storage::shared::{Room, Shared};
+pub use storage::store::{Array, Element, Store, StoreError, sha256_hex, write_whole};
+pub use storage::store_parts::StoreParts;

@@ -1,8 +1,17 @@
 //! Numeric routines of memory-based temporal graph networks, each with its hand-written backward pass.
 //!
-//! A model calls functions on tensors of any backend that has [`TemporalOps`]: the CPU, a GPU, and either of them with a tape.
-//! What is constant in a step (stored memories, mails, who neighbours whom) travels in a plan; what is learned travels in tensors.
-//! Results are the same for any number of threads.
+//! They come in three forms:
+//!
+//! - [`cpu`]: on slices of host memory, for training, evaluation and serving on the CPU. Nothing is allocated once a routine is warm, and results are the
+//!   same for any number of threads.
+//! - [`TemporalOps`]: on tensors of any backend, the CPU or a GPU, with a tape or without.
+//! - `cube` (features `cuda` and `wgpu`): kernels for GPUs, CUDA and Vulkan from one source.
+//!
+//! [`mod@reference`] has the slow twin of each, which tests compare the others with. What is constant in a step (stored memories, mails, who neighbours whom) travels
+//! in a plan; what is learned travels in slices or tensors.
+//!
+//! The book says why they are as they are: [Kernels](../../../docs/src/design/kernels.md), [Determinism](../../../docs/src/design/determinism.md). How to
+//! add one is the last part of [Add an operation](../../../docs/src/extend/operation.md#a-kernel).
 //!
 //! Legend: `U` unique nodes, `M` mails, `R` roots, `K` neighbours a root, `N` rows of hidden state, `W` their width, `D` memory,
 //! `E` edge features, `T` time features, `H` heads.
@@ -26,38 +35,26 @@
 //! let gradients = attended.sum().backward();
 //! assert_eq!(hidden.grad(&gradients).map(|gradient| gradient.dims()), Some([1, 3]));
 //! ```
-mod adam;
-mod autodiff;
 pub mod cpu;
 #[cfg(feature = "cube")]
 pub mod cube;
-mod dropout;
-mod flex;
-#[cfg(feature = "cuda")]
-mod gpu;
-mod kernels;
+mod device;
 pub mod machine;
-mod mail;
-#[cfg(feature = "cuda")]
-mod nccl;
-mod neighbours;
-mod ops;
-mod pairs;
-pub mod reference;
-mod rows;
+mod plan;
 pub mod tensor;
 
-pub use adam::AdamStep;
-pub use dropout::Dropout;
 #[cfg(feature = "cuda")]
-pub use gpu::{gpu_bytes, gpu_room, gpus};
-pub use mail::{Cell, MailPlan};
+pub use device::gpu::{gpu_bytes, gpu_room, gpus};
 #[cfg(feature = "cuda")]
-pub use nccl::Nccl;
-pub use neighbours::{AttentionPlan, Neighbours, ScoreActivation};
-pub use ops::{
+pub use device::nccl::Nccl;
+pub use plan::adam::AdamStep;
+pub use plan::dropout::Dropout;
+pub use plan::mail::{Cell, MailPlan};
+pub use plan::neighbours::{AttentionPlan, Neighbours, ScoreActivation};
+pub use plan::pairs::PairPlan;
+pub use plan::rows::Rows;
+pub use tensor::ops::{
     TemporalOps, attention_weights, gather_rows, memory_update_gru, memory_update_rnn, pair_scores, product,
     temporal_attention, time_encode,
 };
-pub use pairs::PairPlan;
-pub use rows::Rows;
+pub use tensor::reference;

@@ -6,8 +6,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::cpu::Precision;
-use crate::cpu::gemm::{Into, Matrix, Packed, multiply};
-use crate::cpu::simd::vectorised;
+use crate::cpu::product::gemm::{Into, Matrix, Packed, multiply};
+use crate::cpu::vector::simd::vectorised;
 
 /// Rows, inner side and columns of the product: about the gates of a batch's nodes, without padding.
 const SHAPE: [usize; 3] = [840, 300, 304];

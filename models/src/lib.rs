@@ -3,7 +3,9 @@
 //! A model is a short list of operations ([`Program`]), recorded once when it is built ([`Builder`]). Executors run the list: on slices of host
 //! memory ([`SliceProgram`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices (`DeviceProgram`). The [`Registry`] names the kinds. A
 //! [`StaticGraph`] learns static memory, which any kind may read; [`Heuristic`] is the baseline that models are measured against.
-//! The guide `docs/add-a-model.md` adds a kind of your own, which is in `models/examples/own`.
+//!
+//! The book: [Programs of operations](../../../docs/src/design/programs.md) has the kinds and the operations. [Add a model](../../../docs/src/extend/model.md) and
+//! [Add an operation](../../../docs/src/extend/operation.md) add your own; their example is in `models/examples/own`.
 //!
 //! ```
 //! use tempograph_framework::{Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel};

@@ -4,6 +4,9 @@
 //! `view`, `forward`, `advance` and `observe` as training; a [`Service`] keeps a log of record and snapshots of it; a [`Scheduler`] lets
 //! reads in by their deadlines; [`serve`] puts all of it on HTTP and gRPC as a [`ServeSpec`] says.
 //!
+//! The book: [Scheduling](../../../docs/src/design/scheduling.md) has the way of a request, who waits for whom and what is kept; [Durability](../../../docs/src/design/durability.md) what is
+//! acknowledged when, and recovery; [Files](../../../docs/src/design/formats.md) what an artifact holds.
+//!
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/events` `{"events": [{"src", "dst", "time", "label"?, "features"?, "id"?}], "granularity"?, "ack"?}` | [`Receipt`] |
@@ -37,62 +40,42 @@
 //! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-mod auth;
+mod access;
+mod artifact;
 mod engine;
-mod entry;
-mod export;
-mod features;
-mod grpc;
-mod http;
-mod incoming;
-mod limits;
-mod listen;
+mod interface;
 mod log;
-mod manifest;
-mod metrics;
-mod model;
-mod names;
-mod oip;
-mod open;
-#[cfg(feature = "otel")]
-mod otel;
-mod page;
-mod prompt;
-pub mod proto;
-mod refused;
+mod observe;
 mod request;
-mod routes;
 mod schedule;
 mod serve;
-mod server;
 mod service;
-mod snapshots;
 mod spec;
-mod steer;
-mod tls;
-mod trace;
-mod workspace;
 
-pub use auth::{AuthSpec, Role, TokenSpec};
-pub use engine::{Engine, EngineSpec, EngineStats, Explanation, Neighbour, Past, Retraction, Strategy};
-pub use export::Export;
-pub use features::EdgeStore;
-pub use limits::LimitsSpec;
-pub use listen::ListenSpec;
+pub use access::auth::{AuthSpec, Role, TokenSpec};
+pub use access::limits::LimitsSpec;
+pub use artifact::export::Export;
+pub use artifact::features::EdgeStore;
+pub use artifact::manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
+pub use engine::answer::explain::{Explanation, Neighbour};
+pub use engine::{Engine, EngineSpec, EngineStats, Past, Retraction, Strategy};
+pub use interface::grpc::proto;
+pub use interface::listen::ListenSpec;
+pub use interface::listen::tls::TlsSpec;
 #[cfg(feature = "kafka")]
 pub use log::KafkaLog;
 pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
-pub use manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
+pub use observe::trace::{LogFormat, LoggingSpec, TracesSpec};
 pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{
     Answer, Arrival, Arrivals, Body, CostStatus, Fate, Group, Kind, Machine, Outcome, Policy, Read, Refusal, Scheduler,
     SchedulerSpec, SchedulerStatus, TenantStatus, Terms, simulate,
 };
 pub use serve::{ServeError, run, serve};
+pub use service::erase::idle::Forgotten;
+pub use service::erase::retract::Retracted;
 pub use service::{
-    Ack, Clock, Forgotten, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded,
-    Retracted, Service, ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
+    Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service,
+    ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};
-pub use tls::TlsSpec;
-pub use trace::{LogFormat, LoggingSpec, TracesSpec};

@@ -11,19 +11,21 @@ use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::auth::Gate;
-use crate::entry::enter;
-use crate::grpc;
-use crate::http::{self, no_such_route, wrong_method};
-use crate::listen::Door;
+use crate::ArtifactError;
+use crate::access::auth::Gate;
+use crate::interface::entry::enter;
+use crate::interface::grpc;
+use crate::interface::http;
+use crate::interface::http::{no_such_route, wrong_method};
+use crate::interface::listen::Door;
+use crate::interface::listen::tls::Tls;
+use crate::interface::server::{Phase, Served, Server};
 use crate::log::LogKind;
-use crate::metrics::Metrics;
+use crate::observe::metrics::Metrics;
+use crate::observe::trace;
 use crate::schedule::{Scheduler, SchedulerSpec};
-use crate::server::{Phase, Served, Server};
 use crate::service::{Readiness, Service, ServiceError};
 use crate::spec::ServeSpec;
-use crate::tls::Tls;
-use crate::{ArtifactError, trace};
 
 /// Why a server does not run.
 #[derive(Debug, thiserror::Error)]

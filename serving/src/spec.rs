@@ -5,15 +5,15 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{explain_toml, lay_over};
 
-use crate::auth::AuthSpec;
+use crate::access::auth::AuthSpec;
+use crate::access::limits::LimitsSpec;
 use crate::engine::EngineSpec;
-use crate::limits::LimitsSpec;
-use crate::listen::ListenSpec;
+use crate::interface::listen::ListenSpec;
+use crate::interface::listen::tls::TlsSpec;
 use crate::log::LogSpec;
+use crate::observe::trace::{LoggingSpec, TracesSpec};
 use crate::schedule::SchedulerSpec;
 use crate::service::{Late, ServiceSpec, SnapshotSpec};
-use crate::tls::TlsSpec;
-use crate::trace::{LoggingSpec, TracesSpec};
 
 /// A server's settings. Unknown keys are refused; [`SERVE_TEMPLATE`] explains every one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::configuration::Configuration;
-use super::floor::{Floor, Machine};
-use super::measure::{self, Measured};
-use super::peer::ReadyPeer;
-use super::stats::median;
-use super::{BenchArgs, Peer, table};
-use crate::data;
+use crate::bench::configuration::Configuration;
+use crate::bench::floor::{Floor, Machine};
+use crate::bench::measure;
+use crate::bench::measure::Measured;
+use crate::bench::numbers::stats::median;
+use crate::bench::peer::ReadyPeer;
+use crate::bench::{BenchArgs, Peer, table};
+use crate::setup::data;
 
 /// What a configuration's runs measured.
 pub(super) struct Compared<'a> {
@@ -160,7 +161,7 @@ fn report(spec: &Path, all: &[Compared<'_>], machine: &Machine) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::RunSpec;
+    use crate::setup::spec::RunSpec;
 
     fn run(rate: f64, bytes: u64) -> Measured {
         Measured {

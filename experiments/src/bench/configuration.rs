@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::BenchArgs;
-use crate::spec::RunSpec;
+use crate::bench::BenchArgs;
+use crate::setup::spec::RunSpec;
 
 /// One combination: what a run of it is told, and the spec that makes.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use tempograph_kernels::machine;
 use tempograph_models::{StepCost, StepSizes};
 use tempograph_trainers::Course;
 
-use crate::spec::RunSpec;
+use crate::setup::spec::RunSpec;
 
 /// What some threads of this machine can do.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -143,7 +143,7 @@ mod tests {
     fn sizes_are_means_over_the_steps_that_are_trained() {
         let sets = ["train.batch=50".into(), "train.negatives=2".into()];
         let spec = RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &sets).unwrap();
-        let course = crate::data::open(&spec.data).unwrap();
+        let course = crate::setup::data::open(&spec.data).unwrap();
         let sizes = |range| mean_sizes(&spec, &course, range).unwrap();
         let one = sizes(0..50);
         assert_eq!((one.pairs, one.receivers, one.hops[0].neighbours > 0.0), (150.0, 0.0, true));
@@ -156,7 +156,7 @@ mod tests {
         let spec =
             RunSpec::parse("[data]\npath = \"synthetic:events=900,users=20,items=15\"\n", &["train.batch=50".into()])
                 .unwrap();
-        let course = crate::data::open(&spec.data).unwrap();
+        let course = crate::setup::data::open(&spec.data).unwrap();
         let sizes = |range| mean_sizes(&spec, &course, range).unwrap();
         let [first, second, both] = [0..50, 50..100, 0..100].map(sizes);
         assert!(second.receivers > 0.0 && second.hops[0].neighbours > first.hops[0].neighbours, "{second:?}");

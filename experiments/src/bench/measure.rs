@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use tempograph_framework::Scorer;
 use tempograph_trainers::{Fit, RunFiles, Stages, StepRecord, TrainSpec, Watch, peak_memory_bytes, warm};
 
-use super::busy::{Busy, launches};
-use super::stats::median;
-use crate::allocations::allocations;
-use crate::data;
-use crate::device::{self, Device};
-use crate::model::learner;
-use crate::spec::RunSpec;
+use crate::bench::numbers::busy::{Busy, launches};
+use crate::bench::numbers::stats::median;
+use crate::setup::allocations::allocations;
+use crate::setup::data;
+use crate::setup::device;
+use crate::setup::device::Device;
+use crate::setup::model::learner;
+use crate::setup::spec::RunSpec;
 
 /// One run's measurement.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,17 +1,14 @@
 //! `tempograph bench`: training throughput, alone or beside peers on the same events, turn by turn; cost over the length of the history; the
 //! time one served event takes; the time a server takes to recover.
-
-mod busy;
 mod compare;
 mod configuration;
 mod floor;
 mod measure;
+pub(crate) mod numbers;
 mod peer;
-mod plot;
 mod recovery;
 mod scale;
 mod serve;
-mod stats;
 mod strategies;
 mod table;
 
@@ -22,7 +19,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::spec::RunSpec;
+use crate::setup::spec::RunSpec;
 use configuration::configurations;
 
 /// Measure training throughput, by stage, alone or beside a peer; or, with --scale, --serve or --recovery, cost over the history, of one event

@@ -14,10 +14,10 @@ use tempograph_serving::{
     Ack, Export, Granularity, IngestRequest, NewEvent, Readiness, Service, ServiceSpec, SnapshotSpec,
 };
 
-use super::stats::quantile;
-use super::{BenchArgs, table};
-use crate::device;
-use crate::spec::RunSpec;
+use crate::bench::numbers::stats::quantile;
+use crate::bench::{BenchArgs, table};
+use crate::setup::device;
+use crate::setup::spec::RunSpec;
 
 const LENGTHS: [usize; 2] = [1_000_000, 10_000_000];
 /// Events from one snapshot to the next: as many are replayed when the server dies just before the next.

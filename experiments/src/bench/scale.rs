@@ -7,13 +7,15 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tempograph_models::StepSizes;
 
-use super::floor::mean_sizes;
-use super::measure::{self, Measured};
-use super::plot::{self, Line};
-use super::{BenchArgs, table};
-use crate::data;
-use crate::device;
-use crate::spec::RunSpec;
+use crate::bench::floor::mean_sizes;
+use crate::bench::measure;
+use crate::bench::measure::Measured;
+use crate::bench::numbers::plot;
+use crate::bench::numbers::plot::Line;
+use crate::bench::{BenchArgs, table};
+use crate::setup::data;
+use crate::setup::device;
+use crate::setup::spec::RunSpec;
 
 const LENGTHS: [usize; 3] = [100_000, 1_000_000, 10_000_000];
 /// Of this many events one is behind the window: what the splits after it need.

@@ -11,14 +11,15 @@ use tempograph_framework::{Event, Scorer};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
 use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
 
-use super::BenchArgs;
-use super::stats::quantile;
-use super::strategies;
-use crate::allocations::allocations;
-use crate::data;
-use crate::device::{self, Device};
-use crate::model::{learner, model_with};
-use crate::spec::RunSpec;
+use crate::bench::BenchArgs;
+use crate::bench::numbers::stats::quantile;
+use crate::bench::strategies;
+use crate::setup::allocations::allocations;
+use crate::setup::data;
+use crate::setup::device;
+use crate::setup::device::Device;
+use crate::setup::model::{learner, model_with};
+use crate::setup::spec::RunSpec;
 
 /// Events served where nothing else is said.
 const EVENTS: usize = 2000;

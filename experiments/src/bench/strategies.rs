@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tempograph_serving::{Engine, EngineSpec, Granularity, NewEvent, Ranked, Strategy};
 use tempograph_trainers::Course;
 
-use super::serve::request;
-use super::stats::quantile;
-use super::table::aligned;
+use crate::bench::numbers::stats::quantile;
+use crate::bench::serve::request;
+use crate::bench::table::aligned;
 
 /// Most events computed together.
 const WAVES: [usize; 4] = [1, 8, 64, 256];

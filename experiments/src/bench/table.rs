@@ -1,8 +1,8 @@
 //! What was measured, for people.
 
-use super::compare::Compared;
-use super::floor::Machine;
-use crate::device;
+use crate::bench::compare::Compared;
+use crate::bench::floor::Machine;
+use crate::setup::device;
 
 /// Processor, cores and vector instructions.
 pub(super) fn machine_name() -> String {

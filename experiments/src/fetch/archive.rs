@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::FetchError;
-use super::part::with_suffix;
-use super::progress::Progress;
-use super::sums;
+use crate::fetch::FetchError;
+use crate::fetch::part::with_suffix;
+use crate::fetch::progress::Progress;
+use crate::fetch::sums;
 
 const CHUNK: usize = 128 * 1024;
 

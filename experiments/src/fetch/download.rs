@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
 
-use super::http::{Client, Reply};
-use super::part::Part;
-use super::progress::Progress;
-use super::{FetchError, Options};
+use crate::fetch::http::{Client, Reply};
+use crate::fetch::part::Part;
+use crate::fetch::progress::Progress;
+use crate::fetch::{FetchError, Options};
 
 const CHUNK: usize = 128 * 1024;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

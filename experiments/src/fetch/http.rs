@@ -10,7 +10,7 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body, Proxy};
 
-use super::FetchError;
+use crate::fetch::FetchError;
 
 /// The point a download goes on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::FetchError;
-use super::http::Resume;
-use super::sums;
+use crate::fetch::FetchError;
+use crate::fetch::http::Resume;
+use crate::fetch::sums;
 
 /// A file on its way: `FILE.part`, locked while this value lives, and `FILE.part.version` beside it.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::FetchError;
+use crate::fetch::FetchError;
 
 /// How a set's files travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

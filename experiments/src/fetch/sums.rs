@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::FetchError;
-use super::part::with_suffix;
+use crate::fetch::FetchError;
+use crate::fetch::part::with_suffix;
 
 const FILE: &str = "SHA256SUMS";
 

@@ -25,7 +25,7 @@ use material::Material;
 use phase::{Course, Manner, PhaseReport, Rates, model, settle};
 use tally::TallyReport;
 
-use crate::interrupt::stop_when_asked;
+use crate::terminal::interrupt::stop_when_asked;
 
 /// Put load on a server and measure what its users would see.
 #[derive(Args, Debug, Clone)]

@@ -10,11 +10,11 @@ use serde_json::Value;
 use tempograph_framework::{Draw, Purpose};
 use tempograph_serving::Arrivals;
 
-use super::http::{Connection, Target};
-use super::material::Material;
-use super::requests::{Kind, Reader, Teller};
-use super::staleness::{Seen, Sent, staleness};
-use super::tally::{Quantiles, Tally, TallyReport};
+use crate::load::http::{Connection, Target};
+use crate::load::material::Material;
+use crate::load::requests::{Kind, Reader, Teller};
+use crate::load::staleness::{Seen, Sent, staleness};
+use crate::load::tally::{Quantiles, Tally, TallyReport};
 
 /// How long a server may take for an answer before the connection is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);

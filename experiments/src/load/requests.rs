@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tempograph_framework::{Draw, Purpose, RandomNumbers};
 
-use super::http::{Connection, Failure, Response};
-use super::phase::{Noted, PATIENCE, Planned, Running};
-use super::staleness::{Seen, Sent};
+use crate::load::http::{Connection, Failure, Response};
+use crate::load::phase::{Noted, PATIENCE, Planned, Running};
+use crate::load::staleness::{Seen, Sent};
 
 /// What happened to a request for which there was no connection in good time.
 const UNSENT: &str = "not sent: all connections busy";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::tally::{Latencies, Quantiles};
+use crate::load::tally::{Latencies, Quantiles};
 
 /// Events that were acknowledged: numbers `first..`, and when each was to be sent.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempograph_kernels::Rows;
 
-use super::{Dataset, DatasetError, IdMap, Sides, Table, TimeUnit};
-use crate::column::Column;
-use crate::events::Columns;
-use crate::{EventLog, NodeId, Timestamp, shared};
+use crate::dataset::{Dataset, DatasetError, IdMap, Sides, Table, TimeUnit};
+use crate::log::Columns;
+use crate::storage::column::Column;
+use crate::storage::shared;
+use crate::{EventLog, NodeId, Timestamp};
 
 pub(super) const MANIFEST: &str = "dataset.json";
 pub(super) const VERSION: u64 = 1;

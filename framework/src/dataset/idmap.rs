@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::{Side, Sides};
 use crate::NodeId;
-use crate::column::Column;
+use crate::dataset::{Side, Sides};
+use crate::storage::column::Column;
 
 /// The mapping between dense [`NodeId`]s and the user's own ids.
 ///

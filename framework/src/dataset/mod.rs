@@ -1,8 +1,11 @@
 //! A dataset: an event log with what is known about its nodes, its times and where it came from.
-
 mod files;
 mod idmap;
+pub(crate) mod inductive;
+pub(crate) mod prepare;
 mod split;
+pub(crate) mod static_memory;
+pub(crate) mod synthetic;
 mod table;
 mod units;
 
@@ -15,7 +18,7 @@ pub use split::{Split, SplitError};
 pub use table::{Table, TableError};
 pub use units::{Side, Sides, TimeUnit};
 
-use crate::synthetic::{SyntheticError, SyntheticSpec};
+use crate::dataset::synthetic::{SyntheticError, SyntheticSpec};
 use crate::{EventLog, NodeId};
 
 /// An event log, its nodes, and what the numbers mean.

@@ -2,7 +2,7 @@
 
 use tempograph_kernels::Rows;
 
-use crate::column::Column;
+use crate::storage::column::Column;
 
 /// Features `[rows, width]` as f32, owned or in a mapped file; a clone shares them.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::*;
 use crate::Timestamp;
+use crate::dataset::*;
 
 fn small() -> Dataset {
     let nodes = |ids: [u32; 3]| ids.map(NodeId).to_vec();

@@ -1,5 +1,5 @@
 //! Areas under the precision–recall and ROC curves, with equal scores taken as one threshold as scikit-learn does.
-use super::MetricError;
+use crate::metrics::MetricError;
 
 /// Average precision: the sum over thresholds of precision times the gain in recall, `AP = sum_n (R_n - R_{n-1}) P_n`.
 ///

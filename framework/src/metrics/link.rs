@@ -1,9 +1,9 @@
 //! All metrics of a split, gathered batch by batch.
 use serde::{Deserialize, Serialize};
 
-use super::rank::mean;
-use super::{MetricError, Ties, average_precision, hits_at, mrr, rank, roc_auc};
 use crate::EventId;
+use crate::metrics::rank::mean;
+use crate::metrics::{MetricError, Ties, average_precision, hits_at, mrr, rank, roc_auc};
 
 /// The metrics of link prediction over one split.
 ///

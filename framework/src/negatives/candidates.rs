@@ -1,9 +1,9 @@
 //! What each event's negatives may be drawn from, looked up without reading the log again.
 use rayon::prelude::*;
 
-use super::NegativesError;
-use crate::buffer::{Buffer, Table};
-use crate::shared::Room;
+use crate::negatives::NegativesError;
+use crate::storage::buffer::{Buffer, Table};
+use crate::storage::shared::Room;
 use crate::{EventId, NodeId, Timestamp};
 
 /// An index over a log: who may stand in for an event's destination.

@@ -5,7 +5,7 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::NegativesError;
+use crate::negatives::NegativesError;
 use crate::{EventId, NodeId};
 
 /// A table of negatives for consecutive events.

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::NegativesError;
-use super::candidates::{Candidates, Met, Past};
 use crate::draw::{PurposeDraw, RandomNumbers};
+use crate::negatives::NegativesError;
+use crate::negatives::candidates::{Candidates, Met, Past};
 use crate::{EventId, NodeId};
 
 /// How negatives are drawn. The source stays, the destination is replaced.

@@ -1,8 +1,8 @@
 //! The negatives that a split is evaluated with.
 use std::sync::Arc;
 
-use super::{Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativesError};
 use crate::draw::{Draw, Purpose};
+use crate::negatives::{Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativesError};
 use crate::{EventId, NodeId};
 
 /// The negatives that a split is evaluated with: the same at every evaluation, whatever the batch size.
@@ -69,8 +69,8 @@ impl NegativeSet {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sampler::tests::logs;
     use super::*;
+    use crate::negatives::sampler::tests::logs;
     use proptest::prelude::*;
 
     proptest! {

@@ -2,8 +2,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::pickle::{self, Entry, Number};
-use super::{FixedNegatives, NegativesError};
+use crate::negatives::pickle;
+use crate::negatives::pickle::{Entry, Number};
+use crate::negatives::{FixedNegatives, NegativesError};
 use crate::{EventId, NodeId, Timestamp};
 
 /// A file such as `tgbl-wiki_val_ns_v2.pkl`: for every (source, destination, time) of a split, the destinations to rank against.

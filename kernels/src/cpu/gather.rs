@@ -1,5 +1,6 @@
 //! Copies of rows, and sums of rows back where they came from.
-use super::{groups::Groups, math::add};
+use crate::cpu::vector::groups::Groups;
+use crate::cpu::vector::math::add;
 use rayon::prelude::*;
 
 /// Rows a task takes.

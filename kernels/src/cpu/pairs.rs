@@ -1,11 +1,11 @@
 //! Scores of pairs of rows: the last step of a link decoder.
-use super::blocks::{BLOCK as LANES, sum_lanes};
-use super::groups::Groups;
-use super::linear::PaddedRows;
-use super::math::add;
-use super::parallel::{DisjointRows, in_chunks};
-use super::simd::vectorised;
-use super::time::sum_rows;
+use crate::cpu::product::linear::PaddedRows;
+use crate::cpu::vector::blocks::{BLOCK as LANES, sum_lanes};
+use crate::cpu::vector::groups::Groups;
+use crate::cpu::vector::math::add;
+use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
+use crate::cpu::vector::simd::vectorised;
+use crate::cpu::vector::time::sum_rows;
 
 /// Pairs, or rows, a task takes.
 const CHUNK: usize = 64;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde_json::Number;
 use tempograph_framework::NodeId;
 
-use super::{Engine, position};
+use crate::engine::{Engine, position};
 use crate::request::{Answered, Place, RequestError, ticks};
 
 /// Nodes forgotten while readers wait.
@@ -81,7 +81,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The time before which nodes have been idle for longer than the [time to live](super::EngineSpec::ttl), where there is one: what
+    /// The time before which nodes have been idle for longer than the [time to live](crate::engine::EngineSpec::ttl), where there is one: what
     /// [`expire`](Engine::expire) is to be told.
     pub fn overdue(&self) -> Option<Number> {
         let (newest, unit) = (self.history().newest()?, &self.manifest.time_unit);

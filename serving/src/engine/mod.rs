@@ -1,23 +1,16 @@
 //! A model and its history, asked and told in the user's own ids and times, by many at once.
-
-mod alone;
-mod capture;
-#[cfg(test)]
-mod capture_tests;
+pub(crate) mod answer;
+pub(crate) mod embedding_cache;
 mod expire;
-mod explain;
-mod kept;
-mod look_back;
-#[cfg(test)]
-mod look_back_tests;
-mod rank;
 mod read;
 mod retract;
 mod save;
-mod size;
+pub(crate) mod snapshot_read;
+#[cfg(test)]
+mod snapshot_read_tests;
 mod spec;
 mod state;
-mod stats;
+pub(crate) mod workspace;
 mod write;
 
 use std::ops::Deref;
@@ -27,24 +20,23 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use tempograph_framework::{Draw, History, Purpose, PurposeDraw};
 use tempograph_models::SliceProgram;
 
-use crate::features::EdgeStore;
-use crate::manifest::{ArtifactError, Manifest};
-use crate::model::Pass;
-use crate::open::{Opened, open};
+use crate::artifact::features::EdgeStore;
+use crate::artifact::manifest::{ArtifactError, Manifest};
+use crate::artifact::open::{Opened, open};
+use crate::engine::state::pass::Pass;
+use crate::engine::workspace::Workspaces;
 use crate::request::{Position, RequestError};
-use crate::workspace::Workspaces;
-use alone::Alone;
-use capture::Capture;
+pub(crate) use embedding_cache::Gathered;
+use embedding_cache::{Kept, Part};
 pub(crate) use expire::NODES_A_PART;
-pub use explain::{Explanation, Neighbour};
-pub(crate) use kept::Gathered;
-use kept::{Kept, Part};
-use look_back::Back;
 pub use retract::Retraction;
+use snapshot_read::Back;
 pub use spec::{EngineSpec, Strategy};
 use state::State;
-use stats::Counts;
-pub use stats::EngineStats;
+use state::alone::Alone;
+use state::capture::Capture;
+use state::stats::Counts;
+pub use state::stats::EngineStats;
 
 /// A TGN with what it has seen so far.
 ///

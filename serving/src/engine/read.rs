@@ -6,14 +6,14 @@ use serde_json::Number;
 use tempograph_framework::{Batch, Lookup, Pair, Side, Table, Timestamp};
 use tempograph_kernels::Rows;
 
-use super::look_back::LongRead;
-use super::state::State;
-use super::{Engine, Part, position, sampling};
-use crate::features::Shown;
-use crate::incoming::Incoming;
-use crate::model::Pass;
+use crate::artifact::features::Shown;
+use crate::engine::snapshot_read::LongRead;
+use crate::engine::state::State;
+use crate::engine::state::pass::Pass;
+use crate::engine::workspace::{A_PASS, Sight, Workspace};
+use crate::engine::{Engine, Part, position, sampling};
+use crate::request::incoming::Incoming;
 use crate::request::{Answered, MOST, NewEvent, PairQuery, Place, Position, RequestError};
-use crate::workspace::{A_PASS, Sight, Workspace};
 
 /// Features of the stored events and of those a read brings, where it brings any.
 pub(super) type ShownFeatures = Option<Arc<dyn Rows>>;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{EventId, NodeId, Side};
 
-use super::{Engine, position};
+use crate::engine::{Engine, position};
 use crate::request::{Answered, MOST, Place, RequestError};
 
 /// An event to be taken back.

@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError};
 use tempograph_framework::{Features, History, SliceModel, Store, StoreParts};
 use tempograph_kernels::Rows;
 
-use super::Engine;
-use super::capture::{Capture, InFile, Piece};
-use crate::export::{appear, seal};
-use crate::manifest::{ArtifactError, FEATURES, HISTORY, IDS, Manifest, WEIGHTS};
+use crate::artifact::export::{appear, seal};
+use crate::artifact::manifest::{ArtifactError, FEATURES, HISTORY, IDS, Manifest, WEIGHTS};
+use crate::engine::Engine;
+use crate::engine::state::capture::{Capture, InFile, Piece};
 
 /// Most rows copied at a time while events wait.
 const AT_ONCE: usize = 1024;

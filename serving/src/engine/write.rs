@@ -2,12 +2,12 @@
 
 use tempograph_framework::{Batch, Timestamp};
 
-use super::{Engine, Part, Strategy, Turn, position, sampling};
-use crate::incoming::Incoming;
-use crate::model::Pass;
-use crate::names::Newcomers;
+use crate::artifact::names::Newcomers;
+use crate::engine::state::pass::Pass;
+use crate::engine::workspace::{Sight, Workspace};
+use crate::engine::{Engine, Part, Strategy, Turn, position, sampling};
+use crate::request::incoming::Incoming;
 use crate::request::{Granularity, NewEvent, Position, RequestError};
-use crate::workspace::{Sight, Workspace};
 
 /// Nodes that room is made for while reads wait.
 const ROOM_AT_ONCE: usize = 1024;

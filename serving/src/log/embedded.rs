@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::journal::{self, Damage};
-use super::{Entry, Log, LogError};
+use crate::log::journal;
+use crate::log::journal::Damage;
+use crate::log::{Entry, Log, LogError};
 
 /// Bytes kept in memory before they are sorted into tables; as much is read again from the journal when the log is opened.
 const MEMTABLE: u64 = 16 << 20;

@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use serde_json::Number;
 
-use super::entry::{Act, Entry};
 use crate::Retraction;
+use crate::log::entry::{Act, Entry};
 use crate::request::{Granularity, NewEvent};
 
 /// The form that is written and read.

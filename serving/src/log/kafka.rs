@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use rustc_hash::FxHashMap;
 
-use super::{Entry, Log, LogError, LogSpec};
+use crate::log::{Entry, Log, LogError, LogSpec};
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use super::{Entry, Log, LogError};
+use crate::log::{Entry, Log, LogError};
 
 /// A log in memory: for trials, and for servers that may forget. "Durable" means no more here than "in the log".
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ mod journal;
 mod kafka;
 mod memory;
 mod replay;
-mod spec;
+pub(crate) mod spec;
 
 use std::ops::Range;
 

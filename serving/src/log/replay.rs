@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{Act, Entry, Log, LogError};
+use crate::log::{Act, Entry, Log, LogError};
 use crate::request::{Granularity, NewEvent, RequestError};
 use crate::{Answered, Engine, Position, Retraction};
 

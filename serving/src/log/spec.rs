@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EmbeddedLog, Log, LogError, MemoryLog};
-use crate::service::beside;
+use crate::log::{EmbeddedLog, Log, LogError, MemoryLog};
 
 /// The section `log` of a server's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +71,7 @@ impl Default for LogSpec {
 impl LogSpec {
     /// The folder of the log of what was started from `artifact`.
     pub fn dir(&self, artifact: &Path) -> PathBuf {
-        self.dir.clone().unwrap_or_else(|| beside(artifact, "log"))
+        self.dir.clone().unwrap_or_else(|| next_to(artifact, "log"))
     }
 
     /// Where a topic is, in words.
@@ -91,7 +90,7 @@ impl LogSpec {
 
     #[cfg(feature = "kafka")]
     fn open_kafka(&self) -> Result<Arc<dyn Log>, LogError> {
-        Ok(Arc::new(super::KafkaLog::open(self)?))
+        Ok(Arc::new(crate::log::KafkaLog::open(self)?))
     }
 
     #[cfg(not(feature = "kafka"))]
@@ -99,4 +98,10 @@ impl LogSpec {
         let fact = "this program was built without the feature `kafka`".into();
         Err(LogError::Storage { place: self.address(), fact })
     }
+}
+
+/// The path `ARTIFACT.what`, in the folder of the artifact.
+pub(crate) fn next_to(artifact: &Path, what: &str) -> PathBuf {
+    let name = artifact.file_name().unwrap_or("artifact".as_ref()).to_string_lossy();
+    artifact.with_file_name(format!("{name}.{what}"))
 }

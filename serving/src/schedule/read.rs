@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Number;
 use tempograph_framework::Side;
 
-use crate::engine::Explanation;
+use crate::engine::answer::explain::Explanation;
 use crate::request::{NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 
 /// A question to a history.

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::cost::Size;
-use super::freshness::Freshness;
-use super::job::{Job, Kind};
-use super::queue::{Denied, Queue};
-use super::read::{Answer, Read, Refusal, Terms};
-use super::spec::SchedulerSpec;
-use super::status::SchedulerStatus;
 use crate::request::RankQuery;
+use crate::schedule::freshness::Freshness;
+use crate::schedule::policy::cost::Size;
+use crate::schedule::policy::job::{Job, Kind};
+use crate::schedule::policy::queue::{Denied, Queue};
+use crate::schedule::policy::spec::SchedulerSpec;
+use crate::schedule::read::{Answer, Read, Refusal, Terms};
+use crate::schedule::status::SchedulerStatus;
 use crate::service::{Readiness, Service};
 
 /// Answers reads by their deadlines, on threads of its own. They end with it.

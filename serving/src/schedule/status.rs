@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::job::Kind;
-use super::queue::Queue;
-use super::stream::Group;
+use crate::schedule::policy::job::Kind;
+use crate::schedule::policy::queue::Queue;
+use crate::schedule::policy::stream::Group;
 
 /// Tenants told of: those with most waiting reads.
 const TOLD: usize = 16;
@@ -75,7 +75,7 @@ impl<T> Queue<T> {
         status.costs = known.map(|kind| self.cost_of(kind)).collect();
         let mut tenants: Vec<_> = self.tenants.iter().filter(|(_, tenant)| tenant.stream.last().is_some()).collect();
         tenants.sort_by_key(|(_, tenant)| std::cmp::Reverse((tenant.waiting(), tenant.stream.last())));
-        let tell = |(name, tenant): (&str, &super::tenants::Tenant<T>)| TenantStatus {
+        let tell = |(name, tenant): (&str, &crate::schedule::policy::tenants::Tenant<T>)| TenantStatus {
             name: name.to_owned(),
             waiting: tenant.waiting(),
             arrival_cv: tenant.stream.variation(),

@@ -4,12 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cost::Size;
-use super::job::{Batch, Job, Kind, Turn};
-use super::read::{Answer, Body, Read, Refusal};
-use super::scheduler::{Pending, Shared};
 use crate::Engine;
 use crate::request::{Answered, PairQuery, RankQuery, RequestError};
+use crate::schedule::policy::cost::Size;
+use crate::schedule::policy::job::{Batch, Job, Kind, Turn};
+use crate::schedule::read::{Answer, Body, Read, Refusal};
+use crate::schedule::scheduler::{Pending, Shared};
 
 impl Shared {
     /// Answers until the scheduler ends.

@@ -6,13 +6,13 @@ use rustc_hash::FxHashSet;
 use serde_json::Number;
 use tempograph_framework::{Sides, TimeUnit, Timestamp};
 
-use super::ingest::{IngestError, IngestRequest, LONGEST_ID};
-use super::line::Tail;
-use super::spec::Late;
-use crate::incoming::{Rules, not_before};
+use crate::artifact::manifest::Manifest;
 use crate::log::{Entry, Log};
-use crate::manifest::Manifest;
+use crate::request::incoming::{Rules, not_before};
 use crate::request::{MOST, NewEvent, Place, RequestError, ticks};
+use crate::service::ingest::line::Tail;
+use crate::service::ingest::{IngestError, IngestRequest, LONGEST_ID};
+use crate::service::spec::Late;
 
 /// What the events of a request are held against that does not change while the model does not.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,9 +6,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use super::admission::Facts;
-use super::{Core, Reached, ServiceError};
 use crate::log::{ReplayError, place_after, replay};
+use crate::service::admission::Facts;
+use crate::service::{Core, Reached, ServiceError};
 use crate::{Engine, Position};
 
 /// Entries the next model may be behind when events are held up for it.

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::{Core, Readiness, Service, ServiceError};
 use crate::Position;
 use crate::log::{LogError, ReplayError, replay};
+use crate::service::{Core, Readiness, Service, ServiceError};
 
 /// Between two looks at a log that has nothing new.
 const SOON: Duration = Duration::from_millis(10);

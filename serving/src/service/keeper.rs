@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::spec::SnapshotSpec;
-use super::{Core, ServiceError};
 use crate::log::place_after;
-use crate::snapshots::{Note, Shelf};
+use crate::service::snapshots::{Note, Shelf};
+use crate::service::spec::SnapshotSpec;
+use crate::service::{Core, ServiceError};
 use crate::{ArtifactError, Engine, Position};
 
 /// What the thread that keeps snapshots is told.

@@ -1,17 +1,12 @@
 //! The service: a log of record, the engine it feeds, and snapshots of both.
-
 mod admission;
 mod change;
-mod failing;
+pub(crate) mod erase;
 mod follow;
-mod idle;
 mod ingest;
 mod keeper;
-mod line;
 mod open;
-mod progress;
-mod readiness;
-mod retract;
+pub(crate) mod snapshots;
 mod spec;
 mod status;
 mod threads;
@@ -25,18 +20,15 @@ use std::time::Instant;
 
 use self::admission::Facts;
 pub use self::change::Reloaded;
-use self::failing::Failing;
-pub use self::idle::Forgotten;
+use self::ingest::failing::Failing;
+use self::ingest::line::{Line, Start, Waiting};
+use self::ingest::progress::Progress;
+pub use self::ingest::progress::Reached;
+pub use self::ingest::readiness::Readiness;
+use self::ingest::readiness::Shown;
 pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, Receipt, Ticket};
 use self::keeper::{Keeper, Order};
 pub use self::keeper::{Snapshot, SnapshotStatus};
-use self::line::{Line, Start, Waiting};
-use self::progress::Progress;
-pub use self::progress::Reached;
-pub use self::readiness::Readiness;
-use self::readiness::Shown;
-pub use self::retract::Retracted;
-pub(crate) use self::spec::beside;
 pub use self::spec::{Clock, Late, ServiceSpec, SnapshotSpec};
 use self::status::Counts;
 pub use self::status::Status;

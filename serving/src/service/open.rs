@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::admission::Facts;
-use super::failing::Failing;
-use super::keeper::Keeper;
-use super::line::{Line, Start};
-use super::progress::{Progress, Reached};
-use super::readiness::Shown;
-use super::status::Counts;
-use super::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
 use crate::log::{Log, LogKind, end_of, goes_on_at, place_after};
-use crate::snapshots::{Note, Shelf, identity};
+use crate::service::admission::Facts;
+use crate::service::ingest::failing::Failing;
+use crate::service::ingest::line::{Line, Start};
+use crate::service::ingest::progress::{Progress, Reached};
+use crate::service::ingest::readiness::Shown;
+use crate::service::keeper::Keeper;
+use crate::service::snapshots::{Note, Shelf, identity};
+use crate::service::status::Counts;
+use crate::service::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
 use crate::{ArtifactError, Engine};
 
 impl Service {

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::ServiceError;
 use crate::engine::EngineSpec;
+use crate::log::spec::next_to;
 use crate::log::{LogKind, LogSpec};
+use crate::service::ServiceError;
 
 /// The sections `log`, `snapshots`, `engine` and the key `late` of a server's settings.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -111,12 +112,6 @@ impl SnapshotSpec {
 
     /// The folder of the snapshots of what was started from `artifact`.
     pub fn dir(&self, artifact: &Path) -> PathBuf {
-        self.dir.clone().unwrap_or_else(|| beside(artifact, "snapshots"))
+        self.dir.clone().unwrap_or_else(|| next_to(artifact, "snapshots"))
     }
-}
-
-/// `ARTIFACT.what`, beside the artifact.
-pub(crate) fn beside(artifact: &Path, what: &str) -> PathBuf {
-    let name = artifact.file_name().unwrap_or("artifact".as_ref()).to_string_lossy();
-    artifact.with_file_name(format!("{name}.{what}"))
 }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
-use super::ingest::{IngestError, Receipt};
-use super::keeper::SnapshotStatus;
-use super::{Core, Readiness};
 use crate::request::{Position, RequestError};
+use crate::service::ingest::{IngestError, Receipt};
+use crate::service::keeper::SnapshotStatus;
+use crate::service::{Core, Readiness};
 
 /// What has been counted since the service was opened.
 #[derive(Debug, Default)]

@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use super::ingest::{Ack, IngestError, Receipt};
-use super::keeper::Order;
-use super::line::{Start, Waiting};
-use super::{Core, Readiness};
 use crate::log::{Entry, Happened, LogError, ReplayError, happen, replay};
+use crate::service::ingest::line::{Start, Waiting};
+use crate::service::ingest::{Ack, IngestError, Receipt};
+use crate::service::keeper::Order;
+use crate::service::{Core, Readiness};
 
 /// Requests whose entries are on the disk, and how many bytes they take there.
 struct Logged {

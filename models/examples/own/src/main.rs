@@ -1,4 +1,4 @@
-//! A model of your own: a memory that fades while nothing happens to a node. The guide is `docs/add-a-model.md`.
+//! A model of your own: a memory that fades while nothing happens to a node. The guide is `docs/src/extend/model.md`.
 //!
 //! `z_u(t) = exp(-w² d) * s_u`, `d = (t - t_u) / unit`: each column of the memory `s` fades at a rate `w` that it learns.
 

@@ -1,0 +1,53 @@
+//! What a run asks of a device, and how much of the time the device had something to do.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+use crate::setup::device::Device;
+
+/// Kernels launched since the program began; 0 in a build without devices.
+pub(crate) fn launches() -> u64 {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    return tempograph_kernels::cube::launches();
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    0
+}
+
+/// Samples how busy a GPU is while it runs, by its driver's own tool.
+pub(crate) struct Busy(Child);
+
+impl Busy {
+    /// Starts sampling `device`; nothing where it is not one GPU, or its driver's tool is not there.
+    pub fn watch(device: &Device) -> Option<Busy> {
+        let mut command = Command::new("nvidia-smi");
+        command.args(["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200", "--id"]);
+        command.arg(device.gpu()?.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.spawn().ok().map(Busy)
+    }
+
+    /// The mean share, 0 to 1, of all samples; nothing if there are none.
+    pub fn share(mut self) -> Option<f64> {
+        self.0.kill().ok()?;
+        let mut told = String::new();
+        self.0.stdout.take()?.read_to_string(&mut told).ok()?;
+        self.0.wait().ok()?;
+        mean_percent(&told)
+    }
+}
+
+/// The mean of the percentages that stand in lines, as a share.
+fn mean_percent(told: &str) -> Option<f64> {
+    let samples: Vec<f64> = told.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / (100 * samples.len()) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_means_of_what_the_tool_says_and_nothing_where_it_says_none() {
+        assert_eq!(mean_percent("90\n 100\n80\n"), Some(0.9));
+        assert_eq!((mean_percent(""), mean_percent("[N/A]\n")), (None, None));
+    }
+}

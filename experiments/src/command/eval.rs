@@ -1,0 +1,155 @@
+//! `tempograph eval`: a trained model on other questions.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use tempograph_framework::{IdMap, Store};
+use tempograph_trainers::{Answers, Evaluation, Examination, Part, evaluate};
+
+use crate::command::train::{floors, metric_row, metric_title, rule_name};
+use crate::setup::device;
+use crate::setup::runs::Run;
+use crate::terminal::interrupt::stop_when_asked;
+
+/// Evaluate a trained run, under its own rules or others.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tempograph eval runs/wikipedia
+  tempograph eval runs/wikipedia --set 'eval.rules=[\"historical\", \"inductive\"]'
+  tempograph eval runs/wikipedia --split val --set eval.negatives=99 --json
+  tempograph eval runs/wikipedia --scores scores.safetensors     every score of the first rule, to look into or to compare
+
+The memory at the start of the split is that of the run: everything before it has been observed.")]
+pub struct EvalArgs {
+    /// The run's folder.
+    run: PathBuf,
+    /// The split to examine.
+    #[arg(long, value_enum, default_value = "test")]
+    split: SplitName,
+    /// Lay a setting over the run's spec, for example eval.negatives=99.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Write every pair asked under the first rule: `event`, `src`, `dst` (the user's own ids), `time` (ticks), `positive` (0 or 1)
+    /// and `score` (logit), `[P]` each, batch by batch.
+    #[arg(long, value_name = "FILE.safetensors")]
+    scores: Option<PathBuf>,
+    /// Print the metrics as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The pairs asked and their scores.
+#[derive(Default)]
+struct Scores {
+    event: Vec<u64>,
+    src: Vec<u64>,
+    dst: Vec<u64>,
+    time: Vec<i64>,
+    positive: Vec<u32>,
+    score: Vec<f32>,
+}
+
+impl Scores {
+    fn hear(&mut self, answers: &Answers<'_>, ids: &IdMap) {
+        let queries = answers.queries;
+        for (i, (pair, &score)) in queries.pairs().iter().zip(answers.scores).enumerate() {
+            let own = |root: u32| ids.own(queries.nodes()[root as usize]);
+            self.event.push(queries.places()[pair.src as usize].0);
+            self.src.push(own(pair.src));
+            self.dst.push(own(pair.dst));
+            self.time.push(queries.times()[pair.src as usize].0);
+            self.positive.push(u32::from(i < queries.positives()));
+            self.score.push(score);
+        }
+    }
+
+    fn write(self, path: &Path) -> Result<()> {
+        let pairs = [self.score.len()];
+        let mut store = Store::default();
+        store.put("event", pairs, self.event);
+        store.put("src", pairs, self.src);
+        store.put("dst", pairs, self.dst);
+        store.put("time", pairs, self.time);
+        store.put("positive", pairs, self.positive);
+        store.put("score", pairs, self.score);
+        Ok(store.write(path)?)
+    }
+}
+
+/// A split by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SplitName {
+    Val,
+    Test,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A folder that holds no trained run, or data that is not the run's.
+pub fn run(args: &EvalArgs) -> Result<()> {
+    let run = Run::open(&args.run, &args.sets)?;
+    device::on_a_computing_thread(|| examine(args, &run))
+}
+
+fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
+    let stop = stop_when_asked("stopping at the next batch")?;
+    let part = match args.split {
+        SplitName::Val => Part::Val,
+        SplitName::Test => Part::Test,
+    };
+    let mut start = run.before(part, &stop)?;
+    let range = run.course.range(part);
+    let mut found: Vec<(String, Evaluation)> = Vec::new();
+    for &rule in &run.spec.eval.rules {
+        let bar = ProgressBar::with_draw_target(Some(range.len() as u64), ProgressDrawTarget::stderr());
+        let negatives = run.course.negatives(part, rule, &run.spec.eval);
+        let new_nodes = Some(&run.course.new_nodes);
+        let asked = Examination {
+            range: range.clone(),
+            batch: run.spec.train.batch,
+            negatives: &negatives,
+            rank_every: 1,
+            new_nodes,
+        };
+        let mut history = start.history.clone();
+        let log = &run.course.dataset.log;
+        let mut scores = args.scores.as_ref().filter(|_| found.is_empty()).map(|path| (path, Scores::default()));
+        let mut heard = |answers: &Answers<'_>| {
+            bar.set_position((answers.first.index() - range.start) as u64);
+            if let Some((_, scores)) = &mut scores {
+                scores.hear(answers, &run.course.dataset.ids);
+            }
+        };
+        let evaluation = evaluate(&mut start.model, &mut history, log, &asked, &stop, &mut heard)?;
+        bar.finish_and_clear();
+        if let Some((path, scores)) = scores {
+            scores.write(path)?;
+        }
+        match evaluation {
+            Some(evaluation) => found.push((rule_name(rule), evaluation)),
+            None => bail!("stopped before the end"),
+        }
+    }
+    let floors =
+        if part == Part::Test && run.spec.eval.floors { floors(&run.spec, &run.course, &stop)? } else { Vec::new() };
+    if args.json {
+        let by_rule: serde_json::Map<_, _> = found
+            .iter()
+            .map(|(rule, evaluation)| Ok((rule.clone(), serde_json::to_value(evaluation)?)))
+            .collect::<Result<_>>()?;
+        println!("{:#}", serde_json::json!({ "epoch": start.mark.epoch, "by_rule": by_rule, "floors": floors }));
+        return Ok(());
+    }
+    println!("{}", metric_title());
+    for (rule, evaluation) in &found {
+        println!("{}", metric_row(&format!("{} ({rule})", run.spec.name), &evaluation.all));
+        if let Some(new) = &evaluation.new_nodes {
+            println!("{}", metric_row(&format!("  {} new-node events", new.count), new));
+        }
+    }
+    floors.iter().for_each(|floor| println!("{}", metric_row(&floor.name, &floor.test)));
+    Ok(())
+}

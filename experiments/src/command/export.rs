@@ -1,0 +1,106 @@
+//! `tempograph export`: a trained run as an artifact to serve.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use tempograph_serving::Export;
+use tempograph_trainers::{Evaluation, Examination, Kept, Part, evaluate, warm};
+
+use crate::command::train::{metric_row, metric_title};
+use crate::setup::device;
+use crate::setup::model::model_with;
+use crate::setup::runs::Run;
+use crate::terminal::interrupt::stop_when_asked;
+
+/// Export a trained run: the weights and the state of the world they have seen.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Training lets events happen a batch at a time, a server one by one, which leaves other memories. What that is worth is measured on the
+test split and printed.
+
+Examples:
+  tempograph export runs/wikipedia --out wikipedia.artifact
+  tempograph export runs/wikipedia --out before-test --until val     as evaluation on the test split begins
+  tempograph serve wikipedia.artifact"
+)]
+pub struct ExportArgs {
+    /// The run's folder.
+    run: PathBuf,
+    /// The artifact's folder.
+    #[arg(long)]
+    out: PathBuf,
+    /// The last split the exported history has seen.
+    #[arg(long, value_enum, default_value = "test")]
+    until: Until,
+    /// Replace an artifact that is there already.
+    #[arg(long)]
+    force: bool,
+    /// Do not measure what single events are worth beside the batches of training.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// How much of the log an artifact has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Until {
+    /// All but the test split.
+    Val,
+    /// All of it.
+    Test,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A folder that holds no trained run, or an artifact that cannot be written.
+pub fn run(args: &ExportArgs) -> Result<()> {
+    let run = Run::open(&args.run, &[])?;
+    let stop = stop_when_asked("stopping at the next batch")?;
+    let seen = write(&run, args.until, &args.out, args.force, &stop)?;
+    println!("exported {} with {seen} events seen", args.out.display());
+    if !args.quick && !run.course.range(Part::Test).is_empty() {
+        println!("{}", device::on_a_computing_thread(|| granularity(&run, &stop))?);
+    }
+    println!("serve it with\n  tempograph serve {}", args.out.display());
+    Ok(())
+}
+
+/// What the test split comes to in the batches of training and event by event, as a table.
+fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
+    let mut best = run.before(Part::Test, stop)?;
+    let (course, eval, batch) = (&run.course, &run.spec.eval, run.spec.train.batch);
+    let negatives = course.negatives(Part::Test, eval.rules[0], eval);
+    let mut examine = |batch: usize| -> Result<Evaluation> {
+        let (range, new_nodes) = (course.range(Part::Test), Some(&course.new_nodes));
+        let asked = Examination { range, batch, negatives: &negatives, rank_every: eval.val_every, new_nodes };
+        let mut history = best.history.clone();
+        let evaluation = evaluate(&mut best.model, &mut history, &course.dataset.log, &asked, stop, &mut |_| ())?;
+        evaluation.ok_or_else(|| anyhow::anyhow!("stopped before the end"))
+    };
+    let rows = [(format!("by {batch}, as trained"), examine(batch)?), ("one by one, as served".into(), examine(1)?)];
+    let rows = rows.iter().map(|(name, found)| metric_row(name, &found.all));
+    Ok([metric_title()].into_iter().chain(rows).collect::<Vec<_>>().join("\n"))
+}
+
+/// Writes the artifact of a run; gives the events it has seen.
+pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &AtomicBool) -> Result<u64> {
+    if run.spec.data.edge_columns().map_err(anyhow::Error::msg)?.is_some_and(|columns| columns > 0) {
+        bail!(
+            "data.edge_features = \"{}\" is for comparisons; a model that reads made-up zeros is not exported",
+            run.spec.data.edge_features
+        );
+    }
+    let Kept { weights, mut history, .. } = run.kept()?;
+    let (course, batch) = (&run.course, run.spec.train.batch);
+    if until == Until::Test {
+        let mut model = run.model(weights.clone())?;
+        if !warm(&mut model, &mut history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
+            bail!("stopped");
+        }
+    }
+    let model = model_with(&run.spec, course, weights)?;
+    Export { model: &model, history: &history, dataset: &course.dataset, batch, replace }.write(out)?;
+    Ok(history.seen())
+}

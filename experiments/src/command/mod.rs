@@ -1,0 +1,94 @@
+//! The command line: reads it, and hands over to the subcommand.
+pub mod eval;
+pub mod export;
+pub mod models;
+pub mod new;
+pub mod plan;
+pub mod prepare;
+pub mod pretrain;
+pub mod serve;
+pub mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tempograph_kernels::cpu::Level;
+use tempograph_models::Registry;
+
+use crate::setup::device;
+use crate::{bench, fetch, load};
+
+/// Train temporal graph networks with node memory, and serve them.
+#[derive(Parser)]
+#[command(
+    name = "tempograph",
+    version,
+    after_help = "From nothing to a served model:
+  tempograph train experiments/quickstart.toml
+  tempograph serve runs/quickstart/artifact
+
+On real data:
+  tempograph fetch wikipedia
+  tempograph prepare downloads/wikipedia/wikipedia.csv --out data/wikipedia
+  tempograph train experiments/wikipedia.toml
+
+TEMPOGRAPH_CPU=avx2 (or baseline, or avx512) keeps the kernels to these instructions of the CPU, where it has better ones."
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Prepare(prepare::PrepareArgs),
+    Fetch(fetch::FetchArgs),
+    Plan(plan::PlanArgs),
+    Pretrain(pretrain::PretrainArgs),
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Export(export::ExportArgs),
+    Serve(serve::ServeArgs),
+    Load(load::LoadArgs),
+    Bench(bench::BenchArgs),
+    Devices(device::DevicesArgs),
+    Models(models::ModelsArgs),
+    New(new::NewArgs),
+}
+
+/// Runs the command line of this process, in which specs and artifacts may name the kinds of `registry`. A program of your own that has
+/// kinds of its own is one call of this.
+pub fn run(registry: Registry) -> ExitCode {
+    if registry.install().is_err() {
+        eprintln!("error: this process has a registry of models already");
+        return ExitCode::FAILURE;
+    }
+    let command = CommandLine::parse().command;
+    let done = Level::chosen().map_err(anyhow::Error::msg).and_then(|_| carry_out(command));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The whole chain on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Prepare(args) => prepare::run(&args),
+        Command::Fetch(args) => fetch::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Pretrain(args) => pretrain::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Load(args) => load::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Devices(args) => device::run(&args),
+        Command::Models(args) => models::run(&args),
+        Command::New(args) => new::run(&args),
+    }
+}

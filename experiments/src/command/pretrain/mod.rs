@@ -1,0 +1,186 @@
+//! `tempograph pretrain`: static memory from the training events.
+
+mod learn;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tempograph_framework::{StaticMemory, StaticOrigin, Table};
+use tempograph_models::PretrainSpec;
+use tempograph_trainers::Course;
+
+use crate::setup::data;
+use crate::setup::device;
+use crate::setup::spec::RunSpec;
+use crate::terminal::interrupt::stop_when_asked;
+use learn::{Heard, Learned, Learning};
+
+/// Learn a static vector for each node from the training events of a spec, for models with [model.static].
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tempograph pretrain experiments/wikipedia.toml
+  tempograph train experiments/wikipedia.toml --set model.static.how=concat
+  tempograph pretrain mine.toml --set model.static.width=64 --out mine-64.safetensors     and data.static_memory names it
+
+It is learned from the events of the training split and nothing else; a run with another split refuses it. Ctrl-C writes nothing.")]
+pub struct PretrainArgs {
+    /// The experiment: its data, seed, [pretrain], and the widths in [model].
+    spec: PathBuf,
+    /// Lay a setting over the spec, for example pretrain.epochs=20.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// The file to write [default: data.static_memory, or static.safetensors in the data's folder].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Replace a file that is there already.
+    #[arg(long)]
+    force: bool,
+    /// Print what was learned as JSON on standard output and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the vectors depend on beside the events, as their origin tells it.
+#[derive(Serialize)]
+struct Told<'a> {
+    val: f64,
+    test: f64,
+    hold_out: f64,
+    width: usize,
+    decoder_width: usize,
+    epochs: usize,
+    pretrain: &'a PretrainSpec,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A spec, data or file problem, named; a file that is there already; a loss that is not finite; Ctrl-C.
+pub fn run(args: &PretrainArgs) -> Result<()> {
+    let spec = RunSpec::read(&args.spec, &args.sets)?;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => data::static_path(&spec.data)?,
+    };
+    if out.exists() && !args.force {
+        bail!("{} exists; --force replaces it", out.display());
+    }
+    let stop = stop_when_asked("stopping at the next batch")?;
+    device::use_threads(spec.threads)?;
+    device::on_a_computing_thread(|| pretrain(args, &spec, &out, &stop))
+}
+
+fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &AtomicBool) -> Result<()> {
+    let course = data::open(&spec.data)?;
+    let begun = Instant::now();
+    let (set, train) = (&course.dataset, course.split.train.clone());
+    let widths = widths(spec, &course)?;
+    let learning = Learning {
+        log: &set.log,
+        train: train.clone(),
+        nodes: set.nodes,
+        widths,
+        spec: &spec.pretrain,
+        seed: spec.seed,
+        stop,
+    };
+    let shown = Shown::new(spec, args.json);
+    let learned = learning.run(&mut |heard| shown.show(heard));
+    shown.bar.finish_and_clear();
+    let Some(learned) = learned? else { bail!("stopped; nothing was written") };
+    let origin = StaticOrigin::new(set, train, spec.seed, told(spec, widths, &learned)?);
+    StaticMemory::new(Table::new(learned.vectors.clone(), widths[0])?, origin)
+        .write(out)
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    say(args, &course, &learned, widths[0], out, begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Width of the vectors and of the decoder that is learned with them: the model's own.
+fn widths(spec: &RunSpec, course: &Course) -> Result<[usize; 2]> {
+    let Some(reads) = spec.model.static_memory() else {
+        bail!("model.kind = \"{}\" reads no static memory: there is nothing to learn for it", spec.model.kind())
+    };
+    Ok([reads.width, spec.program(course)?.decoder().width()])
+}
+
+fn told(spec: &RunSpec, [width, decoder_width]: [usize; 2], learned: &Learned) -> Result<String> {
+    Ok(toml::to_string(&Told {
+        val: spec.data.val,
+        test: spec.data.test,
+        hold_out: spec.data.hold_out,
+        width,
+        decoder_width,
+        epochs: learned.epochs,
+        pretrain: &spec.pretrain,
+    })?)
+}
+
+fn say(args: &PretrainArgs, course: &Course, learned: &Learned, width: usize, out: &std::path::Path, seconds: f64) {
+    let (set, events) = (&course.dataset, course.split.train.len());
+    let known = learned.vectors.chunks_exact(width).filter(|row| row.iter().any(|x| *x != 0.0)).count();
+    if args.json {
+        let tail = learned.tail.map(|tail| serde_json::json!({ "loss": tail.loss, "ap": tail.ap }));
+        let told = serde_json::json!({
+            "out": out, "name": set.name, "events": events, "nodes": set.nodes, "known_nodes": known, "width": width, "epochs": learned.epochs,
+            "tail": tail, "seconds": seconds,
+        });
+        println!("{told:#}");
+        return;
+    }
+    let tail =
+        learned.tail.map_or_else(String::new, |tail| format!(" (tail AP {:.4}, loss {:.4})", tail.ap, tail.loss));
+    println!(
+        "{}: {events} training events, {known} of {} nodes, {} passes{tail}, {seconds:.1} s; written to {}",
+        set.name,
+        set.nodes,
+        learned.epochs,
+        out.display()
+    );
+}
+
+/// A live bar on a terminal, a line a pass anywhere.
+struct Shown {
+    bar: ProgressBar,
+    most: usize,
+    quiet: bool,
+}
+
+impl Shown {
+    fn new(spec: &RunSpec, quiet: bool) -> Shown {
+        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        let style = ProgressStyle::with_template("{prefix:>14} {wide_bar} {pos}/{len} {per_sec:>14} eta {eta:>4}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Shown { bar, most: spec.pretrain.epochs, quiet }
+    }
+
+    fn show(&self, heard: Heard) {
+        match heard {
+            Heard::Events { epoch, done, of } => {
+                if done <= self.bar.position() as usize {
+                    self.bar.reset();
+                }
+                self.bar.set_prefix(format!("pass {epoch}"));
+                self.bar.set_length(of as u64);
+                self.bar.set_position(done as u64);
+            }
+            Heard::Passed { epoch, loss, tail } => {
+                let held_out = format!("held-out loss {:.4}  AP {:.4}", tail.loss, tail.ap);
+                self.line(&format!("pass {epoch:>3}/{}  loss {loss:.4}  {held_out}", self.most));
+            }
+            Heard::Anew { epochs } => self.line(&format!("once more over all training events, {epochs} passes")),
+        }
+    }
+
+    fn line(&self, line: &str) {
+        if !self.quiet {
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
+    }
+}

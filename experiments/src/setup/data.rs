@@ -1,0 +1,262 @@
+//! The data a spec names, opened, cut and indexed.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use tempograph_framework::{
+    Dataset, Draw, EventId, EventLog, Features, FixedNegatives, NegativeSet, NodeId, Purpose, Side, Split,
+    StaticMemory, Table, TgbNegatives, Timestamp, hold_out_nodes,
+};
+use tempograph_kernels::Rows;
+use tempograph_models::{DataFacts, FeatureWidths, StaticSpec};
+use tempograph_trainers::{Alone, Course, DataReport, Exchange, Part, once_a_machine};
+
+use crate::setup::spec::{DataSpec, RunSpec};
+
+/// Opens the dataset a spec names and makes it ready for training.
+///
+/// # Errors
+/// A folder that is not there or not prepared, a damaged set, a split with nothing in it.
+pub fn open(spec: &DataSpec) -> Result<Course> {
+    open_among(&mut Alone, spec)
+}
+
+/// The same in several processes, all of which call it: what is not in mapped files already is once on each machine.
+///
+/// # Errors
+/// As [`open`], and if another process is gone.
+pub fn open_among(exchange: &mut dyn Exchange, spec: &DataSpec) -> Result<Course> {
+    let (dataset, split) = if spec.path.starts_with("synthetic:") || spec.hold_out > 0.0 {
+        once_a_machine(exchange, || events(spec), |events| lend(events), borrow)?
+    } else {
+        events(spec)?
+    };
+    let features = features(spec, &dataset)?;
+    let fixed = spec.negatives.as_ref().map(|files| fixed_negatives(files, &dataset, &split)).transpose()?;
+    let mut course = Course::among(exchange, dataset, features, split)?;
+    course.fixed = fixed;
+    Ok(course)
+}
+
+/// Puts events that are in this process's memory where others can map them, and says how they are cut as well.
+fn lend((dataset, split): &(Dataset, Split)) -> Option<(std::fs::File, String)> {
+    let (file, told) = dataset.lend().ok()?;
+    Some((file, format!("{} {}\n{told}", split.train.end, split.val.end)))
+}
+
+/// Events that another process has lent.
+fn borrow(told: &str) -> Option<(Dataset, Split)> {
+    let (cuts, told) = told.split_once('\n')?;
+    let (train, val) = cuts.split_once(' ')?;
+    let (train, val) = (train.parse().ok()?, val.parse().ok()?);
+    let dataset = Dataset::borrow(told).ok()?;
+    let split = Split { train: 0..train, val: train..val, test: val..dataset.log.len() };
+    Some((dataset, split))
+}
+
+/// The events a spec names, cut.
+fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
+    let path = Path::new(&spec.path);
+    if path.exists() && !path.join("dataset.json").exists() {
+        bail!(
+            "{0} is not a prepared dataset; make one with `tempograph prepare {0} --out DIR` and put DIR in data.path",
+            spec.path
+        );
+    }
+    let dataset = Dataset::from_spec(&spec.path).with_context(|| format!("data.path = \"{}\"", spec.path))?;
+    let split = Split::by_time(dataset.log.time(), spec.val, spec.test)?;
+    let (dataset, split) =
+        if spec.hold_out > 0.0 { without_held_out(dataset, split, spec.hold_out)? } else { (dataset, split) };
+    for (name, range) in [("training", &split.train), ("validation", &split.val), ("test", &split.test)] {
+        if range.is_empty() {
+            bail!(
+                "the {name} split of {} is empty: its {} events have too few distinct times for data.val and data.test",
+                spec.path,
+                dataset.log.len()
+            );
+        }
+    }
+    Ok((dataset, split))
+}
+
+/// Fills in what a spec leaves to the data, and opens static memory where the model reads it.
+///
+/// # Errors
+/// Static memory that is not there, is damaged, has another width, or was learned from other events than those of the training split.
+pub fn resolve(spec: &mut RunSpec, course: &mut Course) -> Result<()> {
+    let facts = DataFacts::of(&course.dataset.log, course.split.train.clone(), course.dataset.nodes);
+    spec.model = spec.model.completed(&facts);
+    if let Some(reads) = spec.program(course)?.static_memory() {
+        course.features.static_memory = Some(Arc::new(static_memory(&spec.data, reads, course)?));
+    }
+    Ok(())
+}
+
+/// Where a spec's static memory is.
+///
+/// # Errors
+/// A stream that is generated, which has no folder to keep it in.
+pub fn static_path(spec: &DataSpec) -> Result<PathBuf> {
+    match &spec.static_memory {
+        Some(path) => Ok(path.clone()),
+        None if spec.path.starts_with("synthetic:") => {
+            bail!(
+                "data.path = \"{}\" is generated and has no folder: name a file for its static memory in data.static_memory",
+                spec.path
+            )
+        }
+        None => Ok(Path::new(&spec.path).join("static.safetensors")),
+    }
+}
+
+fn static_memory(spec: &DataSpec, reads: &StaticSpec, course: &Course) -> Result<Table> {
+    let path = static_path(spec)?;
+    if !path.exists() {
+        bail!("there is no static memory in {}; learn it with `tempograph pretrain` and the same spec", path.display());
+    }
+    let found = StaticMemory::read(&path)?;
+    let hint = || {
+        format!(
+            "{} does not go with this run; learn it anew with `tempograph pretrain` and the same spec",
+            path.display()
+        )
+    };
+    found.check(&course.dataset, course.split.train.clone()).with_context(hint)?;
+    if found.vectors.width() != reads.width {
+        let width = found.vectors.width();
+        bail!("{} is {width} wide, but model.static.width = {}", path.display(), reads.width);
+    }
+    Ok(found.vectors)
+}
+
+/// Widths of the features a model reads in this course.
+pub fn widths(course: &Course) -> FeatureWidths {
+    let width = |rows: &Option<Arc<dyn Rows>>| rows.as_ref().map_or(0, |rows| rows.width());
+    FeatureWidths { edge: width(&course.features.edges), node: width(&course.features.nodes) }
+}
+
+/// What the report says of the data.
+pub fn report(course: &Course) -> DataReport {
+    let (dataset, split, widths) = (&course.dataset, &course.split, widths(course));
+    let new = |part| {
+        let touched = |&i: &usize| course.new_nodes.touched_by(dataset.log.src()[i], dataset.log.dst()[i]);
+        course.range(part).filter(touched).count()
+    };
+    DataReport {
+        name: dataset.name.clone(),
+        checksum: dataset.checksum.clone(),
+        events: dataset.log.len(),
+        nodes: dataset.nodes,
+        edge_features: widths.edge,
+        node_features: widths.node,
+        static_memory: course.features.static_memory.as_ref().map_or(0, |rows| rows.width()),
+        split: [split.val.start, split.test.start],
+        new_node_events: [new(Part::Val), new(Part::Test)],
+    }
+}
+
+/// The log less the training events of held-out nodes (TGN's `get_data`). The draw is fixed, so that all runs hide the same nodes.
+///
+/// Differs: TGN's code shows the hidden events to the neighbour finder of validation and test; here they never happened.
+fn without_held_out(dataset: Dataset, split: Split, share: f64) -> Result<(Dataset, Split)> {
+    let log = &dataset.log;
+    let train_end = split.train.end;
+    let mut chance = Draw::new(2020).of(Purpose::Generator).at(0, 0);
+    let hidden = hold_out_nodes(log.src(), log.dst(), EventId(train_end as u64), share, &mut chance);
+    let kept: Vec<u64> = (0..log.len()).filter(|&i| i >= train_end || hidden.train[i]).map(|i| i as u64).collect();
+    let features =
+        log.features().map(|rows| Arc::new(Picked { rows: rows.clone(), kept: kept.clone() }) as Arc<dyn Rows>);
+    fn pick<T: Copy>(column: &[T], kept: &[u64]) -> Vec<T> {
+        kept.iter().map(|&i| column[i as usize]).collect()
+    }
+    let log = EventLog::new(
+        pick(log.src(), &kept),
+        pick(log.dst(), &kept),
+        pick(log.time(), &kept),
+        pick(log.label(), &kept),
+        features,
+    )?;
+    let gone = split.test.end - kept.len();
+    let earlier = |range: Range<usize>| range.start - gone..range.end - gone;
+    let split = Split { train: 0..train_end - gone, val: earlier(split.val), test: earlier(split.test) };
+    Ok((Dataset { log, ..dataset }, split))
+}
+
+/// Some rows of a table, renumbered.
+#[derive(Debug)]
+struct Picked {
+    rows: Arc<dyn Rows>,
+    kept: Vec<u64>,
+}
+
+impl Rows for Picked {
+    fn width(&self) -> usize {
+        self.rows.width()
+    }
+    fn row(&self, id: u64) -> &[f32] {
+        self.rows.row(self.kept[id as usize])
+    }
+}
+
+fn features(spec: &DataSpec, dataset: &Dataset) -> Result<Features> {
+    let edges: Option<Arc<dyn Rows>> = match spec.edge_columns().map_err(anyhow::Error::msg)? {
+        None => dataset.log.features().cloned(),
+        Some(0) => None,
+        Some(columns) => Some(Arc::new(Zeros(vec![0.0; columns]))),
+    };
+    let nodes =
+        dataset.node_features.clone().filter(|_| spec.node_features).map(|table| Arc::new(table) as Arc<dyn Rows>);
+    Ok(Features { edges, nodes, static_memory: None })
+}
+
+/// Every row is zero: what peers that need features are run with.
+#[derive(Debug)]
+struct Zeros(Vec<f32>);
+
+impl Rows for Zeros {
+    fn width(&self) -> usize {
+        self.0.len()
+    }
+    fn row(&self, _: u64) -> &[f32] {
+        &self.0
+    }
+}
+
+fn fixed_negatives(files: &[std::path::PathBuf; 2], dataset: &Dataset, split: &Split) -> Result<[NegativeSet; 2]> {
+    let read = |file: &Path, range: &Range<usize>| -> Result<NegativeSet> {
+        let fixed = if file.extension().is_some_and(|extension| extension == "pkl") {
+            tgb_negatives(file, dataset, range)?
+        } else {
+            FixedNegatives::read(file)?
+        };
+        let (first, events) = (fixed.first().index(), fixed.events());
+        if first > range.start || first + events < range.end {
+            bail!(
+                "{} lists events {first}..{}, but events {}..{} are asked about",
+                file.display(),
+                first + events,
+                range.start,
+                range.end
+            );
+        }
+        Ok(NegativeSet::Fixed(fixed))
+    };
+    let named = |file: &Path, range| read(file, range).with_context(|| format!("data.negatives: {}", file.display()));
+    Ok([named(&files[0], &split.val)?, named(&files[1], &split.test)?])
+}
+
+fn tgb_negatives(file: &Path, dataset: &Dataset, range: &Range<usize>) -> Result<FixedNegatives> {
+    // A TGB file names nodes by one running number, destinations behind the sources, which is the dense number where ids are dense;
+    // in other sets it is the user's own id.
+    let node = |id: i64| {
+        let id = u64::try_from(id).ok()?;
+        let own = dataset.ids.node(Side::Destination, id).ok().or_else(|| dataset.ids.node(Side::Source, id).ok());
+        own.or_else(|| u32::try_from(id).ok().filter(|&id| (id as usize) < dataset.nodes).map(NodeId))
+    };
+    let list = TgbNegatives::read(file, node)?;
+    let log = &dataset.log;
+    let time: Vec<Timestamp> = log.time()[range.clone()].to_vec();
+    Ok(list.for_events(EventId(range.start as u64), &log.src()[range.clone()], &log.dst()[range.clone()], &time)?)
+}

@@ -1,0 +1,280 @@
+//! A TOML experiment, read twice: [`RunSpec`] is what the file says, and what it leaves out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{Needs, explain_toml, lay_over};
+use tempograph_models::{FeatureWidths, ModelSpec, PretrainSpec, Program};
+use tempograph_trainers::{Course, EvalSpec, ParallelSpec, TrainSpec};
+
+/// What a spec file says. Every key has a default but `data.path`; unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// Name of the run and of its folder (the file's own name).
+    #[serde(default)]
+    pub name: String,
+    /// Seed of weights, negatives and dropout (0).
+    #[serde(default)]
+    pub seed: u64,
+    /// Threads that compute; 0 takes all cores (0).
+    #[serde(default)]
+    pub threads: usize,
+    /// Where tensors live: `cpu`, `cuda:N`, or `cuda:N,M` and `cuda:all` for several GPUs, to which the lanes of a plan are dealt out (`cpu`).
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// What computes the training: `auto`, the fastest that knows the model, or `burn`, Burn's tensors and tape (`auto`).
+    #[serde(default)]
+    pub executor: ExecutorKind,
+    /// Write a servable artifact into the run's folder when it is finished (true).
+    #[serde(default = "yes")]
+    pub export: bool,
+    /// The events.
+    pub data: DataSpec,
+    /// The model.
+    #[serde(default)]
+    pub model: ModelSpec,
+    /// Learning static memory beforehand.
+    #[serde(default)]
+    pub pretrain: PretrainSpec,
+    /// Training.
+    #[serde(default)]
+    pub train: TrainSpec,
+    /// How trainers share the work.
+    #[serde(default)]
+    pub parallel: ParallelSpec,
+    /// Evaluation.
+    #[serde(default)]
+    pub eval: EvalSpec,
+}
+
+/// Which events, and how they are cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// A folder made by `tempograph prepare`, or `synthetic:key=value,…` for the built-in stream.
+    pub path: String,
+    /// Share of the events for validation (0.15), cut at a quantile of the times.
+    #[serde(default = "share")]
+    pub val: f64,
+    /// Share of the events for the test (0.15), the last ones.
+    #[serde(default = "share")]
+    pub test: f64,
+    /// Which edge features the model reads: `real` (those the set has, if any), `none`, or `zeros:N` for `N` columns of zeros (`real`).
+    #[serde(default = "real")]
+    pub edge_features: String,
+    /// Whether the model reads the set's node features (true).
+    #[serde(default = "yes")]
+    pub node_features: bool,
+    /// Share of the nodes hidden from training with all their training events, as TGN's inductive protocol does (0): the new-node
+    /// metrics are then about them, and about nodes that come up later anyway.
+    #[serde(default)]
+    pub hold_out: f64,
+    /// Fixed evaluation negatives, `[val, test]` files as TGB has them (`.pkl`) or as this program writes them (`.safetensors`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negatives: Option<[PathBuf; 2]>,
+    /// Static memory, as `tempograph pretrain` wrote it, for models that read any; left out, `static.safetensors` in the data's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_memory: Option<PathBuf>,
+}
+
+/// What computes a training on the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExecutorKind {
+    /// The fastest that knows the model.
+    #[default]
+    Auto,
+    /// Burn's tensors and its tape: slow, and the oracle of the others.
+    Burn,
+}
+
+fn cpu() -> String {
+    "cpu".into()
+}
+fn real() -> String {
+    "real".into()
+}
+fn yes() -> bool {
+    true
+}
+fn share() -> f64 {
+    0.15
+}
+
+impl RunSpec {
+    /// Reads a spec file and lays `sets`, `key=value` with dotted keys, over it.
+    ///
+    /// # Errors
+    /// Names the file, the place and the value, and for an unknown key the nearest known one.
+    pub fn read(path: &Path, sets: &[String]) -> Result<RunSpec> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the spec {}", path.display()))?;
+        let mut spec = RunSpec::parse(&text, sets).with_context(|| format!("in the spec {}", path.display()))?;
+        if spec.name.is_empty() {
+            spec.name = path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
+        }
+        Ok(spec)
+    }
+
+    /// Reads a spec's text and lays `sets` over it.
+    ///
+    /// # Errors
+    /// As [`read`](RunSpec::read), less the file.
+    pub fn parse(text: &str, sets: &[String]) -> Result<RunSpec> {
+        // The text itself first: its errors know their line.
+        let mut table: toml::Table = toml::from_str(text).map_err(told)?;
+        toml::from_str::<RunSpec>(text).map_err(told)?;
+        for set in sets {
+            lay_over(&mut table, set).map_err(anyhow::Error::msg).with_context(|| format!("--set {set}"))?;
+        }
+        let laid: Result<RunSpec> = table.try_into().map_err(told);
+        if sets.is_empty() {
+            laid?.checked()
+        } else {
+            laid.with_context(|| format!("after --set {}", sets.join(" --set ")))?.checked()
+        }
+    }
+
+    /// The spec with every default filled in.
+    ///
+    /// # Errors
+    /// Never in practice: every value has a TOML form.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+
+    /// The model's program for the data of `course`.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn program(&self, course: &Course) -> Result<Arc<Program>> {
+        self.model.program(crate::setup::data::widths(course)).map_err(anyhow::Error::msg)
+    }
+
+    /// What a history keeps for the model.
+    ///
+    /// # Errors
+    /// As [`program`](Self::program).
+    pub fn needs(&self) -> Result<Needs> {
+        Ok(self.model.program(FeatureWidths::default()).map_err(anyhow::Error::msg)?.needs().clone())
+    }
+
+    fn checked(self) -> Result<RunSpec> {
+        let checks = [
+            self.model.check(),
+            self.pretrain.check(),
+            self.train.check(),
+            self.parallel.check(),
+            self.eval.check(),
+            self.data.check(),
+        ];
+        let wrong = checks.into_iter().find_map(Result::err);
+        match wrong {
+            Some(wrong) => bail!(wrong),
+            None => Ok(self),
+        }
+    }
+}
+
+impl DataSpec {
+    fn check(&self) -> Result<(), String> {
+        if !(self.val > 0.0 && self.test > 0.0 && self.val + self.test < 1.0) {
+            return Err(format!(
+                "data.val = {} and data.test = {} must be positive and leave something to train on",
+                self.val, self.test
+            ));
+        }
+        if !(0.0..1.0).contains(&self.hold_out) {
+            return Err(format!("data.hold_out = {}; it lies in 0 <= hold_out < 1", self.hold_out));
+        }
+        self.edge_columns().map(|_| ())
+    }
+
+    /// `Some(n)` for `n` columns of zeros, `Some(0)` for none, `None` for those of the set.
+    ///
+    /// # Errors
+    /// A sentence naming the value.
+    pub fn edge_columns(&self) -> Result<Option<usize>, String> {
+        match self.edge_features.as_str() {
+            "real" => Ok(None),
+            "none" => Ok(Some(0)),
+            other => {
+                let columns = other.strip_prefix("zeros:").and_then(|columns| columns.parse().ok());
+                columns
+                    .map(Some)
+                    .ok_or_else(|| format!("data.edge_features = \"{other}\"; it is \"real\", \"none\" or \"zeros:N\""))
+            }
+        }
+    }
+}
+
+/// The parser's message, with the nearest known key where a key is unknown.
+fn told(error: toml::de::Error) -> anyhow::Error {
+    anyhow::anyhow!(explain_toml(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempograph_models::TgnSpec;
+
+    use super::*;
+
+    fn tgn(spec: &RunSpec) -> &TgnSpec {
+        spec.model.settings().unwrap()
+    }
+
+    const MINIMAL: &str = "[data]\npath = \"synthetic:events=100\"\n";
+
+    #[test]
+    fn what_is_left_out_has_its_default_and_a_resolved_spec_reads_back() {
+        let spec = RunSpec::parse(MINIMAL, &[]).unwrap();
+        assert_eq!((spec.train.batch, tgn(&spec).memory, spec.eval.negatives), (200, 100, 49));
+        assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
+    }
+
+    #[test]
+    fn settings_lie_over_the_file() {
+        let sets = ["train.lr=1e-3", "model.updater=rnn", "seed=7", "model.kind=tgn", "model.sampler={ window = 60 }"]
+            .map(String::from);
+        let spec = RunSpec::parse(MINIMAL, &sets).unwrap();
+        assert_eq!((spec.train.lr, spec.seed), (1e-3, 7));
+        assert_eq!(tgn(&spec).updater, tempograph_models::Updater::Rnn);
+        assert_eq!(tgn(&spec).sampler, tempograph_framework::Sampler::Window(60));
+        assert_eq!(RunSpec::parse(&spec.to_toml().unwrap(), &[]).unwrap(), spec);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_nearest_known_one() {
+        for (text, near) in [
+            ("[train]\nbtach = 1", "batch"),
+            ("[model]\nkind = \"tgn\"\nneighbors = 3", "neighbours"),
+            ("sed = 1\n", "seed"),
+        ] {
+            let text = if text.starts_with('[') { format!("{MINIMAL}{text}") } else { format!("{text}{MINIMAL}") };
+            let error = RunSpec::parse(&text, &[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("did you mean `{near}`?")), "{error}");
+        }
+        let error = format!("{:#}", RunSpec::parse(MINIMAL, &["train.epoch=3".into()]).unwrap_err());
+        assert!(error.contains("did you mean `epochs`?"), "{error}");
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_named() {
+        for (set, says) in [
+            ("model.heads=3", "heads = 3"),
+            ("model.sampler={ window = 0 }", "window = 0"),
+            ("model.kind=gpt", "gpt"),
+            ("model.static.how=both", "both"),
+            ("model.static.hide=1", "hide = 1"),
+            ("pretrain.tail=1.5", "tail = 1.5"),
+            ("train.lr=-1", "train.lr = -1"),
+            ("data.edge_features=all", "\"all\""),
+            ("data.val=0.9", "data.val"),
+        ] {
+            let error = format!("{:#}", RunSpec::parse(MINIMAL, &[set.into()]).unwrap_err());
+            assert!(error.contains(says), "{set}: {error}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What a user sees while a command works, and how it is stopped.
+pub(crate) mod interrupt;
+pub(crate) mod progress;

@@ -1,0 +1,8 @@
+//! What readers of all formats share: lines, columns, times, features, and how they become a dataset.
+pub(crate) mod assemble;
+pub(crate) mod columns;
+pub(crate) mod error;
+pub(crate) mod input;
+pub(crate) mod options;
+pub(crate) mod text;
+pub(crate) mod times;

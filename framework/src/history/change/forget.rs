@@ -1,0 +1,66 @@
+//! Forgetting nodes nothing happens to any more.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+
+use crate::log::link::Link;
+use crate::{EventId, Graph, History, NodeId, Timestamp};
+
+impl History {
+    /// Those of `nodes` that something has happened to, but nothing from `time` on, ascending. Mail of other nodes' events does not count.
+    pub fn idle_since(&self, time: Timestamp, nodes: Range<u32>) -> Vec<NodeId> {
+        let graph = &self.graph;
+        let touched = |node: NodeId| graph.adjacency.degree(node) > 0 || self.memories.holds(node);
+        // An event of the newest tick is in nobody's list yet.
+        let present: FxHashSet<NodeId> = self.unsettled().flat_map(|(src, dst)| [src, dst]).collect();
+        let nodes = (nodes.start..nodes.end.min(graph.nodes() as u32)).map(NodeId);
+        nodes.filter(|&node| graph.is_idle_since(node, time) && touched(node) && !present.contains(&node)).collect()
+    }
+
+    /// Forgets all that has happened to `nodes`, to which nothing has happened in the newest tick: memory, mail and neighbours are those of
+    /// nodes that are new, and they are nobody's neighbour any more, so that their numbers may be given to others. Counts of pairs stay.
+    /// Counts as one change of [`version`](History::version).
+    ///
+    /// # Panics
+    /// If all events of a node are kept, or there is no room for one of `nodes`.
+    pub fn forget(&mut self, nodes: &[NodeId]) {
+        let version = self.graph.version + 1;
+        let memories = Arc::make_mut(&mut self.memories);
+        for &node in nodes {
+            memories.forget(node, version);
+            self.graph.forget(node);
+        }
+        (self.graph.version, memories.version) = (version, version);
+    }
+}
+
+impl Graph {
+    /// Whether no settled event of `node` is from `time` on, as far as is known.
+    fn is_idle_since(&self, node: NodeId, time: Timestamp) -> bool {
+        // Where each event of a node leaves it mail, and nothing else does, that says when the newest was.
+        if self.needs.memory > 0 && self.needs.receivers() == 0 {
+            return self.renewed(node) < time;
+        }
+        match self.adjacency.newest_first(node).next() {
+            Some(newest) => newest.time < time,
+            // All that was kept has been taken back.
+            None => self.needs.memory > 0 && self.renewed(node) < time,
+        }
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        if self.first.is_empty() {
+            self.first = vec![EventId(0); self.nodes()];
+        }
+        self.first[node.index()] = EventId(self.seen);
+        self.renewed[node.index()] = self.origin;
+        self.adjacency.forget(node);
+    }
+
+    /// Whether a link leads to whoever has the number now, and not to one it had before.
+    pub(crate) fn leads_to_present(&self, link: &Link) -> bool {
+        self.first.get(link.node.index()).is_none_or(|&first| link.event >= first)
+    }
+}

@@ -1,0 +1,6 @@
+//! What is done to a history beside observing: looking back, taking back, forgetting, and observing several events at once.
+pub(crate) mod forget;
+pub(crate) mod reach;
+pub(crate) mod retract;
+pub(crate) mod undo;
+pub(crate) mod waves;

@@ -1,0 +1,90 @@
+//! Taking events back.
+
+use std::sync::Arc;
+
+use crate::log::link::Link;
+use crate::{EventId, Graph, History, Memories, NodeId};
+
+impl History {
+    /// Takes events back, each given with its two ends: (event, source, destination). Says how many of them were still known, at one end at
+    /// least; of the others nothing is left that could be taken back.
+    ///
+    /// From now on nobody is shown the event as a neighbour or in facts about pairs, and mail of it that has not been read is thrown away, or
+    /// that still stands in a [slot](crate::Combine::Slots), but out of a [mean](crate::Combine::MeanSlots) of several mails. Of [neighbours that got its mail](crate::Receivers::Neighbours) those are found
+    /// that still stand among the events kept of an end; who has been pushed out of there keeps the mail.
+    /// What a model has made of it stays: memories it was read into, and what later mail carries of those. A node whose newest event it
+    /// was is shown with the memory it would have without it, but by a model that updates nodes without mail. Of a pair whose newest event is taken back, the time of the last is that of the newest
+    /// that is still kept, if any is. Counts as one change of [`version`](History::version), if any was known.
+    ///
+    /// # Panics
+    /// If an event names a node there is no room for.
+    pub fn retract(&mut self, events: &[(EventId, NodeId, NodeId)]) -> usize {
+        // Found before any is taken back, since each is found by the others.
+        let holders: Vec<Vec<NodeId>> = events.iter().map(|&(_, src, dst)| self.mail_holders(src, dst)).collect();
+        let memories = Arc::make_mut(&mut self.memories);
+        let version = self.graph.version + 1;
+        let mut taken = 0;
+        for (&(event, src, dst), holders) in events.iter().zip(&holders) {
+            let waits = |node| memories.mailbox.waiting(node).any(|mail| mail.event == event);
+            let waits = holders.iter().any(|&node| waits(node));
+            if self.graph.take_back(event, src, dst) || waits {
+                memories.take_back(event, holders, [src, dst], version);
+                for &node in holders.iter().filter(|_| self.graph.needs.memory > 0) {
+                    self.graph.renewed[node.index()] = memories.renewed_by_mail(node);
+                }
+                taken += 1;
+            }
+        }
+        if taken > 0 {
+            (self.graph.version, memories.version) = (version, version);
+        }
+        taken
+    }
+
+    /// Nodes that may hold mail of an event of `src` and `dst`, of which it is found when the event is [taken back](History::retract): its ends,
+    /// and other ends of what is kept of these where their neighbours get mail.
+    pub fn mail_holders(&self, src: NodeId, dst: NodeId) -> Vec<NodeId> {
+        let mut holders = vec![src, dst];
+        holders.extend(self.graph.may_have_received(src, dst));
+        holders
+    }
+}
+
+impl Graph {
+    /// Removes an event from what is shown, if it is still known.
+    fn take_back(&mut self, event: EventId, src: NodeId, dst: NodeId) -> bool {
+        if let Some(at) = self.pending.iter().position(|known| (known.id, known.src, known.dst) == (event, src, dst)) {
+            self.pending.remove(at);
+            return true;
+        }
+        let ends = || Link::ends(event, src, dst, self.origin);
+        if !ends().any(|(node, link)| self.adjacency.holds(node, &link)) {
+            return false;
+        }
+        // An end that was forgotten since does not count the event any more.
+        let counts = |node: &NodeId| self.first.get(node.index()).is_none_or(|first| event >= *first);
+        let ends: Vec<NodeId> = ends().map(|(node, _)| node).filter(counts).collect();
+        ends.into_iter().for_each(|node| self.adjacency.take_back(node, event));
+        if self.needs.pairs {
+            let kept =
+                [src, dst].into_iter().flat_map(|node| self.adjacency.newest_first(node).map(move |link| (node, link)));
+            let between = kept
+                .filter(|(node, link)| (*node == src && link.leads_to(dst)) || (*node == dst && link.comes_from(src)));
+            let last = between.map(|(_, link)| link.time).max();
+            self.pairs.take_back(src, dst, last);
+        }
+        true
+    }
+}
+
+impl Memories {
+    /// Throws away unread mail of an event.
+    fn take_back(&mut self, event: EventId, holders: &[NodeId], ends: [NodeId; 2], version: u64) {
+        for &node in holders {
+            if self.mailbox.take_back(node, event) {
+                self.written[node.index()] = version;
+            }
+        }
+        ends.into_iter().for_each(|node| self.written[node.index()] = version);
+    }
+}

@@ -1,0 +1,82 @@
+//! Which events may happen together.
+
+use crate::history::graph::receivers::NeighbourMail;
+use crate::history::view::places::Places;
+use crate::history::view::present::{Moment, Present};
+use crate::{Batch, Event, History, Lookup, NodeId};
+
+/// Cuts events that happen one by one into waves: events in a row of which none reads what another writes. Observed
+/// [apart](History::observe_apart) they leave the history as they do one after the other, and what they write can be computed at once.
+///
+/// An event writes the memory and the mail of its ends, the lists of their neighbours, and the mail of the neighbours that get its own. It
+/// reads the memory and the mail of its ends; where mail carries no memory of its sender, that too; and where the update
+/// [needs the ends as roots](crate::Needs::ends), all that a view of them shows, hop by hop.
+#[derive(Debug, Default)]
+pub struct Waves {
+    /// Nodes that the wave so far writes something of.
+    touched: Vec<NodeId>,
+    places: Places,
+    receivers: NeighbourMail,
+    present: Present,
+}
+
+impl Waves {
+    /// How many of the first events of `batch` make a wave of at most `most`: at least one, if there is any.
+    pub fn next(&mut self, history: &History, batch: &Batch<'_>, most: usize) -> usize {
+        self.touched.clear();
+        self.places.make_room(history.nodes());
+        let most = batch.len().min(most.max(1));
+        let wave = batch.first_events(most);
+        // Those of an event that meets no other of the wave are the same as if the others had happened.
+        history.graph.receivers_into(&wave, &mut self.receivers);
+        let hops = if history.needs().ends { history.needs().layers } else { 0 };
+        if hops > 0 {
+            self.present.refill(history.nodes(), || history.graph.pending.iter().copied());
+        }
+        let mut events = 0;
+        while events < most {
+            let event = wave.event(events);
+            if events > 0 && self.conflicts(history, &event, hops) {
+                break;
+            }
+            let to = self.receivers.of_event(events).iter().map(|sent| sent.to);
+            for node in [event.src, event.dst].into_iter().chain(to) {
+                self.places.note(node, self.touched.len());
+                self.touched.push(node);
+            }
+            events += 1;
+        }
+        events
+    }
+
+    /// Whether an earlier event of the wave writes what `event` reads.
+    fn conflicts(&self, history: &History, event: &Event, hops: usize) -> bool {
+        let moment = match history.needs().lookup {
+            Lookup::Ordered => Moment::Place(event.time, event.id),
+            Lookup::Exact | Lookup::Batch => Moment::Time(event.time),
+        };
+        let window = history.needs().in_window();
+        [event.src, event.dst].into_iter().any(|end| self.writes_behind(history, end, moment, hops, window))
+    }
+
+    /// Whether the wave writes anything that is shown of `node` over so many `hops`, or at the second look, which shows so many events.
+    fn writes_behind(&self, history: &History, node: NodeId, moment: Moment, hops: usize, window: usize) -> bool {
+        let writes = |node| self.places.of(node, &self.touched).is_some();
+        if writes(node) || history.memories.senders_read(node).any(writes) {
+            return true;
+        }
+        if hops == 0 {
+            return false;
+        }
+        // Any that may be drawn or stand before an old event, where neighbours are shown.
+        let shown = match history.needs().neighbours {
+            neighbours if neighbours == 0 || !history.needs().keeps_all() => neighbours,
+            _ => usize::MAX,
+        };
+        let mut links = history.graph.newest_links(node, moment, &self.present).take(shown.max(window)).enumerate();
+        links.any(|(i, link)| {
+            let behind = if i < shown { hops - 1 } else { 0 };
+            self.writes_behind(history, link.node, moment, behind, 0)
+        })
+    }
+}

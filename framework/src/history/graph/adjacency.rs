@@ -1,0 +1,327 @@
+//! Each node's settled events, newest last: a ring of the last `K`, or all of them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::history::view::present::Moment;
+use crate::log::by_node::TemporalCsr;
+use crate::log::link::Link;
+use crate::storage::buffer::{Buffer, Table};
+use crate::{EventId, NodeId, Timestamp};
+
+/// Which events of a node are kept.
+#[derive(Clone, Debug)]
+enum Kept {
+    /// `[N, K]`, slot `i % K` holding the node's `i`-th event.
+    Last { k: usize, ring: Buffer<Link> },
+    /// Every event of every node.
+    All(Vec<Vec<Link>>),
+    /// The last `last` of those that a log knows of the node and that have happened, or all of them.
+    Known { log: Arc<TemporalCsr>, last: Option<usize> },
+}
+
+/// The settled neighbourhood of every node, in (time, event id) order.
+#[derive(Clone, Debug)]
+pub(crate) struct Adjacency {
+    kept: Kept,
+    /// `[N]` events ever inserted for the node.
+    degree: Buffer<u64>,
+}
+
+/// What a node's events were, as far as they have to be kept for who looks back.
+#[derive(Debug)]
+pub(crate) struct KeptLinks {
+    degree: u64,
+    /// Its place in the ring, or its list; of a list that has only grown since what has come behind, while it is put back.
+    links: Vec<Link>,
+    whole: bool,
+}
+
+impl Adjacency {
+    pub fn last(nodes: usize, k: usize) -> Adjacency {
+        Adjacency {
+            kept: Kept::Last { k, ring: vec![Link::default(); nodes * k].into() },
+            degree: vec![0; nodes].into(),
+        }
+    }
+
+    pub fn all(nodes: usize) -> Adjacency {
+        Adjacency { kept: Kept::All(vec![Vec::new(); nodes]), degree: vec![0; nodes].into() }
+    }
+
+    pub fn grow(&mut self, nodes: usize) {
+        match &mut self.kept {
+            Kept::Last { k, ring } => ring.resize(nodes * *k, Link::default()),
+            Kept::All(lists) => lists.resize(nodes, Vec::new()),
+            Kept::Known { .. } => {}
+        }
+        self.degree.resize(nodes, 0);
+    }
+
+    /// Its tables, each with the entries a node has in it; lists that a node has of its own are in none.
+    pub fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+        let Adjacency { kept, degree } = self;
+        let mut tables: Vec<(&mut dyn Table, usize)> = vec![(degree, 1)];
+        if let Kept::Last { k, ring } = kept {
+            tables.push((ring, *k));
+        }
+        tables
+    }
+
+    /// Finds events where `log` has them and keeps none, if what was inserted so far is the beginning of that.
+    pub fn follow(&mut self, log: &Arc<TemporalCsr>) {
+        let last = match self.kept {
+            Kept::Last { k, .. } => Some(k),
+            Kept::All(_) => None,
+            Kept::Known { .. } => return,
+        };
+        let begins = |n: usize| {
+            let ((older, newer), node) = (self.runs(NodeId(n as u32)), NodeId(n as u32));
+            log.of_node(node).get(..self.degree[n] as usize).is_some_and(|known| {
+                let kept = older.len() + newer.len();
+                let whole = last.map_or(known.len(), |k| k.min(known.len())) == kept;
+                whole && known[known.len() - kept..].iter().eq(older.iter().chain(newer))
+            })
+        };
+        if (0..self.degree.len()).into_par_iter().all(begins) {
+            self.kept = Kept::Known { log: log.clone(), last };
+        }
+    }
+
+    pub fn insert(&mut self, node: NodeId, link: Link) {
+        let n = node.index();
+        match &mut self.kept {
+            Kept::Last { k: 0, .. } => {}
+            Kept::Last { k, ring } => ring[n * *k + (self.degree[n] % *k as u64) as usize] = link,
+            Kept::All(lists) => lists[n].push(link),
+            Kept::Known { log, .. } if log.of_node(node).get(self.degree[n] as usize) == Some(&link) => {}
+            Kept::Known { last, .. } => {
+                let last = *last;
+                self.part(last);
+                return self.insert(node, link);
+            }
+        }
+        self.degree[n] += 1;
+    }
+
+    /// Takes note of an event that another process has inserted into the tables they have together: lists are each one's own.
+    pub fn watch(&mut self, node: NodeId, link: Link) {
+        if let Kept::All(lists) = &mut self.kept {
+            lists[node.index()].push(link);
+        }
+    }
+
+    /// Keeps what it needs itself from here on: what happens is not what the known log says.
+    fn part(&mut self, last: Option<usize>) {
+        let lists = (0..self.degree.len()).map(|n| self.runs(NodeId(n as u32)).0);
+        self.kept = match last {
+            None => Kept::All(lists.map(<[Link]>::to_vec).collect()),
+            Some(k) => {
+                let mut ring = vec![Link::default(); self.degree.len() * k];
+                for (n, list) in lists.enumerate() {
+                    let first = self.degree[n] as usize - list.len();
+                    list.iter().enumerate().for_each(|(i, &link)| ring[n * k + (first + i) % k] = link);
+                }
+                Kept::Last { k, ring: ring.into() }
+            }
+        };
+    }
+
+    /// Events ever inserted for `node`, kept or not.
+    pub fn degree(&self, node: NodeId) -> u64 {
+        self.degree[node.index()]
+    }
+
+    /// Bytes of the events kept here and nowhere else.
+    pub fn bytes(&self) -> usize {
+        let links: usize = match &self.kept {
+            Kept::Last { k, .. } => self.degree.iter().map(|&degree| (degree as usize).min(*k)).sum(),
+            Kept::All(lists) => lists.iter().map(Vec::len).sum(),
+            Kept::Known { .. } => 0,
+        };
+        links * size_of::<Link>()
+    }
+
+    /// The kept events of `node` in two runs, each oldest first, the older run first.
+    fn runs(&self, node: NodeId) -> (&[Link], &[Link]) {
+        let n = node.index();
+        match &self.kept {
+            Kept::Last { k: 0, .. } => (&[], &[]),
+            Kept::Last { k, ring } => {
+                let (newer, older) = ring[n * k..][..*k].split_at((self.degree[n] % *k as u64) as usize);
+                (if self.degree[n] < *k as u64 { &[] } else { older }, newer)
+            }
+            Kept::All(lists) => (&lists[n], &[]),
+            Kept::Known { log, last } => {
+                let known = &log.of_node(node)[..self.degree[n] as usize];
+                (&known[last.map_or(0, |k| known.len().saturating_sub(k))..], &[])
+            }
+        }
+    }
+
+    /// The kept events of `node`, newest first.
+    pub fn newest_first(&self, node: NodeId) -> impl Iterator<Item = &Link> {
+        let (older, newer) = self.runs(node);
+        newer.iter().rev().chain(older.iter().rev()).filter(|link| link.direction != 0)
+    }
+
+    /// Whether `link` of `node` is kept.
+    pub fn holds(&self, node: NodeId, link: &Link) -> bool {
+        self.newest_first(node)
+            .any(|kept| (kept.event, kept.node, kept.direction) == (link.event, link.node, link.direction))
+    }
+
+    /// Takes an event of `node` back, which need not be kept any more: as if it had never come, but that an older one it has pushed out does
+    /// not come back.
+    pub fn take_back(&mut self, node: NodeId, event: EventId) {
+        if let Kept::Known { last, .. } = self.kept {
+            self.part(last);
+        }
+        let kept: Vec<Link> = self.newest_first(node).filter(|link| link.event != event).copied().collect();
+        let n = node.index();
+        self.degree[n] = self.degree[n].saturating_sub(1);
+        match &mut self.kept {
+            Kept::Last { k, ring } => {
+                let ring = &mut ring[n * *k..(n + 1) * *k];
+                ring.fill(Link::default());
+                let newest = self.degree[n] + *k as u64 - 1;
+                kept.iter()
+                    .enumerate()
+                    .for_each(|(back, &link)| ring[((newest - back as u64) % *k as u64) as usize] = link);
+            }
+            Kept::All(lists) => lists[n] = kept.into_iter().rev().collect(),
+            Kept::Known { .. } => unreachable!("it has just parted from the log"),
+        }
+    }
+
+    /// Every event of `node` that came before `moment`, oldest first; nothing where only the last events are kept.
+    pub fn all_before(&self, node: NodeId, moment: Moment) -> &[Link] {
+        until(self.list(node), moment)
+    }
+
+    /// The newest kept event of `node` before `moment`.
+    pub fn newest_before(&self, node: NodeId, moment: Moment) -> Option<&Link> {
+        match &self.kept {
+            Kept::Last { .. } | Kept::Known { last: Some(_), .. } => {
+                self.newest_first(node).find(|link| moment.sees(link))
+            }
+            Kept::All(_) | Kept::Known { last: None, .. } => self.all_before(node, moment).last(),
+        }
+    }
+
+    /// What the events of `node` are, before they change.
+    pub fn keep(&self, node: NodeId) -> KeptLinks {
+        let (n, degree) = (node.index(), self.degree[node.index()]);
+        match &self.kept {
+            Kept::Last { k, ring } => KeptLinks { degree, links: ring[n * *k..][..*k].to_vec(), whole: true },
+            // What comes behind is told by its number.
+            Kept::All(_) | Kept::Known { .. } => KeptLinks { degree, links: Vec::new(), whole: false },
+        }
+    }
+
+    /// Before an event is taken out of the list of `node`: what of it had settled before event `unsettled`.
+    pub fn keep_list(&self, node: NodeId, unsettled: EventId, kept: &mut KeptLinks) {
+        if let (Kept::All(lists), false) = (&self.kept, kept.whole) {
+            let list = &lists[node.index()];
+            *kept = KeptLinks {
+                links: list[..list.partition_point(|link| link.event < unsettled)].to_vec(),
+                whole: true,
+                ..*kept
+            };
+        }
+    }
+
+    /// Puts back what the events of `node` were before event `unsettled`, and keeps what they are; or `again` what they are.
+    pub fn swap(&mut self, node: NodeId, kept: &mut KeptLinks, unsettled: EventId, again: bool) {
+        let n = node.index();
+        std::mem::swap(&mut self.degree[n], &mut kept.degree);
+        match &mut self.kept {
+            Kept::Last { k, ring } => ring[n * *k..][..*k].swap_with_slice(&mut kept.links),
+            Kept::All(lists) if kept.whole => std::mem::swap(&mut lists[n], &mut kept.links),
+            Kept::All(lists) if again => lists[n].append(&mut kept.links),
+            Kept::All(lists) => {
+                let settled = lists[n].partition_point(|link| link.event < unsettled);
+                kept.links = lists[n].split_off(settled);
+            }
+            // How many of the log's have happened says all.
+            Kept::Known { .. } => {}
+        }
+    }
+
+    /// Forgets the events of `node`, of which the newest are kept.
+    ///
+    /// # Panics
+    /// If all events are kept.
+    pub fn forget(&mut self, node: NodeId) {
+        let Kept::Last { k, ring } = &mut self.kept else { panic!("all events of node {} are kept", node.0) };
+        ring[node.index() * *k..][..*k].fill(Link::default());
+        self.degree[node.index()] = 0;
+    }
+
+    /// Forgets all events; the room stays.
+    pub fn clear(&mut self) {
+        self.start_over();
+        self.degree.fill(0);
+    }
+
+    /// Forgets what is in no table.
+    pub fn start_over(&mut self) {
+        if let Kept::All(lists) = &mut self.kept {
+            lists.iter_mut().for_each(Vec::clear);
+        }
+    }
+
+    /// Every kept event of `nodes` as (owner, link), a node's oldest first: what a snapshot stores. `degree` goes beside it.
+    pub fn links(&self, nodes: Range<usize>) -> impl Iterator<Item = (NodeId, Link)> + '_ {
+        (nodes.start as u32..nodes.end as u32).map(NodeId).flat_map(move |node| {
+            let (older, newer) = self.runs(node);
+            older.iter().chain(newer).filter(|link| link.direction != 0).map(move |&link| (node, link))
+        })
+    }
+
+    pub fn degrees(&self) -> &[u64] {
+        &self.degree
+    }
+
+    /// Whether all events of every node are kept, in lists that only grow.
+    pub fn keeps_all(&self) -> bool {
+        matches!(self.kept, Kept::All(_) | Kept::Known { last: None, .. })
+    }
+
+    /// Every event of `node`, oldest first; nothing where only the last are kept.
+    pub fn list(&self, node: NodeId) -> &[Link] {
+        if self.keeps_all() { self.runs(node).0 } else { &[] }
+    }
+
+    /// Rebuilds what [`links`](Adjacency::links) and [`degrees`](Adjacency::degrees) told; the receiver is empty.
+    ///
+    /// # Errors
+    /// A node of lower degree than it has links.
+    pub fn restore(&mut self, degrees: &[u64], links: &[(NodeId, Link)]) -> Result<(), NodeId> {
+        self.degree.copy_from_slice(degrees);
+        for (node, _) in links {
+            let degree = &mut self.degree[node.index()];
+            *degree = degree.checked_sub(1).ok_or(*node)?;
+        }
+        links.iter().for_each(|&(node, link)| self.insert(node, link));
+        Ok(())
+    }
+}
+
+/// The part of `links` that came before `moment`: all of it, unless the past itself is asked about.
+fn until(links: &[Link], moment: Moment) -> &[Link] {
+    match links.last() {
+        Some(newest) if !moment.sees(newest) => &links[..links.partition_point(|link| moment.sees(link))],
+        _ => links,
+    }
+}
+
+/// The part of `links` from `from` on.
+pub(crate) fn since(links: &[Link], from: Timestamp) -> &[Link] {
+    match links.first() {
+        Some(oldest) if oldest.time < from => &links[links.partition_point(|link| link.time < from)..],
+        _ => links,
+    }
+}

@@ -1,0 +1,233 @@
+//! Who met whom and when: the half of a history that follows from the events alone.
+pub(crate) mod adjacency;
+pub(crate) mod facts;
+pub(crate) mod look;
+pub(crate) mod pairs;
+pub(crate) mod receivers;
+pub(crate) mod second_look;
+
+use crate::history::graph::adjacency::Adjacency;
+use crate::history::graph::pairs::PairIndex;
+use crate::history::graph::receivers::NeighbourMail;
+use crate::log::link::Link;
+use crate::storage::buffer::{Buffer, Table};
+use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
+
+/// Which part a process has in what happens to tables it has together with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hand {
+    /// It writes the tables.
+    Writes,
+    /// It finds them written.
+    Watches,
+}
+
+/// Recent neighbours, pairs and times of every node.
+///
+/// No weight has a part in it, so the graph of a later batch can be had before the batches up to there are trained:
+/// [`sample_into`](Graph::sample_into) and [`observe`](Graph::observe) by turns.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub(crate) needs: Needs,
+    pub(crate) origin: Timestamp,
+    pub(crate) adjacency: Adjacency,
+    pub(crate) pairs: PairIndex,
+    /// Events of the newest tick: not before any query at that tick, so not settled yet.
+    pub(crate) pending: Vec<Event>,
+    /// Time of the newest event, which may have been taken back since.
+    pub(crate) newest: Option<Timestamp>,
+    /// `[N]` when each memory is from once its waiting mail is read: the node's newest event, or the origin.
+    pub(crate) renewed: Buffer<Timestamp>,
+    /// `[N]` the first event that may be of whoever has the number now, once numbers have been [given on](crate::History::forget).
+    pub(crate) first: Vec<EventId>,
+    pub(crate) seen: u64,
+    pub(crate) version: u64,
+    /// Who else gets mail of the batch at hand.
+    pub(crate) receivers: NeighbourMail,
+}
+
+impl Graph {
+    /// A graph of `nodes` nodes in which nothing has happened. `origin` is the time memories count from: the log's first event.
+    pub fn new(nodes: usize, needs: Needs, origin: Timestamp) -> Graph {
+        let adjacency = match needs.keeps_all() {
+            false => Adjacency::last(0, needs.recent()),
+            true => Adjacency::all(0),
+        };
+        let mut graph = Graph {
+            needs,
+            origin,
+            adjacency,
+            pairs: PairIndex::default(),
+            pending: Vec::new(),
+            newest: None,
+            renewed: Buffer::default(),
+            first: Vec::new(),
+            seen: 0,
+            version: 0,
+            receivers: NeighbourMail::default(),
+        };
+        graph.grow(nodes);
+        graph
+    }
+
+    /// Makes room for node numbers below `nodes`; what is held stays.
+    pub fn grow(&mut self, nodes: usize) {
+        let nodes = nodes.max(self.nodes());
+        self.adjacency.grow(nodes);
+        self.renewed.resize(nodes, self.origin);
+        if !self.first.is_empty() {
+            self.first.resize(nodes, EventId(0));
+        }
+    }
+
+    /// As [`History::follow`](crate::History::follow).
+    pub fn follow(&mut self, log: &EventLog, rings: usize) {
+        if Graph::follows(&self.needs, log, rings) {
+            self.adjacency.follow(log.by_node());
+        }
+    }
+
+    /// Whether graphs that are to [follow](crate::History::follow) `log` find events there, sorted by node, and keep none.
+    pub fn follows(needs: &Needs, log: &EventLog, rings: usize) -> bool {
+        let ring = size_of::<Link>() * needs.recent();
+        needs.keeps_all() || rings * ring > 2 * size_of::<Link>() * log.len()
+    }
+
+    /// Its tables, each with the entries a node has in it.
+    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+        let mut tables = self.adjacency.tables();
+        tables.push((&mut self.renewed, 1));
+        tables
+    }
+
+    /// Forgets everything that happened; the room stays.
+    pub fn reset(&mut self) {
+        self.start_over();
+        self.adjacency.clear();
+        self.renewed.fill(self.origin);
+    }
+
+    /// Forgets what is in no table.
+    pub(crate) fn start_over(&mut self) {
+        self.adjacency.start_over();
+        self.pairs.clear();
+        self.pending.clear();
+        self.newest = None;
+        self.first.clear();
+        (self.seen, self.version) = (0, 0);
+    }
+
+    /// Nodes there is room for.
+    pub fn nodes(&self) -> usize {
+        self.renewed.len()
+    }
+
+    /// Batches observed.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Events observed: the position in the log.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Time of the newest event observed.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.newest
+    }
+
+    /// What this graph keeps.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
+    /// Bytes it holds, what it shares with a log not counted.
+    pub fn bytes(&self) -> usize {
+        16 * self.nodes() + self.adjacency.bytes() + self.bytes_of_pairs()
+    }
+
+    /// Bytes of what is known of pairs.
+    pub(crate) fn bytes_of_pairs(&self) -> usize {
+        36 * self.pairs.all().len()
+    }
+
+    /// Lets the events of `batch` happen.
+    ///
+    /// # Errors
+    /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, or an unknown node.
+    pub fn observe(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
+        self.check(batch)?;
+        let receivers = self.find_receivers(batch);
+        self.enter(batch, &receivers, 1, Hand::Writes);
+        self.receivers = receivers;
+        Ok(())
+    }
+
+    /// Who else gets mail of `batch`, in the memory it has for that, which is to be given back.
+    pub(crate) fn find_receivers(&mut self, batch: &Batch<'_>) -> NeighbourMail {
+        let mut receivers = std::mem::take(&mut self.receivers);
+        self.receivers_into(batch, &mut receivers);
+        receivers
+    }
+
+    /// Whether `batch` can happen.
+    pub(crate) fn check(&self, batch: &Batch<'_>) -> Result<(), ObserveError> {
+        let mut newest = self.newest();
+        for event in batch.events() {
+            if let Some(newest) = newest.filter(|&newest| event.time < newest) {
+                return Err(ObserveError::Late { event: event.id.0, time: event.time.0, newest: newest.0 });
+            }
+            newest = Some(event.time);
+            if let Some(node) = [event.src, event.dst].into_iter().find(|node| node.index() >= self.nodes()) {
+                return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets as many batches happen, which can, as there are `versions`.
+    pub(crate) fn enter(&mut self, batch: &Batch<'_>, receivers: &NeighbourMail, versions: u64, hand: Hand) {
+        for (e, event) in batch.events().enumerate() {
+            self.settle_before(event.time, hand);
+            self.pending.push(event);
+            self.newest = Some(event.time);
+            if hand == Hand::Writes {
+                self.renew(event);
+                receivers.of_event(e).iter().for_each(|sent| self.renewed[sent.to.index()] = event.time);
+            }
+        }
+        self.seen += batch.len() as u64;
+        self.version += versions;
+    }
+
+    /// The event's mail waits at both ends. Without memory nothing waits.
+    fn renew(&mut self, event: Event) {
+        if self.needs.memory > 0 {
+            [event.src, event.dst].into_iter().for_each(|node| self.renewed[node.index()] = event.time);
+        }
+    }
+
+    /// Moves the pending events into the settled past if they are strictly before `time`.
+    fn settle_before(&mut self, time: Timestamp, hand: Hand) {
+        if self.pending.last().is_none_or(|event| event.time >= time) {
+            return;
+        }
+        for event in self.pending.drain(..) {
+            for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
+                match hand {
+                    Hand::Writes => self.adjacency.insert(node, link),
+                    Hand::Watches => self.adjacency.watch(node, link),
+                }
+            }
+            if self.needs.pairs {
+                self.pairs.insert(event.src, event.dst, event.time);
+            }
+        }
+    }
+
+    /// When the memory of `node` is from, once its waiting mail is read.
+    pub(crate) fn renewed(&self, node: NodeId) -> Timestamp {
+        self.renewed[node.index()]
+    }
+}

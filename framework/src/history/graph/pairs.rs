@@ -1,0 +1,90 @@
+//! How often two nodes have met, and when last.
+
+use crate::{NodeId, PartedMap, Timestamp};
+
+/// A pair of nodes, how often they met in this direction, and when last.
+pub(crate) type Met = ((NodeId, NodeId), (u32, Timestamp));
+
+/// What stands for a pair that has not met where one has to stand: no query is after it.
+pub(crate) const NEVER: (u32, Timestamp) = (0, Timestamp(i64::MAX));
+
+/// Count and last time of every settled (src, dst).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PairIndex {
+    /// In the order they first met, but where one was taken out.
+    met: Vec<Met>,
+    place: PartedMap<(NodeId, NodeId), u32>,
+}
+
+impl PairIndex {
+    pub fn insert(&mut self, src: NodeId, dst: NodeId, time: Timestamp) {
+        let next = self.met.len() as u32;
+        let place = *self.place.get_or_insert((src, dst), next);
+        if place == next {
+            self.met.push(((src, dst), (0, time)));
+        }
+        let (_, (count, last)) = &mut self.met[place as usize];
+        (*count, *last) = (*count + 1, time);
+    }
+
+    /// Takes an event of the pair back; `last` is the newest that is still known of, if any is.
+    pub fn take_back(&mut self, src: NodeId, dst: NodeId, last: Option<Timestamp>) {
+        let Some(place) = self.place(src, dst) else { return };
+        let (_, (count, known)) = &mut self.met[place];
+        *count -= 1;
+        *known = last.unwrap_or(*known);
+        if *count == 0 {
+            self.remove((src, dst));
+        }
+    }
+
+    pub fn get(&self, src: NodeId, dst: NodeId) -> Option<(u32, Timestamp)> {
+        self.place(src, dst).map(|place| self.met[place].1)
+    }
+
+    /// Exchanges what is known of a pair with `fact`; of a pair that is not there, nothing.
+    pub fn swap(&mut self, pair: (NodeId, NodeId), fact: &mut (u32, Timestamp)) {
+        let next = self.met.len() as u32;
+        let place = *self.place.get_or_insert(pair, next);
+        if place == next {
+            self.met.push((pair, NEVER));
+        }
+        std::mem::swap(&mut self.met[place as usize].1, fact);
+    }
+
+    /// Takes a pair out; the last takes its place.
+    pub fn remove(&mut self, pair: (NodeId, NodeId)) {
+        let Some(place) = self.place.remove(&pair) else { return };
+        self.met.swap_remove(place as usize);
+        if let Some((moved, _)) = self.met.get(place as usize) {
+            self.place.insert(*moved, place);
+        }
+    }
+
+    /// Where a pair stands in the list of [all](PairIndex::all).
+    pub fn place(&self, src: NodeId, dst: NodeId) -> Option<usize> {
+        self.place.get(&(src, dst)).map(|&place| place as usize)
+    }
+
+    pub fn clear(&mut self) {
+        self.met.clear();
+        self.place.clear();
+    }
+
+    /// Every pair that has met: what a snapshot stores.
+    pub fn all(&self) -> &[Met] {
+        &self.met
+    }
+
+    /// # Errors
+    /// A pair that is named twice.
+    pub fn restore(&mut self, met: impl Iterator<Item = Met>) -> Result<(), (NodeId, NodeId)> {
+        self.met = met.collect();
+        for (place, &(pair, _)) in self.met.iter().enumerate() {
+            if self.place.insert(pair, place as u32).is_some() {
+                return Err(pair);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,425 @@
+//! Mail that waits: what each node's next memory update will be made of.
+
+use crate::history::view::needs::{Combine, MailRule, Receivers};
+use crate::storage::buffer::{Buffer, Table};
+use crate::{EventId, NodeId, Timestamp};
+
+/// One message as it waits at its receiver. The receiver's own memory is not in it: that is the stored memory itself.
+#[derive(Clone, Copy, Debug, PartialEq, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(crate) struct Mail {
+    pub event: EventId,
+    pub time: Timestamp,
+    /// The receiver's last memory update before this event.
+    pub since: Timestamp,
+    pub other: NodeId,
+    /// What the mail says is multiplied by this when it is read; above 0, or 0 in a place where no mail waits. Where mails of a batch are
+    /// averaged, it is one over their number, and what the mail holds is their sum.
+    pub weight: f32,
+}
+
+impl Mail {
+    /// Mail of `event` at `time` with `other`, to one that was updated last at `since`.
+    pub fn new(event: EventId, other: NodeId, time: Timestamp, since: Timestamp) -> Mail {
+        Mail { event, time, since, other, weight: 1.0 }
+    }
+
+    /// The same, of which as much counts as `weight` says.
+    pub fn weighing(self, weight: f32) -> Mail {
+        Mail { weight: weight.max(f32::MIN_POSITIVE), ..self }
+    }
+
+    /// This mail, if it is any.
+    fn as_slice(&self) -> &[Mail] {
+        if self.weight == 0.0 { &[] } else { std::slice::from_ref(self) }
+    }
+}
+
+/// The waiting mail of every node: one, the last few, or all of its last batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
+    rule: MailRule,
+    /// Whether mail is read with the other end's memory of then.
+    reads_other: bool,
+    /// Numbers that a mail holds of the other end, or 0 where it is read with that end's memory.
+    carried: usize,
+    kept: Kept,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    /// At most one mail a node, `[N]`, and what it carries, `[N, C]`.
+    Last { mails: Buffer<Mail>, others: Buffer<f32> },
+    /// At most `size` mails a node, `[N, S]`, and what they carry, `[N, S, C]`: a node's `i`-th mail is in slot `i % size`. `got`, `[N]`, are
+    /// the mails that each node ever got.
+    Slots { size: usize, mails: Buffer<Mail>, others: Buffer<f32>, got: Buffer<u64> },
+    /// Any number a node, `[N]`, each in (time, event id) order, and what they carry, `[mails, C]` each.
+    All { mails: Vec<Vec<Mail>>, others: Vec<Vec<f32>> },
+}
+
+/// The mail of a node outside the box.
+#[derive(Debug)]
+pub(crate) struct KeptMail {
+    mails: Vec<Mail>,
+    others: Vec<f32>,
+    got: u64,
+}
+
+/// Mails of a node one behind the other, and what they carry, `[mails, C]`.
+pub(crate) type Run<'a> = (&'a [Mail], &'a [f32]);
+
+impl Mailbox {
+    /// `memory` is the width of a node's memory.
+    pub fn new(nodes: usize, rule: MailRule, memory: usize) -> Mailbox {
+        let kept = match rule.combine {
+            Combine::Last => Kept::Last { mails: Buffer::default(), others: Buffer::default() },
+            Combine::Slots(size) | Combine::MeanSlots(size) => Kept::Slots {
+                size: size.max(1),
+                mails: Buffer::default(),
+                others: Buffer::default(),
+                got: Buffer::default(),
+            },
+            Combine::Mean => Kept::All { mails: Vec::new(), others: Vec::new() },
+        };
+        let reads_other = rule.reads_other();
+        let carried = if reads_other || memory == 0 { 0 } else { rule.width(memory) };
+        let mut mailbox = Mailbox { rule, reads_other, carried, kept };
+        mailbox.grow(nodes);
+        mailbox
+    }
+
+    pub fn grow(&mut self, nodes: usize) {
+        match &mut self.kept {
+            Kept::Last { mails, others } => {
+                mails.resize(nodes, Mail::default());
+                others.resize(nodes * self.carried, 0.0);
+            }
+            Kept::Slots { size, mails, others, got } => {
+                mails.resize(nodes * *size, Mail::default());
+                others.resize(nodes * *size * self.carried, 0.0);
+                got.resize(nodes, 0);
+            }
+            Kept::All { mails, others } => {
+                mails.resize(nodes, Vec::new());
+                others.resize(nodes, Vec::new());
+            }
+        }
+    }
+
+    /// Its tables, each with the entries a node has in it; none where a node may have any number of mails.
+    pub fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+        match &mut self.kept {
+            Kept::Last { mails, others } => vec![(mails, 1), (others, self.carried)],
+            Kept::Slots { size, mails, others, got } => {
+                vec![(mails, *size), (others, *size * self.carried), (got, 1)]
+            }
+            Kept::All { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether a node may have any number of mails, which are in no table.
+    pub fn keeps_any_number(&self) -> bool {
+        matches!(self.kept, Kept::All { .. })
+    }
+
+    pub fn rule(&self) -> &MailRule {
+        &self.rule
+    }
+
+    /// Whether mail is read with the other end's memory of then.
+    pub fn reads_other(&self) -> bool {
+        self.reads_other
+    }
+
+    /// Numbers of the other end, as they were at the event, that each mail holds.
+    pub fn carried(&self) -> usize {
+        self.carried
+    }
+
+    /// Whether mails count differently.
+    pub fn weighs(&self) -> bool {
+        matches!(self.rule.to, Receivers::Neighbours { decay: Some(_), .. }) || self.averages()
+    }
+
+    /// Whether the mails of a batch to a node are kept as their mean.
+    fn averages(&self) -> bool {
+        matches!(self.rule.combine, Combine::MeanSlots(_)) && !self.reads_other
+    }
+
+    /// Bytes of the tables a node has, whether mail waits or not.
+    pub fn bytes_a_node(&self) -> usize {
+        let mails = if let Kept::Slots { size, .. } = self.kept { size } else { 1 };
+        let counts = if let Kept::Slots { .. } = self.kept { size_of::<u64>() } else { 0 };
+        mails * (size_of::<Mail>() + 4 * self.carried) + counts
+    }
+
+    /// The mail waiting for `node` in two runs, each in (time, event id) order, the older run first. The second is empty but for a ring.
+    pub fn runs(&self, node: NodeId) -> [Run<'_>; 2] {
+        let (n, c) = (node.index(), self.carried);
+        match &self.kept {
+            Kept::Last { mails, others } => {
+                let mails = mails[n].as_slice();
+                [(mails, &others[n * c..][..mails.len() * c]), (&[], &[])]
+            }
+            Kept::All { mails, others } => [(&mails[n], &others[n]), (&[], &[])],
+            Kept::Slots { size, mails, others, got } => {
+                let (mails, others) = (&mails[n * size..][..*size], &others[n * size * c..][..size * c]);
+                let next = (got[n] % *size as u64) as usize;
+                let ((newer, older), (newer_rows, older_rows)) = (mails.split_at(next), others.split_at(next * c));
+                let full = got[n] >= *size as u64;
+                [if full { (older, older_rows) } else { (&[], &[]) }, (newer, newer_rows)]
+            }
+        }
+    }
+
+    /// The mail waiting for `node`, in (time, event id) order.
+    pub fn waiting(&self, node: NodeId) -> impl Iterator<Item = &Mail> {
+        let [(older, _), (newer, _)] = self.runs(node);
+        older.iter().chain(newer)
+    }
+
+    /// The newest mail waiting for `node`.
+    pub fn newest(&self, node: NodeId) -> Option<&Mail> {
+        let n = node.index();
+        match &self.kept {
+            Kept::Last { mails, .. } => mails[n].as_slice().last(),
+            Kept::All { mails, .. } => mails[n].last(),
+            Kept::Slots { size, mails, got, .. } => {
+                got[n].checked_sub(1).map(|last| &mails[n * size + (last % *size as u64) as usize])
+            }
+        }
+    }
+
+    /// What the newest mail waiting for `node` carries, `[C]`; empty where none waits.
+    pub fn newest_row(&self, node: NodeId) -> &[f32] {
+        let (n, c) = (node.index(), self.carried);
+        match &self.kept {
+            Kept::Last { mails, others } => &others[n * c..][..mails[n].as_slice().len() * c],
+            Kept::All { others, .. } => &others[n][others[n].len().saturating_sub(c)..],
+            Kept::Slots { size, others, got, .. } => got[n]
+                .checked_sub(1)
+                .map_or(&[], |last| &others[(n * size + (last % *size as u64) as usize) * c..][..c]),
+        }
+    }
+
+    /// Whether any mail waits for `node`.
+    pub fn has_any(&self, node: NodeId) -> bool {
+        self.newest(node).is_some()
+    }
+
+    /// A copy of the mail of `node`, before it changes.
+    pub fn keep(&self, node: NodeId) -> KeptMail {
+        let (n, c) = (node.index(), self.carried);
+        match &self.kept {
+            Kept::Last { mails, others } => {
+                KeptMail { mails: vec![mails[n]], others: others[n * c..][..c].to_vec(), got: 0 }
+            }
+            Kept::Slots { size, mails, others, got } => KeptMail {
+                mails: mails[n * size..][..*size].to_vec(),
+                others: others[n * size * c..][..size * c].to_vec(),
+                got: got[n],
+            },
+            Kept::All { mails, others } => KeptMail { mails: mails[n].clone(), others: others[n].clone(), got: 0 },
+        }
+    }
+
+    /// Exchanges the mail of `node` with what was kept of it.
+    pub fn swap(&mut self, node: NodeId, kept: &mut KeptMail) {
+        let (n, c) = (node.index(), self.carried);
+        match &mut self.kept {
+            Kept::Last { mails, others } => {
+                mails[n..=n].swap_with_slice(&mut kept.mails);
+                others[n * c..][..c].swap_with_slice(&mut kept.others);
+            }
+            Kept::Slots { size, mails, others, got } => {
+                mails[n * *size..][..*size].swap_with_slice(&mut kept.mails);
+                others[n * *size * c..][..*size * c].swap_with_slice(&mut kept.others);
+                std::mem::swap(&mut got[n], &mut kept.got);
+            }
+            Kept::All { mails, others } => {
+                std::mem::swap(&mut mails[n], &mut kept.mails);
+                std::mem::swap(&mut others[n], &mut kept.others);
+            }
+        }
+    }
+
+    /// The mail of `node` has been read into its memory: it is thrown away, but from slots, where it stays until newer mail pushes it out.
+    pub fn mark_read(&mut self, node: NodeId) {
+        if !matches!(self.kept, Kept::Slots { .. }) {
+            self.clear(node);
+        }
+    }
+
+    /// Throws away the mail of `node`.
+    pub fn clear(&mut self, node: NodeId) {
+        let n = node.index();
+        match &mut self.kept {
+            Kept::Last { mails, .. } => mails[n] = Mail::default(),
+            Kept::Slots { got, .. } => got[n] = 0,
+            Kept::All { mails, others } => {
+                mails[n].clear();
+                others[n].clear();
+            }
+        }
+    }
+
+    /// Throws away mail of `event` that waits for `node`. Says whether there was any. What it has pushed out does not come back, and out of a
+    /// mean of several mails none is taken.
+    pub fn take_back(&mut self, node: NodeId, event: EventId) -> bool {
+        let (carried, averages) = (self.carried, self.averages());
+        let taken = |mail: &Mail| mail.event == event && !(averages && mail.weight < 1.0);
+        if !self.waiting(node).any(taken) {
+            return false;
+        }
+        let of_run = |(mails, rows): Run<'_>| -> Vec<(Mail, Vec<f32>)> {
+            let row = |i: usize| rows[i * carried..][..carried].to_vec();
+            mails.iter().enumerate().map(|(i, &mail)| (mail, row(i))).filter(|(mail, _)| !taken(mail)).collect()
+        };
+        let kept = self.runs(node).map(of_run).concat();
+        self.clear(node);
+        kept.iter().for_each(|(mail, row)| self.put(node, *mail, row));
+        true
+    }
+
+    /// Throws away all mail.
+    pub fn clear_all(&mut self) {
+        match &mut self.kept {
+            Kept::Last { mails, .. } => mails.fill(Mail::default()),
+            Kept::Slots { got, .. } => got.fill(0),
+            Kept::All { mails, others } => {
+                mails.iter_mut().for_each(Vec::clear);
+                others.iter_mut().for_each(Vec::clear);
+            }
+        }
+    }
+
+    /// Delivers one mail of the batch whose first event is `first`; deliveries to a node come in (time, event id) order. `other` begins with
+    /// what a mail carries.
+    pub fn deliver(&mut self, node: NodeId, mail: Mail, other: &[f32], first: EventId) {
+        let (n, c, averages) = (node.index(), self.carried, self.averages());
+        let (Combine::MeanSlots(_), Kept::Slots { size, mails, others, got }) = (self.rule.combine, &mut self.kept)
+        else {
+            return self.put(node, mail, other);
+        };
+        let slot = |got: u64| n * *size + ((got - 1) % *size as u64) as usize;
+        let begun = got[n] > 0 && mails[slot(got[n])].event >= first;
+        got[n] += u64::from(!begun);
+        let (at, row) = (slot(got[n]), &mut others[slot(got[n]) * c..][..c]);
+        let earlier = if begun { (1.0 / mails[at].weight).round() } else { 0.0 };
+        if !begun {
+            row.fill(0.0);
+        }
+        row.iter_mut().zip(other).for_each(|(sum, number)| *sum += mail.weight * number);
+        mails[at] = Mail { weight: if averages { 1.0 / (earlier + 1.0) } else { mail.weight }, ..mail };
+    }
+
+    /// Puts one mail behind those that wait, as it is: what [`deliver`](Self::deliver) makes of mails has been made of it.
+    pub fn put(&mut self, node: NodeId, mail: Mail, other: &[f32]) {
+        let (n, c) = (node.index(), self.carried);
+        let other = &other[..c];
+        match &mut self.kept {
+            Kept::Last { mails, others } => {
+                mails[n] = mail;
+                others[n * c..][..c].copy_from_slice(other);
+            }
+            Kept::Slots { size, mails, others, got } => {
+                let slot = n * *size + (got[n] % *size as u64) as usize;
+                mails[slot] = mail;
+                others[slot * c..][..c].copy_from_slice(other);
+                got[n] += 1;
+            }
+            Kept::All { mails, others } => {
+                mails[n].push(mail);
+                others[n].extend_from_slice(other);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mail(event: u64) -> Mail {
+        Mail::new(EventId(event), NodeId(event as u32), Timestamp(event as i64), Timestamp(0))
+    }
+
+    /// Events of the mail of node 1, and what it carries.
+    fn told(mailbox: &Mailbox) -> (Vec<u64>, Vec<f32>) {
+        let rows = mailbox.runs(NodeId(1)).into_iter().flat_map(|(_, rows)| rows.to_vec()).collect();
+        (mailbox.waiting(NodeId(1)).map(|mail| mail.event.0).collect(), rows)
+    }
+
+    fn numbers(events: &[u64]) -> (Vec<u64>, Vec<f32>) {
+        (events.to_vec(), events.iter().map(|&event| event as f32).collect())
+    }
+
+    #[test]
+    fn last_keeps_the_newest_mail_slots_the_newest_few_and_mean_all_until_they_are_read() {
+        let rule = |combine| MailRule { combine, ..MailRule::default() };
+        let kept = [
+            (Combine::Last, vec![4u64], vec![]),
+            (Combine::Slots(1), vec![4], vec![4]),
+            (Combine::Slots(2), vec![3, 4], vec![3, 4]),
+            (Combine::Slots(9), vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3, 4]),
+            (Combine::Mean, vec![0, 1, 2, 3, 4], vec![]),
+        ];
+        for (combine, expected, after) in kept {
+            let mut mailbox = Mailbox::new(2, rule(combine), 1);
+            for event in 0..5 {
+                mailbox.put(NodeId(1), mail(event), &[event as f32]);
+            }
+            assert_eq!(told(&mailbox), numbers(&expected), "{combine:?}");
+            assert_eq!(mailbox.newest(NodeId(1)).map(|mail| mail.event), Some(EventId(4)));
+            assert!(!mailbox.has_any(NodeId(0)));
+            mailbox.mark_read(NodeId(1));
+            assert_eq!(told(&mailbox), numbers(&after), "{combine:?} once read");
+            mailbox.clear(NodeId(1));
+            assert_eq!(told(&mailbox), numbers(&[]));
+        }
+    }
+
+    #[test]
+    fn mail_taken_back_is_gone_and_the_rest_stays_in_order() {
+        for (combine, back, expected) in [
+            (Combine::Last, 4, vec![]),
+            (Combine::Last, 3, vec![4]),
+            (Combine::Slots(3), 3, vec![2, 4]),
+            (Combine::Slots(3), 1, vec![2, 3, 4]),
+            (Combine::Mean, 1, vec![0, 2, 3, 4]),
+        ] {
+            let mut mailbox = Mailbox::new(2, MailRule { combine, ..MailRule::default() }, 1);
+            (0..5).for_each(|event| mailbox.put(NodeId(1), mail(event), &[event as f32]));
+            let before = told(&mailbox).0.len();
+            let taken = mailbox.take_back(NodeId(1), EventId(back));
+            assert_eq!(
+                (told(&mailbox), taken),
+                (numbers(&expected), expected.len() < before),
+                "{combine:?} less {back}"
+            );
+            // What comes next finds its place.
+            mailbox.put(NodeId(1), mail(7), &[7.0]);
+            assert_eq!(mailbox.newest(NodeId(1)).map(|mail| mail.event), Some(EventId(7)));
+        }
+    }
+
+    #[test]
+    fn mails_of_a_batch_to_a_node_are_one_mean_and_a_mean_of_several_is_not_taken_back() {
+        let mut mailbox = Mailbox::new(2, MailRule { combine: Combine::MeanSlots(2), ..MailRule::default() }, 1);
+        // Batches of events 0, 1 to 3, and 4.
+        for (event, first) in [(0, 0), (1, 1), (2, 1), (3, 1), (4, 4)] {
+            mailbox.deliver(NodeId(1), mail(event), &[event as f32], EventId(first));
+        }
+        let means = |mailbox: &Mailbox| -> Vec<(u64, f32)> {
+            let ((events, rows), mails) = (told(mailbox), mailbox.waiting(NodeId(1)));
+            events.into_iter().zip(rows.iter().zip(mails).map(|(row, mail)| row * mail.weight)).collect()
+        };
+        assert_eq!(means(&mailbox), [(3, 2.0), (4, 4.0)]);
+        assert!(!mailbox.take_back(NodeId(1), EventId(3)), "out of a mean of three");
+        assert!(mailbox.take_back(NodeId(1), EventId(4)));
+        assert_eq!(means(&mailbox), [(3, 2.0)]);
+        mailbox.deliver(NodeId(1), mail(6).weighing(0.5), &[8.0], EventId(6));
+        mailbox.deliver(NodeId(1), mail(7), &[6.0], EventId(6));
+        assert_eq!(means(&mailbox), [(3, 2.0), (7, 5.0)]);
+    }
+}

@@ -1,0 +1,292 @@
+//! What a model made of the events: the half of a history that follows from its weights.
+pub(crate) mod ahead;
+pub(crate) mod mailbox;
+pub(crate) mod read;
+
+use crate::history::graph::receivers::{NeighbourMail, Sent};
+use crate::history::memory::ahead::Ahead;
+use crate::history::memory::mailbox::{KeptMail, Mail, Mailbox};
+use crate::history::view::needs::Says;
+use crate::history::view::places::Places;
+use crate::log::link::Link;
+use crate::storage::buffer::{Buffer, Table};
+use crate::{Batch, Needs, NodeId, ObserveError, Timestamp, Update};
+
+/// The memory of every node and the mail that waits for it.
+#[derive(Clone, Debug)]
+pub struct Memories {
+    /// `D`; 0 keeps nothing.
+    pub(crate) width: usize,
+    pub(crate) origin: Timestamp,
+    /// `[N, D]`.
+    pub(crate) rows: Buffer<f32>,
+    /// `[N]` time of the last mail read into each memory.
+    pub(crate) updated: Buffer<Timestamp>,
+    pub(crate) mailbox: Mailbox,
+    /// `[N]` the version that came of writing each memory and its mail last.
+    pub(crate) written: Buffer<u64>,
+    pub(crate) version: u64,
+    pub(crate) ahead: Option<Ahead>,
+    /// Where each node stands in the update at hand.
+    places: Places,
+}
+
+/// What the memory of a node was, for who looks back.
+#[derive(Debug)]
+pub(crate) struct KeptMemory {
+    row: Vec<f32>,
+    updated: Timestamp,
+    written: u64,
+    mail: KeptMail,
+}
+
+impl Memories {
+    /// Memories of `nodes` nodes to which nothing has happened. `origin` is the time they count from: the log's first event.
+    pub fn new(nodes: usize, needs: &Needs, origin: Timestamp) -> Memories {
+        let mut memories = Memories {
+            width: needs.memory,
+            origin,
+            rows: Buffer::default(),
+            updated: Buffer::default(),
+            mailbox: Mailbox::new(0, needs.mail, needs.memory),
+            written: Buffer::default(),
+            version: 0,
+            ahead: None,
+            places: Places::default(),
+        };
+        memories.grow(nodes);
+        memories
+    }
+
+    /// Makes room for node numbers below `nodes`; what is held stays.
+    pub fn grow(&mut self, nodes: usize) {
+        let nodes = nodes.max(self.nodes());
+        self.rows.resize(nodes * self.width, 0.0);
+        self.updated.resize(nodes, self.origin);
+        self.mailbox.grow(nodes);
+        self.written.resize(nodes, 0);
+        self.places.make_room(nodes);
+        if let Some(ahead) = &mut self.ahead {
+            ahead.grow(nodes, self.width);
+        }
+    }
+
+    /// Forgets everything that happened; the room stays.
+    pub fn reset(&mut self) {
+        self.rows.fill(0.0);
+        self.updated.fill(self.origin);
+        self.mailbox.clear_all();
+        self.written.fill(0);
+        if let Some(ahead) = &mut self.ahead {
+            ahead.clear();
+        }
+        self.version = 0;
+    }
+
+    /// Its tables, each with the entries a node has in it; mail is in none where a node may have any number of mails.
+    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+        let mut tables = self.mailbox.tables();
+        tables.extend([(&mut self.rows as &mut dyn Table, self.width), (&mut self.updated, 1), (&mut self.written, 1)]);
+        tables.extend(self.ahead.iter_mut().flat_map(|ahead| ahead.tables(self.width)));
+        tables
+    }
+
+    /// Nodes there is room for.
+    pub fn nodes(&self) -> usize {
+        self.updated.len()
+    }
+
+    /// Batches observed.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All stored memories, `[N, D]`, as written by the last observe of each node (waiting mail not read).
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+
+    /// Time of the newest mail read into each memory, `[N]`.
+    pub fn updated(&self) -> &[Timestamp] {
+        &self.updated
+    }
+
+    /// Bytes it holds.
+    pub fn bytes(&self) -> usize {
+        let mail = self.nodes() * self.mailbox.bytes_a_node();
+        4 * self.rows.len() + 16 * self.nodes() + mail + self.ahead.as_ref().map_or(0, Ahead::bytes)
+    }
+
+    /// Writes what a model made of `batch`: the memories of its ends are written, and mail of this batch takes the place of what was read into
+    /// them. `receivers` is who else gets mail ([`Graph::receivers`](crate::Graph::receivers)); their memories are not written.
+    ///
+    /// # Errors
+    /// [`ObserveError`], and nothing has changed: an unknown node, or an update without a row for an end or with another number of
+    /// rows of mail.
+    pub fn observe(
+        &mut self,
+        batch: &Batch<'_>,
+        update: &Update,
+        receivers: &NeighbourMail,
+    ) -> Result<(), ObserveError> {
+        self.happen(batch, update, receivers, 1)
+    }
+
+    /// Does its part in a batch that another process has written to the tables they have together: what is in none is written here. `mail` is
+    /// what the update said, where the model gives that.
+    pub(crate) fn watch(&mut self, batch: &Batch<'_>, mail: &[f32], receivers: &NeighbourMail) {
+        if self.width > 0 && self.mailbox.keeps_any_number() {
+            batch.src.iter().chain(batch.dst).for_each(|&node| self.mailbox.mark_read(node));
+            self.deliver(batch, mail, receivers, false);
+        }
+        self.version += 1;
+    }
+
+    /// Whether who [watches](Memories::watch) has to know what the update says in mail.
+    pub(crate) fn watches_mail(&self) -> bool {
+        self.width > 0 && self.mailbox.keeps_any_number() && self.given().is_some()
+    }
+
+    /// Forgets what is in no table.
+    pub(crate) fn start_over(&mut self) {
+        if self.mailbox.keeps_any_number() {
+            self.mailbox.clear_all();
+        }
+        self.version = 0;
+    }
+
+    /// Lets as many batches as there are `versions` happen, of which none reads what another writes.
+    pub(crate) fn happen(
+        &mut self,
+        batch: &Batch<'_>,
+        update: &Update,
+        receivers: &NeighbourMail,
+        versions: u64,
+    ) -> Result<(), ObserveError> {
+        self.places.note_all(&update.nodes);
+        self.check(batch, update)?;
+        let version = self.version + versions;
+        self.write(batch, update, version);
+        if self.width > 0 {
+            self.deliver(batch, &update.mail, receivers, versions > 1);
+            receivers.nodes().for_each(|node| self.written[node.index()] = version);
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    /// The width of what a model gives to be said in mail, if it does.
+    fn given(&self) -> Option<usize> {
+        match self.mailbox.rule().says {
+            Says::Given(width) => Some(width),
+            Says::Memory => None,
+        }
+    }
+
+    fn check(&self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        for event in batch.events() {
+            for node in [event.src, event.dst] {
+                if node.index() >= self.nodes() {
+                    return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
+                }
+                if self.width > 0 && self.renewed(node, update).is_none() {
+                    return Err(ObserveError::MissingRow { node: node.0 });
+                }
+            }
+        }
+        let (events, width, found) = (batch.len(), self.given().unwrap_or_default(), update.mail.len());
+        if self.width > 0 && found != 2 * events * width {
+            return Err(ObserveError::Mail { events, width, found });
+        }
+        Ok(())
+    }
+
+    /// The row of `node` in the update at hand, `[D]`.
+    fn renewed<'u>(&self, node: NodeId, update: &'u Update) -> Option<&'u [f32]> {
+        let row = self.places.of(node, &update.nodes)?;
+        update.memory.get(row * self.width..(row + 1) * self.width)
+    }
+
+    fn write(&mut self, batch: &Batch<'_>, update: &Update, version: u64) {
+        for &node in batch.src.iter().chain(batch.dst) {
+            self.written[node.index()] = version;
+            if self.width == 0 {
+                continue;
+            }
+            if let Some(row) = self.renewed(node, update) {
+                self.rows[node.index() * self.width..][..self.width].copy_from_slice(row);
+            }
+            if let Some(mail) = self.mailbox.newest(node) {
+                self.updated[node.index()] = mail.time;
+            }
+            self.mailbox.mark_read(node);
+        }
+    }
+
+    /// Delivers the mail of a batch: of each event to its ends, then to their neighbours. `given` is what it says where the model gives that.
+    /// `apart` says that each event is a batch of its own.
+    fn deliver(&mut self, batch: &Batch<'_>, given: &[f32], receivers: &NeighbourMail, apart: bool) {
+        let Memories { rows, updated, mailbox, width, .. } = self;
+        let says = mailbox.rule().says;
+        for (e, event) in batch.events().enumerate() {
+            let first = batch.id(if apart { e } else { 0 });
+            // What an end says: 0 the source, 1 the destination.
+            let said = |of: usize| match says {
+                Says::Memory => &rows[[event.src, event.dst][of].index() * *width..][..*width],
+                Says::Given(width) => &given[(2 * e + of) * width..][..width],
+            };
+            for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
+                let mail = Mail::new(event.id, link.node, event.time, updated[node.index()]);
+                mailbox.deliver(node, mail, said(usize::from(link.direction == Link::OUTGOING)), first);
+            }
+            for &Sent { to, of, weight } in receivers.of_event(e) {
+                let other = [event.src, event.dst][of];
+                let mail = Mail::new(event.id, other, event.time, updated[to.index()]).weighing(weight);
+                mailbox.deliver(to, mail, said(of), first);
+            }
+        }
+    }
+
+    /// Whether anything has ever happened to `node`.
+    pub(crate) fn holds(&self, node: NodeId) -> bool {
+        self.updated[node.index()] != self.origin || self.mailbox.has_any(node)
+    }
+
+    /// Makes the memory of `node` that of a new one.
+    pub(crate) fn forget(&mut self, node: NodeId, version: u64) {
+        self.rows[node.index() * self.width..][..self.width].fill(0.0);
+        self.updated[node.index()] = self.origin;
+        self.mailbox.clear(node);
+        self.written[node.index()] = version;
+    }
+
+    /// A copy of all that is of `node`, before it changes. What is kept ahead is not part of it: it says itself from when it is.
+    pub(crate) fn keep(&self, node: NodeId) -> KeptMemory {
+        let n = node.index();
+        KeptMemory {
+            row: self.of(node).to_vec(),
+            updated: self.updated[n],
+            written: self.written[n],
+            mail: self.mailbox.keep(node),
+        }
+    }
+
+    /// Exchanges what is of `node` with what was kept of it.
+    pub(crate) fn swap(&mut self, node: NodeId, kept: &mut KeptMemory) {
+        let n = node.index();
+        self.rows[n * self.width..][..self.width].swap_with_slice(&mut kept.row);
+        std::mem::swap(&mut self.updated[n], &mut kept.updated);
+        std::mem::swap(&mut self.written[n], &mut kept.written);
+        self.mailbox.swap(node, &mut kept.mail);
+    }
+
+    /// The stored memory of `node`, `[D]`.
+    pub(crate) fn of(&self, node: NodeId) -> &[f32] {
+        &self.rows[node.index() * self.width..][..self.width]
+    }
+
+    /// Whether the memory of `node` goes through the updater.
+    pub(crate) fn reads(&self, node: NodeId) -> bool {
+        self.width > 0 && (self.mailbox.rule().update_without_mail || self.mailbox.has_any(node))
+    }
+}

@@ -1,0 +1,224 @@
+//! Memory and waiting mail, read for the nodes of a view.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use tempograph_kernels::{MailPlan, Rows};
+
+use crate::history::memory::mailbox::Mail;
+use crate::history::view::needs::Combine;
+use crate::history::view::work::Pending;
+use crate::history::view::{MailView, ManyMails};
+use crate::{Batch, Memories, NodeId, View};
+
+/// Numbers one task copies.
+const NUMBERS_A_TASK: usize = 1 << 13;
+
+impl Memories {
+    /// Shows the memory and the mail of the nodes of `view`, in the memory it has unless somebody else holds it too. The view's nodes and
+    /// features are those it is to keep.
+    ///
+    /// # Panics
+    /// If the view names a node there is no room for.
+    pub fn read_into(&self, view: &mut View) {
+        self.read(None, view);
+    }
+
+    /// As [`read_into`](Memories::read_into), but early: `pending` will be observed before the view is used, and `receivers` get its mail
+    /// beside its ends ([`Graph::receivers`](crate::Graph::receivers)). What that will write is left to
+    /// [`complete_in`](Memories::complete_in).
+    ///
+    /// # Panics
+    /// If the view names a node there is no room for.
+    pub fn read_ahead_into(&self, pending: &Batch<'_>, receivers: &[NodeId], view: &mut View) {
+        self.read(Some((pending, receivers)), view);
+    }
+
+    /// Reads what [`read_ahead_into`](Memories::read_ahead_into) has left out, now that the batch it was told of has been observed and no
+    /// other: `view` shows what reading all of it now would.
+    pub fn complete_in(&self, view: &mut View) {
+        view.memory_version = self.version;
+        if view.work.pending.late.is_empty() {
+            return;
+        }
+        let plan = match &mut view.mail {
+            MailView::Last(plan) => Arc::get_mut(plan),
+            MailView::Many(_) => None,
+        };
+        let Some(plan) = plan.filter(|_| self.ahead.is_none()) else { return self.read_into(view) };
+        for [row, m] in view.work.pending.late.drain(..).map(|late| late.map(|at| at as usize)) {
+            let node = view.nodes[row];
+            let mail = self.mailbox.newest(node);
+            plan.empty[m] = mail.is_none();
+            plan.event[m] = mail.map_or(0, |mail| mail.event.0);
+            plan.dt[m] = mail.map_or(0.0, since_update);
+            copy_row(&mut plan.memory[row * self.width..][..self.width], self.of(node));
+            let said = self.said_width();
+            let other = &mut plan.other[m * said..][..said];
+            copy_row(other, self.said(node));
+            weigh(other, mail.map_or(1.0, |mail| mail.weight));
+        }
+    }
+
+    fn read(&self, pending: Option<(&Batch<'_>, &[NodeId])>, view: &mut View) {
+        let (several, later) = (self.mailbox.rule().combine != Combine::Last, &mut view.work.pending);
+        // How many mails a node will have is not known, and memories that are kept ahead come and go: all will be read again.
+        let again = pending.is_some() && (several || self.ahead.is_some());
+        later.refill(pending.filter(|_| !again), self.nodes());
+        match (several, &mut view.mail) {
+            (false, MailView::Last(plan)) => {
+                self.read_last(&view.nodes, view.edge_features.as_ref(), later, writable(plan))
+            }
+            (true, MailView::Many(mails)) => self.read_many(&view.nodes, &mut later.mails, writable(mails)),
+            (several, other) => {
+                *other = if several { MailView::Many(Arc::default()) } else { MailView::Last(Arc::default()) };
+                return self.read(pending, view);
+            }
+        }
+        later.late.extend(again.then_some([0, 0]));
+        view.memory_version = self.version;
+    }
+
+    fn read_last(
+        &self,
+        nodes: &[NodeId],
+        features: Option<&Arc<dyn Rows>>,
+        pending: &mut Pending,
+        plan: &mut MailPlan,
+    ) {
+        self.read_rows(nodes, &mut plan.memory);
+        plan.unique = nodes.len();
+        plan.features = features.cloned();
+        plan.rows.clear();
+        plan.empty.clear();
+        plan.event.clear();
+        plan.dt.clear();
+        for (row, &node) in nodes.iter().enumerate() {
+            // A node that is about to be written will have mail, whether it has any now or not.
+            let unread = self.reads(node) && self.read_ahead(node).is_none();
+            if !unread && (self.width == 0 || !pending.has(node)) {
+                continue;
+            }
+            let mail = self.mailbox.newest(node);
+            if pending.has(node) || mail.is_some_and(|mail| self.carries_stored() && pending.has(mail.other)) {
+                pending.late.push([row as u32, plan.rows.len() as u32]);
+            }
+            plan.rows.push(row as u32);
+            plan.empty.push(mail.is_none());
+            plan.event.push(mail.map_or(0, |mail| mail.event.0));
+            plan.dt.push(mail.map_or(0.0, since_update));
+        }
+        let MailPlan { rows, other, .. } = plan;
+        fill_rows(other, self.said_width(), rows, |&row| self.said(nodes[row as usize]));
+        if self.mailbox.weighs() && self.said_width() > 0 {
+            let weight = |&row: &u32| self.mailbox.newest(nodes[row as usize]).map_or(1.0, |mail| mail.weight);
+            let mails = other.chunks_exact_mut(self.said_width()).zip(rows);
+            mails.for_each(|(other, row)| weigh(other, weight(row)));
+        }
+    }
+
+    /// Whether a message carries the other end's memory as it is when the mail is read.
+    fn carries_stored(&self) -> bool {
+        self.mailbox.reads_other()
+    }
+
+    /// Numbers that a mail is shown to say.
+    fn said_width(&self) -> usize {
+        if self.width == 0 { 0 } else { self.mailbox.rule().width(self.width) }
+    }
+
+    /// Whose memories as they are now the mail of `node` is read with.
+    pub(crate) fn senders_read(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let reads = self.carries_stored();
+        self.mailbox.waiting(node).filter(move |_| reads).map(|mail| mail.other)
+    }
+
+    /// What the last mail of `node` says, not yet times what it counts; nothing where no mail waits.
+    fn said(&self, node: NodeId) -> &[f32] {
+        match self.carries_stored() {
+            false => self.mailbox.newest_row(node),
+            true => self.mailbox.newest(node).map_or(&[], |mail| self.of(mail.other)),
+        }
+    }
+
+    fn read_many(&self, nodes: &[NodeId], shown: &mut Vec<[u32; 2]>, mails: &mut ManyMails) {
+        self.read_rows(nodes, &mut mails.memory);
+        mails.unique = nodes.len();
+        mails.rows.clear();
+        mails.starts.clear();
+        mails.event.clear();
+        mails.dt.clear();
+        mails.time.clear();
+        shown.clear();
+        for (row, &node) in nodes.iter().enumerate().filter(|&(_, &node)| self.reads(node)) {
+            mails.rows.push(row as u32);
+            mails.starts.push(mails.event.len() as u32);
+            for (which, mail) in self.mailbox.waiting(node).enumerate() {
+                mails.event.push(mail.event.0);
+                mails.dt.push(since_update(mail));
+                mails.time.push(mail.time.0);
+                shown.push([row as u32, which as u32]);
+            }
+        }
+        mails.starts.push(mails.event.len() as u32);
+        let (said, carried) = (self.said_width(), self.mailbox.carried());
+        let found = |[row, which]: [u32; 2]| {
+            let ([older, newer], which) = (self.mailbox.runs(nodes[row as usize]), which as usize);
+            let ((mails, rows), at) =
+                if which < older.0.len() { (older, which) } else { (newer, which - older.0.len()) };
+            (&mails[at], &rows[at * carried..][..carried])
+        };
+        fill_rows(&mut mails.other, said, shown, |&mail| match (self.carries_stored(), found(mail)) {
+            (true, (mail, _)) => self.of(mail.other),
+            (false, (_, row)) => row,
+        });
+        if self.mailbox.weighs() && said > 0 {
+            let mails = mails.other.chunks_exact_mut(said).zip(&*shown);
+            mails.for_each(|(other, &mail)| weigh(other, found(mail).0.weight));
+        }
+    }
+
+    fn read_rows(&self, nodes: &[NodeId], memory: &mut Vec<f32>) {
+        fill_rows(memory, self.width, nodes, |&node| self.read_ahead(node).unwrap_or_else(|| self.of(node)));
+    }
+}
+
+/// Ticks from the receiver's last update to the mail.
+fn since_update(mail: &Mail) -> f32 {
+    mail.time.since(mail.since)
+}
+
+/// Makes `table` the rows, `[width]` each, that `row` finds for `keys`; zeros where it finds an empty one.
+fn fill_rows<'a, K: Sync>(table: &mut Vec<f32>, width: usize, keys: &[K], row: impl Fn(&K) -> &'a [f32] + Sync) {
+    table.resize(keys.len() * width, 0.0);
+    if width == 0 {
+        return;
+    }
+    let rows = NUMBERS_A_TASK.div_ceil(width);
+    table.par_chunks_mut(rows * width).zip(keys.par_chunks(rows)).for_each(|(table, keys)| {
+        table.chunks_mut(width).zip(keys).for_each(|(to, key)| copy_row(to, row(key)));
+    });
+}
+
+/// Makes `to` what `from` is, zeros if that is empty.
+fn copy_row(to: &mut [f32], from: &[f32]) {
+    match from {
+        [] => to.fill(0.0),
+        from => to.copy_from_slice(from),
+    }
+}
+
+/// What a mail says, times what it counts.
+fn weigh(said: &mut [f32], weight: f32) {
+    if weight != 1.0 {
+        said.iter_mut().for_each(|number| *number *= weight);
+    }
+}
+
+/// What `shared` holds, to be written over: its own memory if nobody else reads it, else new memory.
+fn writable<T: Default>(shared: &mut Arc<T>) -> &mut T {
+    if Arc::get_mut(shared).is_none() {
+        *shared = Arc::default();
+    }
+    Arc::get_mut(shared).expect("shared with nobody: just found to be, or just made")
+}

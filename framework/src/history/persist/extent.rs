@@ -1,0 +1,97 @@
+//! How much of a history there was at one moment, for who copies it bit by bit while it goes on.
+
+use crate::log::link::Link;
+use crate::{Batch, EventId, History, NodeId};
+
+/// What there was of a history at one moment.
+///
+/// A history is copied as of then while events go on if what an event is about to change is copied before it happens: what is kept by node of
+/// the nodes it names and of those that [settle](History::settled_by) then, and the [places of pairs](History::place_of_pair) of both; and
+/// what is kept by node of the [neighbours that get its mail](crate::Graph::receivers).
+/// Lists of all events only grow, and are copied whenever there is time, but for those an event is taken back from.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    nodes: usize,
+    pairs: usize,
+    lists: bool,
+    forgets: bool,
+    /// Number of the first event that had not settled.
+    unsettled: EventId,
+}
+
+/// A place in the lists of all events: the `link`-th of the `node`-th.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListPlace {
+    /// The node.
+    pub node: usize,
+    /// The event in its list.
+    pub link: usize,
+}
+
+impl Extent {
+    /// Nodes there was room for.
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// Pairs that had met, where this is kept.
+    pub fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// Whether all events of each node are kept.
+    pub fn lists(&self) -> bool {
+        self.lists
+    }
+
+    /// Whether nodes had been forgotten.
+    pub(crate) fn forgets(&self) -> bool {
+        self.forgets
+    }
+
+    /// What there was of a list then.
+    pub(crate) fn settled<'a>(&self, list: &'a [Link]) -> &'a [Link] {
+        &list[..list.partition_point(|link| link.event < self.unsettled)]
+    }
+}
+
+impl History {
+    /// What there is of it now.
+    pub fn extent(&self) -> Extent {
+        let graph = &self.graph;
+        Extent {
+            nodes: graph.nodes(),
+            pairs: graph.pairs.all().len(),
+            lists: graph.adjacency.keeps_all(),
+            forgets: !graph.first.is_empty(),
+            unsettled: self.first_unsettled(),
+        }
+    }
+
+    /// Number of the first event that has not settled, or of the next to come.
+    pub(crate) fn first_unsettled(&self) -> EventId {
+        self.graph.pending.first().map_or(EventId(self.graph.seen), |event| event.id)
+    }
+
+    /// Ends of the events of the newest tick, which the next event may let settle.
+    pub fn unsettled(&self) -> impl Iterator<Item = (NodeId, NodeId)> + Clone + '_ {
+        self.graph.pending.iter().map(|event| (event.src, event.dst))
+    }
+
+    /// The same of those that a batch, which comes next, lets settle: none where it is of the newest tick, too.
+    pub fn settled_by(&self, batch: &Batch<'_>) -> impl Iterator<Item = (NodeId, NodeId)> + Clone + '_ {
+        let pending = &self.graph.pending;
+        let later = pending.last().zip(batch.time.last()).is_some_and(|(newest, time)| newest.time < *time);
+        self.unsettled().take(if later { pending.len() } else { 0 })
+    }
+
+    /// Where the facts about a pair stand among all, if it has met.
+    pub fn place_of_pair(&self, src: NodeId, dst: NodeId) -> Option<usize> {
+        self.graph.pairs.place(src, dst)
+    }
+
+    /// Pairs that have met, where this is kept.
+    pub fn pairs(&self) -> usize {
+        self.graph.pairs.all().len()
+    }
+}

@@ -1,0 +1,290 @@
+//! A history as named arrays: what checkpoints and artifacts hold of it.
+
+use std::ops::Range;
+
+use crate::history::memory::mailbox::Mail;
+use crate::history::persist::extent::{Extent, ListPlace};
+use crate::log::link::Link;
+use crate::{Event, EventId, Features, Graph, History, Memories, Needs, NodeId, Store, StoreError, Timestamp};
+
+/// The form of the arrays; a reader refuses another.
+const FORMAT: u64 = 1;
+
+impl History {
+    /// Everything the history holds, waiting mail included, as arrays. Features are not part of it.
+    ///
+    /// `N` nodes, `M` mails, `L` kept links, `P` pairs, `Q` pending events: `memory [N, D]`, `updated [N]`,
+    /// `degree [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]` or as wide as what the model gives, where mail to neighbours
+    /// counts less with time `mail.weight [M]`, `link.owner|event|node|outgoing|time [L]`,
+    /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`, and where the newest
+    /// event was taken back its time, `newest [1]`, and where nodes were forgotten `first [N]`, the first event of each since.
+    pub fn to_store(&self) -> Store {
+        let extent = self.extent();
+        let mut store = self.frame_to_store();
+        store.join("", self.nodes_to_store(&extent, 0..extent.nodes()));
+        store.join("", self.pairs_to_store(0..extent.pairs()));
+        if extent.lists() {
+            store.join("", self.lists_to_store(&extent, ListPlace::default(), extent.nodes(), usize::MAX).0);
+        }
+        store
+    }
+
+    /// Of [`to_store`](History::to_store), what is neither by node nor by pair nor in lists: `position`, `pending`, `newest`.
+    pub fn frame_to_store(&self) -> Store {
+        let mut store = Store::default();
+        let position = [FORMAT, self.graph.seen, self.graph.version, self.graph.origin.0 as u64];
+        store.put("position", [4], position.to_vec());
+        self.graph.store_pending(&mut store);
+        store
+    }
+
+    /// Of [`to_store`](History::to_store), what is kept by node of `nodes`, links included where not all events of a node are kept. What
+    /// was told of parts of the nodes, one behind the other, is what is told of all.
+    ///
+    /// # Panics
+    /// If `nodes` goes beyond the extent.
+    pub fn nodes_to_store(&self, extent: &Extent, nodes: Range<usize>) -> Store {
+        assert!(nodes.end <= extent.nodes(), "nodes {nodes:?} of {}", extent.nodes());
+        let (mut store, graph) = (Store::default(), &self.graph);
+        self.memories.store(&mut store, nodes.clone());
+        store.put("degree", [nodes.len()], graph.adjacency.degrees()[nodes.clone()].to_vec());
+        if !extent.lists() {
+            store_links(&mut store, &graph.adjacency.links(nodes.clone()).collect::<Vec<_>>());
+        }
+        if extent.forgets() {
+            store.put("first", [nodes.len()], graph.first[nodes].iter().map(|event| event.0).collect());
+        }
+        store
+    }
+
+    /// Of [`to_store`](History::to_store), the facts about the pairs in these places.
+    ///
+    /// # Panics
+    /// If `pairs` goes beyond those there are.
+    pub fn pairs_to_store(&self, pairs: Range<usize>) -> Store {
+        let (mut store, met) = (Store::default(), &self.graph.pairs.all()[pairs]);
+        store.put("pair.src", [met.len()], met.iter().map(|((src, _), _)| src.0).collect());
+        store.put("pair.dst", [met.len()], met.iter().map(|((_, dst), _)| dst.0).collect());
+        store.put("pair.count", [met.len()], met.iter().map(|(_, (count, _))| *count).collect());
+        store.put("pair.last", [met.len()], times(met.iter().map(|(_, (_, last))| *last)));
+        store
+    }
+
+    /// Of [`to_store`](History::to_store) where all events of a node are kept, links that had settled: from a place on, of nodes before `to`,
+    /// and about as many as `most`. Says where it has come to.
+    pub fn lists_to_store(&self, extent: &Extent, from: ListPlace, to: usize, most: usize) -> (Store, ListPlace) {
+        let (mut links, mut at, mut work) = (Vec::new(), from, 0);
+        while at.node < to && work < most {
+            let node = NodeId(at.node as u32);
+            let list = extent.settled(self.graph.adjacency.list(node));
+            let part = &list[at.link..list.len().min(at.link.saturating_add(most - work))];
+            links.extend(part.iter().map(|&link| (node, link)));
+            // A node without links is work too.
+            work += part.len().max(1);
+            at.link += part.len();
+            if at.link == list.len() {
+                at = ListPlace { node: at.node + 1, link: 0 };
+            }
+        }
+        let mut store = Store::default();
+        store_links(&mut store, &links);
+        (store, at)
+    }
+
+    /// The history that [`to_store`](History::to_store) told, for a model with the same needs.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] naming the array that is missing, of the wrong kind, or names a node that is not there.
+    pub fn from_store(mut store: Store, needs: Needs, features: Features) -> Result<History, StoreError> {
+        let position = store.take_len::<u64>("position", 4)?;
+        if position[0] != FORMAT {
+            return Err(wrong("position", format!("says format {}, this program reads format {FORMAT}", position[0])));
+        }
+        let (_, updated) = store.take::<i64>("updated")?;
+        let (nodes, origin) = (updated.len(), Timestamp(position[3] as i64));
+        let mut memories = Memories::new(nodes, &needs, origin);
+        memories.version = position[2];
+        memories.updated = updated.into_iter().map(Timestamp).collect::<Vec<_>>().into();
+        memories.restore(&mut store)?;
+        let mut graph = Graph::new(nodes, needs, origin);
+        (graph.seen, graph.version) = (position[1], position[2]);
+        graph.renewed = (0..nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect::<Vec<_>>().into();
+        graph.restore(&mut store)?;
+        Ok(History::of(graph, memories, features))
+    }
+}
+
+impl Memories {
+    fn store(&self, store: &mut Store, nodes: Range<usize>) {
+        let rows = &self.rows[nodes.start * self.width..nodes.end * self.width];
+        store.put("memory", [nodes.len(), self.width], rows.to_vec());
+        store.put("updated", [nodes.len()], times(self.updated[nodes.clone()].iter().copied()));
+        self.store_mail(store, nodes);
+    }
+
+    fn store_mail(&self, store: &mut Store, nodes: Range<usize>) {
+        let mut rows = Vec::new();
+        let mut mails = Vec::new();
+        for node in (nodes.start as u32..nodes.end as u32).map(NodeId) {
+            for (run, carried) in self.mailbox.runs(node) {
+                mails.extend(run.iter().map(|mail| (node, *mail)));
+                rows.extend_from_slice(carried);
+            }
+        }
+        let count = mails.len();
+        let width = self.mailbox.carried();
+        store.put("mail.node", [count], mails.iter().map(|(node, _)| node.0).collect());
+        store.put("mail.event", [count], mails.iter().map(|(_, mail)| mail.event.0).collect());
+        store.put("mail.other", [count], mails.iter().map(|(_, mail)| mail.other.0).collect());
+        store.put("mail.time", [count], times(mails.iter().map(|(_, mail)| mail.time)));
+        store.put("mail.since", [count], times(mails.iter().map(|(_, mail)| mail.since)));
+        store.put("mail.rows", [count, width], rows);
+        if self.mailbox.weighs() {
+            store.put("mail.weight", [count], mails.iter().map(|(_, mail)| mail.weight).collect());
+        }
+    }
+
+    fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.rows = store.take_len::<f32>("memory", self.nodes() * self.width)?.into();
+        self.restore_mail(store)
+    }
+
+    fn restore_mail(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let owners = nodes_in("mail.node", self.nodes(), store)?;
+        let count = owners.len();
+        let others = nodes_of("mail.other", [count, self.nodes()], store)?;
+        let event = store.take_len::<u64>("mail.event", count)?;
+        let time = store.take_len::<i64>("mail.time", count)?;
+        let since = store.take_len::<i64>("mail.since", count)?;
+        let width = self.mailbox.carried();
+        let rows = store.take_len::<f32>("mail.rows", count * width)?;
+        let weighs = self.mailbox.weighs();
+        let weight = if weighs { store.take_len::<f32>("mail.weight", count)? } else { vec![1.0; count] };
+        for i in 0..count {
+            let mail = Mail::new(EventId(event[i]), others[i], Timestamp(time[i]), Timestamp(since[i]));
+            let mail = mail.weighing(weight[i]);
+            self.mailbox.put(owners[i], mail, &rows[i * width..(i + 1) * width]);
+        }
+        Ok(())
+    }
+
+    /// When the memory of `node` is from, once its waiting mail is read.
+    pub(crate) fn renewed_by_mail(&self, node: NodeId) -> Timestamp {
+        self.mailbox.newest(node).map_or(self.updated[node.index()], |mail| mail.time)
+    }
+}
+
+impl Graph {
+    fn store_pending(&self, store: &mut Store) {
+        let pending = &self.pending;
+        store.put("pending.id", [pending.len()], pending.iter().map(|event| event.id.0).collect());
+        store.put("pending.src", [pending.len()], pending.iter().map(|event| event.src.0).collect());
+        store.put("pending.dst", [pending.len()], pending.iter().map(|event| event.dst.0).collect());
+        store.put("pending.time", [pending.len()], times(pending.iter().map(|event| event.time)));
+        if let Some(newest) = self.newest.filter(|&newest| pending.last().is_none_or(|last| last.time != newest)) {
+            store.put("newest", [1], vec![newest.0]);
+        }
+        store.put("pending.label", [pending.len()], pending.iter().map(|event| event.label).collect());
+    }
+
+    fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.restore_links(store)?;
+        self.restore_pairs(store)?;
+        self.restore_pending(store)
+    }
+
+    fn restore_links(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let degrees = store.take_len::<u64>("degree", self.nodes())?;
+        let owners = nodes_in("link.owner", self.nodes(), store)?;
+        let count = owners.len();
+        let ends = nodes_of("link.node", [count, self.nodes()], store)?;
+        let event = store.take_len::<u64>("link.event", count)?;
+        let outgoing = store.take_len::<u32>("link.outgoing", count)?;
+        let time = store.take_len::<i64>("link.time", count)?;
+        let direction = |i: usize| if outgoing[i] == 1 { Link::OUTGOING } else { Link::INCOMING };
+        let link = |i: usize| Link {
+            time: Timestamp(time[i]),
+            event: EventId(event[i]),
+            node: ends[i],
+            direction: direction(i),
+        };
+        let links: Vec<(NodeId, Link)> = (0..count).map(|i| (owners[i], link(i))).collect();
+        self.adjacency
+            .restore(&degrees, &links)
+            .map_err(|node| wrong("degree", format!("of node {node} is below the number of its links")))
+    }
+
+    fn restore_pairs(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let src = nodes_in("pair.src", self.nodes(), store)?;
+        let dst = nodes_of("pair.dst", [src.len(), self.nodes()], store)?;
+        let count = store.take_len::<u32>("pair.count", src.len())?;
+        let last = store.take_len::<i64>("pair.last", src.len())?;
+        let met = src.into_iter().zip(dst).zip(count.into_iter().zip(last.into_iter().map(Timestamp)));
+        self.pairs
+            .restore(met)
+            .map_err(|(src, dst)| wrong("pair.src", format!("names the pair of nodes {} and {} twice", src.0, dst.0)))
+    }
+
+    fn restore_pending(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let src = nodes_in("pending.src", self.nodes(), store)?;
+        let dst = nodes_of("pending.dst", [src.len(), self.nodes()], store)?;
+        let id = store.take_len::<u64>("pending.id", src.len())?;
+        let time = store.take_len::<i64>("pending.time", src.len())?;
+        let label = store.take_len::<f32>("pending.label", src.len())?;
+        let event = |i: usize| Event {
+            id: EventId(id[i]),
+            src: src[i],
+            dst: dst[i],
+            time: Timestamp(time[i]),
+            label: label[i],
+        };
+        self.pending = (0..src.len()).map(event).collect();
+        self.newest = self.pending.last().map(|event| event.time);
+        if store.get::<u64>("first").is_some() {
+            self.first = store.take_len::<u64>("first", self.nodes())?.into_iter().map(EventId).collect();
+        }
+        if store.get::<i64>("newest").is_some() {
+            self.newest = Some(Timestamp(store.take_len::<i64>("newest", 1)?[0]));
+        }
+        Ok(())
+    }
+}
+
+fn store_links(store: &mut Store, links: &[(NodeId, Link)]) {
+    let count = links.len();
+    store.put("link.owner", [count], links.iter().map(|(owner, _)| owner.0).collect());
+    store.put("link.event", [count], links.iter().map(|(_, link)| link.event.0).collect());
+    store.put("link.node", [count], links.iter().map(|(_, link)| link.node.0).collect());
+    store.put(
+        "link.outgoing",
+        [count],
+        links.iter().map(|(_, link)| u32::from(link.direction == Link::OUTGOING)).collect(),
+    );
+    store.put("link.time", [count], times(links.iter().map(|(_, link)| link.time)));
+}
+
+/// An array of numbers of nodes, each of which must be below `held`.
+fn nodes_in(name: &str, held: usize, store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
+    let (_, numbers) = store.take::<u32>(name)?;
+    match numbers.iter().find(|&&number| number as usize >= held) {
+        Some(number) => Err(wrong(name, format!("names node {number}, but there are {held} nodes"))),
+        None => Ok(numbers.into_iter().map(NodeId).collect()),
+    }
+}
+
+/// The same of `len` numbers.
+fn nodes_of(name: &str, [len, held]: [usize; 2], store: &mut Store) -> Result<Vec<NodeId>, StoreError> {
+    let nodes = nodes_in(name, held, store)?;
+    match nodes.len() == len {
+        true => Ok(nodes),
+        false => Err(wrong(name, format!("has {} values where {len} are expected", nodes.len()))),
+    }
+}
+
+fn times(times: impl Iterator<Item = Timestamp>) -> Vec<i64> {
+    times.map(|time| time.0).collect()
+}
+
+fn wrong(name: &str, problem: String) -> StoreError {
+    StoreError::Array { name: name.into(), problem }
+}

@@ -1,0 +1,101 @@
+//! The passes of a model written by hand on slices of host memory.
+
+use crate::model::executor::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_loss_on_slices};
+use crate::{Answer, Needs, Parameters, Queries, SliceModel, Update, View};
+
+/// A [`SliceModel`] and the memory its passes work in. Lanes are computed at the same time, each with working memory of
+/// its own. Once the largest batch has been seen, one lane allocates nothing.
+pub struct SliceExecutor<M: SliceModel> {
+    model: M,
+    /// The first one scores, too.
+    lanes: Vec<Lane<M>>,
+}
+
+struct Lane<M: SliceModel> {
+    work: M::Work,
+    /// Derivative of the loss in each score, `[P]`.
+    score_grads: Vec<f32>,
+    computed: LaneGradients,
+}
+
+impl<M: SliceModel> Lane<M> {
+    /// For a model of `size` weights.
+    fn new(size: usize) -> Lane<M> {
+        Lane { work: M::Work::default(), score_grads: Vec::new(), computed: LaneGradients::zeros(size) }
+    }
+
+    /// Goes forward and, where the loss is finite, back.
+    fn compute(&mut self, model: &M, batch: &LaneBatch<'_>) {
+        let Lane { work, score_grads, computed } = self;
+        let mut clock = Clock::start();
+        model.forward(batch.queries, batch.view, Some(batch.dropout), work);
+        computed.loss = link_loss_on_slices(&work.as_ref().scores, batch.queries.positives(), score_grads);
+        computed.forward_seconds = clock.lap();
+        if computed.loss.is_finite() {
+            if batch.share != 1.0 {
+                score_grads.iter_mut().for_each(|gradient| *gradient *= batch.share);
+            }
+            model.backward(batch.queries, batch.view, score_grads, &mut computed.gradients, work);
+        }
+        computed.backward_seconds = clock.lap();
+    }
+}
+
+impl<M: SliceModel> SliceExecutor<M> {
+    /// Computes the passes of `model`.
+    pub fn new(model: M) -> SliceExecutor<M> {
+        let size = model.parameters().values().len();
+        SliceExecutor { model, lanes: vec![Lane::new(size)] }
+    }
+}
+
+impl<M: SliceModel> Scorer for SliceExecutor<M> {
+    fn needs(&self) -> Needs {
+        self.model.needs()
+    }
+
+    fn score(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update) {
+        let SliceExecutor { model, lanes } = self;
+        model.forward(queries, view, None, &mut lanes[0].work);
+        let Answer { scores, update, .. } = lanes[0].work.as_ref();
+        (scores, update)
+    }
+
+    fn advance(&mut self, queries: &Queries, view: &View) -> &Update {
+        let SliceExecutor { model, lanes } = self;
+        model.advance(queries, view, &mut lanes[0].work);
+        &lanes[0].work.as_ref().update
+    }
+}
+
+impl<M: SliceModel> Executor for SliceExecutor<M> {
+    fn parameters(&self) -> &Parameters {
+        self.model.parameters()
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        self.model.parameters_mut()
+    }
+
+    fn compute_gradients(&mut self, batches: &[Option<LaneBatch<'_>>], pool: &LanePool) {
+        let SliceExecutor { model, lanes } = self;
+        let (model, size) = (&*model, model.parameters().values().len());
+        lanes.resize_with(batches.len().max(lanes.len()), || Lane::new(size));
+        pool.each(lanes.iter_mut().zip(batches), |(lane, batch)| match batch {
+            Some(batch) => lane.compute(model, batch),
+            None => lane.computed.clear(size),
+        });
+    }
+
+    fn lane(&self, lane: usize) -> &LaneGradients {
+        &self.lanes[lane].computed
+    }
+
+    fn lane_mut(&mut self, lane: usize) -> &mut LaneGradients {
+        &mut self.lanes[lane].computed
+    }
+
+    fn update(&self, lane: usize) -> &Update {
+        &self.lanes[lane].work.as_ref().update
+    }
+}

@@ -1,0 +1,203 @@
+//! A table of numbers, in memory of this process's own or in memory that several processes see.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use crate::storage::reserved::Standing;
+use crate::storage::shared::{Part, Room};
+
+/// A `[T]` that can be written. A clone is this process's own.
+pub(crate) struct Buffer<T> {
+    kept: Kept<T>,
+}
+
+enum Kept<T> {
+    Own(Vec<T>),
+    Standing(Standing<T>),
+    Shared(Part<T>),
+}
+
+impl<T: bytemuck::Pod> Buffer<T> {
+    /// The next `len` numbers of a room, as they stand there.
+    pub fn in_room(room: &mut Room, len: usize) -> Buffer<T> {
+        Buffer { kept: Kept::Shared(room.part(len)) }
+    }
+
+    /// Makes the table `len` long; what is new is `value`. A shared one of another length is this process's own from then on.
+    pub fn resize(&mut self, len: usize, value: T) {
+        let done = match &mut self.kept {
+            Kept::Own(values) => {
+                values.resize(len, value);
+                true
+            }
+            Kept::Standing(values) => values.resize(len, value),
+            Kept::Shared(part) => part.len() == len,
+        };
+        if !done {
+            let mut values = self.to_vec();
+            values.resize(len, value);
+            self.kept = Kept::Own(values);
+        }
+    }
+}
+
+/// A table of whatever numbers, to be treated like others.
+pub(crate) trait Table {
+    /// Entries it holds.
+    fn held(&self) -> usize;
+
+    /// Bytes that `len` entries take in a room.
+    fn needed(&self, len: usize) -> usize;
+
+    /// Goes on as the next `len` entries of `room`: as they stand there, or to `keep` what it holds.
+    ///
+    /// # Panics
+    /// If it is to keep another number of entries.
+    fn enter(&mut self, room: &mut Room, len: usize, keep: bool);
+
+    /// Grows without moving from here on, if the system lends it the addresses. It is this process's own.
+    fn stand(&mut self);
+}
+
+impl<T: bytemuck::Pod> Table for Buffer<T> {
+    fn held(&self) -> usize {
+        self.len()
+    }
+
+    fn needed(&self, len: usize) -> usize {
+        Room::needed::<T>(len)
+    }
+
+    fn enter(&mut self, room: &mut Room, len: usize, keep: bool) {
+        let mut entries = Buffer::in_room(room, len);
+        if keep {
+            entries.copy_from_slice(self);
+        }
+        *self = entries;
+    }
+
+    fn stand(&mut self) {
+        if let Some(values) = Standing::of(self) {
+            self.kept = Kept::Standing(values);
+        }
+    }
+}
+
+impl<T: bytemuck::Pod> Deref for Buffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match &self.kept {
+            Kept::Own(values) => values,
+            Kept::Standing(values) => values,
+            Kept::Shared(part) => part,
+        }
+    }
+}
+
+impl<T: bytemuck::Pod> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match &mut self.kept {
+            Kept::Own(values) => values,
+            Kept::Standing(values) => values,
+            Kept::Shared(part) => part,
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for Buffer<T> {
+    fn from(values: Vec<T>) -> Self {
+        Buffer { kept: Kept::Own(values) }
+    }
+}
+
+impl<T> Default for Buffer<T> {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl<T: bytemuck::Pod> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        self.to_vec().into()
+    }
+}
+
+impl<T: bytemuck::Pod + PartialEq> PartialEq for Buffer<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: bytemuck::Pod + fmt::Debug> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::shared::Shared;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_one_writes_another_reads_and_nothing_of_it_has_a_name() {
+        let tables = |shared: &Shared| {
+            // SAFETY: this thread alone writes, and reads afterwards.
+            let mut room = unsafe { shared.room() };
+            (Buffer::<f32>::in_room(&mut room, 3), Buffer::<u64>::in_room(&mut room, 5))
+        };
+        let bytes = Room::needed::<f32>(3) + Room::needed::<u64>(5);
+        let first = Shared::zeros(bytes).unwrap();
+        let second = Shared::open(&first.address().unwrap()).unwrap();
+        let ((mut numbers, mut counts), (seen, counted)) = (tables(&first), tables(&second));
+        assert!(seen.iter().all(|&number| number == 0.0) && counted[..] == [0; 5]);
+        numbers.copy_from_slice(&[1.5, -0.0, f32::MAX]);
+        counts[4] = u64::MAX;
+        assert_eq!(seen, numbers);
+        assert_eq!(counted[..], [0, 0, 0, 0, u64::MAX]);
+
+        let own = seen.clone();
+        numbers[0] = 2.0;
+        assert_eq!((own[0], seen[0]), (1.5, 2.0), "a clone is a copy");
+        let named = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.unwrap().file_name().to_string_lossy().starts_with(&format!(".tempograph-{}-", std::process::id()))
+        };
+        assert!(!std::fs::read_dir("/dev/shm").unwrap().any(named));
+    }
+
+    #[test]
+    fn an_address_of_something_else_is_refused() {
+        for address in ["", "/nowhere 1:2:3", "/dev/null 1:2:3"] {
+            assert!(Shared::open(address).is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_table_grows_wherever_it_is() {
+        let mut own = Buffer::from(vec![1u64]);
+        own.resize(3, 7);
+        assert_eq!(own[..], [1, 7, 7]);
+        let Ok(shared) = Shared::zeros(64) else { return };
+        // SAFETY: nobody else has it.
+        let mut shared = Buffer::<u64>::in_room(&mut unsafe { shared.room() }, 1);
+        shared.resize(1, 7);
+        assert_eq!(shared[..], [0]);
+        shared.resize(2, 7);
+        assert_eq!(shared[..], [0, 7]);
+    }
+
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    #[test]
+    fn a_table_that_stands_grows_without_moving() {
+        let mut table = Buffer::from(vec![1u64, 2, 3]);
+        table.stand();
+        let at = table.as_ptr();
+        for len in (3..1_000_000).step_by(100_000) {
+            table.resize(len, 7);
+            assert_eq!((table.as_ptr(), table.len()), (at, len));
+        }
+        assert_eq!((&table[..4], table.last()), ([1, 2, 3, 7].as_slice(), Some(&7)));
+    }
+}

@@ -1,0 +1,65 @@
+//! How long a vector of many numbers is.
+use crate::cpu::vector::simd::vectorised;
+use rayon::prelude::*;
+
+/// Numbers a task takes.
+const CHUNK: usize = 1 << 14;
+/// Sums that go on side by side, enough to hide the latency of an addition.
+const LANES: usize = 64;
+
+/// Sum of the squares of `values`. `partials` is working memory, kept from call to call by whoever calls often.
+pub fn sum_of_squares(values: &[f32], partials: &mut Vec<f64>) -> f64 {
+    partials.clear();
+    partials.resize(values.len().div_ceil(CHUNK), 0.0);
+    partials.par_iter_mut().zip(values.par_chunks(CHUNK)).for_each(|(partial, values)| *partial = chunk(values));
+    partials.iter().sum()
+}
+
+vectorised! {
+    fn chunk<I>(values: &[f32]) -> f64 {
+        let mut sums = [0.0f32; LANES];
+        let (rows, rest) = values.as_chunks::<LANES>();
+        for row in rows {
+            for lane in 0..LANES {
+                sums[lane] = I::mul_add(row[lane], row[lane], sums[lane]);
+            }
+        }
+        for (sum, &value) in sums.iter_mut().zip(rest) {
+            *sum = I::mul_add(value, value, *sum);
+        }
+        let mut whole = 0.0;
+        for sum in sums {
+            whole += f64::from(sum);
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn it_is_the_sum_of_squares_for_any_length() {
+        for count in [0, 1, 63, 64, 65, CHUNK - 1, CHUNK, 3 * CHUNK + 7] {
+            let values = numbers(count);
+            let expected: f64 = values.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            let found = sum_of_squares(&values, &mut vec![1.0; 9]);
+            assert!((found - expected).abs() <= 1e-6 * expected, "{count} numbers: {found} for {expected}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let values = numbers(20 * CHUNK + 11);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| sum_of_squares(&values, &mut Vec::new()).to_bits())
+        };
+        assert_eq!([on(2), on(3)], [on(1); 2]);
+    }
+}

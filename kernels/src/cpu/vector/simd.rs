@@ -1,0 +1,189 @@
+//! One body, compiled for several instruction sets, one of them chosen when the program runs.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+/// What differs between instruction sets beyond the width of a vector.
+pub(crate) trait Isa: Copy {
+    /// `a * b + c`.
+    fn mul_add(a: f32, b: f32, c: f32) -> f32;
+    /// `a * b + c` in double precision.
+    fn mul_add_f64(a: f64, b: f64, c: f64) -> f64;
+}
+
+/// Has an instruction for `a * b + c`.
+#[derive(Clone, Copy)]
+pub(crate) struct Fused;
+
+/// Multiplies, rounds, then adds: a fused multiplication would be a library call here.
+#[derive(Clone, Copy)]
+pub(crate) struct Separate;
+
+impl Isa for Fused {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(a: f64, b: f64, c: f64) -> f64 {
+        a.mul_add(b, c)
+    }
+}
+
+impl Isa for Separate {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(a: f64, b: f64, c: f64) -> f64 {
+        a * b + c
+    }
+}
+
+/// What every processor of the target has.
+#[cfg(target_arch = "aarch64")]
+pub(crate) type Baseline = Fused;
+/// What every processor of the target has.
+#[cfg(not(target_arch = "aarch64"))]
+pub(crate) type Baseline = Separate;
+
+/// Instruction sets a body is compiled for, each with all that those before it have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What every processor of the target has.
+    Baseline,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, DQ, BW and VL.
+    Avx512,
+}
+
+/// The environment variable that keeps the kernels to a level.
+const CAP: &str = "TEMPOGRAPH_CPU";
+
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+/// The level in use, found out once: kernels ask for every row.
+#[inline]
+pub(crate) fn level() -> Level {
+    *LEVEL.get_or_init(|| read().unwrap_or_else(|why| panic!("{why}")))
+}
+
+fn read() -> Result<Level, String> {
+    let asked = std::env::var_os(CAP).map(|value| value.to_string_lossy().into_owned());
+    capped(Level::of_processor(), asked.as_deref())
+}
+
+/// The best level there is, or the one that is asked for.
+fn capped(best: Level, asked: Option<&str>) -> Result<Level, String> {
+    let Some(asked) = asked else { return Ok(best) };
+    let level = match asked {
+        "baseline" => Level::Baseline,
+        "avx2" => Level::Avx2,
+        "avx512" => Level::Avx512,
+        _ => return Err(format!("{CAP} = \"{asked}\"; it is \"baseline\", \"avx2\" or \"avx512\"")),
+    };
+    if level > best {
+        return Err(format!("{CAP} = \"{asked}\"; this processor has {best} and no {level}"));
+    }
+    Ok(level)
+}
+
+impl Level {
+    /// The level the kernels compute with: the best of this processor, or the one that `TEMPOGRAPH_CPU` asks for (`baseline`, `avx2` or
+    /// `avx512`). It is read once, and the same for the whole program.
+    ///
+    /// # Errors
+    /// Another name, or a level this processor has not. Kernels that compute nevertheless panic.
+    pub fn chosen() -> Result<Level, String> {
+        match LEVEL.get() {
+            Some(level) => Ok(*level),
+            None => read().map(|level| *LEVEL.get_or_init(|| level)),
+        }
+    }
+
+    /// The best level of this processor, whatever is asked for.
+    pub fn of_processor() -> Level {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx512f") && has!("avx512dq") && has!("avx512bw") && has!("avx512vl") {
+                return Level::Avx512;
+            }
+            if has!("avx2") && has!("fma") {
+                return Level::Avx2;
+            }
+        }
+        Level::Baseline
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Level::Baseline => "baseline vector instructions",
+            Level::Avx2 => "AVX2",
+            Level::Avx512 => "AVX-512",
+        })
+    }
+}
+
+/// Declares a function whose body is compiled once per [`Level`]. Loops over slices become vector code;
+/// whatever the body calls must be `#[inline(always)]`.
+macro_rules! vectorised {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$isa:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::extra_unused_type_parameters)]
+            fn body<$isa: $crate::cpu::vector::simd::Isa>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::cpu::vector::simd::Fused>($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::cpu::vector::simd::Fused>($($arg),*)
+            }
+
+            match $crate::cpu::vector::simd::level() {
+                // SAFETY: the level was detected on this processor.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::vector::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::vector::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                _ => body::<$crate::cpu::vector::simd::Baseline>($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use vectorised;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_capped_by_its_name_and_what_is_not_there_is_refused() {
+        use Level::*;
+        assert_eq!(capped(Avx2, None), Ok(Avx2));
+        for (asked, level) in [("baseline", Baseline), ("avx2", Avx2), ("avx512", Avx512)] {
+            assert_eq!(capped(Avx512, Some(asked)), Ok(level));
+        }
+        let refused = capped(Avx2, Some("avx512")).unwrap_err();
+        assert_eq!(refused, "TEMPOGRAPH_CPU = \"avx512\"; this processor has AVX2 and no AVX-512");
+        for asked in ["", "AVX2", "sse2"] {
+            let refused = capped(Avx512, Some(asked)).unwrap_err();
+            assert!(refused.contains(&format!("\"{asked}\"; it is \"baseline\"")), "{refused}");
+        }
+    }
+}

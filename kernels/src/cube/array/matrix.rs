@@ -1,0 +1,127 @@
+//! Matrices on a device.
+use crate::cube::launch::span::{Device, Span, UNITS, units};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+use std::fmt;
+
+/// Rows of numbers on a device, one after the other. A clone is the same numbers.
+#[derive(Clone)]
+pub struct Matrix<R: CubeRuntime> {
+    pub(crate) device: Device<R>,
+    pub(crate) span: Span<R>,
+    rows: usize,
+    columns: usize,
+}
+
+impl<R: CubeRuntime> fmt::Debug for Matrix<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Matrix [{}, {}]", self.rows, self.columns)
+    }
+}
+
+/// Columns of a matrix: `columns` of them from `start` on, in rows `stride` apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Columns {
+    columns: usize,
+    stride: usize,
+    start: usize,
+}
+
+#[cube(launch)]
+fn part_kernel(rows: &Array<f32>, out: &mut Array<f32>, #[comptime] part: Columns) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        out[i] = rows[i / comptime!(part.columns) * comptime!(part.stride)
+            + comptime!(part.start)
+            + i % comptime!(part.columns)];
+    }
+}
+
+/// Sums of the first columns of two matrices, whose rows have as many numbers as `strides` say.
+#[cube(launch)]
+fn plus_kernel(
+    one: &Array<f32>,
+    other: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] columns: usize,
+    #[comptime] strides: [usize; 2],
+) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let (row, column) = (i / columns, i % columns);
+        out[i] = one[row * comptime!(strides[0]) + column] + other[row * comptime!(strides[1]) + column];
+    }
+}
+
+impl<R: CubeRuntime> Matrix<R> {
+    /// A matrix that nobody has written yet.
+    pub(crate) fn new(device: &Device<R>, rows: usize, columns: usize) -> Self {
+        Self::of(device, device.empty(rows * columns).part(0, rows * columns), rows, columns)
+    }
+
+    /// The first numbers of `span` as a matrix.
+    pub(crate) fn of(device: &Device<R>, span: Span<R>, rows: usize, columns: usize) -> Self {
+        Self { device: device.clone(), span: span.part(0, rows * columns), rows, columns }
+    }
+
+    /// The numbers of `tensor`, which has that many.
+    pub(crate) fn from_tensor(tensor: &CubeTensor<R>, rows: usize, columns: usize) -> Self {
+        let device = Device::of(tensor);
+        let span = device.span(tensor);
+        Self::of(&device, span, rows, columns)
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Numbers of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The numbers, row by row. Waits for the device.
+    pub fn values(&self) -> Vec<f32> {
+        self.device.floats(&self.span)
+    }
+
+    /// The same numbers as a tensor, `[rows, columns]`.
+    pub(crate) fn tensor(&self) -> CubeTensor<R> {
+        self.device.tensor(&self.span, [self.rows, self.columns])
+    }
+
+    /// The sum of the first `columns` columns of both.
+    ///
+    /// # Panics
+    /// Where they have not as many rows.
+    #[must_use]
+    pub fn plus(&self, other: &Self, columns: usize) -> Self {
+        assert_eq!(self.rows, other.rows, "rows of a sum");
+        let out = Self::new(&self.device, self.rows, columns);
+        if out.span.len() > 0 {
+            let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
+            let (one, two, strides) = (self.span.arg(), other.span.arg(), [self.columns, other.columns]);
+            plus_kernel::launch::<R>(&self.device.client, count, dim, one, two, out.span.arg(), columns, strides);
+        }
+        out
+    }
+
+    /// `columns` of its columns from `start` on, copied.
+    pub(crate) fn part(&self, start: usize, columns: usize) -> Self {
+        let out = Self::new(&self.device, self.rows, columns);
+        if out.span.len() > 0 {
+            let (count, part) = (units(out.span.len()), Columns { columns, stride: self.columns, start });
+            part_kernel::launch::<R>(
+                &self.device.client,
+                count,
+                CubeDim::new_1d(UNITS),
+                self.span.arg(),
+                out.span.arg(),
+                part,
+            );
+        }
+        out
+    }
+}

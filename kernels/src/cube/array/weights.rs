@@ -1,0 +1,285 @@
+//! All weights of a model on a device, with their gradients and moments: the optimiser's step is two kernels, whatever there are of them.
+use crate::AdamStep;
+use crate::cube::array::adam::{Constants, ConstantsLaunch, moved};
+use crate::cube::array::layout::{Block, Layout};
+use crate::cube::array::matrix::Matrix;
+use crate::cube::launch::span::{Device, Parcel, Span, UNITS, cubes, units};
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+use std::ops::Range;
+
+/// Steps whose losses are kept on the device before somebody has to ask for them.
+pub const REMEMBERED: usize = 64;
+/// Cubes that add up squares.
+const PARTIAL: usize = 256;
+
+/// Weights, their gradients and their moments: four arrays, in which each weight has the same place.
+#[derive(Clone)]
+pub struct Weights<R: CubeRuntime> {
+    device: Device<R>,
+    layout: Layout,
+    values: Span<R>,
+    gradients: Span<R>,
+    moments: [Span<R>; 2],
+    steps: u64,
+    /// `[REMEMBERED, 2]` loss and squared norm of all gradients.
+    records: Span<R>,
+    recorded: usize,
+}
+
+/// A block of [`Weights`], `[rows, columns]`: where its numbers and their gradients are.
+#[derive(Clone, Debug)]
+pub struct Weight<R: CubeRuntime> {
+    pub(crate) device: Device<R>,
+    pub(crate) value: Span<R>,
+    pub(crate) gradient: Span<R>,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+/// What a record kept of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learned {
+    /// Its loss, before the step. Where it is not finite, the step was not taken.
+    pub loss: f32,
+    /// Norm of all gradients before clipping.
+    pub gradient_norm: f32,
+}
+
+/// The sum of what the units of a cube bring along, in a fixed order. Every unit must come here.
+#[cube]
+pub(crate) fn cube_sum(value: f32) -> f32 {
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let unit = UNIT_POS as usize;
+    shared[unit] = value;
+    #[unroll]
+    for halving in 0..comptime!(UNITS.ilog2()) {
+        let half = comptime!((UNITS >> (halving + 1)) as usize);
+        sync_cube();
+        if unit < half {
+            shared[unit] = shared[unit] + shared[unit + half];
+        }
+    }
+    sync_cube();
+    shared[0]
+}
+
+/// The squares that each cube adds up.
+#[cube(launch)]
+fn squares_kernel(gradients: &Array<f32>, out: &mut Array<f32>) {
+    let mut sum = 0.0f32;
+    for at in range_stepped(ABSOLUTE_POS, gradients.len(), comptime!(PARTIAL * UNITS as usize)) {
+        sum += gradients[at] * gradients[at];
+    }
+    let sum = cube_sum(sum);
+    if UNIT_POS == 0 && CUBE_POS < out.len() {
+        out[CUBE_POS] = sum;
+    }
+}
+
+/// A step, unless the loss is not finite; remembers the loss and the squared norm. Gradients longer than `clip` are shortened to it.
+#[cube(launch)]
+fn step_kernel(
+    param: &mut Array<f32>,
+    first: &mut Array<f32>,
+    second: &mut Array<f32>,
+    grad: &Array<f32>,
+    loss: &Array<f32>,
+    squares: &Array<f32>,
+    records: &mut Array<f32>,
+    record: u32,
+    clip: f32,
+    constants: &Constants,
+) {
+    let i = ABSOLUTE_POS;
+    let mut share = 0.0f32;
+    for at in range_stepped(UNIT_POS as usize, comptime!(PARTIAL), comptime!(UNITS as usize)) {
+        share += squares[at];
+    }
+    let square = cube_sum(share);
+    if i == 0 {
+        records[2 * record as usize] = loss[0];
+        records[2 * record as usize + 1] = square;
+    }
+    let finite = (u32::reinterpret(loss[0]) >> 23) & 0xff != 0xff;
+    if i < grad.len() && finite {
+        let norm = square.sqrt();
+        let g = grad[i] * select(clip > 0.0f32 && norm > clip, clip / norm, 1.0f32);
+        moved(param, first, second, i, g, constants);
+    }
+}
+
+#[cube(launch)]
+fn clear_kernel(out: &mut Array<f32>) {
+    if ABSOLUTE_POS < out.len() {
+        out[ABSOLUTE_POS] = 0.0f32;
+    }
+}
+
+impl<R: CubeRuntime> Weight<R> {
+    /// The numbers as they are now, `[rows, columns]`.
+    pub(crate) fn matrix(&self) -> Matrix<R> {
+        Matrix::of(&self.device, self.value.clone(), self.rows, self.columns)
+    }
+
+    /// Clears the gradient of rows and columns in which no weight stands: a product writes them all.
+    pub fn clear_part(&self, rows: Range<usize>, columns: Range<usize>) {
+        let (count, dim) = (rows.len() * columns.len(), CubeDim::new_1d(UNITS));
+        if count > 0 {
+            let (first, rows, gradient) = (rows.start as u32, rows.len() as u32, self.gradient.arg());
+            let (from, width, client) = (columns.start, columns.len(), &self.device.client);
+            clear_part_kernel::launch::<R>(client, units(count), dim, gradient, first, rows, self.columns, from, width);
+        }
+    }
+
+    /// Clears the gradient, which is then added to.
+    pub fn clear_gradient(&self) {
+        clear(&self.device, &self.gradient);
+    }
+}
+
+#[cube(launch)]
+fn clear_part_kernel(
+    out: &mut Array<f32>,
+    first_row: u32,
+    rows: u32,
+    #[comptime] stride: usize,
+    #[comptime] first: usize,
+    #[comptime] columns: usize,
+) {
+    let row = ABSOLUTE_POS / columns;
+    if row < rows as usize {
+        out[(first_row as usize + row) * stride + first + ABSOLUTE_POS % columns] = 0.0f32;
+    }
+}
+
+/// Sets all numbers of `span` to 0.
+fn clear<R: CubeRuntime>(device: &Device<R>, span: &Span<R>) {
+    clear_kernel::launch::<R>(&device.client, units(span.len()), CubeDim::new_1d(UNITS), span.arg());
+}
+
+impl<R: CubeRuntime> Weights<R> {
+    /// Weights that stand as `layout` says, all 0.
+    pub fn new(device: &R::Device, layout: Layout) -> Self {
+        let device = Device::new(device);
+        let zeros = || device.filled(layout.len(), 0);
+        let (values, gradients, moments) = (zeros(), zeros(), [zeros(), zeros()]);
+        let records = device.filled(2 * REMEMBERED, 0);
+        Self { layout, values, gradients, moments, steps: 0, records, recorded: 0, device }
+    }
+
+    /// The weights of a block.
+    pub fn at(&self, block: Block) -> Weight<R> {
+        let Block { start, rows, columns } = block;
+        let [value, gradient] = [&self.values, &self.gradients].map(|span| span.part(start, rows * columns));
+        Weight { device: self.device.clone(), value, gradient, rows, columns }
+    }
+
+    /// Rows of `columns` numbers, sent to the device.
+    pub fn send(&self, rows: &[f32], columns: usize) -> Matrix<R> {
+        let mut parcel = Parcel::default();
+        parcel.floats(rows.iter().copied());
+        Matrix::of(&self.device, self.device.send(parcel), rows.len() / columns.max(1), columns)
+    }
+
+    /// The numbers of all weights, one after the other. Waits for the device.
+    pub fn values(&self) -> Vec<f32> {
+        self.layout.taken(&self.device.floats(&self.values))
+    }
+
+    /// What a pass has found: its loss, `[1, 1]`, and the gradients in the same order. Waits for the device.
+    pub fn found(&self, loss: &Matrix<R>) -> (f32, Vec<f32>) {
+        let [loss, gradients] = [&loss.span, &self.gradients].map(|span| self.device.ask(span));
+        (loss.wait()[0], self.layout.taken(&gradients.wait()))
+    }
+
+    /// Steps taken and both moments, in the same order. Waits for the device.
+    pub fn moments(&self) -> (u64, [Vec<f32>; 2]) {
+        (self.steps, self.moments.each_ref().map(|moment| self.layout.taken(&self.device.floats(moment))))
+    }
+
+    /// Takes these numbers. What was made [`at`](Weights::at) a block before keeps those of before: they get another place, because a thread that
+    /// reads a place for the second time is not made to wait for what others have written there meanwhile.
+    ///
+    /// # Panics
+    /// Where there are not as many as the weights have.
+    pub fn set_values(&mut self, values: &[f32]) {
+        self.values = self.sent(values);
+    }
+
+    /// The same weights with gradients of their own, for a pass beside others whose step somebody else takes.
+    pub fn apart(&self) -> Self {
+        let own = Self { gradients: self.device.empty(self.layout.len()).part(0, self.layout.len()), ..self.clone() };
+        clear(&own.device, &own.gradients);
+        own
+    }
+
+    /// Takes up the optimiser where [`moments`](Weights::moments) left.
+    ///
+    /// # Panics
+    /// Where there are not as many numbers as the weights have.
+    pub fn set_moments(&mut self, steps: u64, moments: [&[f32]; 2]) {
+        self.steps = steps;
+        self.moments = moments.map(|moment| self.sent(moment));
+    }
+
+    fn sent(&self, values: &[f32]) -> Span<R> {
+        let mut parcel = Parcel::default();
+        parcel.floats(self.layout.put(values));
+        self.device.send(parcel)
+    }
+
+    /// One step down the gradients, of which `loss` `[1]` is the loss. `clip` is the largest norm of all of them together; 0 does not clip. Where
+    /// the loss is not finite nothing is learned. Waits for nothing.
+    ///
+    /// # Panics
+    /// Where [`REMEMBERED`] steps were taken and nobody has asked for their losses.
+    pub fn step(&mut self, loss: &Matrix<R>, constants: &AdamStep, clip: f32) {
+        assert!(self.recorded < REMEMBERED, "losses of {REMEMBERED} steps have not been asked for");
+        let (device, dim) = (&self.device, CubeDim::new_1d(UNITS));
+        let squares = device.empty(PARTIAL).part(0, PARTIAL);
+        squares_kernel::launch::<R>(&device.client, cubes(PARTIAL), dim, self.gradients.arg(), squares.arg());
+        let [first, second] = &self.moments;
+        step_kernel::launch::<R>(
+            &device.client,
+            units(self.gradients.len()),
+            dim,
+            self.values.arg(),
+            first.arg(),
+            second.arg(),
+            self.gradients.arg(),
+            loss.span.arg(),
+            squares.arg(),
+            self.records.arg(),
+            self.recorded as u32,
+            clip,
+            ConstantsLaunch::of(constants),
+        );
+        self.recorded += 1;
+        self.steps += 1;
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Steps taken since their losses were last asked for.
+    pub fn recorded(&self) -> usize {
+        self.recorded
+    }
+
+    /// Losses and norms of the steps since they were last asked for, oldest first. Waits for the device.
+    pub fn learned(&mut self) -> Vec<Learned> {
+        let count = std::mem::take(&mut self.recorded);
+        if count == 0 {
+            return Vec::new();
+        }
+        let numbers = self.device.floats(&self.records);
+        numbers
+            .chunks(2)
+            .take(count)
+            .map(|record| Learned { loss: record[0], gradient_norm: record[1].sqrt() })
+            .collect()
+    }
+}

@@ -1,0 +1,167 @@
+//! What has happened, kept on a device: node memories, waiting mail, neighbours and edge features.
+//!
+//! A step sends what is asked and what happens in one transfer, and waits for nothing: how many distinct nodes there are stays on the device,
+//! where every array has room for as many as there can be. Only edge features that did not fit are asked for and sent in every step.
+pub(crate) mod features;
+pub(crate) mod look;
+pub(crate) mod mail;
+pub(crate) mod moving;
+pub(crate) mod neighbours;
+pub(crate) mod past;
+pub(crate) mod sampling;
+pub(crate) mod sent;
+pub(crate) mod settle;
+pub(crate) mod state;
+pub(crate) mod world;
+
+use crate::cube::Matrix;
+use crate::cube::history::features::Features;
+use crate::cube::history::neighbours::{Neighbourhoods, Settled};
+use crate::cube::history::past::{DevicePast, Happening};
+use crate::cube::history::settle::settle;
+use crate::cube::history::state::States;
+use crate::cube::history::world::{DeviceEvents, DeviceRules, DeviceSampler, DeviceWorld, TooLarge, bytes_of};
+use crate::cube::launch::plans::NONE;
+use crate::cube::launch::span::{Device, Parcel, Span};
+use burn_cubecl::CubeRuntime;
+
+/// Node memories, mail, neighbours and edge features on a device.
+pub struct DeviceHistory<R: CubeRuntime> {
+    pub(super) device: Device<R>,
+    pub(super) nodes: usize,
+    pub(super) origin: i64,
+    pub(super) rules: DeviceRules,
+    pub(super) states: States<R>,
+    pub(super) neighbourhoods: Neighbourhoods<R>,
+    /// `[N]` the first name of every node in the lookup at hand; [`NONE`] of all nodes between two of them.
+    pub(super) first: Span<R>,
+    /// `[N]` how often rows are named in the lookup at hand; zeros between two of them.
+    pub(super) counts: Span<R>,
+    pub(super) features: Features<R>,
+    /// Ends of the events of the newest tick, which have not settled.
+    pub(super) pending: Vec<End>,
+}
+
+/// An event as one of its ends sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub(super) node: u32,
+    pub(super) other: u32,
+    pub(super) time: u32,
+    pub(super) event: u32,
+}
+
+impl<R: CubeRuntime> DeviceHistory<R> {
+    /// An empty history. Edge features stay in host memory where there is no room for them.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where there is no room for the rest.
+    ///
+    /// # Panics
+    /// Where `rules` ask for two hops of no neighbours, or for draws without a log.
+    pub fn new(device: &R::Device, rules: DeviceRules, world: &DeviceWorld<'_>) -> Result<Self, TooLarge> {
+        let all = rules.sampler != DeviceSampler::Recent || rules.before_events && rules.layers > 1;
+        assert!(!all || world.log.is_some(), "any event may be shown, and there is no log by node");
+        let hops = if rules.neighbours > 0 { 1..=2 } else { 1..=1 };
+        assert!(hops.contains(&rules.layers), "{} hops of {} neighbours", rules.layers, rules.neighbours);
+        let (device, nodes, room) = (Device::new(device), world.nodes, world.room);
+        let bytes = bytes_of(&rules, world);
+        if bytes > room {
+            return Err(TooLarge { bytes, room });
+        }
+        let features = Features::new(&device, world.features.clone(), world.events, room - bytes);
+        let tick = |time: i64| u32::try_from(time - world.origin).expect("a log of fewer than 2^32 ticks");
+        let sent = |numbers: &mut dyn Iterator<Item = u32>| {
+            let mut parcel = Parcel::default();
+            parcel.integers(numbers);
+            device.send(parcel)
+        };
+        let settled = match &world.log {
+            None => {
+                let [node, time, event] = [(); 3].map(|()| device.filled(nodes * rules.neighbours, 0));
+                Settled::Rings { node, time, event }
+            }
+            Some(log) => Settled::ByNode {
+                starts: sent(&mut log.starts.iter().copied()),
+                node: sent(&mut log.node.iter().copied()),
+                time: sent(&mut log.time.iter().map(|&time| tick(time))),
+                event: sent(&mut log.event.iter().copied()),
+            },
+        };
+        Ok(Self {
+            nodes,
+            origin: world.origin,
+            rules,
+            states: States::new(&device, nodes, rules.rule()),
+            neighbourhoods: Neighbourhoods { degree: device.filled(nodes, 0), settled },
+            first: device.filled(nodes, NONE),
+            counts: device.filled(nodes, 0),
+            features,
+            pending: Vec::new(),
+            device,
+        })
+    }
+
+    /// Whether edge features are on the device, so that a step waits for nothing.
+    pub fn is_resident(&self) -> bool {
+        self.features.are_resident()
+    }
+
+    /// Whether what it sends in large parcels goes through pinned memory: whether the device's driver has such.
+    pub fn pins(&self) -> bool {
+        self.device.pins()
+    }
+
+    /// Forgets everything that happened.
+    pub fn reset(&mut self) {
+        self.states = States::new(&self.device, self.nodes, self.rules.rule());
+        self.neighbourhoods.degree = self.device.filled(self.nodes, 0);
+        self.pending.clear();
+    }
+
+    /// Lets the batch happen that `past` was read for. `memory` `[rows, D]` are the rows' new memories, `said` is [what its mail says](crate::cube::history::mail),
+    /// where that is given. Nothing is waited for.
+    ///
+    /// # Panics
+    /// Where `memory` has not a row for each of the past's, mail has nothing to say, or another history has read it.
+    pub fn observe(&mut self, past: &DevicePast<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
+        assert_eq!([memory.rows(), memory.columns()], [past.capacity, self.rules.memory], "new memories");
+        assert!(!self.rules.given || said.is_some_and(|said| said.columns() == self.rules.said), "what mail says");
+        let Some(Happening { ends, fates, all_ends, unsettled }) = &past.happening else {
+            panic!("a past that the host has read")
+        };
+        let all = (&self.states, &self.neighbourhoods);
+        let happens = (ends, fates, *unsettled);
+        settle(
+            &self.device,
+            all,
+            happens,
+            (&past.touched_rows, &memory.span, said.map_or(&memory.span, |said| &said.span)),
+            self.rules.rule(),
+            self.rules.neighbours,
+        );
+        self.pending = all_ends[settled(all_ends)..].to_vec();
+    }
+
+    pub(super) fn tick(&self, time: i64) -> u32 {
+        let ticks = time - self.origin;
+        assert!((0..1 << 31).contains(&ticks), "time {time} is not within 2^31 ticks after {}", self.origin);
+        ticks as u32
+    }
+
+    /// Both ends of every event; a self-loop is one event of its node.
+    pub(super) fn ends(&self, events: &DeviceEvents<'_>) -> impl Iterator<Item = End> {
+        (0..events.src.len()).flat_map(move |i| {
+            let event = u32::try_from(events.first + i as u64).expect("fewer than 2^32 events");
+            let (src, dst, time) = (events.src[i], events.dst[i], self.tick(events.time[i]));
+            let from = End { node: src, other: dst, time, event };
+            std::iter::once(from).chain((src != dst).then_some(End { node: dst, other: src, ..from }))
+        })
+    }
+}
+
+/// How many of `ends` settle when the newest of them happen: all that are earlier.
+pub(super) fn settled(ends: &[End]) -> usize {
+    let newest = ends.last().map(|end| end.time);
+    ends.partition_point(|end| Some(end.time) != newest)
+}

@@ -1,0 +1,311 @@
+//! The past of some roots on a device, and what is computed from it.
+use crate::Cell;
+use crate::cube::Matrix;
+use crate::cube::array::layout::{Block, Layout, with_one};
+use crate::cube::array::weights::{Weight, Weights};
+use crate::cube::history::End;
+use crate::cube::history::neighbours::EndSpans;
+use crate::cube::history::settle::FateSpans;
+use crate::cube::kernel::memory;
+use crate::cube::kernel::memory::{CellWeights, Shape};
+use crate::cube::kernel::memory_backward;
+use crate::cube::kernel::memory_backward::Written;
+use crate::cube::kernel::time::{TimeEncoding, TimeShares};
+use crate::cube::launch::gather::gather_span;
+use crate::cube::launch::plans::{AttentionSpans, EMPTY, MailSpans, NONE};
+use crate::cube::launch::span::{Arriving, Device, Span};
+use burn_cubecl::CubeRuntime;
+
+/// The past of some roots, as it lies on the device.
+pub struct DevicePast<R: CubeRuntime> {
+    pub(crate) device: Device<R>,
+    /// Most rows there can be.
+    pub(crate) capacity: usize,
+    /// Widths of a memory and of what a mail says.
+    pub(crate) widths: [usize; 2],
+    /// `[P + 1]`, the number of rows last.
+    pub(crate) starts: Span<R>,
+    pub(crate) nodes: Span<R>,
+    /// Rows of the nodes that the batch in hand touches.
+    pub(crate) touched_rows: Span<R>,
+    pub(crate) mail: MailSpans<R>,
+    /// Columns of edge features.
+    pub(crate) features: usize,
+    /// Farthest first.
+    pub(crate) hops: Vec<Hop<R>>,
+    /// Rows of the roots' table that the batch's ends are, `[2 B]`: source and destination by turns.
+    pub(crate) ends: EndRows<R>,
+    /// Constant rows of the nodes, features and vectors, where they are not on the device for all nodes.
+    pub(crate) beside: Option<[Span<R>; 2]>,
+    /// What a history on the device needs to let the batch happen.
+    pub(crate) happening: Option<Happening<R>>,
+}
+
+/// Where the ends of a batch stand in the roots' table.
+#[derive(Clone)]
+pub(crate) enum EndRows<R: CubeRuntime> {
+    /// One after the other: so many from this row on.
+    From(usize, usize),
+    /// In these rows.
+    Listed(Span<R>),
+}
+
+/// The batch in hand, as a history on the device lets it happen.
+pub(crate) struct Happening<R: CubeRuntime> {
+    pub(crate) ends: EndSpans<R>,
+    pub(crate) fates: FateSpans<R>,
+    pub(crate) all_ends: Vec<End>,
+    pub(crate) unsettled: usize,
+}
+
+/// Centres and their neighbours, as rows of the table below: the memories of a past, or what the hop below was embedded as.
+#[derive(Clone)]
+pub struct Hop<R: CubeRuntime> {
+    pub(crate) device: Device<R>,
+    /// `[C]` rows of the table below; of a hop below another, centres that nobody asks about have none.
+    pub(crate) centres: Span<R>,
+    pub(crate) attention: AttentionSpans<R>,
+    /// Slots of a centre.
+    pub(crate) neighbours: usize,
+    /// Columns of edge features.
+    pub(crate) features: usize,
+    /// Rows of the table below.
+    pub(crate) below: usize,
+    /// `[C]` ticks since the centres' memories were updated, where they are shown.
+    pub(crate) idle: Option<Span<R>>,
+    /// Whether a centre without neighbours has one of zeros instead, met at the first event: no row of the table and no event, unless the table has
+    /// rows of such.
+    pub(crate) pads: bool,
+}
+
+/// Where the weights of a memory module stand: the bias of a gate behind its row of the matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct CellBlocks {
+    cell: Cell,
+    /// Of messages and of memories.
+    matrices: [Block; 2],
+}
+
+/// Where the numbers of these weights begin among those of all: of messages and of memories.
+#[derive(Clone, Copy, Debug)]
+pub struct CellNumbers {
+    /// `[gates, width]` each.
+    pub matrices: [usize; 2],
+    /// `[gates]` each.
+    pub biases: [usize; 2],
+}
+
+impl CellBlocks {
+    /// For messages of width `message`, of which the last `time` columns are a time encoding, and memories of width `memory`. On the device the time
+    /// encoding comes first.
+    pub fn stand(layout: &mut Layout, cell: Cell, [message, time, memory]: [usize; 3], from: &CellNumbers) -> Self {
+        let gates = cell.gates() * memory;
+        let matrices = [message, memory].map(|width| layout.block(gates, with_one(width)));
+        let [input, recurrent] = matrices;
+        for gate in 0..gates {
+            let row = from.matrices[0] + gate * message;
+            layout.stand(input, [gate, time], [1, message - time], row);
+            layout.stand(input, [gate, 0], [1, time], row + message - time);
+        }
+        layout.stand(recurrent, [0, 0], [gates, memory], from.matrices[1]);
+        for (i, width) in [message, memory].into_iter().enumerate() {
+            layout.stand(matrices[i], [0, width], [gates, 1], from.biases[i]);
+        }
+        Self { cell, matrices }
+    }
+}
+
+/// A memory module on a device.
+#[derive(Clone, Debug)]
+pub struct DeviceCell<R: CubeRuntime> {
+    cell: Cell,
+    matrices: [Weight<R>; 2],
+    time: TimeEncoding<R>,
+}
+
+/// What a memory update keeps for its backward pass.
+pub struct UpdateKept<R: CubeRuntime> {
+    shape: Shape,
+    weights: CellWeights<R>,
+    kept: memory::Kept<R>,
+}
+
+impl<R: CubeRuntime> DeviceCell<R> {
+    /// The one that stands at `blocks`, with its time encoding.
+    pub fn at(weights: &Weights<R>, blocks: CellBlocks, time: &TimeEncoding<R>) -> Self {
+        Self { cell: blocks.cell, matrices: blocks.matrices.map(|block| weights.at(block)), time: time.clone() }
+    }
+
+    /// New memory `[rows, D]` of every row of `past`.
+    ///
+    /// # Panics
+    /// Where the weights do not fit the past.
+    pub fn forward(&self, past: &DevicePast<R>) -> (Matrix<R>, UpdateKept<R>) {
+        let device = &past.device;
+        let ([d, o], e, t) = (past.widths, past.features, self.time.width());
+        let shape = Shape { d, o, e, t, cell: self.cell, joint: true };
+        let [input, recurrent] = &self.matrices;
+        assert_eq!(
+            [input.columns, recurrent.columns, input.rows],
+            [shape.x(), shape.h(), shape.gates()],
+            "a memory module of {shape:?}"
+        );
+        let [w_ih, w_hh] = [input, recurrent].map(|weight| weight.matrix().tensor());
+        let weights = CellWeights { w_ih, w_hh, biases: None, freq: self.time.freq(), phase: self.time.phase() };
+        let (new, kept) = memory::update(device, &shape, &past.mail, past.capacity, &weights);
+        (Matrix::from_tensor(&new, past.capacity, d), UpdateKept { shape, weights, kept })
+    }
+
+    /// Writes the gradients of the cell and tells `time` what it brings to the time encoding, from the gradient of the new memory: the first columns
+    /// of `grad`.
+    pub fn backward(&self, kept: &UpdateKept<R>, grad: &Matrix<R>, time: &mut TimeShares<R>) {
+        if kept.kept.rows.len() == 0 {
+            self.matrices.iter().for_each(Weight::clear_gradient);
+            return;
+        }
+        let [w_ih, w_hh] = self.matrices.each_ref().map(|weight| weight.gradient.clone());
+        let written = Written { w_ih, w_hh, biases: None };
+        let UpdateKept { shape, weights, kept } = kept;
+        let shares = time.take(kept.rows.len());
+        memory_backward::gradients(&grad.device, shape, weights, kept, (&grad.span, grad.columns()), &written, &shares);
+    }
+}
+
+impl<R: CubeRuntime> Hop<R> {
+    /// Centres of the hop, `C`.
+    pub fn len(&self) -> usize {
+        self.centres.len()
+    }
+
+    /// Whether there are no centres.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<R: CubeRuntime> DevicePast<R> {
+    /// Rows there is room for.
+    pub fn rows(&self) -> usize {
+        self.capacity
+    }
+
+    /// Mails that its rows read, those that nobody reads included.
+    pub fn mails(&self) -> usize {
+        self.mail.rows.len()
+    }
+
+    /// Asks for the rows of `memory` `[rows, D]` whose nodes the batch in hand touches.
+    pub fn ask_touched(&self, memory: &Matrix<R>) -> Arriving<'_> {
+        let tensor = gather_span(&self.device, &memory.span, &self.touched_rows, memory.columns());
+        self.device.ask(&self.device.span(&tensor))
+    }
+
+    /// Asks for the numbers of `matrix`.
+    pub fn ask(&self, matrix: &Matrix<R>) -> Arriving<'_> {
+        self.device.ask(&matrix.span)
+    }
+
+    /// Its hops, the farthest first; the centres of the last are the roots.
+    pub fn hops(&self) -> &[Hop<R>] {
+        &self.hops
+    }
+
+    /// The rows' stored memories, `[rows, D]`.
+    pub fn memory(&self) -> Matrix<R> {
+        Matrix::of(&self.device, self.mail.memory.clone(), self.capacity, self.widths[0])
+    }
+
+    /// As many numbers as the rows' memories have, put on the device: new memories that no model computed.
+    ///
+    /// # Panics
+    /// Where there are not as many.
+    pub fn new_memory(&self, values: &[f32]) -> Matrix<R> {
+        assert_eq!(values.len(), self.capacity * self.widths[0], "numbers of new memories");
+        self.rows_of(values, self.widths[0])
+    }
+
+    /// Rows of `columns` numbers, put on the device.
+    pub fn rows_of(&self, values: &[f32], columns: usize) -> Matrix<R> {
+        let mut parcel = crate::cube::launch::span::Parcel::default();
+        parcel.floats(values.iter().copied());
+        let rows = values.len().checked_div(columns).unwrap_or(self.capacity);
+        Matrix::of(&self.device, self.device.send(parcel), rows, columns)
+    }
+}
+
+/// The mail of a node, copied to the host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostMail {
+    /// Whether the message is the zero vector; then the rest means nothing.
+    pub empty: bool,
+    /// Its event.
+    pub event: u32,
+    /// Time from the receiver's last update to the event.
+    pub dt: f32,
+    /// What it says of the other end.
+    pub other: Vec<f32>,
+}
+
+/// [`DevicePast`] copied to the host, with the farthest hop's neighbours: what tests look at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostPast {
+    /// `[U]` the node of every row, as first named.
+    pub nodes: Vec<u32>,
+    /// `[U, D]`
+    pub memory: Vec<f32>,
+    /// `[U]` what every row reads, if anything.
+    pub mail: Vec<Option<HostMail>>,
+    /// `[C]` row of every centre; `u32::MAX` where nobody is asked about.
+    pub roots: Vec<u32>,
+    /// `[C]` ticks since the centres' memories were updated, where they are shown.
+    pub idle: Vec<f32>,
+    /// `[C]` for every centre its neighbours, newest first: row, event and time difference.
+    pub neighbours: Vec<Vec<(u32, u32, f32)>>,
+    /// `[U]` for every row the slots that name it.
+    pub slots: Vec<Vec<u32>>,
+}
+
+impl<R: CubeRuntime> DevicePast<R> {
+    /// Copies it to the host. Waits for the device.
+    pub fn fetch(&self) -> HostPast {
+        let (integers, floats) =
+            (|span: &Span<R>| self.device.integers(span), |span: &Span<R>| self.device.floats(span));
+        let ([d, said], k) = (self.widths, self.hops[0].neighbours);
+        let unique = *integers(&self.starts).last().expect("the number of rows") as usize;
+        let (mail_of, marks, events) =
+            (integers(&self.mail.mail_of), integers(&self.mail.rows), integers(&self.mail.feature));
+        let (times, others) = (floats(&self.mail.dt), floats(&self.mail.other));
+        let mail = |row: usize| {
+            let at = mail_of[row] as usize;
+            let told = || HostMail {
+                empty: marks[at] & EMPTY != 0,
+                event: events[at],
+                dt: times[at],
+                other: others[at * said..][..said].to_vec(),
+            };
+            (mail_of[row] != NONE).then(told)
+        };
+        let (hop, attention) = (&self.hops[0], &self.hops[0].attention);
+        let (rows, counts, event, dt) =
+            (integers(&attention.row), integers(&attention.count), integers(&attention.feature), floats(&attention.dt));
+        let neighbour = |slot: usize| (rows[slot], event[slot], dt[slot]);
+        let ([starts, names], first) = (attention.groups.each_ref().map(integers), attention.first_slot as u32);
+        let group = |row: usize| {
+            names[starts[row] as usize..starts[row + 1] as usize]
+                .iter()
+                .filter_map(|name| name.checked_sub(first))
+                .collect()
+        };
+        HostPast {
+            nodes: integers(&self.nodes)[..unique].to_vec(),
+            memory: floats(&self.mail.memory)[..unique * d].to_vec(),
+            mail: (0..unique).map(mail).collect(),
+            roots: integers(&hop.centres),
+            idle: hop.idle.as_ref().map_or_else(Vec::new, floats),
+            neighbours: (0..counts.len())
+                .map(|root| (root * k..root * k + counts[root] as usize).map(neighbour).collect())
+                .collect(),
+            slots: (0..unique).map(group).collect(),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The past of some roots as the host has read it, sent to a device in one parcel.
+use crate::cube::history::features::Features;
+use crate::cube::history::past::{DevicePast, EndRows, Hop};
+use crate::cube::launch::plans::{
+    AttentionSpans, Groups, MailSpans, NONE, Table, group, mail_events, pack_mail, pack_neighbours, slot_events,
+};
+use crate::cube::launch::span::{Device, Parcel, Places, Span};
+use crate::{MailPlan, Neighbours, Rows};
+use burn_cubecl::CubeRuntime;
+use std::sync::Arc;
+
+/// What the host has read of the past of some roots.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadPast<'a> {
+    /// `[U]` distinct nodes.
+    pub nodes: &'a [u32],
+    /// Rows of the nodes that the batch in hand touches.
+    pub touched: &'a [u32],
+    /// Their memories and mail; its features are not looked at.
+    pub mail: &'a MailPlan,
+    /// Who neighbours whom, farthest first.
+    pub hops: &'a [ReadHop<'a>],
+    /// Rows of the roots' table that the batch's ends are, `[2 B]`, where anybody asks.
+    pub ends: &'a [u32],
+}
+
+/// Centres and their neighbours.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadHop<'a> {
+    /// `[C]` rows of the table below: nodes, or centres of the hop before.
+    pub centres: &'a [u32],
+    /// Their neighbours in that table.
+    pub neighbours: &'a Neighbours,
+    /// `[C]` ticks since the centres' memories were updated, or nothing.
+    pub idle: &'a [f32],
+    /// `[C]` ticks since the first event, or nothing; where they are shown, a centre without neighbours has one of zeros, met then.
+    pub age: &'a [f32],
+}
+
+/// Constant rows of all nodes in host memory.
+#[derive(Clone, Debug)]
+pub struct HostRows {
+    /// By node; without them all are zeros.
+    pub rows: Option<Arc<dyn Rows>>,
+    /// Their width; 0 where there are none.
+    pub columns: usize,
+}
+
+/// Sends to a device what the host has read. Edge features stay on the device where there is room for them.
+pub struct PastSender<R: CubeRuntime> {
+    device: Device<R>,
+    /// Widths of a memory and of what a mail says.
+    widths: [usize; 2],
+    features: Features<R>,
+    /// Features and vectors of nodes, where there is no room for those of all nodes.
+    beside: Option<[HostRows; 2]>,
+}
+
+/// Stands where a neighbour of zeros has no event.
+const NO_EVENT: u64 = u64::MAX;
+
+/// A hop in which centres without neighbours have one of zeros; nothing where the hop stays as it is.
+struct Padded(Option<(Vec<u32>, Neighbours)>);
+
+impl Padded {
+    /// The hops, farthest first. Of those below another, the last centre is one of zeros.
+    fn of(hops: &[ReadHop<'_>]) -> Vec<Padded> {
+        let mut zeros = NONE;
+        let last = hops.len().saturating_sub(1);
+        let pad = |(depth, hop): (usize, &ReadHop<'_>)| {
+            let wanted = !hop.age.is_empty() && hop.neighbours.k > 0;
+            wanted.then(|| Self::pad(hop, std::mem::replace(&mut zeros, hop.len() as u32), depth < last))
+        };
+        hops.iter().enumerate().map(pad).map(Padded).collect()
+    }
+
+    /// `zeros` is the row of the table below that is one of zeros.
+    fn pad(hop: &ReadHop<'_>, zeros: u32, more: bool) -> (Vec<u32>, Neighbours) {
+        let (mut centres, mut found, mut age) = (hop.centres.to_vec(), hop.neighbours.clone(), hop.age.to_vec());
+        if more {
+            centres.push(zeros);
+            age.push(0.0);
+            found.roots += 1;
+            found.count.push(0);
+            found.row.resize(found.roots * found.k, 0);
+            found.event.resize(found.roots * found.k, 0);
+            found.dt.resize(found.roots * found.k, 0.0);
+        }
+        for (centre, age) in age
+            .into_iter()
+            .enumerate()
+            .filter(|(centre, _)| hop.neighbours.count.get(*centre).is_none_or(|&count| count == 0))
+        {
+            let slot = centre * found.k;
+            (found.count[centre], found.row[slot], found.event[slot], found.dt[slot]) = (1, zeros, NO_EVENT, age);
+        }
+        (centres, found)
+    }
+
+    fn read<'a>(&'a self, hop: &ReadHop<'a>) -> ReadHop<'a> {
+        match &self.0 {
+            Some((centres, neighbours)) => ReadHop { centres, neighbours, ..*hop },
+            None => *hop,
+        }
+    }
+}
+
+impl HostRows {
+    fn pack(&self, parcel: &mut Parcel, nodes: &[u32]) {
+        match &self.rows {
+            Some(rows) => parcel.floats(nodes.iter().flat_map(|&node| rows.row(u64::from(node)).iter().copied())),
+            None => parcel.floats(std::iter::repeat_n(0.0, nodes.len() * self.columns)),
+        }
+    }
+}
+
+impl ReadHop<'_> {
+    /// Who names each of `below` rows: centres, and behind them the slots.
+    fn groups(&self, below: usize) -> Groups {
+        let count = self.centres.len() as u32;
+        let rows: Vec<u32> = self.centres.iter().chain(&self.neighbours.row).copied().collect();
+        let named = (0..count).chain(self.neighbours.valid_slots().map(|slot| count + slot));
+        group(below, named.filter(|&name| rows[name as usize] != NONE), &rows)
+    }
+
+    /// Slots of neighbours of zeros.
+    fn of_zeros(&self) -> impl Iterator<Item = usize> {
+        let (k, lonely) = (self.neighbours.k, !self.age.is_empty());
+        let first = move |slot: usize| lonely && slot.is_multiple_of(k);
+        let events = self.neighbours.event.iter().enumerate();
+        events.filter(move |&(slot, &event)| first(slot) && event == NO_EVENT).map(|(slot, _)| slot)
+    }
+
+    /// The event of every slot.
+    fn events(&self) -> impl Iterator<Item = Option<u64>> {
+        slot_events(self.neighbours).map(|event| event.filter(|&event| event != NO_EVENT))
+    }
+
+    /// The rows that a hop above it may name.
+    fn len(&self) -> usize {
+        self.centres.len()
+    }
+}
+
+impl<R: CubeRuntime> PastSender<R> {
+    /// Of memories and mail of these `widths`, and of the `features` of as many events as there are in the log, which may take `room` bytes of the device.
+    /// What nodes have `beside` their memory travels with them where it is given.
+    pub fn new(
+        device: &R::Device,
+        widths: [usize; 2],
+        (features, events): (Option<Arc<dyn Rows>>, usize),
+        beside: Option<[HostRows; 2]>,
+        room: u64,
+    ) -> Self {
+        let device = Device::new(device);
+        Self { features: Features::new(&device, features, events, room), device, widths, beside }
+    }
+
+    /// Whether what nodes have beside their memory travels with them.
+    pub fn brings_node_rows(&self) -> bool {
+        self.beside.is_some()
+    }
+
+    /// Whether what it sends goes through pinned memory: whether the device's driver has such.
+    pub fn pins(&self) -> bool {
+        self.device.pins()
+    }
+
+    /// Whether edge features are on the device.
+    pub fn features_are_resident(&self) -> bool {
+        self.features.are_resident()
+    }
+
+    /// Sends a past. Nothing is waited for.
+    ///
+    /// # Panics
+    /// Where its parts do not fit together.
+    pub fn send(&self, past: &ReadPast<'_>) -> DevicePast<R> {
+        let padded = Padded::of(past.hops);
+        let hops: Vec<ReadHop<'_>> = past.hops.iter().zip(&padded).map(|(hop, padded)| padded.read(hop)).collect();
+        let past = &ReadPast { hops: &hops, ..*past };
+        let ReadPast { nodes, mail, hops, .. } = *past;
+        mail.check(self.widths);
+        assert_eq!(mail.unique, nodes.len(), "rows of memory");
+        hops.iter().for_each(|hop| hop.neighbours.check());
+        let below: Vec<usize> = std::iter::once(nodes.len()).chain(hops.iter().map(ReadHop::len)).collect();
+        let groups: Vec<Groups> = hops.iter().zip(&below).map(|(hop, &below)| hop.groups(below)).collect();
+        let events = mail_events(mail).chain(hops.iter().flat_map(|hop| hop.events()));
+        let mut table = self.features.table(events);
+        let (mut first, named) = (mail.rows.len(), table.index.len());
+        for hop in hops {
+            let slots = hop.of_zeros().map(|slot| first + slot);
+            slots.filter(|&at| at < named).for_each(|at| table.index[at] = NONE);
+            first += hop.neighbours.row.len();
+        }
+        let sent = self.device.send_ahead(self.pack(past, &groups, &table));
+        self.unpack(past, &groups, &below, table.len(), &sent)
+    }
+
+    fn pack(&self, past: &ReadPast<'_>, groups: &[Groups], table: &Table<'_>) -> Parcel {
+        let ReadPast { nodes, touched, mail, hops, ends } = *past;
+        let mut parcel = Parcel::default();
+        parcel.floats(table.numbers());
+        parcel.integers([nodes.len() as u32]);
+        parcel.integers(nodes.iter().copied());
+        parcel.integers(touched.iter().copied());
+        parcel.integers(ends.iter().copied());
+        self.beside.iter().flatten().for_each(|rows| rows.pack(&mut parcel, nodes));
+        let (of_mail, mut rest) = table.index.split_at(mail.rows.len());
+        pack_mail(&mut parcel, mail, of_mail);
+        for (hop, groups) in hops.iter().zip(groups) {
+            let (of_hop, behind) = rest.split_at(hop.neighbours.row.len());
+            parcel.integers(hop.centres.iter().copied());
+            parcel.floats(hop.idle.iter().copied());
+            pack_neighbours(&mut parcel, hop.neighbours, groups, of_hop);
+            rest = behind;
+        }
+        parcel
+    }
+
+    /// The past whose arrays [`pack`](PastSender::pack) has packed, with a table of `features` numbers.
+    fn unpack(
+        &self,
+        past: &ReadPast<'_>,
+        groups: &[Groups],
+        below: &[usize],
+        features: usize,
+        sent: &Span<R>,
+    ) -> DevicePast<R> {
+        let ReadPast { nodes, touched, mail, hops, ends } = *past;
+        let mut places = Places::default();
+        let mut next = |len: usize| sent.part(places.next(len), len);
+        let of_step = next(features);
+        let (table, device) = (self.features.resident().unwrap_or(of_step), &self.device);
+        // in the order in which they were packed
+        let [starts, nodes_of_rows, touched_rows, ends] = [1, nodes.len(), touched.len(), ends.len()].map(&mut next);
+        let beside = self.beside.as_ref().map(|rows| rows.each_ref().map(|rows| next(nodes.len() * rows.columns)));
+        let of_mail = MailSpans::unpack(mail, self.widths, mail.rows.len(), table.clone(), &mut next);
+        let hops = hops.iter().zip(groups).zip(below).map(|((hop, groups), &below)| {
+            let (centres, count, slots) = (next(hop.len()), hop.len(), hop.neighbours.row.len());
+            let idle = next(hop.idle.len());
+            let attention = AttentionSpans::unpack(hop.neighbours, groups, count, slots, table.clone(), &mut next);
+            Hop {
+                device: device.clone(),
+                centres,
+                attention,
+                neighbours: hop.neighbours.k,
+                features: self.features.width(),
+                below,
+                idle: (idle.len() > 0).then_some(idle),
+                pads: !hop.age.is_empty(),
+            }
+        });
+        DevicePast {
+            hops: hops.collect(),
+            device: device.clone(),
+            capacity: nodes.len(),
+            widths: self.widths,
+            ends: EndRows::Listed(ends),
+            starts,
+            nodes: nodes_of_rows,
+            touched_rows,
+            beside,
+            mail: of_mail,
+            features: self.features.width(),
+            happening: None,
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Memories and waiting mail of all nodes on a device, and reading those of some rows.
+use crate::cube::history::neighbours::since;
+use crate::cube::launch::plans::{EMPTY, MailSpans, NONE};
+use crate::cube::launch::span::{Device, Span, UNITS, units};
+use crate::cube::launch::unique::Unique;
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+/// What mail is and who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rule {
+    /// Width of a memory.
+    pub(crate) d: usize,
+    /// Numbers that a mail says of the other end.
+    pub(crate) said: usize,
+    /// Whether these are given, and not the other end's memory.
+    pub(crate) given: bool,
+    /// Whether the other end's memory is that of the moment of reading, not of the event.
+    pub(crate) other_at_read: bool,
+    /// Whether a node without mail reads a zero message.
+    pub(crate) update_without_mail: bool,
+}
+
+impl Rule {
+    /// Numbers of a row that a kernel goes over: those of a memory and of a mail, and one for what is counted by row.
+    pub(crate) fn width(&self) -> usize {
+        self.d.max(self.said).max(1)
+    }
+}
+
+/// Mail that waits, at most one a node: `[N]`, and `[N, said]` what it says of other ends where mail carries that.
+#[derive(CubeType, CubeLaunch)]
+pub(crate) struct Mail {
+    /// [`NONE`] where nothing waits.
+    pub(crate) event: Array<u32>,
+    pub(crate) node: Array<u32>,
+    pub(crate) time: Array<u32>,
+    pub(crate) since: Array<u32>,
+    pub(crate) other: Array<f32>,
+}
+
+/// Rows that are read: as [`MailSpans`] has them.
+#[derive(CubeType, CubeLaunch)]
+struct Rows {
+    memory: Array<f32>,
+    other: Array<f32>,
+    mail_of: Array<u32>,
+    rows: Array<u32>,
+    dt: Array<f32>,
+    feature: Array<u32>,
+}
+
+/// Every row has a mail of its own number; one that is not to be read is [`NONE`], as is the node behind the last row. Nobody claims the rows' nodes any
+/// longer.
+#[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
+#[cube(launch)]
+fn read_kernel(
+    nodes: &Array<u32>,
+    starts: &Array<u32>,
+    memory: &Array<f32>,
+    mail: &Mail,
+    out: &mut Rows,
+    first: &mut Array<u32>,
+    #[comptime] rule: Rule,
+) {
+    let d = comptime!(rule.d);
+    let said = comptime!(rule.said);
+    let row = ABSOLUTE_POS / comptime!(rule.width());
+    let column = ABSOLUTE_POS % comptime!(rule.width());
+    if row < nodes.len() {
+        let exists = (row as u32) < starts[starts.len() - 1];
+        let node = select(exists, nodes[row], 0u32) as usize;
+        let event = mail.event[node];
+        let waits = comptime!(rule.d > 0) && exists && event != NONE;
+        if comptime!(rule.said > 0) {
+            if column < said {
+                let mut other = 0.0f32;
+                if waits {
+                    if comptime!(rule.other_at_read) {
+                        other = memory[mail.node[node] as usize * d + column];
+                    } else {
+                        other = mail.other[node * said + column];
+                    }
+                }
+                out.other[row * said + column] = other;
+            }
+        }
+        if comptime!(rule.d > 0) {
+            if column < d {
+                out.memory[row * d + column] = select(exists, memory[node * d + column], 0.0f32);
+            }
+        }
+        if column == 0 {
+            if exists {
+                first[node] = NONE.runtime();
+            }
+            let mut mark = NONE.runtime();
+            if comptime!(rule.update_without_mail) {
+                mark = select(exists, row as u32 | EMPTY, NONE);
+            }
+            mark = select(waits, row as u32, mark);
+            out.rows[row] = mark;
+            out.mail_of[row] = select(mark == NONE, NONE, row as u32);
+            out.dt[row] = select(waits, since(mail.time[node], mail.since[node]), 0.0f32);
+            out.feature[row] = select(waits, event, 0u32);
+        }
+    }
+}
+
+/// What is kept of every node apart from its neighbours.
+pub(crate) struct States<R: CubeRuntime> {
+    /// `[N, D]`
+    pub(crate) memory: Span<R>,
+    /// `[N]`
+    pub(crate) updated: Span<R>,
+    /// `[N]`
+    pub(crate) event: Span<R>,
+    pub(crate) node: Span<R>,
+    /// `[N]`
+    pub(crate) time: Span<R>,
+    pub(crate) since: Span<R>,
+    /// `[N, said]`, or nothing where mail carries nothing.
+    pub(crate) other: Span<R>,
+}
+
+impl<R: CubeRuntime> States<R> {
+    /// Zero memories as of time 0 and no mail.
+    pub(crate) fn new(device: &Device<R>, nodes: usize, rule: Rule) -> Self {
+        let zeros = |len: usize| device.filled(len, 0);
+        let carried = if rule.other_at_read { 0 } else { nodes * rule.said };
+        Self {
+            memory: zeros(nodes * rule.d),
+            updated: zeros(nodes),
+            event: device.filled(nodes, NONE),
+            node: zeros(nodes),
+            time: zeros(nodes),
+            since: zeros(nodes),
+            other: zeros(carried),
+        }
+    }
+
+    pub(crate) fn mail(&self) -> MailLaunch<R> {
+        MailLaunch::new(self.event.arg(), self.node.arg(), self.time.arg(), self.since.arg(), self.other.arg())
+    }
+
+    /// Memory and mail of `rows`, as the memory update reads them, with the events of the mail in place of feature rows. `first` `[N]` forgets the
+    /// rows' nodes.
+    pub(crate) fn read(&self, device: &Device<R>, rows: &Unique<R>, first: &Span<R>, rule: Rule) -> MailSpans<R> {
+        let capacity = rows.nodes.len();
+        let [memory, other] = [rule.d, rule.said].map(|width| device.empty(capacity * width).part(0, capacity * width));
+        let [mail_of, marks, dt, feature] = [(); 4].map(|()| device.empty(capacity).part(0, capacity));
+        let out = RowsLaunch::new(memory.arg(), other.arg(), mail_of.arg(), marks.arg(), dt.arg(), feature.arg());
+        let (count, dim) = (units(capacity * rule.width()), CubeDim::new_1d(UNITS));
+        let (nodes, starts, all) = (rows.nodes.arg(), rows.starts.arg(), self.memory.arg());
+        read_kernel::launch::<R>(&device.client, count, dim, nodes, starts, all, self.mail(), out, first.arg(), rule);
+        MailSpans { memory, other, mail_of, rows: marks, dt, feature, table: device.empty(0).part(0, 0) }
+    }
+}

@@ -1,0 +1,50 @@
+//! Positions grouped by the row they name, on the device.
+use crate::cube::launch::plans::NONE;
+use crate::cube::launch::scan::starts;
+use crate::cube::launch::span::{Device, Span, UNITS, units};
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+/// Puts every position into its group, in whatever order.
+#[cube(launch)]
+fn fill_kernel(rows: &Array<u32>, starts: &Array<u32>, counts: &mut Array<Atomic<u32>>, unordered: &mut Array<u32>) {
+    if ABSOLUTE_POS < rows.len() {
+        let row = rows[ABSOLUTE_POS];
+        if row != NONE {
+            let place = starts[row as usize] + counts[row as usize].fetch_sub(1u32) - 1;
+            unordered[place as usize] = ABSOLUTE_POS as u32;
+        }
+    }
+}
+
+/// Puts every position where it comes in its group: that no longer depends on who came first.
+#[cube(launch)]
+fn order_kernel(rows: &Array<u32>, starts: &Array<u32>, unordered: &Array<u32>, ordered: &mut Array<u32>) {
+    if ABSOLUTE_POS < rows.len() {
+        let row = rows[ABSOLUTE_POS];
+        if row != NONE {
+            let start = starts[row as usize];
+            let mut place = start;
+            for at in start..starts[row as usize + 1] {
+                place += select(unordered[at as usize] < ABSOLUTE_POS as u32, 1u32, 0u32);
+            }
+            ordered[place as usize] = ABSOLUTE_POS as u32;
+        }
+    }
+}
+
+/// Where the group of each of `count` rows begins, and the positions group by group, ascending in each: [`group`](crate::cube::launch::plans::group) on the
+/// device. `rows` has [`NONE`] where a position is in no group. `counts` says how many name each row; afterwards it holds zeros.
+pub(crate) fn group<R: CubeRuntime>(
+    device: &Device<R>,
+    rows: &Span<R>,
+    counts: &Span<R>,
+    count: usize,
+) -> [Span<R>; 2] {
+    let (client, dim) = (&device.client, CubeDim::new_1d(UNITS));
+    let starts = starts(device, counts, count);
+    let [unordered, ordered] = [(); 2].map(|()| device.empty(rows.len()));
+    fill_kernel::launch::<R>(client, units(rows.len()), dim, rows.arg(), starts.arg(), counts.arg(), unordered.arg());
+    order_kernel::launch::<R>(client, units(rows.len()), dim, rows.arg(), starts.arg(), unordered.arg(), ordered.arg());
+    [starts, ordered]
+}

@@ -1,0 +1,209 @@
+//! Plans as arrays on a device.
+use crate::cube::launch::span::{Device, Parcel, Places, Span};
+use crate::{AttentionPlan, MailPlan, Neighbours, Rows};
+use burn_cubecl::CubeRuntime;
+use std::collections::HashMap;
+
+/// Marks the number of a row whose message is the zero vector.
+pub(crate) const EMPTY: u32 = 1 << 31;
+/// Stands where a node has no mail.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// A [`MailPlan`] on a device.
+pub(crate) struct MailSpans<R: CubeRuntime> {
+    /// `[U, D]`
+    pub(crate) memory: Span<R>,
+    /// `[M, said]`
+    pub(crate) other: Span<R>,
+    /// `[U]` the mail of each row, or [`NONE`].
+    pub(crate) mail_of: Span<R>,
+    /// `[M]` the row of each mail, marked [`EMPTY`] where it is.
+    pub(crate) rows: Span<R>,
+    /// `[M]`, 0 where the mail is empty.
+    pub(crate) dt: Span<R>,
+    /// `[M]` row of `table`.
+    pub(crate) feature: Span<R>,
+    /// `[.., E]`
+    pub(crate) table: Span<R>,
+}
+
+impl<R: CubeRuntime> MailSpans<R> {
+    /// Sends `plan`, in which memories and what mail says are so wide, in one transfer.
+    pub(crate) fn send(device: &Device<R>, plan: &MailPlan, widths: [usize; 2]) -> Self {
+        assert!(plan.unique < EMPTY as usize, "a plan of {} rows", plan.unique);
+        let table = Table::new(plan.features.as_deref(), mail_events(plan));
+        let mut parcel = Parcel::default();
+        parcel.floats(table.numbers());
+        pack_mail(&mut parcel, plan, &table.index);
+        let sent = device.send(parcel);
+        let mut places = Places::default();
+        let mut next = |len: usize| sent.part(places.next(len), len);
+        let features = next(table.len());
+        Self::unpack(plan, widths, table.index.len(), features, next)
+    }
+
+    /// The arrays that [`pack_mail`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
+    pub(crate) fn unpack(
+        plan: &MailPlan,
+        [width, said]: [usize; 2],
+        index: usize,
+        table: Span<R>,
+        mut next: impl FnMut(usize) -> Span<R>,
+    ) -> Self {
+        let mails = plan.rows.len();
+        Self {
+            memory: next(plan.unique * width),
+            other: next(mails * said),
+            mail_of: next(plan.unique),
+            rows: next(mails),
+            dt: next(mails),
+            feature: next(index),
+            table,
+        }
+    }
+}
+
+/// Adds to `parcel` what a memory update reads; the events of mails are named by `index`.
+pub(crate) fn pack_mail(parcel: &mut Parcel, plan: &MailPlan, index: &[u32]) {
+    let mut mail_of = vec![NONE; plan.unique];
+    plan.rows.iter().zip(0..).for_each(|(&row, mail)| mail_of[row as usize] = mail);
+    parcel.floats(plan.memory.iter().copied());
+    parcel.floats(plan.other.iter().copied());
+    parcel.integers(mail_of);
+    parcel.integers(plan.rows.iter().zip(&plan.empty).map(|(&row, &empty)| if empty { row | EMPTY } else { row }));
+    parcel.floats(plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }));
+    parcel.integers(index.iter().copied());
+}
+
+/// The event of every mail.
+pub(crate) fn mail_events(plan: &MailPlan) -> impl Iterator<Item = Option<u64>> {
+    plan.event.iter().zip(&plan.empty).map(|(&event, &empty)| (!empty).then_some(event))
+}
+
+/// An [`AttentionPlan`] on a device.
+#[derive(Clone, Debug)]
+pub(crate) struct AttentionSpans<R: CubeRuntime> {
+    /// `[R]`
+    pub(crate) count: Span<R>,
+    /// `[R, K]`
+    pub(crate) row: Span<R>,
+    /// `[R, K]`
+    pub(crate) dt: Span<R>,
+    /// `[N + 1]`, and as many as there are names: for every row of `hidden` where its group begins, and what names it, ascending: valid slots, counted from
+    /// `first_slot` on, and where that is not 0 the roots themselves.
+    pub(crate) groups: [Span<R>; 2],
+    pub(crate) first_slot: usize,
+    /// `[R, K]` row of `table`.
+    pub(crate) feature: Span<R>,
+    /// `[.., E]`
+    pub(crate) table: Span<R>,
+}
+
+impl<R: CubeRuntime> AttentionSpans<R> {
+    /// Sends `plan`, whose hidden state has `n` rows, in one transfer.
+    pub(crate) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Self {
+        let neighbours = &plan.neighbours;
+        let rows_fit = neighbours.valid_slots().all(|slot| (neighbours.row[slot as usize] as usize) < n);
+        assert!(rows_fit, "a neighbour's row is not below {n}");
+        let table = Table::new(plan.features.as_deref(), slot_events(neighbours));
+        let groups = group(n, neighbours.valid_slots(), &neighbours.row);
+        let mut parcel = Parcel::default();
+        parcel.floats(table.numbers());
+        pack_neighbours(&mut parcel, neighbours, &groups, &table.index);
+        let sent = device.send(parcel);
+        let mut places = Places::default();
+        let mut next = |len: usize| sent.part(places.next(len), len);
+        let features = next(table.len());
+        Self::unpack(neighbours, &groups, 0, table.index.len(), features, next)
+    }
+
+    /// The arrays that [`pack_neighbours`] has packed, which stand one after the other; `index` is how many rows of `table` are named.
+    pub(crate) fn unpack(
+        neighbours: &Neighbours,
+        (starts, names): &Groups,
+        first_slot: usize,
+        index: usize,
+        table: Span<R>,
+        mut next: impl FnMut(usize) -> Span<R>,
+    ) -> Self {
+        let slots = neighbours.row.len();
+        Self {
+            count: next(neighbours.roots),
+            row: next(slots),
+            dt: next(slots),
+            groups: [next(starts.len()), next(names.len())],
+            first_slot,
+            feature: next(index),
+            table,
+        }
+    }
+}
+
+/// Adds to `parcel` what attention reads, with the [`group`]s of who names which row; the events of slots are named by `index`.
+pub(crate) fn pack_neighbours(parcel: &mut Parcel, neighbours: &Neighbours, (starts, names): &Groups, index: &[u32]) {
+    parcel.integers(neighbours.count.iter().copied());
+    parcel.integers(neighbours.row.iter().copied());
+    parcel.floats(neighbours.dt.iter().copied());
+    parcel.integers(starts.iter().copied());
+    parcel.integers(names.iter().copied());
+    parcel.integers(index.iter().copied());
+}
+
+/// The event of every slot.
+pub(crate) fn slot_events(neighbours: &Neighbours) -> impl Iterator<Item = Option<u64>> {
+    let valid = |slot: usize| slot % neighbours.k < neighbours.count[slot / neighbours.k] as usize;
+    neighbours.event.iter().enumerate().map(move |(slot, &event)| valid(slot).then_some(event))
+}
+
+/// The feature rows that some events name, each once.
+#[derive(Default)]
+pub(crate) struct Table<'a> {
+    pub(crate) index: Vec<u32>,
+    pub(crate) rows: Vec<&'a [f32]>,
+    pub(crate) width: usize,
+}
+
+impl<'a> Table<'a> {
+    /// Nothing at all where there are no features; what an event that is not there refers to does not matter.
+    pub(crate) fn new(features: Option<&'a dyn Rows>, events: impl Iterator<Item = Option<u64>>) -> Self {
+        let mut table = Self { index: Vec::new(), rows: Vec::new(), width: features.map_or(0, Rows::width) };
+        let Some(features) = features.filter(|features| features.width() > 0) else { return table };
+        let mut places = HashMap::new();
+        for event in events {
+            let place = event.map_or(0, |event| {
+                *places.entry(event).or_insert_with(|| {
+                    table.rows.push(features.row(event));
+                    table.rows.len() as u32 - 1
+                })
+            });
+            table.index.push(place);
+        }
+        table
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() * self.width
+    }
+
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = f32> {
+        self.rows.iter().flat_map(|row| row.iter().copied())
+    }
+}
+
+/// Where the group of each row begins, and what is in the groups, one after the other.
+pub(crate) type Groups = (Vec<u32>, Vec<u32>);
+
+/// For every row below `rows` where its group begins, and the positions group by group: each ascends as `positions` does.
+pub(crate) fn group(rows: usize, positions: impl Iterator<Item = u32> + Clone, row_of: &[u32]) -> Groups {
+    let mut starts = vec![0u32; rows + 1];
+    positions.clone().for_each(|position| starts[row_of[position as usize] as usize + 1] += 1);
+    (0..rows).for_each(|row| starts[row + 1] += starts[row]);
+    let mut next = starts.clone();
+    let mut grouped = vec![0; starts[rows] as usize];
+    for position in positions {
+        let next = &mut next[row_of[position as usize] as usize];
+        grouped[*next as usize] = position;
+        *next += 1;
+    }
+    (starts, grouped)
+}

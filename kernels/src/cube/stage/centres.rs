@@ -1,0 +1,73 @@
+//! Rows of a hop's centres, and back.
+use crate::cube::array::matrix::Matrix;
+use crate::cube::history::past::Hop;
+use crate::cube::launch::gather::gather_span;
+use crate::cube::launch::reduce::{COLUMNS, ROWS, down};
+use crate::cube::launch::span::cubes;
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+/// Adds up, for each row, those of the first `roots` rows of `grad` that name it. A cube takes a row.
+#[cube(launch)]
+fn named_kernel(
+    grad: &Array<f32>,
+    starts: &Array<u32>,
+    names: &Array<u32>,
+    out: &mut Array<f32>,
+    roots: u32,
+    #[comptime] width: usize,
+    #[comptime] stride: usize,
+    #[comptime] first: usize,
+) {
+    let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * ROWS) as usize));
+    let row = usize::min(CUBE_POS, starts.len() - 2);
+    let start = starts[row];
+    let end = starts[row + 1];
+    for block in 0..comptime!(width.div_ceil(COLUMNS as usize)) {
+        let column = block * COLUMNS as usize + UNIT_POS_X as usize;
+        let mut sum = 0.0f32;
+        if column < width {
+            for at in range_stepped(start + UNIT_POS_Y, end, ROWS) {
+                let name = names[at as usize];
+                if name < roots {
+                    sum += grad[name as usize * stride + first + column];
+                }
+            }
+        }
+        let sum = down(sum, &mut shared);
+        if UNIT_POS_Y == 0 && column < width {
+            out[row * width + column] = sum;
+        }
+    }
+}
+
+/// The hop's centres as rows of `table`, `[C, W]`.
+///
+/// # Panics
+/// Where `table` is not the table below.
+pub fn at_centres<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>) -> Matrix<R> {
+    assert_eq!(table.rows(), hop.below, "rows of the table below");
+    let rows = gather_span(&hop.device, &table.span, &hop.centres, table.columns());
+    Matrix::from_tensor(&rows, hop.len(), table.columns())
+}
+
+/// The gradient of the table, `[rows, width]`, from that of its rows at the centres: the columns of `grad` behind `first` others.
+pub fn at_centres_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, first: usize, width: usize) -> Matrix<R> {
+    let ([starts, names], out) = (&hop.attention.groups, Matrix::new(&hop.device, hop.below, width));
+    if out.span.len() > 0 {
+        named_kernel::launch::<R>(
+            &hop.device.client,
+            cubes(hop.below),
+            CubeDim::new_2d(COLUMNS, ROWS),
+            grad.span.arg(),
+            starts.arg(),
+            names.arg(),
+            out.span.arg(),
+            hop.len() as u32,
+            width,
+            grad.columns(),
+            first,
+        );
+    }
+    out
+}

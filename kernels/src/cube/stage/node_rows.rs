@@ -1,0 +1,393 @@
+//! What nodes show beside their memory: constant rows, mapped and added to it or standing behind it.
+use crate::Rows;
+use crate::cube::array::layout::{Block, Layout};
+use crate::cube::array::matrix::Matrix;
+use crate::cube::array::weights::{Weight, Weights};
+use crate::cube::history::past::DevicePast;
+use crate::cube::history::sampling::{Chance, ChanceLaunch, word};
+use crate::cube::launch::span::{Device, Parcel, Span, UNITS, units};
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+/// Constant rows of nodes, `columns` wide.
+#[derive(Clone, Debug)]
+pub struct NodeRows<R: CubeRuntime> {
+    /// `[N, columns]` on the device; without it a past brings those of its nodes.
+    table: Option<Span<R>>,
+    columns: usize,
+}
+
+impl<R: CubeRuntime> NodeRows<R> {
+    /// Sends the rows of `nodes` nodes.
+    pub fn send(device: &R::Device, rows: &dyn Rows, nodes: usize) -> Self {
+        let mut parcel = Parcel::default();
+        parcel.floats((0..nodes as u64).flat_map(|node| rows.row(node).iter().copied()));
+        Self { table: Some(Device::<R>::new(device).send(parcel)), columns: rows.width() }
+    }
+
+    /// Rows of zeros.
+    pub fn zeros(device: &R::Device, nodes: usize, columns: usize) -> Self {
+        Self { table: Some(Device::<R>::new(device).filled(nodes * columns, 0)), columns }
+    }
+
+    /// Rows that are not on the device: every past brings those of its nodes.
+    pub fn brought(columns: usize) -> Self {
+        Self { table: None, columns }
+    }
+}
+
+/// What is fixed when a kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Shape {
+    /// Columns of memory, or of the zeros in its place.
+    d: usize,
+    /// Whether there is memory.
+    remembers: bool,
+    /// Columns of features, which are added.
+    features: usize,
+    /// Columns of vectors.
+    vectors: usize,
+    /// Whether vectors stand behind the memory and are not added.
+    behind: bool,
+    /// Columns of 1, one for each bias.
+    ones: usize,
+    /// Columns of what the map reads.
+    read: usize,
+    hiding: bool,
+    /// Whether constant rows are those of the past's rows, and not of all nodes.
+    brought: bool,
+}
+
+impl Shape {
+    /// Columns of vectors among those that the map reads.
+    fn added(&self) -> usize {
+        if self.behind { 0 } else { self.vectors }
+    }
+
+    fn width(&self) -> usize {
+        self.d + if self.behind { self.vectors } else { 0 }
+    }
+}
+
+/// Whose rows they are.
+#[derive(CubeType, CubeLaunch)]
+struct Nodes {
+    nodes: Array<u32>,
+    /// Whose last number is how many there are.
+    starts: Array<u32>,
+    /// Share of the nodes whose vectors are hidden.
+    hidden: f32,
+    /// Nodes whose vectors are corrected: the first so many.
+    corrected: u32,
+    chance: Chance,
+}
+
+/// Constant rows by node, and what corrects them.
+#[derive(CubeType, CubeLaunch)]
+struct Constants {
+    features: Array<f32>,
+    vectors: Array<f32>,
+    correction: Array<f32>,
+}
+
+/// Whether a node's vector is hidden in this step.
+#[cube]
+fn hides(nodes: &Nodes, node: u32, #[comptime] shape: Shape) -> bool {
+    let mut hides = false;
+    if comptime!(shape.hiding) {
+        // 2^-24
+        hides = f32::cast_from(word(&nodes.chance, 0u32, node, 0u32) >> 8) * 5.960_464_5e-8f32 < nodes.hidden;
+    }
+    hides
+}
+
+/// Which of the constant rows is that of a row.
+#[cube]
+fn constant(nodes: &Nodes, row: usize, #[comptime] shape: Shape) -> usize {
+    if comptime!(shape.brought) { row } else { nodes.nodes[row] as usize }
+}
+
+/// Column of the vector of a row's node.
+#[cube]
+fn vector(nodes: &Nodes, constants: &Constants, row: usize, column: usize, #[comptime] shape: Shape) -> f32 {
+    let node = nodes.nodes[row];
+    let mut value = 0.0f32;
+    if !hides(nodes, node, shape) {
+        value = constants.vectors[constant(nodes, row, shape) * comptime!(shape.vectors) + column];
+        if node < nodes.corrected {
+            value += constants.correction[node as usize * comptime!(shape.vectors) + column];
+        }
+    }
+    value
+}
+
+/// What the map reads, `[rows, read]`: `[features | vector | 1 .. | 0]`.
+#[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
+#[cube(launch)]
+fn read_kernel(nodes: &Nodes, constants: &Constants, out: &mut Array<f32>, #[comptime] shape: Shape) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let row = i / comptime!(shape.read);
+        let column = i % comptime!(shape.read);
+        let f = comptime!(shape.features);
+        let all = comptime!(shape.features + shape.added());
+        let mut value = select(column >= all && column < all + comptime!(shape.ones), 1.0f32, 0.0f32);
+        if (row as u32) < nodes.starts[nodes.starts.len() - 1] {
+            if column < f {
+                value = constants.features[constant(nodes, row, shape) * f + column];
+            } else if comptime!(shape.added() > 0) {
+                if column < all {
+                    value = vector(nodes, constants, row, column - f, shape);
+                }
+            }
+        }
+        out[i] = value;
+    }
+}
+
+/// `[rows, W]`: memory with what was mapped added, and the vector behind it.
+#[allow(clippy::collapsible_if, reason = "the outer condition is the compiler's, the inner one the device's")]
+#[cube(launch)]
+fn join_kernel(
+    nodes: &Nodes,
+    constants: &Constants,
+    memory: &Array<f32>,
+    mapped: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] shape: Shape,
+) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let d = comptime!(shape.d);
+        let row = i / comptime!(shape.width());
+        let column = i % comptime!(shape.width());
+        let mut value = 0.0f32;
+        if column < d {
+            if comptime!(shape.remembers) {
+                value = memory[row * d + column];
+            }
+            if comptime!(shape.read > 0) {
+                value += mapped[row * d + column];
+            }
+        } else if comptime!(shape.behind) {
+            if (row as u32) < nodes.starts[nodes.starts.len() - 1] {
+                value = vector(nodes, constants, row, column - d, shape);
+            }
+        }
+        out[i] = value;
+    }
+}
+
+/// Gradients of corrections: those of the vectors shown, which begin at column `first` of rows of `stride`.
+#[cube(launch)]
+fn correct_kernel(
+    nodes: &Nodes,
+    grad: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] shape: Shape,
+    #[comptime] stride: usize,
+    #[comptime] first: usize,
+) {
+    let row = ABSOLUTE_POS / comptime!(shape.vectors);
+    let column = ABSOLUTE_POS % comptime!(shape.vectors);
+    if row < nodes.nodes.len() && (row as u32) < nodes.starts[nodes.starts.len() - 1] {
+        let node = nodes.nodes[row];
+        if node < nodes.corrected && !hides(nodes, node, shape) {
+            out[node as usize * comptime!(shape.vectors) + column] = grad[row * stride + first + column];
+        }
+    }
+}
+
+/// Widths of what stands beside a memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BesideWidths {
+    /// Of the memory, `D`, or of the zeros in its place.
+    pub memory: usize,
+    /// Whether there is memory.
+    pub remembers: bool,
+    /// Of features, which a map adds to the memory; 0 where there are none.
+    pub features: usize,
+    /// Of vectors; 0 where there are none.
+    pub vectors: usize,
+    /// Whether vectors stand behind the memory, and are not added by a map.
+    pub behind: bool,
+}
+
+/// Where the numbers of these weights begin among those of all: of weight and bias.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BesideNumbers {
+    /// `[D, features]` and `[D]`.
+    pub features: [usize; 2],
+    /// `[D, vectors]` and `[D]`, where vectors are added.
+    pub vectors: [usize; 2],
+    /// `[nodes, vectors]` what corrects the vectors of the first so many nodes, with their number.
+    pub correction: Option<(usize, usize)>,
+}
+
+/// Where the weights of what stands beside a memory are.
+#[derive(Clone, Copy, Debug)]
+pub struct BesideBlocks {
+    shape: Shape,
+    map: Option<Block>,
+    correction: Option<Block>,
+}
+
+impl BesideBlocks {
+    /// Of what has these widths.
+    pub fn stand(layout: &mut Layout, widths: BesideWidths, from: &BesideNumbers) -> Self {
+        let BesideWidths { memory: d, remembers, features, vectors, behind } = widths;
+        let ones = usize::from(features > 0) + usize::from(vectors > 0 && !behind);
+        let mut shape = Shape { d, remembers, features, vectors, behind, ones, read: 0, hiding: false, brought: false };
+        shape.read = if ones > 0 { (features + shape.added() + ones).next_multiple_of(4) } else { 0 };
+        let map = (ones > 0).then(|| layout.block(d, shape.read));
+        let mut one = features + shape.added();
+        let parts = [(features, 0, from.features), (shape.added(), features, from.vectors)];
+        for ((columns, column, [weight, bias]), map) in
+            parts.into_iter().zip([map; 2]).filter(|((columns, ..), _)| *columns > 0)
+        {
+            let Some(map) = map else { continue };
+            layout.stand(map, [0, column], [d, columns], weight);
+            layout.stand(map, [0, one], [d, 1], bias);
+            one += 1;
+        }
+        let correction = from.correction.map(|(from, nodes)| {
+            let block = layout.block(nodes, vectors);
+            layout.stand(block, [0, 0], [nodes, vectors], from);
+            block
+        });
+        Self { shape, map, correction }
+    }
+}
+
+/// What nodes show beside their memory, on a device.
+#[derive(Clone, Debug)]
+pub struct Beside<R: CubeRuntime> {
+    shape: Shape,
+    map: Option<Weight<R>>,
+    correction: Option<Weight<R>>,
+    features: Option<NodeRows<R>>,
+    vectors: Option<NodeRows<R>>,
+}
+
+/// Which nodes' vectors are hidden in a step: a share of them, by the numbers of this key.
+#[derive(Clone, Copy, Debug)]
+pub struct Hidden {
+    /// From 0 up to 1.
+    pub share: f32,
+    /// Of the draws.
+    pub key: u64,
+}
+
+/// What a forward pass keeps.
+pub struct Shown<R: CubeRuntime> {
+    hidden: Option<Hidden>,
+    /// `[rows, read]`
+    read: Matrix<R>,
+}
+
+impl<R: CubeRuntime> Beside<R> {
+    /// With the weights at `blocks` and constant rows, which are as wide as was said there: either both are on the device or none is.
+    ///
+    /// # Panics
+    /// Where they are not as wide.
+    pub fn at(weights: &Weights<R>, blocks: BesideBlocks, [features, vectors]: [Option<NodeRows<R>>; 2]) -> Self {
+        let columns = |rows: &Option<NodeRows<R>>| rows.as_ref().map_or(0, |rows| rows.columns);
+        let brought = [&features, &vectors].into_iter().flatten().any(|rows| rows.table.is_none());
+        let shape = Shape { brought, ..blocks.shape };
+        assert_eq!(
+            [columns(&features), columns(&vectors)],
+            [shape.features, shape.vectors],
+            "columns of constant rows"
+        );
+        let [map, correction] = [blocks.map, blocks.correction].map(|block| block.map(|block| weights.at(block)));
+        Self { shape, map, correction, features, vectors }
+    }
+
+    fn shape(&self, hidden: Option<Hidden>) -> Shape {
+        Shape { hiding: hidden.is_some(), ..self.shape }
+    }
+
+    fn nodes(&self, past: &DevicePast<R>, hidden: Option<Hidden>) -> NodesLaunch<R> {
+        let (share, key) = hidden.map_or((0.0, 0), |hidden| (hidden.share, hidden.key));
+        let chance = ChanceLaunch::new(key as u32, (key >> 32) as u32, 0, 0, 0);
+        let corrected = self.correction.as_ref().map_or(0, |weight| weight.rows as u32);
+        NodesLaunch::new(past.nodes.arg(), past.starts.arg(), share, corrected, chance)
+    }
+
+    fn constants(&self, past: &DevicePast<R>) -> ConstantsLaunch<R> {
+        let nothing = past.device.empty(0);
+        let [features, vectors] = [0, 1].map(|i| {
+            let here = [&self.features, &self.vectors][i].as_ref().and_then(|rows| rows.table.as_ref());
+            here.or(past.beside.as_ref().map(|brought| &brought[i])).unwrap_or(&nothing).arg()
+        });
+        let correction = self.correction.as_ref().map_or(&nothing, |weight| &weight.value).arg();
+        ConstantsLaunch::new(features, vectors, correction)
+    }
+
+    /// What nodes of `past` are shown as, `[rows, W]`, from their memory `[rows, D]`, if they have any.
+    pub fn forward(
+        &self,
+        past: &DevicePast<R>,
+        memory: Option<&Matrix<R>>,
+        hidden: Option<Hidden>,
+    ) -> (Matrix<R>, Shown<R>) {
+        let (device, dim, shape, rows) = (&past.device, CubeDim::new_1d(UNITS), self.shape(hidden), past.capacity);
+        let read = Matrix::new(device, rows, shape.read);
+        let mapped = self.map.as_ref().map(|map| {
+            let (nodes, constants) = (self.nodes(past, hidden), self.constants(past));
+            read_kernel::launch::<R>(
+                &device.client,
+                units(read.span.len()),
+                dim,
+                nodes,
+                constants,
+                read.span.arg(),
+                shape,
+            );
+            map.forward(&read)
+        });
+        let out = Matrix::new(device, rows, shape.width());
+        let (nodes, constants, count) = (self.nodes(past, hidden), self.constants(past), units(out.span.len()));
+        let memory = memory.map_or_else(|| out.span.clone(), |memory| memory.span.clone());
+        let mapped = mapped.map_or_else(|| memory.clone(), |mapped| mapped.span);
+        join_kernel::launch::<R>(
+            &device.client,
+            count,
+            dim,
+            nodes,
+            constants,
+            memory.arg(),
+            mapped.arg(),
+            out.span.arg(),
+            shape,
+        );
+        (out, Shown { hidden, read })
+    }
+
+    /// Writes the gradients of maps and corrections, from that of what is shown. Its first columns are the gradient of the memory.
+    pub fn backward(&self, past: &DevicePast<R>, shown: &Shown<R>, grad: &Matrix<R>) {
+        if let Some(map) = &self.map {
+            map.backward(&shown.read, grad);
+        }
+        let Some(correction) = &self.correction else { return };
+        let shape = self.shape(shown.hidden);
+        let (of_vectors, first) = match &self.map {
+            Some(map) if !shape.behind => (map.backward_input(grad), shape.features),
+            _ => (grad.clone(), shape.d),
+        };
+        correction.clear_gradient();
+        let (client, count, dim) = (&past.device.client, units(past.capacity * shape.vectors), CubeDim::new_1d(UNITS));
+        let (nodes, stride) = (self.nodes(past, shown.hidden), of_vectors.columns());
+        correct_kernel::launch::<R>(
+            client,
+            count,
+            dim,
+            nodes,
+            of_vectors.span.arg(),
+            correction.gradient.arg(),
+            shape,
+            stride,
+            first,
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! Rows as linear maps read them: what they are put together from, a 1 for the bias, and zeros up to a width that vectors divide.
+use crate::cube::array::layout::with_one;
+use crate::cube::array::math::cos;
+use crate::cube::array::matrix::Matrix;
+use crate::cube::history::past::Hop;
+use crate::cube::kernel::time::TimeEncoding;
+use crate::cube::launch::plans::NONE;
+use crate::cube::launch::span::{UNITS, units};
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+/// Widths of a row that is put together: of what comes first, of what comes behind it, and of the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Widths {
+    first: usize,
+    second: usize,
+    /// Numbers of a row of what comes second, which may have more than are read.
+    stride: usize,
+    all: usize,
+}
+
+impl Widths {
+    fn new(first: usize, second: usize, stride: usize) -> Self {
+        Self { first, second, stride, all: with_one(first + second) }
+    }
+}
+
+/// `[table[row] | cos(phase) | 1 | 0]`, 0 for the first part where there is no row.
+#[cube(launch)]
+fn asking_kernel(
+    table: &Array<f32>,
+    rows: &Array<u32>,
+    phase: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] widths: Widths,
+) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let w = comptime!(widths.first);
+        let t = comptime!(widths.second);
+        let row = rows[i / comptime!(widths.all)];
+        let column = i % comptime!(widths.all);
+        let mut value = select(column == w + t, 1.0f32, 0.0f32);
+        if column < w {
+            if row != NONE {
+                value = table[row as usize * w + column];
+            }
+        } else if column < w + t {
+            value = cos(phase[column - w]);
+        }
+        out[i] = value;
+    }
+}
+
+/// `[first | second | 1 | 0]`, 0 for the first part where a count is 0.
+#[cube(launch)]
+fn merge_kernel(
+    counts: &Array<u32>,
+    first: &Array<f32>,
+    second: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] widths: Widths,
+) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let a = comptime!(widths.first);
+        let b = comptime!(widths.second);
+        let row = i / comptime!(widths.all);
+        let column = i % comptime!(widths.all);
+        let mut value = select(column == a + b, 1.0f32, 0.0f32);
+        if column < a {
+            value = select(counts[row] == 0, 0.0f32, first[row * a + column]);
+        } else if column < a + b {
+            value = second[row * comptime!(widths.stride) + column - a];
+        }
+        out[i] = value;
+    }
+}
+
+/// The first columns of `grad`, 0 where a count is 0.
+#[cube(launch)]
+fn unmerge_kernel(counts: &Array<u32>, grad: &Array<f32>, out: &mut Array<f32>, #[comptime] widths: Widths) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let (row, column) = (i / comptime!(widths.first), i % comptime!(widths.first));
+        out[i] = select(counts[row] == 0, 0.0f32, grad[row * comptime!(widths.all) + column]);
+    }
+}
+
+/// `[max(x, 0) | 1 | 0]`, with the 1 where it is wanted.
+#[cube(launch)]
+fn rectify_kernel(x: &Array<f32>, out: &mut Array<f32>, one: f32, #[comptime] widths: Widths) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let width = comptime!(widths.first);
+        let row = i / comptime!(widths.all);
+        let column = i % comptime!(widths.all);
+        let mut value = select(column == width, one, 0.0f32);
+        if column < width {
+            value = f32::max(x[row * width + column], 0.0f32);
+        }
+        out[i] = value;
+    }
+}
+
+/// The first columns of `grad`, 0 where what was rectified is 0.
+#[cube(launch)]
+fn rectify_backward_kernel(
+    grad: &Array<f32>,
+    rectified: &Array<f32>,
+    out: &mut Array<f32>,
+    #[comptime] widths: Widths,
+) {
+    let i = ABSOLUTE_POS;
+    if i < out.len() {
+        let at = i / comptime!(widths.first) * comptime!(widths.all) + i % comptime!(widths.first);
+        out[i] = select(rectified[at] > 0.0f32, grad[at], 0.0f32);
+    }
+}
+
+/// The hop's centres as rows of `table`, with the encoding of no time behind them where `now` is given: `[C, ..]`.
+///
+/// # Panics
+/// Where `table` is not the table below.
+pub fn asking<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>, now: Option<&TimeEncoding<R>>) -> Matrix<R> {
+    assert_eq!(table.rows(), hop.below, "rows of the table below");
+    let widths = Widths::new(table.columns(), now.map_or(0, TimeEncoding::width), 0);
+    let out = Matrix::new(&hop.device, hop.len(), widths.all);
+    if out.span.len() > 0 {
+        let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
+        let phase = now.map_or_else(|| table.span.clone(), TimeEncoding::phase);
+        asking_kernel::launch::<R>(
+            &hop.device.client,
+            count,
+            dim,
+            table.span.arg(),
+            hop.centres.arg(),
+            phase.arg(),
+            out.span.arg(),
+            widths,
+        );
+    }
+    out
+}
+
+/// `[projected | centres]` `[C, ..]`, nothing of `projected` `[C, O]` where a centre has no neighbours. The centres are the first `width` columns of
+/// what [`asking`] gave.
+pub fn merge<R: CubeRuntime>(hop: &Hop<R>, projected: &Matrix<R>, asking: &Matrix<R>, width: usize) -> Matrix<R> {
+    let widths = Widths::new(projected.columns(), width, asking.columns());
+    let out = Matrix::new(&hop.device, hop.len(), widths.all);
+    if out.span.len() > 0 {
+        let (count, dim, first, second) =
+            (units(out.span.len()), CubeDim::new_1d(UNITS), &projected.span, &asking.span);
+        let counts = hop.attention.count.arg();
+        merge_kernel::launch::<R>(
+            &hop.device.client,
+            count,
+            dim,
+            counts,
+            first.arg(),
+            second.arg(),
+            out.span.arg(),
+            widths,
+        );
+    }
+    out
+}
+
+/// The gradient of what was projected, `[C, width]`, from that of what [`merge`] gave.
+pub fn merge_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, width: usize) -> Matrix<R> {
+    let out = Matrix::new(&hop.device, hop.len(), width);
+    if out.span.len() > 0 {
+        let widths = Widths { first: width, second: 0, stride: 0, all: grad.columns() };
+        let (count, dim, counts) = (units(out.span.len()), CubeDim::new_1d(UNITS), hop.attention.count.arg());
+        unmerge_kernel::launch::<R>(&hop.device.client, count, dim, counts, grad.span.arg(), out.span.arg(), widths);
+    }
+    out
+}
+
+/// The positive part of `x` `[n, O]`, as the next map reads it, which may have a bias or not.
+pub fn rectified<R: CubeRuntime>(x: &Matrix<R>, biased: bool) -> Matrix<R> {
+    let widths = Widths::new(x.columns(), 0, 0);
+    let out = Matrix::new(&x.device, x.rows(), widths.all);
+    if out.span.len() > 0 {
+        let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
+        let one = if biased { 1.0 } else { 0.0 };
+        rectify_kernel::launch::<R>(&x.device.client, count, dim, x.span.arg(), out.span.arg(), one, widths);
+    }
+    out
+}
+
+/// The gradient of `x` `[n, width]`, from that of what [`rectified`] gave and this itself.
+pub fn rectified_backward<R: CubeRuntime>(grad: &Matrix<R>, rectified: &Matrix<R>, width: usize) -> Matrix<R> {
+    let out = Matrix::new(&grad.device, grad.rows(), width);
+    if out.span.len() > 0 {
+        let widths = Widths { first: width, second: 0, stride: 0, all: grad.columns() };
+        let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
+        let (grad, rectified) = (&grad.span, &rectified.span);
+        rectify_backward_kernel::launch::<R>(
+            &out.device.client,
+            count,
+            dim,
+            grad.arg(),
+            rectified.arg(),
+            out.span.arg(),
+            widths,
+        );
+    }
+    out
+}

@@ -1,0 +1,113 @@
+//! Every route there is, and who may take it. A path that is not here is closed.
+
+use crate::access::auth::Role;
+
+/// A route over HTTP, or a method over gRPC.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Route {
+    /// As axum writes it; of a gRPC method, `/package.Service/Method`.
+    pub path: &'static str,
+    pub method: &'static str,
+    /// What a caller must be allowed to do; `None` for what anyone may know.
+    pub role: Option<Role>,
+}
+
+const fn get(path: &'static str, role: Option<Role>) -> Route {
+    Route { path, method: "GET", role }
+}
+
+const fn post(path: &'static str, role: Role) -> Route {
+    Route { path, method: "POST", role: Some(role) }
+}
+
+const fn open(path: &'static str) -> Route {
+    Route { path, method: "POST", role: None }
+}
+
+const READ: Option<Role> = Some(Role::Read);
+
+/// All of them.
+pub(crate) const ROUTES: &[Route] = &[
+    // What it shows it asks for with its reader's own token.
+    get("/", None),
+    post("/v1/events", Role::Ingest),
+    post("/v1/events/stream", Role::Ingest),
+    post("/v1/retract", Role::Ingest),
+    post("/v1/score", Role::Read),
+    post("/v1/rank", Role::Read),
+    get("/v1/embedding", READ),
+    post("/v1/explain", Role::Read),
+    get("/v1/model", READ),
+    get("/v1/status", READ),
+    post("/admin/reload", Role::Admin),
+    post("/admin/rollback", Role::Admin),
+    post("/admin/snapshot", Role::Admin),
+    post("/admin/promote", Role::Admin),
+    post("/admin/drain", Role::Admin),
+    post("/admin/expire", Role::Admin),
+    get("/health/live", None),
+    get("/health/ready", None),
+    get("/metrics", READ),
+    get("/openapi.json", None),
+    get("/v2", READ),
+    get("/v2/health/live", None),
+    get("/v2/health/ready", None),
+    get("/v2/models/{model}", READ),
+    get("/v2/models/{model}/ready", None),
+    post("/v2/models/{model}/infer", Role::Read),
+    get("/v2/models/{model}/versions/{version}", READ),
+    get("/v2/models/{model}/versions/{version}/ready", None),
+    post("/v2/models/{model}/versions/{version}/infer", Role::Read),
+    post("/tempograph.v1.Events/Send", Role::Ingest),
+    post("/tempograph.v1.Events/Stream", Role::Ingest),
+    post("/tempograph.v1.Events/Retract", Role::Ingest),
+    post("/tempograph.v1.Reads/Score", Role::Read),
+    post("/tempograph.v1.Reads/Rank", Role::Read),
+    post("/tempograph.v1.Reads/Embed", Role::Read),
+    post("/tempograph.v1.Reads/Explain", Role::Read),
+    post("/tempograph.v1.Reads/Model", Role::Read),
+    post("/tempograph.v1.Admin/Status", Role::Admin),
+    post("/tempograph.v1.Admin/Reload", Role::Admin),
+    post("/tempograph.v1.Admin/Rollback", Role::Admin),
+    post("/tempograph.v1.Admin/Snapshot", Role::Admin),
+    post("/tempograph.v1.Admin/Drain", Role::Admin),
+    post("/tempograph.v1.Admin/Expire", Role::Admin),
+    post("/tempograph.v1.Admin/Promote", Role::Admin),
+    open("/inference.GRPCInferenceService/ServerLive"),
+    open("/inference.GRPCInferenceService/ServerReady"),
+    open("/inference.GRPCInferenceService/ModelReady"),
+    post("/inference.GRPCInferenceService/ServerMetadata", Role::Read),
+    post("/inference.GRPCInferenceService/ModelMetadata", Role::Read),
+    post("/inference.GRPCInferenceService/ModelInfer", Role::Read),
+];
+
+impl Route {
+    /// Whether it tells how far a server is that replays its log, and so does not wait for that.
+    pub fn tells_numbers(&self) -> bool {
+        matches!(self.path, "/v1/status" | "/metrics" | "/tempograph.v1.Admin/Status")
+    }
+
+    /// Whether it is a gRPC method.
+    pub fn is_grpc(path: &str) -> bool {
+        path.starts_with("/tempograph.v1.") || path.starts_with("/inference.")
+    }
+}
+
+/// The place of a path in [`ROUTES`].
+pub(crate) fn place(path: &str) -> Option<usize> {
+    ROUTES.iter().position(|route| route.path == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_listed_once_and_what_changes_the_server_needs_an_admin() {
+        for (at, route) in ROUTES.iter().enumerate() {
+            assert_eq!(place(route.path), Some(at), "{}", route.path);
+            let administers = route.path.starts_with("/admin/") || route.path.starts_with("/tempograph.v1.Admin/");
+            assert_eq!(route.role == Some(Role::Admin), administers, "{}", route.path);
+        }
+    }
+}

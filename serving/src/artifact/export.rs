@@ -1,0 +1,240 @@
+//! Writing an artifact: everything a server needs, whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{Dataset, History, SliceModel, Store, write_whole};
+use tempograph_kernels::Rows;
+use tempograph_models::{ModelSpec, SliceProgram};
+
+use crate::artifact::manifest::{
+    ArtifactError, DatasetFacts, FEATURES, FORMAT, FileFacts, HISTORY, IDS, MANIFEST, Manifest, SPEC, VERSION, WEIGHTS,
+    Widths,
+};
+use crate::artifact::names::Names;
+use crate::artifact::open;
+
+/// A model and the history it has made, to be written as an artifact.
+///
+/// The folder holds `manifest.json` ([`Manifest`]), `spec.toml` (the model's settings), `weights.safetensors` (dotted names),
+/// `history.safetensors` ([`History::to_store`]), `ids.safetensors` (the user's own ids: `own [N]`, `side [N]`, and `destinations`,
+/// the nodes acted on so far) and, where the model reads features, `features.safetensors`: `node [N, F]`, and of the edge features
+/// only the rows the history still refers to, `edge.event [M]` and `edge.row [M, E]`; where it reads static memory, `static [N, S]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Export<'a> {
+    /// What was learned.
+    pub model: &'a SliceProgram,
+    /// What it has seen: the first events of the dataset's log, in order.
+    pub history: &'a History,
+    /// What was observed.
+    pub dataset: &'a Dataset,
+    /// Events a batch in training.
+    pub batch: usize,
+    /// Whether an artifact that is there already is replaced.
+    pub replace: bool,
+}
+
+/// `spec.toml`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SpecFile {
+    pub model: ModelSpec,
+}
+
+impl Export<'_> {
+    /// Writes the folder `dir`, which appears whole or not at all, and only if it can be opened again.
+    ///
+    /// # Errors
+    /// [`ArtifactError`]; what stood at `dir` then still stands.
+    pub fn write(&self, dir: &Path) -> Result<Manifest, ArtifactError> {
+        self.check()?;
+        let history = self.history.to_store();
+        let ids = Names::of_dataset(self.dataset, self.history.seen() as usize).to_store();
+        let stores = [
+            (WEIGHTS, Some(self.model.parameters().to_store())),
+            (IDS, Some(ids)),
+            (FEATURES, self.features(&history)),
+            (HISTORY, Some(history)),
+        ];
+        let stores: Vec<(&str, Store)> = stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
+        appear(dir, self.replace, |fresh| {
+            stores.iter().try_for_each(|(name, store)| store.write(&fresh.join(name)))?;
+            let names: Vec<&str> = stores.iter().map(|(name, _)| *name).collect();
+            let manifest = seal(fresh, self.manifest(), self.model.spec(), &names)?;
+            open::open(fresh)?;
+            Ok(manifest)
+        })
+    }
+
+    /// Refuses parts that do not belong together.
+    fn check(&self) -> Result<(), ArtifactError> {
+        let (history, set) = (self.history, self.dataset);
+        let known = history.features().static_memory.as_ref().map_or(0, |rows| rows.width());
+        let fact = if history.nodes() != set.nodes {
+            format!("the history holds {} nodes, the dataset `{}` {}", history.nodes(), set.name, set.nodes)
+        } else if history.seen() > set.log.len() as u64 {
+            format!("the history has seen {} events, the dataset `{}` has {}", history.seen(), set.name, set.log.len())
+        } else if self.widths().edge > 0 && self.widths().edge != set.edge_width() {
+            format!(
+                "the model reads {} edge features, the dataset `{}` has {}",
+                self.widths().edge,
+                set.name,
+                set.edge_width()
+            )
+        } else if self.widths().node > 0 && self.widths().node != set.node_width() {
+            format!(
+                "the model reads {} node features, the dataset `{}` has {}",
+                self.widths().node,
+                set.name,
+                set.node_width()
+            )
+        } else if self.static_width() > 0 && self.static_width() != known {
+            format!("the model reads static memory of width {}, the history shows {known}", self.static_width())
+        } else if self.batch == 0 {
+            "the training batch size is 0".into()
+        } else {
+            return Ok(());
+        };
+        Err(ArtifactError::Inconsistent { fact })
+    }
+
+    /// Width of the static memory the model reads.
+    fn static_width(&self) -> usize {
+        self.widths().static_memory
+    }
+
+    fn widths(&self) -> Widths {
+        Widths::of(self.model.program())
+    }
+
+    fn manifest(&self) -> Manifest {
+        let set = self.dataset;
+        Manifest {
+            format: FORMAT.into(),
+            version: VERSION,
+            tempograph: env!("CARGO_PKG_VERSION").into(),
+            model: self.model.spec().kind().into(),
+            batch: self.batch,
+            log_position: self.history.seen(),
+            newest: self.history.newest().map(|time| time.0),
+            time_unit: set.time_unit.clone(),
+            dataset: DatasetFacts { name: set.name.clone(), sha256: set.checksum.clone() },
+            nodes: set.nodes,
+            sides: set.sides,
+            widths: self.widths(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// The features a server may be asked for: those of all nodes, and of the events the history still refers to.
+    fn features(&self, history: &Store) -> Option<Store> {
+        let mut store = Store::default();
+        if let (true, Some(rows)) = (self.widths().edge > 0, self.dataset.log.features()) {
+            let events = referred_to(history);
+            let values = events.iter().flat_map(|&event| rows.row(event)).copied().collect();
+            store.put("edge.row", [events.len(), rows.width()], values);
+            store.put("edge.event", [events.len()], events);
+        }
+        if let (true, Some(table)) = (self.widths().node > 0, &self.dataset.node_features) {
+            store.put("node", [table.rows(), table.width()], table.values().to_vec());
+        }
+        if let (width @ 1.., Some(rows)) = (self.static_width(), &self.history.features().static_memory) {
+            let values = (0..self.history.nodes() as u64).flat_map(|node| rows.row(node)).copied().collect();
+            store.put("static", [self.history.nodes(), width], values);
+        }
+        let any = store.names().next().is_some();
+        any.then_some(store)
+    }
+}
+
+/// Lets the folder `dir` appear whole or not at all: `fill` fills it under another name, and writes its manifest last. An artifact that
+/// stands there is replaced if `replace` says so.
+pub(crate) fn appear(
+    dir: &Path,
+    replace: bool,
+    fill: impl FnOnce(&Path) -> Result<Manifest, ArtifactError>,
+) -> Result<Manifest, ArtifactError> {
+    let replaced = make_room(dir, replace)?;
+    let fresh = sibling(dir, "partial");
+    let made = fs::create_dir_all(&fresh).map_err(ArtifactError::io(&fresh));
+    let written = made.and_then(|()| fill(&fresh)).and_then(|manifest| {
+        put_in_place(&fresh, dir, replaced).map_err(ArtifactError::io(dir))?;
+        Ok(manifest)
+    });
+    if written.is_err() {
+        // The first error is the one to tell; what is left of the folder is only in the way.
+        let _ = fs::remove_dir_all(&fresh);
+    }
+    written
+}
+
+/// Writes the settings and, with sizes and checksums of them and of the files `arrays`, the manifest.
+pub(crate) fn seal(
+    dir: &Path,
+    manifest: Manifest,
+    spec: &ModelSpec,
+    arrays: &[&str],
+) -> Result<Manifest, ArtifactError> {
+    let damaged = |name: &str, fact: String| ArtifactError::Damaged { path: dir.join(name), fact };
+    let text =
+        toml::to_string_pretty(&SpecFile { model: spec.clone() }).map_err(|error| damaged(SPEC, error.to_string()))?;
+    write_file(&dir.join(SPEC), text.as_bytes())?;
+    let facts = |name: &&str| {
+        let path = dir.join(name);
+        FileFacts::of(&path).map(|facts| (name.to_string(), facts)).map_err(ArtifactError::io(&path))
+    };
+    let files = arrays.iter().chain([&SPEC]).map(facts).collect::<Result<_, _>>()?;
+    let manifest = Manifest { files, ..manifest };
+    let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| damaged(MANIFEST, error.to_string()))?;
+    text.push(b'\n');
+    write_file(&dir.join(MANIFEST), &text)?;
+    Ok(manifest)
+}
+
+/// Whether an artifact at `dir` is to step aside.
+fn make_room(dir: &Path, replace: bool) -> Result<bool, ArtifactError> {
+    if !dir.exists() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Ok(false);
+    }
+    let replaceable = open::is_artifact(dir);
+    if replaceable && replace { Ok(true) } else { Err(ArtifactError::Occupied { path: dir.to_owned(), replaceable }) }
+}
+
+/// Events that stand in kept links, waiting mail or the newest tick, ascending.
+fn referred_to(history: &Store) -> Vec<u64> {
+    let of = |name| history.get::<u64>(name).unwrap_or_default();
+    let mut events: Vec<u64> = ["mail.event", "link.event", "pending.id"].into_iter().flat_map(of).copied().collect();
+    events.sort_unstable();
+    events.dedup();
+    events
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
+    write_whole(path, bytes).map_err(ArtifactError::io(path))
+}
+
+/// A hidden neighbour of `dir`, on the same file system and this process's own.
+fn sibling(dir: &Path, what: &str) -> PathBuf {
+    let name = dir.file_name().unwrap_or("artifact".as_ref()).to_string_lossy();
+    dir.with_file_name(format!(".{name}.{what}-{}", std::process::id()))
+}
+
+/// Moves `fresh` to `dir`. An artifact that is there steps aside first: a folder cannot be renamed onto a full one.
+fn put_in_place(fresh: &Path, dir: &Path, replaces: bool) -> io::Result<()> {
+    if replaces {
+        let old = sibling(dir, "replaced");
+        fs::rename(dir, &old)?;
+        if let Err(error) = fs::rename(fresh, dir) {
+            fs::rename(&old, dir)?;
+            return Err(error);
+        }
+        fs::remove_dir_all(&old)?;
+    } else {
+        fs::rename(fresh, dir)?;
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}

@@ -1,0 +1,79 @@
+//! A read in parts is of the moment it began at.
+
+use tempograph_framework::{Delta, Lookup, OtherMemory, Sampler, Side};
+use tempograph_models::{Embedding, TgnSpec};
+
+use crate::RankQuery;
+use crate::engine::state::capture_tests::{Story, engine_working};
+use crate::engine::{Engine, EngineSpec, Strategy};
+
+/// Candidates of a part: few, so that much happens in between.
+const AT_ONCE: usize = 4;
+
+/// Models of all that a view shows, and of embeddings that are kept beyond a moment.
+fn variants() -> Vec<TgnSpec> {
+    let uniform = TgnSpec { sampler: Sampler::Uniform, ..TgnSpec::default() };
+    vec![
+        TgnSpec::default(),
+        TgnSpec { layers: 2, mail_memory: OtherMemory::AtRead, ..TgnSpec::default() },
+        TgnSpec {
+            time_delta: Delta::SinceUpdate,
+            history: Lookup::Batch,
+            update_without_mail: true,
+            ..TgnSpec::default()
+        },
+        TgnSpec { time_delta: Delta::SinceUpdate, layers: 2, ..TgnSpec::default() },
+        TgnSpec { embedding: Embedding::Time, time_scale: Some(10.0), ..TgnSpec::default() },
+        TgnSpec { pair_features: true, ..TgnSpec::default() },
+        TgnSpec { pair_features: true, ..uniform.clone() },
+        uniform,
+    ]
+}
+
+#[test]
+fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
+    let works = [(Strategy::Full, 0), (Strategy::Affected, 0), (Strategy::Cached, 2)];
+    for (seed, (spec, (strategy, precompute))) in
+        variants().into_iter().flat_map(|spec| works.map(|how| (spec.clone(), how))).enumerate()
+    {
+        let how = EngineSpec { strategy, precompute, kept: 64, ..EngineSpec::default() };
+        let (folder, engine) = engine_working(spec.clone(), &how);
+        let mut story = Story::begin(&engine, &spec, seed as u64);
+        for round in 0..3 {
+            // One that nothing happens to any more, and that keeps nothing.
+            let at = folder.path().join("was");
+            engine.save(&at).unwrap();
+            let was =
+                Engine::open_with(&at, &EngineSpec { strategy: Strategy::Full, ..EngineSpec::default() }).unwrap();
+            let state = was.state().unwrap();
+            let src = (0..6).find(|&id| state.names.find(Side::Source, id).is_some()).unwrap();
+            drop(state);
+            let candidates =
+                (round == 2).then(|| was.rank(&RankQuery { src, candidates: None, time: None, k: 30 }).unwrap());
+            let candidates = candidates.map(|ranked| ranked.answer.iter().map(|one| one.dst).collect());
+            let query = RankQuery { src, candidates, time: None, k: 400 };
+            let expected = was.rank(&query).unwrap();
+            let mut parts = 1;
+            let found = engine.rank_in_chunks(&query, AT_ONCE, &mut |_| {
+                parts += 1;
+                story.go_on(&engine);
+            });
+            let found = found.unwrap();
+            assert_eq!(found.position, expected.position, "{how:?}, round {round}: {spec:?}");
+            let differ = found.answer.iter().zip(&expected.answer).position(|(found, expected)| found != expected);
+            assert!(
+                found == expected,
+                "{how:?}, round {round}, place {differ:?} of {}: {spec:?}",
+                expected.answer.len()
+            );
+            assert!(
+                parts > 3 && engine.position() != expected.position,
+                "{parts} parts, and nothing happened meanwhile"
+            );
+        }
+        // Both ends of each pair, where these are asked about one by one.
+        let most = engine.stats().most_shown;
+        assert!(most <= 2 * AT_ONCE as u64, "{most} nodes were copied at once");
+        assert!(engine.looked_back_at.lock().unwrap().is_empty(), "nothing is kept for who has been answered");
+    }
+}

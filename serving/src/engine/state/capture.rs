@@ -1,0 +1,294 @@
+//! Copying what has happened as of one position, bit by bit, while events go on.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use tempograph_framework::{Batch, Extent, ListPlace, NodeId, Store};
+
+use crate::artifact::names::Newcomers;
+use crate::engine::state::State;
+
+/// Nodes copied together where one of them is about to change.
+const NODES_A_PAGE: usize = 16;
+/// The same of places in lists of small numbers.
+const PLACES_A_PAGE: usize = 256;
+/// A copy in the making, as of the position it was begun at.
+///
+/// Whoever has the turn to write owns it, too. The one who copies takes the turn for a few rows at a time; a writer copies the rows that it
+/// is about to change first, where they are not copied yet. So each row is copied once, as it was, and nobody waits for more than a few.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    extent: Extent,
+    /// What is kept by node: memory, mail, recent neighbours, names.
+    nodes: Pages,
+    pairs: Pages,
+    destinations: Pages,
+    free: Pages,
+    /// How far lists of all events are copied.
+    lists: ListPlace,
+    /// Nodes beyond whose lists are copied already.
+    lists_copied: BTreeSet<usize>,
+    /// What writers have copied.
+    pieces: Vec<Piece>,
+    /// Rows copied in the turn at hand.
+    rows: usize,
+    /// Most rows to copy in a turn where nothing is about to change.
+    at_once: usize,
+}
+
+/// Some rows, copied.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub file: InFile,
+    /// Its place among the pieces that hold the same arrays.
+    pub key: u64,
+    pub part: Store,
+}
+
+/// The file of an artifact that rows belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InFile {
+    History,
+    Ids,
+}
+
+/// Lists whose rows are copied by place.
+#[derive(Clone, Copy)]
+enum List {
+    Nodes,
+    Pairs,
+    Destinations,
+    Free,
+}
+
+const LISTS: [List; 4] = [List::Nodes, List::Pairs, List::Destinations, List::Free];
+
+impl Capture {
+    /// A copy of what there is now, of which nothing is copied yet but what is neither by node nor in any list.
+    pub fn begin(state: &State, at_once: usize) -> Capture {
+        let extent = state.history.extent();
+        let mut capture = Capture {
+            nodes: Pages::new(extent.nodes(), NODES_A_PAGE),
+            pairs: Pages::new(extent.pairs(), PLACES_A_PAGE),
+            destinations: Pages::new(state.names.destinations().len(), PLACES_A_PAGE),
+            free: Pages::new(state.names.free().len(), PLACES_A_PAGE),
+            lists: ListPlace::default(),
+            lists_copied: BTreeSet::new(),
+            extent,
+            pieces: Vec::new(),
+            rows: 0,
+            at_once,
+        };
+        capture.pieces.push(Piece { file: InFile::History, key: 0, part: state.history.frame_to_store() });
+        // Arrays that every artifact has, be there rows of them or not.
+        LISTS[..3].iter().for_each(|&list| capture.copy(state, list, 0..0));
+        if capture.extent.lists() {
+            capture.copy_lists(state, 0, 0);
+        }
+        capture
+    }
+
+    /// Before a batch, or a wave, of events happens.
+    pub fn before_events(&mut self, state: &State, batch: &Batch<'_>, newcomers: &Newcomers) {
+        // Of the batch itself all but the last may settle.
+        let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
+        let ends = state.history.settled_by(batch).chain(own);
+        self.keep_ends(state, ends);
+        let receivers = state.history.graph().receivers(batch);
+        self.keep(state, List::Nodes, receivers.nodes().map(|node| node.index()));
+        let (named, free) = (newcomers.count_until(batch.first.0 + batch.len() as u64), state.names.free().len());
+        self.keep(state, List::Free, free.saturating_sub(named)..free);
+    }
+
+    /// Before events are taken back, of which the ends are given.
+    pub fn before_retracting(&mut self, state: &State, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
+        self.keep_ends(state, ends.clone());
+        let history = &state.history;
+        let holders = ends.clone().flat_map(|(src, dst)| history.mail_holders(src, dst));
+        self.keep(state, List::Nodes, holders.map(|node| node.index()));
+        // A pair that is gone gives its place to the last.
+        self.keep(state, List::Pairs, history.pairs().saturating_sub(ends.clone().count())..history.pairs());
+        if self.extent.lists() {
+            ends.flat_map(|(src, dst)| [src, dst]).for_each(|node| self.keep_list(state, node.index()));
+        }
+    }
+
+    /// Before nodes are forgotten.
+    pub fn before_forgetting(&mut self, state: &State, nodes: &[NodeId]) {
+        self.keep(state, List::Nodes, nodes.iter().map(|node| node.index()));
+        self.keep(state, List::Destinations, state.names.places_of_forgetting(nodes));
+    }
+
+    /// Nodes that events are of, and what is known of them as pairs.
+    fn keep_ends(&mut self, state: &State, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
+        self.keep(state, List::Nodes, ends.clone().flat_map(|(src, dst)| [src.index(), dst.index()]));
+        if state.history.needs().pairs {
+            self.keep(state, List::Pairs, ends.filter_map(|(src, dst)| state.history.place_of_pair(src, dst)));
+        }
+    }
+
+    /// Copies some rows that are not copied yet. What has been copied since it was taken last, by anybody; nothing once all is.
+    pub fn next(&mut self, state: &State) -> Vec<Piece> {
+        let at_once = self.at_once;
+        let next = LISTS.into_iter().find_map(|list| Some((list, self.pages(list).claim_next(at_once)?)));
+        if let Some((list, rows)) = next {
+            self.copy(state, list, rows);
+        } else if self.extent.lists() && self.lists.node < self.extent.nodes() {
+            self.copy_next_lists(state);
+        }
+        std::mem::take(&mut self.pieces)
+    }
+
+    /// Rows copied since this was asked last.
+    pub fn rows_copied(&mut self) -> usize {
+        std::mem::take(&mut self.rows)
+    }
+
+    fn pages(&mut self, list: List) -> &mut Pages {
+        match list {
+            List::Nodes => &mut self.nodes,
+            List::Pairs => &mut self.pairs,
+            List::Destinations => &mut self.destinations,
+            List::Free => &mut self.free,
+        }
+    }
+
+    /// Copies the pages of rows that are about to change.
+    fn keep(&mut self, state: &State, list: List, rows: impl IntoIterator<Item = usize>) {
+        for row in rows {
+            if let Some(page) = self.pages(list).claim(row) {
+                self.copy(state, list, page);
+            }
+        }
+    }
+
+    fn copy(&mut self, state: &State, list: List, rows: Range<usize>) {
+        let (key, names) = (rows.start as u64, &state.names);
+        self.rows += rows.len();
+        let (file, part) = match list {
+            List::Nodes => {
+                self.pieces.push(Piece { file: InFile::Ids, key, part: names.nodes_to_store(rows.clone()) });
+                (InFile::History, state.history.nodes_to_store(&self.extent, rows))
+            }
+            List::Pairs => (InFile::History, state.history.pairs_to_store(rows)),
+            List::Destinations => (InFile::Ids, names.destinations_to_store(rows)),
+            List::Free => (InFile::Ids, names.free_to_store(rows)),
+        };
+        self.pieces.push(Piece { file, key, part });
+    }
+
+    /// Copies what is left to copy of a list that an event is taken back from.
+    fn keep_list(&mut self, state: &State, node: usize) {
+        let from = ListPlace { node, link: 0 }.max(self.lists);
+        if from.node == node && node < self.extent.nodes() && self.lists_copied.insert(node) {
+            let (part, _) = state.history.lists_to_store(&self.extent, from, node + 1, usize::MAX);
+            self.push_links(from, part);
+        }
+    }
+
+    fn copy_next_lists(&mut self, state: &State) {
+        while self.lists_copied.remove(&self.lists.node) {
+            self.lists = ListPlace { node: self.lists.node + 1, link: 0 };
+        }
+        let to = self.lists_copied.first().copied().unwrap_or(self.extent.nodes());
+        self.copy_lists(state, to, self.at_once);
+    }
+
+    fn copy_lists(&mut self, state: &State, to: usize, most: usize) {
+        let (part, reached) = state.history.lists_to_store(&self.extent, self.lists, to, most);
+        let from = std::mem::replace(&mut self.lists, reached);
+        self.push_links(from, part);
+    }
+
+    fn push_links(&mut self, from: ListPlace, part: Store) {
+        self.rows += part.get::<u64>("link.event").map_or(0, <[u64]>::len);
+        self.pieces.push(Piece { file: InFile::History, key: (from.node as u64) << 32 | from.link as u64, part });
+    }
+}
+
+/// Rows that are copied once each, a page of them at a time. What a list grows by is no row of it; where it gets shorter its end is about to
+/// change, so that no row is looked for that is not there any more.
+#[derive(Debug)]
+struct Pages {
+    rows: usize,
+    /// Rows of a page.
+    size: usize,
+    /// A bit for each page that is copied.
+    copied: Vec<u64>,
+    /// No page before this one is left.
+    next: usize,
+}
+
+impl Pages {
+    fn new(rows: usize, size: usize) -> Pages {
+        Pages { rows, size, copied: vec![0; rows.div_ceil(size).div_ceil(64)], next: 0 }
+    }
+
+    fn is_copied(&self, page: usize) -> bool {
+        self.copied[page / 64] >> (page % 64) & 1 == 1
+    }
+
+    fn mark(&mut self, page: usize) {
+        self.copied[page / 64] |= 1 << (page % 64);
+    }
+
+    fn rows_of(&self, pages: Range<usize>) -> Range<usize> {
+        pages.start * self.size..(pages.end * self.size).min(self.rows)
+    }
+
+    /// The page of a row, if there was the row and it is to be copied now.
+    fn claim(&mut self, row: usize) -> Option<Range<usize>> {
+        let page = row / self.size;
+        if row >= self.rows || self.is_copied(page) {
+            return None;
+        }
+        self.mark(page);
+        Some(self.rows_of(page..page + 1))
+    }
+
+    /// The next rows to be copied: at most so many, or a page of them.
+    fn claim_next(&mut self, most: usize) -> Option<Range<usize>> {
+        let pages = self.rows.div_ceil(self.size);
+        while self.next < pages && self.is_copied(self.next) {
+            // A word of pages that are copied is passed over at once.
+            let whole = self.next.is_multiple_of(64) && self.copied[self.next / 64] == u64::MAX;
+            self.next += if whole { 64 } else { 1 };
+        }
+        let start = self.next.min(pages);
+        while self.next < pages && self.next - start < (most / self.size).max(1) && !self.is_copied(self.next) {
+            self.mark(self.next);
+            self.next += 1;
+        }
+        (start < self.next.min(pages)).then(|| self.rows_of(start..self.next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn each_row_is_claimed_once_whoever_comes_first_and_never_many_at_a_time(
+            rows in 0usize..3000,
+            size in prop::sample::select(vec![1usize, 3, 16]),
+            touched in prop::collection::vec((0usize..3000, any::<bool>()), 0..200),
+        ) {
+            let mut pages = Pages::new(rows, size);
+            let mut claimed = vec![0; rows];
+            let mut note = |found: Option<Range<usize>>| found.inspect(|range| range.clone().for_each(|row| claimed[row] += 1));
+            for (row, also_next) in touched {
+                let found = note(pages.claim(row));
+                prop_assert!(found.is_none_or(|page| page.contains(&row) && page.len() <= size));
+                if also_next {
+                    let found = note(pages.claim_next(64));
+                    prop_assert!(found.is_none_or(|range| range.len() <= 64));
+                }
+            }
+            while note(pages.claim_next(64)).is_some() {}
+            prop_assert!(claimed.iter().all(|&times| times == 1));
+        }
+    }
+}

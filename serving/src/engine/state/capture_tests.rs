@@ -1,0 +1,135 @@
+//! A copy that is made while the world goes on is of the moment it was begun at.
+
+use serde_json::Number;
+use tempograph_framework::{
+    Dataset, Draw, Features, History, OtherMemory, Purpose, RandomNumbers, Sampler, SliceModel, Store,
+};
+use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
+
+use crate::engine::save::Files;
+use crate::engine::{Engine, EngineSpec, Retraction};
+use crate::{Export, Granularity, NewEvent};
+
+/// Rows a copy takes at a time here: few, so that much happens in between.
+const AT_ONCE: usize = 8;
+
+/// An engine that has seen nothing, of a world of 300 nodes.
+fn engine(spec: TgnSpec) -> (tempfile::TempDir, Engine) {
+    engine_working(spec, &EngineSpec::default())
+}
+
+/// The same, working as `how` says.
+pub(crate) fn engine_working(spec: TgnSpec, how: &EngineSpec) -> (tempfile::TempDir, Engine) {
+    let spec = TgnSpec { memory: 3, time: 4, width: 4, neighbours: 3, ..spec };
+    let set = Dataset::from_spec("synthetic:events=10,users=200,items=100").unwrap();
+    let model = ModelSpec::from(spec).on_slices(FeatureWidths::default(), 5).unwrap();
+    let history = History::new(set.nodes, model.needs(), set.log.time()[0], Features::default());
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join("artifact");
+    Export { model: &model, history: &history, dataset: &set, batch: 5, replace: false }.write(&artifact).unwrap();
+    (folder, Engine::open_with(&artifact, how).unwrap())
+}
+
+/// What happens to an engine, drawn at random.
+pub(crate) struct Story {
+    chance: RandomNumbers,
+    now: i64,
+    told: Vec<Retraction>,
+    /// Whether its nodes may be forgotten.
+    forgets: bool,
+}
+
+impl Story {
+    /// Of an engine that has seen nothing until then: some events.
+    pub fn begin(engine: &Engine, spec: &TgnSpec, seed: u64) -> Story {
+        let chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
+        let mut story =
+            Story { chance, now: 2_000_000_000, told: Vec::new(), forgets: spec.sampler == Sampler::Recent };
+        story.tell(engine, Granularity::Event);
+        (0..40).for_each(|_| story.go_on(engine));
+        story
+    }
+
+    /// Some events, a retraction, or a look for idle nodes.
+    pub fn go_on(&mut self, engine: &Engine) {
+        match self.chance.below(12) {
+            0 => self.take_back(engine),
+            1 if self.forgets => _ = engine.expire(&Number::from(self.now - 40)).unwrap(),
+            2 => self.tell(engine, Granularity::Batch),
+            _ => self.tell(engine, Granularity::Event),
+        }
+    }
+
+    fn tell(&mut self, engine: &Engine, granularity: Granularity) {
+        let first = engine.position().log_seq;
+        let count = 1 + self.chance.below(9);
+        let events: Vec<NewEvent> = (0..count).map(|_| self.event()).collect();
+        engine.observe(&events, granularity).unwrap();
+        self.told.extend(events.iter().zip(first..).map(|(event, seq)| Retraction {
+            seq,
+            src: event.src,
+            dst: event.dst,
+        }));
+    }
+
+    /// Half of all events are of a few nodes, some of nodes that are new; many have the time of the one before.
+    fn event(&mut self) -> NewEvent {
+        self.now += i64::from(self.chance.below(3));
+        let mut node =
+            |all: u32| if self.chance.below(2) == 0 { self.chance.below(6) } else { self.chance.below(all) }.into();
+        let (src, dst) = (node(260), node(130));
+        NewEvent { src, dst, time: Number::from(self.now), label: 0.0, features: None, id: None }
+    }
+
+    fn take_back(&mut self, engine: &Engine) {
+        let taken: Vec<Retraction> =
+            (0..2).map(|_| self.told[self.chance.below(self.told.len() as u32) as usize]).collect();
+        // Who was forgotten may be unknown by now.
+        let _ = engine.retract(&taken);
+    }
+}
+
+/// What is there now.
+fn stands(engine: &Engine) -> (Store, Store) {
+    let state = engine.state().unwrap();
+    (state.history.to_store(), state.names.to_store())
+}
+
+#[test]
+fn a_copy_is_of_its_first_moment_whatever_happens_meanwhile() {
+    let variants = [
+        TgnSpec::default(),
+        TgnSpec { mail_memory: OtherMemory::AtRead, ..TgnSpec::default() },
+        TgnSpec { pair_features: true, ..TgnSpec::default() },
+        TgnSpec { sampler: Sampler::Uniform, ..TgnSpec::default() },
+        TgnSpec { sampler: Sampler::Uniform, pair_features: true, ..TgnSpec::default() },
+    ];
+    for (seed, spec) in (0..4).flat_map(|seed| variants.iter().map(move |spec| (seed, spec))) {
+        let (folder, engine) = engine(spec.clone());
+        let mut story = Story::begin(&engine, spec, seed);
+        for round in 0..3 {
+            let expected = stands(&engine);
+            let copied = copy(&engine, folder.path(), &mut story);
+            assert!(copied == expected, "seed {seed}, round {round}: {spec:?}");
+            assert!(stands(&engine) != expected, "nothing has happened meanwhile");
+        }
+    }
+}
+
+/// A copy, between whose steps the story goes on.
+fn copy(engine: &Engine, folder: &std::path::Path, story: &mut Story) -> (Store, Store) {
+    engine.begin(AT_ONCE).unwrap();
+    let mut files = Files::create(folder, false).unwrap();
+    loop {
+        story.go_on(engine);
+        let pieces = engine.next_pieces().unwrap();
+        if pieces.is_empty() {
+            break;
+        }
+        pieces.iter().for_each(|piece| files.put(piece).unwrap());
+    }
+    let [history, ids] = ["history", "ids"].map(|name| folder.join(name));
+    files.history.write(&history).unwrap();
+    files.ids.write(&ids).unwrap();
+    (Store::read(&history).unwrap(), Store::read(&ids).unwrap())
+}

@@ -1,0 +1,169 @@
+//! How much was computed, and how much was not because it was kept.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::engine::state::pass::Pass;
+
+/// Counts since the engine was opened, each of its own moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EngineStats {
+    /// Events observed one by one.
+    pub events: u64,
+    /// Waves they were computed in.
+    pub waves: u64,
+    /// Memories shown to reads and writes.
+    pub memories_shown: u64,
+    /// Memories among them that mail was read into for it; the others stood as they were, or had been brought up to date before.
+    pub mails_read: u64,
+    /// Embeddings asked for, where these are kept.
+    pub embeddings_asked: u64,
+    /// Embeddings among them that had to be computed: those of nodes that an event reached, or whose time had moved.
+    pub embeddings_computed: u64,
+    /// Embeddings computed as events were told.
+    pub embeddings_ahead: u64,
+    /// Events taken back.
+    pub retracted: u64,
+    /// Nodes forgotten.
+    pub expired: u64,
+    /// The most rows that were copied for [`save`](crate::Engine::save) while events waited: of nodes, pairs, lists or links.
+    pub most_copied: u64,
+    /// The most nodes whose past was copied for a read while events waited.
+    pub most_shown: u64,
+    /// The most nodes that were looked at for [idle](crate::Engine::expire) ones while events waited.
+    pub most_looked_at: u64,
+    /// The longest that reads were kept out while something was written, in microseconds.
+    pub longest_alone_us: u64,
+}
+
+impl EngineStats {
+    /// Share of the asked embeddings that were there.
+    pub fn hit_rate(&self) -> f64 {
+        1.0 - self.touched_fraction()
+    }
+
+    /// Share of the asked embeddings that had to be computed; 0 where none was asked for.
+    pub fn touched_fraction(&self) -> f64 {
+        share(self.embeddings_computed, self.embeddings_asked)
+    }
+
+    /// Share of the shown memories that no mail had to be read into.
+    pub fn skipped_mail(&self) -> f64 {
+        1.0 - share(self.mails_read, self.memories_shown)
+    }
+}
+
+impl std::ops::Sub for EngineStats {
+    type Output = EngineStats;
+
+    /// What was counted since `earlier`; the most and the longest of anything is that of all time.
+    fn sub(self, earlier: EngineStats) -> EngineStats {
+        EngineStats {
+            events: self.events - earlier.events,
+            waves: self.waves - earlier.waves,
+            memories_shown: self.memories_shown - earlier.memories_shown,
+            mails_read: self.mails_read - earlier.mails_read,
+            embeddings_asked: self.embeddings_asked - earlier.embeddings_asked,
+            embeddings_computed: self.embeddings_computed - earlier.embeddings_computed,
+            embeddings_ahead: self.embeddings_ahead - earlier.embeddings_ahead,
+            retracted: self.retracted - earlier.retracted,
+            expired: self.expired - earlier.expired,
+            most_copied: self.most_copied,
+            most_shown: self.most_shown,
+            most_looked_at: self.most_looked_at,
+            longest_alone_us: self.longest_alone_us,
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// [`EngineStats`] as they are counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    events: AtomicU64,
+    waves: AtomicU64,
+    memories_shown: AtomicU64,
+    mails_read: AtomicU64,
+    embeddings_asked: AtomicU64,
+    embeddings_computed: AtomicU64,
+    embeddings_ahead: AtomicU64,
+    retracted: AtomicU64,
+    expired: AtomicU64,
+    most_copied: AtomicU64,
+    most_shown: AtomicU64,
+    most_looked_at: AtomicU64,
+    longest_alone_us: AtomicU64,
+}
+
+impl Counts {
+    pub fn wave(&self, events: usize) {
+        add(&self.events, events);
+        add(&self.waves, 1);
+    }
+
+    pub fn memories(&self, pass: &Pass) {
+        add(&self.memories_shown, pass.view.nodes.len());
+        add(&self.mails_read, pass.mails_read());
+    }
+
+    pub fn embeddings(&self, asked: usize, computed: usize) {
+        add(&self.embeddings_asked, asked);
+        add(&self.embeddings_computed, computed);
+    }
+
+    pub fn ahead(&self, embeddings: usize) {
+        add(&self.embeddings_ahead, embeddings);
+    }
+
+    pub fn retracted(&self, events: usize) {
+        add(&self.retracted, events);
+    }
+
+    pub fn expired(&self, nodes: usize) {
+        add(&self.expired, nodes);
+    }
+
+    pub fn copied(&self, rows: usize) {
+        self.most_copied.fetch_max(rows as u64, Ordering::Relaxed);
+    }
+
+    pub fn shown(&self, nodes: usize) {
+        self.most_shown.fetch_max(nodes as u64, Ordering::Relaxed);
+    }
+
+    pub fn looked_at(&self, nodes: usize) {
+        self.most_looked_at.fetch_max(nodes as u64, Ordering::Relaxed);
+    }
+
+    pub fn alone(&self, took: Duration) {
+        self.longest_alone_us.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> EngineStats {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        EngineStats {
+            events: read(&self.events),
+            waves: read(&self.waves),
+            memories_shown: read(&self.memories_shown),
+            mails_read: read(&self.mails_read),
+            embeddings_asked: read(&self.embeddings_asked),
+            embeddings_computed: read(&self.embeddings_computed),
+            embeddings_ahead: read(&self.embeddings_ahead),
+            retracted: read(&self.retracted),
+            expired: read(&self.expired),
+            most_copied: read(&self.most_copied),
+            most_shown: read(&self.most_shown),
+            most_looked_at: read(&self.most_looked_at),
+            longest_alone_us: read(&self.longest_alone_us),
+        }
+    }
+}
+
+fn add(count: &AtomicU64, more: usize) {
+    count.fetch_add(more as u64, Ordering::Relaxed);
+}

@@ -1,0 +1,69 @@
+//! Telling events, and taking them back.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use serde::{Deserialize, Serialize};
+
+use crate::interface::http::body::{Answered, json, write};
+use crate::interface::server::Server;
+use crate::request::{Granularity, NewEvent};
+use crate::service::{Ack, IngestRequest, Receipt};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsRequest {
+    events: Vec<NewEvent>,
+    #[serde(default)]
+    granularity: Granularity,
+    #[serde(default)]
+    ack: Ack,
+}
+
+/// A receipt as a client sees it.
+#[derive(Serialize)]
+pub(crate) struct Received {
+    first_seq: u64,
+    accepted: u64,
+    duplicates: u64,
+    late: u64,
+    log_seq: u64,
+    version: u64,
+    model: String,
+}
+
+impl Received {
+    pub fn of(receipt: &Receipt, model: String) -> Received {
+        let Receipt { first_seq, accepted, duplicates, late, position } = *receipt;
+        Received { first_seq, accepted, duplicates, late, log_seq: position.log_seq, version: position.version, model }
+    }
+}
+
+/// `POST /v1/events`: all events of the request happen, or none.
+pub(crate) async fn events(State(server): State<Arc<Server>>, request: Request) -> Answered {
+    let (call, EventsRequest { events, granularity, ack }) = json(&server, request).await?;
+    let receipt = server.tell(&call, IngestRequest { events, granularity, ack }).await?;
+    write(&server, &Received::of(&receipt, server.model()?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetractRequest {
+    ids: Vec<String>,
+}
+
+/// `POST /v1/retract`: events are taken back by their ids.
+pub(crate) async fn retract(State(server): State<Arc<Server>>, request: Request) -> Answered {
+    let (call, RetractRequest { ids }) = json(&server, request).await?;
+    let (retracted, position) = server.retract(&call, ids).await?;
+    let answer = Retracted { retracted, log_seq: position.log_seq, version: position.version, model: server.model()? };
+    write(&server, &answer)
+}
+
+#[derive(Serialize)]
+struct Retracted {
+    retracted: u64,
+    log_seq: u64,
+    version: u64,
+    model: String,
+}

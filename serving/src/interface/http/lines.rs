@@ -1,0 +1,282 @@
+//! A stream of events: one JSON object a line, as many as there are, taken as fast as they can be applied.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request, State};
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+
+use crate::access::limits::LimitsSpec;
+use crate::access::refused::{Kind, Refused};
+use crate::interface::http::body::{Answered, read, write};
+use crate::interface::server::{Call, Handed, Server};
+use crate::request::{Granularity, NewEvent, Position};
+use crate::service::{Ack, IngestRequest, Receipt};
+
+/// How long a batch that is not full waits for the next line.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// Batches in line at once: while one is written to the disk the next are read.
+const AHEAD: usize = 8;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    #[serde(default)]
+    ack: Ack,
+    /// Most events of a batch.
+    batch: Option<usize>,
+    #[serde(default)]
+    receipts: Receipts,
+}
+
+/// Events of a batch where nothing else is asked for.
+const BATCH: usize = 1000;
+
+/// When the sender is told.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum Receipts {
+    /// Once, at the end.
+    #[default]
+    End,
+    /// A line for each batch as it is taken, and one at the end.
+    Batch,
+}
+
+/// What became of a whole stream.
+#[derive(Clone, Default, Serialize)]
+struct Sum {
+    lines: u64,
+    accepted: u64,
+    duplicates: u64,
+    late: u64,
+    log_seq: u64,
+    version: u64,
+    model: String,
+}
+
+impl Sum {
+    fn add(&mut self, receipt: &Receipt) {
+        self.accepted += receipt.accepted;
+        self.duplicates += receipt.duplicates;
+        self.late += receipt.late;
+        let Position { log_seq, version } = receipt.position;
+        (self.log_seq, self.version) = (log_seq, version);
+    }
+
+    /// A refusal, with how far the stream came before it.
+    fn then(self, refused: Refused) -> Refused {
+        refused.with("accepted", self.accepted).with("duplicates", self.duplicates).with("late", self.late)
+    }
+}
+
+/// `POST /v1/events/stream?ack=applied&batch=1000&receipts=end`, one event a line. A line that will not do ends it; the batches before it
+/// stand, and the answer says how many events that was.
+pub(crate) async fn stream(State(server): State<Arc<Server>>, mut request: Request) -> Answered {
+    let options = Query::<Options>::try_from_uri(request.uri());
+    let Query(options) = options.map_err(|rejection| Refused::new(Kind::Malformed, rejection.body_text()))?;
+    LimitsSpec::count("batch", options.batch.unwrap_or(1), server.limits.events)?;
+    let call = request.extensions_mut().remove::<Call>().ok_or_else(Refused::broken)?;
+    let body = request.into_body();
+    if options.receipts == Receipts::End {
+        let sum = Lines::new(server.clone(), call, &options, None).take(body).await?;
+        return write(&server, &sum);
+    }
+    let (sender, receipts) = mpsc::channel(AHEAD);
+    let lines = Lines::new(server, call, &options, Some(sender.clone()));
+    tokio::spawn(async move {
+        let last = match lines.take(body).await {
+            Ok(sum) => line(&sum),
+            Err(refused) => axum::body::to_bytes(refused.into_response().into_body(), usize::MAX)
+                .await
+                .map_or_else(|_| Bytes::new(), |json| [&json[..], b"\n"].concat().into()),
+        };
+        // Nobody is left to be told.
+        let _ = sender.send(Ok(last)).await;
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(ReceiverStream::new(receipts)))
+        .into_response())
+}
+
+fn line(value: &impl Serialize) -> Bytes {
+    let mut json = serde_json::to_vec(value).unwrap_or_default();
+    json.push(b'\n');
+    json.into()
+}
+
+/// A stream under way.
+struct Lines {
+    server: Arc<Server>,
+    call: Call,
+    ack: Ack,
+    batch: usize,
+    told: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
+    events: Vec<NewEvent>,
+    /// The lines they came on.
+    numbers: Vec<u64>,
+    in_line: VecDeque<Handed>,
+    sum: Sum,
+}
+
+impl Lines {
+    fn new(
+        server: Arc<Server>,
+        call: Call,
+        options: &Options,
+        told: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
+    ) -> Lines {
+        let batch = options.batch.unwrap_or(BATCH).clamp(1, server.limits.events);
+        Lines {
+            server,
+            call,
+            ack: options.ack,
+            batch,
+            told,
+            events: Vec::new(),
+            numbers: Vec::new(),
+            in_line: VecDeque::new(),
+            sum: Sum::default(),
+        }
+    }
+
+    async fn take(mut self, body: Body) -> Result<Sum, Refused> {
+        let ended = self.run(body.into_data_stream()).await;
+        // What was handed in is waited for even where a later line is wrong: the answer says how much of it stands.
+        let settled = self.settle(0).await;
+        self.sum.model = self.server.model()?;
+        match ended.and(settled) {
+            Ok(()) => Ok(self.sum),
+            Err(refused) => Err(self.sum.then(refused)),
+        }
+    }
+
+    async fn run(&mut self, mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin) -> Result<(), Refused> {
+        let mut rest: Vec<u8> = Vec::new();
+        loop {
+            let patience = if self.events.is_empty() { self.server.limits.body() } else { PATIENCE };
+            let server = self.server.clone();
+            let next = tokio::select! {
+                next = tokio::time::timeout(patience, body.next()) => next,
+                refused = server.closing() => {
+                    self.hand_in().await?;
+                    return Err(refused);
+                }
+            };
+            let piece = match next {
+                Ok(piece) => piece,
+                // The sender pauses: what has come is not held back any longer.
+                Err(_) if !self.events.is_empty() => {
+                    self.hand_in().await?;
+                    self.settle(0).await?;
+                    continue;
+                }
+                Err(_) => {
+                    return Err(Refused::new(
+                        Kind::SlowRequest,
+                        format!("nothing came for {} ms", self.server.limits.body_ms),
+                    ));
+                }
+            };
+            let Some(piece) = piece else { break };
+            let piece =
+                piece.map_err(|error| Refused::new(Kind::Malformed, format!("the stream broke off: {error}")))?;
+            rest = self.split(rest, &piece).await?;
+        }
+        if !rest.is_empty() {
+            self.line(&rest).await?;
+        }
+        self.hand_in().await
+    }
+
+    /// Reads the whole lines of what has come; the rest of the last is returned.
+    async fn split(&mut self, mut rest: Vec<u8>, piece: &[u8]) -> Result<Vec<u8>, Refused> {
+        let mut lines = piece.split(|&byte| byte == b'\n');
+        let last = lines.next_back().unwrap_or_default();
+        for line in lines {
+            if rest.is_empty() {
+                self.line(line).await?;
+            } else {
+                rest.extend_from_slice(line);
+                self.line(&std::mem::take(&mut rest)).await?;
+            }
+        }
+        rest.extend_from_slice(last);
+        if rest.len() > self.server.limits.line_bytes {
+            self.sum.lines += 1;
+            return Err(self.too_long());
+        }
+        Ok(rest)
+    }
+
+    async fn line(&mut self, line: &[u8]) -> Result<(), Refused> {
+        self.sum.lines += 1;
+        if line.len() > self.server.limits.line_bytes {
+            return Err(self.too_long());
+        }
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        self.events.push(read(line).map_err(|refused| self.here(refused))?);
+        self.numbers.push(self.sum.lines);
+        if self.events.len() >= self.batch { self.hand_in().await } else { Ok(()) }
+    }
+
+    fn too_long(&self) -> Refused {
+        self.here(Refused::new(Kind::TooLarge, format!("is longer than {} bytes", self.server.limits.line_bytes)))
+    }
+
+    /// A refusal of the line in hand.
+    fn here(&self, refused: Refused) -> Refused {
+        refused.at(format_args!("line {}", self.sum.lines)).with("line", self.sum.lines)
+    }
+
+    /// Puts the events read so far in line, waiting for room.
+    async fn hand_in(&mut self) -> Result<(), Refused> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        self.settle(AHEAD - 1).await?;
+        let (events, numbers) = (std::mem::take(&mut self.events), std::mem::take(&mut self.numbers));
+        let request = IngestRequest { events, granularity: Granularity::Event, ack: self.ack };
+        let handed = self.server.hand_in_patiently(request).await;
+        self.in_line.push_back(handed.map_err(|refused| by_line(refused, &numbers))?);
+        Ok(())
+    }
+
+    /// Waits for receipts until no more than `left` batches are in line.
+    async fn settle(&mut self, left: usize) -> Result<(), Refused> {
+        while self.in_line.len() > left
+            && let Some(handed) = self.in_line.pop_front()
+        {
+            let receipt = self.server.receipt(&self.call, handed).await?;
+            self.sum.add(&receipt);
+            if let Some(told) = &self.told {
+                // A sender that does not read its receipts is not read from either; one that has gone away is told nothing.
+                let _ = told
+                    .send(Ok(line(&crate::interface::http::events::Received::of(&receipt, self.server.model()?))))
+                    .await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A refusal of `events[i]…` as one of the line that event came on.
+fn by_line(refused: Refused, numbers: &[u64]) -> Refused {
+    let index = refused.error.strip_prefix("events[").and_then(|rest| rest.split_once(']'));
+    let found = index.and_then(|(index, rest)| {
+        Some((*numbers.get(index.parse::<usize>().ok()?)?, rest.trim_start_matches('.').to_string()))
+    });
+    match found {
+        Some((line, error)) => Refused { error: format!("line {line}: {error}"), ..refused }.with("line", line),
+        None => refused,
+    }
+}

@@ -1,0 +1,151 @@
+//! Connections: taken, counted, bounded, and let finish when the server stops.
+pub(crate) mod prompt;
+pub(crate) mod tls;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::access::limits::LimitsSpec;
+use crate::interface::listen::prompt::Prompt;
+use crate::observe::metrics::Metrics;
+
+/// The section `listen` of a server's settings. Every address speaks HTTP/1.1, HTTP/2 and gRPC.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenSpec {
+    /// The address; port 0 takes a free one.
+    pub http: SocketAddr,
+    /// One more address, for clients that look for gRPC on a port of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<SocketAddr>,
+    /// How long the server goes on taking requests after it is asked to stop and is not ready any more, in milliseconds: time for a
+    /// load balancer to notice.
+    pub linger_ms: u64,
+    /// How long requests in flight are waited for after that, in milliseconds.
+    pub drain_ms: u64,
+}
+
+impl Default for ListenSpec {
+    fn default() -> ListenSpec {
+        ListenSpec { http: SocketAddr::from(([127, 0, 0, 1], 8080)), grpc: None, linger_ms: 0, drain_ms: 10_000 }
+    }
+}
+
+impl ListenSpec {
+    pub(crate) fn linger(&self) -> Duration {
+        Duration::from_millis(self.linger_ms)
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+}
+
+/// How connections are served.
+#[derive(Clone)]
+pub(crate) struct Door {
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    protocol: Arc<auto::Builder<TokioExecutor>>,
+    head: Duration,
+    room: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+impl Door {
+    pub fn new(router: Router, tls: Option<TlsAcceptor>, limits: &LimitsSpec, metrics: Arc<Metrics>) -> Door {
+        let mut protocol = auto::Builder::new(TokioExecutor::new());
+        protocol.http1().timer(TokioTimer::new()).header_read_timeout(limits.head());
+        // A peer that has gone away without a word is noticed, and its place freed.
+        let alive = (Duration::from_secs(30), Duration::from_secs(20));
+        protocol.http2().timer(TokioTimer::new()).keep_alive_interval(alive.0).keep_alive_timeout(alive.1);
+        protocol.http2().max_concurrent_streams(limits.streams).adaptive_window(true);
+        let room = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        Door { router, tls, protocol: Arc::new(protocol), head: limits.head(), room, metrics }
+    }
+
+    /// Takes connections until `stop` resolves, then waits `drain` for requests in flight.
+    pub async fn open(self, listener: TcpListener, stop: impl Future<Output = ()>, drain: Duration) {
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                taken = listener.accept() => match taken {
+                    Ok((stream, _)) => self.take(stream, &graceful, &mut connections),
+                    Err(error) => rest_after(&error).await,
+                },
+                // What has ended is forgotten.
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        drop(listener);
+        if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!(
+                connections = connections.len(),
+                "requests were still in flight when the time to finish them was up"
+            );
+        }
+    }
+
+    fn take(&self, stream: TcpStream, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
+        let Ok(place) = self.room.clone().try_acquire_owned() else {
+            self.metrics.connection_refused();
+            return;
+        };
+        // Small answers are not held back to be sent with later ones. A connection that is gone already shows when it is read.
+        let _ = stream.set_nodelay(true);
+        self.metrics.connection_opened();
+        let (door, watcher) = (self.clone(), graceful.watcher());
+        connections.spawn(async move {
+            let _place: OwnedSemaphorePermit = place;
+            match &door.tls {
+                None => door.speak(stream, watcher).await,
+                // A handshake that fails or takes too long is the peer's affair.
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = tokio::time::timeout(door.head, tls.accept(stream)).await {
+                        door.speak(stream, watcher).await;
+                    }
+                }
+            }
+            door.metrics.connection_closed();
+        });
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection =
+            self.protocol.serve_connection(TokioIo::new(Prompt::new(stream, self.head)), service).into_owned();
+        // A connection that breaks off is the peer's affair too; what its requests did is counted where they were answered.
+        let _ = watcher.watch(connection).await;
+    }
+}
+
+/// An error of one connection is nothing; any other means that no more can be had for now.
+async fn rest_after(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+        tracing::error!(%error, "a connection cannot be taken");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,117 @@
+//! The Open Inference Protocol, version 2: tensors in, tensors out, whichever way they travel.
+//!
+//! | model | inputs | outputs |
+//! |---|---|---|
+//! | `score` | `src`, `dst` `[N]`, `time`? `[N]` | `score`, `probability` `[N]` |
+//! | `rank` | `src` `[1]`, `candidates`? `[C]`, `time`? `[1]`; parameter `k` | `dst`, `score`, `probability` `[K]`, best first |
+//! | `embedding` | `node` `[1]`, `time`? `[1]`; parameter `side` | `embedding` `[O]` |
+//!
+//! Every answer also has `log_seq` and `version`, `[1]`: what it has seen; and as parameters, for who wants other outputs only. Parameters `min_seq`, `max_staleness_ms` and `timeout`
+//! (microseconds, as elsewhere) are honoured or refused.
+
+mod infer;
+mod tensor;
+
+pub(crate) use infer::{Inference, Outcome, Parameter};
+pub(crate) use tensor::{Tensor, Values};
+
+use crate::access::refused::{Kind, Refused};
+
+/// What a model takes or gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Port {
+    pub name: &'static str,
+    pub datatype: &'static str,
+    /// -1 where any length will do.
+    pub shape: i64,
+    pub optional: bool,
+}
+
+/// A question that can be asked as tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Model {
+    Score,
+    Rank,
+    Embedding,
+}
+
+const fn port(name: &'static str, datatype: &'static str, shape: i64) -> Port {
+    Port { name, datatype, shape, optional: false }
+}
+
+const fn maybe(name: &'static str, datatype: &'static str, shape: i64) -> Port {
+    Port { name, datatype, shape, optional: true }
+}
+
+const SEEN: [Port; 2] = [port("log_seq", "UINT64", 1), port("version", "UINT64", 1)];
+
+/// What the server says it can do beyond the protocol.
+pub(crate) const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+
+impl Model {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Model); 3] =
+        [("score", Model::Score), ("rank", Model::Rank), ("embedding", Model::Embedding)];
+
+    /// # Errors
+    /// 404 for a name or a version that is not served; `now` is the version that is. An empty version is any.
+    pub fn find(name: &str, version: &str, now: &str) -> Result<Model, Refused> {
+        let Some((_, model)) = Model::ALL.into_iter().find(|(known, _)| *known == name) else {
+            let known = Model::ALL.map(|(known, _)| format!("`{known}`")).join(", ");
+            return Err(Refused::new(Kind::NotFound, format!("there is no model `{name}`; there are {known}")));
+        };
+        if !version.is_empty() && version != now {
+            return Err(Refused::new(
+                Kind::NotFound,
+                format!("model `{name}` has no version `{version}`; it is `{now}`"),
+            ));
+        }
+        Ok(model)
+    }
+
+    pub fn name(self) -> &'static str {
+        Model::ALL[self as usize].0
+    }
+
+    pub fn inputs(self) -> &'static [Port] {
+        const SCORE: [Port; 3] = [port("src", "UINT64", -1), port("dst", "UINT64", -1), maybe("time", "INT64", -1)];
+        const RANK: [Port; 3] =
+            [port("src", "UINT64", 1), maybe("candidates", "UINT64", -1), maybe("time", "INT64", 1)];
+        const EMBEDDING: [Port; 2] = [port("node", "UINT64", 1), maybe("time", "INT64", 1)];
+        match self {
+            Model::Score => &SCORE,
+            Model::Rank => &RANK,
+            Model::Embedding => &EMBEDDING,
+        }
+    }
+
+    pub fn outputs(self) -> &'static [Port] {
+        const SCORE: [Port; 4] = [port("score", "FP32", -1), port("probability", "FP32", -1), SEEN[0], SEEN[1]];
+        const RANK: [Port; 5] =
+            [port("dst", "UINT64", -1), port("score", "FP32", -1), port("probability", "FP32", -1), SEEN[0], SEEN[1]];
+        const EMBEDDING: [Port; 3] = [port("embedding", "FP32", -1), SEEN[0], SEEN[1]];
+        match self {
+            Model::Score => &SCORE,
+            Model::Rank => &RANK,
+            Model::Embedding => &EMBEDDING,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_found_under_their_names() {
+        for (name, model) in Model::ALL {
+            assert_eq!((Model::find(name, "", "v").unwrap(), model.name()), (model, name));
+            assert!(Model::find(name, "v", "v").is_ok());
+            assert_eq!(
+                Model::find(name, "1", "v").unwrap_err().error,
+                format!("model `{name}` has no version `1`; it is `v`")
+            );
+        }
+        assert!(Model::find("gpt", "", "v").unwrap_err().error.contains("there are `score`, `rank`, `embedding`"));
+    }
+}

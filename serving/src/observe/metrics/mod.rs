@@ -1,0 +1,228 @@
+//! What the server counts, in Prometheus' text format.
+
+mod histogram;
+mod taken;
+
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tonic::Code;
+
+use self::histogram::Histogram;
+use self::taken::Taken;
+use crate::access::routes::ROUTES;
+use crate::service::Ack;
+
+/// Statuses that are counted by themselves; any other is 500.
+const STATUSES: [u16; 15] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503, 504];
+/// gRPC's codes by number.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended {
+    Http(u16),
+    Grpc(Code),
+}
+
+impl Ended {
+    fn slot(self) -> usize {
+        match self {
+            Ended::Http(status) => STATUSES.iter().position(|&known| known == status).unwrap_or(12),
+            Ended::Grpc(code) => STATUSES.len() + code as usize,
+        }
+    }
+
+    fn label(slot: usize) -> String {
+        STATUSES.get(slot).map_or_else(|| CODES[slot - STATUSES.len()].to_string(), u16::to_string)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Ended::label(self.slot()))
+    }
+}
+
+/// What a request's time goes into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stage {
+    /// Reading the request, from its head to the last of its body as values.
+    Read,
+    /// Waiting for its turn and computing.
+    Answer,
+    /// Putting the answer into bytes.
+    Write,
+}
+
+const STAGES: [&str; 3] = ["read", "answer", "write"];
+const ACKS: [&str; 3] = ["accepted", "durable", "applied"];
+
+/// Counters of a running server.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// By place in [`ROUTES`]; the last is for all other paths, so that a client cannot make up labels.
+    routes: Vec<RouteCounts>,
+    stages: [Histogram; STAGES.len()],
+    acks: [Histogram; ACKS.len()],
+    taken: Taken,
+    staleness: Histogram,
+    opened: AtomicU64,
+    closed: AtomicU64,
+    refused: AtomicU64,
+}
+
+#[derive(Debug)]
+struct RouteCounts {
+    ended: [AtomicU64; STATUSES.len() + CODES.len()],
+    seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let counts =
+            || RouteCounts { ended: std::array::from_fn(|_| AtomicU64::new(0)), seconds: Histogram::default() };
+        Metrics {
+            routes: (0..=ROUTES.len()).map(|_| counts()).collect(),
+            stages: Default::default(),
+            acks: Default::default(),
+            taken: Taken::default(),
+            staleness: Histogram::default(),
+            opened: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Metrics {
+    /// A request to the route at place `route` of [`ROUTES`], or to none, was answered.
+    pub fn answered(&self, route: Option<usize>, ended: Ended, took: Duration) {
+        let counts = &self.routes[route.unwrap_or(ROUTES.len())];
+        counts.ended[ended.slot()].fetch_add(1, Relaxed);
+        counts.seconds.took(took);
+    }
+
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        self.stages[stage as usize].took(took);
+    }
+
+    /// Events were acknowledged, so long after they were handed in.
+    pub fn acknowledged(&self, ack: Ack, took: Duration) {
+        self.acks[ack as usize].took(took);
+    }
+
+    /// The line ends with event `seq` now.
+    pub fn taken(&self, seq: u64) {
+        self.taken.note(Instant::now(), seq);
+    }
+
+    /// An answer was given that has seen `log_seq` events.
+    pub fn seen(&self, log_seq: u64) {
+        self.staleness.took(self.taken.staleness(Instant::now(), log_seq));
+    }
+
+    pub fn connection_opened(&self) {
+        self.opened.fetch_add(1, Relaxed);
+    }
+
+    pub fn connection_closed(&self) {
+        self.closed.fetch_add(1, Relaxed);
+    }
+
+    pub fn connection_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// Adds what is counted here to `out`.
+    pub fn write(&self, out: &mut String) {
+        let opened = self.opened.load(Relaxed);
+        counter(out, "connections_total", "Connections taken.", opened);
+        counter(
+            out,
+            "connections_refused_total",
+            "Connections closed at once, because as many were open as may be.",
+            self.refused.load(Relaxed),
+        );
+        gauge(out, "connections", "Connections open.", opened.saturating_sub(self.closed.load(Relaxed)));
+        self.write_routes(out);
+        header(out, "stage_seconds", "histogram", "Seconds of a request by stage.");
+        for (stage, name) in self.stages.iter().zip(STAGES) {
+            stage.write(out, "tempograph_stage_seconds", &format!("stage=\"{name}\""));
+        }
+        header(
+            out,
+            "ack_seconds",
+            "histogram",
+            "Seconds from events handed in to their acknowledgement; for `applied`, until reads see them.",
+        );
+        for (ack, name) in self.acks.iter().zip(ACKS) {
+            ack.write(out, "tempograph_ack_seconds", &format!("ack=\"{name}\""));
+        }
+        header(
+            out,
+            "staleness_seconds",
+            "histogram",
+            "Age of the oldest event that was taken and that an answer has not seen; 0 for none.",
+        );
+        self.staleness.write(out, "tempograph_staleness_seconds", "of=\"answer\"");
+    }
+
+    fn write_routes(&self, out: &mut String) {
+        let name = |at: usize| ROUTES.get(at).map_or("other", |route| route.path);
+        header(out, "requests_total", "counter", "Requests answered.");
+        for (at, counts) in self.routes.iter().enumerate() {
+            for (slot, count) in counts.ended.iter().enumerate() {
+                let count = count.load(Relaxed);
+                if count > 0 {
+                    let (route, code) = (name(at), Ended::label(slot));
+                    line(out, format_args!("tempograph_requests_total{{route=\"{route}\",code=\"{code}\"}} {count}"));
+                }
+            }
+        }
+        header(out, "request_seconds", "histogram", "Seconds from a request's head to its answer's.");
+        for (at, counts) in self.routes.iter().enumerate().filter(|(_, counts)| counts.seconds.count() > 0) {
+            counts.seconds.write(out, "tempograph_request_seconds", &format!("route=\"{}\"", name(at)));
+        }
+    }
+}
+
+/// A counter and its only sample.
+pub(crate) fn counter(out: &mut String, name: &str, help: &str, value: u64) {
+    header(out, name, "counter", help);
+    line(out, format_args!("tempograph_{name} {value}"));
+}
+
+/// A gauge and its only sample.
+pub(crate) fn gauge(out: &mut String, name: &str, help: &str, value: impl fmt::Display) {
+    header(out, name, "gauge", help);
+    line(out, format_args!("tempograph_{name} {value}"));
+}
+
+pub(crate) fn header(out: &mut String, name: &str, kind: &str, help: &str) {
+    line(out, format_args!("# HELP tempograph_{name} {help}\n# TYPE tempograph_{name} {kind}"));
+}
+
+pub(crate) fn line(out: &mut String, line: fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{line}");
+}

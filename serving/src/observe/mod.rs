@@ -1,0 +1,5 @@
+//! What the server writes about itself: metrics, logs and traces.
+pub(crate) mod metrics;
+#[cfg(feature = "otel")]
+pub(crate) mod otel;
+pub(crate) mod trace;

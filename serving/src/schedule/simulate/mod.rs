@@ -1,0 +1,208 @@
+//! The policies on a trace, in virtual time: the very code that decides in a server, on a machine whose times are made up.
+pub(crate) mod arrivals;
+pub(crate) mod outcome;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempograph_framework::{Draw, Purpose, RandomNumbers};
+
+use crate::schedule::policy::cost::Size;
+use crate::schedule::policy::job::{Batch, Job, Kind, Turn};
+use crate::schedule::policy::queue::Queue;
+use crate::schedule::policy::spec::SchedulerSpec;
+
+/// A read of a trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrival {
+    /// When it comes.
+    pub at: Duration,
+    /// Who asks.
+    pub tenant: Arc<str>,
+    /// Pairs to be scored, or candidates to be ranked.
+    pub items: usize,
+    /// Whether its items are ranked, in chunks, or scored with those of other reads.
+    pub rank: bool,
+    /// How long after it comes an answer is of use.
+    pub within: Duration,
+}
+
+/// How long passes take: `fixed + items * item`, up to a random factor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// Workers.
+    pub workers: usize,
+    /// Of a pass.
+    pub fixed: Duration,
+    /// Of a pair or candidate.
+    pub item: Duration,
+    /// Largest part by which a pass is faster or slower than that.
+    pub noise: f64,
+}
+
+/// What became of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Answered, so long after it came.
+    Answered(Duration),
+    /// Refused when it came.
+    Refused,
+    /// Let in, and then not answered: its deadline could not be kept any more, or it gave way to another tenant.
+    Dropped,
+}
+
+/// What became of each read of a trace, in its order.
+pub fn simulate(spec: &SchedulerSpec, machine: Machine, trace: &[Arrival]) -> Vec<Fate> {
+    let queue = Queue::new(spec.clone(), machine.workers);
+    let workers = (0..machine.workers).map(|_| Worker::default()).collect();
+    let chance = Draw::new(1).of(Purpose::Sampling).at(0, 0);
+    let fates = vec![Fate::Dropped; trace.len()];
+    let mut simulation = Simulation {
+        queue,
+        machine,
+        trace,
+        workers,
+        fates,
+        chance,
+        chunk: spec.chunk.max(1),
+        events: BinaryHeap::new(),
+    };
+    simulation.run();
+    simulation.fates
+}
+
+/// What happens next: a read comes, a worker is done with a pass, or has waited long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrives(usize),
+    Ends(usize),
+    Wakes,
+}
+
+#[derive(Default)]
+struct Worker {
+    /// The pass under way, and when it began.
+    pass: Option<(Batch<usize>, Duration)>,
+    /// The long job that goes on when the pass is done.
+    long: Option<Long>,
+}
+
+struct Long {
+    job: Job<usize>,
+    /// Items that are not in a pass yet.
+    left: usize,
+    /// What its chunks took.
+    took: Duration,
+}
+
+struct Simulation<'a> {
+    queue: Queue<usize>,
+    machine: Machine,
+    trace: &'a [Arrival],
+    workers: Vec<Worker>,
+    fates: Vec<Fate>,
+    chance: RandomNumbers,
+    chunk: usize,
+    events: BinaryHeap<Reverse<(Duration, Event)>>,
+}
+
+impl Simulation<'_> {
+    fn run(&mut self) {
+        self.events
+            .extend(self.trace.iter().enumerate().map(|(read, arrival)| Reverse((arrival.at, Event::Arrives(read)))));
+        while let Some(Reverse((now, event))) = self.events.pop() {
+            match event {
+                Event::Arrives(read) => self.arrives(now, read),
+                Event::Ends(worker) => self.ends(now, worker),
+                Event::Wakes => {}
+            }
+            for worker in 0..self.workers.len() {
+                if self.workers[worker].pass.is_none() && !self.turns(now, worker) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn arrives(&mut self, now: Duration, read: usize) {
+        let Arrival { tenant, items, rank, within, .. } = &self.trace[read];
+        let kind = if *rank { Kind::Rank } else { Kind::Score };
+        let job =
+            Job { read, kind, size: Size::of(*items), tenant: tenant.clone(), arrived: now, deadline: now + *within };
+        if self.queue.admit(now, job).is_err() {
+            self.fates[read] = Fate::Refused;
+        }
+    }
+
+    /// An idle worker looks for work; whether it found any.
+    fn turns(&mut self, now: Duration, worker: usize) -> bool {
+        let mut late = Vec::new();
+        match self.queue.next(now, &mut late) {
+            Turn::Run(batch) if batch.kind.yields() => {
+                let Some(job) = batch.jobs.into_iter().next() else { return false };
+                self.workers[worker].long = Some(Long { left: job.size.items, job, took: Duration::ZERO });
+                self.next_chunk(now, worker);
+                true
+            }
+            Turn::Run(batch) => {
+                self.begins(now, worker, batch);
+                true
+            }
+            Turn::Wait(until) => {
+                self.events.push(Reverse((until, Event::Wakes)));
+                false
+            }
+            Turn::Rest => false,
+        }
+    }
+
+    fn begins(&mut self, now: Duration, worker: usize, batch: Batch<usize>) {
+        if !batch.kind.yields() {
+            self.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
+        }
+        let plain = self.machine.fixed.as_secs_f64() + batch.size.items as f64 * self.machine.item.as_secs_f64();
+        let factor = 1.0 + self.machine.noise * (2.0 * self.chance.uniform_f64() - 1.0);
+        self.events.push(Reverse((now + Duration::from_secs_f64(plain * factor), Event::Ends(worker))));
+        self.workers[worker].pass = Some((batch, now));
+    }
+
+    /// The next chunk of a worker's long job begins.
+    fn next_chunk(&mut self, now: Duration, worker: usize) {
+        let Some(long) = &mut self.workers[worker].long else { return };
+        let size = Size::of(self.chunk.min(long.left));
+        self.queue.begins(now, worker, long.job.kind, long.job.size, long.left, long.job.deadline);
+        long.left -= size.items;
+        let chunk = Batch { kind: long.job.kind, jobs: Vec::new(), size, deadline: long.job.deadline };
+        self.begins(now, worker, chunk);
+    }
+
+    fn ends(&mut self, now: Duration, worker: usize) {
+        let Some((batch, began)) = self.workers[worker].pass.take() else { return };
+        for job in &batch.jobs {
+            self.fates[job.read] = Fate::Answered(now - job.arrived);
+        }
+        if !batch.kind.yields() {
+            self.queue.learn(batch.kind, batch.size, now - began);
+        }
+        let Some(long) = &mut self.workers[worker].long else { return self.queue.rests(worker) };
+        if batch.kind.yields() {
+            self.queue.charge(&long.job.tenant, now - began);
+            long.took += now - began;
+        }
+        if long.left == 0 {
+            self.queue.learn(long.job.kind, long.job.size, long.took);
+            self.fates[long.job.read] = Fate::Answered(now - long.job.arrived);
+            self.workers[worker].long = None;
+            return self.queue.rests(worker);
+        }
+        let (deadline, tenant) = (long.job.deadline, long.job.tenant.clone());
+        match self.queue.overtaking(now, deadline, &tenant, &mut Vec::new()) {
+            Some(batch) => self.begins(now, worker, batch),
+            None => self.next_chunk(now, worker),
+        }
+    }
+}

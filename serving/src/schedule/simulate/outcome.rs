@@ -1,0 +1,56 @@
+//! What a policy made of a trace, in numbers.
+
+use std::time::Duration;
+
+use crate::schedule::simulate::{Arrival, Fate};
+
+/// Counts and latencies of a trace's reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Reads that came.
+    pub asked: usize,
+    /// Answered before their deadline.
+    pub in_time: usize,
+    /// Answered after it.
+    pub late: usize,
+    /// Refused when they came.
+    pub refused: usize,
+    /// Let in and then not answered.
+    pub dropped: usize,
+    /// Of the answered, ascending.
+    latencies: Vec<Duration>,
+    seconds: f64,
+}
+
+impl Outcome {
+    /// The numbers of the reads that `counts` takes in.
+    pub fn of(trace: &[Arrival], fates: &[Fate], counts: impl Fn(&Arrival) -> bool) -> Outcome {
+        let seconds = trace.last().map_or(0.0, |last| last.at.as_secs_f64());
+        let mut outcome =
+            Outcome { asked: 0, in_time: 0, late: 0, refused: 0, dropped: 0, latencies: Vec::new(), seconds };
+        for (arrival, fate) in trace.iter().zip(fates).filter(|(arrival, _)| counts(arrival)) {
+            outcome.asked += 1;
+            match fate {
+                Fate::Answered(took) => {
+                    outcome.latencies.push(*took);
+                    *(if *took <= arrival.within { &mut outcome.in_time } else { &mut outcome.late }) += 1;
+                }
+                Fate::Refused => outcome.refused += 1,
+                Fate::Dropped => outcome.dropped += 1,
+            }
+        }
+        outcome.latencies.sort_unstable();
+        outcome
+    }
+
+    /// Answers in time a second.
+    pub fn goodput(&self) -> f64 {
+        self.in_time as f64 / self.seconds
+    }
+
+    /// The latency that this share of the answers came within.
+    pub fn latency(&self, share: f64) -> Option<Duration> {
+        let last = self.latencies.len().checked_sub(1)?;
+        Some(self.latencies[(share * last as f64).round() as usize])
+    }
+}

@@ -1,0 +1,169 @@
+//! Snapshots: artifacts of what a service has come to, on a shelf of their own.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::write_whole;
+
+use crate::{ArtifactError, Engine};
+
+/// The note beside each snapshot's artifact.
+const NOTE: &str = "snapshot.json";
+const ARTIFACT: &str = "artifact";
+/// The form of the note; a snapshot of another is passed over.
+const FORM: u64 = 1;
+
+/// What is noted of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Note {
+    pub form: u64,
+    /// Snapshots are in the order of their numbers, whatever any clock says.
+    pub number: u64,
+    /// SHA-256 of the manifest of the artifact the service was started from. It may have taken other weights since.
+    pub base: String,
+    /// Events seen.
+    pub log_seq: u64,
+    /// Place in the log of record where it goes on.
+    pub place: u64,
+    /// Seconds since 1970 by the clock on the wall, for people.
+    pub taken_at: u64,
+}
+
+/// A folder of snapshots, `NUMBER/snapshot.json` and `NUMBER/artifact/`. One writes to it.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    dir: PathBuf,
+    keep: usize,
+}
+
+/// The newest whole snapshot, opened, if there is one, and what was passed over to find it.
+type Newest<T> = (Option<(Note, T)>, Vec<String>);
+
+impl Shelf {
+    /// The shelf in `dir`, which is made if it is not there. What a write that broke off has left there is removed.
+    pub fn open(dir: &Path, keep: usize) -> Result<Shelf, ArtifactError> {
+        let shelf = Shelf { dir: dir.to_owned(), keep };
+        fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
+        for entry in fs::read_dir(dir).map_err(ArtifactError::io(dir))? {
+            let path = entry.map_err(ArtifactError::io(dir))?.path();
+            if path.extension().is_some_and(|extension| extension == "partial") {
+                fs::remove_dir_all(&path).map_err(ArtifactError::io(&path))?;
+            }
+        }
+        Ok(shelf)
+    }
+
+    /// Numbers of the snapshots, the newest first.
+    pub fn numbers(&self) -> Result<Vec<u64>, ArtifactError> {
+        let entries = fs::read_dir(&self.dir).map_err(ArtifactError::io(&self.dir))?;
+        let mut numbers: Vec<u64> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(numbers)
+    }
+
+    /// The newest snapshot of `base` that is whole. What was passed over comes with it, and why.
+    pub fn newest<T>(
+        &self,
+        base: &str,
+        open: impl Fn(&Path, &Note) -> Result<T, ArtifactError>,
+    ) -> Result<Newest<T>, ArtifactError> {
+        let mut passed_over = Vec::new();
+        for number in self.numbers()? {
+            match self.note(number) {
+                Ok(note) if note.base != base => {}
+                Ok(note) => match open(&self.path(number).join(ARTIFACT), &note) {
+                    Ok(opened) => return Ok((Some((note, opened)), passed_over)),
+                    Err(error) => passed_over.push(format!("snapshot {number} is passed over: {error}")),
+                },
+                Err(error) => passed_over.push(format!("snapshot {number} is passed over: {error}")),
+            }
+        }
+        Ok((None, passed_over))
+    }
+
+    /// Writes a snapshot of `engine` beside its place and moves it there. `place` says where the log goes on after so many events.
+    pub fn write(
+        &self,
+        engine: &Engine,
+        base: &str,
+        taken_at: u64,
+        place: impl FnOnce(u64) -> Result<u64, ArtifactError>,
+    ) -> Result<Note, ArtifactError> {
+        let number = self.numbers()?.first().map_or(1, |newest| newest + 1);
+        let partial = self.dir.join(format!("{number}.partial"));
+        let written = self.write_in(&partial, engine, |log_seq| {
+            Ok(Note { form: FORM, number, base: base.into(), log_seq, place: place(log_seq)?, taken_at })
+        });
+        let moved = written.and_then(|note| {
+            let path = self.path(number);
+            fs::rename(&partial, &path)
+                .and_then(|()| File::open(&self.dir)?.sync_all())
+                .map_err(ArtifactError::io(&path))?;
+            Ok(note)
+        });
+        if moved.is_err() {
+            // The first error is the one to tell; what is left of the folder is only in the way, most of all on a full disk.
+            let _ = fs::remove_dir_all(&partial);
+        }
+        moved
+    }
+
+    fn write_in(
+        &self,
+        dir: &Path,
+        engine: &Engine,
+        note: impl FnOnce(u64) -> Result<Note, ArtifactError>,
+    ) -> Result<Note, ArtifactError> {
+        fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
+        let manifest = engine.save(&dir.join(ARTIFACT))?;
+        let note = note(manifest.log_position)?;
+        let path = dir.join(NOTE);
+        let text = serde_json::to_vec_pretty(&note).map_err(|error| damaged(&path, error.to_string()))?;
+        write_whole(&path, &text).map_err(ArtifactError::io(&path))?;
+        Ok(note)
+    }
+
+    /// Removes all but the newest; says the oldest that is left.
+    pub fn prune(&self) -> Result<Option<Note>, ArtifactError> {
+        let numbers = self.numbers()?;
+        for &number in numbers.iter().skip(self.keep) {
+            let path = self.path(number);
+            fs::remove_dir_all(&path).map_err(ArtifactError::io(&path))?;
+        }
+        numbers.iter().take(self.keep).next_back().map(|&number| self.note(number)).transpose()
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(number.to_string())
+    }
+
+    fn note(&self, number: u64) -> Result<Note, ArtifactError> {
+        let path = self.path(number).join(NOTE);
+        let text = fs::read(&path).map_err(ArtifactError::io(&path))?;
+        let note: Note = serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
+        match (note.form, note.number) {
+            (FORM, found) if found == number => Ok(note),
+            (FORM, found) => Err(damaged(&path, format!("is of snapshot {found}, not {number}"))),
+            (other, _) => Err(damaged(&path, format!("has form {other}, and this program reads form {FORM}"))),
+        }
+    }
+}
+
+fn damaged(path: &Path, fact: String) -> ArtifactError {
+    ArtifactError::Damaged { path: path.to_owned(), fact }
+}
+
+/// SHA-256 of an artifact's manifest, which tells it from every other.
+pub(crate) fn identity(artifact: &Path) -> Result<String, ArtifactError> {
+    let path = artifact.join(crate::artifact::manifest::MANIFEST);
+    let facts = crate::artifact::manifest::FileFacts::of(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if artifact.exists() => ArtifactError::NotArtifact { path: artifact.to_owned() },
+        io::ErrorKind::NotFound => ArtifactError::Io { path: artifact.to_owned(), error },
+        _ => ArtifactError::Io { path: path.clone(), error },
+    })?;
+    Ok(facts.sha256)
+}

@@ -1,0 +1,264 @@
+//! Batches begun ahead of their step: sampled on one thread, their memories read on another.
+//!
+//! The sampler has graphs of its own, which follow from the events alone and so can run ahead of the histories. Memories cannot: they
+//! are read from the histories as they stand, `staleness` batches before their turn. With `staleness = 0` they are read one batch
+//! early all the same, but for what that batch will write, which is read when it has: nothing trained is other than without a pipeline.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{Batch, Features, Graph, Memories, NodeId, Store, View};
+
+use crate::parallel::batch_builder::{BatchBuilder, Begun, LaneInput};
+use crate::parallel::pipeline::{Ahead, Pipeline};
+use crate::plan::Stand;
+use crate::setup::trace::{Stage, Trace, note};
+use crate::{ParallelSpec, TrainError};
+
+/// Before the names of views that were read ahead, in a checkpoint.
+pub(crate) const AHEAD: &str = "ahead.";
+
+/// The batches to come of all histories of a process.
+pub(crate) struct Prefetch {
+    pipeline: Pipeline<Ready, Vec<Now>>,
+    /// Numbers of the histories in the plan.
+    histories: Vec<usize>,
+    staleness: usize,
+    trace: Option<Arc<Trace>>,
+}
+
+/// The batches that all histories begin at one step.
+#[derive(Default)]
+pub(crate) struct Ready {
+    step: u64,
+    /// In the order of the histories.
+    pub begun: Vec<Begun>,
+    /// Seconds it took to draw and look up.
+    sampling: f64,
+    /// Seconds it took to read memories.
+    reading: f64,
+}
+
+/// The memories of a history as they stand.
+#[derive(Clone)]
+pub(crate) struct Now {
+    /// The batch that the history is to observe next.
+    pub stand: Stand,
+    pub memories: Arc<Memories>,
+}
+
+impl Prefetch {
+    /// Starts to sample from `step` on. `graphs` are those of the histories by number, as they stand.
+    pub fn start(
+        spec: &ParallelSpec,
+        builder: Arc<BatchBuilder>,
+        graphs: Vec<(usize, Graph)>,
+        step: u64,
+        trace: Option<Arc<Trace>>,
+    ) -> Result<Prefetch, TrainError> {
+        let ahead = Ahead { depth: spec.prefetch, reach: spec.staleness.max(1) };
+        let histories = graphs.iter().map(|(number, _)| *number).collect();
+        let reader = Reader { builder: builder.clone(), exact: spec.staleness == 0, trace: trace.clone() };
+        let pending = vec![Vec::new(); graphs.len()];
+        let mut sampler = Sampler { builder, graphs, pending, step, trace: trace.clone() };
+        let sample = move |ready: &mut Ready| sampler.fill(ready);
+        let read = move |ready: &mut Ready, now: &Vec<Now>| reader.read(ready, now);
+        let pipeline = Pipeline::start(ahead, sample, read)
+            .map_err(|error| TrainError::Plan(format!("cannot start the threads of parallel.prefetch: {error}")))?;
+        Ok(Prefetch { pipeline, histories, staleness: spec.staleness, trace })
+    }
+
+    /// The batches of the next step, by histories that stand as `now` says. From here on until [`settle`](Prefetch::settle) their memories
+    /// are read for a later step.
+    ///
+    /// # Errors
+    /// What sampling them failed with.
+    pub fn take(&mut self, now: &[Now], report: &mut PrefetchReport) -> Result<Ready, TrainError> {
+        let began = Instant::now();
+        let mut ready = self.pipeline.take(|| now.to_vec())?;
+        note(&self.trace, Stage::Wait, ready.step, began);
+        report.waiting += began.elapsed().as_secs_f64();
+
+        let began = Instant::now();
+        // What a history that has just been emptied shows could not be read before.
+        std::iter::once(&mut ready).chain(self.pipeline.coming_mut()).for_each(|ready| ready.read(now, |_| None));
+        if self.staleness == 0 {
+            ready.complete(now);
+        }
+        note(&self.trace, Stage::Complete, ready.step, began);
+        report.completing += began.elapsed().as_secs_f64();
+        report.sampling += ready.sampling;
+        report.reading += ready.reading;
+        Ok(ready)
+    }
+
+    /// Waits until nobody reads the memories any more: they may be written.
+    pub fn settle(&mut self, step: u64, report: &mut PrefetchReport) {
+        let began = Instant::now();
+        self.pipeline.settle();
+        note(&self.trace, Stage::Wait, step, began);
+        report.waiting += began.elapsed().as_secs_f64();
+    }
+
+    /// Takes back what was taken, to be filled again.
+    pub fn give_back(&mut self, ready: Ready) {
+        self.pipeline.give_back(ready);
+    }
+
+    /// What the batches to come show of memories that are no more: what a run that goes on elsewhere has to know.
+    pub fn to_store(&self) -> Store {
+        let mut store = Store::default();
+        if self.staleness == 0 {
+            return store;
+        }
+        for (ahead, ready) in self.pipeline.coming().enumerate() {
+            for (history, begun) in self.histories.iter().zip(&ready.begun).filter(|(_, begun)| begun.read) {
+                let shown = begun.inputs.iter().enumerate().filter(|(_, input)| !input.view.nodes.is_empty());
+                shown.for_each(|(i, input)| store.join(&name(*history, ahead, i), input.view.to_store()));
+            }
+        }
+        store
+    }
+
+    /// Takes up where [`to_store`](Prefetch::to_store) left. `first` was taken, and nothing since.
+    ///
+    /// # Errors
+    /// A view that cannot be read.
+    pub fn restore(&mut self, first: &mut Ready, store: &mut Store, features: &Features) -> Result<(), TrainError> {
+        for (ahead, ready) in std::iter::once(first).chain(self.pipeline.coming_mut()).enumerate() {
+            for (history, begun) in self.histories.iter().zip(&mut ready.begun) {
+                for (i, input) in begun.inputs.iter_mut().enumerate() {
+                    let told = store.split_off(&name(*history, ahead, i));
+                    if told.names().next().is_some() {
+                        input.view = View::from_store(told, features)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(history: usize, ahead: usize, input: usize) -> String {
+    format!("{AHEAD}{history}.{ahead}.{input}.")
+}
+
+impl Ready {
+    /// Reads the memories of batches that stand in the same pass over the log as their history does now, but for what `pending`, the batch
+    /// that a history is to observe before, will write.
+    fn read<'b>(&mut self, now: &[Now], pending: impl Fn(&Now) -> Option<Batch<'b>>) {
+        for (begun, now) in self.begun.iter_mut().zip(now) {
+            if begun.read || begun.stand.sweep != now.stand.sweep {
+                continue;
+            }
+            let pending = if begun.stand == now.stand { None } else { pending(now) };
+            for LaneInput { view, .. } in &mut begun.inputs {
+                match &pending {
+                    Some(pending) => now.memories.read_ahead_into(pending, &begun.pending, view),
+                    None => now.memories.read_into(view),
+                }
+            }
+            begun.read = true;
+        }
+    }
+
+    /// Reads what was left out before it was written.
+    fn complete(&mut self, now: &[Now]) {
+        for (begun, now) in self.begun.iter_mut().zip(now) {
+            begun.inputs.iter_mut().for_each(|input| now.memories.complete_in(&mut input.view));
+        }
+    }
+}
+
+/// Reads the memories of batches that were sampled.
+struct Reader {
+    builder: Arc<BatchBuilder>,
+    /// Whether what is still to be written is left out, to be completed.
+    exact: bool,
+    trace: Option<Arc<Trace>>,
+}
+
+impl Reader {
+    fn read(&self, ready: &mut Ready, now: &[Now]) {
+        let began = Instant::now();
+        let next = |now: &Now| self.builder.batch(&self.builder.whole(now.stand.batch));
+        ready.read(now, |now| self.exact.then(|| next(now)));
+        ready.reading = began.elapsed().as_secs_f64();
+        note(&self.trace, Stage::Memory, ready.step, began);
+    }
+}
+
+/// Samples the batches of one step after the other.
+struct Sampler {
+    builder: Arc<BatchBuilder>,
+    /// By the number of the history.
+    graphs: Vec<(usize, Graph)>,
+    /// For each of them the neighbours that get mail of the batch sampled last.
+    pending: Vec<Vec<NodeId>>,
+    step: u64,
+    trace: Option<Arc<Trace>>,
+}
+
+impl Sampler {
+    fn fill(&mut self, ready: &mut Ready) -> Result<(), TrainError> {
+        let Sampler { builder, graphs, pending, step, trace } = self;
+        let began = Instant::now();
+        ready.step = *step;
+        ready.begun.resize_with(graphs.len(), || Begun::room(builder.plan));
+        for (((history, graph), pending), begun) in graphs.iter_mut().zip(pending).zip(&mut ready.begun) {
+            begun.stand = builder.plan.begins(*history, *step, builder.batches);
+            begun.read = false;
+            if begun.stand.starts_over() {
+                graph.reset();
+            }
+            for (input, slot) in builder.of(*history, *step, &mut begun.inputs) {
+                builder.form(input, slot)?;
+                builder.sample(graph, input, slot);
+            }
+            std::mem::swap(&mut begun.pending, pending);
+            graph.observe(&builder.batch(&builder.whole(begun.stand.batch)))?;
+            pending.clear();
+            pending.extend(graph.received().nodes());
+        }
+        for input in ready.begun.iter_mut().flat_map(|begun| &mut begun.inputs) {
+            builder.features.show_in(&mut input.view);
+        }
+        note(trace, Stage::Sample, *step, began);
+        ready.sampling = began.elapsed().as_secs_f64();
+        self.step += 1;
+        Ok(())
+    }
+}
+
+/// What a pipeline did. Times are seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrefetchReport {
+    /// Drawing negatives and looking up neighbours, beside the training.
+    pub sampling: f64,
+    /// Reading memories and mail, beside the training.
+    pub reading: f64,
+    /// The trainer had to wait for a batch, or until its memories were read.
+    pub waiting: f64,
+    /// The trainer read what had been left out because it was still to be written.
+    pub completing: f64,
+    /// Batches whose memories were `0, 1, 2, …` batches behind their neighbours.
+    pub staleness: Vec<u64>,
+}
+
+impl PrefetchReport {
+    /// The part of sampling and reading that kept the trainer from nothing.
+    pub fn hidden(&self) -> f64 {
+        let all = self.sampling + self.reading + self.completing;
+        if all > 0.0 { (1.0 - (self.waiting + self.completing) / all).max(0.0) } else { 0.0 }
+    }
+
+    /// Counts a batch whose memories were so far behind.
+    pub(crate) fn count(&mut self, staleness: u64) {
+        let behind = staleness as usize;
+        if self.staleness.len() <= behind {
+            self.staleness.resize(behind + 1, 0);
+        }
+        self.staleness[behind] += 1;
+    }
+}

@@ -1,0 +1,160 @@
+//! The whole state of a run in one file, so that a run that was stopped goes on as if it never had been.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{Features, History, Needs, Store, StoreError};
+
+use crate::step::learner::Learner;
+use crate::{EpochReport, Evaluation, Plan, PrefetchReport, Stages, StepRecord, TrainError, TrainReport};
+
+/// Where a run stands. Sums are kept exactly, so that the reports of a resumed run are those of one that never stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Checksum of the data.
+    pub data: String,
+    /// How the work is shared.
+    pub plan: Plan,
+    /// Epochs done and examined.
+    pub epoch: usize,
+    /// Steps taken in all epochs.
+    pub step: u64,
+    /// Steps taken in this epoch.
+    pub epoch_steps: u64,
+    /// Events trained in this epoch, by all lanes of all processes.
+    pub events: usize,
+    /// Sum of this epoch's losses.
+    pub loss: f64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Training time of this epoch.
+    pub seconds: f64,
+    pub stages: Stages,
+    /// What the pipeline did in this epoch.
+    pub prefetch: PrefetchReport,
+    pub epochs: Vec<EpochReport>,
+    pub best: Option<Mark>,
+    /// Seconds of earlier sessions.
+    pub earlier_seconds: f64,
+}
+
+impl Progress {
+    /// A run that has not begun.
+    pub fn start(data: String, plan: Plan) -> Progress {
+        Progress {
+            data,
+            plan,
+            epoch: 0,
+            step: 0,
+            epoch_steps: 0,
+            events: 0,
+            loss: 0.0,
+            lr: 0.0,
+            seconds: 0.0,
+            stages: Stages::default(),
+            prefetch: PrefetchReport::default(),
+            epochs: Vec::new(),
+            best: None,
+            earlier_seconds: 0.0,
+        }
+    }
+
+    /// A step was taken.
+    pub fn passed(&mut self, record: &StepRecord) {
+        self.step += 1;
+        self.epoch_steps += 1;
+        self.events += record.events;
+        self.loss += record.loss;
+        self.lr = record.lr;
+        self.seconds += record.stages.total();
+        self.stages.add(&record.stages);
+    }
+
+    /// Writes down what is under way to the end of epoch `end`, and starts the next.
+    pub fn close_epoch(&mut self, end: usize, val: Evaluation, memory_norm: f64) {
+        let report = TrainReport {
+            loss: self.loss / self.epoch_steps.max(1) as f64,
+            events_per_second: self.events as f64 / self.seconds.max(f64::MIN_POSITIVE),
+            seconds: self.seconds,
+            lr: self.lr,
+            stages: self.stages,
+            prefetch: std::mem::take(&mut self.prefetch),
+        };
+        self.epoch = end;
+        self.epochs.push(EpochReport { epoch: self.epoch, steps: self.step, train: report, val, memory_norm });
+        (self.epoch_steps, self.events, self.loss, self.seconds, self.stages) = (0, 0, 0.0, 0.0, Stages::default());
+    }
+}
+
+/// A checkpoint's arrays: weights, moments, and what the lanes told.
+pub(crate) fn gather(
+    path: &Path,
+    learner: &Learner,
+    lanes: impl IntoIterator<Item = Store>,
+    progress: &Progress,
+) -> Result<Store, TrainError> {
+    let mut store = Store::default();
+    store.join("model.", learner.parameters().to_store());
+    store.join("adam.", learner.moments());
+    lanes.into_iter().for_each(|lanes| store.join("", lanes));
+    store.note(
+        "progress",
+        serde_json::to_string(progress).map_err(|error| TrainError::Note { path: path.into(), error })?,
+    );
+    Ok(store)
+}
+
+/// Reads a checkpoint; weights and moments go into `learner`, and what the lanes told stays in `store`.
+pub(crate) fn take_up(path: &Path, store: &mut Store, learner: &mut Learner) -> Result<Progress, TrainError> {
+    let progress = note(store, "progress", path)?;
+    learner.restore_weights(store.split_off("model."))?;
+    learner.restore_moments(store.split_off("adam."))?;
+    Ok(progress)
+}
+
+/// Weights worth keeping and the history they left at the end of validation.
+#[derive(Debug)]
+pub struct Kept {
+    /// The weights under their dotted names.
+    pub weights: Store,
+    /// What the model has seen: everything before the test split.
+    pub history: History,
+    /// Which epoch they are from.
+    pub mark: Mark,
+}
+
+/// Which epoch kept weights are from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Its validation score.
+    pub score: f64,
+}
+
+/// Writes the weights, a history and a mark.
+pub(crate) fn keep(path: &Path, learner: &Learner, history: &History, mark: Mark) -> Result<(), TrainError> {
+    let mut store = Store::default();
+    store.join("model.", learner.parameters().to_store());
+    store.join("history.", history.to_store());
+    store.note("mark", serde_json::to_string(&mark).map_err(|error| TrainError::Note { path: path.into(), error })?);
+    Ok(store.write(path)?)
+}
+
+/// Reads what a run kept. `needs` are those of its model.
+///
+/// # Errors
+/// A file that is missing or damaged, or a history of a model with other needs.
+pub fn kept(path: &Path, needs: Needs, features: Features) -> Result<Kept, TrainError> {
+    let mut store = Store::read(path)?;
+    let mark = note(&store, "mark", path)?;
+    let weights = store.split_off("model.");
+    Ok(Kept { weights, history: History::from_store(store.split_off("history."), needs, features)?, mark })
+}
+
+fn note<T: DeserializeOwned>(store: &Store, name: &str, path: &Path) -> Result<T, TrainError> {
+    let missing = || StoreError::Array { name: name.into(), problem: format!("is no note of {}", path.display()) };
+    let text = store.noted(name).ok_or_else(missing)?;
+    serde_json::from_str(text).map_err(|error| TrainError::Note { path: path.into(), error })
+}

@@ -1,0 +1,103 @@
+//! An epoch on a device, with the history there: the host forms queries, hands them over, and hears the losses later.
+
+use std::time::Instant;
+
+use tempograph_framework::{EventId, ResidentModel};
+
+use crate::parallel::lanes::Lanes;
+use crate::run::session::{EpochSteps, TrainingSession};
+use crate::step::adam::StepSettings;
+use crate::step::record::StepRecord;
+use crate::{Stages, TrainError};
+
+impl TrainingSession<'_> {
+    /// As [`train_to`](TrainingSession::train_to), with the history on the device. History, weights and moments come
+    /// back to the host for a checkpoint, at the end of the epoch, and where the run stops.
+    pub(super) fn train_on_device(&mut self, epoch: &EpochSteps) -> Result<bool, TrainError> {
+        let last = epoch.steps.end;
+        // one that stopped at an epoch's end still has to be examined there
+        if self.progress.step < last {
+            self.lanes.begin_sweep(self.progress.step, &mut *self.exchange)?;
+        }
+        while self.progress.step < last && !self.fit.is_stopped() {
+            self.visit_device(epoch)?;
+            if self.is_due() && self.progress.step < last {
+                self.save()?;
+            }
+        }
+        Ok(self.progress.step >= last)
+    }
+
+    /// Trains on the device until the end of `epoch`, until stopped, or until a checkpoint is due.
+    fn visit_device(&mut self, epoch: &EpochSteps) -> Result<(), TrainError> {
+        let (fit, last) = (self.fit, epoch.steps.end);
+        let log = &fit.course.dataset.log;
+        self.learner.enter_device(self.lanes.take_history(), log);
+        let (mut handed, mut goes_on) = (Handed::none(), true);
+        while goes_on {
+            let model = self.learner.on_device();
+            let mut step = self.progress.step;
+            while step < last && model.room() > 0 && !fit.is_stopped() {
+                handed.hand(step, &mut self.lanes, model, &fit.step_settings(step, epoch.of_run))?;
+                step += 1;
+            }
+            for record in handed.hear(model)? {
+                self.passed(&record, epoch);
+            }
+            goes_on = step < last && !fit.is_stopped() && !self.is_due();
+        }
+        self.lanes.set_history(self.learner.leave_device(log));
+        Ok(())
+    }
+}
+
+/// Steps that were handed to a device and whose losses have not been heard.
+struct Handed {
+    since: Instant,
+    asking: f64,
+    /// Step, first event, events, and learning rate.
+    steps: Vec<(u64, usize, usize, f64)>,
+}
+
+impl Handed {
+    fn none() -> Handed {
+        Handed { since: Instant::now(), asking: 0.0, steps: Vec::new() }
+    }
+
+    /// Asks what step `step` of the one lane asks and hands it to `model`.
+    fn hand(
+        &mut self,
+        step: u64,
+        lanes: &mut Lanes,
+        model: &mut dyn ResidentModel,
+        settings: &StepSettings,
+    ) -> Result<(), TrainError> {
+        let begun = Instant::now();
+        let asked = lanes.device_batch(step)?;
+        self.asking += begun.elapsed().as_secs_f64();
+        let adam = settings.adam(model.steps() + 1);
+        model.train(&asked.batch, asked.queries, asked.chance, asked.dropout, &adam, settings.clip as f32);
+        self.steps.push((step, asked.batch.first.index(), asked.batch.len(), settings.lr));
+        Ok(())
+    }
+
+    /// Waits for the steps that were handed over. What they took is shared evenly: all that the device did counts as
+    /// its forward pass.
+    ///
+    /// # Errors
+    /// A loss that is not finite: the first such. Nothing was learned from that step on.
+    fn hear(&mut self, model: &mut dyn ResidentModel) -> Result<Vec<StepRecord>, TrainError> {
+        let losses = model.learned();
+        let count = losses.len().max(1) as f64;
+        let (asking, all) = (self.asking, self.since.elapsed().as_secs_f64());
+        let stages = Stages { ask: asking / count, forward: (all - asking).max(0.0) / count, ..Stages::default() };
+        (self.since, self.asking) = (Instant::now(), 0.0);
+        let told = self.steps.drain(..).zip(losses).map(|((step, first, events, lr), [loss, norm])| {
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { step, event: EventId(first as u64), loss });
+            }
+            Ok(StepRecord { step, events, loss: f64::from(loss), lr, gradient_norm: f64::from(norm), stages })
+        });
+        told.collect()
+    }
+}

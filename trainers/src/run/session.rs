@@ -1,0 +1,318 @@
+//! One session of a run: epochs, validation, the best weights kept, checkpoints along the way.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use tempograph_framework::{History, Scorer, Store, StoreError, sha256_hex};
+
+use crate::parallel::lanes::{Lanes, Wishes};
+use crate::parallel::layout::HistoryPlace;
+use crate::run::checkpoint::{Mark, Progress, gather, keep, take_up};
+use crate::run::report::private_memory_bytes;
+use crate::run::{Fitted, Watch};
+use crate::setup::Fit;
+use crate::step::evaluate::{Answers, Evaluation, Examination, evaluate, warm};
+use crate::step::learner::Learner;
+use crate::step::record::StepRecord;
+use crate::transport::exchange::{Exchange, agree};
+use crate::{Part, ProcessReport, SelectBy, TrainError};
+
+/// A run from its start, or from a checkpoint, to its end or the next stop.
+pub(crate) struct TrainingSession<'a> {
+    pub(super) fit: &'a Fit<'a>,
+    pub(super) exchange: &'a mut dyn Exchange,
+    pub(super) learner: &'a mut Learner,
+    pub lanes: Lanes,
+    pub(super) progress: Progress,
+    watch: &'a mut dyn Watch,
+    begun: Instant,
+    /// Seconds of the sessions before.
+    earlier: f64,
+    /// The history after the last validation, in the process that examines.
+    validated: Option<History>,
+    /// The step after which weights were last found the same everywhere.
+    agreed: Option<u64>,
+}
+
+impl<'a> TrainingSession<'a> {
+    /// From the checkpoint, if there is one to go on from.
+    pub fn start(
+        fit: &'a Fit<'a>,
+        exchange: &'a mut dyn Exchange,
+        learner: &'a mut Learner,
+        watch: &'a mut dyn Watch,
+    ) -> Result<Self, TrainError> {
+        let (data, plan) = (fit.course.dataset.checksum.clone(), fit.parallel.plan());
+        let mut lanes = Lanes::new(fit, learner, exchange)?;
+        let mut progress = Progress::start(data.clone(), plan);
+        let path = fit.files.checkpoint();
+        if let Some(mut store) = fit.checkpoint(exchange)? {
+            progress = take_up(&path, &mut store, learner)?;
+            if progress.data != data {
+                return Err(TrainError::OtherData { path, found: progress.data, expected: data });
+            }
+            if progress.plan != plan {
+                return Err(TrainError::OtherPlan { path, found: progress.plan, expected: plan });
+            }
+            lanes.restore(progress.step, &mut store, learner.needs(), exchange)?;
+            lanes.prefetched = progress.prefetch.clone();
+        }
+        let earlier = progress.earlier_seconds;
+        Ok(TrainingSession {
+            fit,
+            exchange,
+            learner,
+            lanes,
+            progress,
+            watch,
+            begun: Instant::now(),
+            earlier,
+            validated: None,
+            agreed: None,
+        })
+    }
+
+    /// Whether there is no epoch left to train.
+    pub fn is_over(&self) -> bool {
+        let (done, patience) = (self.progress.epoch, self.fit.train.patience);
+        let waited = self.progress.best.map_or(0, |mark| done - mark.epoch);
+        done >= self.fit.train.epochs || (patience > 0 && waited >= patience)
+    }
+
+    /// The epoch after which the model is examined next: when every history has been passed once more, so that the
+    /// first one stands at the end of the training split, or the last of the run.
+    pub fn next(&self) -> usize {
+        let passes = self.lanes.plan.passes();
+        self.fit.train.epochs.min((self.progress.epoch / passes + 1) * passes)
+    }
+
+    /// The steps from where the last epoch closed to the end of epoch `end`.
+    fn steps_to(&self, end: usize) -> EpochSteps {
+        let after = |epochs| self.lanes.plan.steps(epochs, self.lanes.batches);
+        let Fit { course, train, .. } = self.fit;
+        let begin = self.progress.epoch;
+        EpochSteps {
+            end,
+            steps: after(begin)..after(end),
+            of_run: after(train.epochs),
+            events: (end - begin) * course.split.train.len(),
+        }
+    }
+
+    /// Trains to the end of epoch `end`. `Ok(false)` if stopped before.
+    pub fn train_to(&mut self, end: usize) -> Result<bool, TrainError> {
+        let epoch = self.steps_to(end);
+        if self.lanes.home == HistoryPlace::Device {
+            return self.train_on_device(&epoch);
+        }
+        let alone = self.exchange.world() == 1;
+        while self.progress.step < epoch.steps.end {
+            let wishes = Wishes { stop: self.fit.is_stopped(), save: self.is_due() };
+            if alone && wishes.stop {
+                return Ok(false);
+            }
+            let step = self.progress.step;
+            let settings = self.fit.step_settings(step, epoch.of_run);
+            let (record, agreed) = self.lanes.step(step, &mut *self.learner, &mut *self.exchange, settings, wishes)?;
+            self.passed(&record, &epoch);
+            if self.progress.step.is_multiple_of(self.fit.parallel.check_every) {
+                self.check_weights()?;
+            }
+            if agreed.save {
+                self.save()?;
+            }
+            if !alone && agreed.stop {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A step of `epoch` was taken.
+    pub(super) fn passed(&mut self, record: &StepRecord, epoch: &EpochSteps) {
+        self.progress.passed(record);
+        self.watch.step(epoch.end, epoch.events_done(record.step), epoch.events, record);
+    }
+
+    /// Wall-clock time of all sessions so far.
+    fn seconds(&self) -> f64 {
+        self.earlier + self.begun.elapsed().as_secs_f64()
+    }
+
+    /// Whether it is time for a checkpoint, by the first process's clock.
+    pub(super) fn is_due(&self) -> bool {
+        let due = self.fit.train.checkpoint_minutes * 60.0;
+        self.exchange.rank() == 0 && due > 0.0 && self.seconds() - self.progress.earlier_seconds > due
+    }
+
+    /// All processes have the same weights, or one computes otherwise.
+    fn check_weights(&mut self) -> Result<(), TrainError> {
+        let step = self.progress.step;
+        if self.exchange.world() > 1 && self.fit.parallel.check_every > 0 && self.agreed != Some(step) {
+            agree(&mut *self.exchange, self.learner.parameters().to_store().sha256().as_bytes(), step)?;
+            self.agreed = Some(step);
+        }
+        Ok(())
+    }
+
+    /// Examines the model on the validation split; nothing if stopped.
+    pub fn validate(&mut self) -> Result<Option<Evaluation>, TrainError> {
+        let evaluation = if self.exchange.rank() == 0 { self.examine()? } else { None };
+        if self.exchange.world() == 1 {
+            return Ok(evaluation);
+        }
+        let path = self.fit.files.checkpoint();
+        let unreadable = |error| TrainError::Note { path: path.clone(), error };
+        let told = serde_json::to_vec(&evaluation).map_err(unreadable)?;
+        let told = self.exchange.all_gather(0..self.exchange.world(), &told)?;
+        serde_json::from_slice(&told[0]).map_err(unreadable)
+    }
+
+    fn examine(&mut self) -> Result<Option<Evaluation>, TrainError> {
+        let Fit { course, train, eval, stop, .. } = self.fit;
+        if self.fit.is_stopped() {
+            return Ok(None);
+        }
+        let Some(mut history) = self.at_end_of_training()? else { return Ok(None) };
+        let range = course.range(Part::Val);
+        let negatives = course.negatives(Part::Val, eval.rules[0], eval);
+        let asked = Examination {
+            range: range.clone(),
+            batch: train.batch,
+            negatives: &negatives,
+            rank_every: eval.val_every,
+            new_nodes: Some(&course.new_nodes),
+        };
+        let watch = &mut *self.watch;
+        let mut heard =
+            |answers: &Answers<'_>| watch.examined("validation", answers.first.index() - range.start, range.len());
+        let evaluation = evaluate(&mut *self.learner, &mut history, &course.dataset.log, &asked, stop, &mut heard)?;
+        self.validated = Some(history);
+        Ok(evaluation)
+    }
+
+    /// A history that has seen the training split; nothing if stopped.
+    ///
+    /// The first one that is trained on is cloned if it stands there: it stays where a stop would have to resume. If it
+    /// stands elsewhere, the split happens once more, by the weights of now. That is another thing: weights have
+    /// learned from memories that were made by those before them, batch for batch, and do worse with memories that are
+    /// all their own.
+    fn at_end_of_training(&mut self) -> Result<Option<History>, TrainError> {
+        let Fit { course, train, stop, .. } = self.fit;
+        if self.lanes.plan.begins(0, self.progress.step, self.lanes.batches).starts_over() {
+            return Ok(Some(self.lanes.history().clone()));
+        }
+        let mut history = course.history(self.learner.needs());
+        let warmed =
+            warm(&mut *self.learner, &mut history, &course.dataset.log, course.split.train.clone(), train.batch, stop)?;
+        Ok(warmed.then_some(history))
+    }
+
+    /// Writes down the epoch, and keeps the model if it is the best yet.
+    pub fn close_epoch(&mut self, val: Evaluation) -> Result<(), TrainError> {
+        self.check_weights()?;
+        let score = match self.fit.train.select_by {
+            SelectBy::Ap => val.all.ap,
+            SelectBy::Mrr => val.all.mrr,
+        };
+        self.progress.prefetch = std::mem::take(&mut self.lanes.prefetched);
+        self.progress.close_epoch(self.next(), val, memory_norm(self.lanes.history()));
+        let best = self.progress.best.is_none_or(|mark| score > mark.score);
+        if best {
+            let mark = Mark { epoch: self.progress.epoch, score };
+            if let Some(after_val) = self.validated.take() {
+                keep(&self.fit.files.best(), self.learner, &after_val, mark)?;
+            }
+            self.progress.best = Some(mark);
+        }
+        self.save()?;
+        if let Some(report) = self.progress.epochs.last() {
+            self.watch.epoch(report, best);
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint of all processes' lanes.
+    pub fn save(&mut self) -> Result<(), TrainError> {
+        self.check_weights()?;
+        self.progress.earlier_seconds = self.seconds();
+        self.progress.prefetch.clone_from(&self.lanes.prefetched);
+        let (path, own) = (self.fit.files.checkpoint(), self.lanes.to_store(self.progress.step));
+        if self.exchange.world() == 1 {
+            return Ok(gather(&path, self.learner, [own], &self.progress)?.write(&path)?);
+        }
+        let told = own.to_bytes().map_err(|source| StoreError::Format { path: path.clone(), source })?;
+        let told = self.exchange.gather(told)?;
+        if self.exchange.rank() == 0 {
+            let lanes = told.iter().map(|told| Store::from_bytes(told, &path)).collect::<Result<Vec<_>, _>>()?;
+            gather(&path, self.learner, lanes, &self.progress)?.write(&path)?;
+        }
+        Ok(())
+    }
+
+    /// What it leaves.
+    pub fn fitted(mut self) -> Result<Fitted, TrainError> {
+        self.check_weights()?;
+        let (history_sha256, processes) = (self.history_sha256()?, self.processes()?);
+        Ok(Fitted {
+            processes,
+            seconds: self.seconds(),
+            history_bytes: self.lanes.bytes() as u64,
+            weights_sha256: self.learner.parameters().to_store().sha256(),
+            history_sha256,
+            steps: self.progress.step,
+            epochs: self.progress.epochs,
+            best: self.progress.best,
+        })
+    }
+
+    /// What every process keeps in memory.
+    fn processes(&mut self) -> Result<Vec<ProcessReport>, TrainError> {
+        let own = ProcessReport {
+            machine: self.lanes.machine,
+            shared_bytes: self.lanes.shared_bytes() as u64,
+            own_bytes: self.lanes.own_bytes() as u64,
+            private_bytes: private_memory_bytes(),
+        };
+        let path = self.fit.files.report();
+        let unreadable = |error| TrainError::Note { path: path.clone(), error };
+        let told =
+            self.exchange.all_gather(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;
+        told.iter().map(|told| serde_json::from_slice(told).map_err(unreadable)).collect()
+    }
+
+    /// One hash of all histories of the plan.
+    fn history_sha256(&mut self) -> Result<String, TrainError> {
+        // Processes have their histories in the order of the plan.
+        let told = self.exchange.all_gather(0..self.exchange.world(), self.lanes.hashes().as_bytes())?;
+        Ok(sha256_hex(told))
+    }
+}
+
+/// The steps of one epoch, or of several after which a plan is examined.
+pub(super) struct EpochSteps {
+    /// The last of them, counted from 1.
+    pub(super) end: usize,
+    /// Counted from the first of the run.
+    pub(super) steps: Range<u64>,
+    /// Steps of all epochs.
+    pub(super) of_run: u64,
+    /// Their events.
+    pub(super) events: usize,
+}
+
+impl EpochSteps {
+    /// How many of its events are done after step `step`.
+    fn events_done(&self, step: u64) -> usize {
+        let Range { start, end } = self.steps;
+        self.events * (step + 1 - start) as usize / (end - start) as usize
+    }
+}
+
+/// Mean Euclidean norm of the memories that are not zero.
+fn memory_norm(history: &History) -> f64 {
+    let width = history.needs().memory.max(1);
+    let norm = |row: &[f32]| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let norms: Vec<f64> = history.memory().chunks(width).map(norm).filter(|&norm| norm > 0.0).collect();
+    norms.iter().sum::<f64>() / norms.len().max(1) as f64
+}

@@ -1,0 +1,32 @@
+//! What a run is made of.
+pub(crate) mod course;
+pub(crate) mod files;
+pub(crate) mod spec;
+pub(crate) mod trace;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::{Course, EvalSpec, ParallelSpec, RunFiles, Trace, TrainSpec};
+
+/// Everything a run is made of but its model.
+pub struct Fit<'a> {
+    /// The data.
+    pub course: &'a Course,
+    /// How to train.
+    pub train: &'a TrainSpec,
+    /// How trainers share the work.
+    pub parallel: &'a ParallelSpec,
+    /// How to validate.
+    pub eval: &'a EvalSpec,
+    /// Seed of negatives and dropout.
+    pub seed: u64,
+    /// Where checkpoints go.
+    pub files: RunFiles,
+    /// Go on from the checkpoint, if there is one.
+    pub resume: bool,
+    /// Set from outside to stop after the next step.
+    pub stop: &'a AtomicBool,
+    /// Where the stages of each step are noted, if anywhere.
+    pub trace: Option<Arc<Trace>>,
+}

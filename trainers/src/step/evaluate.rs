@@ -1,0 +1,180 @@
+//! Walking to be examined: scores against negatives, nothing learned.
+
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+use tempograph_framework::{
+    Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, NegativeSet, NewNodes, Purpose, PurposeDraw,
+    Queries, Scored, Scorer, Ties, Update, View,
+};
+
+use crate::TrainError;
+use crate::step::record::Drawn;
+use crate::step::walk::{Walker, walk};
+
+/// What an examination found.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Evaluation {
+    /// Over all events; MRR and Hits@k over the ranked ones.
+    #[serde(flatten)]
+    pub all: LinkMetrics,
+    /// Events whose positive was ranked among all its negatives.
+    pub ranked: u64,
+    /// Over the ranked events that touch a node unseen in training (inductive), where there are any.
+    pub new_nodes: Option<LinkMetrics>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// What an examination asks.
+#[derive(Debug)]
+pub struct Examination<'a> {
+    /// The events asked about.
+    pub range: Range<usize>,
+    /// Events a batch.
+    pub batch: usize,
+    /// Whom each positive is set against.
+    pub negatives: &'a NegativeSet,
+    /// Rank every n-th event among all its negatives, the others against the first only.
+    pub rank_every: usize,
+    /// Nodes unseen in training, for the inductive numbers.
+    pub new_nodes: Option<&'a NewNodes>,
+}
+
+/// Scores of one examined batch, as handed to a listener.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    /// First event of the batch.
+    pub first: EventId,
+    /// What was asked.
+    pub queries: &'a Queries,
+    /// Logits, `[P]`.
+    pub scores: &'a [f32],
+}
+
+/// Examines `model` on consecutive events, letting each batch happen after it was asked about.
+///
+/// `history` is warm: it has seen everything before the range. `heard` is told every batch's scores.
+///
+/// # Errors
+/// A score that is not finite, a negative that cannot be drawn, or an event that cannot happen. `Ok(None)` if stopped.
+pub fn evaluate(
+    model: &mut dyn Scorer,
+    history: &mut History,
+    log: &EventLog,
+    asked: &Examination<'_>,
+    stop: &AtomicBool,
+    heard: &mut dyn FnMut(&Answers<'_>),
+) -> Result<Option<Evaluation>, TrainError> {
+    let start = std::time::Instant::now();
+    let mut examiner = Examiner {
+        model,
+        asked,
+        all: LinkAccumulator::new(Ties::Mean),
+        ranked: LinkAccumulator::new(Ties::Mean),
+        new_nodes: LinkAccumulator::new(Ties::Mean),
+        heard,
+        events: Vec::new(),
+        drawn: Drawn::default(),
+    };
+    let end = walk(history, log, asked.range.clone(), asked.batch, sampling(), stop, &mut examiner)?;
+    if end < asked.range.end {
+        return Ok(None);
+    }
+    let (Some(mut all), Some(ranked)) = (examiner.all.finish(), examiner.ranked.finish()) else {
+        return Err(TrainError::EmptySplit { range: asked.range.clone() });
+    };
+    (all.mrr, all.hits1, all.hits3, all.hits10) = (ranked.mrr, ranked.hits1, ranked.hits3, ranked.hits10);
+    let new_nodes = asked.new_nodes.and_then(|_| examiner.new_nodes.finish());
+    Ok(Some(Evaluation { all, ranked: ranked.count, new_nodes, seconds: start.elapsed().as_secs_f64() }))
+}
+
+/// Lets `range` happen without asking anything: the memory goes on, nothing is scored.
+///
+/// # Errors
+/// An event that cannot happen. `Ok(false)` if stopped.
+pub fn warm(
+    model: &mut dyn Scorer,
+    history: &mut History,
+    log: &EventLog,
+    range: Range<usize>,
+    batch: usize,
+    stop: &AtomicBool,
+) -> Result<bool, TrainError> {
+    let end = range.end;
+    Ok(walk(history, log, range, batch, sampling(), stop, &mut Warmer(model))? == end)
+}
+
+/// Uniform neighbours outside training are drawn the same way every time.
+fn sampling() -> PurposeDraw {
+    Draw::new(0).of(Purpose::Sampling)
+}
+
+struct Examiner<'a> {
+    model: &'a mut dyn Scorer,
+    asked: &'a Examination<'a>,
+    all: LinkAccumulator,
+    ranked: LinkAccumulator,
+    new_nodes: LinkAccumulator,
+    heard: &'a mut dyn FnMut(&Answers<'_>),
+    /// The events of the batch in hand, and whom each is set against.
+    events: Vec<EventId>,
+    drawn: Drawn,
+}
+
+impl Examination<'_> {
+    fn is_ranked(&self, event: EventId) -> bool {
+        (event.index() - self.range.start).is_multiple_of(self.rank_every)
+    }
+}
+
+impl Walker for Examiner<'_> {
+    fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError> {
+        let (asked, Drawn { nodes, offsets }) = (self.asked, &mut self.drawn);
+        self.events.clear();
+        nodes.clear();
+        offsets.clear();
+        offsets.push(0);
+        for event in batch.events() {
+            let start = nodes.len();
+            asked.negatives.append(event.id, nodes)?;
+            if !asked.is_ranked(event.id) {
+                nodes.truncate(start + 1);
+            }
+            self.events.push(event.id);
+            offsets.push(nodes.len());
+        }
+        queries.ask_batch(batch, nodes, offsets);
+        Ok(())
+    }
+
+    fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError> {
+        let (scores, update) = self.model.score(queries, view);
+        (self.heard)(&Answers { first: batch.first, queries, scores });
+        let (positive, negative) = scores.split_at(self.events.len());
+        let scored = Scored::ragged(&self.events, positive, negative, &self.drawn.offsets)?;
+        self.all.push(scored)?;
+        self.ranked.push_where(scored, |event| self.asked.is_ranked(event))?;
+        if let Some(new) = self.asked.new_nodes {
+            let at = |event: EventId| event.index() - batch.first.index();
+            let touched = |event: EventId| new.touched_by(batch.src[at(event)], batch.dst[at(event)]);
+            self.new_nodes.push_where(scored, |event| self.asked.is_ranked(event) && touched(event))?;
+        }
+        Ok(update)
+    }
+}
+
+struct Warmer<'a>(&'a mut dyn Scorer);
+
+impl Walker for Warmer<'_> {
+    fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError> {
+        if self.0.needs().ends {
+            queries.ask_ends(batch);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, _: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError> {
+        Ok(self.0.advance(queries, view))
+    }
+}

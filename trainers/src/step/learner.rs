@@ -1,0 +1,192 @@
+//! The learner: an executor, which computes gradients, and one optimiser, which applies them.
+
+use tempograph_framework::{
+    EventLog, Executor, History, LaneBatch, LaneGradients, LanePool, Needs, Parameters, Queries, ResidentModel, Scorer,
+    Store, StoreError, Update, View,
+};
+use tempograph_kernels::cpu::Version;
+
+use crate::Stages;
+use crate::step::adam::{FlatAdam, StepSettings};
+use crate::step::walk::Clock;
+
+/// A model that is trained: an executor of its passes and its optimiser. A step computes gradients, then applies them.
+///
+/// Checkpoints have one form for all executors, so that any one goes on where another stopped.
+pub struct Learner {
+    executor: Box<dyn Executor>,
+    adam: FlatAdam,
+    device: Option<Resident>,
+}
+
+/// The same model on a device, where it trains with its history.
+struct Resident {
+    model: Box<dyn ResidentModel>,
+    /// The version of the weights that the device has, with their moments.
+    version: Version,
+}
+
+/// What a step computed.
+#[derive(Debug)]
+pub struct StepOutput<'a> {
+    /// Mean loss of positives plus mean loss of negatives, before the step.
+    pub loss: f32,
+    /// Norm of all gradients before clipping.
+    pub gradient_norm: f64,
+    /// What observing the batch will write, by the weights from before the step.
+    pub update: &'a Update,
+    /// Time of its forward pass, its backward pass and the optimiser; the other stages are 0.
+    pub stages: Stages,
+}
+
+/// A loss that is not finite, so that its gradients mean nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NotFinite {
+    /// The loss.
+    pub loss: f32,
+}
+
+impl Learner {
+    /// A learner of the model of `executor`, which has not been trained yet. Its history lives in host memory.
+    pub fn new(executor: Box<dyn Executor>) -> Learner {
+        Learner { adam: FlatAdam::new(executor.parameters().values().len()), executor, device: None }
+    }
+
+    /// A learner whose model may also train on a device, with its history there. `model` and that of `executor` have
+    /// the same weights and have not been trained yet; `executor` scores, and trains what is read as views.
+    pub fn with_resident(executor: Box<dyn Executor>, model: Box<dyn ResidentModel>) -> Learner {
+        let device = Resident { model, version: executor.parameters().version() };
+        Learner { device: Some(device), ..Learner::new(executor) }
+    }
+
+    /// The weights.
+    pub fn parameters(&self) -> &Parameters {
+        self.executor.parameters()
+    }
+
+    /// Takes the weights of `store`, which must hold exactly the model's names and shapes.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] for the first weight that is missing, left over or of another shape.
+    pub fn restore_weights(&mut self, store: Store) -> Result<(), StoreError> {
+        let values = self.parameters().read(store)?;
+        self.executor.parameters_mut().values_mut().copy_from_slice(&values);
+        Ok(())
+    }
+
+    /// The optimiser's state: `steps`, and the moments `m.NAME` and `v.NAME` of the weights, each a flat array.
+    pub fn moments(&self) -> Store {
+        self.adam.to_store(self.parameters())
+    }
+
+    /// Goes on from [`moments`](Learner::moments). The moments of a weight that are not there are zeros.
+    ///
+    /// # Errors
+    /// [`StoreError::Array`] for moments of another size, or of no weight of the model.
+    pub fn restore_moments(&mut self, store: Store) -> Result<(), StoreError> {
+        self.adam = FlatAdam::from_store(store, self.parameters())?;
+        // A device that has these weights does not have their moments.
+        self.executor.parameters_mut().values_mut();
+        Ok(())
+    }
+
+    /// Computes the gradients of one batch, of which this lane has all of the loss, and applies them.
+    ///
+    /// # Errors
+    /// A loss that is not finite; no step was taken then.
+    pub fn step(&mut self, batch: &LaneBatch<'_>, settings: &StepSettings) -> Result<StepOutput<'_>, NotFinite> {
+        self.compute_gradients(&[Some(*batch)], &LanePool::new(1));
+        let lane = self.executor.lane_mut(0);
+        let (loss, mut stages) = (lane.loss, stages(lane));
+        if !loss.is_finite() {
+            return Err(NotFinite { loss });
+        }
+        let mut clock = Clock::start();
+        let mut gradients = std::mem::take(&mut lane.gradients);
+        let gradient_norm = self.apply(&mut gradients, settings);
+        self.executor.lane_mut(0).gradients = gradients;
+        stages.step = clock.lap();
+        Ok(StepOutput { loss, gradient_norm, update: self.executor.update(0), stages })
+    }
+
+    /// Computes the gradients of each lane, all with the same weights, and takes no step. See
+    /// [`Executor::compute_gradients`].
+    pub fn compute_gradients(&mut self, lanes: &[Option<LaneBatch<'_>>], pool: &LanePool) {
+        self.executor.compute_gradients(lanes, pool);
+    }
+
+    /// What lane `lane` computed.
+    pub fn lane(&self, lane: usize) -> &LaneGradients {
+        self.executor.lane(lane)
+    }
+
+    /// What observing the batch of lane `lane` will write.
+    pub fn update(&self, lane: usize) -> &Update {
+        self.executor.update(lane)
+    }
+
+    /// Applies one optimiser step to `gradients`, those of all weights or a sum of such, in the order of
+    /// [`Parameters`]. They are clipped in place. Gives their norm before clipping.
+    pub fn apply(&mut self, gradients: &mut [f32], settings: &StepSettings) -> f64 {
+        self.adam.step(self.executor.parameters_mut().values_mut(), gradients, settings)
+    }
+
+    /// Whether there is a model on a device that trains with a history of its own.
+    pub fn has_resident(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// Hands the history, the weights and the moments to the model on the device. The learner's own are those from
+    /// before until [`leave_device`](Learner::leave_device).
+    ///
+    /// # Panics
+    /// Where there is [none](Learner::has_resident), as do the next two.
+    pub(crate) fn enter_device(&mut self, history: History, log: &EventLog) {
+        let (parameters, adam) = (self.executor.parameters(), &self.adam);
+        let device = resident(&mut self.device);
+        if device.version != parameters.version() {
+            device.model.set_parameters(parameters.values());
+            device.model.set_moments(adam.steps, [&adam.first, &adam.second]);
+        }
+        device.model.enter(history, log);
+    }
+
+    /// The model on the device, between entering and leaving it.
+    pub(crate) fn on_device(&mut self) -> &mut dyn ResidentModel {
+        &mut *resident(&mut self.device).model
+    }
+
+    /// Takes the weights and the moments that the device has come to, and gives back the history. Waits for the device.
+    pub(crate) fn leave_device(&mut self, log: &EventLog) -> History {
+        let device = resident(&mut self.device);
+        let history = device.model.leave(log);
+        let (steps, [first, second]) = device.model.moments();
+        (self.adam.steps, self.adam.first, self.adam.second) = (steps, first, second);
+        self.executor.parameters_mut().values_mut().copy_from_slice(device.model.parameters().values());
+        device.version = self.executor.parameters().version();
+        history
+    }
+}
+
+fn resident(device: &mut Option<Resident>) -> &mut Resident {
+    device.as_mut().unwrap_or_else(|| panic!("the learner has no model on a device"))
+}
+
+/// The times of a lane's passes.
+pub(crate) fn stages(lane: &LaneGradients) -> Stages {
+    Stages { forward: lane.forward_seconds, backward: lane.backward_seconds, ..Stages::default() }
+}
+
+impl Scorer for Learner {
+    fn needs(&self) -> Needs {
+        self.executor.needs()
+    }
+
+    fn score(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update) {
+        self.executor.score(queries, view)
+    }
+
+    fn advance(&mut self, queries: &Queries, view: &View) -> &Update {
+        self.executor.advance(queries, view)
+    }
+}

@@ -1,0 +1,159 @@
+//! What the processes of one training tell each other.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::transport::machine;
+
+/// Numbers one task adds up.
+const CHUNK: usize = 1 << 13;
+
+/// The other processes of a training, as seen from one of them. Every process calls the same methods in the same order.
+///
+/// One process is [`Alone`].
+pub trait Exchange {
+    /// This process among all, from 0.
+    fn rank(&self) -> usize;
+
+    /// How many there are.
+    fn world(&self) -> usize;
+
+    /// Adds up the arrays of all lanes of all processes, each as long as `total`, in the order of the lanes: the same bits wherever a
+    /// lane is. Every process has the same number of lanes and gets the same sum.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] if another process is gone.
+    fn all_reduce(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError>;
+
+    /// What each of the processes `among` says, in their order, for all of them. They call it, and no other.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] if another process is gone.
+    fn all_gather(&mut self, among: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError>;
+
+    /// Has every process tell the first what it says: there it comes in the order of the processes, elsewhere nothing comes. All of them
+    /// call it.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] if another process is gone.
+    fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError>;
+
+    /// Names the machine this process is on: those under one name try to have memory together. Nothing if that is not known.
+    fn machine(&self) -> String {
+        machine::name()
+    }
+
+    /// What they talk over: `tcp`, `mpi` or `nccl`. Nothing if they do not.
+    fn transport(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Tells the others, before it is dropped, that this process cannot go on and `why`. One that is dropped without has ended well.
+    fn stop(&mut self, why: &str);
+}
+
+/// Why processes could not talk.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// A process has stopped answering.
+    #[error("process {rank} of {world} is gone ({how})")]
+    Gone {
+        /// Which one.
+        rank: usize,
+        /// Of how many.
+        world: usize,
+        /// How that was noticed.
+        how: String,
+    },
+    /// Weights are no longer the same everywhere.
+    #[error("after step {step} {}: a machine computes otherwise than the others", parted(.alike))]
+    Diverged {
+        /// Processes with the same weights, in the order of the first of each.
+        alike: Vec<Vec<usize>>,
+        /// Steps taken.
+        step: u64,
+    },
+    /// The processes did not find each other.
+    #[error("the processes cannot meet: {0}")]
+    Meeting(String),
+}
+
+/// The only process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Exchange for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn world(&self) -> usize {
+        1
+    }
+
+    fn all_reduce(&mut self, lanes: &[&[f32]], total: &mut [f32]) -> Result<(), ExchangeError> {
+        add_in_order(lanes, total);
+        Ok(())
+    }
+
+    fn all_gather(&mut self, _: Range<usize>, own: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        Ok(vec![own.to_vec()])
+    }
+
+    fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        Ok(vec![own])
+    }
+
+    fn stop(&mut self, _: &str) {}
+}
+
+/// Writes the sum of arrays over `total`, number by number, first to last.
+///
+/// # Panics
+/// If an array is shorter than `total`.
+pub fn add_in_order(arrays: &[&[f32]], total: &mut [f32]) {
+    total.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, total)| {
+        let range = chunk * CHUNK..chunk * CHUNK + total.len();
+        total.fill(0.0);
+        for array in arrays {
+            total.iter_mut().zip(&array[range.clone()]).for_each(|(sum, number)| *sum += number);
+        }
+    });
+}
+
+/// Whether all processes have the same `hash`.
+///
+/// # Errors
+/// [`ExchangeError::Diverged`] naming those that differ from most of them, or all where no hash is that of most; another if one is gone.
+pub fn agree(exchange: &mut dyn Exchange, hash: &[u8], step: u64) -> Result<(), ExchangeError> {
+    let world = exchange.world();
+    let hashes = exchange.all_gather(0..world, hash)?;
+    let mut alike: Vec<Vec<usize>> = Vec::new();
+    for (rank, hash) in hashes.iter().enumerate() {
+        match alike.iter_mut().find(|group| hashes[group[0]] == *hash) {
+            Some(group) => group.push(rank),
+            None => alike.push(vec![rank]),
+        }
+    }
+    if alike.len() > 1 { Err(ExchangeError::Diverged { alike, step }) } else { Ok(()) }
+}
+
+/// Whose weights differ from whose: where most processes have the same, the others are named.
+fn parted(alike: &[Vec<usize>]) -> String {
+    let world: usize = alike.iter().map(Vec::len).sum();
+    let named = |ranks: &[usize]| {
+        let several = if ranks.len() > 1 { "es" } else { "" };
+        format!("process{several} {}", ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", "))
+    };
+    match alike.iter().find(|group| 2 * group.len() > world) {
+        Some(most) => {
+            let others: Vec<usize> = (0..world).filter(|rank| !most.contains(rank)).collect();
+            format!("the weights of {} differ from those of the other {}", named(&others), most.len())
+        }
+        None => format!(
+            "the weights of {} differ",
+            alike.iter().map(|group| named(group)).collect::<Vec<_>>().join(" and of ")
+        ),
+    }
+}

@@ -1,0 +1,6 @@
+//! The transports themselves.
+#[cfg(feature = "mpi")]
+pub(crate) mod mpi;
+#[cfg(feature = "cuda")]
+pub(crate) mod nccl;
+pub(crate) mod tcp;

@@ -1,0 +1,122 @@
+//! Processes with a GPU each, which send each other large messages over NCCL, with the feature `cuda`.
+//!
+//! They meet over TCP, and what is small goes that way: it also tells when one of them is gone, which NCCL does not.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tempograph_kernels::Nccl;
+
+use crate::transport::exchange::{Exchange, ExchangeError};
+use crate::transport::launch::Launch;
+use crate::transport::mesh::{Mesh, Over};
+use crate::transport::over::tcp::Tcp;
+
+/// Messages of so many bytes and more go over the GPUs.
+const LARGE: usize = 1 << 14;
+
+/// Meets the other processes of `launch`, this one with the GPU numbered `device`. `run` names what is run, and is the same for all of them.
+///
+/// # Errors
+/// [`ExchangeError::Meeting`] if not all come within `patience`, one runs something else, or there is no NCCL.
+pub fn over_nccl(
+    launch: &Launch,
+    device: usize,
+    run: &str,
+    patience: Duration,
+) -> Result<Box<dyn Exchange>, ExchangeError> {
+    let mut by_tcp = Over(Tcp::meet(launch, run, patience)?);
+    let name = if launch.rank == 0 { Nccl::name().map_err(ExchangeError::Meeting)?.to_vec() } else { Vec::new() };
+    let name = by_tcp.all_gather(0..launch.world, &name)?.swap_remove(0);
+    let name = name.try_into().map_err(|_| ExchangeError::Meeting("process 0 has no NCCL".into()))?;
+    let link = Nccl::join(device, launch.rank, launch.world, name).map_err(ExchangeError::Meeting)?;
+    Ok(Box::new(Over(Gpus { link, by_tcp: by_tcp.0 })))
+}
+
+/// This process's GPU among the others'.
+struct Gpus {
+    link: Nccl,
+    by_tcp: Tcp,
+}
+
+impl Mesh for Gpus {
+    fn rank(&self) -> usize {
+        self.by_tcp.rank()
+    }
+
+    fn world(&self) -> usize {
+        self.by_tcp.world()
+    }
+
+    /// First how long each message is, and small ones with it; then the large ones.
+    fn swap(&mut self, peers: &[usize], outgoing: &[Cow<'_, [u8]>]) -> Result<Vec<Vec<u8>>, ExchangeError> {
+        let small = |message: &[u8]| message.len() < LARGE;
+        let told = outgoing.iter().map(|message| {
+            let head = (message.len() as u64).to_le_bytes();
+            Cow::from([&head[..], if small(message) { message } else { &[] }].concat())
+        });
+        let told = self.by_tcp.swap(peers, &told.collect::<Vec<_>>())?;
+        let length = |told: &Vec<u8>| told.first_chunk().map_or(0, |head| u64::from_le_bytes(*head) as usize);
+        let lengths: Vec<usize> = told.iter().map(length).collect();
+        let large: Vec<usize> = lengths.iter().map(|&length| if length < LARGE { 0 } else { length }).collect();
+        let sent: Vec<&[u8]> = outgoing.iter().map(|message| if small(message) { &[][..] } else { message }).collect();
+        if large.iter().all(|&length| length == 0) && sent.iter().all(|message| message.is_empty()) {
+            return Ok(told.into_iter().map(|told| told[8..].to_vec()).collect());
+        }
+        let by_tcp = &self.by_tcp;
+        let came = self.link.swap(peers, &sent, &large, &|| by_tcp.lost().is_none());
+        let came = came.map_err(|why| {
+            by_tcp.lost().unwrap_or(ExchangeError::Gone { rank: by_tcp.rank(), world: by_tcp.world(), how: why })
+        })?;
+        Ok(told
+            .into_iter()
+            .zip(came)
+            .map(|(told, came)| if came.is_empty() { told[8..].to_vec() } else { came })
+            .collect())
+    }
+
+    fn transport(&self) -> &'static str {
+        "nccl"
+    }
+
+    fn stop(&mut self, why: &str) {
+        self.by_tcp.stop(why);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::Alone;
+    use crate::transport::launch::Meeting;
+
+    #[test]
+    fn one_gpu_by_itself_sums_as_one_process_does() {
+        if let Err(why) = tempograph_kernels::gpus() {
+            return eprintln!("skipped: {why}");
+        }
+        if !Nccl::is_there() {
+            return eprintln!("skipped: no NCCL library (libnccl) is installed");
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let meeting = Meeting::Address { host: "127.0.0.1".into(), port };
+        let launch = Launch { rank: 0, world: 1, local_rank: 0, local_world: 1, meeting };
+        let mut exchange = over_nccl(&launch, 0, "a run", Duration::from_secs(20)).unwrap();
+        let lanes: [Vec<f32>; 3] =
+            [1e-3, 1e3, 0.7].map(|scale| (0..50_000).map(|i| scale * (i as f32).sin()).collect());
+        let lanes = lanes.each_ref().map(|lane| &lane[..]);
+        let (mut sum, mut expected) = (vec![0.0; 50_000], vec![0.0; 50_000]);
+        exchange.all_reduce(&lanes, &mut sum).unwrap();
+        Alone.all_reduce(&lanes, &mut expected).unwrap();
+        assert_eq!(sum, expected);
+        assert_eq!(exchange.all_gather(0..1, b"own").unwrap(), [b"own"]);
+
+        // And over the GPU itself: a group of one may send to itself.
+        let alone = Nccl::join(0, 0, 1, Nccl::name().unwrap()).unwrap();
+        let message: Vec<u8> = (0..100_000).map(|i| (i % 251) as u8).collect();
+        assert_eq!(alone.swap(&[0], &[&message], &[message.len()], &|| true).unwrap(), [message]);
+    }
+}

@@ -1,0 +1,133 @@
+//! What came from the other processes and has not been asked for yet, and who is gone.
+
+use std::collections::VecDeque;
+use std::io::{self, BufReader};
+use std::net::TcpStream;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::transport::over::tcp::SILENCE;
+use crate::transport::over::tcp::wire::{Came, Frame, Lost, read};
+
+/// Messages by sender.
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// `[world]`, oldest first.
+    messages: Vec<VecDeque<Vec<u8>>>,
+    /// Who took leave because all is done.
+    left: Vec<bool>,
+    /// Whose connection is at its end.
+    closed: Vec<bool>,
+    /// Who heard this process's last word.
+    heard: Vec<bool>,
+    /// The first process that was lost: what others report afterwards follows from it.
+    lost: Option<Lost>,
+}
+
+impl Inbox {
+    pub fn new(world: usize) -> Inbox {
+        let state = State {
+            messages: vec![VecDeque::new(); world],
+            left: vec![false; world],
+            closed: vec![false; world],
+            heard: vec![false; world],
+            lost: None,
+        };
+        Inbox { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Takes in what comes from `peer` until its connection ends. `answer` sends it something.
+    pub fn take_in(&self, peer: usize, stream: TcpStream, answer: &dyn Fn(&Frame<'_>) -> io::Result<()>) {
+        let mut stream = BufReader::with_capacity(1 << 16, stream);
+        loop {
+            let came = read(&mut stream);
+            let last_word = matches!(came, Ok(Came::Bye | Came::Lost(_)));
+            self.change(|state| match came {
+                Ok(Came::Message(message)) => state.messages[peer].push_back(message),
+                Ok(Came::Beat) => {}
+                Ok(Came::Bye) => state.left[peer] = true,
+                Ok(Came::Heard) => state.heard[peer] = true,
+                Ok(Came::Lost(lost)) => drop(state.lost.get_or_insert(lost)),
+                Err(error) => {
+                    state.closed[peer] = true;
+                    if !state.left[peer] {
+                        state.lost.get_or_insert(Lost { rank: peer, how: told(&error) });
+                    }
+                }
+            });
+            if last_word {
+                // Should it not arrive, the peer leaves without it.
+                let _ = answer(&Frame::Heard);
+            }
+            if self.locked().closed[peer] {
+                return;
+            }
+        }
+    }
+
+    /// The next message of `peer`, waited for.
+    pub fn next_of(&self, peer: usize) -> Result<Vec<u8>, Lost> {
+        let mut state = self.locked();
+        loop {
+            if let Some(message) = state.messages[peer].pop_front() {
+                return Ok(message);
+            }
+            if let Some(lost) = &state.lost {
+                return Err(lost.clone());
+            }
+            if state.left[peer] {
+                return Err(Lost { rank: peer, how: "it has ended while others go on".into() });
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The first process that was lost: `noticed`, unless another was before.
+    pub fn first_lost(&self, noticed: Lost) -> Lost {
+        self.locked().lost.get_or_insert(noticed).clone()
+    }
+
+    /// The first process that was lost, if any.
+    pub fn lost(&self) -> Option<Lost> {
+        self.locked().lost.clone()
+    }
+
+    /// Waits until every process has heard this one's last word or is gone, but no longer than `patience`.
+    pub fn wait_until_heard(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let mut state = self.locked();
+        loop {
+            let connected = state.messages.len();
+            let open = (0..connected).filter(|&peer| !state.closed[peer] && !state.heard[peer]).count();
+            let left = until.saturating_duration_since(Instant::now());
+            // This process itself has no connection and is always among them.
+            if open <= 1 || left.is_zero() {
+                return;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.locked());
+        self.changed.notify_all();
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "its connection closed".into()
+        }
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("no sign of life for {} s", SILENCE.as_secs()),
+        _ => format!("its connection is broken: {error}"),
+    }
+}

@@ -1,0 +1,136 @@
+//! What goes over a connection: frames of a kind, a length and that many bytes.
+
+use std::io::{self, Read, Write};
+
+/// Longest message that is believed, so that a stray connection cannot make anybody ask for all memory.
+const LONGEST: u64 = 1 << 40;
+
+/// A process that is gone, and how that was noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub rank: usize,
+    pub how: String,
+}
+
+/// One frame, on its way out.
+pub(crate) enum Frame<'a> {
+    /// Part of the exchange.
+    Message(&'a [u8]),
+    /// A sign of life.
+    Beat,
+    /// All is done; the connection may close.
+    Bye,
+    /// A process is gone, and so the sender goes.
+    Lost(&'a Lost),
+    /// The last word was heard.
+    Heard,
+}
+
+/// One frame that came.
+pub(crate) enum Came {
+    Message(Vec<u8>),
+    Beat,
+    Bye,
+    Lost(Lost),
+    Heard,
+}
+
+impl Frame<'_> {
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let (kind, body): (u8, &[u8]) = match self {
+            Frame::Message(bytes) => (0, bytes),
+            Frame::Beat => (1, &[]),
+            Frame::Bye => (2, &[]),
+            Frame::Lost(lost) => return lost.write(to),
+            Frame::Heard => (4, &[]),
+        };
+        write(to, kind, body)
+    }
+}
+
+impl Lost {
+    fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let body = [&(self.rank as u64).to_le_bytes()[..], self.how.as_bytes()].concat();
+        write(to, 3, &body)
+    }
+
+    fn read(body: &[u8]) -> io::Result<Lost> {
+        let (rank, how) = body.split_first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Lost { rank: u64::from_le_bytes(*rank) as usize, how: String::from_utf8_lossy(how).into_owned() })
+    }
+}
+
+fn write(to: &mut impl Write, kind: u8, body: &[u8]) -> io::Result<()> {
+    let mut head = [kind; 9];
+    head[1..].copy_from_slice(&(body.len() as u64).to_le_bytes());
+    // Small frames go out in one piece.
+    if body.len() < 1 << 12 {
+        return to.write_all(&[&head[..], body].concat());
+    }
+    to.write_all(&head)?;
+    to.write_all(body)
+}
+
+/// The next frame. A connection that ends instead is an error.
+pub(crate) fn read(from: &mut impl Read) -> io::Result<Came> {
+    let mut head = [0; 9];
+    from.read_exact(&mut head)?;
+    let [kind, length @ ..] = head;
+    let length = u64::from_le_bytes(length);
+    if length > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
+    }
+    let mut body = Vec::new();
+    // Grows with what really comes.
+    if from.take(length).read_to_end(&mut body)? as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    match kind {
+        0 => Ok(Came::Message(body)),
+        1 => Ok(Came::Beat),
+        2 => Ok(Came::Bye),
+        3 => Lost::read(&body).map(Came::Lost),
+        4 => Ok(Came::Heard),
+        other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of the unknown kind {other}"))),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn through(frame: Frame<'_>) -> Came {
+        let mut bytes = Vec::new();
+        frame.write(&mut bytes).unwrap();
+        read(&mut &bytes[..]).unwrap()
+    }
+
+    #[test]
+    fn frames_arrive_as_they_were_sent() {
+        for length in [0, 1, 4095, 4096, 70_000] {
+            let sent: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            assert!(matches!(through(Frame::Message(&sent)), Came::Message(came) if came == sent));
+        }
+        assert!(matches!(through(Frame::Beat), Came::Beat));
+        assert!(matches!(through(Frame::Bye), Came::Bye));
+        assert!(matches!(through(Frame::Heard), Came::Heard));
+        let lost = Lost { rank: 3, how: "it stopped: no space left".into() };
+        assert!(matches!(through(Frame::Lost(&lost)), Came::Lost(came) if came == lost));
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        assert_eq!(
+            read(&mut &b"GET / HTTP/1.1\r\n\r\n"[..]).map(|_| ()).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        let mut bytes = Vec::new();
+        Frame::Message(b"whole").write(&mut bytes).unwrap();
+        for cut in 0..bytes.len() {
+            assert_eq!(read(&mut &bytes[..cut]).map(|_| ()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+        bytes[0] = 9;
+        assert!(read(&mut &bytes[..]).is_err_and(|error| error.to_string().contains("kind 9")));
+    }
+}
