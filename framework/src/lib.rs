@@ -69,10 +69,13 @@ pub use history::graph::Graph;
 pub use history::graph::receivers::NeighbourMail;
 pub use history::memory::Memories;
 pub use history::persist::extent::{Extent, ListPlace};
-pub use history::view::needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says};
+pub use history::view::needs::{
+    Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says, WindowLook,
+};
 pub use history::view::pair_fact::{PairFact, Recency};
 pub use history::view::queries::{Pair, Queries};
 pub use history::view::update::{ObserveError, Update};
+pub use history::view::window::Window;
 pub use history::view::{Hop, MailView, ManyMails, View};
 pub use history::{Features, History};
 pub use ids::{EventId, NodeId, Timestamp};

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 
 use tempograph_framework::{
     Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries,
-    Receivers, Says, Update, View,
+    Receivers, Says, Update, View, WindowLook,
 };
 
 const BATCH: usize = 150;
@@ -73,6 +73,9 @@ fn variants() -> Vec<Needs> {
         }
         let mail = MailRule { combine, says: Says::Given(16), to, ..MailRule::default() };
         variants.push(Needs { mail, ends: true, ..plain.clone() });
+    }
+    for ticks in [None, Some(2000)] {
+        variants.push(Needs { window: Some(WindowLook { neighbours: 25, ticks }), ..plain.clone() });
     }
     variants.push(Needs { memory: 0, layers: 2, ..plain });
     variants

@@ -27,6 +27,7 @@ mod apan;
 mod dyrep;
 mod executor;
 mod facts;
+mod graphmixer;
 mod heuristics;
 mod jodie;
 mod operation;
@@ -46,20 +47,23 @@ pub use dyrep::DyrepSpec;
 pub use executor::DeviceProgram;
 pub use executor::{ProgramModule, SliceProgram, SliceWork, TensorContext};
 pub use facts::{DataFacts, IdleFacts};
+pub use graphmixer::GraphMixerSpec;
 pub use heuristics::Heuristic;
 pub use jodie::{IdleSpec, JodieSpec};
 pub use operation::{Context, Into, Operation, Reads, Stage};
 pub use ops::{
-    Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, Head, IdleUnit, LinkDecoder, Mail, Mailbox,
-    MailboxAttention, MemoryUpdate, NeighbourSum, NodeRows, Op, Projection, RowHead, RowNorm, SaidRows, Says,
-    TimeEncoding, TimeProjection,
+    Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, FixedTime, Head, IdleUnit, LinkDecoder, Mail,
+    Mailbox, MailboxAttention, MeanOver, MemoryUpdate, Mixer, NeighbourSum, NodeRows, Op, Projection, RowHead, RowMap,
+    RowNorm, SaidRows, Says, TimeEncoding, TimeProjection, Times, TokenMixer, WindowMean,
 };
 pub use program::{
     Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, Outputs, Param, Past, Places,
     Products, Program, Shape, Step, StepCost, StepSizes, Value, Weights,
 };
 pub use registry::{Kind, ModelKind, ModelSpec, Registry};
-pub use settings::{Alone, AttentionForm, AttentionScores, Deliver, Message, Precision, TimeInit, Updater};
+pub use settings::{
+    Alone, AttentionForm, AttentionScores, Deliver, Frequencies, Message, Precision, TimeInit, Updater,
+};
 pub use static_memory::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
 pub use static_only::StaticOnlySpec;
 pub use tgat::TgatSpec;

@@ -244,6 +244,7 @@ impl Default for Registry {
             .with::<crate::DyrepSpec>()
             .with::<crate::TgatSpec>()
             .with::<crate::ApanSpec>()
+            .with::<crate::GraphMixerSpec>()
             .with::<crate::StaticOnlySpec>()
             .with::<crate::TncnSpec>()
     }

@@ -140,6 +140,18 @@ pub enum TimeInit {
     Uniform,
 }
 
+/// Frequencies of a time encoding that need not be learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Frequencies {
+    /// 1 to 1e-9, evenly spaced in the logarithm (DyGLib).
+    LogSpaced,
+    /// `a^(-i / a)`, `i` from 0, of `a = sqrt(T)` (GraphMixer, section 3.1).
+    RootSpaced,
+    /// Parameters, which begin as `LogSpaced`.
+    Learned,
+}
+
 impl Precision {
     /// Says that this processor has no such products.
     ///

@@ -18,10 +18,11 @@ fn tuned() -> StaticSpec {
     StaticSpec { how: Wiring::Concat, width: 5, train: true, nodes: Some(20), ..StaticSpec::default() }
 }
 
-/// Every kind of the registry, small, and settings of a TGN that take every way through view and observe.
+/// Every kind of the registry, small, with static memory and without, and settings of a TGN that take every way through view and observe.
 fn variants() -> Vec<ModelSpec> {
     let kinds = Registry::default().kinds().iter().map(|kind| narrow(&kind.settings())).collect::<Vec<_>>();
-    kinds.into_iter().chain(variants_of_tgn().into_iter().map(ModelSpec::from)).collect()
+    let with_static: Vec<ModelSpec> = kinds.iter().filter_map(with_static_memory).collect();
+    kinds.into_iter().chain(with_static).chain(variants_of_tgn().into_iter().map(ModelSpec::from)).collect()
 }
 
 /// The same settings with widths that a test can bear.
@@ -36,6 +37,13 @@ fn narrow(spec: &ModelSpec) -> ModelSpec {
         part.insert("width".into(), 5.into());
     }
     Registry::default().read(table).unwrap()
+}
+
+/// The same settings with static memory, of kinds that may read any: what nodes show is then not all zeros.
+fn with_static_memory(spec: &ModelSpec) -> Option<ModelSpec> {
+    let mut table = toml::Table::try_from(spec).unwrap();
+    table.get_mut("static")?.as_table_mut()?.insert("how".into(), "add".into());
+    Some(Registry::default().read(table).unwrap())
 }
 
 fn variants_of_tgn() -> Vec<TgnSpec> {

@@ -1,4 +1,4 @@
-"""JODIE, DyRep, TGAT and APAN in plain torch, from README.md alone: checks the golden files, in f64 and in f32.
+"""JODIE, DyRep, TGAT, GraphMixer and APAN in plain torch, from README.md alone: checks the golden files, in f64 and in f32.
 
     python plain_forward.py
 
@@ -87,6 +87,32 @@ class Tgat(Model):
     def scored(self, z):
         score = lambda other: torch.stack([merge(self.w, "1", u, v)[0] for u, v in zip(z[0], other)])
         return {"positive": score(z[1]), "negative": score(z[2]), **{f"scored.{k}": torch.stack(v) for k, v in zip(("src", "dst", "negative"), z)}}
+
+
+class GraphMixer(Tgat):
+    def __init__(self, file, dtype):
+        super().__init__(file, dtype)
+        self.x = file["node.features"].to(dtype)
+
+    def feed(self, name, x):
+        return linear(self.w, f"{name}.ffn.3", torch.nn.functional.gelu(linear(self.w, f"{name}.ffn.0", x)))
+
+    def embed_row(self, node, at):
+        k, window = self.setting["neighbours"], self.setting["window"]
+        seen = [torch.cat([self.past.features[e], self.phi(at - self.past.time[e])]) for _, e in self.past.neighbours(node, at, k)]
+        empty = [self.zeros(self.past.features.shape[1] + self.setting["time"])] * (k - len(seen))
+        x = linear(self.w, "0.projection_layer", torch.stack(empty + seen))
+        for layer in range(self.setting["layers"]):
+            name = f"0.mlp_mixers.{layer}"
+            x = x + self.feed(f"{name}.token_feedforward", norm(self.w, f"{name}.token_norm", x.T)).T
+            x = x + self.feed(f"{name}.channel_feedforward", norm(self.w, f"{name}.channel_norm", x))
+        met = [self.x[other] for other, _ in self.past.neighbours(node, at, window)]
+        mean = torch.stack(met).mean(0) / window if met else self.zeros(self.width)
+        return linear(self.w, "0.output_layer", torch.cat([x.mean(0), mean + self.x[node]]))
+
+    def step(self, events):
+        p = self.past
+        return self.scored([[self.embed_row(end[e], p.time[e]) for e in events] for end in (p.src, p.dst, p.negative)])
 
 
 class Mailed(Tgat):
@@ -189,6 +215,7 @@ class Apan(Model):
 
 MODELS = {
     "jodie": lambda file, dtype: Mailed(file, dtype, "jodie"), "dyrep": lambda file, dtype: Mailed(file, dtype, "dyrep"), "tgat_1": Tgat, "tgat_2": Tgat,
+    "graphmixer": GraphMixer,
     "apan_mean": lambda file, dtype: Apan(file, dtype, "mean"), "apan_last": lambda file, dtype: Apan(file, dtype, "last"),
 }
 

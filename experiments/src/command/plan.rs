@@ -153,14 +153,16 @@ impl Sizes {
         let by_node = if follows { course.dataset.log.needed_by_node() } else { 0 };
         let of_nodes = widths.node + course.features.static_memory.as_ref().map_or(0, |rows| rows.width());
         let roots = spec.train.batch * (2 + spec.train.negatives);
-        let rows = nodes.min(roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32)));
+        let window = roots.saturating_mul(needs.second_look().map_or(0, |look| look.neighbours));
+        let near = roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32));
+        let rows = nodes.min(near.saturating_add(window));
         let bytes = |numbers: usize| 4 * numbers as u64;
         let parameters = learner(spec, course, &Device::Cpu)?.learner.parameters().values().len();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
             weights: bytes(4 * parameters),
             gradients: bytes(parameters),
-            view: bytes(rows * (2 * needs.memory + 8) + roots * needs.neighbours * 4),
+            view: bytes(rows * (2 * needs.memory + 8) + (roots * needs.neighbours + window) * 4),
             features: bytes(widths.edge * events + of_nodes * nodes),
             log: (20 * events + by_node) as u64,
         })

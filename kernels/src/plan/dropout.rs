@@ -13,9 +13,7 @@ impl Dropout {
     /// What the entry numbered `counter` is multiplied by: 0, or `1 / (1 - rate)`.
     #[inline]
     pub fn factor(&self, counter: u64) -> f32 {
-        let hash = mix(self.mixed_seed().wrapping_add(counter.wrapping_mul(GOLDEN)));
-        let uniform = (hash >> 40) as f32 / (1u64 << 24) as f32;
-        if uniform < self.rate { 0.0 } else { 1.0 / (1.0 - self.rate) }
+        factor(self.mixed_seed(), self.rate, counter)
     }
 
     /// What the positions' numbers are added to.
@@ -25,11 +23,20 @@ impl Dropout {
     }
 }
 
+/// What the entry numbered `counter` is multiplied by, under a seed that is [mixed](Dropout::mixed_seed) already.
+#[inline(always)]
+pub(crate) fn factor(mixed_seed: u64, rate: f32, counter: u64) -> f32 {
+    let hash = mix(mixed_seed.wrapping_add(counter.wrapping_mul(GOLDEN)));
+    // 24 bits: a signed conversion, which every vector unit has, is exact.
+    let uniform = (hash >> 40) as i32 as f32 / (1u64 << 24) as f32;
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+}
+
 /// 2^64 over the golden ratio: steps of it are spread evenly.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The output function of the generator SplitMix64.
-#[inline]
+#[inline(always)]
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

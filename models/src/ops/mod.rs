@@ -7,12 +7,15 @@ mod decoder;
 mod dropout;
 mod head;
 mod mailbox;
+mod map;
 mod memory;
+mod mixer;
 mod norm;
 mod projection;
 mod rows;
 mod sum;
 mod time;
+mod window;
 
 use std::sync::Arc;
 
@@ -32,12 +35,15 @@ pub(crate) use decoder::{DecoderGradients, DecoderInputs, DecoderStage};
 pub(crate) use head::RowStage;
 pub use head::{Head, RowHead};
 pub use mailbox::{Mailbox, MailboxAttention};
+pub use map::RowMap;
 pub use memory::{Mail, MemoryUpdate};
+pub use mixer::{Mixer, TokenMixer};
 pub use norm::RowNorm;
 pub use projection::{IdleUnit, Projection, TimeProjection};
 pub use rows::NodeRows;
 pub use sum::NeighbourSum;
-pub use time::TimeEncoding;
+pub use time::{FixedTime, TimeEncoding, Times};
+pub use window::{MeanOver, WindowMean};
 
 use crate::executor::TensorContext;
 #[cfg(feature = "cube")]
@@ -107,6 +113,12 @@ pub enum Op {
     Norm(Arc<RowNorm>),
     /// Makes rows of pairs of what both ends have met.
     Common(Arc<CommonNeighbours>),
+    /// Mixes the events shown to centres.
+    Mixer(Arc<TokenMixer>),
+    /// Means of what roots meet at the second look.
+    Window(Arc<WindowMean>),
+    /// Maps tables side by side.
+    Map(Arc<RowMap>),
     /// An operation from elsewhere.
     Custom(Arc<dyn Operation>),
 }
@@ -124,6 +136,9 @@ impl Op {
             Op::Mailbox(op) => &**op,
             Op::Norm(op) => &**op,
             Op::Common(op) => &**op,
+            Op::Mixer(op) => &**op,
+            Op::Window(op) => &**op,
+            Op::Map(op) => &**op,
             Op::Custom(op) => &**op,
         }
     }
@@ -141,6 +156,9 @@ impl Op {
             Op::Rows(_) | Op::Attention(_) | Op::Centres(_) => Ok(()),
             Op::Mailbox(_) => Err("attention to mail that is kept in slots".into()),
             Op::Norm(_) => Err("norms of rows".into()),
+            Op::Mixer(_) => Err("mixers of tokens".into()),
+            Op::Window(_) => Err("means over a second look at the past (model.window)".into()),
+            Op::Map(_) => Err("linear maps of tables side by side".into()),
             Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
             Op::Common(_) => Err("common neighbours (model.kind = \"tncn\", model.common_neighbours)".into()),
             Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
@@ -169,7 +187,14 @@ impl Op {
             Op::Attention(op) => op.device_stage(laying),
             Op::Projection(op) => op.device_stage(laying),
             Op::Centres(_) => Box::new(Centres),
-            Op::Sum(_) | Op::Mailbox(_) | Op::Norm(_) | Op::Common(_) | Op::Custom(_) => {
+            Op::Sum(_)
+            | Op::Mailbox(_)
+            | Op::Norm(_)
+            | Op::Common(_)
+            | Op::Mixer(_)
+            | Op::Window(_)
+            | Op::Map(_)
+            | Op::Custom(_) => {
                 unreachable!("an executor on a device asks whether operations are known there")
             }
         }
@@ -187,6 +212,9 @@ impl Op {
             Op::Mailbox(op) => op.on_tensors(cx),
             Op::Norm(op) => op.on_tensors(cx, &reads[0]),
             Op::Common(op) => op.on_tensors(cx, reads),
+            Op::Mixer(op) => op.on_tensors(cx),
+            Op::Window(op) => op.on_tensors(cx, &reads[0]),
+            Op::Map(op) => op.on_tensors(cx, reads),
             Op::Custom(op) => cx.custom(&**op, reads),
         }
     }

@@ -1,12 +1,14 @@
-//! The time encoding `cos(dt w + b)` (TGAT eq. 5), which several operations share.
+//! The time encoding `cos(dt w + b)` (TGAT eq. 5), which several operations share, learned or not.
+
+use std::sync::Arc;
 
 use tempograph_kernels::TemporalOps;
-use tempograph_kernels::cpu::TimeWeights;
+use tempograph_kernels::cpu::{TimeWeights, cos_row};
 use tempograph_kernels::tensor::Tensor;
 
 use crate::executor::TensorContext;
 use crate::program::{Builder, Param, Weights};
-use crate::settings::TimeInit;
+use crate::settings::{Frequencies, TimeInit};
 
 /// Frequencies and phases of the time encoding.
 #[derive(Clone, Copy, Debug)]
@@ -29,19 +31,109 @@ impl Builder {
                 phase: parameters.uniform(&phase, &[width], 1.0),
                 width,
             },
-            TimeInit::LogSpaced => {
-                let step = 9.0 / (width.max(2) - 1) as f64;
-                let values = (0..width).map(|i| 10f64.powf(-step * i as f64) as f32).collect();
-                TimeEncoding {
-                    freq: parameters.values(&freq, &[width], values),
-                    phase: parameters.values(&phase, &[width], vec![0.0; width]),
-                    width,
-                }
-            }
+            TimeInit::LogSpaced => TimeEncoding {
+                freq: parameters.values(&freq, &[width], log_spaced(width)),
+                phase: parameters.values(&phase, &[width], vec![0.0; width]),
+                width,
+            },
         });
         self.declared_since();
         self.time = width;
         encoding
+    }
+
+    /// A time encoding of `width` columns. Where it is not learned its numbers are constants of the program: it has no parameter, and no
+    /// optimiser changes it. Else its parameters are called as those of [`time_encoding`](Self::time_encoding).
+    pub fn times(&mut self, name: &str, width: usize, frequencies: Frequencies) -> Times {
+        self.time = width;
+        let freq = match frequencies {
+            Frequencies::LogSpaced => log_spaced(width),
+            Frequencies::RootSpaced => {
+                let root = (width as f64).sqrt();
+                (0..width).map(|i| root.powf(-(i as f64) / root) as f32).collect()
+            }
+            Frequencies::Learned => return self.time_encoding(name, width, TimeInit::LogSpaced).into(),
+        };
+        FixedTime { phase: vec![0.0; freq.len()].into(), freq: freq.into() }.into()
+    }
+}
+
+/// Frequencies 1 to 1e-9, evenly spaced in the logarithm.
+fn log_spaced(width: usize) -> Vec<f32> {
+    let step = 9.0 / (width.max(2) - 1) as f64;
+    (0..width).map(|i| 10f64.powf(-step * i as f64) as f32).collect()
+}
+
+/// A time encoding that is not learned (GraphMixer, Cong et al., ICLR 2023, section 3.1).
+#[derive(Clone, Debug)]
+pub struct FixedTime {
+    /// `[T]`.
+    freq: Arc<[f32]>,
+    /// `[T]`.
+    phase: Arc<[f32]>,
+}
+
+/// A time encoding, learned or not.
+#[derive(Clone, Debug)]
+pub enum Times {
+    /// Of parameters.
+    Learned(TimeEncoding),
+    /// Of constants.
+    Fixed(FixedTime),
+}
+
+impl From<TimeEncoding> for Times {
+    fn from(time: TimeEncoding) -> Times {
+        Times::Learned(time)
+    }
+}
+
+impl From<FixedTime> for Times {
+    fn from(time: FixedTime) -> Times {
+        Times::Fixed(time)
+    }
+}
+
+impl Times {
+    /// `T`.
+    pub fn width(&self) -> usize {
+        match self {
+            Times::Learned(time) => time.width,
+            Times::Fixed(time) => time.freq.len(),
+        }
+    }
+
+    /// Its parameters, if it has any.
+    pub fn learned(&self) -> Option<&TimeEncoding> {
+        if let Times::Learned(time) = self { Some(time) } else { None }
+    }
+
+    /// Its numbers on slices.
+    pub fn weights<'a>(&'a self, weights: Weights<'a>) -> TimeWeights<'a> {
+        match self {
+            Times::Learned(time) => time.weights(weights),
+            Times::Fixed(FixedTime { freq, phase }) => TimeWeights { freq, phase },
+        }
+    }
+
+    /// What it is, in a few words.
+    pub(crate) fn describe(&self) -> &'static str {
+        match self {
+            Times::Learned(_) => "times learned",
+            Times::Fixed(_) => "times fixed",
+        }
+    }
+
+    /// Encodes `dt` on tensors, `[dt, T]`.
+    pub(crate) fn encode<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, dt: &[f32]) -> Tensor<B, 2> {
+        match self {
+            Times::Learned(time) => time.encode(cx, dt),
+            Times::Fixed(FixedTime { freq, phase }) => {
+                let mut rows = vec![0.0; dt.len() * freq.len()];
+                rows.chunks_exact_mut(freq.len().max(1)).zip(dt).for_each(|(row, &dt)| cos_row(row, dt, freq, phase));
+                cx.from_rows(rows, [dt.len(), freq.len()])
+            }
+        }
     }
 }
 
@@ -54,5 +146,37 @@ impl TimeEncoding {
     /// Encodes `dt` on tensors, `[dt, T]`.
     pub(crate) fn encode<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, dt: &[f32]) -> Tensor<B, 2> {
         tempograph_kernels::time_encode(dt, cx.vector(self.freq), cx.vector(self.phase))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Op;
+    use crate::{FeatureWidths, GraphMixerSpec, ModelSpec};
+
+    /// The frequencies of a token mixer, and whether its program has parameters for them.
+    fn found(frequencies: Frequencies) -> (Vec<f32>, bool) {
+        let spec = ModelSpec::from(GraphMixerSpec { frequencies, time: 16, ..GraphMixerSpec::default() });
+        let program = spec.program(FeatureWidths { edge: 3, node: 0 }).expect("a program");
+        let declared = program.declarations();
+        let learned = declared.params().any(|param| declared.describe(param).0.starts_with("embedding.time."));
+        let Some(Op::Mixer(mixer)) = program.steps().iter().map(|step| &step.op).next() else { panic!("no mixer") };
+        let freq = if let Times::Fixed(time) = &mixer.time { time.freq.to_vec() } else { Vec::new() };
+        (freq, learned)
+    }
+
+    #[test]
+    fn frequencies_that_are_not_learned_are_constants_and_no_parameters() {
+        let (log_spaced, learned) = found(Frequencies::LogSpaced);
+        assert!(!learned && log_spaced.len() == 16);
+        assert!(log_spaced[0] == 1.0 && (log_spaced[15] / 1e-9 - 1.0).abs() < 1e-5, "{log_spaced:?}");
+        let (root_spaced, learned) = found(Frequencies::RootSpaced);
+        assert!(!learned && root_spaced.len() == 16);
+        // a = 4: 4^(-i / 4)
+        for (i, expected) in [(0, 1.0), (2, 0.5), (4, 0.25), (12, 1.0 / 64.0)] {
+            assert!((root_spaced[i] - expected).abs() < 1e-7, "{i}: {}", root_spaced[i]);
+        }
+        assert_eq!(found(Frequencies::Learned), (Vec::new(), true));
     }
 }

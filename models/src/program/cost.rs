@@ -17,6 +17,9 @@
 //!   paper    forward  C O O + C (O + W) O + C O O,  backward twice that
 //!   conv     forward  C W O,  backward twice that
 //!   residual as paper, with Q = W + T in the place of O inside and C Q Q + C (Q + W) O + C O O behind
+//! mixer      forward  C K (E + T) W + L (2 C W K K' + 2 C K W W')     K', W' columns inside the maps over tokens and over columns, L layers
+//!            backward twice that, but for the inputs of the first map
+//! map        forward  C X O,  backward twice that
 //! mailbox    forward  C D D + 2 C D X + 2 C S H X + C D D     X = M + E + T, M columns of what mail says, S slots
 //! decoder    forward  (P_src + P_dst) O O + P O,  backward twice that; with rows of pairs, W wide,  P W O  more
 //! row head   forward  C O O' + C O' K,  backward twice that
@@ -62,6 +65,8 @@ pub struct StepSizes {
     pub mails: f64,
     /// One for each hop, the roots' own first.
     pub hops: Vec<HopSizes>,
+    /// Events shown at a second look, to all roots together.
+    pub window: f64,
     /// Distinct events among mails and neighbours.
     pub feature_rows: f64,
     /// Pairs scored, `P`.
@@ -149,6 +154,7 @@ impl StepSizes {
             silent: silent as f64,
             mails: mails as f64,
             hops: hops.collect(),
+            window: view.window.row.len() as f64,
             feature_rows: events.len() as f64,
             pairs: queries.pairs().len() as f64,
             sources: rows(|pair| pair.src),
@@ -170,10 +176,21 @@ impl StepSizes {
     }
 
     fn numbers_mut(&mut self) -> Vec<&mut f64> {
-        let StepSizes { nodes, written, receivers, silent, mails, hops, feature_rows, pairs, sources, destinations } =
-            self;
+        let StepSizes {
+            nodes,
+            written,
+            receivers,
+            silent,
+            mails,
+            hops,
+            window,
+            feature_rows,
+            pairs,
+            sources,
+            destinations,
+        } = self;
         let hops = hops.iter_mut().flat_map(|HopSizes { centres, neighbours }| [centres, neighbours]);
-        [nodes, written, receivers, silent, mails, feature_rows, pairs, sources, destinations]
+        [nodes, written, receivers, silent, mails, window, feature_rows, pairs, sources, destinations]
             .into_iter()
             .chain(hops)
             .collect()
@@ -230,6 +247,6 @@ fn bytes(program: &Program, sizes: &StepSizes, weights: f64) -> f64 {
     let learned = 8.0 * F32 * weights;
     let static_width = program.static_memory().map_or(0, |spec| spec.width);
     let read = sizes.nodes * (row + F32 * (features.node + static_width) as f64) + sizes.mails * mail;
-    let shown = neighbours * LINK_BYTES + sizes.feature_rows * F32 * features.edge as f64;
+    let shown = (neighbours + sizes.window) * LINK_BYTES + sizes.feature_rows * F32 * features.edge as f64;
     learned + read + shown + sizes.written * (row + mail)
 }

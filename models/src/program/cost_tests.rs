@@ -5,6 +5,7 @@ use tempograph_framework::{Combine, Dataset, Draw, Features, History, NodeId, Pu
 
 use super::*;
 use crate::executor::SliceProgram;
+use crate::graphmixer::GraphMixerSpec;
 use crate::program::FeatureWidths;
 use crate::registry::ModelSpec;
 use crate::settings::{AttentionForm, Message, Updater};
@@ -45,6 +46,7 @@ fn sizes() -> StepSizes {
         silent: 2.0,
         mails: 5.0,
         hops: vec![hop(6, 11)],
+        window: 0.0,
         feature_rows: 8.0,
         pairs: 4.0,
         sources: 2.0,
@@ -190,4 +192,30 @@ fn the_mean_step_has_the_mean_cost_and_sizes_are_read_off_the_view() {
         let mean = steps.iter().map(flops).sum::<f64>() / 3.0;
         assert!((flops(&StepSizes::mean(&steps)) / mean - 1.0).abs() < 1e-12);
     }
+}
+
+#[test]
+fn a_token_mixer_costs_its_products_over_tokens_and_over_columns() {
+    let spec = GraphMixerSpec {
+        width: 5,
+        time: 2,
+        channels: 3,
+        layers: 2,
+        neighbours: 4,
+        window: 7,
+        channel_expansion: 2.0,
+        ..GraphMixerSpec::default()
+    };
+    let program = ModelSpec::from(spec).program(FeatureWidths { edge: 1, node: 6 }).unwrap();
+    let sizes = StepSizes { window: 13.0, ..sizes() };
+    // 6 centres of 4 tokens: [1 + 2 -> 3]; over 4 tokens of 3 columns [4 -> 2 -> 4], over 3 columns of 4 tokens [3 -> 6 -> 3]
+    let mixer = 6 * 4 * 9 + 2 * (6 * 3 * 16 + 6 * 4 * 36);
+    // 9 nodes [6 -> 5], 6 roots [3 + 5 -> 5], the decoder
+    let rest = 9 * 30 + 6 * 40 + (2 + 3) * 25 + 4 * 5;
+    assert_eq!(program.cost(&sizes).forward, 2.0 * f64::from(mixer + rest));
+    // edge features, times and node features have no gradient
+    let backward = 2 * (mixer - 6 * 4 * 9) + 6 * 4 * 9 + 2 * rest - 9 * 30;
+    assert_eq!(program.cost(&sizes).backward, 2.0 * f64::from(backward));
+    let without = program.cost(&StepSizes { window: 0.0, ..sizes });
+    assert_eq!(program.cost(&StepSizes { window: 13.0, ..self::sizes() }).bytes - without.bytes, 13.0 * 20.0);
 }

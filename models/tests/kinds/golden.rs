@@ -7,11 +7,11 @@ use tempograph_framework::{
     Answer, Draw, EventLog, Features, History, Hop, Lookup, MailView, ManyMails, Model, NodeId, Parameters, Purpose,
     Queries, SliceModel, Store, Table, Timestamp, View, values, with_weights,
 };
-use tempograph_kernels::Neighbours;
 use tempograph_kernels::tensor::Cpu;
+use tempograph_kernels::{Neighbours, Rows};
 use tempograph_models::{
-    ApanSpec, DataFacts, DyrepSpec, FeatureWidths, IdleFacts, IdleSpec, JodieSpec, ModelSpec, ProgramModule,
-    SliceProgram, SliceWork, TgatSpec, TncnSpec,
+    ApanSpec, DataFacts, DyrepSpec, FeatureWidths, GraphMixerSpec, IdleFacts, IdleSpec, JodieSpec, MeanOver, ModelSpec,
+    ProgramModule, SliceProgram, SliceWork, TgatSpec, TncnSpec,
 };
 
 use crate::tape::TAPE;
@@ -26,6 +26,8 @@ struct Golden {
     log: EventLog,
     negative: Vec<NodeId>,
     features: Arc<Table>,
+    /// Features of nodes, `D` columns, where the file has any.
+    of_nodes: Option<Arc<Table>>,
     nodes: usize,
     batch: usize,
 }
@@ -44,7 +46,8 @@ impl Golden {
         let number = |name: &str| file.get::<i64>(&format!("setting.{name}")).unwrap()[0] as usize;
         let (nodes, batch) = (number("nodes"), number("batch"));
         assert_eq!([number("width"), number("time"), number("steps")], [D, T, 10]);
-        Golden { nodes, batch, log, negative, features, file }
+        let of_nodes = file.get::<f32>("node.features").map(|rows| Arc::new(Table::new(rows.to_vec(), D).unwrap()));
+        Golden { nodes, batch, log, negative, features, of_nodes, file }
     }
 
     fn weight(&self, name: &str) -> Vec<f32> {
@@ -70,6 +73,9 @@ impl Golden {
                 _ => self.weight(&format!("{prefix}.merge_layers.{layer}.{map}.{part}")),
             };
         }
+        if let Some(name) = whole.strip_prefix("embedding.mixer.") {
+            return self.ours_of_mixer(name, part);
+        }
         let cell = "0.memory_updater.memory_updater";
         let half =
             |at: usize| self.weight("1.fc1.weight").chunks(2 * D).flat_map(|row| row[at..at + D].to_vec()).collect();
@@ -82,6 +88,10 @@ impl Golden {
                 .chunks(2 * D + T + E)
                 .flat_map(|row| [&row[..2 * D], &row[2 * D + T..], &row[2 * D..2 * D + T]].concat())
                 .collect(),
+            // theirs are as they are
+            "node_features.weight" => (0..D * D).map(|i| f32::from(u8::from(i % (D + 1) == 0))).collect(),
+            "node_features.bias" => vec![0.0; D],
+            "embedding.out.weight" | "embedding.out.bias" => self.weight(&format!("0.output_layer.{part}")),
             "embedding.drift" => self.weight("0.embedding_module.linear_layer.weight"),
             "embedding.bias" => self.weight("0.embedding_module.linear_layer.bias"),
             "decoder.lin_src.weight" => half(0),
@@ -92,6 +102,32 @@ impl Golden {
             "decoder.lin_final.bias" => self.weight("1.fc2.bias"),
             _ => self.weight(&format!("{cell}.{part}")),
         }
+    }
+
+    /// The parameter of a token mixer of which `name` is all but the last `part`.
+    fn ours_of_mixer(&self, name: &str, part: &str) -> Vec<f32> {
+        let Some(name) = name.strip_prefix("layers.") else {
+            return self.weight(&format!("0.projection_layer.{part}"));
+        };
+        let [layer, over, map] = name.split('.').collect::<Vec<_>>().try_into().unwrap();
+        let over = over.strip_suffix('s').unwrap();
+        let theirs = match map {
+            "norm" => format!("{over}_norm"),
+            "up" => format!("{over}_feedforward.ffn.0"),
+            _ => format!("{over}_feedforward.ffn.3"),
+        };
+        let mut numbers = self.weight(&format!("0.mlp_mixers.{layer}.{theirs}.{part}"));
+        // their first token is our last
+        let tokens = self.file.get::<i64>("setting.neighbours").unwrap()[0] as usize;
+        match (over, map, part) {
+            ("token", "up", "weight") => numbers.chunks_mut(tokens).for_each(<[f32]>::reverse),
+            ("token", "down", "weight") => {
+                numbers = numbers.chunks(numbers.len() / tokens).rev().flatten().copied().collect();
+            }
+            ("token", "norm", _) | ("token", "down", "bias") => numbers.reverse(),
+            _ => {}
+        }
+        numbers
     }
 
     /// The same of APAN, whose times are counted `ticks` to one of theirs.
@@ -159,7 +195,8 @@ impl Golden {
 
     /// A model of `spec` with these weights, on slices and on tensors.
     fn models(&self, spec: &ModelSpec, ours: impl Fn(&str) -> Vec<f32>) -> (SliceProgram, ProgramModule<Cpu>) {
-        let program = spec.program(FeatureWidths { edge: E, node: 0 }).unwrap();
+        let node = self.of_nodes.as_ref().map_or(0, |_| D);
+        let program = spec.program(FeatureWidths { edge: E, node }).unwrap();
         let mut slices = SliceProgram::new(program.clone(), 0);
         let parts = slices.parameters().parts().to_vec();
         for part in parts {
@@ -196,7 +233,8 @@ fn assert_agrees(name: &str, golden: &Golden, spec: &ModelSpec) {
 fn assert_agrees_with(name: &str, golden: &Golden, spec: &ModelSpec, ours: impl Fn(&str) -> Vec<f32>) {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
     let (slices, tensors) = golden.models(spec, ours);
-    let features = Features { edges: Some(golden.features.clone()), ..Features::default() };
+    let nodes = golden.of_nodes.clone().map(|rows| rows as Arc<dyn Rows>);
+    let features = Features { edges: Some(golden.features.clone()), nodes, ..Features::default() };
     let mut history = History::new(golden.nodes, slices.needs(), Timestamp(0), features);
     let mut work = SliceWork::default();
     for step in 0..10 {
@@ -241,6 +279,23 @@ fn tgat_agrees_with_dyglib() {
         let spec = TgatSpec { width: D, time: T, layers, heads: 2, neighbours: 4, ..TgatSpec::default() };
         assert_agrees(&name, &golden, &spec.into());
     }
+}
+
+#[test]
+fn graphmixer_agrees_with_dyglib() {
+    let golden = Golden::read("graphmixer.safetensors");
+    let number = |name: &str| golden.file.get::<i64>(&format!("setting.{name}")).unwrap()[0] as usize;
+    let spec = GraphMixerSpec {
+        width: D,
+        time: T,
+        channels: E,
+        layers: number("layers"),
+        neighbours: number("neighbours"),
+        window: number("window"),
+        mean_over: MeanOver::EventsAndSlots,
+        ..GraphMixerSpec::default()
+    };
+    assert_agrees("graphmixer", &golden, &spec.into());
 }
 
 #[test]

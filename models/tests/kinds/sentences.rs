@@ -82,6 +82,12 @@ fn settings_that_cannot_be_are_refused_by_their_keys() {
         ("kind = 'apan'\nslots = 0", "model.slots is 0; it must be at least 1"),
         ("kind = 'apan'\nheads = 3", "model.heads = 3 does not divide model.memory = 100"),
         (
+            "kind = 'graphmixer'\nneighbours = 1",
+            "model.neighbours * model.token_expansion is below 1; a token mixer needs at least 1 token and 1 column",
+        ),
+        ("kind = 'graphmixer'\nwindow = 0", "model.window is 0; it must be at least 1"),
+        ("kind = 'graphmixer'\nwindow_ticks = 0", "model.window_ticks = 0; it must be at least 1"),
+        (
             "kind = 'static'\n[static]\nwidth = 5",
             "model.static.how = \"off\"; a model of static memory alone reads it, \"add\" or \"concat\"",
         ),

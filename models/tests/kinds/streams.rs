@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tempograph_framework::{Batch, EventLog, Features, NodeId, Queries, Sampler, Table, Timestamp};
 use tempograph_kernels::Rows;
 use tempograph_models::{
-    Alone, ApanSpec, AttentionForm, Deliver, DyrepSpec, Embedding, IdleSpec, JodieSpec, ModelSpec, SaidRows,
-    StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, TncnSpec, Updater, Wiring,
+    Alone, ApanSpec, AttentionForm, Deliver, DyrepSpec, Embedding, Frequencies, GraphMixerSpec, IdleSpec, JodieSpec,
+    MeanOver, ModelSpec, SaidRows, StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, TncnSpec, Updater, Wiring,
 };
 
 /// Nodes of the streams.
@@ -68,6 +68,8 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
     };
     let dyrep = DyrepSpec { memory: 8, time: 6, width: 7, neighbours: 4, ..DyrepSpec::default() };
     let apan = ApanSpec { memory: 8, time: 6, width: 7, slots: 3, neighbours: 3, ..ApanSpec::default() };
+    let mixer =
+        GraphMixerSpec { width: 8, time: 6, channels: 7, neighbours: 5, window: 9, ..GraphMixerSpec::default() };
     let tgn = TgnSpec { memory: 8, time: 6, width: 7, heads: 1, neighbours: 4, ..TgnSpec::default() };
     let residual = TgnSpec { attention: AttentionForm::Residual, heads: 2, ..tgn.clone() };
     let tncn = TncnSpec { memory: 8, time: 6, width: 6, decoder: 9, neighbours: 5, ..TncnSpec::default() };
@@ -88,6 +90,22 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
         ("apan, a slot for each mail", ApanSpec { mean: false, ..apan.clone() }.into()),
         ("apan, sums, no empty slots", ApanSpec { says: SaidRows::Sum, empty_slots: false, ..apan.clone() }.into()),
         ("apan, to ends", ApanSpec { says: SaidRows::Other, neighbours: 0, ..apan }.into()),
+        ("graphmixer", mixer.clone().into()),
+        (
+            "graphmixer, learned times, a window of ticks",
+            GraphMixerSpec { frequencies: Frequencies::Learned, window_ticks: Some(30), ..mixer.clone() }.into(),
+        ),
+        (
+            "graphmixer, static",
+            GraphMixerSpec {
+                frequencies: Frequencies::RootSpaced,
+                mean_over: MeanOver::EventsAndSlots,
+                layers: 1,
+                static_memory: static_memory(Wiring::Concat),
+                ..mixer
+            }
+            .into(),
+        ),
         (
             "static",
             StaticOnlySpec { width: 8, static_memory: static_memory(Wiring::Add), ..StaticOnlySpec::default() }.into(),

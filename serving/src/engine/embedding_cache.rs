@@ -252,7 +252,8 @@ impl Sight {
 /// cannot tell one moment behind all events from another.
 fn moment(history: &History, newest: Option<Timestamp>, time: Timestamp) -> Timestamp {
     let needs = history.needs();
-    let timeless = !needs.idle && !needs.dates_mail() && (needs.layers == 0 || needs.delta == Delta::SinceUpdate);
+    let dated = needs.idle || needs.dates_mail() || needs.dates_window();
+    let timeless = !dated && (needs.layers == 0 || needs.delta == Delta::SinceUpdate);
     let behind = newest.is_none_or(|newest| newest < time);
     if timeless && behind { Timestamp(i64::MAX) } else { time }
 }

@@ -25,10 +25,18 @@ impl Reach {
             Lookup::Ordered => Moment::Place(time, EventId(u64::MAX)),
             Lookup::Exact | Lookup::Batch => Moment::Time(time),
         };
-        self.since_moment(history, node, moment, hops, version)
+        self.since_moment(history, node, moment, (hops, history.needs().in_window()), version)
     }
 
-    fn since_moment(&self, history: &History, node: NodeId, moment: Moment, hops: usize, version: u64) -> bool {
+    /// The same over `hops`, and over as many events at the second look, which is the roots' alone.
+    fn since_moment(
+        &self,
+        history: &History,
+        node: NodeId,
+        moment: Moment,
+        (hops, window): (usize, usize),
+        version: u64,
+    ) -> bool {
         if history.changed_after(node, version) {
             return true;
         }
@@ -39,8 +47,11 @@ impl Reach {
         // Before an older event stand others than before now.
         let few = history.graph.first.is_empty() && !history.needs().looks_back();
         let shown = if few { history.needs().neighbours } else { usize::MAX };
-        let mut links = history.graph.all_links(node, moment, &self.present).take(shown);
-        links.any(|link| self.since_moment(history, link.node, moment, hops - 1, version))
+        let mut links = history.graph.all_links(node, moment, &self.present).take(shown.max(window)).enumerate();
+        links.any(|(i, link)| {
+            let behind = if i < shown { hops - 1 } else { 0 };
+            self.since_moment(history, link.node, moment, (behind, 0), version)
+        })
     }
 
     /// The neighbours of `node` as a query at `time` is shown them, newest first.

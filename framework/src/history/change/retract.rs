@@ -61,7 +61,9 @@ impl Graph {
         if !ends().any(|(node, link)| self.adjacency.holds(node, &link)) {
             return false;
         }
-        let ends: Vec<NodeId> = ends().map(|(node, _)| node).collect();
+        // An end that was forgotten since does not count the event any more.
+        let counts = |node: &NodeId| self.first.get(node.index()).is_none_or(|first| event >= *first);
+        let ends: Vec<NodeId> = ends().map(|(node, _)| node).filter(counts).collect();
         ends.into_iter().for_each(|node| self.adjacency.take_back(node, event));
         if self.needs.pairs {
             let kept =

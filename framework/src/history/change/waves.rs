@@ -55,11 +55,12 @@ impl Waves {
             Lookup::Ordered => Moment::Place(event.time, event.id),
             Lookup::Exact | Lookup::Batch => Moment::Time(event.time),
         };
-        [event.src, event.dst].into_iter().any(|end| self.writes_behind(history, end, moment, hops))
+        let window = history.needs().in_window();
+        [event.src, event.dst].into_iter().any(|end| self.writes_behind(history, end, moment, hops, window))
     }
 
-    /// Whether the wave writes anything that is shown of `node` over so many `hops`.
-    fn writes_behind(&self, history: &History, node: NodeId, moment: Moment, hops: usize) -> bool {
+    /// Whether the wave writes anything that is shown of `node` over so many `hops`, or at the second look, which shows so many events.
+    fn writes_behind(&self, history: &History, node: NodeId, moment: Moment, hops: usize, window: usize) -> bool {
         let writes = |node| self.places.of(node, &self.touched).is_some();
         if writes(node) || history.memories.senders_read(node).any(writes) {
             return true;
@@ -72,7 +73,10 @@ impl Waves {
             neighbours if neighbours == 0 || !history.needs().keeps_all() => neighbours,
             _ => usize::MAX,
         };
-        let mut links = history.graph.newest_links(node, moment, &self.present).take(shown);
-        links.any(|link| self.writes_behind(history, link.node, moment, hops - 1))
+        let mut links = history.graph.newest_links(node, moment, &self.present).take(shown.max(window)).enumerate();
+        links.any(|(i, link)| {
+            let behind = if i < shown { hops - 1 } else { 0 };
+            self.writes_behind(history, link.node, moment, behind, 0)
+        })
     }
 }

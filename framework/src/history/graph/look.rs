@@ -11,7 +11,7 @@ use crate::log::link::Link;
 use crate::{Batch, EventId, Graph, Needs, NodeId, PurposeDraw, Queries, Timestamp};
 
 /// Centres whose neighbours one task looks up.
-const CENTRES_A_TASK: usize = 128;
+pub(crate) const CENTRES_A_TASK: usize = 128;
 
 /// The neighbours' slots of one centre, `[K]` each.
 struct Slots<'a> {
@@ -45,19 +45,25 @@ impl Graph {
     /// # Panics
     /// If a root or the batch names a node the graph has no room for: callers check ids where they enter.
     pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
-        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows, times, .. }, .. } = view;
+        let View { nodes, hops, roots, window, pairs, work, .. } = view;
+        let Work { present, centres, named, rows, times, parts, .. } = work;
         self.gather_present(during, present);
         named.make_room(self.nodes());
         rows.make_room(self.nodes());
         hops.resize_with(self.needs.layers, Hop::default);
         centres.resize_with(self.needs.layers, Centres::default);
         self.name_roots(queries, centres.first_mut(), roots);
+        window.clear();
         for depth in 0..hops.len() {
             let (above, below) = centres.split_at_mut(depth + 1);
             let (hop, looked) = (&mut hops[depth], &above[depth]);
             self.look(looked, present, chance, hop, times);
             if depth == 0 {
                 self.tell_facts(queries, Some(hop), roots, present, pairs);
+                if let Some(look) = self.needs.second_look() {
+                    self.look_again(look, (&looked.nodes, &looked.moments), present, (hop, times), parts, window);
+                    window.row.iter().for_each(|&node| named.insert(NodeId(node)));
+                }
             }
             match below.first_mut() {
                 Some(below) => {
@@ -79,6 +85,7 @@ impl Graph {
             Some(hop) => slots_of(hop).for_each(row),
             None => roots.iter_mut().for_each(row),
         }
+        window.row.iter_mut().for_each(row);
         view.version = self.version;
     }
 
@@ -109,7 +116,7 @@ impl Graph {
     /// The first time behind everything known, if all that a model is shown of a node is the same from then on.
     fn end_of_known(&self) -> Option<Timestamp> {
         let Needs { lookup, delta, sampler, idle, .. } = self.needs;
-        let dated = idle || self.needs.age || self.needs.dates_mail();
+        let dated = idle || self.needs.age || self.needs.dates_mail() || self.needs.dates_window();
         let still = (lookup, delta, sampler, dated) == (Lookup::Batch, Delta::SinceUpdate, Sampler::Recent, false);
         still.then(|| self.newest().map_or(Timestamp(i64::MIN), |newest| Timestamp(newest.0.saturating_add(1))))
     }
@@ -239,7 +246,7 @@ impl Graph {
     }
 
     /// The time difference shown with a neighbour.
-    fn delta(&self, link: &Link, moment: Moment) -> f32 {
+    pub(crate) fn delta(&self, link: &Link, moment: Moment) -> f32 {
         match self.needs.delta {
             Delta::SinceEvent => moment.time().since(link.time),
             Delta::SinceUpdate => self.renewed(link.node).since(link.time),

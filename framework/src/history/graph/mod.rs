@@ -4,6 +4,7 @@ pub(crate) mod facts;
 pub(crate) mod look;
 pub(crate) mod pairs;
 pub(crate) mod receivers;
+pub(crate) mod second_look;
 
 use crate::history::graph::adjacency::Adjacency;
 use crate::history::graph::pairs::PairIndex;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tempograph_kernels::{MailPlan, Neighbours};
 
 use crate::history::view::pair_fact::{PairFact, Recency};
+use crate::history::view::window::Window;
 use crate::history::view::{Hop, MailView, ManyMails, View};
 use crate::{Features, NodeId, Store, StoreError};
 
@@ -27,6 +28,7 @@ impl View {
             store.join(&format!("hop.{depth}."), store_hop(hop));
         }
         store_pairs(&self.pairs, &mut store);
+        store_window(&self.window, &mut store);
         store
     }
 
@@ -44,6 +46,7 @@ impl View {
         let hops =
             (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
         let pairs = restore_pairs(&mut store)?;
+        let window = restore_window(&mut store)?;
         let Features { edges: edge_features, nodes: node_features, static_memory } = features.clone();
         Ok(View {
             version,
@@ -52,6 +55,7 @@ impl View {
             mail,
             hops,
             roots,
+            window,
             pairs,
             edge_features,
             node_features,
@@ -176,4 +180,25 @@ fn restore_pairs(store: &mut Store) -> Result<Vec<PairFact>, StoreError> {
             idle: [ticks(times[1]), ticks(times[2])],
         })
         .collect())
+}
+
+/// A second look, if there is one.
+fn store_window(window: &Window, store: &mut Store) {
+    let Window { starts, row, event, dt } = window;
+    if !starts.is_empty() {
+        put(store, "window.starts", starts.clone());
+        put(store, "window.row", row.clone());
+        put(store, "window.event", event.clone());
+        put(store, "window.dt", dt.clone());
+    }
+}
+
+fn restore_window(store: &mut Store) -> Result<Window, StoreError> {
+    if !store.names().any(|name| name == "window.starts") {
+        return Ok(Window::default());
+    }
+    let starts = store.take::<u32>("window.starts")?.1;
+    let count = starts.last().map_or(0, |&end| end as usize);
+    let row = store.take_len("window.row", count)?;
+    Ok(Window { starts, row, event: store.take_len("window.event", count)?, dt: store.take_len("window.dt", count)? })
 }

@@ -12,6 +12,7 @@ mod stages;
 mod together;
 mod uniform;
 mod waves;
+mod window;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use proptest::prelude::*;
 
 use crate::{
     Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory,
-    Purpose, PurposeDraw, Queries, Receivers, Sampler, Says, Table, Timestamp, Update,
+    Purpose, PurposeDraw, Queries, Receivers, Sampler, Says, Table, Timestamp, Update, WindowLook,
 };
 
 /// Nodes of a story; few, so that they meet often.
@@ -84,8 +85,11 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
         });
     let lookup = prop_oneof![Just(Lookup::Exact), Just(Lookup::Ordered), Just(Lookup::Batch)];
     let flags = (lookup, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags).prop_map(
-        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs, ends))| Needs {
+    let ticks = prop_oneof![Just(None), (0i64..5).prop_map(Some)];
+    let look = (0usize..7, ticks).prop_map(|(neighbours, ticks)| Some(WindowLook { neighbours, ticks }));
+    let window = prop_oneof![2 => Just(None), 1 => look];
+    (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags, window).prop_map(
+        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs, ends), window)| Needs {
             memory,
             mail,
             neighbours,
@@ -98,6 +102,7 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
             ends,
             age: idle,
             before_events: false,
+            window,
         },
     )
 }
@@ -232,6 +237,13 @@ impl Visible<'_> {
         self.before(root).into_iter().rev().take(k).collect()
     }
 
+    /// The newest of them that a second look shows, newest first.
+    fn window(&self, root: Root, look: WindowLook) -> Vec<Seen> {
+        let mut seen = self.last(root, look.neighbours);
+        seen.retain(|seen| look.ticks.is_none_or(|ticks| root.1.0 - seen.time.0 <= ticks));
+        seen
+    }
+
     /// Times at which the root's node turned to `dst` before it.
     fn together(&self, (src, time, place): Root, dst: NodeId) -> Vec<Timestamp> {
         self.events(time, place).filter(|event| (event.src, event.dst) == (src, dst)).map(|event| event.time).collect()
@@ -344,7 +356,7 @@ fn mean(mails: &[SlowMail], reads: bool) -> SlowMail {
 /// Which neighbours of `end` get mail of `event`, and what that counts.
 fn receivers(event: &crate::Event, end: NodeId, needs: &Needs, visible: &Visible<'_>) -> Vec<(NodeId, f32)> {
     let Receivers::Neighbours { count, decay } = needs.mail.to else { return Vec::new() };
-    let list = needs.neighbours.max(count).max(usize::from(needs.pairs));
+    let list = needs.neighbours.max(needs.in_window()).max(count).max(usize::from(needs.pairs));
     let mut found: Vec<(NodeId, f32)> = Vec::new();
     for seen in visible.last((end, event.time, event.id), list) {
         let known = found.iter().any(|&(node, _)| node == seen.other);

@@ -49,7 +49,14 @@ fn embedding(view: &View, layer: usize, row: u32, memory: &[f32], width: usize) 
         number * 0.4 + found.dt[slot] * 0.1 + found.event[slot] as f32 * 0.01
     };
     let own = embedding(view, layer + 1, hop.centres[row], memory, width) + hop.idle.get(row).copied().unwrap_or(0.0);
-    own.cos() + (0..found.count[row] as usize).map(neighbour).sum::<f32>()
+    let again = |at: usize| {
+        let window = &view.window;
+        let number = embedding(view, view.hops.len(), window.row[at], memory, width);
+        number * 0.3 + window.dt[at] * 0.2 + window.event[at] as f32 * 0.02
+    };
+    let window = if layer == 0 && view.window.centres() > 0 { view.window.of(row) } else { 0..0 };
+    let seen = (0..found.count[row] as usize).map(neighbour).sum::<f32>() + window.map(again).sum::<f32>();
+    own.cos() + seen
 }
 
 /// Lets a batch, or a wave, happen as a server does.

@@ -5,12 +5,14 @@ pub(crate) mod places;
 pub(crate) mod present;
 pub(crate) mod queries;
 pub(crate) mod update;
+pub(crate) mod window;
 pub(crate) mod work;
 
 use std::sync::Arc;
 
 use tempograph_kernels::{MailPlan, Neighbours, PairPlan, Rows};
 
+use crate::history::view::window::Window;
 use crate::history::view::work::Work;
 use crate::{NodeId, PairFact, Queries};
 
@@ -33,6 +35,8 @@ pub struct View {
     /// The row of the top table each root stands for, `[R]`: a centre of the first hop, or where there is none a row of `nodes`. Roots that
     /// see the same past share a row.
     pub roots: Vec<u32>,
+    /// The second look at the past of the first hop's centres, if the model needs one.
+    pub window: Window,
     /// Facts about each asked pair, `[P]`, if the model needs them.
     pub pairs: Vec<PairFact>,
     /// Edge features by event id, where the log has any.

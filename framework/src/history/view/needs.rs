@@ -34,6 +34,23 @@ pub struct Needs {
     /// observing will write. Whoever lets a batch happen asks for all of them then, even if nothing else is asked.
     #[serde(default)]
     pub ends: bool,
+    /// A second look at the past of each root, beside its neighbours ([`View::window`](crate::View::window)). It is shown for the centres of
+    /// the first hop, so nothing is shown without layers.
+    #[serde(default)]
+    pub window: Option<WindowLook>,
+}
+
+/// A second look at the past: the newest events of a root, however its neighbours are chosen (the node encoder of GraphMixer, Cong et al., 2023,
+/// section 3.2).
+///
+/// It sees what the first look sees: the same lookup, and no forgotten nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowLook {
+    /// Most events of a root, the newest first.
+    pub neighbours: usize,
+    /// Where it is given, only events of the last so many ticks before the root's time.
+    #[serde(default)]
+    pub ticks: Option<i64>,
 }
 
 impl Needs {
@@ -52,6 +69,7 @@ impl Needs {
             before_events: false,
             pairs: false,
             ends: false,
+            window: None,
         }
     }
 
@@ -61,6 +79,7 @@ impl Needs {
     /// The first such thing, in words.
     pub fn on_device(&self) -> Result<(), &'static str> {
         match self {
+            Needs { window: Some(_), .. } => Err("a second look at the past (model.window)"),
             Needs { memory: 0, layers: 0..=1, .. } => Ok(()),
             Needs { mail, memory: 1.., .. } if mail.combine == Combine::Mean => {
                 Err("mean of many mails (model.mail = \"mean\")")
@@ -90,10 +109,27 @@ impl Needs {
         self.before_events && self.layers > 1
     }
 
-    /// Newest events of a node that are kept where not all are: as many as a view shows and as mail to neighbours looks at. Where facts about
-    /// pairs say how long a node has been idle, or no mail says when its newest event was, that takes one at least.
+    /// The second look that a view shows; nothing without layers.
+    pub fn second_look(&self) -> Option<WindowLook> {
+        self.window.filter(|_| self.layers > 0)
+    }
+
+    /// Whether the time of a query alone decides what a second look shows, though nothing has happened.
+    pub fn dates_window(&self) -> bool {
+        self.second_look().is_some_and(|look| look.ticks.is_some())
+    }
+
+    /// Most events that a second look shows of a root; 0 where there is none.
+    pub(crate) fn in_window(&self) -> usize {
+        self.second_look().map_or(0, |look| look.neighbours)
+    }
+
+    /// Newest events of a node that are kept where not all are: as many as a view shows, at the first look or the second, and as mail to
+    /// neighbours looks at. Where facts about pairs say how long a node has been idle, or no mail says when its newest event was, that takes
+    /// one at least.
     pub(crate) fn recent(&self) -> usize {
-        self.neighbours.max(usize::from(self.pairs || self.memory == 0)).max(self.receivers())
+        let shown = self.neighbours.max(self.in_window());
+        shown.max(usize::from(self.pairs || self.memory == 0)).max(self.receivers())
     }
 
     /// Neighbours of each end that get mail of an event; 0 where only the ends do. Without memory there is no mail.
@@ -171,7 +207,7 @@ pub enum Receivers {
     /// Its two ends, and neighbours of each end: APAN's propagator, DyGNN's propagation.
     ///
     /// The neighbours are the nodes of the newest events of the end that a query at the event would see: as many events as the history
-    /// keeps for the model, which is the larger of [`Needs::neighbours`] and `count`. They are never drawn. Neither end of the event is
+    /// keeps for the model, which is the largest of [`Needs::neighbours`], [`WindowLook::neighbours`] and `count`. They are never drawn. Neither end of the event is
     /// among them, nor is a node twice. To a neighbour the mail says of the end what it says of it to the other end. The neighbour's memory
     /// is not written when the event happens: that waits until the neighbour has an event.
     Neighbours {

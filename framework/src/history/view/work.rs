@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 
 use crate::history::view::places::{NodeSet, Places};
 use crate::history::view::present::{Moment, Present};
+use crate::history::view::window::WindowPart;
 use crate::{Batch, NodeId};
 
 /// What a view keeps from one filling to the next.
@@ -17,6 +18,8 @@ pub(crate) struct Work {
     pub rows: Places,
     /// `[C, K]` when the events were that the hop at hand shows.
     pub times: Vec<i64>,
+    /// What tasks find at the second look.
+    pub parts: Vec<WindowPart>,
     /// What is still to be read of memories read ahead.
     pub pending: Pending,
 }

@@ -16,6 +16,8 @@ pub(crate) const PAD: usize = 16;
 const DEPTH: usize = 256;
 /// Rows of a gradient a task takes: a multiple of what micro-kernels write below each other.
 const CHUNK: usize = 18;
+/// More rows than these are read once a thread, and not once a chunk.
+const MANY_ROWS: usize = 4096;
 /// Fewer weights than these are not worth a second thread to pack.
 const SMALL_PACK: usize = 1 << 14;
 /// Fewer multiplications than these are not worth a second thread.
@@ -231,7 +233,12 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
 /// Rows of `out` are `stride` apart and nothing beside its `n` columns is written. The rows of `x` have room for `n` rounded up to
 /// [`PAD`].
 pub(crate) fn gradient(out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
-    let chunk = if grad.rows * grad.columns * x.columns < SMALL { grad.columns } else { CHUNK };
+    let chunk = match grad.rows {
+        rows if rows * grad.columns * x.columns < SMALL => grad.columns,
+        // Every task reads all of `x`, which no cache holds: one task a thread. Sums are in the same order whatever the tasks are.
+        rows if rows > MANY_ROWS => grad.columns.div_ceil(rayon::current_num_threads()).next_multiple_of(CHUNK),
+        _ => CHUNK,
+    };
     gradient_in_chunks(chunk, out, stride, into, grad, x);
 }
 
@@ -339,7 +346,9 @@ mod tests {
 
     #[test]
     fn gradients_are_sums_over_the_rows_at_odd_shapes() {
-        for (g, n, rows) in [(1, 1, 1), (5, 7, 9), (300, 100, 300), (50, 201, 31), (7, 33, 0), (24, 16, 600)] {
+        for (g, n, rows) in
+            [(1, 1, 1), (5, 7, 9), (300, 100, 300), (50, 201, 31), (7, 33, 0), (24, 16, 600), (50, 33, MANY_ROWS + 5)]
+        {
             let x = padded(n);
             let (grad, input) = (numbers(rows * (g + 2), 3), numbers(rows * x, 4));
             for (into, base) in [(Into::Replace, 0.0), (Into::Add, 2.0)] {

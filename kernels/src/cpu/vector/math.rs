@@ -83,6 +83,30 @@ pub(crate) fn tanh<I: Isa>(x: f32) -> f32 {
     if x.abs() < 0.625 { near } else { far.copysign(x) }
 }
 
+/// `erf(x)` within 2e-7.
+#[inline(always)]
+pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
+    let s = x * x;
+    let p = I::mul_add(s, 7.853_858e-5, -8.010_192_5e-4);
+    let p = I::mul_add(s, p, 5.188_328e-3);
+    let p = I::mul_add(s, p, -2.685_381e-2);
+    let p = I::mul_add(s, p, 1.128_358_5e-1);
+    let p = I::mul_add(s, p, -3.761_262_6e-1);
+    let p = I::mul_add(s, p, 1.283_791_1e-1);
+    let near = I::mul_add(x, p, x);
+    // the logarithm of 1 - erf, which is 0 in single precision from 4 on
+    let t = x.abs();
+    let t = if t > 4.0 { 4.0 } else { t };
+    let q = I::mul_add(t, 1.863_800_9e-4, -2.947_667e-3);
+    let q = I::mul_add(t, q, 2.183_809_7e-2);
+    let q = I::mul_add(t, q, -1.031_068_2e-1);
+    let q = I::mul_add(t, q, -6.381_447_3e-1);
+    let q = I::mul_add(t, q, -1.127_089_3);
+    let q = I::mul_add(t, q, -3.415_125_8e-4);
+    let far = 1.0 - exp::<I>(q);
+    if t < 1.0 { near } else { far.copysign(x) }
+}
+
 vectorised! {
     /// `cos(dt * freq + phase)`, product and sum each rounded as PyTorch does.
     pub fn cos_row<I>(out: &mut [f32], dt: f32, freq: &[f32], phase: &[f32]) {
@@ -106,6 +130,15 @@ vectorised! {
     pub fn add<I>(out: &mut [f32], x: &[f32]) {
         for (out, &x) in out.iter_mut().zip(x) {
             *out += x;
+        }
+    }
+}
+
+vectorised! {
+    /// `out += a * x`.
+    pub(crate) fn add_scaled<I>(out: &mut [f32], a: f32, x: &[f32]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = I::mul_add(a, x, *out);
         }
     }
 }
@@ -211,9 +244,28 @@ mod tests {
         }
     }
 
+    /// By its series at 0, in double precision.
+    fn exact_erf(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..120 {
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    }
+
+    #[test]
+    fn the_error_function_is_as_exact_as_it_says() {
+        for erf in [erf::<Fused>, erf::<Separate>] {
+            let error = worst(4.5, erf, exact_erf, absolute);
+            assert!(error < 2e-7, "{error:e}");
+            assert_eq!([erf(20.0), erf(-1e30), erf(0.0)], [1.0, -1.0, 0.0]);
+        }
+    }
+
     #[test]
     fn not_a_number_stays_one() {
-        for f in [cos::<Fused>, sin::<Fused>, exp::<Fused>, tanh::<Fused>, sigmoid::<Fused>] {
+        for f in [cos::<Fused>, sin::<Fused>, exp::<Fused>, tanh::<Fused>, sigmoid::<Fused>, erf::<Fused>] {
             assert!(f(f32::NAN).is_nan());
         }
     }
