@@ -154,13 +154,14 @@ impl Sizes {
         let of_nodes = widths.node + course.features.static_memory.as_ref().map_or(0, |rows| rows.width());
         let roots = spec.train.batch * (2 + spec.train.negatives);
         let rows = nodes.min(roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32)));
+        let walks = needs.walks.map_or(0, |rule| rule.numbers());
         let bytes = |numbers: usize| 4 * numbers as u64;
         let parameters = learner(spec, course, &Device::Cpu)?.learner.parameters().values().len();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
             weights: bytes(4 * parameters),
             gradients: bytes(parameters),
-            view: bytes(rows * (2 * needs.memory + 8) + roots * needs.neighbours * 4),
+            view: bytes(rows * (2 * needs.memory + 8) + roots * (needs.neighbours * 4 + walks)),
             features: bytes(widths.edge * events + of_nodes * nodes),
             log: (20 * events + by_node) as u64,
         })

@@ -5,9 +5,10 @@ use crate::buffer::{Buffer, Table};
 use crate::history::Hand;
 use crate::neighbour_mail::NeighbourMail;
 use crate::pairs::PairIndex;
+use crate::walks::Walks;
 use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
 
-/// Recent neighbours, pairs and times of every node.
+/// Recent neighbours, pairs, times and, if there is need of them, rows of temporal walks of every node.
 ///
 /// No weight has a part in it, so the graph of a later batch can be had before the batches up to there are trained:
 /// [`sample_into`](Graph::sample_into) and [`observe`](Graph::observe) by turns.
@@ -29,6 +30,8 @@ pub struct Graph {
     pub(crate) version: u64,
     /// Who else gets mail of the batch at hand.
     pub(crate) receivers: NeighbourMail,
+    /// Rows of temporal walks, if the model needs them.
+    pub(crate) walks: Option<Walks>,
 }
 
 impl Graph {
@@ -38,6 +41,7 @@ impl Graph {
             false => Adjacency::last(0, needs.recent()),
             true => Adjacency::all(0),
         };
+        let walks = needs.walks.filter(|rule| rule.width > 0).map(|rule| Walks::new(0, rule, origin));
         let mut graph = Graph {
             needs,
             origin,
@@ -50,6 +54,7 @@ impl Graph {
             seen: 0,
             version: 0,
             receivers: NeighbourMail::default(),
+            walks,
         };
         graph.grow(nodes);
         graph
@@ -62,6 +67,9 @@ impl Graph {
         self.renewed.resize(nodes, self.origin);
         if !self.first.is_empty() {
             self.first.resize(nodes, EventId(0));
+        }
+        if let Some(walks) = &mut self.walks {
+            walks.grow(nodes);
         }
     }
 
@@ -82,12 +90,17 @@ impl Graph {
     pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
         let mut tables = self.adjacency.tables();
         tables.push((&mut self.renewed, 1));
+        tables.extend(self.walks.iter_mut().flat_map(Walks::tables));
         tables
     }
 
     /// Forgets everything that happened; the room stays.
     pub fn reset(&mut self) {
+        let given_on = !self.first.is_empty();
         self.start_over();
+        if let Some(walks) = &mut self.walks {
+            walks.reset(given_on);
+        }
         self.adjacency.clear();
         self.renewed.fill(self.origin);
     }
@@ -129,7 +142,8 @@ impl Graph {
 
     /// Bytes it holds, what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
-        16 * self.nodes() + self.adjacency.bytes() + self.bytes_of_pairs()
+        let walks = self.walks.as_ref().map_or(0, Walks::bytes);
+        16 * self.nodes() + self.adjacency.bytes() + self.bytes_of_pairs() + walks
     }
 
     /// Bytes of what is known of pairs.
@@ -197,6 +211,9 @@ impl Graph {
     fn settle_before(&mut self, time: Timestamp, hand: Hand) {
         if self.pending.last().is_none_or(|event| event.time >= time) {
             return;
+        }
+        if hand == Hand::Writes {
+            self.settle_walks();
         }
         for event in self.pending.drain(..) {
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {

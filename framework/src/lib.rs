@@ -82,6 +82,7 @@ mod tcsr;
 mod together;
 mod view;
 mod view_store;
+mod walks;
 mod waves;
 mod weights;
 
@@ -107,7 +108,7 @@ pub use metrics::{
 };
 pub use model::{Forward, Model, Update};
 pub use nearest::nearest;
-pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says};
+pub use needs::{Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says, WalkRule};
 pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError,
     TgbNegatives,

@@ -9,6 +9,7 @@ use crate::places::{NodeSet, Places};
 use crate::present::{Moment, Present};
 use crate::read_mail::Pending;
 use crate::view::{Hop, View};
+use crate::walks::WalkWork;
 use crate::{Batch, EventId, Graph, Needs, NodeId, PurposeDraw, Queries, Timestamp};
 
 /// Centres whose neighbours one task looks up.
@@ -27,6 +28,7 @@ pub(crate) struct Work {
     times: Vec<i64>,
     /// What is still to be read of memories read ahead.
     pub(crate) pending: Pending,
+    walked: WalkWork,
 }
 
 impl std::fmt::Debug for Work {
@@ -109,8 +111,10 @@ impl Graph {
     /// # Panics
     /// If a root or the batch names a node the graph has no room for: callers check ids where they enter.
     pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
-        let View { nodes, hops, roots, pairs, work: Work { present, centres, named, rows, times, .. }, .. } = view;
+        let View { nodes, hops, roots, pairs, walks, work, .. } = view;
+        let Work { present, centres, named, rows, times, walked, .. } = work;
         self.gather_present(during, present);
+        self.show_walks(queries, present, walked, walks);
         named.make_room(self.nodes());
         rows.make_room(self.nodes());
         hops.resize_with(self.needs.layers, Hop::default);

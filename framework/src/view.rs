@@ -28,6 +28,10 @@ pub struct View {
     pub roots: Vec<u32>,
     /// Facts about each asked pair, `[P]`, if the model needs them.
     pub pairs: Vec<PairFact>,
+    /// Rows of temporal walks of each root at its own moment, `[R, (L + 1) d]`, if the model needs them: row 0, which is the node's for all
+    /// time, then rows 1 to `L` ([`WalkRule`](crate::WalkRule)). What is no longer known, where a root is asked about in the settled past, is
+    /// zeros.
+    pub walks: Vec<f32>,
     /// Edge features by event id, where the log has any.
     pub edge_features: Option<Arc<dyn Rows>>,
     /// Node features by node, where the set has any.

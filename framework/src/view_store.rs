@@ -27,6 +27,9 @@ impl View {
             store.join(&format!("hop.{depth}."), store_hop(hop));
         }
         store_pairs(&self.pairs, &mut store);
+        if !self.walks.is_empty() {
+            put(&mut store, "walks", self.walks.clone());
+        }
         store
     }
 
@@ -44,6 +47,7 @@ impl View {
         let hops =
             (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
         let pairs = restore_pairs(&mut store)?;
+        let walks = if store.get::<f32>("walks").is_some() { store.take("walks")?.1 } else { Vec::new() };
         let Features { edges: edge_features, nodes: node_features, static_memory } = features.clone();
         Ok(View {
             version,
@@ -53,6 +57,7 @@ impl View {
             hops,
             roots,
             pairs,
+            walks,
             edge_features,
             node_features,
             static_memory,

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 
 use tempograph_framework::{
     Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries,
-    Receivers, Says, Update, View,
+    Receivers, Says, Update, View, WalkRule,
 };
 
 const BATCH: usize = 150;
@@ -73,6 +73,10 @@ fn variants() -> Vec<Needs> {
         }
         let mail = MailRule { combine, says: Says::Given(16), to, ..MailRule::default() };
         variants.push(Needs { mail, ends: true, ..plain.clone() });
+    }
+    for lookup in [Lookup::Exact, Lookup::Ordered, Lookup::Batch] {
+        let walks = Some(WalkRule { layers: 2, width: 8, decay: 1e-4, seed: 0 });
+        variants.push(Needs { lookup, walks, ..plain.clone() });
     }
     variants.push(Needs { memory: 0, layers: 2, ..plain });
     variants

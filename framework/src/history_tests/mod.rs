@@ -11,6 +11,7 @@ mod snapshot;
 mod stages;
 mod together;
 mod uniform;
+mod walks;
 mod waves;
 
 use std::ops::Range;
@@ -20,7 +21,7 @@ use proptest::prelude::*;
 
 use crate::{
     Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory,
-    Purpose, PurposeDraw, Queries, Receivers, Sampler, Says, Table, Timestamp, Update,
+    Purpose, PurposeDraw, Queries, Receivers, Sampler, Says, Table, Timestamp, Update, WalkRule,
 };
 
 /// Nodes of a story; few, so that they meet often.
@@ -79,8 +80,9 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
         });
     let lookup = prop_oneof![Just(Lookup::Exact), Just(Lookup::Ordered), Just(Lookup::Batch)];
     let flags = (lookup, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags).prop_map(
-        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs, ends))| Needs {
+    let walks = prop_oneof![1 => Just(None), 2 => rules_of_walks().prop_map(Some)];
+    (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags, walks).prop_map(
+        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs, ends), walks)| Needs {
             memory,
             mail,
             neighbours,
@@ -93,8 +95,20 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
             ends,
             age: idle,
             before_events: false,
+            walks,
         },
     )
+}
+
+/// Rows of walks that a model may ask for.
+fn rules_of_walks() -> impl Strategy<Value = WalkRule> {
+    let decay = prop_oneof![Just(0.0), Just(0.25)];
+    (1usize..4, 1usize..4, decay, 0u64..3).prop_map(|(layers, width, decay, seed)| WalkRule {
+        layers,
+        width,
+        decay,
+        seed,
+    })
 }
 
 /// What a model may ask for of the newest neighbours, each as of the root's time or of the event it is shown for.
