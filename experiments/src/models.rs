@@ -192,8 +192,7 @@ fn rows(program: &Program) -> Vec<Row> {
     let maps: Vec<Map> = program.decoder().maps().collect();
     rows.push(Row {
         name: "decoder".into(),
-        what: if program.scores_from_embeddings() { "link decoder" } else { "link decoder with facts about pairs" }
-            .into(),
+        what: program.decoder().describe(),
         reads: vec![format!("[roots, {}]", program.embedding_width())],
         gives: "[pairs]".into(),
         params: maps.iter().flat_map(|map| map.params()).map(param).collect(),

@@ -36,6 +36,7 @@ mod static_memory;
 mod static_only;
 mod tgat;
 mod tgn;
+mod walks;
 
 pub use apan::ApanSpec;
 pub use dyrep::DyrepSpec;
@@ -47,7 +48,7 @@ pub use heuristics::Heuristic;
 pub use jodie::{IdleSpec, JodieSpec};
 pub use operation::{Context, Into, Operation, Reads, Stage};
 pub use ops::{
-    Attention, AttentionLayer, Centres, IdleUnit, LinkDecoder, Mail, Mailbox, MailboxAttention, MemoryUpdate,
+    Attention, AttentionLayer, Centres, IdleUnit, Known, LinkDecoder, Mail, Mailbox, MailboxAttention, MemoryUpdate,
     NeighbourSum, NodeRows, Op, Projection, RowNorm, SaidRows, Says, TimeEncoding, TimeProjection,
 };
 pub use program::{
@@ -60,6 +61,7 @@ pub use static_memory::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
 pub use static_only::StaticOnlySpec;
 pub use tgat::TgatSpec;
 pub use tgn::{Embedding, TgnSpec};
+pub use walks::WalkSpec;
 
 /// What operations of your own are written with.
 pub use tempograph_kernels::{

@@ -13,7 +13,8 @@
 //! - the attention's inner width is that of the embedding, not `D + T`;
 //! - node features enter through a learned map into the memory's width instead of having to be as wide;
 //! - messages have no columns for features the log does not have;
-//! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have;
+//! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have,
+//!   and TPNet's features of temporal walks (`walks.rs`);
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer;
 //! - `attention_scores = "leaky-relu"` is TGL's and DistTGL's: `LeakyReLU(q . k)` instead of `q . k / sqrt(O / H)`;
 //! - `attention = "residual"` is DyGLib's: as wide inside as `D + T`, a residual connection and a layer norm before the merge layer;
@@ -29,6 +30,7 @@ use crate::program::{Builder, Outputs, Past};
 use crate::registry::ModelKind;
 use crate::settings::{self, Alone, AttentionForm, AttentionScores, Deliver, Message, Precision, TimeInit, Updater};
 use crate::static_memory::{StaticSpec, Wiring};
+use crate::walks::{self, WalkSpec};
 
 /// Settings of a TGN; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +81,9 @@ pub struct TgnSpec {
     pub time_delta: Delta,
     /// Whether the decoder reads facts about the pair: recency, repetition, popularity (false).
     pub pair_features: bool,
+    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkSpec>,
     /// Ticks that count as one for `embedding = "time"`; left out, the mean time between a source's events in the training split.
     pub time_scale: Option<f64>,
     /// DistTGL's static memory (off).
@@ -111,6 +116,7 @@ impl Default for TgnSpec {
             history: Lookup::Exact,
             time_delta: Delta::SinceEvent,
             pair_features: false,
+            walks: None,
             time_scale: None,
             static_memory: StaticSpec::default(),
         }
@@ -146,6 +152,7 @@ impl ModelKind for TgnSpec {
         settings::window(self.sampler)?;
         settings::time_scale(self.time_scale)?;
         self.deliver.check()?;
+        walks::check(self.walks.as_ref())?;
         if self.static_memory.how == Wiring::Concat && !matches!(self.embedding, Embedding::Attention | Embedding::Sum)
         {
             return Err("model.static.how = \"concat\" goes with embedding = \"attention\" or \"sum\"; with the others use \"add\"".into());
@@ -157,6 +164,7 @@ impl ModelKind for TgnSpec {
         if self.embedding == Embedding::Time {
             self.time_scale.get_or_insert(facts.time_scale);
         }
+        walks::complete(self.walks.as_mut(), facts);
         self.static_memory.complete(facts.nodes);
     }
 
@@ -207,6 +215,7 @@ impl ModelKind for TgnSpec {
             }
             Embedding::Identity => g.centres(rows),
         };
+        g.walks(self.walks.as_ref());
         let decoder = g.link_decoder(g.width(embedding), width, pair_features);
         Outputs { memory: Some(memory), embedding, decoder, says: None }
     }

@@ -231,7 +231,8 @@ impl SliceModel for SliceProgram {
         let table = &tables[program.embedding.index()];
         scores.resize(queries.pairs().len(), 0.0);
         let rows = queries.pairs().iter().map(|pair| [pair.src, pair.dst].map(|root| view.roots[root as usize]));
-        decoder.score(&program.decoder, self.weights(), rows, &view.pairs, table, scores);
+        let shown = ShownPairs::of(queries, view);
+        decoder.score(&program.decoder, self.weights(), rows, shown, table, scores);
         embeddings.clear();
         if dropout.is_none() {
             (0..table.rows()).for_each(|row| embeddings.extend_from_slice(table.row(row)));

@@ -24,7 +24,7 @@ pub use attention::{Attention, AttentionLayer};
 pub use centres::Centres;
 #[cfg(feature = "cube")]
 pub(crate) use decoder::DeviceDecoder;
-pub use decoder::{DecoderStage, LinkDecoder};
+pub use decoder::{DecoderStage, Known, LinkDecoder, ShownPairs};
 pub use mailbox::{Mailbox, MailboxAttention};
 pub use memory::{Mail, MemoryUpdate};
 pub use norm::RowNorm;

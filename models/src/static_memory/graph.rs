@@ -181,14 +181,14 @@ impl StaticGraph {
     fn score(&mut self) {
         let Work { rows, embedded, decoder, scores, .. } = &mut self.work;
         scores.resize(rows.len(), 0.0);
-        decoder.score(&self.decoder.decoder, self.decoder.weights(), rows.iter().copied(), &[], embedded, scores);
+        decoder.score(&self.decoder.decoder, self.decoder.weights(), rows.iter().copied(), ShownPairs::default(), embedded, scores);
     }
 }
 
 impl DecoderPart {
     fn new(input: usize, width: usize, seed: u64) -> DecoderPart {
         let mut declarations = Declarations::default();
-        let decoder = LinkDecoder::declare(&mut declarations, "", [input, width], false);
+        let decoder = LinkDecoder::declare(&mut declarations, "", [input, width], Known::default());
         let (parameters, places) = (declarations.fresh(seed), declarations.places());
         let size = parameters.values().len();
         DecoderPart { decoder, places, first: vec![0.0; size], second: vec![0.0; size], steps: 0, parameters }

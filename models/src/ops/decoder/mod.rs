@@ -1,8 +1,10 @@
 //! The link decoder: how likely a source turns to a destination.
 //!
 //! ```text
-//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 facts(u, v) + bp)] + b) + w_0
+//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 known(u, v) + bp)] + b) + w_0
 //! ```
+//!
+//! `known` are facts about the pair, walk features of its ends, or both one behind the other.
 //!
 //! It is TGN's merge layer with its first map split by ends, so that a source asked about with many candidates is mapped once.
 #[cfg(feature = "cube")]
@@ -10,15 +12,38 @@ mod device;
 mod facts;
 mod slices;
 mod tensors;
+mod walks;
 
 #[cfg(feature = "cube")]
 pub(crate) use device::DeviceDecoder;
 pub(crate) use facts::PAIR_COLUMNS;
-pub use slices::DecoderStage;
+pub use slices::{DecoderStage, ShownPairs};
+use walks::walk_columns;
 
 use std::ops::Range;
 
 use crate::program::{Builder, Declarations, Map, Products, StepSizes};
+
+/// What a link decoder reads of a pair beside the embeddings of its ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Whether it reads facts about the pair ([`PairFact`](tempograph_framework::PairFact)).
+    pub pairs: bool,
+    /// Rows of temporal walks of each end that it reads the products of, `L + 1`; 0 where it reads none.
+    pub walks: usize,
+}
+
+impl Known {
+    /// Columns of both, facts first; 0 where it reads nothing.
+    pub(crate) fn columns(self) -> usize {
+        self.columns_of_facts() + walk_columns(self.walks)
+    }
+
+    /// Columns of the facts.
+    pub(crate) fn columns_of_facts(self) -> usize {
+        if self.pairs { PAIR_COLUMNS } else { 0 }
+    }
+}
 
 /// A link decoder.
 #[derive(Clone, Copy, Debug)]
@@ -27,27 +52,30 @@ pub struct LinkDecoder {
     pub(crate) roles: bool,
     pub(crate) src: Map,
     pub(crate) dst: Map,
-    /// Of facts about pairs, where it reads them.
+    /// What it reads of pairs.
+    pub(crate) known: Known,
+    /// Of what it reads of pairs, where it reads anything.
     pub(crate) facts: Option<[Map; 2]>,
     pub(crate) last: Map,
 }
 
 impl LinkDecoder {
-    /// Declares a decoder of embeddings of `input` columns, `width` wide inside; `facts` says whether it reads those about pairs.
+    /// Declares a decoder of embeddings of `input` columns, `width` wide inside; `known` says what it reads of pairs.
     pub fn declare(
         parameters: &mut Declarations,
         prefix: &str,
         [input, width]: [usize; 2],
-        facts: bool,
+        known: Known,
     ) -> LinkDecoder {
         let mut map =
             |part: &str, inputs, outputs, bias| parameters.linear(&format!("{prefix}{part}"), inputs, outputs, bias);
         LinkDecoder {
             roles: false,
+            known,
             src: map("lin_src", input, width, true),
             dst: map("lin_dst", input, width, true),
-            facts: facts
-                .then(|| [map("lin_pair.0", PAIR_COLUMNS, width, true), map("lin_pair.1", width, width, false)]),
+            facts: (known.columns() > 0)
+                .then(|| [map("lin_pair.0", known.columns(), width, true), map("lin_pair.1", width, width, false)]),
             last: map("lin_final", width, 1, true),
         }
     }
@@ -73,11 +101,19 @@ impl LinkDecoder {
         self.src.outputs
     }
 
+    /// What it is, in a few words.
+    pub fn describe(&self) -> String {
+        let facts = self.known.pairs.then(|| "facts about pairs".to_string());
+        let walks = (self.known.walks > 0).then(|| format!("walks of up to {} events", self.known.walks - 1));
+        let known: Vec<String> = facts.into_iter().chain(walks).collect();
+        if known.is_empty() { "link decoder".into() } else { format!("link decoder with {}", known.join(" and ")) }
+    }
+
     pub(crate) fn cost(&self, sizes: &StepSizes, products: &mut Products) {
         let (input, width) = (self.src.inputs, self.src.outputs);
         products.map(sizes.sources + sizes.destinations, input, width, input);
         if self.facts.is_some() {
-            products.map(sizes.pairs, PAIR_COLUMNS, width, 0);
+            products.map(sizes.pairs, self.known.columns(), width, 0);
             products.map(sizes.pairs, width, width, width);
         }
         products.map(sizes.pairs, width, 1, width);
@@ -86,14 +122,15 @@ impl LinkDecoder {
 
 impl Builder {
     /// A link decoder of embeddings of `input` columns, `width` wide inside. With `facts` it reads facts about pairs: recency, repetition,
-    /// popularity.
+    /// popularity. Where the program has [walks](Builder::walks) it reads their features.
     pub fn link_decoder(&mut self, input: usize, width: usize, facts: bool) -> LinkDecoder {
         self.check(width > 0, || "model.width is 0; it must be at least 1".into());
         if facts {
             self.needs.pairs = true;
             self.look(0);
         }
-        let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], facts);
+        let known = Known { pairs: facts, walks: self.needs.walks.map_or(0, |rule| rule.layers + 1) };
+        let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], known);
         self.declared_since();
         decoder
     }

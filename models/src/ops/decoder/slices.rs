@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use tempograph_framework::PairFact;
+use rayon::prelude::*;
+use tempograph_framework::{Pair, PairFact, Queries, View};
 use tempograph_kernels::cpu::{
     Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
 };
 
-use super::LinkDecoder;
-use super::facts::{PAIR_COLUMNS, pair_row};
+use super::facts::pair_row;
+use super::walks::walk_row;
+use super::{Known, LinkDecoder};
 use crate::operation::SHARED;
 use crate::ops::rows::take_columns;
 use crate::program::{Gradients, Map, Weights};
@@ -48,6 +50,61 @@ struct FactWork {
     rectified: PaddedRows,
     mapped: PaddedRows,
     gradient: PaddedRows,
+}
+
+/// What is shown of the pairs that are scored beside the embeddings of their ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShownPairs<'a> {
+    facts: &'a [PairFact],
+    /// By root.
+    pairs: &'a [Pair],
+    /// `[R, numbers]`.
+    walks: &'a [f32],
+    numbers: usize,
+}
+
+impl<'a> ShownPairs<'a> {
+    /// What `view`, which was read for `queries`, shows of their pairs.
+    pub fn of(queries: &'a Queries, view: &'a View) -> ShownPairs<'a> {
+        let numbers = view.walks.len().checked_div(queries.len()).unwrap_or(0);
+        ShownPairs { facts: &view.pairs, pairs: queries.pairs(), walks: &view.walks, numbers }
+    }
+
+    /// Rows of walks of a root.
+    fn walks_of(&self, root: u32) -> &'a [f32] {
+        &self.walks[root as usize * self.numbers..][..self.numbers]
+    }
+}
+
+/// Pairs whose walks one task reads.
+const PAIRS_A_TASK: usize = 32;
+
+impl FactWork {
+    /// Writes what a decoder reads of `pairs` pairs as numbers.
+    fn load(&mut self, known: Known, shown: ShownPairs<'_>, pairs: usize) {
+        let (columns, first) = (known.columns(), known.columns_of_facts());
+        self.facts.zeros(pairs, columns);
+        if known.pairs {
+            let facts = shown.facts.iter().enumerate();
+            facts.for_each(|(pair, fact)| pair_row(fact, &mut self.facts.row_mut(pair)[..first]));
+        }
+        if known.walks == 0 {
+            return;
+        }
+        let (stride, width) = (self.facts.stride(), shown.numbers / known.walks);
+        let read = |(rows, pairs): (&mut [f32], &[Pair])| {
+            for (row, pair) in rows.chunks_exact_mut(stride).zip(pairs) {
+                walk_row(shown.walks_of(pair.src), shown.walks_of(pair.dst), width, &mut row[first..columns]);
+            }
+        };
+        match pairs >= SHARED {
+            true => {
+                let rows = self.facts.values.par_chunks_mut(stride * PAIRS_A_TASK);
+                rows.zip(shown.pairs.par_chunks(PAIRS_A_TASK)).for_each(read);
+            }
+            false => read((&mut self.facts.values, shown.pairs)),
+        }
+    }
 }
 
 /// No place yet.
@@ -99,13 +156,13 @@ impl EndWork {
 }
 
 impl DecoderStage {
-    /// Logits of pairs of rows of `table`, `[P]`, with a fact of each where the decoder reads them.
+    /// Logits of pairs of rows of `table`, `[P]`. `shown` is what the decoder reads of each pair, where it reads anything.
     pub fn score(
         &mut self,
         decoder: &LinkDecoder,
         weights: Weights<'_>,
         rows: impl Iterator<Item = [u32; 2]> + Clone + Send,
-        known: &[PairFact],
+        shown: ShownPairs<'_>,
         table: &PaddedRows,
         scores: &mut [f32],
     ) {
@@ -122,8 +179,7 @@ impl DecoderStage {
             || dst.forward(of_dst, (table, as_dst), weights, &decoder.dst),
         );
         if let Some([first, second]) = &decoder.facts {
-            facts.facts.zeros(known.len(), PAIR_COLUMNS);
-            known.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
+            facts.load(decoder.known, shown, scores.len());
             let [of_first, of_second] = &mut facts.maps;
             of_first.forward(&facts.facts, weights.of(first), Activation::Relu, &mut facts.rectified);
             of_second.forward(&facts.rectified, weights.of(second), Activation::None, &mut facts.mapped);

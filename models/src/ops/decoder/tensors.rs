@@ -27,14 +27,31 @@ impl LinkDecoder {
         };
         let ((a, i), (b, j)) = (end(&self.src, &as_src, |pair| pair.src), end(&self.dst, &as_dst, |pair| pair.dst));
         let facts = self.facts.as_ref().map(|[first, second]| {
-            let facts = cx.from_rows(pair_columns(&cx.view.pairs), [cx.view.pairs.len(), PAIR_COLUMNS]);
-            cx.linear(second, relu(cx.linear(first, facts)))
+            let pairs = cx.queries.pairs().len();
+            let facts = self.known.pairs.then(|| cx.from_rows(pair_columns(&cx.view.pairs), [pairs, PAIR_COLUMNS]));
+            let walks = (self.known.walks > 0).then(|| self.walks_on_tensors(cx));
+            let known = Tensor::cat(facts.into_iter().chain(walks).collect(), 1);
+            cx.linear(second, relu(cx.linear(first, known)))
         });
         let bias = match self.last.bias {
             Some(bias) => cx.vector(bias),
             None => Tensor::zeros([1], cx.device()),
         };
         pair_scores(PairPlan { i, j }, a, b, facts, cx.matrix(self.last.weight), bias)
+    }
+
+    /// Walk features of the asked pairs, `[P, (2 L + 2) (2 L + 3) / 2]`.
+    fn walks_on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>) -> Tensor<B, 2> {
+        let (roots, rows) = (cx.queries.len(), 2 * self.known.walks);
+        let numbers = cx.view.walks.len() / roots.max(1);
+        let walks = cx.from_rows(cx.view.walks.clone(), [roots, numbers]);
+        let end = |root: fn(&Pair) -> u32| gather_rows(walks.clone(), cx.queries.pairs().iter().map(root).collect());
+        let both = Tensor::cat(vec![end(|pair| pair.src), end(|pair| pair.dst)], 1);
+        let width = 2 * numbers / rows;
+        let row = |i: usize| both.clone().narrow(1, i * width, width);
+        let products = (0..rows).flat_map(|i| (i..rows).map(move |j| (i, j)));
+        let products = products.map(|(i, j)| (row(i) * row(j)).sum_dim(1)).collect();
+        relu(Tensor::cat(products, 1)).log1p()
     }
 }
 
