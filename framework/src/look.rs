@@ -247,10 +247,11 @@ impl Graph {
     /// Fills the slots with the newest links before `moment`, newest first, and says how many there were.
     fn last_before(&self, node: NodeId, moment: Moment, present: &Present, slots: &mut Slots<'_>) -> usize {
         let mut count = 0;
-        for link in self.newest_links(node, moment, present).take(self.needs.neighbours) {
+        // `for_each` and not `for`: a chain of iterators is then one loop for each link of the chain.
+        self.newest_links(node, moment, present).take(self.needs.neighbours).for_each(|link| {
             slots.put(count, link, self.delta(link, moment));
             count += 1;
-        }
+        });
         count
     }
 

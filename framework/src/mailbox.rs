@@ -13,7 +13,8 @@ pub(crate) struct Mail {
     /// The receiver's last memory update before this event.
     pub since: Timestamp,
     pub other: NodeId,
-    /// What the mail says is multiplied by this when it is read; above 0, or 0 in a place where no mail waits.
+    /// What the mail says is multiplied by this when it is read; above 0, or 0 in a place where no mail waits. Where mails of a batch are
+    /// averaged, it is one over their number, and what the mail holds is their sum.
     pub weight: f32,
 }
 
@@ -72,7 +73,7 @@ impl Mailbox {
     pub fn new(nodes: usize, rule: MailRule, memory: usize) -> Mailbox {
         let kept = match rule.combine {
             Combine::Last => Kept::Last { mails: Buffer::default(), others: Buffer::default() },
-            Combine::Slots(size) => Kept::Slots {
+            Combine::Slots(size) | Combine::MeanSlots(size) => Kept::Slots {
                 size: size.max(1),
                 mails: Buffer::default(),
                 others: Buffer::default(),
@@ -137,7 +138,12 @@ impl Mailbox {
 
     /// Whether mails count differently.
     pub fn weighs(&self) -> bool {
-        matches!(self.rule.to, Receivers::Neighbours { decay: Some(_), .. })
+        matches!(self.rule.to, Receivers::Neighbours { decay: Some(_), .. }) || self.averages()
+    }
+
+    /// Whether the mails of a batch to a node are kept as their mean.
+    fn averages(&self) -> bool {
+        matches!(self.rule.combine, Combine::MeanSlots(_)) && !self.reads_other
     }
 
     /// Bytes of the tables a node has, whether mail waits or not.
@@ -257,19 +263,21 @@ impl Mailbox {
         }
     }
 
-    /// Throws away mail of `event` that waits for `node`. Says whether there was any. What it has pushed out does not come back.
+    /// Throws away mail of `event` that waits for `node`. Says whether there was any. What it has pushed out does not come back, and out of a
+    /// mean of several mails none is taken.
     pub fn take_back(&mut self, node: NodeId, event: EventId) -> bool {
-        if !self.waiting(node).any(|mail| mail.event == event) {
+        let (carried, averages) = (self.carried, self.averages());
+        let taken = |mail: &Mail| mail.event == event && !(averages && mail.weight < 1.0);
+        if !self.waiting(node).any(taken) {
             return false;
         }
-        let carried = self.carried;
         let of_run = |(mails, rows): Run<'_>| -> Vec<(Mail, Vec<f32>)> {
             let row = |i: usize| rows[i * carried..][..carried].to_vec();
-            mails.iter().enumerate().map(|(i, &mail)| (mail, row(i))).filter(|(mail, _)| mail.event != event).collect()
+            mails.iter().enumerate().map(|(i, &mail)| (mail, row(i))).filter(|(mail, _)| !taken(mail)).collect()
         };
         let kept = self.runs(node).map(of_run).concat();
         self.clear(node);
-        kept.iter().for_each(|(mail, row)| self.deliver(node, *mail, row));
+        kept.iter().for_each(|(mail, row)| self.put(node, *mail, row));
         true
     }
 
@@ -285,8 +293,28 @@ impl Mailbox {
         }
     }
 
-    /// Delivers one mail; deliveries to a node come in (time, event id) order. `other` begins with what a mail carries.
-    pub fn deliver(&mut self, node: NodeId, mail: Mail, other: &[f32]) {
+    /// Delivers one mail of the batch whose first event is `first`; deliveries to a node come in (time, event id) order. `other` begins with
+    /// what a mail carries.
+    pub fn deliver(&mut self, node: NodeId, mail: Mail, other: &[f32], first: EventId) {
+        let (n, c, averages) = (node.index(), self.carried, self.averages());
+        let (Combine::MeanSlots(_), Kept::Slots { size, mails, others, got }) = (self.rule.combine, &mut self.kept)
+        else {
+            return self.put(node, mail, other);
+        };
+        let slot = |got: u64| n * *size + ((got - 1) % *size as u64) as usize;
+        let begun = got[n] > 0 && mails[slot(got[n])].event >= first;
+        got[n] += u64::from(!begun);
+        let (at, row) = (slot(got[n]), &mut others[slot(got[n]) * c..][..c]);
+        let earlier = if begun { (1.0 / mails[at].weight).round() } else { 0.0 };
+        if !begun {
+            row.fill(0.0);
+        }
+        row.iter_mut().zip(other).for_each(|(sum, number)| *sum += mail.weight * number);
+        mails[at] = Mail { weight: if averages { 1.0 / (earlier + 1.0) } else { mail.weight }, ..mail };
+    }
+
+    /// Puts one mail behind those that wait, as it is: what [`deliver`](Self::deliver) makes of mails has been made of it.
+    pub fn put(&mut self, node: NodeId, mail: Mail, other: &[f32]) {
         let (n, c) = (node.index(), self.carried);
         let other = &other[..c];
         match &mut self.kept {
@@ -339,7 +367,7 @@ mod tests {
         for (combine, expected, after) in kept {
             let mut mailbox = Mailbox::new(2, rule(combine), 1);
             for event in 0..5 {
-                mailbox.deliver(NodeId(1), mail(event), &[event as f32]);
+                mailbox.put(NodeId(1), mail(event), &[event as f32]);
             }
             assert_eq!(told(&mailbox), numbers(&expected), "{combine:?}");
             assert_eq!(mailbox.newest(NodeId(1)).map(|mail| mail.event), Some(EventId(4)));
@@ -361,7 +389,7 @@ mod tests {
             (Combine::Mean, 1, vec![0, 2, 3, 4]),
         ] {
             let mut mailbox = Mailbox::new(2, MailRule { combine, ..MailRule::default() }, 1);
-            (0..5).for_each(|event| mailbox.deliver(NodeId(1), mail(event), &[event as f32]));
+            (0..5).for_each(|event| mailbox.put(NodeId(1), mail(event), &[event as f32]));
             let before = told(&mailbox).0.len();
             let taken = mailbox.take_back(NodeId(1), EventId(back));
             assert_eq!(
@@ -370,8 +398,28 @@ mod tests {
                 "{combine:?} less {back}"
             );
             // What comes next finds its place.
-            mailbox.deliver(NodeId(1), mail(7), &[7.0]);
+            mailbox.put(NodeId(1), mail(7), &[7.0]);
             assert_eq!(mailbox.newest(NodeId(1)).map(|mail| mail.event), Some(EventId(7)));
         }
+    }
+
+    #[test]
+    fn mails_of_a_batch_to_a_node_are_one_mean_and_a_mean_of_several_is_not_taken_back() {
+        let mut mailbox = Mailbox::new(2, MailRule { combine: Combine::MeanSlots(2), ..MailRule::default() }, 1);
+        // Batches of events 0, 1 to 3, and 4.
+        for (event, first) in [(0, 0), (1, 1), (2, 1), (3, 1), (4, 4)] {
+            mailbox.deliver(NodeId(1), mail(event), &[event as f32], EventId(first));
+        }
+        let means = |mailbox: &Mailbox| -> Vec<(u64, f32)> {
+            let ((events, rows), mails) = (told(mailbox), mailbox.waiting(NodeId(1)));
+            events.into_iter().zip(rows.iter().zip(mails).map(|(row, mail)| row * mail.weight)).collect()
+        };
+        assert_eq!(means(&mailbox), [(3, 2.0), (4, 4.0)]);
+        assert!(!mailbox.take_back(NodeId(1), EventId(3)), "out of a mean of three");
+        assert!(mailbox.take_back(NodeId(1), EventId(4)));
+        assert_eq!(means(&mailbox), [(3, 2.0)]);
+        mailbox.deliver(NodeId(1), mail(6).weighing(0.5), &[8.0], EventId(6));
+        mailbox.deliver(NodeId(1), mail(7), &[6.0], EventId(6));
+        assert_eq!(means(&mailbox), [(3, 2.0), (7, 5.0)]);
     }
 }

@@ -134,7 +134,7 @@ impl Memories {
     pub(crate) fn watch(&mut self, batch: &Batch<'_>, mail: &[f32], receivers: &NeighbourMail) {
         if self.width > 0 && self.mailbox.keeps_any_number() {
             batch.src.iter().chain(batch.dst).for_each(|&node| self.mailbox.mark_read(node));
-            self.deliver(batch, mail, receivers);
+            self.deliver(batch, mail, receivers, false);
         }
         self.version += 1;
     }
@@ -165,7 +165,7 @@ impl Memories {
         let version = self.version + versions;
         self.write(batch, update, version);
         if self.width > 0 {
-            self.deliver(batch, &update.mail, receivers);
+            self.deliver(batch, &update.mail, receivers, versions > 1);
             receivers.nodes().for_each(|node| self.written[node.index()] = version);
         }
         self.version = version;
@@ -221,10 +221,12 @@ impl Memories {
     }
 
     /// Delivers the mail of a batch: of each event to its ends, then to their neighbours. `given` is what it says where the model gives that.
-    fn deliver(&mut self, batch: &Batch<'_>, given: &[f32], receivers: &NeighbourMail) {
+    /// `apart` says that each event is a batch of its own.
+    fn deliver(&mut self, batch: &Batch<'_>, given: &[f32], receivers: &NeighbourMail, apart: bool) {
         let Memories { rows, updated, mailbox, width, .. } = self;
         let says = mailbox.rule().says;
         for (e, event) in batch.events().enumerate() {
+            let first = batch.id(if apart { e } else { 0 });
             // What an end says: 0 the source, 1 the destination.
             let said = |of: usize| match says {
                 Says::Memory => &rows[[event.src, event.dst][of].index() * *width..][..*width],
@@ -232,12 +234,12 @@ impl Memories {
             };
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
                 let mail = Mail::new(event.id, link.node, event.time, updated[node.index()]);
-                mailbox.deliver(node, mail, said(usize::from(link.direction == Link::OUTGOING)));
+                mailbox.deliver(node, mail, said(usize::from(link.direction == Link::OUTGOING)), first);
             }
             for &Sent { to, of, weight } in receivers.of_event(e) {
                 let other = [event.src, event.dst][of];
                 let mail = Mail::new(event.id, other, event.time, updated[to.index()]).weighing(weight);
-                mailbox.deliver(to, mail, said(of));
+                mailbox.deliver(to, mail, said(of), first);
             }
         }
     }

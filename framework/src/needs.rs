@@ -89,7 +89,7 @@ impl Needs {
 
     /// Whether a view shows when each mail is from, so that a model can tell a moment from every other by it.
     pub fn dates_mail(&self) -> bool {
-        self.memory > 0 && matches!(self.mail.combine, Combine::Slots(_))
+        self.memory > 0 && self.mail.combine.slots().is_some()
     }
 
     /// Whether all events of a node are kept: any may be drawn, or stand just before an old event.
@@ -231,6 +231,20 @@ pub enum Combine {
     Mean,
     /// The last so many mails, whatever batch they are of (APAN's mailbox), 1 at least: `{ slots = 10 }` in a spec. They stay when they are read.
     Slots(usize),
+    /// The last so many means: the mails of a batch to a node are one, their mean, with the time and the event of the last of them (APAN eq. 8):
+    /// `{ mean-slots = 10 }` in a spec. They stay when they are read. Where mail is read with the other end's memory as it is then, the
+    /// last mail of the batch stands for all.
+    MeanSlots(usize),
+}
+
+impl Combine {
+    /// Mails of a node that stay when they are read; nothing where they do not.
+    pub fn slots(self) -> Option<usize> {
+        match self {
+            Combine::Slots(slots) | Combine::MeanSlots(slots) => Some(slots),
+            Combine::Last | Combine::Mean => None,
+        }
+    }
 }
 
 /// Which memory of the other end enters a message.

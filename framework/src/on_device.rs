@@ -281,7 +281,7 @@ fn deliver(memories: &mut Memories, state: &DeviceState) {
     for (node, mail) in state.mail.iter().enumerate() {
         let Some(StateMail { event, other, time, since }) = *mail else { continue };
         let mail = Mail::new(EventId(event), NodeId(other), Timestamp(time), Timestamp(since));
-        memories.mailbox.deliver(NodeId(node as u32), mail, &state.others[node * carried..][..carried]);
+        memories.mailbox.put(NodeId(node as u32), mail, &state.others[node * carried..][..carried]);
     }
 }
 

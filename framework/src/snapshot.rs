@@ -169,7 +169,7 @@ impl Memories {
         for i in 0..count {
             let mail = Mail::new(EventId(event[i]), others[i], Timestamp(time[i]), Timestamp(since[i]));
             let mail = mail.weighing(weight[i]);
-            self.mailbox.deliver(owners[i], mail, &rows[i * width..(i + 1) * width]);
+            self.mailbox.put(owners[i], mail, &rows[i * width..(i + 1) * width]);
         }
         Ok(())
     }

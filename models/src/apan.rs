@@ -6,14 +6,15 @@
 //! r       = norm(sum a_i (Wv x_i) + s_u),  a = softmax(LeakyReLU(Wq s_u . Wk x_i))               eq. 2-4
 //! h_u(t)  = relu(drop(W r + b)),  s_u = h_u of the node's last event                             eq. 5
 //! z_u(t)  = norm(h_u)
-//! mail    = [h_u | h_v] with e_uv, to both ends and to the last K neighbours of each             eq. 6-8
+//! mail    = [h_u | h_v] with e_uv, to both ends and to the last K neighbours of each             eq. 6-7
+//!           of the mails of a batch to a node, their mean                                        eq. 8
 //! p(u, v) = f2 relu(f1 [z_u | z_v])                           link decoder
 //! ```
 //!
 //! No neighbours are read when a link is scored: that is done behind the answer, when mail is sent.
 //!
 //! Differs:
-//! - each mail has a slot; TGL writes one a receiver and batch, the mean of the batch's mails or the last, the paper means;
+//! - the time of a mean is that of its last mail; TGL's is the mean of their times. `mean = false` gives each mail a slot;
 //! - a neighbour of an end gets what the other end's mail says to that end, so `[own | other]` has the ends the other way round than in TGL;
 //!   `says = "sum"`, the paper's, has no such order. No end of an event gets its mail once more as a neighbour, and no node twice;
 //! - neighbours are the last `K` strictly before the event; TGL's sampler misses some of them;
@@ -40,6 +41,8 @@ pub struct ApanSpec {
     pub time_init: TimeInit,
     /// Mails `S` that a node keeps (10).
     pub slots: usize,
+    /// Whether the mails of a batch to a node are one, their mean (true); else each has a slot of its own.
+    pub mean: bool,
     /// Whether slots without mail are seen as mails of zeros (true).
     pub empty_slots: bool,
     /// What mail says of an event's ends: `both`, their `sum`, or the `other` (`both`).
@@ -65,6 +68,7 @@ impl Default for ApanSpec {
             time: 100,
             time_init: TimeInit::LogSpaced,
             slots: 10,
+            mean: true,
             empty_slots: true,
             says: SaidRows::Both,
             neighbours: 10,
@@ -93,21 +97,22 @@ impl ModelKind for ApanSpec {
     }
 
     fn build(&self, g: &mut Builder) -> Outputs {
-        let ApanSpec { memory: width, heads, dropout, says, neighbours: count, .. } = *self;
+        let ApanSpec { memory: width, heads, dropout, says, mean, neighbours: count, .. } = *self;
         g.precision(self.precision);
         g.lookup(self.history);
         let time = g.time_encoding("memory.time", self.time, self.time_init);
         let rule = MailRule {
-            combine: Combine::Slots(self.slots),
+            combine: if mean { Combine::MeanSlots(self.slots) } else { Combine::Slots(self.slots) },
             other: OtherMemory::AtEvent,
             update_without_mail: false,
-            says: MailSays::Given(says.columns(width)),
+            says: MailSays::Given(says.columns(width) + if mean { g.edge() } else { 0 }),
             to: if count > 0 { Receivers::Neighbours { count, decay: None } } else { Receivers::Ends },
         };
         let memory =
             g.mailbox_attention("memory", time, Mailbox { width, heads, dropout, empty: self.empty_slots, rule });
         let embedding = g.norm("embedding.norm", memory);
         let decoder = g.link_decoder(width, self.width, false);
-        Outputs { memory: Some(memory), embedding, decoder, says: Some(Says { value: memory, rows: says }) }
+        let says = Says { value: memory, rows: says, features: mean };
+        Outputs { memory: Some(memory), embedding, decoder, says: Some(says) }
     }
 }

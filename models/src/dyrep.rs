@@ -122,6 +122,11 @@ impl ModelKind for DyrepSpec {
         });
         let embedding = g.centres(rows);
         let decoder = g.link_decoder(g.width(embedding), self.width, false);
-        Outputs { memory: Some(memory), embedding, decoder, says: Some(Says { value: said, rows: SaidRows::Other }) }
+        Outputs {
+            memory: Some(memory),
+            embedding,
+            decoder,
+            says: Some(Says { value: said, rows: SaidRows::Other, features: false }),
+        }
     }
 }

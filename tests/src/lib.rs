@@ -157,6 +157,7 @@ pub fn needs_of_others() -> Vec<(&'static str, Needs)> {
         ("no memory", Needs { memory: 0, layers: 2, ..plain.clone() }),
         ("given", Needs { ends: true, layers: 2, ..with(given) }),
         ("slots", with(MailRule { combine: Combine::Slots(3), ..MailRule::default() })),
+        ("means in slots", with(MailRule { combine: Combine::MeanSlots(3), ..MailRule::default() })),
         (
             "slots at read",
             with(MailRule { combine: Combine::Slots(3), other: OtherMemory::AtRead, ..MailRule::default() }),
@@ -170,7 +171,7 @@ pub fn needs_of_others() -> Vec<(&'static str, Needs)> {
                 neighbours: 0,
                 idle: true,
                 ..with(MailRule {
-                    combine: Combine::Slots(3),
+                    combine: Combine::MeanSlots(3),
                     to: Receivers::Neighbours { count: 4, decay: None },
                     ..given
                 })

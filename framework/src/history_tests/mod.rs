@@ -65,7 +65,12 @@ fn stories() -> impl Strategy<Value = Story> {
 
 /// What a model may ask for, neighbours drawn by `sampler`.
 fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
-    let combine = prop_oneof![Just(Combine::Last), Just(Combine::Mean), (1usize..4).prop_map(Combine::Slots)];
+    let combine = prop_oneof![
+        Just(Combine::Last),
+        Just(Combine::Mean),
+        (1usize..4).prop_map(Combine::Slots),
+        (1usize..4).prop_map(Combine::MeanSlots)
+    ];
     let says = prop_oneof![2 => Just(Says::Memory), 1 => (1usize..4).prop_map(Says::Given)];
     let decay = prop_oneof![Just(None), (1i64..5).prop_map(|ticks| Some(ticks as f64 / 2.0))];
     let some = (1usize..4, decay).prop_map(|(count, decay)| Receivers::Neighbours { count, decay });
@@ -256,6 +261,8 @@ struct SlowMail {
     since: Timestamp,
     row: Vec<f32>,
     weight: f32,
+    /// Number of the batch.
+    batch: usize,
 }
 
 /// Memory and mail kept the obvious way.
@@ -264,13 +271,14 @@ struct Slow {
     memory: Vec<Vec<f32>>,
     updated: Vec<Timestamp>,
     mail: Vec<Vec<SlowMail>>,
+    batches: usize,
 }
 
 impl Slow {
     fn new(needs: &Needs) -> Slow {
         let nodes = NODES as usize;
         let memory = vec![vec![0.0; needs.memory]; nodes];
-        Slow { needs: needs.clone(), memory, updated: vec![ORIGIN; nodes], mail: vec![Vec::new(); nodes] }
+        Slow { needs: needs.clone(), memory, updated: vec![ORIGIN; nodes], mail: vec![Vec::new(); nodes], batches: 0 }
     }
 
     fn observe(&mut self, batch: &Batch<'_>, update: &Update, visible: &Visible<'_>) {
@@ -280,7 +288,7 @@ impl Slow {
         for (&node, row) in update.nodes.iter().zip(update.memory.chunks(self.needs.memory)) {
             self.memory[node.index()] = row.to_vec();
             self.updated[node.index()] = self.updated_with_mail(node);
-            if !matches!(self.needs.mail.combine, Combine::Slots(_)) {
+            if self.needs.mail.combine.slots().is_none() {
                 self.mail[node.index()].clear();
             }
         }
@@ -302,24 +310,23 @@ impl Slow {
                         said(event.id.0, usize::from(!of_src), &self.needs)
                     }
                 };
-                self.mail[node.index()].push(SlowMail {
-                    event: event.id.0,
-                    other,
-                    time: event.time,
-                    since,
-                    row,
-                    weight,
-                });
+                let (event, time, batch) = (event.id.0, event.time, self.batches);
+                self.mail[node.index()].push(SlowMail { event, other, time, since, row, weight, batch });
             }
         }
+        self.batches += 1;
     }
 
     /// The mail `node` reads next, as it is shown.
     fn waiting(&self, node: NodeId) -> Vec<SlowMail> {
         let mut mails = self.mail[node.index()].clone();
+        if let Combine::MeanSlots(_) = self.needs.mail.combine {
+            let batches = mails.chunk_by(|a, b| a.batch == b.batch);
+            mails = batches.map(|mails| mean(mails, self.needs.mail.reads_other())).collect();
+        }
         let most = match self.needs.mail.combine {
             Combine::Last => 1,
-            Combine::Slots(size) => size,
+            Combine::Slots(size) | Combine::MeanSlots(size) => size,
             Combine::Mean => usize::MAX,
         };
         mails.drain(..mails.len().saturating_sub(most));
@@ -333,6 +340,19 @@ impl Slow {
     fn updated_with_mail(&self, node: NodeId) -> Timestamp {
         self.mail[node.index()].last().map_or(self.updated[node.index()], |mail| mail.time)
     }
+}
+
+/// One mail for several: their mean with what else the last one has, or the last one where it `reads` the other end's memory.
+fn mean(mails: &[SlowMail], reads: bool) -> SlowMail {
+    let mut mean = mails[mails.len() - 1].clone();
+    if !reads {
+        mean.row.fill(0.0);
+        for mail in mails {
+            mean.row.iter_mut().zip(&mail.row).for_each(|(sum, x)| *sum += mail.weight * x);
+        }
+        mean.weight = 1.0 / mails.len() as f32;
+    }
+    mean
 }
 
 /// Which neighbours of `end` get mail of `event`, and what that counts.

@@ -167,7 +167,7 @@ impl SliceProgram {
         update.mail.clear();
         if let Some(says) = program.says {
             let table = &tables[told(says.value).index()];
-            write_mail(says.rows, queries, view, |row| table.row(row), &mut update.mail);
+            write_mail(says, queries, view, |row| table.row(row), &mut update.mail);
         }
         *swapped = memory.filter(|_| program.remembers_nodes());
         match memory {

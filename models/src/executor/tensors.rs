@@ -165,7 +165,13 @@ pub struct TensorContext<'a, B: Backend> {
     device: B::Device,
 }
 
-impl<B: TemporalOps> TensorContext<'_, B> {
+impl<'a, B: TemporalOps> TensorContext<'a, B> {
+    /// The parameters of `module`, with nothing dropped out.
+    pub(crate) fn new(module: &'a ProgramModule<B>, queries: &'a Queries, view: &'a View) -> TensorContext<'a, B> {
+        let device = module.devices().into_iter().next().unwrap_or_default();
+        TensorContext { queries, view, dropout: None, module, device }
+    }
+
     /// Where its tensors are.
     pub fn device(&self) -> &B::Device {
         &self.device
@@ -262,8 +268,7 @@ impl<B: TemporalOps> ProgramModule<B> {
         dropout: Option<u64>,
         wanted: impl Fn(&Step) -> bool,
     ) -> (Vec<Option<Tensor<B, 2>>>, B::Device) {
-        let device = self.devices().into_iter().next().unwrap_or_default();
-        let cx = TensorContext { queries, view, dropout, module: self, device };
+        let cx = TensorContext { dropout, ..TensorContext::new(self, queries, view) };
         let mut tables: Vec<Option<Tensor<B, 2>>> = vec![None; self.program.shapes.len()];
         for step in self.program.steps.iter().filter(|step| wanted(step)) {
             let read = |value: &Value| {
@@ -295,7 +300,7 @@ impl<B: TemporalOps> ProgramModule<B> {
         }
         if let Some(says) = program.says {
             let (rows, width) = (table(says.value), program.shape(says.value).width);
-            write_mail(says.rows, queries, view, |row| &rows[row * width..][..width], &mut update.mail);
+            write_mail(says, queries, view, |row| &rows[row * width..][..width], &mut update.mail);
         }
         update
     }

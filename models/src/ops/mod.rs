@@ -46,6 +46,8 @@ pub struct Says {
     pub value: Value,
     /// Which rows a mail says.
     pub rows: SaidRows,
+    /// Whether the features of the event stand behind them: where mails are averaged, what is read of an event later is not in the mean.
+    pub features: bool,
 }
 
 /// Which rows of an event's ends the mail of it says to one of them.

@@ -215,11 +215,12 @@ impl Builder {
             let fits = matches!(axis, Axis::Nodes | Axis::Centres(0));
             self.check(fits, || format!("memories are rows of nodes or of the roots, not of {axis}"));
         }
-        let given = says.map(|says| (self.shapes[says.value.index()], says.rows));
+        let given = says.map(|says| (self.shapes[says.value.index()], says));
         if let Some((Shape { axis, .. }, _)) = given {
             self.check(axis == Axis::Centres(0), || format!("mail says rows of the roots, not of {axis}"));
         }
-        let said = given.map(|(Shape { width, .. }, rows)| rows.columns(width));
+        let features = |says: Says| if says.features { self.inputs.features.edge } else { 0 };
+        let said = given.map(|(Shape { width, .. }, says)| says.rows.columns(width) + features(says));
         let kept = if let MailSays::Given(width) = self.needs.mail.says { Some(width) } else { None };
         self.check(self.needs.memory == 0 || said == kept, || match (said, kept) {
             (Some(said), Some(kept)) => format!("the model gives mail {said} columns to say, and mail has {kept}"),

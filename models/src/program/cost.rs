@@ -34,6 +34,10 @@ use tempograph_framework::{Batch, MailView, Queries, View};
 
 use super::Program;
 
+#[cfg(test)]
+#[path = "cost_tests.rs"]
+mod tests;
+
 /// Operations of Adam's step on one weight: two moving averages, a root, a quotient, a difference.
 const ADAM: f64 = 14.0;
 /// A waiting mail without the other end's memory: event, other end, time, time of the last update.

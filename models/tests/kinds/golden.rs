@@ -10,7 +10,7 @@ use tempograph_framework::{
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::{
-    ApanSpec, DataFacts, DyrepSpec, FeatureWidths, IdleFacts, IdleSpec, JodieSpec, ModelSpec, ProgramModule, SaidRows,
+    ApanSpec, DataFacts, DyrepSpec, FeatureWidths, IdleFacts, IdleSpec, JodieSpec, ModelSpec, ProgramModule,
     SliceProgram, SliceWork, TgatSpec,
 };
 
@@ -229,8 +229,8 @@ fn apan_agrees_with_tgl_on_the_same_mailboxes() {
     for (name, ticks) in [("apan_last", 1i64), ("apan_mean", 27720)] {
         let golden = Golden::read(&format!("{name}.safetensors"));
         let slots = golden.file.get::<i64>("setting.slots").unwrap()[0] as usize;
-        let spec =
-            ApanSpec { memory: D, time: T, width: D, heads: 2, slots, says: SaidRows::Both, ..ApanSpec::default() };
+        let mean = name == "apan_mean";
+        let spec = ApanSpec { memory: D, time: T, width: D, heads: 2, slots, mean, ..ApanSpec::default() };
         let (slices, tensors) = golden.models(&spec.into(), |name| golden.ours_of_apan(name, ticks as f32));
         let mut work = SliceWork::default();
         for step in 0..10 {
@@ -248,7 +248,8 @@ fn apan_agrees_with_tgl_on_the_same_mailboxes() {
                 for slot in node * slots..(node + 1) * slots {
                     let mail = &boxes[slot * (2 * D + E)..][..2 * D + E];
                     if mail.iter().any(|x| *x != 0.0) {
-                        mails.other.extend_from_slice(&mail[..2 * D]);
+                        // A mean says what the features of its events are, too.
+                        mails.other.extend_from_slice(&mail[..2 * D + if mean { E } else { 0 }]);
                         of_mails.extend_from_slice(&mail[2 * D..]);
                         mails.event.push(mails.event.len() as u64);
                         mails.time.push((f64::from(times[slot]) * ticks as f64).round() as i64);

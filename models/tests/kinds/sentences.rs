@@ -35,9 +35,9 @@ impl ModelKind for Wrong {
         let embedding = g.centres(memory);
         let decoder = g.link_decoder(8, 8, false);
         let says = match self.how {
-            3 => Some(Says { value: embedding, rows: SaidRows::Other }),
-            4 => Some(Says { value: embedding, rows: SaidRows::Both }),
-            5 => Some(Says { value: memory, rows: SaidRows::Other }),
+            3 => Some(Says { value: embedding, rows: SaidRows::Other, features: false }),
+            4 => Some(Says { value: embedding, rows: SaidRows::Both, features: false }),
+            5 => Some(Says { value: memory, rows: SaidRows::Other, features: false }),
             _ => None,
         };
         Outputs { memory: Some(memory), embedding, decoder, says }

@@ -83,6 +83,7 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
         ("dyrep, 2 layers", DyrepSpec { layers: 2, updater: Updater::Gru, ..dyrep.clone() }.into()),
         ("dyrep, static", DyrepSpec { static_memory: static_memory(Wiring::Add), ..dyrep }.into()),
         ("apan", apan.clone().into()),
+        ("apan, a slot for each mail", ApanSpec { mean: false, ..apan.clone() }.into()),
         ("apan, sums, no empty slots", ApanSpec { says: SaidRows::Sum, empty_slots: false, ..apan.clone() }.into()),
         ("apan, to ends", ApanSpec { says: SaidRows::Other, neighbours: 0, ..apan }.into()),
         (

@@ -14,6 +14,8 @@
 //! above the first layer is what the layer below makes of a centre of zeros: it stands behind that layer's table.
 #[cfg(feature = "cube")]
 mod device;
+#[cfg(test)]
+mod paper_golden;
 mod residual;
 mod slices;
 mod tensors;

@@ -48,6 +48,8 @@ pub struct MailboxAttention {
     pub(crate) slots: usize,
     /// Columns of what a mail says.
     pub(crate) said: usize,
+    /// Columns of features that are read of each mail's event.
+    pub(crate) edge: usize,
     pub(crate) query: Map,
     pub(crate) key: Map,
     pub(crate) value: Map,
@@ -64,18 +66,20 @@ impl Builder {
         self.check(heads > 0 && width.is_multiple_of(heads.max(1)), || {
             format!("model.heads = {heads} does not divide model.memory = {width}")
         });
-        let slots = if let Combine::Slots(slots) = rule.combine { slots } else { 0 };
+        let slots = rule.combine.slots().unwrap_or_default();
         self.check(slots > 0, || "model.slots is 0; a mailbox attention needs mail in at least 1 slot".into());
         (self.needs.memory, self.needs.mail) = (width, rule);
         self.needs.age |= empty;
         self.reach(0);
         let said = rule.width(width);
-        let seen = said + self.edge() + time.width;
+        // What a mean says holds the features of its events.
+        let edge = if matches!(rule.combine, Combine::MeanSlots(_)) { 0 } else { self.edge() };
+        let seen = said + edge + time.width;
         let mut map = |part: &str, inputs| self.parameters.linear(&format!("{name}.{part}"), inputs, width, true);
         let [query, key, value] = [("query", width), ("key", seen), ("value", seen)].map(|(part, x)| map(part, x));
         let last = map("last", width);
         let norm = self.parameters.norm(&format!("{name}.norm"), width);
-        let op = MailboxAttention { settings, slots, said, query, key, value, norm, last, time };
+        let op = MailboxAttention { settings, slots, said, edge, query, key, value, norm, last, time };
         self.push(name, Op::Mailbox(Arc::new(op)), &[], Shape { axis: Axis::Centres(0), width })
     }
 }

@@ -84,9 +84,9 @@ impl MailboxStage {
             unreachable!("a history keeps what the program needs: slots")
         };
         seen.fill(op, cx.queries, cx.view);
-        match (&cx.view.edge_features, &mut *features) {
+        match (cx.view.edge_features.as_ref().filter(|_| op.edge > 0), &mut *features) {
             (Some(rows), Some(known)) => known.show(rows),
-            (rows, features) => *features = rows.as_ref().map(WithNone::new),
+            (rows, features) => *features = rows.map(WithNone::new),
         }
         said.resize_dense(mails.event.len() + 1, op.said);
         let (all, none) = said.values.split_at_mut(mails.other.len());

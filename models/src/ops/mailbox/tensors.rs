@@ -27,9 +27,10 @@ impl MailboxAttention {
         let table = cx.from_rows(said, [mails.event.len() + 1, self.said]);
         let mut seen = Seen::default();
         seen.fill(self, cx.queries, cx.view);
+        let features = cx.view.edge_features.as_ref().filter(|_| self.edge > 0);
         let plan = AttentionPlan {
             neighbours: seen.slots,
-            features: cx.view.edge_features.as_ref().map(|rows| Arc::new(WithNone::new(rows)) as Arc<dyn Rows>),
+            features: features.map(|rows| Arc::new(WithNone::new(rows)) as Arc<dyn Rows>),
             activation: Self::activation(),
             dropout: self.dropped_weights(cx.dropout),
         };

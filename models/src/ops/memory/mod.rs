@@ -62,7 +62,7 @@ impl Builder {
     pub fn memory_update(&mut self, name: &str, time: TimeEncoding, settings: Mail) -> Value {
         let (width, edge) = (settings.width, self.edge());
         self.check(width > 0, || "model.memory is 0; a memory update needs at least 1 column".into());
-        self.check(!matches!(settings.rule.combine, Combine::Slots(_)), || {
+        self.check(settings.rule.combine.slots().is_none(), || {
             "a memory update reads the last mail or the mean of all, not mail in slots; model.mail is \"last\" or \"mean\"".into()
         });
         let said = settings.rule.width(width);
