@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{PaddedRows, add};
 
 use super::update::{write_mail, write_memories};
 use crate::operation::{Context, Into, Reads, Stage};
-use crate::ops::DecoderStage;
+use crate::ops::{DecoderStage, ShownPairs};
 use crate::program::{Gradients, Program, Step, Value, Weights};
 use crate::registry::ModelSpec;
 

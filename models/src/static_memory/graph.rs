@@ -4,7 +4,7 @@ use tempograph_framework::{Draw, NodeId, Parameters, Purpose};
 use tempograph_kernels::AdamStep;
 use tempograph_kernels::cpu::{PaddedRows, Precision, adam_step};
 
-use crate::ops::{DecoderStage, LinkDecoder};
+use crate::ops::{DecoderStage, Known, LinkDecoder, ShownPairs};
 use crate::program::{Declarations, Gradients, Places, Weights};
 
 /// Initial vectors are uniform in this much either way: small beside what is learned, so a node named once is nearly unknown.
@@ -181,7 +181,14 @@ impl StaticGraph {
     fn score(&mut self) {
         let Work { rows, embedded, decoder, scores, .. } = &mut self.work;
         scores.resize(rows.len(), 0.0);
-        decoder.score(&self.decoder.decoder, self.decoder.weights(), rows.iter().copied(), ShownPairs::default(), embedded, scores);
+        decoder.score(
+            &self.decoder.decoder,
+            self.decoder.weights(),
+            rows.iter().copied(),
+            ShownPairs::default(),
+            embedded,
+            scores,
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! A read in parts is of the moment it began at.
 
 use tempograph_framework::{Delta, Lookup, OtherMemory, Sampler, Side};
-use tempograph_models::{Embedding, TgnSpec};
+use tempograph_models::{Embedding, TgnSpec, WalkSpec};
 
 use super::capture_tests::{Story, engine_working};
 use super::{Engine, EngineSpec, Strategy};
@@ -25,6 +25,7 @@ fn variants() -> Vec<TgnSpec> {
         TgnSpec { time_delta: Delta::SinceUpdate, layers: 2, ..TgnSpec::default() },
         TgnSpec { embedding: Embedding::Time, time_scale: Some(10.0), ..TgnSpec::default() },
         TgnSpec { pair_features: true, ..TgnSpec::default() },
+        TgnSpec { walks: Some(WalkSpec { layers: 2, width: 6, ..WalkSpec::default() }), ..TgnSpec::default() },
         TgnSpec { pair_features: true, ..uniform.clone() },
         uniform,
     ]

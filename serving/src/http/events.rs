@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
 
 use super::body::{Answered, json, write};
-use crate::request::{Granularity, NewEvent};
+use crate::request::{Granularity, NewEvent, Position};
 use crate::server::Server;
 use crate::service::{Ack, IngestRequest, Receipt};
 
@@ -56,13 +56,14 @@ struct RetractRequest {
 pub(super) async fn retract(State(server): State<Arc<Server>>, request: Request) -> Answered {
     let (call, RetractRequest { ids }) = json(&server, request).await?;
     let (retracted, position) = server.retract(&call, ids).await?;
-    let answer = Retracted { retracted, log_seq: position.log_seq, version: position.version, model: server.model()? };
-    write(&server, &answer)
+    let Position { log_seq, version } = position;
+    write(&server, &Retracted { retracted, remains: server.remains()?, log_seq, version, model: server.model()? })
 }
 
 #[derive(Serialize)]
 struct Retracted {
     retracted: u64,
+    remains: Vec<&'static str>,
     log_seq: u64,
     version: u64,
     model: String,

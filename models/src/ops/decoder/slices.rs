@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
 use tempograph_framework::{Pair, PairFact, Queries, View};
 use tempograph_kernels::cpu::{
     Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
@@ -76,14 +75,11 @@ impl<'a> ShownPairs<'a> {
     }
 }
 
-/// Pairs whose walks one task reads.
-const PAIRS_A_TASK: usize = 32;
-
 impl FactWork {
     /// Writes what a decoder reads of `pairs` pairs as numbers.
     fn load(&mut self, known: Known, shown: ShownPairs<'_>, pairs: usize) {
-        let (columns, first) = (known.columns(), known.columns_of_facts());
-        self.facts.zeros(pairs, columns);
+        let first = known.columns_of_facts();
+        self.facts.zeros(pairs, known.columns());
         if known.pairs {
             let facts = shown.facts.iter().enumerate();
             facts.for_each(|(pair, fact)| pair_row(fact, &mut self.facts.row_mut(pair)[..first]));
@@ -91,19 +87,11 @@ impl FactWork {
         if known.walks == 0 {
             return;
         }
-        let (stride, width) = (self.facts.stride(), shown.numbers / known.walks);
-        let read = |(rows, pairs): (&mut [f32], &[Pair])| {
-            for (row, pair) in rows.chunks_exact_mut(stride).zip(pairs) {
-                walk_row(shown.walks_of(pair.src), shown.walks_of(pair.dst), width, &mut row[first..columns]);
-            }
-        };
-        match pairs >= SHARED {
-            true => {
-                let rows = self.facts.values.par_chunks_mut(stride * PAIRS_A_TASK);
-                rows.zip(shown.pairs.par_chunks(PAIRS_A_TASK)).for_each(read);
-            }
-            false => read((&mut self.facts.values, shown.pairs)),
-        }
+        let width = shown.numbers / known.walks;
+        self.facts.for_each_row(pairs >= SHARED, |pair, row| {
+            let Pair { src, dst } = shown.pairs[pair];
+            walk_row(shown.walks_of(src), shown.walks_of(dst), width, &mut row[first..]);
+        });
     }
 }
 

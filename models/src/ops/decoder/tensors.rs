@@ -45,7 +45,9 @@ impl LinkDecoder {
         let (roots, rows) = (cx.queries.len(), 2 * self.known.walks);
         let numbers = cx.view.walks.len() / roots.max(1);
         let walks = cx.from_rows(cx.view.walks.clone(), [roots, numbers]);
-        let end = |root: fn(&Pair) -> u32| gather_rows(walks.clone(), cx.queries.pairs().iter().map(root).collect());
+        let end = |root: fn(&Pair) -> u32| {
+            gather_rows(walks.clone(), cx.queries.pairs().iter().map(root).collect::<Vec<u32>>())
+        };
         let both = Tensor::cat(vec![end(|pair| pair.src), end(|pair| pair.dst)], 1);
         let width = 2 * numbers / rows;
         let row = |i: usize| both.clone().narrow(1, i * width, width);
