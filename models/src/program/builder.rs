@@ -227,7 +227,7 @@ impl Builder {
             (Some(said), None) => format!("the model gives mail {said} columns to say, and mail says memories"),
             _ => "mail says what the model gives, and the model gives nothing".into(),
         });
-        self.check((decoder.known.walks > 0) == self.needs.walks.is_some(), || {
+        self.check(decoder.known.walks == self.needs.walks, || {
             "the program has walks, and its decoder was recorded before them (Builder::walks)".into()
         });
         if let Some(name) = self.parameters.repeated() {

@@ -19,6 +19,7 @@
 //!   residual as paper, with Q = W + T in the place of O inside and C Q Q + C (Q + W) O + C O O behind
 //! mailbox    forward  C D D + 2 C D X + 2 C S H X + C D D     X = M + E + T, M columns of what mail says, S slots
 //! decoder    forward  (P_src + P_dst) O O + P O,  backward twice that
+//! walks      forward  P d (2 L + 2) (2 L + 3) / 2             inner products of the rows of both ends
 //! static     forward  U S D where it is added,  backward that, or where it is tuned twice that
 //! ```
 //!
@@ -228,7 +229,9 @@ fn bytes(program: &Program, sizes: &StepSizes, weights: f64) -> f64 {
     // weights, two moments and gradients, each read and written
     let learned = 8.0 * F32 * weights;
     let static_width = program.static_memory().map_or(0, |spec| spec.width);
+    let walks = program.needs.walks.map_or(0, |rule| rule.numbers()) as f64;
+    let walked = (sizes.sources + sizes.destinations) * F32 * walks;
     let read = sizes.nodes * (row + F32 * (features.node + static_width) as f64) + sizes.mails * mail;
     let shown = neighbours * LINK_BYTES + sizes.feature_rows * F32 * features.edge as f64;
-    learned + read + shown + sizes.written * (row + mail)
+    learned + read + walked + shown + sizes.written * (row + mail)
 }

@@ -22,21 +22,23 @@ use walks::walk_columns;
 
 use std::ops::Range;
 
+use tempograph_framework::WalkRule;
+
 use crate::program::{Builder, Declarations, Map, Products, StepSizes};
 
 /// What a link decoder reads of a pair beside the embeddings of its ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Known {
     /// Whether it reads facts about the pair ([`PairFact`](tempograph_framework::PairFact)).
     pub pairs: bool,
-    /// Rows of temporal walks of each end that it reads the products of, `L + 1`; 0 where it reads none.
-    pub walks: usize,
+    /// Rows of temporal walks of each end that it reads the products of, if it reads any.
+    pub walks: Option<WalkRule>,
 }
 
 impl Known {
     /// Columns of both, facts first; 0 where it reads nothing.
     pub(crate) fn columns(self) -> usize {
-        self.columns_of_facts() + walk_columns(self.walks)
+        self.columns_of_facts() + self.walks.map_or(0, walk_columns)
     }
 
     /// Columns of the facts.
@@ -104,7 +106,7 @@ impl LinkDecoder {
     /// What it is, in a few words.
     pub fn describe(&self) -> String {
         let facts = self.known.pairs.then(|| "facts about pairs".to_string());
-        let walks = (self.known.walks > 0).then(|| format!("walks of up to {} events", self.known.walks - 1));
+        let walks = self.known.walks.map(|rule| format!("walks of up to {} events", rule.layers));
         let known: Vec<String> = facts.into_iter().chain(walks).collect();
         if known.is_empty() { "link decoder".into() } else { format!("link decoder with {}", known.join(" and ")) }
     }
@@ -115,6 +117,9 @@ impl LinkDecoder {
         if self.facts.is_some() {
             products.map(sizes.pairs, self.known.columns(), width, 0);
             products.map(sizes.pairs, width, width, width);
+        }
+        if let Some(rule) = self.known.walks {
+            products.forward += sizes.pairs * (walk_columns(rule) * rule.width) as f64;
         }
         products.map(sizes.pairs, width, 1, width);
     }
@@ -129,7 +134,7 @@ impl Builder {
             self.needs.pairs = true;
             self.look(0);
         }
-        let known = Known { pairs: facts, walks: self.needs.walks.map_or(0, |rule| rule.layers + 1) };
+        let known = Known { pairs: facts, walks: self.needs.walks };
         let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], known);
         self.declared_since();
         decoder

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tempograph_framework::{Pair, PairFact, Queries, View};
+use tempograph_framework::{Pair, PairFact, Queries, View, WalkRule};
 use tempograph_kernels::cpu::{
     Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
 };
@@ -84,10 +84,7 @@ impl FactWork {
             let facts = shown.facts.iter().enumerate();
             facts.for_each(|(pair, fact)| pair_row(fact, &mut self.facts.row_mut(pair)[..first]));
         }
-        if known.walks == 0 {
-            return;
-        }
-        let width = shown.numbers / known.walks;
+        let Some(WalkRule { width, .. }) = known.walks else { return };
         self.facts.for_each_row(pairs >= SHARED, |pair, row| {
             let Pair { src, dst } = shown.pairs[pair];
             walk_row(shown.walks_of(src), shown.walks_of(dst), width, &mut row[first..]);

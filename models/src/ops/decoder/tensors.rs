@@ -1,7 +1,7 @@
 //! The link decoder on tensors.
 
 use burn::tensor::activation::relu;
-use tempograph_framework::Pair;
+use tempograph_framework::{Pair, WalkRule};
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{PairPlan, TemporalOps, gather_rows, pair_scores};
 
@@ -29,7 +29,7 @@ impl LinkDecoder {
         let facts = self.facts.as_ref().map(|[first, second]| {
             let pairs = cx.queries.pairs().len();
             let facts = self.known.pairs.then(|| cx.from_rows(pair_columns(&cx.view.pairs), [pairs, PAIR_COLUMNS]));
-            let walks = (self.known.walks > 0).then(|| self.walks_on_tensors(cx));
+            let walks = self.known.walks.map(|rule| walks_on_tensors(rule, cx));
             let known = Tensor::cat(facts.into_iter().chain(walks).collect(), 1);
             cx.linear(second, relu(cx.linear(first, known)))
         });
@@ -39,22 +39,19 @@ impl LinkDecoder {
         };
         pair_scores(PairPlan { i, j }, a, b, facts, cx.matrix(self.last.weight), bias)
     }
+}
 
-    /// Walk features of the asked pairs, `[P, (2 L + 2) (2 L + 3) / 2]`.
-    fn walks_on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>) -> Tensor<B, 2> {
-        let (roots, rows) = (cx.queries.len(), 2 * self.known.walks);
-        let numbers = cx.view.walks.len() / roots.max(1);
-        let walks = cx.from_rows(cx.view.walks.clone(), [roots, numbers]);
-        let end = |root: fn(&Pair) -> u32| {
-            gather_rows(walks.clone(), cx.queries.pairs().iter().map(root).collect::<Vec<u32>>())
-        };
-        let both = Tensor::cat(vec![end(|pair| pair.src), end(|pair| pair.dst)], 1);
-        let width = 2 * numbers / rows;
-        let row = |i: usize| both.clone().narrow(1, i * width, width);
-        let products = (0..rows).flat_map(|i| (i..rows).map(move |j| (i, j)));
-        let products = products.map(|(i, j)| (row(i) * row(j)).sum_dim(1)).collect();
-        relu(Tensor::cat(products, 1)).log1p()
-    }
+/// Walk features of the asked pairs, `[P, (2 L + 2) (2 L + 3) / 2]`.
+fn walks_on_tensors<B: TemporalOps>(rule: WalkRule, cx: &TensorContext<'_, B>) -> Tensor<B, 2> {
+    let (width, rows) = (rule.width, 2 * (rule.layers + 1));
+    let walks = cx.from_rows(cx.view.walks.clone(), [cx.queries.len(), rule.numbers()]);
+    let end =
+        |root: fn(&Pair) -> u32| gather_rows(walks.clone(), cx.queries.pairs().iter().map(root).collect::<Vec<u32>>());
+    let both = Tensor::cat(vec![end(|pair| pair.src), end(|pair| pair.dst)], 1);
+    let row = |i: usize| both.clone().narrow(1, i * width, width);
+    let products = (0..rows).flat_map(|i| (i..rows).map(move |j| (i, j)));
+    let products = products.map(|(i, j)| (row(i) * row(j)).sum_dim(1)).collect();
+    relu(Tensor::cat(products, 1)).log1p()
 }
 
 /// The distinct values in order of first appearance, and each value's place among them. Repeats stand near each other.

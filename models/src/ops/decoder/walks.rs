@@ -1,9 +1,11 @@
 //! Walks of both ends of a pair as numbers: see [`WalkSpec`](crate::WalkSpec).
 
+use tempograph_framework::WalkRule;
 use tempograph_kernels::cpu::products_of_rows;
 
-/// Columns that `rows` rows of each end come to: inner products of each two, once.
-pub fn walk_columns(rows: usize) -> usize {
+/// Columns of the features: inner products of each two of the rows of both ends, once.
+pub(super) fn walk_columns(rule: WalkRule) -> usize {
+    let rows = rule.layers + 1;
     rows * (2 * rows + 1)
 }
 
@@ -21,7 +23,7 @@ mod tests {
     #[test]
     fn features_are_logarithms_of_products_that_are_positive_and_always_numbers() {
         let (src, dst) = ([1.0, 2.0, 0.0, 1.0], [0.0, -3.0, f32::MAX, f32::MAX]);
-        let mut row = vec![0.0; walk_columns(2)];
+        let mut row = vec![0.0; walk_columns(WalkRule { layers: 1, width: 2, decay: 0.0, seed: 0 })];
         walk_row(&src, &dst, 2, &mut row);
         let expected = [5.0f32, 2.0, 0.0, f32::MAX, 1.0, 0.0, f32::MAX, 9.0, 0.0, f32::MAX].map(f32::ln_1p);
         for (found, expected) in row.iter().zip(expected) {
