@@ -48,16 +48,16 @@ proptest! {
             let queries = everyone(batch);
             let view = history.view(&queries, Some(batch), chance());
             assert_eq!(view.walks.len(), queries.len() * rule.numbers());
-            for (root, asked) in roots(&queries).into_iter().enumerate() {
+            for (root, queried) in roots(&queries).into_iter().enumerate() {
                 for (steps, row) in shown(&view, root, &rule).chunks(rule.width).enumerate() {
                     let mut expected = vec![0.0; rule.width];
                     let mut size = 1.0;
-                    for (end, weight) in walks(visible, steps, asked, rule.decay, asked.1) {
+                    for (end, weight) in walks(visible, steps, queried, rule.decay, queried.1) {
                         size += weight;
                         expected.iter_mut().zip(fixed(end)).for_each(|(sum, number)| *sum += weight * f64::from(*number));
                     }
                     for (found, expected) in row.iter().zip(&expected) {
-                        assert!((f64::from(*found) - expected).abs() < 1e-5 * size, "{asked:?}, {steps} steps: {row:?}, {expected}");
+                        assert!((f64::from(*found) - expected).abs() < 1e-5 * size, "{queried:?}, {steps} steps: {row:?}, {expected}");
                     }
                 }
             }
@@ -159,11 +159,16 @@ fn rows_have_the_same_bits_for_any_number_of_threads_and_nodes_that_come_later()
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut history = History::new(room, needs.clone(), set.log.time()[0], Features::default());
+            if room < set.nodes {
+                history.grow_in_place();
+            }
             (room..=set.nodes).step_by(500).for_each(|nodes| history.grow(nodes));
             history.grow(set.nodes);
+            let none = History::new(set.nodes, Needs::nothing(), set.log.time()[0], Features::default());
+            assert_eq!(history.bytes() - none.bytes(), set.nodes * (4 * rule.numbers() + 8));
             history.observe(&set.log.batch(0..500), &Update::none()).unwrap();
-            let (batch, asked) = (set.log.batch(500..900), Queries::of_nodes(&all, set.log.time()[899]));
-            bits(&history.view(&asked, Some(&batch), chance()).walks)
+            let (batch, queries) = (set.log.batch(500..900), Queries::of_nodes(&all, set.log.time()[899]));
+            bits(&history.view(&queries, Some(&batch), chance()).walks)
         })
     };
     let expected = with(1, set.nodes);

@@ -1,16 +1,12 @@
 //! Inner products of a few rows.
-use super::blocks::{BLOCK, Block, sum_lanes};
+use super::blocks::{BLOCK, Block, add_product, sum_lanes};
 use super::simd::{Isa, vectorised};
 
 #[inline(always)]
 fn dot<I: Isa>(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes: Block = [0.0; BLOCK];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<BLOCK>(), b.as_chunks::<BLOCK>());
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..BLOCK {
-            lanes[i] = I::mul_add(a[i], b[i], lanes[i]);
-        }
-    }
+    a.iter().zip(b).for_each(|(a, b)| add_product::<I>(&mut lanes, a, b));
     for ((lane, a), b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
         *lane = I::mul_add(*a, *b, *lane);
     }

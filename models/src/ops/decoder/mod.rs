@@ -26,7 +26,7 @@ use tempograph_framework::WalkRule;
 
 use crate::program::{Builder, Declarations, Map, Products, StepSizes};
 
-/// What a link decoder reads of a pair beside the embeddings of its ends.
+/// What a link decoder reads of a pair besides the embeddings of its ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Known {
     /// Whether it reads facts about the pair ([`PairFact`](tempograph_framework::PairFact)).

@@ -51,7 +51,7 @@ struct FactWork {
     gradient: PaddedRows,
 }
 
-/// What is shown of the pairs that are scored beside the embeddings of their ends.
+/// What a view shows of the pairs that are scored, besides the embeddings of their ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShownPairs<'a> {
     facts: &'a [PairFact],

@@ -41,7 +41,7 @@ impl LinkDecoder {
     }
 }
 
-/// Walk features of the asked pairs, `[P, (2 L + 2) (2 L + 3) / 2]`.
+/// Walk features of the queried pairs, `[P, (2 L + 2) (2 L + 3) / 2]`.
 fn walks_on_tensors<B: TemporalOps>(rule: WalkRule, cx: &TensorContext<'_, B>) -> Tensor<B, 2> {
     let (width, rows) = (rule.width, 2 * (rule.layers + 1));
     let walks = cx.from_rows(cx.view.walks.clone(), [cx.queries.len(), rule.numbers()]);
