@@ -10,7 +10,7 @@ impl History {
     /// least; of the others nothing is left that could be taken back.
     ///
     /// From now on nobody is shown the event as a neighbour or in facts about pairs, and mail of it that has not been read is thrown away, or
-    /// that still stands in a [slot](crate::Combine::Slots). Of [neighbours that got its mail](crate::Receivers::Neighbours) those are found
+    /// that still stands in a [slot](crate::Combine::Slots), but out of a [mean](crate::Combine::MeanSlots) of several mails. Of [neighbours that got its mail](crate::Receivers::Neighbours) those are found
     /// that still stand among the events kept of an end; who has been pushed out of there keeps the mail.
     /// What a model has made of it stays: memories it was read into, and what later mail carries of those. A node whose newest event it
     /// was is shown with the memory it would have without it, but by a model that updates nodes without mail. Of a pair whose newest event is taken back, the time of the last is that of the newest

@@ -32,10 +32,7 @@ pub fn memory_update<B: Backend>(plan: &MailPlan, cell: Cell, weights: CellWeigh
 
     let input = message.matmul(w_ih.transpose()) + b_ih.unsqueeze();
     let recurrent = own.clone().matmul(w_hh.transpose()) + b_hh.unsqueeze();
-    let new = match cell {
-        Cell::Gru => gru(input, recurrent, own),
-        Cell::Rnn => (input + recurrent).tanh(),
-    };
+    let new = cell_step(cell, input, recurrent, own);
     let mut source: Vec<u32> = (0..plan.unique as u32).map(|row| row + mails as u32).collect();
     for (mail, &row) in plan.rows.iter().enumerate() {
         source[row as usize] = mail as u32;
@@ -43,7 +40,16 @@ pub fn memory_update<B: Backend>(plan: &MailPlan, cell: Cell, weights: CellWeigh
     Tensor::cat(vec![new, memory], 0).select(0, indices(source, &device))
 }
 
-fn gru<B: Backend>(input: Tensor<B, 2>, recurrent: Tensor<B, 2>, memory: Tensor<B, 2>) -> Tensor<B, 2> {
+/// One step of a recurrent cell, `[M, D]`: from `x W_ihᵀ + b_ih` and `h W_hhᵀ + b_hh`, `[M, 3D]` of a GRU and `[M, D]` of an RNN, and `h` itself.
+pub fn cell_step<B: Backend>(
+    cell: Cell,
+    input: Tensor<B, 2>,
+    recurrent: Tensor<B, 2>,
+    memory: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    if cell == Cell::Rnn {
+        return (input + recurrent).tanh();
+    }
     let width = memory.dims()[1];
     let gate = |from: &Tensor<B, 2>, gate: usize| from.clone().narrow(1, gate * width, width);
     let r = sigmoid(gate(&input, 0) + gate(&recurrent, 0));

@@ -1,9 +1,9 @@
 //! A model that trains on a device learns what it learns on the host, and its history is the host's.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod kinds;
 mod lanes;
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
@@ -17,9 +17,10 @@ use tempograph_models::{
     Wiring,
 };
 use tempograph_tests::{
-    Maker, Moment, Runner, Stopper, course, features, frozen, needs, program, slices, small, stream, training, tuned,
+    Maker, Moment, Runner, Stopper, assert_same_steps, course, features, frozen, needs, pass, program, slices, small,
+    stream, training, tuned,
 };
-use tempograph_trainers::{Course, EvalSpec, Fit, Learner, Outcome, ParallelSpec, RunFiles, TrainSpec, Watch};
+use tempograph_trainers::{Course, Learner, Outcome, ParallelSpec, TrainSpec};
 
 /// One test at a time: launches are counted for the whole program, and the device is the processor.
 static TURN: Mutex<()> = Mutex::new(());
@@ -65,14 +66,6 @@ fn needed(spec: &TgnSpec, set: &Dataset) -> u64 {
     needed.bytes
 }
 
-struct Losses(Vec<[f64; 2]>);
-
-impl Watch for Losses {
-    fn step(&mut self, _: usize, _: usize, _: usize, record: &tempograph_trainers::StepRecord) {
-        self.0.push([record.loss, record.gradient_norm]);
-    }
-}
-
 /// One pass over the training split with one lane: losses and norms, weights, moments.
 fn trained(course: &Course, maker: &Maker, train: &TrainSpec) -> (Vec<[f64; 2]>, Store, Store) {
     trained_by(course, maker, train, &ParallelSpec::default())
@@ -85,12 +78,9 @@ fn trained_by(
     train: &TrainSpec,
     parallel: &ParallelSpec,
 ) -> (Vec<[f64; 2]>, Store, Store) {
-    let (stop, folder, eval) = (AtomicBool::new(false), tempfile::tempdir().unwrap(), EvalSpec::default());
-    let files = RunFiles { folder: folder.path().into() };
-    let fit = Fit { course, train, parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop, trace: None };
-    let (mut learner, mut losses) = (maker(&course.dataset), Losses(Vec::new()));
-    fit.train_once(&mut learner, &mut losses).unwrap();
-    (losses.0, learner.parameters().to_store(), learner.moments())
+    let mut learner = maker(&course.dataset);
+    let losses = pass(course, &mut learner, train, parallel);
+    (losses, learner.parameters().to_store(), learner.moments())
 }
 
 #[track_caller]
@@ -109,10 +99,9 @@ fn assert_learned_alike(
     (losses, own): (&[[f64; 2]], &mut Store),
     (expected, moments): (&[[f64; 2]], &mut Store),
 ) {
-    assert_eq!(losses.len(), expected.len(), "{name}");
-    for (step, (ours, expected)) in losses.iter().zip(expected).enumerate() {
-        let near = |i: usize| (ours[i] - expected[i]).abs() <= 1e-3 * expected[i].max(0.1);
-        assert!(near(0) && near(1), "{name}, step {step}: loss and norm {ours:?} for {expected:?}");
+    for (i, what) in ["loss", "norm"].into_iter().enumerate() {
+        let [ours, expected] = [losses, expected].map(|steps| steps.iter().map(move |step| step[i]));
+        assert_same_steps(&format!("{name}, {what}"), ours, expected, 1e-3);
     }
     let names: Vec<String> = moments.names().filter(|name| name.starts_with("m.")).map(String::from).collect();
     for weight in names {

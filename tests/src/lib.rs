@@ -16,12 +16,15 @@ use tempograph_framework::{
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor};
 use tempograph_models::{
-    AttentionForm, AttentionScores, Embedding, FeatureWidths, Message, ModelSpec, Program, ProgramModule, SliceProgram,
-    StaticSpec, TgnSpec, Updater, WalkSpec, Wiring,
+    AttentionForm, AttentionScores, Embedding, FeatureWidths, Kind, Message, ModelSpec, Program, ProgramModule,
+    Registry, SliceProgram, StaticSpec, TgnSpec, Updater, WalkSpec, Wiring,
 };
 use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
 
-pub use run::{Moment, Runner, Stopper, Traces, assert_same, in_new_folder, stopped_and_resumed, whole};
+pub use run::{
+    Losses, Moment, Runner, Stopper, Traces, assert_same, assert_same_steps, in_new_folder, pass, stopped_and_resumed,
+    whole,
+};
 use teller::Teller;
 use toy::{Toy, ToyModule};
 
@@ -80,6 +83,27 @@ pub fn data() -> Course {
 pub fn model(spec: &TgnSpec, set: &Dataset, seed: u64) -> ProgramModule<CpuTape> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     tuned_model(tensors(spec, widths, seed))
+}
+
+/// Every kind of the registry, narrow, with nothing dropped out.
+pub fn kinds() -> Vec<ModelSpec> {
+    let registry = Registry::default();
+    let narrow = |kind: &Kind| {
+        let mut table = toml::Table::try_from(kind.settings()).unwrap();
+        for (key, value) in [("memory", 8), ("time", 6), ("width", 8), ("neighbours", 4)] {
+            if let Some(setting) = table.get_mut(key) {
+                *setting = value.into();
+            }
+        }
+        if let Some(dropout) = table.get_mut("dropout") {
+            *dropout = 0.0.into();
+        }
+        if let Some(part) = table.get_mut("static").and_then(toml::Value::as_table_mut) {
+            part.insert("width".into(), (STATIC as i64).into());
+        }
+        registry.read(table).unwrap()
+    };
+    registry.kinds().iter().map(narrow).collect()
 }
 
 /// What a history keeps for a model.

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempograph_framework::Store;
 use tempograph_trainers::{
-    Alone, Course, EpochReport, Exchange, Fit, Fitted, Outcome, ParallelSpec, PrefetchReport, RunFiles, Stages,
-    StepRecord, TrainError, TrainSpec, Watch,
+    Alone, Course, EpochReport, EvalSpec, Exchange, Fit, Fitted, Learner, Outcome, ParallelSpec, PrefetchReport,
+    RunFiles, Stages, StepRecord, TrainError, TrainSpec, Watch,
 };
 
 use crate::{Maker, examination};
@@ -24,6 +24,41 @@ pub struct Runner<'a> {
     pub parallel: &'a ParallelSpec,
     /// Where it is kept.
     pub folder: &'a Path,
+}
+
+/// Loss and norm of the gradients of every step.
+#[derive(Default)]
+pub struct Losses(pub Vec<[f64; 2]>);
+
+impl Watch for Losses {
+    fn step(&mut self, _: usize, _: usize, _: usize, record: &StepRecord) {
+        self.0.push([record.loss, record.gradient_norm]);
+    }
+}
+
+/// Trains in one pass over the training split; loss and norm of every step.
+pub fn pass(course: &Course, learner: &mut Learner, train: &TrainSpec, parallel: &ParallelSpec) -> Vec<[f64; 2]> {
+    let (stop, folder, eval) = (AtomicBool::new(false), tempfile::tempdir().unwrap(), EvalSpec::default());
+    let files = RunFiles { folder: folder.path().into() };
+    let fit = Fit { course, train, parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop, trace: None };
+    let mut losses = Losses::default();
+    fit.train_once(learner, &mut losses).unwrap();
+    losses.0
+}
+
+/// Whether a number of every step, its loss or the norm of its gradients, is the same in two passes: to `tolerance` of it, or of .1 where it is smaller.
+#[track_caller]
+pub fn assert_same_steps(
+    name: &str,
+    ours: impl Iterator<Item = f64>,
+    expected: impl Iterator<Item = f64>,
+    tolerance: f64,
+) {
+    let [ours, expected] = [ours.collect::<Vec<_>>(), expected.collect()];
+    assert_eq!(ours.len(), expected.len(), "{name}");
+    for (step, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
+        assert!((ours - expected).abs() <= tolerance * expected.max(0.1), "{name}, step {step}: {ours} for {expected}");
+    }
 }
 
 impl Runner<'_> {

@@ -130,8 +130,8 @@ impl Op {
             Op::Memory(op) => op.on_device(),
             Op::Projection(op) => op.on_device(),
             Op::Rows(_) | Op::Attention(_) | Op::Centres(_) => Ok(()),
-            Op::Mailbox(_) => Err("attention to mail that is kept (model.kind = \"apan\")".into()),
-            Op::Norm(_) => Err("norms of rows (model.kind = \"apan\")".into()),
+            Op::Mailbox(_) => Err("attention to mail that is kept in slots".into()),
+            Op::Norm(_) => Err("norms of rows".into()),
             Op::Sum(_) => Err("sums of neighbours (model.embedding = \"sum\")".into()),
             Op::Custom(op) => Err(format!("operations from elsewhere ({})", op.describe())),
         }

@@ -1,10 +1,12 @@
 //! The memory update on tensors.
 
 use burn::tensor::IndexingUpdateOp;
-use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::activation::relu;
 use tempograph_framework::{MailView, ManyMails};
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
-use tempograph_kernels::{MailPlan, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product};
+use tempograph_kernels::{
+    MailPlan, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product, reference,
+};
 
 use super::MemoryUpdate;
 use crate::executor::TensorContext;
@@ -82,17 +84,7 @@ impl MemoryUpdate {
         let [w_ih, w_hh, b_ih, b_hh] = self.cell;
         let x = product(input, cx.matrix(w_ih).transpose()) + cx.vector(b_ih).unsqueeze();
         let h = product(memory.clone(), cx.matrix(w_hh).transpose()) + cx.vector(b_hh).unsqueeze();
-        match self.settings.updater {
-            Updater::Rnn => (x + h).tanh(),
-            Updater::Gru => {
-                let width = self.settings.width;
-                let gate = |of: &Tensor<B, 2>, i: usize| of.clone().narrow(1, i * width, width);
-                let reset = sigmoid(gate(&x, 0) + gate(&h, 0));
-                let keep = sigmoid(gate(&x, 1) + gate(&h, 1));
-                let new = (gate(&x, 2) + reset * gate(&h, 2)).tanh();
-                new.clone() + keep * (memory - new)
-            }
-        }
+        reference::cell_step(self.cell(), x, h, memory)
     }
 }
 
