@@ -13,7 +13,7 @@ use tempograph_models::{
     Wiring,
 };
 use tempograph_tests::{
-    course, features, gradients, model, on_slices, slices, slices_of, small, stream, taped, tuned, variants,
+    course, features, gradients, model, on_slices, slices, slices_of, small, stream, taped, tuned, variants, walks,
 };
 use tempograph_trainers::{Course, Learner, StepSettings};
 
@@ -135,8 +135,9 @@ fn a_hundred_steps_have_the_losses_of_the_tape() {
     let dropped = TgnSpec { dropout: 0.1, ..small() };
     let conv = TgnSpec { attention: AttentionForm::TransformerConv, pair_features: true, ..dropped.clone() };
     let fine = TgnSpec { static_memory: tuned(Wiring::Concat), ..dropped.clone() };
+    let walked = TgnSpec { walks: walks(), ..dropped.clone() };
     // The fixtures' static memory is made up: there is nothing in it to be learned in a hundred steps.
-    for (spec, learns) in [(dropped, true), (conv, true), (fine, false)] {
+    for (spec, learns) in [(dropped, true), (conv, true), (fine, false), (walked, true)] {
         let course = course(stream(2000, 3, 0));
         let mut taped = taped(&spec)(&course.dataset);
         let mut learner = on_slices(slices_of(&model(&spec, &course.dataset, 3)));
@@ -170,7 +171,7 @@ fn training_has_the_same_bits_for_any_number_of_threads() {
         attention: AttentionForm::TransformerConv,
         ..small()
     };
-    let spec = TgnSpec { static_memory: tuned(Wiring::Add), ..wide };
+    let spec = TgnSpec { static_memory: tuned(Wiring::Add), walks: walks(), pair_features: true, ..wide };
     let course = course(stream(2000, 3, 0));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -69,7 +69,7 @@ fn the_template_shows_the_defaults() {
 #[test]
 fn what_the_template_leaves_commented_out_is_accepted() {
     let optional = |line: &str| {
-        ["# name = ", "# negatives = ", "# static_memory = ", "# time_scale = ", "# nodes = "]
+        ["# name = ", "# negatives = ", "# static_memory = ", "# time_scale = ", "# nodes = ", "# walks = "]
             .iter()
             .any(|key| line.starts_with(key))
     };
@@ -77,10 +77,8 @@ fn what_the_template_leaves_commented_out_is_accepted() {
     let text: Vec<&str> = template.lines().map(|line| if optional(line) { &line[2..] } else { line }).collect();
     let spec = RunSpec::parse(&text.join("\n"), &[]).unwrap();
     assert!(!spec.name.is_empty() && spec.data.negatives.is_some() && spec.data.static_memory.is_some());
-    assert!(
-        spec.model.settings::<TgnSpec>().unwrap().time_scale.is_some()
-            && spec.model.settings::<TgnSpec>().unwrap().static_memory.nodes.is_some()
-    );
+    let model = spec.model.settings::<TgnSpec>().unwrap();
+    assert!(model.time_scale.is_some() && model.static_memory.nodes.is_some() && model.walks.is_some());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tempograph_framework::{
     Dataset, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose,
-    Queries, Sampler, Timestamp, Update, View,
+    Queries, Sampler, Timestamp, Update, View, WalkRule,
 };
 
 const D: usize = 100;
@@ -108,6 +108,7 @@ fn main() {
         ("paper, deep", Needs { layers: 2, ..paper() }),
         ("paper, uniform", Needs { sampler: Sampler::Uniform, ..paper() }),
         ("paper, window", Needs { sampler: Sampler::Window(86_400), ..paper() }),
+        ("paper, walks", Needs { walks: Some(WalkRule { layers: 3, width: 100, decay: 1e-7, seed: 0 }), ..paper() }),
     ];
     for (name, set) in &sets {
         println!("{:.1} ms to sort the log by node  {name}", 1e3 * sorting(set));

@@ -19,6 +19,8 @@ pub enum Purpose {
     Evaluation,
     /// Built-in data generators.
     Generator,
+    /// Random projections of walks.
+    Walks,
 }
 
 impl Purpose {
@@ -31,6 +33,7 @@ impl Purpose {
             Purpose::Sampling => 4,
             Purpose::Evaluation => 5,
             Purpose::Generator => 6,
+            Purpose::Walks => 7,
         }
     }
 }

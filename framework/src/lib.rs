@@ -70,7 +70,7 @@ pub use history::graph::receivers::NeighbourMail;
 pub use history::memory::Memories;
 pub use history::persist::extent::{Extent, ListPlace};
 pub use history::view::needs::{
-    Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says, WindowLook,
+    Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says, WalkRule, WindowLook,
 };
 pub use history::view::pair_fact::{PairFact, Recency};
 pub use history::view::queries::{Pair, Queries};

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 
 use tempograph_framework::{
     Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries,
-    Receivers, Says, Update, View, WindowLook,
+    Receivers, Says, Update, View, WalkRule, WindowLook,
 };
 
 const BATCH: usize = 150;
@@ -76,6 +76,10 @@ fn variants() -> Vec<Needs> {
     }
     for ticks in [None, Some(2000)] {
         variants.push(Needs { window: Some(WindowLook { neighbours: 25, ticks }), ..plain.clone() });
+    }
+    for lookup in [Lookup::Exact, Lookup::Ordered, Lookup::Batch] {
+        let walks = Some(WalkRule { layers: 2, width: 8, decay: 1e-4, seed: 0 });
+        variants.push(Needs { lookup, walks, ..plain.clone() });
     }
     variants.push(Needs { memory: 0, layers: 2, ..plain });
     variants

@@ -24,10 +24,12 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Lookup, MailRule, OtherMemory, Receivers, Says as MailSays};
 
+use crate::facts::DataFacts;
 use crate::ops::{Mailbox, SaidRows, Says};
 use crate::program::{Builder, Outputs};
 use crate::registry::ModelKind;
 use crate::settings::{self, Precision, TimeInit};
+use crate::walks::{self, WalkSpec};
 
 /// Settings of an APAN; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +61,9 @@ pub struct ApanSpec {
     pub history: Lookup,
     /// What matrix products round their inputs to (`f32`).
     pub precision: Precision,
+    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkSpec>,
 }
 
 impl Default for ApanSpec {
@@ -77,6 +82,7 @@ impl Default for ApanSpec {
             dropout: 0.1,
             history: Lookup::Exact,
             precision: Precision::F32,
+            walks: None,
         }
     }
 }
@@ -93,7 +99,12 @@ impl ModelKind for ApanSpec {
         let widths = [("memory", memory), ("time", time), ("slots", slots), ("heads", heads), ("width", width)];
         settings::at_least_one(&widths)?;
         settings::share("dropout", self.dropout)?;
+        walks::check(self.walks.as_ref())?;
         self.precision.check()
+    }
+
+    fn complete(&mut self, facts: &DataFacts) {
+        walks::complete(self.walks.as_mut(), facts);
     }
 
     fn build(&self, g: &mut Builder) -> Outputs {
@@ -111,6 +122,7 @@ impl ModelKind for ApanSpec {
         let memory =
             g.mailbox_attention("memory", time, Mailbox { width, heads, dropout, empty: self.empty_slots, rule });
         let embedding = g.norm("embedding.norm", memory);
+        g.walks(self.walks.as_ref());
         let decoder = g.link_decoder(width, self.width, false);
         let says = Says { value: memory, rows: says, features: mean };
         Outputs { memory: Some(memory), embedding, decoder, says: Some(says) }

@@ -25,6 +25,7 @@ use crate::program::{Builder, Outputs, Past};
 use crate::registry::ModelKind;
 use crate::settings::{self, Alone, AttentionForm, AttentionScores, Message, Precision, TimeInit, Updater};
 use crate::static_memory::StaticSpec;
+use crate::walks::{self, WalkSpec};
 
 /// Settings of a DyRep; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct DyrepSpec {
     pub history: Lookup,
     /// What matrix products round their inputs to (`f32`).
     pub precision: Precision,
+    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkSpec>,
     /// Static memory (off).
     #[serde(rename = "static")]
     pub static_memory: StaticSpec,
@@ -74,6 +78,7 @@ impl Default for DyrepSpec {
             sampler: Sampler::Recent,
             history: Lookup::Exact,
             precision: Precision::F32,
+            walks: None,
             static_memory: StaticSpec::default(),
         }
     }
@@ -93,10 +98,12 @@ impl ModelKind for DyrepSpec {
         settings::layers(self.layers)?;
         settings::window(self.sampler)?;
         self.precision.check()?;
+        walks::check(self.walks.as_ref())?;
         self.static_memory.check()
     }
 
     fn complete(&mut self, facts: &DataFacts) {
+        walks::complete(self.walks.as_mut(), facts);
         self.static_memory.complete(facts.nodes);
     }
 
@@ -121,6 +128,7 @@ impl ModelKind for DyrepSpec {
             g.attention_beside(&name, [table, rows], (depth, layers - 1 - depth), time, attention)
         });
         let embedding = g.centres(rows);
+        g.walks(self.walks.as_ref());
         let decoder = g.link_decoder(g.width(embedding), self.width, false);
         Outputs {
             memory: Some(memory),

@@ -24,6 +24,7 @@ use crate::program::{Builder, Outputs};
 use crate::registry::ModelKind;
 use crate::settings::{self, Message, Precision, TimeInit, Updater};
 use crate::static_memory::StaticSpec;
+use crate::walks::{self, WalkSpec};
 
 /// Settings of a JODIE; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct JodieSpec {
     pub source_idle: Option<IdleSpec>,
     /// The same for destinations.
     pub destination_idle: Option<IdleSpec>,
+    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkSpec>,
     /// Static memory (off).
     #[serde(rename = "static")]
     pub static_memory: StaticSpec,
@@ -74,6 +78,7 @@ impl Default for JodieSpec {
             precision: Precision::F32,
             source_idle: None,
             destination_idle: None,
+            walks: None,
             static_memory: StaticSpec::default(),
         }
     }
@@ -96,6 +101,7 @@ impl ModelKind for JodieSpec {
             }
         }
         self.precision.check()?;
+        walks::check(self.walks.as_ref())?;
         self.static_memory.check()
     }
 
@@ -103,6 +109,7 @@ impl ModelKind for JodieSpec {
         let [source, destination] = facts.idle.map(|idle| IdleSpec { mean: idle.mean, deviation: idle.deviation });
         self.source_idle.get_or_insert(source);
         self.destination_idle.get_or_insert(destination);
+        walks::complete(self.walks.as_mut(), facts);
         self.static_memory.complete(facts.nodes);
     }
 
@@ -123,6 +130,7 @@ impl ModelKind for JodieSpec {
         };
         let units = vec![unit(self.source_idle), unit(self.destination_idle)];
         let embedding = g.time_projection("embedding", rows, &Projection { units, bias: true, dropout: self.dropout });
+        g.walks(self.walks.as_ref());
         let decoder = g.link_decoder_of_roles(g.width(rows), self.width, false);
         Outputs { memory: Some(memory), embedding, decoder, says: None }
     }

@@ -40,6 +40,7 @@ mod static_only;
 mod tgat;
 mod tgn;
 mod tncn;
+mod walks;
 
 pub use apan::ApanSpec;
 pub use dyrep::DyrepSpec;
@@ -52,9 +53,9 @@ pub use heuristics::Heuristic;
 pub use jodie::{IdleSpec, JodieSpec};
 pub use operation::{Context, Into, Operation, Reads, Stage};
 pub use ops::{
-    Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, FixedTime, Head, IdleUnit, LinkDecoder, Mail,
-    Mailbox, MailboxAttention, MeanOver, MemoryUpdate, Mixer, NeighbourSum, NodeRows, Op, Projection, RowHead, RowMap,
-    RowNorm, SaidRows, Says, TimeEncoding, TimeProjection, Times, TokenMixer, WindowMean,
+    Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, FixedTime, Head, IdleUnit, Known, LinkDecoder,
+    Mail, Mailbox, MailboxAttention, MeanOver, MemoryUpdate, Mixer, NeighbourSum, NodeRows, Op, Projection, RowHead,
+    RowMap, RowNorm, SaidRows, Says, TimeEncoding, TimeProjection, Times, TokenMixer, WindowMean,
 };
 pub use program::{
     Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, Outputs, Param, Past, Places,
@@ -69,6 +70,7 @@ pub use static_only::StaticOnlySpec;
 pub use tgat::TgatSpec;
 pub use tgn::{Embedding, TgnSpec};
 pub use tncn::TncnSpec;
+pub use walks::WalkSpec;
 
 /// What operations of your own are written with.
 pub use tempograph_kernels::{

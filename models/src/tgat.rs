@@ -26,6 +26,7 @@ use crate::program::{Builder, Outputs, Past};
 use crate::registry::ModelKind;
 use crate::settings::{self, Alone, AttentionForm, AttentionScores, Precision, TimeInit};
 use crate::static_memory::StaticSpec;
+use crate::walks::{self, WalkSpec};
 
 /// Settings of a TGAT; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ pub struct TgatSpec {
     pub history: Lookup,
     /// What matrix products round their inputs to (`f32`).
     pub precision: Precision,
+    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkSpec>,
     /// Static memory (off).
     #[serde(rename = "static")]
     pub static_memory: StaticSpec,
@@ -72,6 +76,7 @@ impl Default for TgatSpec {
             sampler: Sampler::Recent,
             history: Lookup::Exact,
             precision: Precision::F32,
+            walks: None,
             static_memory: StaticSpec::default(),
         }
     }
@@ -90,10 +95,12 @@ impl ModelKind for TgatSpec {
         settings::share("dropout", self.dropout)?;
         settings::window(self.sampler)?;
         self.precision.check()?;
+        walks::check(self.walks.as_ref())?;
         self.static_memory.check()
     }
 
     fn complete(&mut self, facts: &DataFacts) {
+        walks::complete(self.walks.as_mut(), facts);
         self.static_memory.complete(facts.nodes);
     }
 
@@ -114,6 +121,7 @@ impl ModelKind for TgatSpec {
             let name = format!("embedding.layers.{depth}");
             g.attention_beside(&name, [table, rows], (depth, layers - 1 - depth), time, attention)
         });
+        g.walks(self.walks.as_ref());
         let decoder = g.link_decoder(width, width, false);
         Outputs { memory: None, embedding, decoder, says: None }
     }

@@ -13,7 +13,8 @@
 //! - the attention's inner width is that of the embedding, not `D + T`;
 //! - node features enter through a learned map into the memory's width instead of having to be as wide;
 //! - messages have no columns for features the log does not have;
-//! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have;
+//! - the decoder may also read facts about the pair ([`PairFact`](tempograph_framework::PairFact)), which the paper does not have,
+//!   and TPNet's features of temporal walks (`walks.rs`);
 //! - the decoder may also read common neighbours, as TNCN does (`tncn.rs`);
 //! - `attention = "transformer-conv"` is PyG's example: a skip connection instead of the merge layer;
 //! - `attention_scores = "leaky-relu"` is TGL's and DistTGL's: `LeakyReLU(q . k)` instead of `q . k / sqrt(O / H)`;
@@ -30,6 +31,7 @@ use crate::program::{Builder, Outputs, Past};
 use crate::registry::ModelKind;
 use crate::settings::{self, Alone, AttentionForm, AttentionScores, Deliver, Message, Precision, TimeInit, Updater};
 use crate::static_memory::{StaticSpec, Wiring};
+use crate::walks::{self, WalkSpec};
 
 /// Settings of a TGN; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +84,9 @@ pub struct TgnSpec {
     pub pair_features: bool,
     /// Whether the decoder reads common neighbours: the sum of the rows of the nodes that both ends see, and their number (false).
     pub common_neighbours: bool,
+    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkSpec>,
     /// Ticks that count as one for `embedding = "time"`; left out, the mean time between a source's events in the training split.
     pub time_scale: Option<f64>,
     /// DistTGL's static memory (off).
@@ -115,6 +120,7 @@ impl Default for TgnSpec {
             time_delta: Delta::SinceEvent,
             pair_features: false,
             common_neighbours: false,
+            walks: None,
             time_scale: None,
             static_memory: StaticSpec::default(),
         }
@@ -150,6 +156,7 @@ impl ModelKind for TgnSpec {
         settings::window(self.sampler)?;
         settings::time_scale(self.time_scale)?;
         self.deliver.check()?;
+        walks::check(self.walks.as_ref())?;
         if self.static_memory.how == Wiring::Concat && !matches!(self.embedding, Embedding::Attention | Embedding::Sum)
         {
             return Err("model.static.how = \"concat\" goes with embedding = \"attention\" or \"sum\"; with the others use \"add\"".into());
@@ -161,6 +168,7 @@ impl ModelKind for TgnSpec {
         if self.embedding == Embedding::Time {
             self.time_scale.get_or_insert(facts.time_scale);
         }
+        walks::complete(self.walks.as_mut(), facts);
         self.static_memory.complete(facts.nodes);
     }
 
@@ -211,6 +219,7 @@ impl ModelKind for TgnSpec {
             }
             Embedding::Identity => g.centres(rows),
         };
+        g.walks(self.walks.as_ref());
         let mut decoder = g.link_decoder(g.width(embedding), width, pair_features);
         if self.common_neighbours {
             let pairs = g.common_neighbours("common_neighbours", rows, None);

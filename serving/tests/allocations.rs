@@ -7,7 +7,7 @@ mod counting;
 
 use common::{World, small};
 use tempograph_framework::{Dataset, Lookup};
-use tempograph_models::{AttentionForm, TgnSpec};
+use tempograph_models::{AttentionForm, TgnSpec, WalkSpec};
 use tempograph_serving::{Engine, Granularity, NewEvent, PairQuery};
 
 /// A stream of known nodes that goes on where `world` stands: each event with a question about it, a moment later. With `new_pairs` half of the
@@ -53,6 +53,7 @@ fn an_event_told_and_a_pair_scored_ask_for_no_memory_once_the_engine_is_warm() {
         TgnSpec { layers: 2, ..small() },
         TgnSpec { pair_features: true, ..small() },
         TgnSpec { common_neighbours: true, ..small() },
+        TgnSpec { walks: Some(WalkSpec { layers: 2, width: 8, ..WalkSpec::default() }), ..small() },
         TgnSpec {
             history: Lookup::Batch,
             attention: AttentionForm::TransformerConv,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, request, response, small};
 use serde_json::{Value, json};
+use tempograph_models::{TgnSpec, WalkSpec};
 use tempograph_serving::{NewEvent, PairQuery, ServeSpec};
 
 fn now(src: u64, dst: u64) -> PairQuery {
@@ -358,4 +359,19 @@ fn an_address_in_use_is_named() {
     let spec = ServeSpec::parse("", &[format!("listen.http={address}")]).unwrap();
     let error = tempograph_serving::serve(&world.folder(), &spec).unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot listen on {address}: Address already in use")), "{error}");
+}
+
+#[test]
+fn a_retraction_says_in_which_parts_of_the_state_events_remain() {
+    let walks = WalkSpec { layers: 2, width: 6, ..WalkSpec::default() };
+    for (spec, remains) in
+        [(small(), json!(["memory"])), (TgnSpec { walks: Some(walks), ..small() }, json!(["memory", "walks"]))]
+    {
+        let world = World::new(&spec, 0);
+        let server = Running::start(&world);
+        let event = NewEvent { id: Some("event-0".into()), ..world.told(SEEN..SEEN + 1).remove(0) };
+        server.tell(&[event], "event");
+        let (status, answer) = server.post("/v1/retract", &json!({ "ids": ["event-0"] }));
+        assert_eq!((status, &answer["retracted"], &answer["remains"]), (200, &json!(1), &remains), "{answer}");
+    }
 }

@@ -9,13 +9,19 @@ use tempograph_framework::{
     TimeUnit, Timestamp,
 };
 use tempograph_models::{
-    AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticSpec, TgnSpec, TncnSpec, Wiring,
+    AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticSpec, TgnSpec, TncnSpec, WalkSpec,
+    Wiring,
 };
 use tempograph_serving::{Granularity, NewEvent, PairQuery, RankQuery};
 
 /// Static memory fine-tuned for some of the nodes.
 fn tuned() -> StaticSpec {
     StaticSpec { how: Wiring::Concat, width: 5, train: true, nodes: Some(20), ..StaticSpec::default() }
+}
+
+/// Walks of up to two events, whose weight halves in about an hour.
+fn walks() -> Option<WalkSpec> {
+    Some(WalkSpec { layers: 2, width: 12, decay: Some(2e-4), seed: 3 })
 }
 
 /// Every kind of the registry, small, with static memory and without, and settings of a TGN that take every way through view and observe.
@@ -52,6 +58,8 @@ fn variants_of_tgn() -> Vec<TgnSpec> {
         TgnSpec { history: Lookup::Batch, ..small() },
         TgnSpec { layers: 2, pair_features: true, ..small() },
         TgnSpec { common_neighbours: true, pair_features: true, ..small() },
+        TgnSpec { walks: walks(), ..small() },
+        TgnSpec { walks: walks(), pair_features: true, history: Lookup::Batch, ..small() },
         TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, message: Message::Mlp, ..small() },
         TgnSpec {
             history: Lookup::Batch,
@@ -109,7 +117,7 @@ fn every_kind_of_model_goes_on_from_its_artifact_as_it_would_have_without() {
 
 #[test]
 fn how_events_are_grouped_into_requests_changes_nothing() {
-    let mut world = World::new(&small(), 3);
+    let mut world = World::new(&TgnSpec { walks: walks(), ..small() }, 3);
     world.engine();
     world.observe_all(SEEN..EVENTS, 1);
     for size in [1, 7, EVENTS] {
@@ -167,7 +175,7 @@ fn a_score_sees_events_shown_before_its_time_only() {
 #[test]
 fn a_large_request_is_answered_in_parts_and_no_score_depends_on_what_is_asked_beside_it() {
     for spec in [
-        TgnSpec { layers: 2, pair_features: true, ..small() },
+        TgnSpec { layers: 2, pair_features: true, walks: walks(), ..small() },
         TgnSpec { layers: 2, common_neighbours: true, ..small() },
     ] {
         let world = World::new(&spec, 3);

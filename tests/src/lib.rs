@@ -17,7 +17,7 @@ use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor};
 use tempograph_models::{
     AttentionForm, AttentionScores, Embedding, FeatureWidths, Kind, Message, ModelSpec, Program, ProgramModule,
-    Registry, SliceProgram, StaticSpec, TgnSpec, Updater, Wiring,
+    Registry, SliceProgram, StaticSpec, TgnSpec, Updater, WalkSpec, Wiring,
 };
 use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
 
@@ -215,6 +215,11 @@ pub fn small() -> TgnSpec {
     TgnSpec { memory: 8, time: 6, width: 8, neighbours: 4, dropout: 0.0, ..TgnSpec::default() }
 }
 
+/// Walks of up to two events.
+pub fn walks() -> Option<WalkSpec> {
+    Some(WalkSpec { layers: 2, width: 8, decay: Some(0.02), seed: 5 })
+}
+
 /// Static memory as it is, now and then hidden.
 pub fn frozen(how: Wiring) -> StaticSpec {
     StaticSpec { how, width: STATIC, hide: 0.2, ..StaticSpec::default() }
@@ -252,6 +257,7 @@ pub fn variants() -> Vec<(&'static str, TgnSpec)> {
         ("window", TgnSpec { sampler: Sampler::Window(30), ..small() }),
         ("pair features", TgnSpec { pair_features: true, ..small() }),
         ("pair features, identity", TgnSpec { pair_features: true, embedding: Embedding::Identity, ..small() }),
+        ("walks", TgnSpec { walks: walks(), ..small() }),
         ("static, add", TgnSpec { static_memory: frozen(Wiring::Add), ..small() }),
         ("static, concat, 2 layers", TgnSpec { layers: 2, static_memory: frozen(Wiring::Concat), ..small() }),
         ("static, concat, sum", TgnSpec { embedding: Embedding::Sum, static_memory: tuned(Wiring::Concat), ..small() }),

@@ -156,13 +156,14 @@ impl Sizes {
         let window = roots.saturating_mul(needs.second_look().map_or(0, |look| look.neighbours));
         let near = roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32));
         let rows = nodes.min(near.saturating_add(window));
+        let walks = needs.walks.map_or(0, |rule| rule.numbers());
         let bytes = |numbers: usize| 4 * numbers as u64;
         let parameters = learner(spec, course, &Device::Cpu)?.learner.parameters().values().len();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
             weights: bytes(4 * parameters),
             gradients: bytes(parameters),
-            view: bytes(rows * (2 * needs.memory + 8) + (roots * needs.neighbours + window) * 4),
+            view: bytes(rows * (2 * needs.memory + 8) + (roots * needs.neighbours + window) * 4 + roots * walks),
             features: bytes(widths.edge * events + of_nodes * nodes),
             log: (20 * events + by_node) as u64,
         })

@@ -23,6 +23,7 @@ pub use product::bf16::Precision;
 pub use product::gelu::{drop_rows, gelu_rows, gelu_rows_backward};
 pub use product::layer_norm::LayerNorm;
 pub use product::linear::{Activation, InputGradient, Linear, LinearWeights, PaddedRows, mask};
+pub use product::rows::products_of_rows;
 pub use product::tokens::{TokenTimes, group_means, group_means_backward, token_rows, transpose_groups};
 pub use product::version::Version;
 pub use product::window::{WindowMeans, WindowRows};

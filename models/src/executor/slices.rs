@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{PaddedRows, add};
 
 use super::update::{write_mail, write_memories};
 use crate::operation::{Context, Into, Reads, Stage};
-use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Head, RowStage};
+use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Head, RowStage, ShownPairs};
 use crate::program::{Gradients, Program, Step, Value, Weights};
 use crate::registry::ModelSpec;
 
@@ -237,7 +237,7 @@ impl SliceModel for SliceProgram {
             Head::Links(links) => {
                 scores.resize(queries.pairs().len(), 0.0);
                 let pairs = links.pairs().map(|pairs| &tables[pairs.index()]);
-                let read = DecoderInputs { embeddings: table, facts: &view.pairs, pairs };
+                let read = DecoderInputs { embeddings: table, shown: ShownPairs::of(queries, view), pairs };
                 decoder.score(links, self.weights(), view.pair_rows(queries), read, scores);
             }
             Head::Rows(head) => rows.forward(head, self.weights(), table, &view.roots, outputs),
@@ -281,7 +281,8 @@ impl SliceModel for SliceProgram {
                 let pairs = links.pairs().map(Value::index);
                 let mut of_pairs = pairs.map(|pairs| std::mem::take(&mut of_tables[pairs]));
                 let pair_rows = pairs.map(|pairs| &tables[pairs]);
-                let read = DecoderInputs { embeddings: &tables[top], facts: &view.pairs, pairs: pair_rows };
+                let read =
+                    DecoderInputs { embeddings: &tables[top], shown: ShownPairs::of(queries, view), pairs: pair_rows };
                 let into = DecoderGradients { embeddings: &mut of_tables[top], pairs: of_pairs.as_mut() };
                 decoder.backward(links, cx.weights, read, outputs, &mut gradients, into);
                 if let (Some(pairs), Some(gradient)) = (pairs, of_pairs) {

@@ -52,6 +52,7 @@ impl Operation for RowMap {
         let rows = match self.axis {
             Axis::Nodes => sizes.nodes,
             Axis::Centres(hop) => sizes.hop(hop).centres,
+            Axis::Pairs => sizes.pairs,
         };
         products.map(rows, self.map.inputs, self.map.outputs, self.map.inputs);
     }

@@ -30,8 +30,8 @@ pub use centres::Centres;
 pub use common::{CommonNeighbours, EndColumns};
 #[cfg(feature = "cube")]
 pub(crate) use decoder::DeviceDecoder;
-pub use decoder::LinkDecoder;
-pub(crate) use decoder::{DecoderGradients, DecoderInputs, DecoderStage};
+pub(crate) use decoder::{DecoderGradients, DecoderInputs, DecoderStage, ShownPairs};
+pub use decoder::{Known, LinkDecoder};
 pub(crate) use head::RowStage;
 pub use head::{Head, RowHead};
 pub use mailbox::{Mailbox, MailboxAttention};

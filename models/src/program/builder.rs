@@ -241,6 +241,10 @@ impl Builder {
             (Some(said), None) => format!("the model gives mail {said} columns to say, and mail says memories"),
             _ => "mail says what the model gives, and the model gives nothing".into(),
         });
+        let walks = head.links().and_then(|decoder| decoder.known.walks);
+        self.check(walks == self.needs.walks, || {
+            "the program has walks, and its decoder was recorded before them (Builder::walks)".into()
+        });
         if let Some(name) = self.parameters.repeated() {
             let sentence = format!("two parameters are called {name}");
             self.fail(sentence);

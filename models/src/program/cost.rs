@@ -23,6 +23,7 @@
 //! mailbox    forward  C D D + 2 C D X + 2 C S H X + C D D     X = M + E + T, M columns of what mail says, S slots
 //! decoder    forward  (P_src + P_dst) O O + P O,  backward twice that; with rows of pairs, W wide,  P W O  more
 //! row head   forward  C O O' + C O' K,  backward twice that
+//! walks      forward  P d (2 L + 2) (2 L + 3) / 2             inner products of the rows of both ends
 //! static     forward  U S D where it is added,  backward that, or where it is tuned twice that
 //! ```
 //!
@@ -246,7 +247,9 @@ fn bytes(program: &Program, sizes: &StepSizes, weights: f64) -> f64 {
     // weights, two moments and gradients, each read and written
     let learned = 8.0 * F32 * weights;
     let static_width = program.static_memory().map_or(0, |spec| spec.width);
+    let walks = program.needs.walks.map_or(0, |rule| rule.numbers()) as f64;
+    let walked = (sizes.sources + sizes.destinations) * F32 * walks;
     let read = sizes.nodes * (row + F32 * (features.node + static_width) as f64) + sizes.mails * mail;
     let shown = (neighbours + sizes.window) * LINK_BYTES + sizes.feature_rows * F32 * features.edge as f64;
-    learned + read + shown + sizes.written * (row + mail)
+    learned + read + walked + shown + sizes.written * (row + mail)
 }

@@ -219,3 +219,16 @@ fn a_token_mixer_costs_its_products_over_tokens_and_over_columns() {
     let without = program.cost(&StepSizes { window: 0.0, ..sizes });
     assert_eq!(program.cost(&StepSizes { window: 13.0, ..self::sizes() }).bytes - without.bytes, 13.0 * 20.0);
 }
+
+#[test]
+fn walks_cost_the_products_of_the_rows_of_both_ends_and_the_maps_that_read_them() {
+    let spec = TgnSpec { memory: 2, time: 1, width: 2, heads: 1, ..TgnSpec::default() };
+    let walks = crate::WalkSpec { layers: 1, width: 5, ..crate::WalkSpec::default() };
+    let with = TgnSpec { walks: Some(walks), ..spec.clone() };
+    let [with, without] = [with, spec].map(|spec| step_cost(&spec, FeatureWidths { edge: 3, node: 0 }, &sizes()));
+    // 4 pairs; 10 products of 2 rows of each end, 5 numbers long; maps of 10 columns to 2, and of 2 to 2
+    assert_eq!(with.forward - without.forward, 2.0 * f64::from(4 * (10 * 5 + 10 * 2 + 2 * 2)));
+    assert_eq!(with.backward - without.backward, 2.0 * f64::from(4 * (10 * 2 + 2 * 2 * 2)));
+    // weights of the maps, and the rows of 2 sources and 3 destinations
+    assert_eq!(with.bytes - without.bytes, f64::from(32 * (11 * 2 + 2 * 2) + 5 * 4 * 10));
+}

@@ -4,7 +4,7 @@ use tempograph_framework::{Draw, NodeId, Parameters, Purpose};
 use tempograph_kernels::AdamStep;
 use tempograph_kernels::cpu::{PaddedRows, Precision, adam_step};
 
-use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, LinkDecoder};
+use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Known, LinkDecoder, ShownPairs};
 use crate::program::{Declarations, Gradients, Places, Weights};
 
 /// Initial vectors are uniform in this much either way: small beside what is learned, so a node named once is nearly unknown.
@@ -128,7 +128,7 @@ impl StaticGraph {
         gradients.resize(self.decoder.parameters.values().len(), 0.0);
         let part = &self.decoder;
         let mut of_decoder = Gradients { values: gradients, places: &part.places };
-        let read = DecoderInputs { embeddings: embedded, facts: &[], pairs: None };
+        let read = DecoderInputs { embeddings: embedded, shown: ShownPairs::default(), pairs: None };
         let into = DecoderGradients { embeddings: embedded_gradient, pairs: None };
         decoder.backward(&part.decoder, part.weights(), read, slopes, &mut of_decoder, into);
         let adam = |step| AdamStep {
@@ -183,7 +183,7 @@ impl StaticGraph {
     fn score(&mut self) {
         let Work { rows, embedded, decoder, scores, .. } = &mut self.work;
         scores.resize(rows.len(), 0.0);
-        let read = DecoderInputs { embeddings: embedded, facts: &[], pairs: None };
+        let read = DecoderInputs { embeddings: embedded, shown: ShownPairs::default(), pairs: None };
         decoder.score(&self.decoder.decoder, self.decoder.weights(), rows.iter().copied(), read, scores);
     }
 }
@@ -191,7 +191,7 @@ impl StaticGraph {
 impl DecoderPart {
     fn new(input: usize, width: usize, seed: u64) -> DecoderPart {
         let mut declarations = Declarations::default();
-        let decoder = LinkDecoder::declare(&mut declarations, "", [input, width], false);
+        let decoder = LinkDecoder::declare(&mut declarations, "", [input, width], Known::default());
         let (parameters, places) = (declarations.fresh(seed), declarations.places());
         let size = parameters.values().len();
         DecoderPart { decoder, places, first: vec![0.0; size], second: vec![0.0; size], steps: 0, parameters }

@@ -3,7 +3,7 @@
 use tempograph_framework::{Combine, MailRule, Says as MailSays};
 use tempograph_models::{
     AttentionForm, Builder, DataFacts, Deliver, FeatureWidths, Mail, ModelKind, ModelSpec, Outputs, Registry, SaidRows,
-    Says, TgnSpec, TimeInit, Updater,
+    Says, TgnSpec, TimeInit, Updater, WalkSpec,
 };
 
 /// A model put together wrongly, in one of several ways.
@@ -34,6 +34,7 @@ impl ModelKind for Wrong {
         let memory = g.memory_update("memory", time, mail);
         let embedding = g.centres(memory);
         let decoder = g.link_decoder(8, 8, false);
+        g.walks((self.how == 6).then_some(&WalkSpec::default()));
         let says = match self.how {
             3 => Some(Says { value: embedding, rows: SaidRows::Other, features: false }),
             4 => Some(Says { value: embedding, rows: SaidRows::Both, features: false }),
@@ -53,6 +54,7 @@ fn the_builder_says_what_does_not_fit() {
         "the model gives mail 8 columns to say, and mail says memories",
         "the model gives mail 16 columns to say, and mail has 8",
         "mail says rows of the roots, not of nodes",
+        "the program has walks, and its decoder was recorded before them (Builder::walks)",
     ];
     for (how, expected) in expected.into_iter().enumerate() {
         let found = ModelSpec::from(Wrong { how }).program(FeatureWidths::default()).unwrap_err();
@@ -99,6 +101,8 @@ fn settings_that_cannot_be_are_refused_by_their_keys() {
         ("common_neighbours = true\nneighbours = 0", "model.neighbours is 0; common neighbours need at least 1"),
         ("kind = 'tncn'\ndecoder = 0", "model.decoder is 0; it must be at least 1"),
         ("kind = 'tncn'\nheads = 3", "model.heads = 3 does not divide model.width = 100"),
+        ("kind = 'tgat'\nwalks = { layers = 0 }", "model.walks.layers is 0; it must be at least 1"),
+        ("kind = 'apan'\nwalks = { decay = -1.0 }", "model.walks.decay = -1; it must be 0 or positive"),
     ] {
         assert_eq!(refused(table), expected);
     }
@@ -121,4 +125,22 @@ fn templates_are_the_defaults_and_specs_come_back_as_they_went() {
     let deliver = Deliver::Neighbours { count: 3, decay: Some(2.0) };
     let spec = ModelSpec::from(TgnSpec { deliver, attention: AttentionForm::Residual, ..TgnSpec::default() });
     assert_eq!(Registry::default().read(toml::to_string(&spec).unwrap().parse().unwrap()).unwrap(), spec);
+}
+
+#[test]
+fn walks_forget_at_the_rate_of_the_data_and_a_device_refuses_them_by_name() {
+    let facts = DataFacts { time_scale: 50.0, ..DataFacts::of(&crate::stream(50, 0), 0..40, crate::NODES) };
+    for kind in ["tgn", "jodie", "dyrep", "tgat", "apan"] {
+        let spec =
+            Registry::default().read(format!("kind = '{kind}'\nwalks = {{ layers = 2 }}").parse().unwrap()).unwrap();
+        let spec = spec.completed(&facts);
+        let rule = spec.program(FeatureWidths::default()).unwrap().needs().walks.unwrap();
+        assert_eq!((rule.layers, rule.width, rule.decay), (2, 100, 0.01 / 50.0), "{kind}");
+        assert_eq!(Registry::default().read(toml::to_string(&spec).unwrap().parse().unwrap()).unwrap(), spec, "{kind}");
+        let refused = spec.program(FeatureWidths::default()).unwrap().on_device();
+        assert!(refused.is_err(), "{kind}");
+        if kind == "tgn" {
+            assert_eq!(refused.unwrap_err(), "kernels on a device know no rows of temporal walks (model.walks)");
+        }
+    }
 }

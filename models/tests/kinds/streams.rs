@@ -7,7 +7,7 @@ use tempograph_framework::{Batch, EventLog, Features, NodeId, Queries, Sampler, 
 use tempograph_kernels::Rows;
 use tempograph_models::{
     Alone, ApanSpec, AttentionForm, Deliver, DyrepSpec, Embedding, Frequencies, GraphMixerSpec, IdleSpec, JodieSpec,
-    MeanOver, ModelSpec, SaidRows, StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, TncnSpec, Updater, Wiring,
+    MeanOver, ModelSpec, SaidRows, StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, TncnSpec, Updater, WalkSpec, Wiring,
 };
 
 /// Nodes of the streams.
@@ -54,6 +54,11 @@ pub fn static_memory(how: Wiring) -> StaticSpec {
     StaticSpec { how, width: STATIC, train: true, hide: 0.3, nodes: Some(NODES - 3) }
 }
 
+/// Walks of up to `layers` events.
+pub fn walks(layers: usize) -> Option<WalkSpec> {
+    Some(WalkSpec { layers, width: 20, decay: Some(0.05), seed: 1 })
+}
+
 /// All kinds in some forms, with names for messages.
 pub fn variants() -> Vec<(&'static str, ModelSpec)> {
     let tgat = TgatSpec { width: 8, time: 6, neighbours: 4, ..TgatSpec::default() };
@@ -78,17 +83,21 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
     vec![
         ("tgat, 1 layer", TgatSpec { layers: 1, ..tgat.clone() }.into()),
         ("tgat, 2 layers", tgat.clone().into()),
+        ("tgat, walks", TgatSpec { walks: walks(2), layers: 1, ..tgat.clone() }.into()),
         ("tgat, nothing for the lonely", TgatSpec { alone: Alone::Nothing, ..tgat.clone() }.into()),
         ("tgat, static", TgatSpec { static_memory: static_memory(Wiring::Add), ..tgat.clone() }.into()),
         ("tgat, static behind", TgatSpec { static_memory: static_memory(Wiring::Concat), heads: 1, ..tgat }.into()),
         ("jodie", jodie.clone().into()),
+        ("jodie, walks", JodieSpec { walks: walks(2), ..jodie.clone() }.into()),
         ("jodie, static", JodieSpec { static_memory: static_memory(Wiring::Concat), ..jodie }.into()),
         ("dyrep", dyrep.clone().into()),
+        ("dyrep, walks", DyrepSpec { walks: walks(2), ..dyrep.clone() }.into()),
         ("dyrep, 2 layers", DyrepSpec { layers: 2, updater: Updater::Gru, ..dyrep.clone() }.into()),
         ("dyrep, static", DyrepSpec { static_memory: static_memory(Wiring::Add), ..dyrep }.into()),
         ("apan", apan.clone().into()),
         ("apan, a slot for each mail", ApanSpec { mean: false, ..apan.clone() }.into()),
         ("apan, sums, no empty slots", ApanSpec { says: SaidRows::Sum, empty_slots: false, ..apan.clone() }.into()),
+        ("apan, walks", ApanSpec { walks: walks(2), ..apan.clone() }.into()),
         ("apan, to ends", ApanSpec { says: SaidRows::Other, neighbours: 0, ..apan }.into()),
         ("graphmixer", mixer.clone().into()),
         (
@@ -114,6 +123,8 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
         ("tgn, residual, 2 layers", TgnSpec { layers: 2, heads: 1, ..residual }.into()),
         ("tgn, time", TgnSpec { embedding: Embedding::Time, time_scale: Some(9.0), ..tgn.clone() }.into()),
         ("tgn, to neighbours", TgnSpec { deliver, ..tgn.clone() }.into()),
+        ("tgn, walks", TgnSpec { walks: walks(3), ..tgn.clone() }.into()),
+        ("tgn, facts and walks", TgnSpec { walks: walks(1), pair_features: true, ..tgn.clone() }.into()),
         ("tncn", tncn.clone().into()),
         ("tncn, 0 hops", TncnSpec { zero_hop: true, neighbours: 9, ..tncn.clone() }.into()),
         ("tncn, drawn", TncnSpec { sampler: Sampler::Uniform, neighbours: 7, ..tncn.clone() }.into()),

@@ -65,6 +65,10 @@ pub struct RetractAnswer {
     pub retracted: u64,
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
+    /// Parts of the state that keep what events had changed there, and only a replay of the log is rid of it: `memory`, which their mail was
+    /// read into, and `walks`, where they had settled.
+    #[prost(string, repeated, tag = "3")]
+    pub remains: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What an answer has seen.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -85,9 +85,10 @@ class Receipt(Seen):
 
 @dataclass(frozen=True)
 class Retracted(Seen):
-    """How many of the events that were taken back were still known."""
+    """How many of the events that were taken back were still known, and what parts of the state keep what they had changed there."""
 
     retracted: int
+    remains: List[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ impl Engine {
     ///
     /// From then on the event is nobody's neighbour and in no fact about a pair, and mail of it that no later event has had read is thrown
     /// away; of neighbours that got its mail, from those that still stand among the newest events of its ends. What the model has made of it
-    /// stays in the memories it was read into: to be rid of that, too, is to replay the log without it,
+    /// stays in the memories it was read into, and what an event that has settled gave to rows of temporal walks stays there
+    /// ([`keeps_of_retracted`](Engine::keeps_of_retracted)): to be rid of that, too, is to replay the log without it,
     /// under this engine or another. The place of a retraction among the events matters, so a log of record has to keep it there, with the
     /// numbers of the events: replayed in order, it leaves the very same state.
     ///
@@ -42,6 +43,11 @@ impl Engine {
         let answer = state.history.retract(&found);
         self.counts.retracted(answer);
         Ok(Answered { answer, position: position(&state.history) })
+    }
+
+    /// Parts of the state of this model that keep what an event has changed there when it is [taken back](Engine::retract).
+    pub fn keeps_of_retracted(&self) -> Vec<&'static str> {
+        self.model.program().needs().keeps_of_retracted()
     }
 
     fn find_all(&self, events: &[Retraction]) -> Result<Vec<(EventId, NodeId, NodeId)>, RequestError> {

@@ -1,7 +1,7 @@
 //! A read in parts is of the moment it began at.
 
 use tempograph_framework::{Delta, Lookup, OtherMemory, Sampler, Side};
-use tempograph_models::{Embedding, TgnSpec};
+use tempograph_models::{Embedding, TgnSpec, WalkSpec};
 
 use crate::RankQuery;
 use crate::engine::state::capture_tests::{Story, engine_working};
@@ -26,6 +26,7 @@ fn variants() -> Vec<TgnSpec> {
         TgnSpec { embedding: Embedding::Time, time_scale: Some(10.0), ..TgnSpec::default() },
         TgnSpec { pair_features: true, ..TgnSpec::default() },
         TgnSpec { common_neighbours: true, ..TgnSpec::default() },
+        TgnSpec { walks: Some(WalkSpec { layers: 2, width: 6, ..WalkSpec::default() }), ..TgnSpec::default() },
         TgnSpec { pair_features: true, ..uniform.clone() },
         uniform,
     ]

@@ -236,6 +236,14 @@ impl Server {
     pub fn model(&self) -> Result<String, Refused> {
         Ok(self.service()?.engine().manifest().model_version())
     }
+
+    /// Parts of the state that keep what events have changed there when these are taken back.
+    ///
+    /// # Errors
+    /// While there is no service.
+    pub fn remains(&self) -> Result<Vec<&'static str>, Refused> {
+        Ok(self.service()?.engine().keeps_of_retracted())
+    }
 }
 
 fn not_yet(doing: impl Into<String>, status: &str) -> Refused {

@@ -20,7 +20,8 @@ impl History {
     }
 
     /// Forgets all that has happened to `nodes`, to which nothing has happened in the newest tick: memory, mail and neighbours are those of
-    /// nodes that are new, and they are nobody's neighbour any more, so that their numbers may be given to others. Counts of pairs stay.
+    /// nodes that are new, and they are nobody's neighbour any more, so that their numbers may be given to others. Counts of pairs stay, and so
+    /// do other nodes' walks that passed them, which end at nobody: whoever gets the number has a random row of its own.
     /// Counts as one change of [`version`](History::version).
     ///
     /// # Panics
@@ -57,6 +58,9 @@ impl Graph {
         self.first[node.index()] = EventId(self.seen);
         self.renewed[node.index()] = self.origin;
         self.adjacency.forget(node);
+        if let Some(walks) = &mut self.walks {
+            walks.forget(node, self.first[node.index()]);
+        }
     }
 
     /// Whether a link leads to whoever has the number now, and not to one it had before.

@@ -14,7 +14,10 @@ impl History {
     /// that still stand among the events kept of an end; who has been pushed out of there keeps the mail.
     /// What a model has made of it stays: memories it was read into, and what later mail carries of those. A node whose newest event it
     /// was is shown with the memory it would have without it, but by a model that updates nodes without mail. Of a pair whose newest event is taken back, the time of the last is that of the newest
-    /// that is still kept, if any is. Counts as one change of [`version`](History::version), if any was known.
+    /// that is still kept, if any is. Rows of [walks](crate::WalkRule) keep every walk that an event is a step of, once the event has settled:
+    /// later events have carried its part on, and what it was is not known any more. An event of the newest tick has not settled, and leaves
+    /// nothing there. [`Needs::keeps_of_retracted`](crate::Needs::keeps_of_retracted) names what stays.
+    /// Counts as one change of [`version`](History::version), if any was known.
     ///
     /// # Panics
     /// If an event names a node there is no room for.

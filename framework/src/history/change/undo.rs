@@ -6,8 +6,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::history::graph::adjacency::KeptLinks;
 use crate::history::graph::pairs::NEVER;
+use crate::history::graph::walks::KeptWalks;
 use crate::history::memory::KeptMemory;
-use crate::{Batch, Event, EventId, History, NodeId, PurposeDraw, Queries, Timestamp, View};
+use crate::{Batch, Event, EventId, History, Lookup, NodeId, PurposeDraw, Queries, Timestamp, View};
 
 /// What a history was when this was [begun](History::earlier), as far as it has changed since.
 ///
@@ -41,6 +42,7 @@ struct Kept {
     memory: KeptMemory,
     renewed: Timestamp,
     first: EventId,
+    walks: Option<KeptWalks>,
 }
 
 impl Earlier {
@@ -95,6 +97,7 @@ impl Earlier {
             memory: history.memories.keep(node),
             renewed: graph.renewed(node),
             first: graph.first.get(node.index()).copied().unwrap_or_default(),
+            walks: graph.walks.as_ref().map(|walks| walks.keep(node)),
         });
     }
 }
@@ -170,6 +173,9 @@ impl History {
             if let Some(first) = self.graph.first.get_mut(node.index()) {
                 swap(first, &mut kept.first);
             }
+            if let (Some(walks), Some(kept)) = (&mut self.graph.walks, &mut kept.walks) {
+                walks.swap(node, kept);
+            }
         }
     }
 
@@ -190,9 +196,15 @@ impl History {
         let senders = view.nodes.iter().flat_map(|&node| self.memories.senders_read(node));
         let linked = view.nodes.iter().flat_map(|&node| self.graph.adjacency.newest_first(node).map(|link| link.node));
         let shown = |node| view.nodes.binary_search(&node).is_ok();
-        let unsettled =
-            self.unsettled().filter(move |&(src, dst)| shown(src) || shown(dst)).flat_map(|(src, dst)| [src, dst]);
-        let links = all_links.then(|| linked.chain(unsettled));
-        view.nodes.iter().copied().chain(senders).chain(links.into_iter().flatten())
+        // Walks go from a node to the other ends of its unsettled events, and in the order of the log on to the other ends of theirs.
+        let needs = self.needs();
+        let (walks, in_order) = (needs.walks.is_some(), needs.walks.is_some() && needs.lookup == Lookup::Ordered);
+        let unsettled = self
+            .unsettled()
+            .filter(move |&(src, dst)| in_order || shown(src) || shown(dst))
+            .flat_map(|(src, dst)| [src, dst]);
+        let links = all_links.then_some(linked).into_iter().flatten();
+        let unsettled = (all_links || walks).then_some(unsettled).into_iter().flatten();
+        view.nodes.iter().copied().chain(senders).chain(links).chain(unsettled)
     }
 }

@@ -10,7 +10,8 @@ use crate::{Batch, Event, History, Lookup, NodeId};
 ///
 /// An event writes the memory and the mail of its ends, the lists of their neighbours, and the mail of the neighbours that get its own. It
 /// reads the memory and the mail of its ends; where mail carries no memory of its sender, that too; and where the update
-/// [needs the ends as roots](crate::Needs::ends), all that a view of them shows, hop by hop.
+/// [needs the ends as roots](crate::Needs::ends), all that a view of them shows, hop by hop. Rows of [walks](crate::WalkRule) are written and
+/// read at the ends alone, and settle in the order of the log, whatever the waves.
 #[derive(Debug, Default)]
 pub struct Waves {
     /// Nodes that the wave so far writes something of.

@@ -45,9 +45,10 @@ impl Graph {
     /// # Panics
     /// If a root or the batch names a node the graph has no room for: callers check ids where they enter.
     pub fn sample_into(&self, queries: &Queries, during: Option<&Batch<'_>>, chance: PurposeDraw, view: &mut View) {
-        let View { nodes, hops, roots, window, pairs, work, .. } = view;
-        let Work { present, centres, named, rows, times, parts, .. } = work;
+        let View { nodes, hops, roots, window, pairs, walks, work, .. } = view;
+        let Work { present, centres, named, rows, times, parts, walked, .. } = work;
         self.gather_present(during, present);
+        self.show_walks(queries, present, walked, walks);
         named.make_room(self.nodes());
         rows.make_room(self.nodes());
         hops.resize_with(self.needs.layers, Hop::default);

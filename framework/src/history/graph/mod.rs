@@ -5,10 +5,12 @@ pub(crate) mod look;
 pub(crate) mod pairs;
 pub(crate) mod receivers;
 pub(crate) mod second_look;
+pub(crate) mod walks;
 
 use crate::history::graph::adjacency::Adjacency;
 use crate::history::graph::pairs::PairIndex;
 use crate::history::graph::receivers::NeighbourMail;
+use crate::history::graph::walks::Walks;
 use crate::log::link::Link;
 use crate::storage::buffer::{Buffer, Table};
 use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
@@ -22,7 +24,7 @@ pub(crate) enum Hand {
     Watches,
 }
 
-/// Recent neighbours, pairs and times of every node.
+/// Recent neighbours, pairs, times and, if there is need of them, rows of temporal walks of every node.
 ///
 /// No weight has a part in it, so the graph of a later batch can be had before the batches up to there are trained:
 /// [`sample_into`](Graph::sample_into) and [`observe`](Graph::observe) by turns.
@@ -44,6 +46,8 @@ pub struct Graph {
     pub(crate) version: u64,
     /// Who else gets mail of the batch at hand.
     pub(crate) receivers: NeighbourMail,
+    /// Rows of temporal walks, if the model needs them.
+    pub(crate) walks: Option<Walks>,
 }
 
 impl Graph {
@@ -53,6 +57,7 @@ impl Graph {
             false => Adjacency::last(0, needs.recent()),
             true => Adjacency::all(0),
         };
+        let walks = needs.walks.filter(|rule| rule.width > 0).map(|rule| Walks::new(0, rule, origin));
         let mut graph = Graph {
             needs,
             origin,
@@ -65,6 +70,7 @@ impl Graph {
             seen: 0,
             version: 0,
             receivers: NeighbourMail::default(),
+            walks,
         };
         graph.grow(nodes);
         graph
@@ -77,6 +83,9 @@ impl Graph {
         self.renewed.resize(nodes, self.origin);
         if !self.first.is_empty() {
             self.first.resize(nodes, EventId(0));
+        }
+        if let Some(walks) = &mut self.walks {
+            walks.grow(nodes);
         }
     }
 
@@ -97,12 +106,17 @@ impl Graph {
     pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
         let mut tables = self.adjacency.tables();
         tables.push((&mut self.renewed, 1));
+        tables.extend(self.walks.iter_mut().flat_map(Walks::tables));
         tables
     }
 
     /// Forgets everything that happened; the room stays.
     pub fn reset(&mut self) {
+        let given_on = !self.first.is_empty();
         self.start_over();
+        if let Some(walks) = &mut self.walks {
+            walks.reset(given_on);
+        }
         self.adjacency.clear();
         self.renewed.fill(self.origin);
     }
@@ -144,7 +158,8 @@ impl Graph {
 
     /// Bytes it holds, what it shares with a log not counted.
     pub fn bytes(&self) -> usize {
-        16 * self.nodes() + self.adjacency.bytes() + self.bytes_of_pairs()
+        let walks = self.walks.as_ref().map_or(0, Walks::bytes);
+        16 * self.nodes() + self.adjacency.bytes() + self.bytes_of_pairs() + walks
     }
 
     /// Bytes of what is known of pairs.
@@ -212,6 +227,9 @@ impl Graph {
     fn settle_before(&mut self, time: Timestamp, hand: Hand) {
         if self.pending.last().is_none_or(|event| event.time >= time) {
             return;
+        }
+        if hand == Hand::Writes {
+            self.settle_walks();
         }
         for event in self.pending.drain(..) {
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {

@@ -70,7 +70,7 @@ impl History {
 
     /// Number of the first event that has not settled, or of the next to come.
     pub(crate) fn first_unsettled(&self) -> EventId {
-        self.graph.pending.first().map_or(EventId(self.graph.seen), |event| event.id)
+        self.graph.first_unsettled()
     }
 
     /// Ends of the events of the newest tick, which the next event may let settle.

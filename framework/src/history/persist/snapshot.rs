@@ -17,7 +17,8 @@ impl History {
     /// `degree [N]`, `mail.node|event|other|time|since [M]`, `mail.rows [M, D]` or as wide as what the model gives, where mail to neighbours
     /// counts less with time `mail.weight [M]`, `link.owner|event|node|outgoing|time [L]`,
     /// `pair.src|dst|count|last [P]`, `pending.id|src|dst|time|label [Q]`, `position [format, seen, version, origin]`, and where the newest
-    /// event was taken back its time, `newest [1]`, and where nodes were forgotten `first [N]`, the first event of each since.
+    /// event was taken back its time, `newest [1]`, and where nodes were forgotten `first [N]`, the first event of each since; where walks
+    /// are kept `walks.rows [N, L d]` and `walks.time [N]`, the time these are of.
     pub fn to_store(&self) -> Store {
         let extent = self.extent();
         let mut store = self.frame_to_store();
@@ -52,7 +53,12 @@ impl History {
             store_links(&mut store, &graph.adjacency.links(nodes.clone()).collect::<Vec<_>>());
         }
         if extent.forgets() {
-            store.put("first", [nodes.len()], graph.first[nodes].iter().map(|event| event.0).collect());
+            store.put("first", [nodes.len()], graph.first[nodes.clone()].iter().map(|event| event.0).collect());
+        }
+        if let Some(walks) = &graph.walks {
+            let (rows, at) = walks.store(nodes.clone());
+            store.put("walks.rows", [nodes.len(), walks.stored()], rows);
+            store.put("walks.time", [nodes.len()], times(at.iter().copied()));
         }
         store
     }
@@ -190,7 +196,18 @@ impl Graph {
     fn restore(&mut self, store: &mut Store) -> Result<(), StoreError> {
         self.restore_links(store)?;
         self.restore_pairs(store)?;
-        self.restore_pending(store)
+        self.restore_pending(store)?;
+        self.restore_walks(store)
+    }
+
+    fn restore_walks(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        let (nodes, Some(walks)) = (self.nodes(), &mut self.walks) else { return Ok(()) };
+        let rows = store.take_len::<f32>("walks.rows", nodes * walks.stored())?;
+        let at = store.take_len::<i64>("walks.time", nodes)?;
+        walks.restore(&rows, at.into_iter().map(Timestamp));
+        let given_on = self.first.iter().enumerate().filter(|(_, first)| first.0 > 0);
+        given_on.for_each(|(node, &first)| walks.draw_anew(NodeId(node as u32), first));
+        Ok(())
     }
 
     fn restore_links(&mut self, store: &mut Store) -> Result<(), StoreError> {

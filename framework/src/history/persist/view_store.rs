@@ -29,6 +29,9 @@ impl View {
         }
         store_pairs(&self.pairs, &mut store);
         store_window(&self.window, &mut store);
+        if !self.walks.is_empty() {
+            put(&mut store, "walks", self.walks.clone());
+        }
         store
     }
 
@@ -47,6 +50,7 @@ impl View {
             (0..depth).map(|depth| restore_hop(store.split_off(&format!("hop.{depth}.")))).collect::<Result<_, _>>()?;
         let pairs = restore_pairs(&mut store)?;
         let window = restore_window(&mut store)?;
+        let walks = if store.get::<f32>("walks").is_some() { store.take("walks")?.1 } else { Vec::new() };
         let Features { edges: edge_features, nodes: node_features, static_memory } = features.clone();
         Ok(View {
             version,
@@ -57,6 +61,7 @@ impl View {
             roots,
             window,
             pairs,
+            walks,
             edge_features,
             node_features,
             static_memory,

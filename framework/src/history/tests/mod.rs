@@ -11,6 +11,7 @@ mod snapshot;
 mod stages;
 mod together;
 mod uniform;
+mod walks;
 mod waves;
 mod window;
 
@@ -21,7 +22,7 @@ use proptest::prelude::*;
 
 use crate::{
     Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory,
-    Purpose, PurposeDraw, Queries, Receivers, Sampler, Says, Table, Timestamp, Update, WindowLook,
+    Purpose, PurposeDraw, Queries, Receivers, Sampler, Says, Table, Timestamp, Update, WalkRule, WindowLook,
 };
 
 /// Nodes of a story; few, so that they meet often.
@@ -85,11 +86,12 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
         });
     let lookup = prop_oneof![Just(Lookup::Exact), Just(Lookup::Ordered), Just(Lookup::Batch)];
     let flags = (lookup, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let walks = prop_oneof![1 => Just(None), 2 => rules_of_walks().prop_map(Some)];
     let ticks = prop_oneof![Just(None), (0i64..5).prop_map(Some)];
     let look = (0usize..7, ticks).prop_map(|(neighbours, ticks)| Some(WindowLook { neighbours, ticks }));
     let window = prop_oneof![2 => Just(None), 1 => look];
-    (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags, window).prop_map(
-        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs, ends), window)| Needs {
+    (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags, window, walks).prop_map(
+        move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs, ends), window, walks)| Needs {
             memory,
             mail,
             neighbours,
@@ -103,8 +105,20 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
             age: idle,
             before_events: false,
             window,
+            walks,
         },
     )
+}
+
+/// Rows of walks that a model may ask for.
+fn rules_of_walks() -> impl Strategy<Value = WalkRule> {
+    let decay = prop_oneof![Just(0.0), Just(0.25)];
+    (1usize..4, 1usize..4, decay, 0u64..3).prop_map(|(layers, width, decay, seed)| WalkRule {
+        layers,
+        width,
+        decay,
+        seed,
+    })
 }
 
 /// What a model may ask for of the newest neighbours, each as of the root's time or of the event it is shown for.

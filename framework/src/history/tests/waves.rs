@@ -12,7 +12,11 @@ fn made_of(needs: &Needs, queries: &Queries, view: &View) -> Update {
         }
     }
     let said = said(0, 0, needs).len();
-    let embedded = |root: usize| embedding(view, 0, view.roots[root], &memory, width);
+    let walked = |root: usize| match needs.walks {
+        Some(rule) => view.walks[root * rule.numbers()..][..rule.numbers()].iter().sum::<f32>(),
+        None => 0.0,
+    };
+    let embedded = |root: usize| embedding(view, 0, view.roots[root], &memory, width) + walked(root);
     let mail = queries.ends().flat_map(|root| (0..said).map(move |column| embedded(root) + column as f32)).collect();
     Update { nodes: view.nodes.clone(), memory, mail }
 }

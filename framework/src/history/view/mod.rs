@@ -39,6 +39,10 @@ pub struct View {
     pub window: Window,
     /// Facts about each asked pair, `[P]`, if the model needs them.
     pub pairs: Vec<PairFact>,
+    /// Rows of temporal walks of each root at its own moment, `[R, (L + 1) d]`, if the model needs them: row 0, which is the node's for all
+    /// time, then rows 1 to `L` ([`WalkRule`](crate::WalkRule)). Zeros stand for rows that are not known any more: those of a node that has
+    /// had an event since, where the moment lies in the settled past.
+    pub walks: Vec<f32>,
     /// Edge features by event id, where the log has any.
     pub edge_features: Option<Arc<dyn Rows>>,
     /// Node features by node, where the set has any.

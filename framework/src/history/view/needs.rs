@@ -38,6 +38,9 @@ pub struct Needs {
     /// the first hop, so nothing is shown without layers.
     #[serde(default)]
     pub window: Option<WindowLook>,
+    /// Rows of temporal walk matrices that are kept of each node and shown of each root ([`View::walks`](crate::View::walks)); none without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkRule>,
 }
 
 /// A second look at the past: the newest events of a root, however its neighbours are chosen (the node encoder of GraphMixer, Cong et al., 2023,
@@ -70,6 +73,7 @@ impl Needs {
             pairs: false,
             ends: false,
             window: None,
+            walks: None,
         }
     }
 
@@ -80,6 +84,7 @@ impl Needs {
     pub fn on_device(&self) -> Result<(), &'static str> {
         match self {
             Needs { window: Some(_), .. } => Err("a second look at the past (model.window)"),
+            Needs { walks: Some(_), .. } => Err("rows of temporal walks (model.walks)"),
             Needs { memory: 0, layers: 0..=1, .. } => Ok(()),
             Needs { mail, memory: 1.., .. } if mail.combine == Combine::Mean => {
                 Err("mean of many mails (model.mail = \"mean\")")
@@ -92,6 +97,13 @@ impl Needs {
             Needs { layers: 3.., .. } => Err("more than two layers (model.layers)"),
             _ => Ok(()),
         }
+    }
+
+    /// What of an event stays when it is [taken back](crate::History::retract): parts of the state that cannot be undone. To be rid of it there,
+    /// too, is to replay the log without the event.
+    pub fn keeps_of_retracted(&self) -> Vec<&'static str> {
+        let kept = [(self.memory > 0, "memory"), (self.walks.is_some(), "walks")];
+        kept.into_iter().filter(|(keeps, _)| *keeps).map(|(_, what)| what).collect()
     }
 
     /// Whether a view shows when each mail is from, so that a model can tell a moment from every other by it.
@@ -138,6 +150,32 @@ impl Needs {
             Receivers::Neighbours { count, .. } if self.memory > 0 => count,
             _ => 0,
         }
+    }
+}
+
+/// Rows of temporal walk matrices of each node, made small by a random projection (TPNet, Lu et al., NeurIPS 2024, arXiv:2410.04013,
+/// theorem 1).
+///
+/// Row `l` of a node is a sum over the walks of `l` events that begin at it and go back in time: of each the random row of the node where it
+/// ends, times `exp(-decay dt)` for each event, `dt` ticks ago. An inner product of rows of two nodes so counts, in the mean, pairs of walks
+/// that end at the same node.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WalkRule {
+    /// Events `L` of the longest walks, 1 at least.
+    pub layers: usize,
+    /// Columns `d` of a row, 1 at least.
+    pub width: usize,
+    /// `lambda`: what an event's weight loses in a tick, in logarithms. 0 keeps all.
+    pub decay: f64,
+    /// Seed of the projection. A node's random row follows from this and the node's number.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl WalkRule {
+    /// Numbers of a node, `(L + 1) d`: its random row, then rows 1 to `L`.
+    pub fn numbers(&self) -> usize {
+        (self.layers + 1) * self.width
     }
 }
 

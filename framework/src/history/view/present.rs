@@ -1,5 +1,7 @@
 //! The events that have not settled yet: those of the newest tick and, for exact lookups, of the batch in hand.
 
+use std::ops::Range;
+
 use crate::history::view::places::Places;
 use crate::log::link::Link;
 use crate::{Event, EventId, NodeId, Timestamp};
@@ -31,7 +33,7 @@ impl Moment {
 
 /// Ends of unsettled events there is room for from the start: a server that is told events one by one asks for more only where a tick, with
 /// the batch in hand, has more.
-const ENDS: usize = 128;
+pub(crate) const ENDS: usize = 128;
 
 /// Unsettled events grouped by node, each group in (time, event id) order.
 ///
@@ -76,10 +78,20 @@ impl Present {
 
     /// The unsettled events of `node` that a query at `moment` may see, oldest first.
     pub fn before(&self, node: NodeId, moment: Moment) -> &[Link] {
-        let Some(group) = self.group(node) else { return &[] };
-        let start = group.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let links = &self.links[start as usize..self.ends[group] as usize];
-        &links[..links.partition_point(|link| moment.sees(link))]
+        &self.links[self.places_before(node, moment)]
+    }
+
+    /// Where those stand among all [links](Present::links).
+    pub fn places_before(&self, node: NodeId, moment: Moment) -> Range<usize> {
+        let Some(group) = self.group(node) else { return 0..0 };
+        let start = group.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
+        let links = &self.links[start..self.ends[group] as usize];
+        start..start + links.partition_point(|link| moment.sees(link))
+    }
+
+    /// All unsettled events, as their ends see them: group by group.
+    pub fn links(&self) -> &[Link] {
+        &self.links
     }
 
     fn group(&self, node: NodeId) -> Option<usize> {

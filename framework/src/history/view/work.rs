@@ -22,6 +22,7 @@ pub(crate) struct Work {
     pub parts: Vec<WindowPart>,
     /// What is still to be read of memories read ahead.
     pub pending: Pending,
+    pub walked: WalkWork,
 }
 
 impl std::fmt::Debug for Work {
@@ -96,4 +97,15 @@ impl Pending {
     pub fn has(&self, node: NodeId) -> bool {
         !self.nodes.is_empty() && self.places.of(node, &self.nodes).is_some()
     }
+}
+
+/// What showing rows of walks keeps from one view to the next.
+#[derive(Debug, Default)]
+pub(crate) struct WalkWork {
+    /// `[unsettled links]` where the row of the link's owner after the link stands among the rows; `u32::MAX` if it is not needed.
+    pub place: Vec<u32>,
+    /// The links after which a row is needed, each with its owner.
+    pub needed: Vec<(u32, NodeId)>,
+    /// `[needed, L d]`: rows 1 to `L` of the owner after the link, as of the link's time.
+    pub rows: Vec<f32>,
 }

@@ -1,4 +1,6 @@
 //! Linear maps of rows.
+use std::ops::Range;
+
 use crate::cpu::product::bf16::Precision;
 use crate::cpu::product::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
 use crate::cpu::product::version::Version;
@@ -88,6 +90,20 @@ impl PaddedRows {
     /// One row, without its padding.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.values[row * self.stride..][..self.columns]
+    }
+
+    /// Calls `task` with the number of each row and the row without its padding, on all threads of the pool where that is `worth` it. Else no
+    /// pool is entered.
+    pub fn for_each_row(&mut self, worth: bool, task: impl Fn(usize, &mut [f32]) + Sync) {
+        let (rows, columns, stride) = (self.rows, self.columns, self.stride);
+        let all = DisjointRows::new(&mut self.values, stride);
+        let tile = |tile: Range<usize>| {
+            // SAFETY: tiles do not overlap.
+            let numbers = unsafe { all.rows(tile.clone()) };
+            tile.zip(numbers.chunks_exact_mut(stride.max(1)))
+                .for_each(|(row, numbers)| task(row, &mut numbers[..columns]));
+        };
+        if worth { in_chunks(rows, TILE, tile) } else { tile(0..rows) }
     }
 
     fn matrix(&self) -> Matrix<'_> {

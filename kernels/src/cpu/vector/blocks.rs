@@ -12,7 +12,7 @@ pub(crate) fn blocks(width: usize) -> usize {
 }
 
 #[inline(always)]
-fn add_product<I: Isa>(sum: &mut Block, a: &Block, b: &Block) {
+pub(crate) fn add_product<I: Isa>(sum: &mut Block, a: &Block, b: &Block) {
     for i in 0..BLOCK {
         sum[i] = I::mul_add(a[i], b[i], sum[i]);
     }

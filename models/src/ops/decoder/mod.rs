@@ -1,8 +1,10 @@
 //! The link decoder: how likely a source turns to a destination.
 //!
 //! ```text
-//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 facts(u, v) + bp)] [+ Wr y_uv] + b) + w_0
+//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 known(u, v) + bp)] [+ Wr y_uv] + b) + w_0
 //! ```
+//!
+//! `known` are facts about the pair, walk features of its ends, or both one behind the other.
 //!
 //! It is TGN's merge layer with its first map split by ends, so that a source asked about with many candidates is mapped once. `y_uv` are rows of
 //! pairs, which operations on pairs make. A decoder may also read those alone, without the embeddings of the ends.
@@ -11,16 +13,41 @@ mod device;
 mod facts;
 mod slices;
 mod tensors;
+mod walks;
 
 #[cfg(feature = "cube")]
 pub(crate) use device::DeviceDecoder;
 pub(crate) use facts::PAIR_COLUMNS;
-pub(crate) use slices::{DecoderGradients, DecoderInputs, DecoderStage};
+pub(crate) use slices::{DecoderGradients, DecoderInputs, DecoderStage, ShownPairs};
+use walks::walk_columns;
 
 use std::ops::Range;
 
+use tempograph_framework::WalkRule;
+
 use super::Head;
 use crate::program::{Builder, Declarations, Map, Products, StepSizes, Value};
+
+/// What a link decoder reads of a pair besides the embeddings of its ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Known {
+    /// Whether it reads facts about the pair ([`PairFact`](tempograph_framework::PairFact)).
+    pub pairs: bool,
+    /// Rows of temporal walks of each end that it reads the products of, if it reads any.
+    pub walks: Option<WalkRule>,
+}
+
+impl Known {
+    /// Columns of both, facts first; 0 where it reads nothing.
+    pub(crate) fn columns(self) -> usize {
+        self.columns_of_facts() + self.walks.map_or(0, walk_columns)
+    }
+
+    /// Columns of the facts.
+    pub(crate) fn columns_of_facts(self) -> usize {
+        if self.pairs { PAIR_COLUMNS } else { 0 }
+    }
+}
 
 /// A link decoder.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +56,9 @@ pub struct LinkDecoder {
     pub(crate) roles: bool,
     /// Of the embeddings of sources and destinations, where it reads them.
     pub(crate) ends: Option<[Map; 2]>,
-    /// Of facts about pairs, where it reads them.
+    /// What it reads of pairs.
+    pub(crate) known: Known,
+    /// Of what it reads of pairs, where it reads anything.
     pub(crate) facts: Option<[Map; 2]>,
     /// Rows of pairs and their map, where it reads them.
     pub(crate) pairs: Option<(Value, Map)>,
@@ -37,20 +66,21 @@ pub struct LinkDecoder {
 }
 
 impl LinkDecoder {
-    /// Declares a decoder of embeddings of `input` columns, `width` wide inside; `facts` says whether it reads those about pairs.
+    /// Declares a decoder of embeddings of `input` columns, `width` wide inside; `known` says what it reads of pairs.
     pub fn declare(
         parameters: &mut Declarations,
         prefix: &str,
         [input, width]: [usize; 2],
-        facts: bool,
+        known: Known,
     ) -> LinkDecoder {
         let mut map =
             |part: &str, inputs, outputs, bias| parameters.linear(&format!("{prefix}{part}"), inputs, outputs, bias);
         LinkDecoder {
             roles: false,
+            known,
             ends: Some(["lin_src", "lin_dst"].map(|part| map(part, input, width, true))),
-            facts: facts
-                .then(|| [map("lin_pair.0", PAIR_COLUMNS, width, true), map("lin_pair.1", width, width, false)]),
+            facts: (known.columns() > 0)
+                .then(|| [map("lin_pair.0", known.columns(), width, true), map("lin_pair.1", width, width, false)]),
             pairs: None,
             last: map("lin_final", width, 1, true),
         }
@@ -85,8 +115,10 @@ impl LinkDecoder {
 
     /// What it reads, in a few words.
     pub fn describe(&self) -> String {
-        let parts = [self.facts.map(|_| "facts about pairs"), self.pairs.map(|_| "rows of pairs")];
-        let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        let facts = self.known.pairs.then(|| "facts about pairs".to_string());
+        let walks = self.known.walks.map(|rule| format!("walks of up to {} events", rule.layers));
+        let rows = self.pairs.map(|_| "rows of pairs".to_string());
+        let parts = facts.into_iter().chain(walks).chain(rows).collect::<Vec<_>>().join(" and ");
         match self.ends {
             Some(_) if parts.is_empty() => "link decoder".into(),
             Some(_) => format!("link decoder with {parts}"),
@@ -111,8 +143,11 @@ impl LinkDecoder {
             products.map(sizes.pairs, inputs, width, inputs);
         }
         if self.facts.is_some() {
-            products.map(sizes.pairs, PAIR_COLUMNS, width, 0);
+            products.map(sizes.pairs, self.known.columns(), width, 0);
             products.map(sizes.pairs, width, width, width);
+        }
+        if let Some(rule) = self.known.walks {
+            products.forward += sizes.pairs * (walk_columns(rule) * rule.width) as f64;
         }
         products.map(sizes.pairs, width, 1, width);
     }
@@ -120,7 +155,7 @@ impl LinkDecoder {
 
 impl Builder {
     /// A link decoder of embeddings of `input` columns, `width` wide inside. With `facts` it reads facts about pairs: recency, repetition,
-    /// popularity.
+    /// popularity. Where the program has [walks](Builder::walks) it reads their features.
     pub fn link_decoder(&mut self, input: usize, width: usize, facts: bool) -> Head {
         Head::Links(self.links(input, width, facts))
     }
@@ -131,7 +166,8 @@ impl Builder {
             self.needs.pairs = true;
             self.look(0);
         }
-        let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], facts);
+        let known = Known { pairs: facts, walks: self.needs.walks };
+        let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], known);
         self.declared_since();
         decoder
     }
@@ -160,6 +196,7 @@ impl Builder {
         let map = self.parameters.linear("decoder.lin_rows", inputs, width, true);
         let last = self.parameters.linear("decoder.lin_final", width, 1, true);
         self.declared_since();
-        Head::Links(LinkDecoder { roles: false, ends: None, facts: None, pairs: Some((pairs, map)), last })
+        let known = Known::default();
+        Head::Links(LinkDecoder { roles: false, ends: None, known, facts: None, pairs: Some((pairs, map)), last })
     }
 }

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use tempograph_framework::PairFact;
+use tempograph_framework::{Pair, PairFact, Queries, View, WalkRule};
 use tempograph_kernels::cpu::{
     Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
 };
 
-use super::LinkDecoder;
-use super::facts::{PAIR_COLUMNS, pair_row};
+use super::facts::pair_row;
+use super::walks::walk_row;
+use super::{Known, LinkDecoder};
 use crate::operation::SHARED;
 use crate::ops::rows::take_columns;
 use crate::program::{Gradients, Map, Weights};
@@ -28,8 +29,8 @@ pub struct DecoderStage {
 pub(crate) struct DecoderInputs<'a> {
     /// The table of the ends, `[C, O]`.
     pub embeddings: &'a PaddedRows,
-    /// A fact of each pair, `[P]`, where the decoder reads them.
-    pub facts: &'a [PairFact],
+    /// What a view shows of the pairs, where the decoder reads that.
+    pub shown: ShownPairs<'a>,
     /// Rows of pairs, `[P, W]`, where the decoder reads them.
     pub pairs: Option<&'a PaddedRows>,
 }
@@ -77,6 +78,47 @@ struct RowWork {
     map: Linear,
     /// `[P, O]`, with what facts about the pairs add.
     mapped: PaddedRows,
+}
+
+/// What a view shows of the pairs that are scored, besides the embeddings of their ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShownPairs<'a> {
+    facts: &'a [PairFact],
+    /// By root.
+    pairs: &'a [Pair],
+    /// `[R, numbers]`.
+    walks: &'a [f32],
+    numbers: usize,
+}
+
+impl<'a> ShownPairs<'a> {
+    /// What `view`, which was read for `queries`, shows of their pairs.
+    pub fn of(queries: &'a Queries, view: &'a View) -> ShownPairs<'a> {
+        let numbers = view.walks.len().checked_div(queries.len()).unwrap_or(0);
+        ShownPairs { facts: &view.pairs, pairs: queries.pairs(), walks: &view.walks, numbers }
+    }
+
+    /// Rows of walks of a root.
+    fn walks_of(&self, root: u32) -> &'a [f32] {
+        &self.walks[root as usize * self.numbers..][..self.numbers]
+    }
+}
+
+impl FactWork {
+    /// Writes what a decoder reads of `pairs` pairs as numbers.
+    fn load(&mut self, known: Known, shown: ShownPairs<'_>, pairs: usize) {
+        let first = known.columns_of_facts();
+        self.facts.zeros(pairs, known.columns());
+        if known.pairs {
+            let facts = shown.facts.iter().enumerate();
+            facts.for_each(|(pair, fact)| pair_row(fact, &mut self.facts.row_mut(pair)[..first]));
+        }
+        let Some(WalkRule { width, .. }) = known.walks else { return };
+        self.facts.for_each_row(pairs >= SHARED, |pair, row| {
+            let Pair { src, dst } = shown.pairs[pair];
+            walk_row(shown.walks_of(src), shown.walks_of(dst), width, &mut row[first..]);
+        });
+    }
 }
 
 /// No place yet.
@@ -148,7 +190,7 @@ impl DecoderStage {
             return;
         }
         let DecoderStage { src, dst, pairs, facts, rows: of_pairs } = self;
-        let DecoderInputs { embeddings: table, facts: known, pairs: pair_rows } = read;
+        let DecoderInputs { embeddings: table, shown, pairs: pair_rows } = read;
         match &decoder.ends {
             Some([as_src, as_dst]) => {
                 let of_src = rows.clone().map(|[src, _]| src);
@@ -163,8 +205,7 @@ impl DecoderStage {
             None => [&mut *src, &mut *dst].into_iter().for_each(|end| end.nothing(scores.len(), decoder.width())),
         }
         if let Some([first, second]) = &decoder.facts {
-            facts.facts.zeros(known.len(), PAIR_COLUMNS);
-            known.iter().enumerate().for_each(|(pair, fact)| pair_row(fact, facts.facts.row_mut(pair)));
+            facts.load(decoder.known, shown, scores.len());
             let [of_first, of_second] = &mut facts.maps;
             of_first.forward(&facts.facts, weights.of(first), Activation::Relu, &mut facts.rectified);
             of_second.forward(&facts.rectified, weights.of(second), Activation::None, &mut facts.mapped);

@@ -1,7 +1,7 @@
 //! The link decoder on tensors.
 
 use burn::tensor::activation::relu;
-use tempograph_framework::Pair;
+use tempograph_framework::{Pair, WalkRule};
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{PairPlan, TemporalOps, gather_rows, pair_scores};
 
@@ -34,8 +34,11 @@ impl LinkDecoder {
             }
         };
         let facts = self.facts.as_ref().map(|[first, second]| {
-            let facts = cx.from_rows(pair_columns(&cx.view.pairs), [cx.view.pairs.len(), PAIR_COLUMNS]);
-            cx.linear(second, relu(cx.linear(first, facts)))
+            let pairs = cx.queries.pairs().len();
+            let facts = self.known.pairs.then(|| cx.from_rows(pair_columns(&cx.view.pairs), [pairs, PAIR_COLUMNS]));
+            let walks = self.known.walks.map(|rule| walks_on_tensors(rule, cx));
+            let known = Tensor::cat(facts.into_iter().chain(walks).collect(), 1);
+            cx.linear(second, relu(cx.linear(first, known)))
         });
         let rows = self.pairs.zip(pairs).map(|((_, map), rows)| cx.linear(&map, rows));
         let of_pairs = match (facts, rows) {
@@ -48,6 +51,19 @@ impl LinkDecoder {
         };
         pair_scores(PairPlan { i, j }, a, b, of_pairs, cx.matrix(self.last.weight), bias)
     }
+}
+
+/// Walk features of the queried pairs, `[P, (2 L + 2) (2 L + 3) / 2]`.
+fn walks_on_tensors<B: TemporalOps>(rule: WalkRule, cx: &TensorContext<'_, B>) -> Tensor<B, 2> {
+    let (width, rows) = (rule.width, 2 * (rule.layers + 1));
+    let walks = cx.from_rows(cx.view.walks.clone(), [cx.queries.len(), rule.numbers()]);
+    let end =
+        |root: fn(&Pair) -> u32| gather_rows(walks.clone(), cx.queries.pairs().iter().map(root).collect::<Vec<u32>>());
+    let both = Tensor::cat(vec![end(|pair| pair.src), end(|pair| pair.dst)], 1);
+    let row = |i: usize| both.clone().narrow(1, i * width, width);
+    let products = (0..rows).flat_map(|i| (i..rows).map(move |j| (i, j)));
+    let products = products.map(|(i, j)| (row(i) * row(j)).sum_dim(1)).collect();
+    relu(Tensor::cat(products, 1)).log1p()
 }
 
 /// The distinct values in order of first appearance, and each value's place among them. Repeats stand near each other.

@@ -4,7 +4,7 @@ use serde_json::Number;
 use tempograph_framework::{
     Dataset, Draw, Features, History, OtherMemory, Purpose, RandomNumbers, Sampler, SliceModel, Store,
 };
-use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec};
+use tempograph_models::{FeatureWidths, ModelSpec, TgnSpec, WalkSpec};
 
 use crate::engine::save::Files;
 use crate::engine::{Engine, EngineSpec, Retraction};
@@ -101,6 +101,7 @@ fn a_copy_is_of_its_first_moment_whatever_happens_meanwhile() {
         TgnSpec::default(),
         TgnSpec { mail_memory: OtherMemory::AtRead, ..TgnSpec::default() },
         TgnSpec { pair_features: true, ..TgnSpec::default() },
+        TgnSpec { walks: Some(WalkSpec { layers: 2, width: 6, ..WalkSpec::default() }), ..TgnSpec::default() },
         TgnSpec { sampler: Sampler::Uniform, ..TgnSpec::default() },
         TgnSpec { sampler: Sampler::Uniform, pair_features: true, ..TgnSpec::default() },
     ];

@@ -42,7 +42,8 @@ impl Events for Calls {
     async fn retract(&self, mut request: Request<RetractRequest>) -> Answered<RetractAnswer> {
         let call = call(&mut request)?;
         let (retracted, position) = self.0.retract(&call, request.into_inner().ids).await?;
-        Ok(Response::new(RetractAnswer { retracted, position: convert::position(position, self.0.model()?) }))
+        let remains = self.0.remains()?.into_iter().map(String::from).collect();
+        Ok(Response::new(RetractAnswer { retracted, position: convert::position(position, self.0.model()?), remains }))
     }
 }
 

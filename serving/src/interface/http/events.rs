@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::interface::http::body::{Answered, json, write};
 use crate::interface::server::Server;
-use crate::request::{Granularity, NewEvent};
+use crate::request::{Granularity, NewEvent, Position};
 use crate::service::{Ack, IngestRequest, Receipt};
 
 #[derive(Deserialize)]
@@ -56,13 +56,14 @@ struct RetractRequest {
 pub(crate) async fn retract(State(server): State<Arc<Server>>, request: Request) -> Answered {
     let (call, RetractRequest { ids }) = json(&server, request).await?;
     let (retracted, position) = server.retract(&call, ids).await?;
-    let answer = Retracted { retracted, log_seq: position.log_seq, version: position.version, model: server.model()? };
-    write(&server, &answer)
+    let Position { log_seq, version } = position;
+    write(&server, &Retracted { retracted, remains: server.remains()?, log_seq, version, model: server.model()? })
 }
 
 #[derive(Serialize)]
 struct Retracted {
     retracted: u64,
+    remains: Vec<&'static str>,
     log_seq: u64,
     version: u64,
     model: String,
