@@ -81,15 +81,16 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
 fn list(kind: &Kind) -> Result<Listed<'_>> {
     let spec = kind.settings();
     let program = spec.program(FeatureWidths::default()).map_err(anyhow::Error::msg)?;
-    let device = program.on_device();
+    // Commands train, export and serve what scores links.
+    let (device, links) = (program.on_device(), program.links().is_ok());
     Ok(Listed {
         kind: kind.name,
         about: kind.about,
         paper: kind.paper,
-        cpu: true,
+        cpu: links,
         device: device.is_ok(),
         device_why_not: device.err(),
-        served: true,
+        served: links,
         settings: settings(&spec)?,
     })
 }
@@ -104,7 +105,8 @@ fn listing(kinds: &[Listed<'_>]) -> Result<String> {
     let mut out = String::new();
     for kind in kinds {
         let computed = if kind.device { "CPU and devices" } else { "CPU" };
-        writeln!(out, "{:<12} {}\n{:13}{}; trains on {computed}; served", kind.kind, kind.about, "", kind.paper)?;
+        let served = if kind.served { "served" } else { "not served" };
+        writeln!(out, "{:<12} {}\n{:13}{}; trains on {computed}; {served}", kind.kind, kind.about, "", kind.paper)?;
         let one_line = |(key, value): (&String, &toml::Value)| format!("{key} = {value}");
         let settings = kind.settings.iter().map(one_line).collect::<Vec<_>>().join(", ");
         for line in textwrap(&settings, 107) {
