@@ -232,3 +232,43 @@ fn walks_cost_the_products_of_the_rows_of_both_ends_and_the_maps_that_read_them(
     // weights of the maps, and the rows of 2 sources and 3 destinations
     assert_eq!(with.bytes - without.bytes, f64::from(32 * (11 * 2 + 2 * 2) + 5 * 4 * 10));
 }
+
+#[test]
+fn rows_of_pairs_cost_their_map_once_for_each_pair() {
+    let spec = TgnSpec { memory: 2, time: 1, width: 2, heads: 1, ..TgnSpec::default() };
+    let with = TgnSpec { common_neighbours: true, ..spec.clone() };
+    let [without, with] = [spec, with].map(|spec| step_cost(&spec, FeatureWidths { edge: 3, node: 0 }, &sizes()));
+    // 4 pairs x [2 + 1 -> 2], a multiplication and an addition, and back to the weights and the rows
+    assert_eq!([with.forward - without.forward, with.backward - without.backward], [48.0, 96.0]);
+}
+
+/// A row head over features.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Rows {}
+
+impl crate::registry::ModelKind for Rows {
+    const KIND: &'static str = "rows";
+    const ABOUT: &'static str = "";
+    const PAPER: &'static str = "";
+    const TEMPLATE: &'static str = "";
+
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn build(&self, g: &mut crate::program::Builder) -> crate::program::Outputs {
+        let rows = g.rows_without_memory(8, &StaticSpec::default());
+        let embedding = g.centres(rows);
+        crate::program::Outputs { memory: None, embedding, decoder: g.row_head(8, 4, 3), says: None }
+    }
+}
+
+#[test]
+fn a_row_head_costs_its_maps_once_for_each_distinct_root() {
+    let program = ModelSpec::from(Rows {}).program(FeatureWidths::default()).unwrap();
+    let of_centres = program.head_cost(&sizes());
+    // 6 centres x ([8 -> 4] + [4 -> 3])
+    assert_eq!([of_centres.forward, of_centres.backward], [528.0, 1056.0]);
+    let of_nodes = program.head_cost(&StepSizes { hops: Vec::new(), ..sizes() });
+    assert_eq!(of_nodes.forward, 792.0);
+}
