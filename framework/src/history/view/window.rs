@@ -21,7 +21,7 @@ pub struct Window {
 #[derive(Default)]
 pub(crate) struct WindowPart {
     pub counts: Vec<u32>,
-    node: Vec<u32>,
+    pub node: Vec<u32>,
     event: Vec<u64>,
     dt: Vec<f32>,
 }
