@@ -22,8 +22,8 @@ pub struct Window {
 pub(crate) struct WindowPart {
     pub counts: Vec<u32>,
     pub node: Vec<u32>,
-    pub event: Vec<u64>,
-    pub dt: Vec<f32>,
+    event: Vec<u64>,
+    dt: Vec<f32>,
 }
 
 impl Window {
