@@ -261,10 +261,10 @@ mod tests {
     fn commands_on_links_refuse_a_kind_with_another_head() {
         let mut spec = RunSpec::parse(MINIMAL, &[]).unwrap();
         spec.model = Classes::default().into();
-        let mut course = crate::data::open(&spec.data).unwrap();
+        let mut course = crate::setup::data::open(&spec.data).unwrap();
         let expected = "model.kind = \"classes\" has a row head of 4 outputs where a link decoder is needed";
         assert_eq!(spec.program(&course).unwrap_err().to_string(), expected);
-        assert_eq!(crate::data::resolve(&mut spec, &mut course).unwrap_err().to_string(), expected);
+        assert_eq!(crate::setup::data::resolve(&mut spec, &mut course).unwrap_err().to_string(), expected);
     }
 
     #[test]
