@@ -23,34 +23,31 @@
 //! assert_eq!(work.as_ref().scores.len(), 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-mod apan;
-mod dyrep;
 mod executor;
 mod facts;
-mod graphmixer;
 mod heuristics;
-mod jodie;
+mod kinds;
 mod operation;
 mod ops;
 mod program;
 mod registry;
 mod settings;
 mod static_memory;
-mod static_only;
-mod tgat;
-mod tgn;
-mod tncn;
 mod walks;
 
-pub use apan::ApanSpec;
-pub use dyrep::DyrepSpec;
 #[cfg(feature = "cube")]
 pub use executor::DeviceProgram;
 pub use executor::{ProgramModule, SliceProgram, SliceWork, TensorContext};
 pub use facts::{DataFacts, IdleFacts};
-pub use graphmixer::GraphMixerSpec;
 pub use heuristics::Heuristic;
-pub use jodie::{IdleSpec, JodieSpec};
+pub use kinds::apan::ApanSpec;
+pub use kinds::dyrep::DyrepSpec;
+pub use kinds::graphmixer::GraphMixerSpec;
+pub use kinds::jodie::{IdleSpec, JodieSpec};
+pub use kinds::static_only::StaticOnlySpec;
+pub use kinds::tgat::TgatSpec;
+pub use kinds::tgn::{Embedding, TgnSpec};
+pub use kinds::tncn::TncnSpec;
 pub use operation::{Context, Into, Operation, Reads, Stage};
 pub use ops::{
     Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, FixedTime, Head, IdleUnit, Known, LinkDecoder,
@@ -66,10 +63,6 @@ pub use settings::{
     Alone, AttentionForm, AttentionScores, Deliver, Frequencies, Message, Precision, TimeInit, Updater,
 };
 pub use static_memory::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
-pub use static_only::StaticOnlySpec;
-pub use tgat::TgatSpec;
-pub use tgn::{Embedding, TgnSpec};
-pub use tncn::TncnSpec;
 pub use walks::WalkSpec;
 
 /// What operations of your own are written with.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tempograph_framework::{Answer, Needs, Pair, Parameters, Queries, SliceModel, View};
 use tempograph_kernels::cpu::{PaddedRows, add};
 
-use super::update::{write_mail, write_memories};
+use crate::executor::update::{write_mail, write_memories};
 use crate::operation::{Context, Into, Reads, Stage};
 use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Head, RowStage, ShownPairs};
 use crate::program::{Gradients, Program, Step, Value, Weights};

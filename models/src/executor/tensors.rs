@@ -8,7 +8,7 @@ use tempograph_framework::{Forward, Model, Needs, Queries, Update, View, values}
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, Cpu, CpuTape, Tensor, TensorData};
 use tempograph_kernels::{Rows, TemporalOps, gather_rows, product};
 
-use super::update::{write_mail, write_memories};
+use crate::executor::update::{write_mail, write_memories};
 use crate::operation::Operation;
 use crate::ops::Head;
 use crate::program::{Map, Param, Program, Step, Value};

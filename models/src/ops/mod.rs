@@ -1,21 +1,9 @@
 //! The operations that models are made of: each a whole stage, none named after a model.
-
-mod attention;
-mod centres;
-mod common;
-mod decoder;
-mod dropout;
-mod head;
+pub(crate) mod layers;
 mod mailbox;
-mod map;
 mod memory;
-mod mixer;
-mod norm;
-mod projection;
-mod rows;
-mod sum;
-mod time;
-mod window;
+pub(crate) mod pairs;
+pub(crate) mod tables;
 
 use std::sync::Arc;
 
@@ -25,25 +13,25 @@ use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::CubeRuntime;
 use tempograph_kernels::tensor::Tensor;
 
-pub use attention::{Attention, AttentionLayer};
-pub use centres::Centres;
-pub use common::{CommonNeighbours, EndColumns};
-#[cfg(feature = "cube")]
-pub(crate) use decoder::DeviceDecoder;
-pub(crate) use decoder::{DecoderGradients, DecoderInputs, DecoderStage, ShownPairs};
-pub use decoder::{Known, LinkDecoder};
-pub(crate) use head::RowStage;
-pub use head::{Head, RowHead};
+pub use layers::attention::{Attention, AttentionLayer};
+pub use layers::mixer::{Mixer, TokenMixer};
+pub use layers::projection::{IdleUnit, Projection, TimeProjection};
+pub use layers::sum::NeighbourSum;
+pub use layers::window::{MeanOver, WindowMean};
 pub use mailbox::{Mailbox, MailboxAttention};
-pub use map::RowMap;
 pub use memory::{Mail, MemoryUpdate};
-pub use mixer::{Mixer, TokenMixer};
-pub use norm::RowNorm;
-pub use projection::{IdleUnit, Projection, TimeProjection};
-pub use rows::NodeRows;
-pub use sum::NeighbourSum;
-pub use time::{FixedTime, TimeEncoding, Times};
-pub use window::{MeanOver, WindowMean};
+pub use pairs::common::{CommonNeighbours, EndColumns};
+#[cfg(feature = "cube")]
+pub(crate) use pairs::decoder::DeviceDecoder;
+pub(crate) use pairs::decoder::{DecoderGradients, DecoderInputs, DecoderStage, ShownPairs};
+pub use pairs::decoder::{Known, LinkDecoder};
+pub(crate) use pairs::head::RowStage;
+pub use pairs::head::{Head, RowHead};
+pub use tables::centres::Centres;
+pub use tables::map::RowMap;
+pub use tables::norm::RowNorm;
+pub use tables::rows::NodeRows;
+pub use tables::time::{FixedTime, TimeEncoding, Times};
 
 use crate::executor::TensorContext;
 #[cfg(feature = "cube")]

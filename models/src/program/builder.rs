@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tempograph_framework::{Delta, Lookup, Needs, Sampler, Says as MailSays};
 
-use super::weights::Declarations;
-use super::{Axis, Program, Shape, Step, Value};
 use crate::operation::Operation;
 use crate::ops::{Head, Op, Says};
+use crate::program::weights::Declarations;
+use crate::program::{Axis, Program, Shape, Step, Value};
 use crate::registry::ModelSpec;
 use crate::settings::Precision;
 

@@ -37,7 +37,7 @@
 use rustc_hash::FxHashSet;
 use tempograph_framework::{Batch, MailView, Queries, View};
 
-use super::Program;
+use crate::program::Program;
 
 #[cfg(test)]
 #[path = "cost_tests.rs"]

@@ -5,12 +5,12 @@ use tempograph_framework::{Combine, Dataset, Draw, Features, History, NodeId, Pu
 
 use super::*;
 use crate::executor::SliceProgram;
-use crate::graphmixer::GraphMixerSpec;
+use crate::kinds::graphmixer::GraphMixerSpec;
+use crate::kinds::tgn::{Embedding, TgnSpec};
 use crate::program::FeatureWidths;
 use crate::registry::ModelSpec;
 use crate::settings::{AttentionForm, Message, Updater};
 use crate::static_memory::{StaticSpec, Wiring};
-use crate::tgn::{Embedding, TgnSpec};
 
 /// What a step of these settings costs.
 fn step_cost(spec: &TgnSpec, features: FeatureWidths, sizes: &StepSizes) -> StepCost {

@@ -5,7 +5,7 @@ use tempograph_kernels::PairPlan;
 use tempograph_kernels::cube::{Matrix, said};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use super::{Back, DeviceContext, PlacedProgram, Shares};
+use crate::executor::device::{Back, DeviceContext, PlacedProgram, Shares};
 use crate::program::Value;
 
 /// The operations of a program at some weights, whose gradients it writes.

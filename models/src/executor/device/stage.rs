@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use tempograph_kernels::cube::{DevicePast, Hop, Matrix, NodeRows, TimeEncoding, TimeShares, Weight, Weights};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use super::TimeSlot;
+use crate::executor::device::TimeSlot;
 
 /// What a stage is told beside the tables it reads.
 pub(crate) struct DeviceContext<'a, R: CubeRuntime> {

@@ -16,9 +16,10 @@ use tempograph_framework::{Combine, MailRule, MailView, Queries, View};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{Dropout, Neighbours, Rows, ScoreActivation};
 
-use super::{Op, TimeEncoding, dropout};
 use crate::executor::TensorContext;
 use crate::operation::{Operation, Stage};
+use crate::ops::tables::dropout;
+use crate::ops::{Op, TimeEncoding};
 use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
 
 /// Slope below zero of what scores become before the softmax.

@@ -7,10 +7,10 @@ use tempograph_kernels::cpu::{
     ProjectionWeights, add, head_stride, mask,
 };
 
-use super::{MailboxAttention, Seen, WithNone};
 use crate::operation::{Context, Into, Reads, SHARED, Stage};
-use crate::ops::attention::{Parts, Projections, attended_table};
-use crate::ops::dropout::drop_from;
+use crate::ops::layers::attention::{Parts, Projections, attended_table};
+use crate::ops::mailbox::{MailboxAttention, Seen, WithNone};
+use crate::ops::tables::dropout::drop_from;
 use crate::program::Gradients;
 
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use tempograph_framework::MailView;
 use tempograph_kernels::tensor::Tensor;
 use tempograph_kernels::{AttentionPlan, Rows, TemporalOps, gather_rows, product, temporal_attention};
 
-use super::{MailboxAttention, Seen, WithNone};
 use crate::executor::TensorContext;
-use crate::ops::attention::{join_heads, split_heads};
-use crate::ops::dropout::drop_on_tensors;
-use crate::ops::norm::norm_on_tensors;
+use crate::ops::layers::attention::{join_heads, split_heads};
+use crate::ops::mailbox::{MailboxAttention, Seen, WithNone};
+use crate::ops::tables::dropout::drop_on_tensors;
+use crate::ops::tables::norm::norm_on_tensors;
 
 impl MailboxAttention {
     /// Rows of the roots, `[C, D]`.

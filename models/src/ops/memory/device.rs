@@ -3,8 +3,8 @@
 use tempograph_kernels::cube::{CellBlocks, CellNumbers, DeviceCell, Matrix};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use super::MemoryUpdate;
 use crate::executor::{Back, DeviceContext, DeviceStage, Laying, Shares, TimeSlot};
+use crate::ops::memory::MemoryUpdate;
 
 #[derive(Debug)]
 struct CellStage {

@@ -19,9 +19,9 @@ use tempograph_framework::{Combine, MailRule};
 use tempograph_kernels::Cell;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
-use super::{Op, TimeEncoding};
 use crate::executor::TensorContext;
 use crate::operation::{Operation, Stage};
+use crate::ops::{Op, TimeEncoding};
 use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
 use crate::settings::{Message, Updater};
 

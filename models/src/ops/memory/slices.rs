@@ -4,8 +4,8 @@ use tempograph_framework::{MailView, View};
 use tempograph_kernels::MailPlan;
 use tempograph_kernels::cpu::{self, CellGradients, CellWeights, PaddedRows};
 
-use super::MemoryUpdate;
 use crate::operation::{Context, Into, Reads, Stage};
+use crate::ops::memory::MemoryUpdate;
 use crate::program::{Gradients, Weights};
 
 #[derive(Debug)]

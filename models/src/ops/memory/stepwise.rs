@@ -6,8 +6,8 @@ use tempograph_kernels::cpu::{
     sin_row,
 };
 
-use super::MemoryUpdate;
 use crate::operation::{Context, Into, Reads, Stage};
+use crate::ops::memory::MemoryUpdate;
 use crate::program::Gradients;
 
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use tempograph_kernels::{
     MailPlan, TemporalOps, gather_rows, memory_update_gru, memory_update_rnn, product, reference,
 };
 
-use super::MemoryUpdate;
 use crate::executor::TensorContext;
+use crate::ops::memory::MemoryUpdate;
 use crate::settings::Updater;
 
 impl MemoryUpdate {

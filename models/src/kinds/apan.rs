@@ -1,0 +1,132 @@
+//! APAN: "APAN: Asynchronous Propagation Attention Network for Real-time Temporal Graph Embedding", Wang et al., SIGMOD 2021
+//! (arXiv:2011.11545), as TGL has it.
+//!
+//! ```text
+//! x_i     = [mail_i | e_i | phi(t - t_i)]                     of the last S mails of a node
+//! r       = norm(sum a_i (Wv x_i) + s_u),  a = softmax(LeakyReLU(Wq s_u . Wk x_i))               eq. 2-4
+//! h_u(t)  = relu(drop(W r + b)),  s_u = h_u of the node's last event                             eq. 5
+//! z_u(t)  = norm(h_u)
+//! mail    = [h_u | h_v] with e_uv, to both ends and to the last K neighbours of each             eq. 6-7
+//!           of the mails of a batch to a node, their mean                                        eq. 8
+//! p(u, v) = f2 relu(f1 [z_u | z_v])                           link decoder
+//! ```
+//!
+//! No neighbours are read when a link is scored: that is done behind the answer, when mail is sent.
+//!
+//! Differs:
+//! - the time of a mean is that of its last mail; TGL's is the mean of their times. `mean = false` gives each mail a slot;
+//! - a neighbour of an end gets what the other end's mail says to that end, so `[own | other]` has the ends the other way round than in TGL;
+//!   `says = "sum"`, the paper's, has no such order. No end of an event gets its mail once more as a neighbour, and no node twice;
+//! - neighbours are the last `K` strictly before the event; TGL's sampler misses some of them;
+//! - mail and memories are made without dropout, so that a replay makes the same; TGL's are those of the training step;
+//! - the paper has a code of the mail's rank instead of its time, and more than one hop of delivery.
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{Combine, Lookup, MailRule, OtherMemory, Receivers, Says as MailSays};
+
+use crate::facts::DataFacts;
+use crate::ops::{Mailbox, SaidRows, Says};
+use crate::program::{Builder, Outputs};
+use crate::registry::ModelKind;
+use crate::settings;
+use crate::settings::{Precision, TimeInit};
+use crate::walks;
+use crate::walks::WalkSpec;
+
+/// Settings of an APAN; what is left out has the default shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApanSpec {
+    /// Memory width `D`, also that of embeddings (100).
+    pub memory: usize,
+    /// Time encoding width `T` (100).
+    pub time: usize,
+    /// How the time encoding begins (`log-spaced`).
+    pub time_init: TimeInit,
+    /// Mails `S` that a node keeps (10).
+    pub slots: usize,
+    /// Whether the mails of a batch to a node are one, their mean (true); else each has a slot of its own.
+    pub mean: bool,
+    /// Whether slots without mail are seen as mails of zeros (true).
+    pub empty_slots: bool,
+    /// What mail says of an event's ends: `both`, their `sum`, or the `other` (`both`).
+    pub says: SaidRows,
+    /// Neighbours `K` of each end that get mail, too (10).
+    pub neighbours: usize,
+    /// Attention heads `H` (2); divides `memory`.
+    pub heads: usize,
+    /// Width inside the link decoder (100).
+    pub width: usize,
+    /// Dropout on attention weights and behind the attention (0.1).
+    pub dropout: f32,
+    /// Whether neighbours that were met in an event's own batch get its mail (`exact`).
+    pub history: Lookup,
+    /// What matrix products round their inputs to (`f32`).
+    pub precision: Precision,
+    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkSpec>,
+}
+
+impl Default for ApanSpec {
+    fn default() -> ApanSpec {
+        ApanSpec {
+            memory: 100,
+            time: 100,
+            time_init: TimeInit::LogSpaced,
+            slots: 10,
+            mean: true,
+            empty_slots: true,
+            says: SaidRows::Both,
+            neighbours: 10,
+            heads: 2,
+            width: 100,
+            dropout: 0.1,
+            history: Lookup::Exact,
+            precision: Precision::F32,
+            walks: None,
+        }
+    }
+}
+
+impl ModelKind for ApanSpec {
+    const KIND: &'static str = "apan";
+    const ABOUT: &'static str =
+        "attention to a mailbox; mail goes to neighbours, and none are read when a link is scored";
+    const PAPER: &'static str = "Wang et al., 2021, arXiv:2011.11545";
+    const TEMPLATE: &'static str = include_str!("apan.toml");
+
+    fn check(&self) -> Result<(), String> {
+        let ApanSpec { memory, time, slots, heads, width, .. } = *self;
+        let widths = [("memory", memory), ("time", time), ("slots", slots), ("heads", heads), ("width", width)];
+        settings::at_least_one(&widths)?;
+        settings::share("dropout", self.dropout)?;
+        walks::check(self.walks.as_ref())?;
+        self.precision.check()
+    }
+
+    fn complete(&mut self, facts: &DataFacts) {
+        walks::complete(self.walks.as_mut(), facts);
+    }
+
+    fn build(&self, g: &mut Builder) -> Outputs {
+        let ApanSpec { memory: width, heads, dropout, says, mean, neighbours: count, .. } = *self;
+        g.precision(self.precision);
+        g.lookup(self.history);
+        let time = g.time_encoding("memory.time", self.time, self.time_init);
+        let rule = MailRule {
+            combine: if mean { Combine::MeanSlots(self.slots) } else { Combine::Slots(self.slots) },
+            other: OtherMemory::AtEvent,
+            update_without_mail: false,
+            says: MailSays::Given(says.columns(width) + if mean { g.edge() } else { 0 }),
+            to: if count > 0 { Receivers::Neighbours { count, decay: None } } else { Receivers::Ends },
+        };
+        let memory =
+            g.mailbox_attention("memory", time, Mailbox { width, heads, dropout, empty: self.empty_slots, rule });
+        let embedding = g.norm("embedding.norm", memory);
+        g.walks(self.walks.as_ref());
+        let decoder = g.link_decoder(width, self.width, false);
+        let says = Says { value: memory, rows: says, features: mean };
+        Outputs { memory: Some(memory), embedding, decoder, says: Some(says) }
+    }
+}

@@ -1,0 +1,142 @@
+//! DyRep: "DyRep: Learning Representations over Dynamic Graphs", Trivedi et al., ICLR 2019, as a memory model that scores links: DyGLib's
+//! form.
+//!
+//! ```text
+//! m_u(t)  = [s_u | z_v(t) | e_uv | phi(t - t_u)]              of the node's last event: localised embedding, exogenous drive
+//! s_u(t)  = tanh(W m_u + b + W' s_u(t-) + b')                                                   eq. 4
+//! z_v(t)  = attention over the last K neighbours of v before t, from memories before the batch  section 3.2
+//! p(u, v) = f2 relu(f1 [s_u | s_v])                           link decoder
+//! ```
+//!
+//! Mail says the embedding of the other end, and links are scored with memories. So no gradient reaches the attention, which stays as it was
+//! drawn: mail is made of constants. That is so in DyGLib, too.
+//!
+//! Differs:
+//! - the paper's intensity, its conditional likelihood and its two kinds of events are a link decoder and its loss;
+//! - the paper's attention over structure is that of the residual form over recent events;
+//! - what mail says is made without dropout, so that a replay makes the same; DyGLib's carries that of the training step.
+
+use serde::{Deserialize, Serialize};
+use tempograph_framework::{Delta, Lookup, MailRule, Sampler, Says as MailSays};
+
+use crate::facts::DataFacts;
+use crate::ops::{Attention, Mail, SaidRows, Says};
+use crate::program::{Builder, Outputs, Past};
+use crate::registry::ModelKind;
+use crate::settings;
+use crate::settings::{Alone, AttentionForm, AttentionScores, Message, Precision, TimeInit, Updater};
+use crate::static_memory::StaticSpec;
+use crate::walks;
+use crate::walks::WalkSpec;
+
+/// Settings of a DyRep; what is left out has the default shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DyrepSpec {
+    /// Memory width `D`, also that of embeddings (100).
+    pub memory: usize,
+    /// Time encoding width `T` (100).
+    pub time: usize,
+    /// How the time encoding begins (`log-spaced`).
+    pub time_init: TimeInit,
+    /// Memory updater: `rnn` or `gru` (`rnn`).
+    pub updater: Updater,
+    /// Attention layers, 1 or 2 (1).
+    pub layers: usize,
+    /// Attention heads `H` (2); divides what a row and a time have together.
+    pub heads: usize,
+    /// Neighbours `K` an end sees (10).
+    pub neighbours: usize,
+    /// What an end without neighbours attends to: `padding` (DyGLib) or `nothing` (`padding`).
+    pub alone: Alone,
+    /// Width inside the link decoder (100).
+    pub width: usize,
+    /// Neighbour sampler (`recent`).
+    pub sampler: Sampler,
+    /// What an end sees of its own batch (`exact`).
+    pub history: Lookup,
+    /// What matrix products round their inputs to (`f32`).
+    pub precision: Precision,
+    /// Features of temporal walks that the decoder reads of both ends, as TPNet's (off).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walks: Option<WalkSpec>,
+    /// Static memory (off).
+    #[serde(rename = "static")]
+    pub static_memory: StaticSpec,
+}
+
+impl Default for DyrepSpec {
+    fn default() -> DyrepSpec {
+        DyrepSpec {
+            memory: 100,
+            time: 100,
+            time_init: TimeInit::LogSpaced,
+            updater: Updater::Rnn,
+            layers: 1,
+            heads: 2,
+            neighbours: 10,
+            alone: Alone::Padding,
+            width: 100,
+            sampler: Sampler::Recent,
+            history: Lookup::Exact,
+            precision: Precision::F32,
+            walks: None,
+            static_memory: StaticSpec::default(),
+        }
+    }
+}
+
+impl ModelKind for DyrepSpec {
+    const KIND: &'static str = "dyrep";
+    const ABOUT: &'static str = "memory whose mail says what attention to neighbours makes of the other end";
+    const PAPER: &'static str = "Trivedi et al., 2019, ICLR";
+    const TEMPLATE: &'static str = include_str!("dyrep.toml");
+
+    fn check(&self) -> Result<(), String> {
+        let DyrepSpec { memory, time, heads, neighbours, width, .. } = *self;
+        let widths =
+            [("memory", memory), ("time", time), ("heads", heads), ("neighbours", neighbours), ("width", width)];
+        settings::at_least_one(&widths)?;
+        settings::layers(self.layers)?;
+        settings::window(self.sampler)?;
+        self.precision.check()?;
+        walks::check(self.walks.as_ref())?;
+        self.static_memory.check()
+    }
+
+    fn complete(&mut self, facts: &DataFacts) {
+        walks::complete(self.walks.as_mut(), facts);
+        self.static_memory.complete(facts.nodes);
+    }
+
+    fn static_memory(&self) -> Option<&StaticSpec> {
+        Some(&self.static_memory)
+    }
+
+    fn build(&self, g: &mut Builder) -> Outputs {
+        let DyrepSpec { memory: width, layers, heads, neighbours, sampler, history: lookup, .. } = *self;
+        g.precision(self.precision);
+        g.past(Past { neighbours, sampler, lookup, delta: Delta::SinceEvent });
+        g.before_events();
+        let time = g.time_encoding("memory.time", self.time, self.time_init);
+        let rule = MailRule { says: MailSays::Given(width), ..MailRule::default() };
+        let mail = Mail { width, message: Message::Identity, updater: self.updater, rule };
+        let memory = g.memory_update("memory", time, mail);
+        let rows = g.node_rows(memory, &self.static_memory);
+        let (form, scores) = (AttentionForm::Residual, AttentionScores::Scaled);
+        let attention = Attention { form, scores, width, heads, dropout: 0.0, alone: self.alone };
+        let said = (0..layers).fold(rows, |table, depth| {
+            let name = format!("embedding.layers.{depth}");
+            g.attention_beside(&name, [table, rows], (depth, layers - 1 - depth), time, attention)
+        });
+        let embedding = g.centres(rows);
+        g.walks(self.walks.as_ref());
+        let decoder = g.link_decoder(g.width(embedding), self.width, false);
+        Outputs {
+            memory: Some(memory),
+            embedding,
+            decoder,
+            says: Some(Says { value: said, rows: SaidRows::Other, features: false }),
+        }
+    }
+}

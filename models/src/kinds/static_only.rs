@@ -1,0 +1,75 @@
+//! Static memory alone: "DistTGL: Distributed Memory-Based Temporal Graph Neural Network Training", Zhou et al., SC 2023 (arXiv:2307.07649),
+//! section 3.1, without the dynamic memory and its embeddings.
+//!
+//! ```text
+//! z_u     = W c_u + b [+ W' x_u + b']                         static memory, and node features where there are any
+//! p(u, v) = f2 relu(f1 [z_u | z_v])                           link decoder
+//! ```
+//!
+//! No time, no neighbours: it tells what of a score is about who the nodes are, which every other model has to beat.
+//!
+//! Differs:
+//! - the paper does not name this model; its ablation trains with static memory and without.
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::DataFacts;
+use crate::program::{Builder, Outputs};
+use crate::registry::ModelKind;
+use crate::settings;
+use crate::settings::Precision;
+use crate::static_memory::{StaticSpec, Wiring};
+
+/// Settings of a model of static memory; what is left out has the default shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StaticOnlySpec {
+    /// Width of embeddings, and inside the link decoder (100).
+    pub width: usize,
+    /// What matrix products round their inputs to (`f32`).
+    pub precision: Precision,
+    /// Static memory (`add`).
+    #[serde(rename = "static")]
+    pub static_memory: StaticSpec,
+}
+
+impl Default for StaticOnlySpec {
+    fn default() -> StaticOnlySpec {
+        let static_memory = StaticSpec { how: Wiring::Add, ..StaticSpec::default() };
+        StaticOnlySpec { width: 100, precision: Precision::F32, static_memory }
+    }
+}
+
+impl ModelKind for StaticOnlySpec {
+    const KIND: &'static str = "static";
+    const ABOUT: &'static str = "static memory alone: no time, no neighbours";
+    const PAPER: &'static str = "Zhou et al., 2023, arXiv:2307.07649";
+    const TEMPLATE: &'static str = include_str!("static_only.toml");
+
+    fn check(&self) -> Result<(), String> {
+        settings::at_least_one(&[("width", self.width)])?;
+        if self.static_memory.on().is_none() {
+            return Err(
+                "model.static.how = \"off\"; a model of static memory alone reads it, \"add\" or \"concat\"".into()
+            );
+        }
+        self.precision.check()?;
+        self.static_memory.check()
+    }
+
+    fn complete(&mut self, facts: &DataFacts) {
+        self.static_memory.complete(facts.nodes);
+    }
+
+    fn static_memory(&self) -> Option<&StaticSpec> {
+        Some(&self.static_memory)
+    }
+
+    fn build(&self, g: &mut Builder) -> Outputs {
+        g.precision(self.precision);
+        let rows = g.rows_without_memory(self.width, &self.static_memory);
+        let embedding = g.centres(rows);
+        let decoder = g.link_decoder(g.width(embedding), self.width, false);
+        Outputs { memory: None, embedding, decoder, says: None }
+    }
+}

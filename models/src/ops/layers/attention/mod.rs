@@ -1,0 +1,239 @@
+//! Temporal graph attention: a layer from a table of rows to embeddings of a hop's centres.
+//!
+//! ```text
+//! paper   q = Wq [s | phi(0)],  k = Wk [s_v | e | phi(dt)],  v = Wv [s_v | e | phi(dt)]      TGAT, TGN eq. 5-8
+//!         z = fc2 relu(fc1 [Wo sum a v | s])
+//! conv    q = Wq s,  k = Wk s_v + We [e | phi(dt)],  v = Wv s_v + We [e | phi(dt)]           PyG's TransformerConv
+//!         z = sum a v + Ws s
+//! residual  q = Wq [s | phi(0)],  k = Wk [s_v | e | phi(dt)],  v = Wv [s_v | e | phi(dt)]    TGAT as DyGLib has it
+//!         z = fc2 relu(fc1 [norm(drop(Wo sum a v) + [s | phi(0)]) | x])                      x the row s, or another of the centre
+//! ```
+//!
+//! Keys and values are never made: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, which changes nothing but the cost. A centre
+//! without neighbours has an attention of zero or, in the residual form, that of one neighbour of zeros ([`Alone`]). The row of such a neighbour
+//! above the first layer is what the layer below makes of a centre of zeros: it stands behind that layer's table.
+#[cfg(feature = "cube")]
+mod device;
+#[cfg(test)]
+mod paper_golden;
+mod residual;
+mod slices;
+mod tensors;
+
+pub(crate) use slices::{Parts, Projections, attended_table, gather_with_now, now_backward, scatter};
+pub(crate) use tensors::{join_heads, split_heads};
+
+use std::sync::Arc;
+
+use tempograph_kernels::tensor::{CpuTape, Tensor};
+use tempograph_kernels::{Dropout, ScoreActivation};
+
+use crate::executor::TensorContext;
+use crate::operation::{Operation, Stage};
+use crate::ops::{Op, TimeEncoding};
+use crate::program::{Axis, Builder, HopSizes, Map, Param, Products, Shape, StepSizes, Value};
+use crate::settings::{Alone, AttentionForm, AttentionScores};
+
+/// Slope below zero of [`AttentionScores::LeakyRelu`].
+const LEAKY_SLOPE: f32 = 0.2;
+
+/// Settings of an attention layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// The layer's form.
+    pub form: AttentionForm,
+    /// What `q . k` becomes before the softmax.
+    pub scores: AttentionScores,
+    /// Columns of the embeddings, `O`.
+    pub width: usize,
+    /// Heads `H`, which divide `O` or, in the residual form, the columns of a centre with its time.
+    pub heads: usize,
+    /// Share of the attention weights that a training step drops; in the residual form of what comes behind the attention, too.
+    pub dropout: f32,
+    /// What a centre without neighbours attends to in the residual form.
+    pub alone: Alone,
+}
+
+/// The maps of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Maps {
+    Paper { query: Map, key: Map, value: Map, out: Map, fc1: Map, fc2: Map },
+    Conv { query: Map, key: Map, value: Map, edge: Map, skip: Map },
+    Residual { query: Map, key: Map, value: Map, out: Map, norm: [Param; 2], fc1: Map, fc2: Map },
+}
+
+/// An attention layer.
+#[derive(Clone, Debug)]
+pub struct AttentionLayer {
+    pub(crate) settings: Attention,
+    pub(crate) maps: Maps,
+    pub(crate) time: TimeEncoding,
+    /// The hop whose centres it embeds.
+    pub(crate) hop: usize,
+    /// Which layer it is, the lowest first: its dropout is drawn apart from the others'.
+    pub(crate) depth: usize,
+    /// Columns of the table it reads, and of the edge features.
+    pub(crate) input: usize,
+    pub(crate) edge: usize,
+    /// Columns of queries and keys.
+    pub(crate) inner: usize,
+    /// Columns of what stands beside the attention in the merge layer.
+    pub(crate) beside: usize,
+}
+
+impl Builder {
+    /// Attention layer number `depth`, the lowest first, which embeds the centres of `hop` from the rows of `table`.
+    pub fn attention(
+        &mut self,
+        name: &str,
+        table: Value,
+        place: (usize, usize),
+        time: TimeEncoding,
+        settings: Attention,
+    ) -> Value {
+        self.attention_beside(name, [table, table], place, time, settings)
+    }
+
+    /// The same where the merge layer of the residual form reads the centre's row of `beside`, a table of nodes, instead of that of `table`.
+    pub fn attention_beside(
+        &mut self,
+        name: &str,
+        [table, beside]: [Value; 2],
+        (depth, hop): (usize, usize),
+        time: TimeEncoding,
+        settings: Attention,
+    ) -> Value {
+        let (input, edge, Attention { width, heads, form, alone, .. }) = (self.width(table), self.edge(), settings);
+        let inner = if form == AttentionForm::Residual { input + time.width } else { width };
+        self.check(heads > 0 && inner.is_multiple_of(heads.max(1)), || match form {
+            AttentionForm::Residual => {
+                format!("model.heads = {heads} does not divide {inner}, the columns of a row ({input}) and of a time")
+            }
+            _ => format!("model.heads = {heads} does not divide model.width = {width}"),
+        });
+        let (other, axis) = (beside != table, self.axis(beside));
+        self.check(!other || (axis, form) == (Axis::Nodes, AttentionForm::Residual), || {
+            format!("a residual attention layer reads rows of nodes beside its own, not of {axis}")
+        });
+        let beside_width = self.width(beside);
+        self.needs.age |= (alone, form) == (Alone::Padding, AttentionForm::Residual);
+        self.look(hop);
+        let seen = input + edge + time.width;
+        let mut map = |part: &str, inputs, outputs, bias| {
+            self.parameters.linear(&format!("{name}.{part}"), inputs, outputs, bias)
+        };
+        let maps = match form {
+            AttentionForm::Paper => Maps::Paper {
+                query: map("query", input + time.width, width, true),
+                key: map("key", seen, width, true),
+                value: map("value", seen, width, true),
+                out: map("out", width, width, true),
+                fc1: map("fc1", width + input, width, true),
+                fc2: map("fc2", width, width, true),
+            },
+            AttentionForm::TransformerConv => Maps::Conv {
+                query: map("lin_query", input, width, true),
+                key: map("lin_key", input, width, true),
+                value: map("lin_value", input, width, true),
+                edge: map("lin_edge", edge + time.width, width, false),
+                skip: map("lin_skip", input, width, true),
+            },
+            AttentionForm::Residual => {
+                let [query, key, value] = [("query", inner), ("key", seen), ("value", seen)]
+                    .map(|(part, columns)| map(part, columns, inner, false));
+                let out = map("out", inner, inner, true);
+                let [fc1, fc2] = [("fc1", inner + beside_width), ("fc2", width)]
+                    .map(|(part, columns)| map(part, columns, width, true));
+                let norm = self.parameters.norm(&format!("{name}.norm"), inner);
+                Maps::Residual { query, key, value, out, norm, fc1, fc2 }
+            }
+        };
+        let op = AttentionLayer { settings, maps, time, hop, depth, input, edge, inner, beside: beside_width };
+        let reads = if other { &[table, beside][..] } else { &[table] };
+        self.push(name, Op::Attention(Arc::new(op)), reads, Shape { axis: Axis::Centres(hop), width })
+    }
+}
+
+impl AttentionLayer {
+    /// What it does to its scores.
+    pub(crate) fn activation(&self) -> ScoreActivation {
+        match self.settings.scores {
+            AttentionScores::Scaled => {
+                ScoreActivation::Scaled(1.0 / ((self.inner / self.settings.heads) as f32).sqrt())
+            }
+            AttentionScores::LeakyRelu => ScoreActivation::LeakyRelu(LEAKY_SLOPE),
+        }
+    }
+
+    /// What it drops under a training step's seed.
+    pub(crate) fn dropout(&self, seed: Option<u64>) -> Option<Dropout> {
+        let seed = seed.filter(|_| self.settings.dropout > 0.0)?;
+        Some(Dropout { rate: self.settings.dropout, seed: seed.wrapping_add(self.depth as u64) })
+    }
+
+    /// What it drops of the numbers behind a residual form's attention.
+    pub(crate) fn dropout_behind(&self, seed: Option<u64>) -> Option<Dropout> {
+        crate::ops::tables::dropout::of_rows(self.settings.dropout, seed, self.depth as u64)
+    }
+
+    /// Whether centres without neighbours attend to one of zeros.
+    pub(crate) fn pads(&self) -> bool {
+        matches!(self.maps, Maps::Residual { .. }) && self.settings.alone == Alone::Padding
+    }
+
+    /// Whether the row of a centre of zeros stands behind its table, for the layer above.
+    pub(crate) fn gives_padding(&self) -> bool {
+        self.pads() && self.hop > 0
+    }
+}
+
+impl Operation for AttentionLayer {
+    fn describe(&self) -> String {
+        let form = match self.settings.form {
+            AttentionForm::Paper => "paper",
+            AttentionForm::TransformerConv => "transformer-conv",
+            AttentionForm::Residual => "residual",
+        };
+        format!("attention layer, {form}, {} heads", self.settings.heads)
+    }
+
+    fn stage(&self) -> Box<dyn Stage> {
+        match self.maps {
+            Maps::Residual { .. } => Box::new(residual::ResidualStage::new(self.clone())),
+            _ => Box::new(slices::AttentionStage::new(self.clone())),
+        }
+    }
+
+    fn drops(&self) -> bool {
+        self.settings.dropout > 0.0
+    }
+
+    fn cost(&self, sizes: &StepSizes, products: &mut Products) {
+        let HopSizes { centres, neighbours } = sizes.hop(self.hop);
+        let (input, time, width, inner) = (self.input, self.time.width, self.settings.width, self.inner);
+        let x = input + self.edge + time;
+        products.map(centres, input, inner, input);
+        products.map(centres, inner, x, inner);
+        products.attend(neighbours * self.settings.heads as f64, x, input + time);
+        products.map(centres, x, inner, x);
+        match self.settings.form {
+            AttentionForm::Paper => {
+                products.map(1.0, time, width, time);
+                products.map(centres, width, width, width);
+                products.map(centres, width + input, width, width + input);
+                products.map(centres, width, width, width);
+            }
+            AttentionForm::TransformerConv => products.map(centres, input, width, input),
+            AttentionForm::Residual => {
+                products.map(1.0, time, inner, time);
+                products.map(centres, inner, inner, inner);
+                products.map(centres, inner + self.beside, width, inner + self.beside);
+                products.map(centres, width, width, width);
+            }
+        }
+    }
+
+    fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2> {
+        self.on_tensors(cx, reads)
+    }
+}

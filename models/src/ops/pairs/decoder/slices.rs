@@ -1,0 +1,332 @@
+//! The link decoder on slices.
+
+use std::ops::Range;
+
+use tempograph_framework::{Pair, PairFact, Queries, View, WalkRule};
+use tempograph_kernels::cpu::{
+    Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
+};
+
+use crate::operation::SHARED;
+use crate::ops::pairs::decoder::facts::pair_row;
+use crate::ops::pairs::decoder::walks::walk_row;
+use crate::ops::pairs::decoder::{Known, LinkDecoder};
+use crate::ops::tables::rows::take_columns;
+use crate::program::{Gradients, Map, Weights};
+
+/// A decoder on slices: its working memory.
+#[derive(Debug, Default)]
+pub struct DecoderStage {
+    src: EndWork,
+    dst: EndWork,
+    pairs: PairScores,
+    facts: FactWork,
+    rows: RowWork,
+}
+
+/// What pairs are scored from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecoderInputs<'a> {
+    /// The table of the ends, `[C, O]`.
+    pub embeddings: &'a PaddedRows,
+    /// What a view shows of the pairs, where the decoder reads that.
+    pub shown: ShownPairs<'a>,
+    /// Rows of pairs, `[P, W]`, where the decoder reads them.
+    pub pairs: Option<&'a PaddedRows>,
+}
+
+/// Where the gradients go of what pairs are scored from.
+#[derive(Debug)]
+pub(crate) struct DecoderGradients<'a> {
+    /// That of the ends is added here.
+    pub embeddings: &'a mut PaddedRows,
+    /// That of rows of pairs is written here.
+    pub pairs: Option<&'a mut PaddedRows>,
+}
+
+/// One end of the pairs: its distinct rows of the top table, mapped.
+#[derive(Debug, Default)]
+struct EndWork {
+    map: Linear,
+    /// Distinct rows of the top table, in order of first appearance.
+    rows: Vec<u32>,
+    /// Of each pair the place among them.
+    place: Vec<u32>,
+    /// `[C]` place of each row of the top table, where it has one.
+    place_of: Vec<u32>,
+    /// `[rows, O]`
+    embedded: PaddedRows,
+    /// `[rows, O]`
+    mapped: PaddedRows,
+    gradient: PaddedRows,
+    embedded_gradient: PaddedRows,
+}
+
+/// Facts about pairs: two linear maps with a ReLU between.
+#[derive(Debug, Default)]
+struct FactWork {
+    maps: [Linear; 2],
+    facts: PaddedRows,
+    rectified: PaddedRows,
+    mapped: PaddedRows,
+    gradient: PaddedRows,
+}
+
+/// Rows of pairs, mapped.
+#[derive(Debug, Default)]
+struct RowWork {
+    map: Linear,
+    /// `[P, O]`, with what facts about the pairs add.
+    mapped: PaddedRows,
+}
+
+/// What a view shows of the pairs that are scored, besides the embeddings of their ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShownPairs<'a> {
+    facts: &'a [PairFact],
+    /// By root.
+    pairs: &'a [Pair],
+    /// `[R, numbers]`.
+    walks: &'a [f32],
+    numbers: usize,
+}
+
+impl<'a> ShownPairs<'a> {
+    /// What `view`, which was read for `queries`, shows of their pairs.
+    pub fn of(queries: &'a Queries, view: &'a View) -> ShownPairs<'a> {
+        let numbers = view.walks.len().checked_div(queries.len()).unwrap_or(0);
+        ShownPairs { facts: &view.pairs, pairs: queries.pairs(), walks: &view.walks, numbers }
+    }
+
+    /// Rows of walks of a root.
+    fn walks_of(&self, root: u32) -> &'a [f32] {
+        &self.walks[root as usize * self.numbers..][..self.numbers]
+    }
+}
+
+impl FactWork {
+    /// Writes what a decoder reads of `pairs` pairs as numbers.
+    fn load(&mut self, known: Known, shown: ShownPairs<'_>, pairs: usize) {
+        let first = known.columns_of_facts();
+        self.facts.zeros(pairs, known.columns());
+        if known.pairs {
+            let facts = shown.facts.iter().enumerate();
+            facts.for_each(|(pair, fact)| pair_row(fact, &mut self.facts.row_mut(pair)[..first]));
+        }
+        let Some(WalkRule { width, .. }) = known.walks else { return };
+        self.facts.for_each_row(pairs >= SHARED, |pair, row| {
+            let Pair { src, dst } = shown.pairs[pair];
+            walk_row(shown.walks_of(src), shown.walks_of(dst), width, &mut row[first..]);
+        });
+    }
+}
+
+/// No place yet.
+const NOWHERE: u32 = u32::MAX;
+
+impl EndWork {
+    /// Finds the distinct rows of one end, and takes these columns of them. Repeats are mapped once.
+    fn gather(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows, columns: Range<usize>) {
+        self.place_of.clear();
+        self.place_of.resize(table.rows(), NOWHERE);
+        self.rows.clear();
+        self.place.clear();
+        for row in rows {
+            let place = &mut self.place_of[row as usize];
+            if *place == NOWHERE {
+                *place = self.rows.len() as u32;
+                self.rows.push(row);
+            }
+            self.place.push(*place);
+        }
+        let from = columns.start.min(table.values.len());
+        self.embedded.gather(&table.values[from..], table.stride(), columns.len(), &self.rows);
+    }
+
+    /// Maps the distinct rows of one end.
+    fn forward(
+        &mut self,
+        rows: impl Iterator<Item = u32>,
+        (table, columns): (&PaddedRows, Range<usize>),
+        weights: Weights<'_>,
+        map: &Map,
+    ) {
+        self.gather(rows, table, columns);
+        self.map.forward(&self.embedded, weights.of(map), Activation::None, &mut self.mapped);
+    }
+
+    /// The gradients of the map's weights, and that of the distinct rows.
+    fn backward(&mut self, weights: Weights<'_>, map: &Map, of_map: [&mut [f32]; 2]) {
+        let into = InputGradient::Replace(&mut self.embedded_gradient);
+        self.map.backward(&self.embedded, weights.values(map.weight), &self.gradient, of_map, into);
+    }
+
+    /// A row of zeros stands for the end of each pair: the decoder reads no embeddings.
+    fn nothing(&mut self, pairs: usize, width: usize) {
+        self.place.clear();
+        self.place.resize(pairs, 0);
+        self.mapped.zeros(1, width);
+    }
+
+    /// Hands the gradient of the distinct rows on to the top table's.
+    fn hand_on(&self, table: &mut PaddedRows, columns: Range<usize>) {
+        for (i, &row) in self.rows.iter().enumerate() {
+            add(&mut table.row_mut(row as usize)[columns.clone()], self.embedded_gradient.row(i));
+        }
+    }
+}
+
+impl DecoderStage {
+    /// Logits of pairs, `[P]`: `rows` are those of their ends.
+    pub fn score(
+        &mut self,
+        decoder: &LinkDecoder,
+        weights: Weights<'_>,
+        rows: impl Iterator<Item = [u32; 2]> + Clone + Send,
+        read: DecoderInputs<'_>,
+        scores: &mut [f32],
+    ) {
+        if scores.is_empty() {
+            return;
+        }
+        let DecoderStage { src, dst, pairs, facts, rows: of_pairs } = self;
+        let DecoderInputs { embeddings: table, shown, pairs: pair_rows } = read;
+        match &decoder.ends {
+            Some([as_src, as_dst]) => {
+                let of_src = rows.clone().map(|[src, _]| src);
+                let of_dst = rows.map(|[_, dst]| dst);
+                let (worth, [src_columns, dst_columns]) = (scores.len() >= SHARED, decoder.columns());
+                join_if(
+                    worth,
+                    || src.forward(of_src, (table, src_columns), weights, as_src),
+                    || dst.forward(of_dst, (table, dst_columns), weights, as_dst),
+                );
+            }
+            None => [&mut *src, &mut *dst].into_iter().for_each(|end| end.nothing(scores.len(), decoder.width())),
+        }
+        if let Some([first, second]) = &decoder.facts {
+            facts.load(decoder.known, shown, scores.len());
+            let [of_first, of_second] = &mut facts.maps;
+            of_first.forward(&facts.facts, weights.of(first), Activation::Relu, &mut facts.rectified);
+            of_second.forward(&facts.rectified, weights.of(second), Activation::None, &mut facts.mapped);
+        }
+        if let (Some((_, map)), Some(read)) = (&decoder.pairs, pair_rows) {
+            of_pairs.map.forward(read, weights.of(map), Activation::None, &mut of_pairs.mapped);
+            if decoder.facts.is_some() {
+                add(&mut of_pairs.mapped.values, &facts.mapped.values);
+            }
+        }
+        let bias = decoder.last.bias.map_or(0.0, |bias| weights.values(bias)[0]);
+        pairs.forward(inputs(decoder, weights, [src, dst], facts, of_pairs), bias, scores);
+    }
+
+    /// Maps all rows of `table` as sources and as destinations.
+    pub fn map_ends(&mut self, decoder: &LinkDecoder, weights: Weights<'_>, table: &PaddedRows) {
+        let Some([as_src, as_dst]) = &decoder.ends else { return };
+        let ends = [(&mut self.src, as_src), (&mut self.dst, as_dst)];
+        for ((end, map), columns) in ends.into_iter().zip(decoder.columns()) {
+            let rows = match columns.len() == table.columns() {
+                true => table,
+                false => {
+                    take_columns(&mut end.embedded, table, columns);
+                    &end.embedded
+                }
+            };
+            end.map.forward(rows, weights.of(map), Activation::None, &mut end.mapped);
+        }
+    }
+
+    /// The rows that were mapped last, as sources and as destinations.
+    pub fn ends(&self) -> [&PaddedRows; 2] {
+        [&self.src.mapped, &self.dst.mapped]
+    }
+
+    /// Logits of pairs of rows of `ends`, `[P]`: the first of each was mapped as a source, the second as a destination.
+    pub fn score_ends(
+        &mut self,
+        decoder: &LinkDecoder,
+        weights: Weights<'_>,
+        ends: &PaddedRows,
+        rows: impl Iterator<Item = [u32; 2]> + Clone,
+        scores: &mut [f32],
+    ) {
+        let DecoderStage { src, dst, pairs, .. } = self;
+        src.place.clear();
+        src.place.extend(rows.clone().map(|[src, _]| src));
+        dst.place.clear();
+        dst.place.extend(rows.map(|[_, dst]| dst));
+        let weight = weights.values(decoder.last.weight);
+        let bias = decoder.last.bias.map_or(0.0, |bias| weights.values(bias)[0]);
+        pairs.forward(PairInputs { a: ends, b: ends, i: &src.place, j: &dst.place, c: None, weight }, bias, scores);
+    }
+
+    /// Gradients of the decoder's weights, written over, and of what pairs were scored from, given the derivative of the loss in each score.
+    /// `read` is as [`score`](Self::score) was given it.
+    pub fn backward(
+        &mut self,
+        decoder: &LinkDecoder,
+        weights: Weights<'_>,
+        read: DecoderInputs<'_>,
+        scores: &[f32],
+        gradients: &mut Gradients<'_>,
+        into: DecoderGradients<'_>,
+    ) {
+        let DecoderStage { src, dst, pairs, facts, rows: of_pairs } = self;
+        if scores.is_empty() {
+            if let (Some(gradient), Some(rows)) = (into.pairs, read.pairs) {
+                gradient.zeros(rows.rows(), rows.columns());
+            }
+            return decoder.maps().for_each(|map| gradients.zero(map.params()));
+        }
+        let [weight, bias] = gradients.map(&decoder.last);
+        let (mut a, mut b) = (std::mem::take(&mut src.gradient), std::mem::take(&mut dst.gradient));
+        let scored = inputs(decoder, weights, [src, dst], facts, of_pairs);
+        pairs.backward(scored, scores, PairGradients { a: &mut a, b: &mut b, weight, bias });
+        (src.gradient, dst.gradient) = (a, b);
+        if let Some([as_src, as_dst]) = &decoder.ends {
+            let [of_src, of_dst] = gradients.maps([as_src, as_dst]);
+            let worth = scores.len() >= SHARED;
+            join_if(worth, || src.backward(weights, as_src, of_src), || dst.backward(weights, as_dst, of_dst));
+            let ends = [&*src, dst].into_iter().zip(decoder.columns());
+            ends.for_each(|(end, columns)| end.hand_on(into.embeddings, columns));
+        }
+        if let (Some((_, map)), Some(rows), Some(gradient)) = (&decoder.pairs, read.pairs, into.pairs) {
+            let (parts, replace) = (gradients.map(map), InputGradient::Replace(gradient));
+            of_pairs.map.backward(rows, weights.values(map.weight), pairs.hidden(), parts, replace);
+        }
+        if let Some([first, second]) = &decoder.facts {
+            let ([of_first, of_second], gradient) = (&mut facts.maps, &mut facts.gradient);
+            let parts = gradients.map(second);
+            of_second.backward(
+                &facts.rectified,
+                weights.values(second.weight),
+                pairs.hidden(),
+                parts,
+                InputGradient::Replace(gradient),
+            );
+            mask(&mut gradient.values, &facts.rectified.values);
+            let parts = gradients.map(first);
+            of_first.backward(&facts.facts, weights.values(first.weight), gradient, parts, InputGradient::Unwanted);
+        }
+    }
+}
+
+/// What the last map reads.
+fn inputs<'a>(
+    decoder: &LinkDecoder,
+    weights: Weights<'a>,
+    [src, dst]: [&'a EndWork; 2],
+    facts: &'a FactWork,
+    rows: &'a RowWork,
+) -> PairInputs<'a> {
+    // rows of pairs have what facts add
+    let of_facts = decoder.facts.map(|_| &facts.mapped);
+    PairInputs {
+        a: &src.mapped,
+        b: &dst.mapped,
+        i: &src.place,
+        j: &dst.place,
+        c: decoder.pairs.map(|_| &rows.mapped).or(of_facts),
+        weight: weights.values(decoder.last.weight),
+    }
+}

@@ -1,0 +1,119 @@
+//! Heads: what a program's outputs are made by. A link decoder scores pairs; a row head gives numbers for each root.
+//!
+//! ```text
+//! y_r = W2 relu(W1 z_r + b1) + b2        row head: K numbers of each root
+//! ```
+//!
+//! The numbers are what a loss makes of them: logits of classes or of a distribution, or numbers that are to be predicted.
+mod slices;
+mod tensors;
+
+pub(crate) use slices::RowStage;
+
+use crate::ops::LinkDecoder;
+use crate::program::{Builder, HopSizes, Map, Products, StepSizes, Value};
+
+/// What a program's outputs are made by.
+#[derive(Clone, Copy, Debug)]
+pub enum Head {
+    /// Scores pairs, `[P]`.
+    Links(LinkDecoder),
+    /// Gives numbers for each root, `[R, K]`.
+    Rows(RowHead),
+}
+
+/// Gives `K` numbers for each root, made of its embedding by two linear maps with a ReLU between.
+#[derive(Clone, Copy, Debug)]
+pub struct RowHead {
+    pub(crate) maps: [Map; 2],
+}
+
+impl RowHead {
+    /// Numbers of a root, `K`.
+    pub fn outputs(&self) -> usize {
+        self.maps[1].outputs
+    }
+
+    fn cost(&self, sizes: &StepSizes, products: &mut Products) {
+        let HopSizes { centres, .. } = sizes.hop(0);
+        let rows = if sizes.hops.is_empty() { sizes.nodes } else { centres };
+        self.maps.iter().for_each(|map| products.map(rows, map.inputs, map.outputs, map.inputs));
+    }
+}
+
+impl Head {
+    /// The link decoder, if it is one.
+    pub fn links(&self) -> Option<&LinkDecoder> {
+        if let Head::Links(decoder) = self { Some(decoder) } else { None }
+    }
+
+    /// The row head, if it is one.
+    pub fn rows(&self) -> Option<&RowHead> {
+        if let Head::Rows(head) = self { Some(head) } else { None }
+    }
+
+    /// Columns of the embeddings it reads; nothing where it reads none.
+    pub fn input(&self) -> Option<usize> {
+        match self {
+            Head::Links(decoder) => decoder.ends.map(|_| decoder.input()),
+            Head::Rows(head) => Some(head.maps[0].inputs),
+        }
+    }
+
+    /// Columns inside.
+    pub fn width(&self) -> usize {
+        match self {
+            Head::Links(decoder) => decoder.width(),
+            Head::Rows(head) => head.maps[1].inputs,
+        }
+    }
+
+    /// The rows of pairs that it reads, if any.
+    pub fn pairs(&self) -> Option<Value> {
+        self.links().and_then(LinkDecoder::pairs)
+    }
+
+    /// Its maps, the last one last.
+    pub fn maps(&self) -> Vec<Map> {
+        match self {
+            Head::Links(decoder) => decoder.maps().collect(),
+            Head::Rows(head) => head.maps.to_vec(),
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn describe(&self) -> String {
+        match self {
+            Head::Links(decoder) => decoder.describe(),
+            Head::Rows(head) => format!("row head of {} outputs", head.outputs()),
+        }
+    }
+
+    /// Says what has no form on a device.
+    pub(crate) fn on_device(&self) -> Result<(), String> {
+        match self {
+            Head::Links(decoder) => decoder.on_device(),
+            Head::Rows(_) => Err("heads that give numbers for each root".into()),
+        }
+    }
+
+    pub(crate) fn cost(&self, sizes: &StepSizes, products: &mut Products) {
+        match self {
+            Head::Links(decoder) => decoder.cost(sizes, products),
+            Head::Rows(head) => head.cost(sizes, products),
+        }
+    }
+}
+
+impl Builder {
+    /// A head that gives `outputs` numbers for each root, made of embeddings of `input` columns, `width` wide inside. Parameters are called
+    /// `decoder.lin_node…` and `decoder.lin_final…`.
+    pub fn row_head(&mut self, input: usize, width: usize, outputs: usize) -> Head {
+        self.check(width > 0, || "a row head is 0 wide inside; it must be at least 1".into());
+        self.check(outputs > 0, || "a row head has 0 outputs; it must have at least 1".into());
+        let maps = [("lin_node", input, width), ("lin_final", width, outputs)]
+            .map(|(part, inputs, outputs)| self.parameters.linear(&format!("decoder.{part}"), inputs, outputs, true));
+        self.declared_since();
+        Head::Rows(RowHead { maps })
+    }
+}

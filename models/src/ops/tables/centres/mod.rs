@@ -1,0 +1,107 @@
+//! The rows of the roots as they are: an embedding that is the memory itself.
+#[cfg(feature = "cube")]
+mod device;
+
+#[cfg(feature = "cube")]
+pub(crate) use device::{nodes_at, nodes_at_backward};
+
+use std::sync::Arc;
+
+use tempograph_framework::View;
+use tempograph_kernels::cpu::{PaddedRows, add};
+use tempograph_kernels::tensor::{CpuTape, Tensor};
+use tempograph_kernels::{TemporalOps, gather_rows};
+
+use crate::executor::TensorContext;
+use crate::operation::{Context, Into, Operation, Reads, Stage};
+use crate::ops::Op;
+use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};
+
+/// Takes the rows of the roots. Where a program shows roots no neighbours, all rows are the roots'.
+#[derive(Clone, Debug)]
+pub struct Centres;
+
+impl Builder {
+    /// The rows of the roots.
+    pub fn centres(&mut self, table: Value) -> Value {
+        let width = self.width(table);
+        self.push("centres", Op::Centres(Arc::new(Centres)), &[table], Shape { axis: Axis::Centres(0), width })
+    }
+}
+
+/// Which nodes of the view the centres of `hop` are, for operations that read a table of nodes whatever the hop.
+pub(crate) fn nodes_into(view: &View, hop: usize, nodes: &mut Vec<u32>) {
+    nodes.clear();
+    let Some(first) = view.hops.get(hop) else { return nodes.extend(0..view.nodes.len() as u32) };
+    nodes.extend_from_slice(&first.centres);
+    for hop in &view.hops[hop + 1..] {
+        nodes.iter_mut().for_each(|row| *row = hop.centres[*row as usize]);
+    }
+}
+
+/// The same in new memory.
+pub(crate) fn nodes_of(view: &View, hop: usize) -> Vec<u32> {
+    let mut nodes = Vec::new();
+    nodes_into(view, hop, &mut nodes);
+    nodes
+}
+
+impl Centres {
+    pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, table: &Tensor<B, 2>) -> Tensor<B, 2> {
+        match cx.view.hops.is_empty() {
+            false => gather_rows(table.clone(), nodes_of(cx.view, 0)),
+            true => table.clone(),
+        }
+    }
+}
+
+impl Operation for Centres {
+    fn describe(&self) -> String {
+        "rows of the roots".into()
+    }
+
+    fn stage(&self) -> Box<dyn Stage> {
+        Box::new(CentresStage { nodes: Vec::new() })
+    }
+
+    fn cost(&self, _: &StepSizes, _: &mut Products) {}
+
+    fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2> {
+        self.on_tensors(cx, &reads[0])
+    }
+}
+
+#[derive(Debug)]
+struct CentresStage {
+    /// Rows of the table that the roots are.
+    nodes: Vec<u32>,
+}
+
+impl Stage for CentresStage {
+    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+        let table = reads.table(0);
+        nodes_into(cx.view, 0, &mut self.nodes);
+        match cx.view.hops.is_empty() {
+            false => out.gather(&table.values, table.stride(), table.columns(), &self.nodes),
+            true => {
+                out.zeros(table.rows(), table.columns());
+                (0..table.rows()).for_each(|row| out.row_mut(row).copy_from_slice(table.row(row)));
+            }
+        }
+    }
+
+    fn backward(
+        &mut self,
+        _: &Context<'_>,
+        reads: Reads<'_>,
+        grad: &mut PaddedRows,
+        into: &mut Into<'_>,
+        _: &mut Gradients<'_>,
+    ) {
+        let of_table = into.table(0, reads.table(0));
+        of_table.values.fill(0.0);
+        for (row, &node) in self.nodes.iter().enumerate() {
+            add(of_table.row_mut(node as usize), grad.row(row));
+        }
+    }
+}

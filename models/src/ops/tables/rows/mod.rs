@@ -1,0 +1,117 @@
+//! What nodes show: their memory, mapped features and static memory put together, `[U, W]`.
+//!
+//! ```text
+//! h_u = s_u + Wf x_u + bf                    features x, where the data have any
+//! h_u = ... + Wc c_u + bc,  or  [... | c_u]  static memory c: added, or behind
+//! ```
+//!
+//! A model without memory has zeros of its hidden width in the memory's place.
+#[cfg(feature = "cube")]
+mod device;
+mod slices;
+mod tensors;
+
+pub(crate) use slices::take_columns;
+
+use std::sync::Arc;
+
+use tempograph_kernels::tensor::{CpuTape, Tensor};
+
+use crate::executor::TensorContext;
+use crate::operation::{Operation, Stage};
+use crate::ops::Op;
+use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
+use crate::static_memory::{StaticSpec, Wiring};
+
+/// Where static memory enters, and what of it is learned with the model.
+#[derive(Clone, Debug)]
+pub struct StaticRows {
+    pub(crate) spec: StaticSpec,
+    /// `[D, S]`, of what is added.
+    pub(crate) map: Option<Map>,
+    /// `[N, S]` difference to the frozen vectors, and `N`.
+    pub(crate) correction: Option<(Param, usize)>,
+}
+
+/// Puts together what nodes show.
+#[derive(Clone, Debug)]
+pub struct NodeRows {
+    /// Columns of the memory, or of the zeros in its place.
+    pub(crate) memory: usize,
+    /// Columns of the rows.
+    pub(crate) width: usize,
+    /// Columns of the node features, and their map.
+    pub(crate) features: Option<Map>,
+    pub(crate) vectors: Option<StaticRows>,
+}
+
+impl Builder {
+    /// What nodes show beside their memory: features where the data have any, and static memory where `vectors` is on. Gives the memory
+    /// itself where there is nothing else. Parameters are called `node_features…` and `static_memory…`; those of static memory, which is
+    /// optional, are drawn last.
+    pub fn node_rows(&mut self, memory: Value, vectors: &StaticSpec) -> Value {
+        if self.node() == 0 && vectors.on().is_none() {
+            return memory;
+        }
+        let width = self.width(memory);
+        self.put_together(Some(memory), width, vectors)
+    }
+
+    /// The same for a model without memory: rows of `width` columns.
+    pub fn rows_without_memory(&mut self, width: usize, vectors: &StaticSpec) -> Value {
+        self.put_together(None, width, vectors)
+    }
+
+    fn put_together(&mut self, memory: Option<Value>, width: usize, vectors: &StaticSpec) -> Value {
+        self.check(width > 0, || "model.memory is 0; what nodes show needs at least 1 column".into());
+        let columns = self.node();
+        let features = (columns > 0).then(|| self.parameters.linear("node_features", columns, width, true));
+        let vectors = vectors.on().map(|spec| {
+            let (nodes, vector) = (spec.tuned(), spec.width);
+            self.parameters.late(|parameters| StaticRows {
+                spec: spec.clone(),
+                map: (spec.how == Wiring::Add).then(|| parameters.linear("static_memory.map", vector, width, true)),
+                correction: (nodes > 0).then(|| {
+                    let zeros = vec![0.0; nodes * vector];
+                    (parameters.values("static_memory.correction", &[nodes, vector], zeros), nodes)
+                }),
+            })
+        });
+        let behind = vectors.as_ref().filter(|part| part.map.is_none()).map_or(0, |part| part.spec.width);
+        let op = NodeRows { memory: width, width: width + behind, features, vectors };
+        let shape = Shape { axis: Axis::Nodes, width: op.width };
+        self.push("node_rows", Op::Rows(Arc::new(op)), memory.as_slice(), shape)
+    }
+}
+
+impl Operation for NodeRows {
+    fn describe(&self) -> String {
+        let vectors = self.vectors.as_ref().map(|part| match part.map {
+            Some(_) => ", static memory added",
+            None => ", static memory behind",
+        });
+        let features = if self.features.is_some() { ", features mapped" } else { "" };
+        format!("what nodes show{features}{}", vectors.unwrap_or_default())
+    }
+
+    fn stage(&self) -> Box<dyn Stage> {
+        Box::new(slices::RowsStage::new(self.clone()))
+    }
+
+    fn drops(&self) -> bool {
+        self.vectors.as_ref().is_some_and(|part| part.spec.hide > 0.0)
+    }
+
+    fn cost(&self, sizes: &StepSizes, products: &mut Products) {
+        if let Some(map) = self.features {
+            products.map(sizes.nodes, map.inputs, map.outputs, 0);
+        }
+        if let Some(StaticRows { map: Some(map), correction, .. }) = &self.vectors {
+            products.map(sizes.nodes, map.inputs, map.outputs, if correction.is_some() { map.inputs } else { 0 });
+        }
+    }
+
+    fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2> {
+        self.on_tensors(cx, reads)
+    }
+}
