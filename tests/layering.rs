@@ -466,7 +466,7 @@ fn arrows_between_the_folders_of_a_crate_run_one_way() {
 
 #[test]
 fn no_folder_holds_more_than_a_dozen() {
-    for (room, _) in FLOORS {
+    for room in FLOORS.iter().map(|(room, _)| *room).chain(["models"]) {
         let src = root().join(room).join("src");
         let mut folders = vec![src.clone()];
         while let Some(folder) = folders.pop() {
