@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::cpu::Precision;
+use crate::cpu::product::bf16::Precision;
 use crate::cpu::product::gemm::{Into, Matrix, Packed, multiply};
 use crate::cpu::vector::simd::vectorised;
 

@@ -21,7 +21,8 @@ impl Precision {
             Self::F32 => true,
             #[cfg(target_arch = "x86_64")]
             Self::Bf16 => {
-                crate::cpu::vector::simd::level() == crate::cpu::Level::Avx512 && is_x86_feature_detected!("avx512bf16")
+                crate::cpu::vector::simd::level() == crate::cpu::vector::simd::Level::Avx512
+                    && is_x86_feature_detected!("avx512bf16")
             }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Bf16 => false,

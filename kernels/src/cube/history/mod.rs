@@ -14,7 +14,7 @@ pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod world;
 
-use crate::cube::Matrix;
+use crate::cube::array::matrix::Matrix;
 use crate::cube::history::features::Features;
 use crate::cube::history::neighbours::{Neighbourhoods, Settled};
 use crate::cube::history::past::{DevicePast, Happening};

@@ -1,7 +1,7 @@
 //! The past of some roots on a device, and what is computed from it.
 use crate::Cell;
-use crate::cube::Matrix;
 use crate::cube::array::layout::{Block, Layout, with_one};
+use crate::cube::array::matrix::Matrix;
 use crate::cube::array::weights::{Weight, Weights};
 use crate::cube::history::End;
 use crate::cube::history::neighbours::EndSpans;

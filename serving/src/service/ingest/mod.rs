@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::log::LogError;
 use crate::request::{Granularity, NewEvent, Position, RequestError};
-use crate::service::Readiness;
+use crate::service::ingest::readiness::Readiness;
 
 /// Most bytes of an event's id.
 pub const LONGEST_ID: usize = 64;
