@@ -1,6 +1,6 @@
 //! `tempograph train`: from a spec to a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,6 +91,31 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     })
 }
 
+/// Which keys of two specs differ, with their values.
+fn differences(before: &str, now: &str) -> String {
+    let [was, is] = [before, now].map(|text| {
+        let mut keys = BTreeMap::new();
+        if let Ok(table) = text.parse::<toml::Table>() {
+            flatten("", &table, &mut keys);
+        }
+        keys
+    });
+    let value = |keys: &BTreeMap<String, String>, key: &str| keys.get(key).map_or("left out".into(), String::clone);
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).filter(|key| was.get(*key) != is.get(*key)).collect();
+    let said = keys.into_iter().map(|key| format!("{key} is {} and was {}", value(&is, key), value(&was, key)));
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// The keys of a table and of those in it, dotted.
+fn flatten(before: &str, table: &toml::Table, keys: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(table) => flatten(&format!("{before}{key}."), table, keys),
+            value => _ = keys.insert(format!("{before}{key}"), value.to_string()),
+        }
+    }
+}
+
 fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()> {
     let folder = &files.folder;
     if args.resume && !files.spec().exists() {
@@ -99,11 +124,13 @@ fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()>
     if args.resume {
         let before =
             std::fs::read_to_string(files.spec()).with_context(|| format!("cannot read {}", files.spec().display()))?;
-        if before != spec.to_toml()? {
+        let now = spec.to_toml()?;
+        if before != now {
             bail!(
-                "the spec differs from that of the run in {} ({}); resume with the same settings",
+                "the spec differs from that of the run in {} ({}): {}; resume with the same settings",
                 folder.display(),
-                files.spec().display()
+                files.spec().display(),
+                differences(&before, &now)
             );
         }
         return Ok(());
