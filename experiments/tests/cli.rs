@@ -495,11 +495,49 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
 fn every_command_teaches_by_example() {
     let place = Place::new();
     assert!(place.succeeds(&["--help"]).contains("tempograph train experiments/quickstart.toml"));
-    for command in
-        ["prepare", "pretrain", "fetch", "plan", "train", "eval", "export", "serve", "load", "bench", "devices", "new"]
-    {
+    for command in [
+        "prepare",
+        "pretrain",
+        "fetch",
+        "plan",
+        "train",
+        "eval",
+        "export",
+        "serve",
+        "load",
+        "bench",
+        "devices",
+        "models",
+        "new",
+        "completions",
+        "man",
+    ] {
         let help = place.succeeds(&[command, "--help"]);
         assert!(help.contains(&format!("tempograph {command}")) && help.contains("Example"), "{command}: {help}");
+    }
+}
+
+#[test]
+fn shells_and_man_know_every_command_and_the_version_says_what_was_built() {
+    let place = Place::new();
+    let help = place.succeeds(&["--help"]);
+    let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands: Vec<&str> =
+        listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).collect();
+    let commands: Vec<&str> = commands.iter().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"train") && commands.contains(&"completions"), "{commands:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.succeeds(&["completions", shell]);
+        commands.iter().for_each(|command| assert!(script.contains(command), "{shell} does not know {command}"));
+    }
+    assert!(place.succeeds(&["man", "manual"]).starts_with("wrote "), "says what it wrote");
+    for command in commands.iter().filter(|command| **command != "help") {
+        let page = fs::read_to_string(place.path(&format!("manual/tempograph-{command}.1"))).unwrap();
+        assert!(page.contains(&format!("tempograph\\-{command}")), "the page of {command}: {page}");
+    }
+    let version = place.succeeds(&["--version"]);
+    for part in [env!("CARGO_PKG_VERSION"), "commit: ", "features: ", "vector instructions: "] {
+        assert!(version.contains(part), "{version}");
     }
 }
 

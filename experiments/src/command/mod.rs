@@ -7,11 +7,12 @@ pub mod plan;
 pub mod prepare;
 pub mod pretrain;
 pub mod serve;
+mod shell;
 pub mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tempograph_kernels::cpu::Level;
 use tempograph_models::Registry;
 
@@ -54,6 +55,8 @@ enum Command {
     Devices(device::DevicesArgs),
     Models(models::ModelsArgs),
     New(new::NewArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// Runs the command line of this process, in which specs and artifacts may name the kinds of `registry`. A program of your own that has
@@ -63,7 +66,8 @@ pub fn run(registry: Registry) -> ExitCode {
         eprintln!("error: this process has a registry of models already");
         return ExitCode::FAILURE;
     }
-    let command = CommandLine::parse().command;
+    let matches = command_line().get_matches();
+    let command = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
     let done = Level::chosen().map_err(anyhow::Error::msg).and_then(|_| carry_out(command));
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,6 +77,11 @@ pub fn run(registry: Registry) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line with what `--version` prints of this build and this machine.
+fn command_line() -> clap::Command {
+    CommandLine::command().long_version(shell::version())
 }
 
 fn carry_out(command: Command) -> anyhow::Result<()> {
@@ -90,5 +99,10 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
         Command::Devices(args) => device::run(&args),
         Command::Models(args) => models::run(&args),
         Command::New(args) => new::run(&args),
+        Command::Completions(args) => {
+            shell::completions(&args, command_line());
+            Ok(())
+        }
+        Command::Man(args) => shell::man(&args, command_line()),
     }
 }
