@@ -216,6 +216,18 @@ pub(crate) fn probability(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
 }
 
+/// The side a client names.
+///
+/// # Errors
+/// A word that is neither.
+pub(crate) fn side_of(name: &str) -> Result<Side, RequestError> {
+    match name {
+        "source" => Ok(Side::Source),
+        "destination" => Ok(Side::Destination),
+        other => Err(RequestError::invalid("side", format!("is `{other}`; it is `source` or `destination`"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,17 +253,5 @@ mod tests {
             "time is 9223372036854775807, which is out of range"
         );
         assert!(read(1, "1e300").unwrap_err().contains("out of range"));
-    }
-}
-
-/// The side a client names.
-///
-/// # Errors
-/// A word that is neither.
-pub(crate) fn side_of(name: &str) -> Result<Side, RequestError> {
-    match name {
-        "source" => Ok(Side::Source),
-        "destination" => Ok(Side::Destination),
-        other => Err(RequestError::invalid("side", format!("is `{other}`; it is `source` or `destination`"))),
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn erf<I: Isa>(x: f32) -> f32 {
     let p = I::mul_add(s, p, -2.685_381e-2);
     let p = I::mul_add(s, p, 1.128_358_5e-1);
     let p = I::mul_add(s, p, -3.761_262_6e-1);
-    let p = I::mul_add(s, p, 1.283_791_1e-1);
+    let p = I::mul_add(s, p, 1.283_791e-1);
     let near = I::mul_add(x, p, x);
     // the logarithm of 1 - erf, which is 0 in single precision from 4 on
     let t = x.abs();

@@ -207,7 +207,7 @@ fn the_paper_layer_on_tensors_agrees_with_torch_forward_and_backward() {
     };
     let table = tensor(golden.rows(), ROWS).require_grad();
 
-    let output = layer.on_tape(&TensorContext::new(&module, &queries, &view), &[table.clone()]);
+    let output = layer.on_tape(&TensorContext::new(&module, &queries, &view), std::slice::from_ref(&table));
     golden.assert_close("output", &values(output.clone()));
 
     let tape = (output * tensor(golden.floats("upstream"), ROOTS)).sum().backward();
