@@ -37,7 +37,7 @@ pub trait Operation: Debug + Send + Sync + 'static {
     fn on_tape(&self, cx: &TensorContext<'_, CpuTape>, reads: &[Tensor<CpuTape, 2>]) -> Tensor<CpuTape, 2>;
 }
 
-/// What a stage is told beside the tables it reads.
+/// What a stage reads besides tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The pairs asked about.

@@ -105,7 +105,7 @@ pub enum Deliver {
 }
 
 impl Deliver {
-    /// As a history is told it.
+    /// As the rule of a history.
     pub fn receivers(self) -> Receivers {
         match self {
             Deliver::Ends => Receivers::Ends,

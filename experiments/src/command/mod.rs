@@ -99,10 +99,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
         Command::Devices(args) => device::run(&args),
         Command::Models(args) => models::run(&args),
         Command::New(args) => new::run(&args),
-        Command::Completions(args) => {
-            shell::completions(&args, command_line());
-            Ok(())
-        }
+        Command::Completions(args) => shell::completions(&args, command_line()),
         Command::Man(args) => shell::man(&args, command_line()),
     }
 }

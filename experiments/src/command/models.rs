@@ -9,6 +9,7 @@ use serde_json::json;
 use tempograph_models::{FeatureWidths, HopSizes, Kind, ModelSpec, Program, Registry, StepCost, StepSizes};
 
 use crate::bench::aligned;
+use crate::terminal::print::print;
 
 /// List the kinds of models, or show the operations one is made of.
 #[derive(Args, Debug)]
@@ -62,8 +63,7 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
     let registry = Registry::current();
     let Some(name) = &args.program else {
         let listed = registry.kinds().iter().map(list).collect::<Result<Vec<_>>>()?;
-        println!("{}", if args.json { serde_json::to_string_pretty(&listed)? } else { listing(&listed)? });
-        return Ok(());
+        return print(if args.json { serde_json::to_string_pretty(&listed)? } else { listing(&listed)? });
     };
     registry.kind(name).map_err(anyhow::Error::msg)?;
     let mut settings = toml::Table::from_iter([("kind".to_string(), toml::Value::from(name.as_str()))]);
@@ -74,8 +74,7 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
     spec.check().map_err(anyhow::Error::msg)?;
     let widths = FeatureWidths { edge: args.edge_features, node: args.node_features };
     let program = spec.program(widths).map_err(anyhow::Error::msg)?;
-    println!("{}", if args.json { serde_json::to_string_pretty(&described(&program))? } else { shown(&program)? });
-    Ok(())
+    print(if args.json { serde_json::to_string_pretty(&described(&program))? } else { shown(&program)? })
 }
 
 fn list(kind: &Kind) -> Result<Listed<'_>> {

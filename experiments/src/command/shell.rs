@@ -7,6 +7,8 @@ use clap::Args;
 use clap_complete::Shell;
 use tempograph_kernels::cpu::Level;
 
+use crate::terminal::print::print;
+
 /// Print completions of the command line for a shell.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -28,9 +30,13 @@ pub struct ManArgs {
 }
 
 /// Prints completions of `command`.
-pub fn completions(args: &CompletionsArgs, mut command: clap::Command) {
-    let name = command.get_name().to_string();
-    clap_complete::generate(args.shell, &mut command, name, &mut std::io::stdout());
+///
+/// # Errors
+/// A standard output that cannot be written.
+pub fn completions(args: &CompletionsArgs, mut command: clap::Command) -> Result<()> {
+    let (name, mut script) = (command.get_name().to_string(), Vec::new());
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    print(script)
 }
 
 /// Writes the manual of `command`.
@@ -41,8 +47,7 @@ pub fn man(args: &ManArgs, mut command: clap::Command) -> Result<()> {
     std::fs::create_dir_all(&args.folder).with_context(|| format!("cannot make {}", args.folder.display()))?;
     command.build();
     let pages = pages(&args.folder, &command, "")?;
-    println!("wrote {pages} pages to {}", args.folder.display());
-    Ok(())
+    print(format!("wrote {pages} pages to {}", args.folder.display()))
 }
 
 /// Writes the page of `command`, which is one of the command called `above`, and those of its own commands. Says how many.

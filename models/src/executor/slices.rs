@@ -152,7 +152,7 @@ impl SliceProgram {
         let cx = Context { queries, view, dropout: None, weights: self.weights() };
         let ends = !queries.ends().is_empty();
         let SliceWork { clean, tables, .. } = work;
-        for own in clean.iter_mut().filter(|own| self.program.steps[own.step].told(ends)) {
+        for own in clean.iter_mut().filter(|own| self.program.steps[own.step].updates_with(ends)) {
             let mut out = std::mem::take(&mut tables[own.gives.index()]);
             own.stage.forward(&cx, Reads { tables, values: &own.reads }, &mut out);
             tables[own.gives.index()] = out;
@@ -160,17 +160,17 @@ impl SliceProgram {
     }
 
     /// Puts the update into the answer.
-    fn tell(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
+    fn write_update(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
         let (program, dropped) = (&*self.program, work.dropout.is_some());
         let SliceWork { tables, clean, answer, order, swapped, .. } = work;
-        let told = |value: Value| if dropped { clean_value(program, clean, value) } else { value };
-        let (update, memory) = (&mut answer.update, program.memory.map(told));
+        let clean_of = |value: Value| if dropped { clean_value(program, clean, value) } else { value };
+        let (update, memory) = (&mut answer.update, program.memory.map(clean_of));
         update.mail.clear();
         if let Some(says) = program.says {
-            let table = &tables[told(says.value).index()];
+            let table = &tables[clean_of(says.value).index()];
             write_mail(says, queries, view, |row| table.row(row), &mut update.mail);
         }
-        *swapped = memory.filter(|_| program.remembers_nodes());
+        *swapped = memory.filter(|_| program.updates_nodes());
         match memory {
             Some(memory) if swapped.is_none() => {
                 let table = &tables[memory.index()];
@@ -229,7 +229,9 @@ impl SliceModel for SliceProgram {
 
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut SliceWork) {
         let (ends, dropped) = (!queries.ends().is_empty(), dropout.is_some());
-        self.run(queries, view, dropout, work, |step| step.embeds || step.told(ends) && !(dropped && step.drops));
+        self.run(queries, view, dropout, work, |step| {
+            step.embeds || step.updates_with(ends) && !(dropped && step.drops)
+        });
         let program = &*self.program;
         let SliceWork { answer: Answer { scores, outputs, embeddings, .. }, tables, decoder, rows, .. } = work;
         let table = &tables[program.embedding.index()];
@@ -249,13 +251,13 @@ impl SliceModel for SliceProgram {
         if dropped {
             self.run_clean(queries, view, work);
         }
-        self.tell(queries, view, work);
+        self.write_update(queries, view, work);
     }
 
     fn advance(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
         let ends = !queries.ends().is_empty();
-        self.run(queries, view, None, work, |step| step.told(ends));
-        self.tell(queries, view, work);
+        self.run(queries, view, None, work, |step| step.updates_with(ends));
+        self.write_update(queries, view, work);
     }
 
     fn backward(&self, queries: &Queries, view: &View, outputs: &[f32], gradients: &mut [f32], work: &mut SliceWork) {

@@ -153,7 +153,7 @@ impl<B: AutodiffBackend> HasAutodiffModule<B> for ProgramModule<B::InnerBackend>
     type TrainModule = ProgramModule<B>;
 }
 
-/// What an operation is told on tensors.
+/// What an operation reads on tensors besides tables.
 #[derive(Debug)]
 pub struct TensorContext<'a, B: Backend> {
     /// The pairs asked about.
@@ -295,7 +295,7 @@ impl<B: TemporalOps> ProgramModule<B> {
         let table = |value: Value| tables[value.index()].clone().map(values).unwrap_or_default();
         let mut update = Update::default();
         match program.memory {
-            Some(memory) if !program.remembers_nodes() => {
+            Some(memory) if !program.updates_nodes() => {
                 let (rows, width) = (table(memory), program.shape(memory).width);
                 let row = |row| &rows[row * width..][..width];
                 write_memories(queries, view, row, &mut Vec::new(), &mut update);
@@ -319,8 +319,8 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
 
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B> {
         let ends = !queries.ends().is_empty();
-        let (mut tables, device) = self.run(queries, view, dropout, |step| step.embeds || step.told(ends));
-        let dropped = dropout.is_some() && self.program.steps.iter().any(|step| step.told(ends) && step.drops);
+        let (mut tables, device) = self.run(queries, view, dropout, |step| step.embeds || step.updates_with(ends));
+        let dropped = dropout.is_some() && self.program.steps.iter().any(|step| step.updates_with(ends) && step.drops);
         let update = match dropped {
             true => self.advance(queries, view),
             false => self.update(queries, view, &tables),
@@ -340,7 +340,7 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
 
     fn advance(&self, queries: &Queries, view: &View) -> Update {
         let ends = !queries.ends().is_empty();
-        let (tables, _) = self.run(queries, view, None, |step| step.told(ends));
+        let (tables, _) = self.run(queries, view, None, |step| step.updates_with(ends));
         self.update(queries, view, &tables)
     }
 }

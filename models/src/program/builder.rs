@@ -55,7 +55,7 @@ pub struct Outputs {
 
 /// Records a program: operations in order, the tables between them and their parameters.
 ///
-/// The first thing that does not fit is kept and told when the program is finished; what is recorded after it is of no value.
+/// The first thing that does not fit is the error of `finish`. What is recorded after it is of no value.
 #[derive(Debug)]
 pub struct Builder {
     inputs: Inputs,
@@ -188,8 +188,8 @@ impl Builder {
         let noisy = |read: &Value| self.steps.iter().any(|step| step.gives == *read && step.drops);
         let drops = op.operation().drops() || reads.iter().any(noisy);
         let (name, reads) = (name.into(), reads.to_vec());
-        let [updates, remembers, embeds] = [false; 3];
-        self.steps.push(Step { name, op, reads, gives: value, params, updates, remembers, embeds, drops });
+        let [updates, updates_nodes, embeds] = [false; 3];
+        self.steps.push(Step { name, op, reads, gives: value, params, updates, updates_nodes, embeds, drops });
         value
     }
 
@@ -255,7 +255,7 @@ impl Builder {
         let of_nodes = memory.filter(|memory| self.shapes[memory.index()].axis == Axis::Nodes);
         self.needs.ends = says.is_some() || memory != of_nodes;
         self.mark(memory.into_iter().chain(says.map(|says| says.value)), |step| &mut step.updates);
-        self.mark(of_nodes, |step| &mut step.remembers);
+        self.mark(of_nodes, |step| &mut step.updates_nodes);
         self.mark([embedding].into_iter().chain(head.pairs()), |step| &mut step.embeds);
         Ok(Program {
             spec,

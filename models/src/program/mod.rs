@@ -81,8 +81,8 @@ pub struct Step {
     pub params: Range<usize>,
     /// Whether memories or mail depend on it.
     pub updates: bool,
-    /// Whether memories of nodes do, which are told whatever is asked.
-    pub remembers: bool,
+    /// Whether memories of nodes depend on it. An update has those of all nodes of a view, whatever the queries are.
+    pub updates_nodes: bool,
     /// Whether embeddings or the decoder depend on it.
     pub embeds: bool,
     /// Whether its table is another where a training step drops out or hides: of what an update says, it is computed once more without.
@@ -90,9 +90,9 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether an update needs it, `ends` being whether the batch's ends are asked about.
-    pub(crate) fn told(&self, ends: bool) -> bool {
-        self.remembers || self.updates && ends
+    /// Whether an update needs it, `ends` being whether the batch's ends are among the roots.
+    pub(crate) fn updates_with(&self, ends: bool) -> bool {
+        self.updates_nodes || self.updates && ends
     }
 }
 
@@ -186,8 +186,8 @@ impl Program {
         &self.inputs
     }
 
-    /// Whether new memories are rows of nodes, told of all nodes of a view.
-    pub(crate) fn remembers_nodes(&self) -> bool {
+    /// Whether new memories are rows of nodes, one for each node of a view.
+    pub(crate) fn updates_nodes(&self) -> bool {
         self.memory.is_some_and(|memory| self.shape(memory).axis == Axis::Nodes)
     }
 
@@ -236,7 +236,7 @@ impl Program {
     /// # Errors
     /// The first such thing, in a sentence that names its setting.
     pub fn on_device(&self) -> Result<(), String> {
-        if self.memory.is_some() && !self.remembers_nodes() {
+        if self.memory.is_some() && !self.updates_nodes() {
             return Err("kernels on a device know no memories that are rows of the roots".into());
         }
         let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();

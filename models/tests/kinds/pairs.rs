@@ -139,7 +139,7 @@ fn rows_of_pairs_are_for_scores_alone() {
         let program = spec.program(FeatureWidths { edge: 3, node: 0 }).unwrap();
         let of_pairs = program.steps().iter().filter(|step| program.shape(step.gives).axis == Axis::Pairs);
         for step in of_pairs {
-            assert!(step.embeds && !step.updates && !step.remembers, "{name}: {}", step.name);
+            assert!(step.embeds && !step.updates && !step.updates_nodes, "{name}: {}", step.name);
             assert!(!program.scores_from_embeddings(), "{name}");
             let why = program.on_device().unwrap_err();
             assert!(why.starts_with("kernels on a device know no"), "{name}: {why}");

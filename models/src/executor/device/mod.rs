@@ -152,7 +152,7 @@ impl<R: CubeRuntime> ResidentModel for DeviceProgram<R, PlacedHistory<R>> {
         let arriving = history.ask(&past, &memory, said.as_ref());
         pass.embed();
         let pairs = history.pairs(queries);
-        // told on the host while the device computes what comes before
+        // computed on the host while the device computes what comes before
         let facts = history.facts(queries, batch, chance);
         let loss = pass.back((&pairs, queries.positives()), facts);
         weights.step(&loss, step, clip);

@@ -30,7 +30,7 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
     pub fn update(&mut self, queries: &Queries) -> (Matrix<R>, Option<Matrix<R>>) {
         let (program, past, ends) = (&*self.placed.program, self.cx.past, !queries.ends().is_empty());
         let mut clean: Vec<Option<Matrix<R>>> = vec![None; program.shapes.len()];
-        for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.told(ends)) {
+        for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.updates_with(ends)) {
             if step.drops {
                 let read = |value: &Value| clean[value.index()].as_ref().unwrap_or_else(|| self.table(*value)).clone();
                 let reads = step.reads.iter().map(read).collect();
@@ -40,9 +40,9 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
                 self.run(i);
             }
         }
-        let told = |value: Value| clean[value.index()].as_ref().unwrap_or_else(|| self.table(value)).clone();
-        let memory = program.memory.map_or_else(|| past.memory(), told);
-        (memory, program.says.filter(|_| ends).map(|says| said(past, &told(says.value), says.rows.into())))
+        let clean_of = |value: Value| clean[value.index()].as_ref().unwrap_or_else(|| self.table(value)).clone();
+        let memory = program.memory.map_or_else(|| past.memory(), clean_of);
+        (memory, program.says.filter(|_| ends).map(|says| said(past, &clean_of(says.value), says.rows.into())))
     }
 
     /// Runs the steps that embeddings depend on and that were not run.

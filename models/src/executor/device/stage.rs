@@ -7,7 +7,7 @@ use tempograph_kernels::tensor::CubeRuntime;
 
 use crate::executor::device::TimeSlot;
 
-/// What a stage is told beside the tables it reads.
+/// What a stage reads besides tables.
 pub(crate) struct DeviceContext<'a, R: CubeRuntime> {
     /// All parameters, whose gradients are written.
     pub weights: &'a Weights<R>,
