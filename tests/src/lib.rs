@@ -22,8 +22,7 @@ use tempograph_models::{
 use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
 
 pub use run::{
-    Losses, Moment, Runner, Stopper, Traces, assert_same, assert_same_steps, in_new_folder, pass, stopped_and_resumed,
-    whole,
+    Moment, Runner, Stopper, Traces, assert_same, assert_same_steps, in_new_folder, pass, stopped_and_resumed, whole,
 };
 use teller::Teller;
 use toy::{Toy, ToyModule};

@@ -28,7 +28,7 @@ pub struct Runner<'a> {
 
 /// Loss and norm of the gradients of every step.
 #[derive(Default)]
-pub struct Losses(pub Vec<[f64; 2]>);
+struct Losses(Vec<[f64; 2]>);
 
 impl Watch for Losses {
     fn step(&mut self, _: usize, _: usize, _: usize, record: &StepRecord) {

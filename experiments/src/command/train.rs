@@ -50,7 +50,7 @@ pub struct TrainArgs {
     /// The run's folder [default: runs/NAME].
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Go on from the folder's checkpoint, or from the start if there is none yet.
+    /// Go on with the run in the folder: from its checkpoint, or from the start where it was stopped before the first one.
     #[arg(long, conflicts_with = "force")]
     resume: bool,
     /// Replace a run that is there already.

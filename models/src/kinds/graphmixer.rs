@@ -20,7 +20,7 @@
 //! - the newest event is the first token; DyGLib's is the last, behind the empty slots;
 //! - frequencies are 1 to 1e-9 as in DyGLib; the paper's are `"root-spaced"`. They may be `"learned"` as well;
 //! - what drops out is decided by position: a node that several queries ask about at one time drops the same for all of them;
-//! - static memory may stand beside the features.
+//! - static memory may be concatenated with the features.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Lookup, Sampler, WindowLook};

@@ -1,4 +1,4 @@
-//! One step: a batch is asked about, viewed, answered, learned from and observed.
+//! One step: queries, view, forward and backward pass, optimiser step, observe.
 pub(crate) mod adam;
 pub(crate) mod evaluate;
 pub(crate) mod learner;

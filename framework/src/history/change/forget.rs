@@ -21,7 +21,7 @@ impl History {
 
     /// Forgets all that has happened to `nodes`, to which nothing has happened in the newest tick: memory, mail and neighbours are those of
     /// nodes that are new, and they are nobody's neighbour any more, so that their numbers may be given to others. Counts of pairs stay, and so
-    /// do other nodes' walks that passed them, which end at nobody: whoever gets the number has a random row of its own.
+    /// do other nodes' walks that passed them, which end at nobody: the next node of that number has a random row of its own.
     /// Counts as one change of [`version`](History::version).
     ///
     /// # Panics

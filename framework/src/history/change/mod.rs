@@ -1,4 +1,4 @@
-//! What is done to a history beside observing: looking back, taking back, forgetting, and observing several events at once.
+//! What is done to a history besides observing: reads of an earlier moment, taking back, forgetting, and observing several events at once.
 pub(crate) mod forget;
 pub(crate) mod reach;
 pub(crate) mod retract;

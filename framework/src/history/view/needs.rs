@@ -34,7 +34,7 @@ pub struct Needs {
     /// observing will write. Whoever lets a batch happen asks for all of them then, even if nothing else is asked.
     #[serde(default)]
     pub ends: bool,
-    /// A second look at the past of each root, beside its neighbours ([`View::window`](crate::View::window)). It is shown for the centres of
+    /// A second look at the past of each root, besides its neighbours ([`View::window`](crate::View::window)). It is shown for the centres of
     /// the first hop, so nothing is shown without layers.
     #[serde(default)]
     pub window: Option<WindowLook>,

@@ -1,8 +1,8 @@
-//! What a view shows of an asked pair: what has happened between its nodes, and how each stands in the other's recent past.
+//! What a view shows of a queried pair: what has happened between its nodes, and how each stands in the other's recent past.
 
 use crate::NodeId;
 
-/// Facts about an asked pair (src, dst), all strictly before the query's time.
+/// Facts about a queried pair (src, dst), all strictly before the query's time.
 ///
 /// Recent lists are those shown in the view: the last `K` events of the node (sampler `recent`).
 #[derive(Clone, Copy, Debug, PartialEq, Default)]

@@ -32,14 +32,14 @@ impl std::fmt::Debug for Work {
     }
 }
 
-/// Nodes at moments whose neighbours are asked, each once.
+/// Nodes at moments whose neighbours are looked up, each once.
 #[derive(Default)]
 pub(crate) struct Centres {
     /// `[C]`.
     pub nodes: Vec<NodeId>,
     /// `[C]`.
     pub moments: Vec<Moment>,
-    /// The first row of each node: most nodes are asked about at one moment only.
+    /// The first row of each node: most nodes are queried at one moment only.
     first: Places,
     /// The rows of a node's other moments.
     others: FxHashMap<(NodeId, Moment), u32>,

@@ -58,7 +58,7 @@ impl RowTargets<'_> {
         }
     }
 
-    /// Panics where labels and outputs do not fit together: such targets are a bug of whoever made them.
+    /// Panics where labels and outputs do not fit together: such targets are a bug of the code that made them.
     fn check(&self, columns: usize) {
         let (count, numbers) = match self.labels {
             RowLabels::Classes { classes, weights } => {

@@ -1,4 +1,4 @@
-//! Links between documents lead somewhere, and the book's contents are its pages. Needs no crate.
+//! Links between documents lead somewhere, the book's contents are its pages, and the files and tests that it names exist. Needs no crate.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// Folders in which no document of this repository lies.
 const ELSEWHERE: [&str; 5] = ["target", "runs", "downloads", "data", "node_modules"];
+
+/// Folders of the repository in which a file that a page names has to be.
+const FOLDERS: [&str; 8] = ["docs", "experiments", "framework", "kernels", "models", "serving", "tests", "trainers"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -158,6 +161,12 @@ fn wrong(document: &Path, target: &str) -> Option<String> {
     if !file.starts_with(root()) {
         return Some("leads out of the repository".into());
     }
+    let book = root().join("docs/src");
+    if file.extension().is_some_and(|end| end == "md") && document.starts_with(&book) && !file.starts_with(&book) {
+        return Some(
+            "leads out of the book, where a link to a page ends in .html: name the file, link its folder".into(),
+        );
+    }
     let anchor = anchor?;
     let known = file.extension().is_some_and(|end| end == "md")
         && anchors(&fs::read_to_string(&file).unwrap()).contains(anchor);
@@ -208,6 +217,67 @@ fn the_books_contents_are_its_pages() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Whether a piece of code names a file or a folder of the repository.
+fn names_a_file(code: &str) -> bool {
+    let sign = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.' | '/');
+    let folder = code.split('/').next().unwrap_or_default();
+    code.contains('/') && code.chars().all(sign) && FOLDERS.contains(&folder)
+}
+
+/// Where files of the same name are, for a page that names one which was moved.
+fn elsewhere(code: &str) -> String {
+    let Some(name) = Path::new(code).file_name().filter(|_| code.ends_with(".rs")) else { return String::new() };
+    let files: Vec<String> = FOLDERS
+        .iter()
+        .flat_map(|folder| sources(&root().join(folder)))
+        .filter(|path| path.file_name() == Some(name))
+        .map(|path| path.strip_prefix(root()).unwrap().display().to_string())
+        .collect();
+    if files.is_empty() { String::new() } else { format!("; there is {}", files.join(", ")) }
+}
+
+/// The Rust files of a folder and of all in it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+    let rust = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
+}
+
+/// Whether a piece of code is named as tests are.
+fn names_a_test(code: &str) -> bool {
+    code.matches('_').count() > 2
+        && code.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_')
+}
+
+#[test]
+fn every_file_and_every_test_that_a_page_names_exists() {
+    let mut wrong = Vec::new();
+    let mut pages = vec![root().join("ARCHITECTURE.md")];
+    documents(&root().join("docs/src"), &mut pages);
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        // What is still to be written has no file yet.
+        let text = text.split("## Not here yet").next().unwrap();
+        let shown = page.strip_prefix(root()).unwrap().display().to_string();
+        for (_, line) in prose(text) {
+            let mut source = None;
+            for code in line.split('`').skip(1).step_by(2) {
+                let file = root().join(code);
+                if names_a_file(code) {
+                    let there = file.exists();
+                    source = there.then(|| file.is_file().then(|| fs::read_to_string(&file).unwrap())).flatten();
+                    wrong.extend((!there).then(|| format!("{shown}: there is no {code}{}", elsewhere(code))));
+                } else if names_a_test(code) && line.starts_with('|') {
+                    let there = source.as_ref().is_none_or(|source| source.contains(&format!("fn {code}(")));
+                    wrong.extend((!there).then(|| format!("{shown}: no test is named {code}")));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
