@@ -38,7 +38,7 @@ pub enum PlacedHistory<R: CubeRuntime> {
     Host(SentHistory<R>),
 }
 
-/// A history in host memory. The host looks, what a step reads of the view goes to the device in one parcel, and the new memories of the nodes that
+/// A history in host memory. The host looks, what a step reads of the view goes to the device in one upload, and the new memories of the nodes that
 /// the batch touches come back: a step waits for these, since the next one may be shown them.
 pub struct SentHistory<R: CubeRuntime> {
     history: History,

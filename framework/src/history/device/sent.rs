@@ -9,7 +9,7 @@ use tempograph_kernels::tensor::CubeRuntime;
 use crate::history::device::resident::raw;
 use crate::{EventLog, History, Hop, MailView, NodeId, OffDevice, Placement, Queries, View};
 
-/// Sends views of histories in host memory to a device, each in one parcel. Constant features are there already if they have room.
+/// Sends views of histories in host memory to a device, each in one upload. Constant features are there already if they have room.
 pub struct ViewSender<R: CubeRuntime>(PastSender<R>);
 
 /// Where a model on a device gets the past from.

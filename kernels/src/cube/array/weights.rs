@@ -3,7 +3,7 @@ use crate::AdamStep;
 use crate::cube::array::adam::{Constants, ConstantsLaunch, moved};
 use crate::cube::array::layout::{Block, Layout};
 use crate::cube::array::matrix::Matrix;
-use crate::cube::launch::span::{Device, Parcel, Span, UNITS, cubes, units};
+use crate::cube::launch::span::{Device, Span, UNITS, UploadBuffer, cubes, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 use std::ops::Range;
@@ -177,9 +177,9 @@ impl<R: CubeRuntime> Weights<R> {
 
     /// Rows of `columns` numbers, sent to the device.
     pub fn send(&self, rows: &[f32], columns: usize) -> Matrix<R> {
-        let mut parcel = Parcel::default();
-        parcel.floats(rows.iter().copied());
-        Matrix::of(&self.device, self.device.send(parcel), rows.len() / columns.max(1), columns)
+        let mut upload = UploadBuffer::default();
+        upload.floats(rows.iter().copied());
+        Matrix::of(&self.device, self.device.send(upload), rows.len() / columns.max(1), columns)
     }
 
     /// The numbers of all weights, one after the other. Waits for the device.
@@ -224,9 +224,9 @@ impl<R: CubeRuntime> Weights<R> {
     }
 
     fn sent(&self, values: &[f32]) -> Span<R> {
-        let mut parcel = Parcel::default();
-        parcel.floats(self.layout.put(values));
-        self.device.send(parcel)
+        let mut upload = UploadBuffer::default();
+        upload.floats(self.layout.put(values));
+        self.device.send(upload)
     }
 
     /// One step down the gradients, of which `loss` `[1]` is the loss. `clip` is the largest norm of all of them together; 0 does not clip. Where

@@ -2,7 +2,7 @@
 use crate::Rows;
 use crate::cube::history::past::Hop;
 use crate::cube::launch::plans::{EMPTY, MailSpans, NONE, Table};
-use crate::cube::launch::span::{Device, Parcel, Places, Span};
+use crate::cube::launch::span::{Device, Places, Span, UploadBuffer};
 use burn_cubecl::CubeRuntime;
 use std::sync::Arc;
 
@@ -26,9 +26,9 @@ impl<R: CubeRuntime> Features<R> {
         if 4 * (events * width) as u64 > room {
             return Self::Host(rows);
         }
-        let mut parcel = Parcel::default();
-        parcel.floats((0..events as u64).flat_map(|event| rows.row(event).iter().copied()));
-        Self::Resident { table: device.send(parcel), width }
+        let mut upload = UploadBuffer::default();
+        upload.floats((0..events as u64).flat_map(|event| rows.row(event).iter().copied()));
+        Self::Resident { table: device.send(upload), width }
     }
 
     pub(crate) fn are_resident(&self) -> bool {
@@ -105,14 +105,14 @@ fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailSpa
 
     let lens: Vec<usize> =
         std::iter::once(mail.feature.len()).chain(hops.iter().map(|hop| hop.attention.feature.len())).collect();
-    let (mut parcel, mut rest) = (Parcel::default(), &table.index[..]);
+    let (mut upload, mut rest) = (UploadBuffer::default(), &table.index[..]);
     for &len in &lens {
         let (own, after) = rest.split_at(len);
-        parcel.integers(own.iter().copied());
+        upload.integers(own.iter().copied());
         rest = after;
     }
-    parcel.floats(table.numbers());
-    let sent = device.send(parcel);
+    upload.floats(table.numbers());
+    let sent = device.send(upload);
     let mut places = Places::default();
     let mut next = |len: usize| sent.part(places.next(len), len);
     mail.feature = next(lens[0]);

@@ -6,7 +6,7 @@ use crate::cube::history::world::{DeviceEvents, DeviceRoots, DeviceRules, Device
 use crate::cube::history::{DeviceHistory, End, settled};
 use crate::cube::launch::grouping::group;
 use crate::cube::launch::plans::{AttentionSpans, NONE};
-use crate::cube::launch::span::{Parcel, Places, Span, padded};
+use crate::cube::launch::span::{Places, Span, UploadBuffer, padded};
 use crate::cube::launch::unique::unique;
 use burn_cubecl::CubeRuntime;
 
@@ -91,20 +91,20 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     fn send(&self, roots: &DeviceRoots<'_>, ends: &[End], unsettled: usize, layout: &Layout) -> Sent<R> {
         let Layout { centres, starts, names, .. } = *layout;
         let behind = |len: usize| std::iter::repeat_n(0, len - roots.node.len());
-        let mut parcel = Parcel::default();
-        parcel.integers(ends.iter().map(|end| end.node));
-        parcel.integers(ends.iter().map(|end| end.other));
-        parcel.integers(ends.iter().map(|end| end.time));
-        parcel.integers(ends.iter().map(|end| end.event));
-        foretell(&mut parcel, ends, settled(ends), unsettled, self.rules.neighbours);
-        parcel.integers(roots.time.iter().map(|&time| self.tick(time)).chain(behind(centres)));
+        let mut upload = UploadBuffer::default();
+        upload.integers(ends.iter().map(|end| end.node));
+        upload.integers(ends.iter().map(|end| end.other));
+        upload.integers(ends.iter().map(|end| end.time));
+        upload.integers(ends.iter().map(|end| end.event));
+        foretell(&mut upload, ends, settled(ends), unsettled, self.rules.neighbours);
+        upload.integers(roots.time.iter().map(|&time| self.tick(time)).chain(behind(centres)));
         let place = |root: usize| roots.place.map_or(0, |place| u32::try_from(place[root]).unwrap_or(u32::MAX));
-        parcel.integers((0..roots.node.len()).map(place).chain(behind(centres)));
+        upload.integers((0..roots.node.len()).map(place).chain(behind(centres)));
         let mut named = vec![NONE; names];
         named[..roots.node.len()].copy_from_slice(roots.node);
         named[starts[0]..].iter_mut().zip(&ends[unsettled..]).for_each(|(name, end)| *name = end.node);
-        parcel.integers(named);
-        let sent = self.device.send(parcel);
+        upload.integers(named);
+        let sent = self.device.send(upload);
 
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);

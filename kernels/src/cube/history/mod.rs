@@ -22,7 +22,7 @@ use crate::cube::history::settle::settle;
 use crate::cube::history::state::States;
 use crate::cube::history::world::{DeviceEvents, DeviceRules, DeviceSampler, DeviceWorld, TooLarge, bytes_of};
 use crate::cube::launch::plans::NONE;
-use crate::cube::launch::span::{Device, Parcel, Span};
+use crate::cube::launch::span::{Device, Span, UploadBuffer};
 use burn_cubecl::CubeRuntime;
 
 /// Node memories, mail, neighbours and edge features on a device.
@@ -72,9 +72,9 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         let features = Features::new(&device, world.features.clone(), world.events, room - bytes);
         let tick = |time: i64| u32::try_from(time - world.origin).expect("a log of fewer than 2^32 ticks");
         let sent = |numbers: &mut dyn Iterator<Item = u32>| {
-            let mut parcel = Parcel::default();
-            parcel.integers(numbers);
-            device.send(parcel)
+            let mut upload = UploadBuffer::default();
+            upload.integers(numbers);
+            device.send(upload)
         };
         let settled = match &world.log {
             None => {
@@ -107,7 +107,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         self.features.are_resident()
     }
 
-    /// Whether what it sends in large parcels goes through pinned memory: whether the device's driver has such.
+    /// Whether what it sends in large uploads goes through pinned memory: whether the device's driver has such.
     pub fn pins(&self) -> bool {
         self.device.pins()
     }

@@ -3,7 +3,7 @@ use crate::cube::history::DeviceHistory;
 use crate::cube::history::neighbours::Settled;
 use crate::cube::history::world::DeviceEvents;
 use crate::cube::launch::plans::NONE;
-use crate::cube::launch::span::{Parcel, Span};
+use crate::cube::launch::span::{Span, UploadBuffer};
 use burn_cubecl::CubeRuntime;
 
 /// What a history on a device holds, in host memory.
@@ -94,10 +94,10 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     pub fn restore(&mut self, state: &DeviceState, pending: &DeviceEvents<'_>) {
         let write = |span: &Span<R>, numbers: &mut dyn ExactSizeIterator<Item = u32>| {
             assert_eq!(numbers.len(), span.len(), "numbers of a history's state");
-            let mut parcel = Parcel::default();
-            parcel.integers(numbers);
+            let mut upload = UploadBuffer::default();
+            upload.integers(numbers);
             if span.len() > 0 {
-                self.device.copy_to(&self.device.send(parcel), 0, span);
+                self.device.copy_to(&self.device.send(upload), 0, span);
             }
         };
         let (states, tick) = (&self.states, |time: i64| self.tick(time));

@@ -226,10 +226,10 @@ impl<R: CubeRuntime> DevicePast<R> {
 
     /// Rows of `columns` numbers, put on the device.
     pub fn rows_of(&self, values: &[f32], columns: usize) -> Matrix<R> {
-        let mut parcel = crate::cube::launch::span::Parcel::default();
-        parcel.floats(values.iter().copied());
+        let mut upload = crate::cube::launch::span::UploadBuffer::default();
+        upload.floats(values.iter().copied());
         let rows = values.len().checked_div(columns).unwrap_or(self.capacity);
-        Matrix::of(&self.device, self.device.send(parcel), rows, columns)
+        Matrix::of(&self.device, self.device.send(upload), rows, columns)
     }
 }
 

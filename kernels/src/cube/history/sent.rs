@@ -1,10 +1,10 @@
-//! The past of some roots as the host has read it, sent to a device in one parcel.
+//! The past of some roots as the host has read it, sent to a device in one upload.
 use crate::cube::history::features::Features;
 use crate::cube::history::past::{DevicePast, EndRows, Hop};
 use crate::cube::launch::plans::{
     AttentionSpans, Groups, MailSpans, NONE, Table, group, mail_events, pack_mail, pack_neighbours, slot_events,
 };
-use crate::cube::launch::span::{Device, Parcel, Places, Span};
+use crate::cube::launch::span::{Device, Places, Span, UploadBuffer};
 use crate::{MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
 use std::sync::Arc;
@@ -106,10 +106,10 @@ impl Padded {
 }
 
 impl HostRows {
-    fn pack(&self, parcel: &mut Parcel, nodes: &[u32]) {
+    fn pack(&self, upload: &mut UploadBuffer, nodes: &[u32]) {
         match &self.rows {
-            Some(rows) => parcel.floats(nodes.iter().flat_map(|&node| rows.row(u64::from(node)).iter().copied())),
-            None => parcel.floats(std::iter::repeat_n(0.0, nodes.len() * self.columns)),
+            Some(rows) => upload.floats(nodes.iter().flat_map(|&node| rows.row(u64::from(node)).iter().copied())),
+            None => upload.floats(std::iter::repeat_n(0.0, nodes.len() * self.columns)),
         }
     }
 }
@@ -197,25 +197,25 @@ impl<R: CubeRuntime> PastSender<R> {
         self.unpack(past, &groups, &below, table.len(), &sent)
     }
 
-    fn pack(&self, past: &ReadPast<'_>, groups: &[Groups], table: &Table<'_>) -> Parcel {
+    fn pack(&self, past: &ReadPast<'_>, groups: &[Groups], table: &Table<'_>) -> UploadBuffer {
         let ReadPast { nodes, touched, mail, hops, ends } = *past;
-        let mut parcel = Parcel::default();
-        parcel.floats(table.numbers());
-        parcel.integers([nodes.len() as u32]);
-        parcel.integers(nodes.iter().copied());
-        parcel.integers(touched.iter().copied());
-        parcel.integers(ends.iter().copied());
-        self.beside.iter().flatten().for_each(|rows| rows.pack(&mut parcel, nodes));
+        let mut upload = UploadBuffer::default();
+        upload.floats(table.numbers());
+        upload.integers([nodes.len() as u32]);
+        upload.integers(nodes.iter().copied());
+        upload.integers(touched.iter().copied());
+        upload.integers(ends.iter().copied());
+        self.beside.iter().flatten().for_each(|rows| rows.pack(&mut upload, nodes));
         let (of_mail, mut rest) = table.index.split_at(mail.rows.len());
-        pack_mail(&mut parcel, mail, of_mail);
+        pack_mail(&mut upload, mail, of_mail);
         for (hop, groups) in hops.iter().zip(groups) {
             let (of_hop, behind) = rest.split_at(hop.neighbours.row.len());
-            parcel.integers(hop.centres.iter().copied());
-            parcel.floats(hop.idle.iter().copied());
-            pack_neighbours(&mut parcel, hop.neighbours, groups, of_hop);
+            upload.integers(hop.centres.iter().copied());
+            upload.floats(hop.idle.iter().copied());
+            pack_neighbours(&mut upload, hop.neighbours, groups, of_hop);
             rest = behind;
         }
-        parcel
+        upload
     }
 
     /// The past whose arrays [`pack`](PastSender::pack) has packed, with a table of `features` numbers.

@@ -3,7 +3,7 @@ use crate::cube::history::End;
 use crate::cube::history::neighbours::{EndSpans, Ends, Neighbourhoods, Settled};
 use crate::cube::history::state::{Mail, Rule, States};
 use crate::cube::launch::plans::NONE;
-use crate::cube::launch::span::{Device, Parcel, Span, UNITS, units};
+use crate::cube::launch::span::{Device, Span, UNITS, UploadBuffer, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 use std::collections::HashMap;
@@ -126,8 +126,8 @@ pub(crate) struct FateSpans<R: CubeRuntime> {
     last: Span<R>,
 }
 
-/// Adds to `parcel` what becomes of `ends`, of which the first `settled` settle and those from `unsettled` on are of the batch: three arrays.
-pub(crate) fn foretell(parcel: &mut Parcel, ends: &[End], settled: usize, unsettled: usize, k: usize) {
+/// Adds to `upload` what becomes of `ends`, of which the first `settled` settle and those from `unsettled` on are of the batch: three arrays.
+pub(crate) fn foretell(upload: &mut UploadBuffer, ends: &[End], settled: usize, unsettled: usize, k: usize) {
     let mut after: HashMap<u32, u32> = HashMap::new();
     let (mut before, mut counted) = (vec![NONE; ends.len()], vec![0; ends.len()]);
     for (end, before) in ends[..settled].iter().zip(&mut before) {
@@ -150,7 +150,7 @@ pub(crate) fn foretell(parcel: &mut Parcel, ends: &[End], settled: usize, unsett
     let mut last = vec![0; ends.len()];
     let newest: HashMap<u32, usize> = (unsettled..ends.len()).map(|i| (ends[i].node, i)).collect();
     newest.values().for_each(|&i| last[i] = 1);
-    [before, counted, last].into_iter().for_each(|numbers| parcel.integers(numbers));
+    [before, counted, last].into_iter().for_each(|numbers| upload.integers(numbers));
 }
 
 impl<R: CubeRuntime> FateSpans<R> {

@@ -3,7 +3,7 @@ use crate::PairPlan;
 use crate::cube::array::matrix::Matrix;
 use crate::cube::launch::plans::group;
 use crate::cube::launch::reduce::{COLUMNS, ROWS, down, sum_rows};
-use crate::cube::launch::span::{Device, Parcel, Places, Span, UNITS, cubes, padded, units, zeros};
+use crate::cube::launch::span::{Device, Places, Span, UNITS, UploadBuffer, cubes, padded, units, zeros};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -47,14 +47,14 @@ impl<R: CubeRuntime> DevicePairs<R> {
     }
 
     fn grouped(device: &Device<R>, plan: &PairPlan, groups: &[(Vec<u32>, Vec<u32>)]) -> Self {
-        let mut parcel = Parcel::default();
-        parcel.integers(plan.i.iter().copied());
-        parcel.integers(plan.j.iter().copied());
+        let mut upload = UploadBuffer::default();
+        upload.integers(plan.i.iter().copied());
+        upload.integers(plan.j.iter().copied());
         for (starts, pairs) in groups {
-            parcel.integers(starts.iter().copied());
-            parcel.integers(pairs.iter().copied());
+            upload.integers(starts.iter().copied());
+            upload.integers(pairs.iter().copied());
         }
-        let sent = device.send(parcel);
+        let sent = device.send(upload);
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
         let (i, j) = (next(plan.i.len()), next(plan.j.len()));

@@ -4,7 +4,7 @@ use crate::cube::array::math::{cos, sin, time_argument};
 use crate::cube::array::weights::{Weight, Weights};
 use crate::cube::launch::plans::EMPTY;
 use crate::cube::launch::reduce::{sum_rows, sum_rows_into};
-use crate::cube::launch::span::{Device, Parcel, Span, UNITS, padded, units};
+use crate::cube::launch::span::{Device, Span, UNITS, UploadBuffer, padded, units};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -54,9 +54,9 @@ pub(crate) fn encode<R: CubeRuntime>(dt: &[f32], [freq, phase]: &[CubeTensor<R>;
     let [freq, phase] = [freq, phase].map(|tensor| device.span(tensor));
     let (tensor, out) = device.matrix(dt.len(), freq.len());
     if out.len() > 0 {
-        let mut parcel = Parcel::default();
-        parcel.floats(dt.iter().copied());
-        let dt = device.send(parcel);
+        let mut upload = UploadBuffer::default();
+        upload.floats(dt.iter().copied());
+        let dt = device.send(upload);
         let (count, dim) = (units(out.len()), CubeDim::new_1d(UNITS));
         encode_kernel::launch::<R>(&device.client, count, dim, dt.arg(), freq.arg(), phase.arg(), out.arg());
     }
@@ -70,10 +70,10 @@ pub(crate) fn encode_backward<R: CubeRuntime>(
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 2] {
     let device = Device::of(freq);
-    let mut parcel = Parcel::default();
-    parcel.floats(dt.iter().copied());
+    let mut upload = UploadBuffer::default();
+    upload.floats(dt.iter().copied());
     let rows = dt.len();
-    let dt = device.send(parcel);
+    let dt = device.send(upload);
     let [freq, phase, grad] = [freq, phase, grad].map(|tensor| device.span(tensor));
     let shares = device.empty(rows * 2 * padded(freq.len()));
     write_shares(&device, rows, &dt, [&freq, &phase], (&grad, None), &shares);

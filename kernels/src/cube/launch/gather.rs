@@ -1,7 +1,7 @@
 //! Rows of a matrix by number, and back.
 use crate::cube::launch::plans::{NONE, group};
 use crate::cube::launch::reduce::{COLUMNS, ROWS, down};
-use crate::cube::launch::span::{Device, Parcel, Places, Span, UNITS, cubes, units};
+use crate::cube::launch::span::{Device, Places, Span, UNITS, UploadBuffer, cubes, units};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -59,9 +59,9 @@ pub(crate) fn gather<R: CubeRuntime>(hidden: &CubeTensor<R>, rows: &[u32]) -> Cu
     let device = Device::of(hidden);
     let [count, width] = hidden.shape().dims();
     assert!(rows.iter().all(|&row| (row as usize) < count), "a row is not below {count}");
-    let mut parcel = Parcel::default();
-    parcel.integers(rows.iter().copied());
-    let sent = device.send(parcel).part(0, rows.len());
+    let mut upload = UploadBuffer::default();
+    upload.integers(rows.iter().copied());
+    let sent = device.send(upload).part(0, rows.len());
     gather_span(&device, &device.span(hidden), &sent, width)
 }
 
@@ -85,10 +85,10 @@ pub(crate) fn gather_backward<R: CubeRuntime>(grad: &CubeTensor<R>, rows: &[u32]
     let device = Device::of(grad);
     let (starts, positions) = group(count, 0..rows.len() as u32, rows);
     let lens = [starts.len(), positions.len()];
-    let mut parcel = Parcel::default();
-    parcel.integers(starts);
-    parcel.integers(positions);
-    let sent = device.send(parcel);
+    let mut upload = UploadBuffer::default();
+    upload.integers(starts);
+    upload.integers(positions);
+    let sent = device.send(upload);
     let mut places = Places::default();
     let [starts, positions] = lens.map(|len| sent.part(places.next(len), len));
     let (tensor, out) = device.matrix(count, grad.shape()[1]);

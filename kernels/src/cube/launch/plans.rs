@@ -1,5 +1,5 @@
 //! Plans as arrays on a device.
-use crate::cube::launch::span::{Device, Parcel, Places, Span};
+use crate::cube::launch::span::{Device, Places, Span, UploadBuffer};
 use crate::{AttentionPlan, MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
 use std::collections::HashMap;
@@ -32,10 +32,10 @@ impl<R: CubeRuntime> MailSpans<R> {
     pub(crate) fn send(device: &Device<R>, plan: &MailPlan, widths: [usize; 2]) -> Self {
         assert!(plan.unique < EMPTY as usize, "a plan of {} rows", plan.unique);
         let table = Table::new(plan.features.as_deref(), mail_events(plan));
-        let mut parcel = Parcel::default();
-        parcel.floats(table.numbers());
-        pack_mail(&mut parcel, plan, &table.index);
-        let sent = device.send(parcel);
+        let mut upload = UploadBuffer::default();
+        upload.floats(table.numbers());
+        pack_mail(&mut upload, plan, &table.index);
+        let sent = device.send(upload);
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
         let features = next(table.len());
@@ -63,16 +63,16 @@ impl<R: CubeRuntime> MailSpans<R> {
     }
 }
 
-/// Adds to `parcel` what a memory update reads; the events of mails are named by `index`.
-pub(crate) fn pack_mail(parcel: &mut Parcel, plan: &MailPlan, index: &[u32]) {
+/// Adds to `upload` what a memory update reads; the events of mails are named by `index`.
+pub(crate) fn pack_mail(upload: &mut UploadBuffer, plan: &MailPlan, index: &[u32]) {
     let mut mail_of = vec![NONE; plan.unique];
     plan.rows.iter().zip(0..).for_each(|(&row, mail)| mail_of[row as usize] = mail);
-    parcel.floats(plan.memory.iter().copied());
-    parcel.floats(plan.other.iter().copied());
-    parcel.integers(mail_of);
-    parcel.integers(plan.rows.iter().zip(&plan.empty).map(|(&row, &empty)| if empty { row | EMPTY } else { row }));
-    parcel.floats(plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }));
-    parcel.integers(index.iter().copied());
+    upload.floats(plan.memory.iter().copied());
+    upload.floats(plan.other.iter().copied());
+    upload.integers(mail_of);
+    upload.integers(plan.rows.iter().zip(&plan.empty).map(|(&row, &empty)| if empty { row | EMPTY } else { row }));
+    upload.floats(plan.dt.iter().zip(&plan.empty).map(|(&dt, &empty)| if empty { 0.0 } else { dt }));
+    upload.integers(index.iter().copied());
 }
 
 /// The event of every mail.
@@ -107,10 +107,10 @@ impl<R: CubeRuntime> AttentionSpans<R> {
         assert!(rows_fit, "a neighbour's row is not below {n}");
         let table = Table::new(plan.features.as_deref(), slot_events(neighbours));
         let groups = group(n, neighbours.valid_slots(), &neighbours.row);
-        let mut parcel = Parcel::default();
-        parcel.floats(table.numbers());
-        pack_neighbours(&mut parcel, neighbours, &groups, &table.index);
-        let sent = device.send(parcel);
+        let mut upload = UploadBuffer::default();
+        upload.floats(table.numbers());
+        pack_neighbours(&mut upload, neighbours, &groups, &table.index);
+        let sent = device.send(upload);
         let mut places = Places::default();
         let mut next = |len: usize| sent.part(places.next(len), len);
         let features = next(table.len());
@@ -139,14 +139,19 @@ impl<R: CubeRuntime> AttentionSpans<R> {
     }
 }
 
-/// Adds to `parcel` what attention reads, with the [`group`]s of who names which row; the events of slots are named by `index`.
-pub(crate) fn pack_neighbours(parcel: &mut Parcel, neighbours: &Neighbours, (starts, names): &Groups, index: &[u32]) {
-    parcel.integers(neighbours.count.iter().copied());
-    parcel.integers(neighbours.row.iter().copied());
-    parcel.floats(neighbours.dt.iter().copied());
-    parcel.integers(starts.iter().copied());
-    parcel.integers(names.iter().copied());
-    parcel.integers(index.iter().copied());
+/// Adds to `upload` what attention reads, with the [`group`]s of who names which row; the events of slots are named by `index`.
+pub(crate) fn pack_neighbours(
+    upload: &mut UploadBuffer,
+    neighbours: &Neighbours,
+    (starts, names): &Groups,
+    index: &[u32],
+) {
+    upload.integers(neighbours.count.iter().copied());
+    upload.integers(neighbours.row.iter().copied());
+    upload.floats(neighbours.dt.iter().copied());
+    upload.integers(starts.iter().copied());
+    upload.integers(names.iter().copied());
+    upload.integers(index.iter().copied());
 }
 
 /// The event of every slot.

@@ -25,9 +25,9 @@ pub(crate) const UNITS: u32 = 128;
 /// Cubes along one axis of a launch: what every device allows.
 const AXIS: usize = 32_768;
 
-/// Numbers that make a parcel large: a megabyte of features that do not stay on the device.
+/// Numbers that make an upload large: a megabyte of features that do not stay on the device.
 const LARGE: usize = 1 << 18;
-/// The stream of large parcels.
+/// The stream of large uploads.
 const COPIES: StreamId = StreamId { value: u64::MAX };
 
 /// By the line of this crate that launched them.
@@ -118,11 +118,11 @@ impl Places {
 
 /// Arrays on their way to a device, together.
 #[derive(Default)]
-pub(crate) struct Parcel {
+pub(crate) struct UploadBuffer {
     numbers: Vec<u32>,
 }
 
-impl Parcel {
+impl UploadBuffer {
     pub(crate) fn floats(&mut self, numbers: impl IntoIterator<Item = f32>) {
         self.integers(numbers.into_iter().map(f32::to_bits));
     }
@@ -186,9 +186,9 @@ impl<R: CubeRuntime> Device<R> {
 
     /// The same number `len` times.
     pub(crate) fn filled(&self, len: usize, number: u32) -> Span<R> {
-        let mut parcel = Parcel::default();
-        parcel.integers(std::iter::repeat_n(number, len));
-        self.send(parcel).part(0, len)
+        let mut upload = UploadBuffer::default();
+        upload.integers(std::iter::repeat_n(number, len));
+        self.send(upload).part(0, len)
     }
 
     /// Copies the numbers of `from` from `start` on over those of `to`.
@@ -219,20 +219,20 @@ impl<R: CubeRuntime> Device<R> {
         Arriving { bytes: Box::pin(self.client.read_async(vec![span.handle.clone()])), len: span.len }
     }
 
-    /// The parcel's numbers, in one transfer; a large one goes [`ahead`](Device::send_ahead).
-    pub(crate) fn send(&self, parcel: Parcel) -> Span<R> {
-        let len = parcel.numbers.len();
+    /// The upload's numbers, in one transfer; a large one goes [`ahead`](Device::send_ahead).
+    pub(crate) fn send(&self, upload: UploadBuffer) -> Span<R> {
+        let len = upload.numbers.len();
         if len >= LARGE {
-            return self.send_ahead(parcel);
+            return self.send_ahead(upload);
         }
-        Span { handle: self.client.create(Bytes::from_elems(parcel.numbers)), len, runtime: PhantomData }
+        Span { handle: self.client.create(Bytes::from_elems(upload.numbers)), len, runtime: PhantomData }
     }
 
-    /// The parcel's numbers, in one transfer: through pinned memory where the device's driver has such, and then on a stream of its own, so that it
+    /// The upload's numbers, in one transfer: through pinned memory where the device's driver has such, and then on a stream of its own, so that it
     /// travels while kernels launched earlier still run. Those launched later wait for it on the device.
-    pub(crate) fn send_ahead(&self, parcel: Parcel) -> Span<R> {
-        let len = parcel.numbers.len();
-        let bytes = self.staged(parcel);
+    pub(crate) fn send_ahead(&self, upload: UploadBuffer) -> Span<R> {
+        let len = upload.numbers.len();
+        let bytes = self.staged(upload);
         let handle = match bytes.property() {
             AllocationProperty::Pinned => COPIES.executes(|| self.client.create(bytes)),
             _ => self.client.create(bytes),
@@ -242,14 +242,14 @@ impl<R: CubeRuntime> Device<R> {
 
     /// Whether the device's driver has pinned memory.
     pub(crate) fn pins(&self) -> bool {
-        let mut parcel = Parcel::default();
-        parcel.integers([0]);
-        self.staged(parcel).property() == AllocationProperty::Pinned
+        let mut upload = UploadBuffer::default();
+        upload.integers([0]);
+        self.staged(upload).property() == AllocationProperty::Pinned
     }
 
     /// In pinned memory, where there is such.
-    fn staged(&self, parcel: Parcel) -> Bytes {
-        let mut bytes = Bytes::from_elems(parcel.numbers);
+    fn staged(&self, upload: UploadBuffer) -> Bytes {
+        let mut bytes = Bytes::from_elems(upload.numbers);
         self.client.staging(std::iter::once(&mut bytes), false);
         bytes
     }

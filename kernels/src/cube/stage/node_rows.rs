@@ -5,7 +5,7 @@ use crate::cube::array::matrix::Matrix;
 use crate::cube::array::weights::{Weight, Weights};
 use crate::cube::history::past::DevicePast;
 use crate::cube::history::sampling::{Chance, ChanceLaunch, word};
-use crate::cube::launch::span::{Device, Parcel, Span, UNITS, units};
+use crate::cube::launch::span::{Device, Span, UNITS, UploadBuffer, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -20,9 +20,9 @@ pub struct NodeRows<R: CubeRuntime> {
 impl<R: CubeRuntime> NodeRows<R> {
     /// Sends the rows of `nodes` nodes.
     pub fn send(device: &R::Device, rows: &dyn Rows, nodes: usize) -> Self {
-        let mut parcel = Parcel::default();
-        parcel.floats((0..nodes as u64).flat_map(|node| rows.row(node).iter().copied()));
-        Self { table: Some(Device::<R>::new(device).send(parcel)), columns: rows.width() }
+        let mut upload = UploadBuffer::default();
+        upload.floats((0..nodes as u64).flat_map(|node| rows.row(node).iter().copied()));
+        Self { table: Some(Device::<R>::new(device).send(upload)), columns: rows.width() }
     }
 
     /// Rows of zeros.
