@@ -1,4 +1,4 @@
-"""What the studies share: runs that are not run twice, tables between marks, and panels of a plot. Needs Python and nothing else."""
+"""What the studies share: runs that are not run twice, tables between marks, and panels of a plot. Needs Python; a plot needs matplotlib."""
 
 import json
 import statistics
@@ -72,32 +72,31 @@ def gain(without, beside):
     return f"{statistics.mean(both):+.4f}".replace("0.", ".", 1) if both else "–"
 
 
-class Plot:
-    """An SVG of panels."""
+class Panel:
+    """One set of axes: lines by name, each a list of (x, y)."""
 
-    def __init__(self, wide, high):
-        self.parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="sans-serif" font-size="12">',
-                      '<rect width="100%" height="100%" fill="white"/>']
+    def __init__(self, title, lines):
+        self.title, self.lines = title, lines
 
-    def text(self, x, y, words, anchor="start"):
-        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{words}</text>')
 
-    def line(self, points, colour, dots=False, wide=2):
-        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self.parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="{wide}"/>')
-        if dots:
-            self.parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in points]
+def plot(path, title, rows, colours, labels=None, log=True, dots=False):
+    """Draws rows of panels into an SVG; the panels of a column share their x axis. Needs matplotlib."""
+    import matplotlib
 
-    def heights(self, x0, wide, top, high, values):
-        """Draws the scale of a panel for `values` and gives what maps a value to its height."""
-        pad = max(max(values) - min(values), 0.01) * 0.12
-        low, most = min(values) - pad, max(values) + pad
-        at = lambda value: top + high * (most - value) / (most - low)
-        for tick in range(5):
-            value = low + (most - low) * tick / 4
-            self.line([(x0, at(value)), (x0 + wide, at(value))], "#ddd", wide=1)
-            self.text(x0 - 6, at(value) + 4, f"{value:.3f}", "end")
-        return at
+    matplotlib.use("svg")
+    import matplotlib.pyplot as figures
 
-    def save(self, path):
-        path.write_text("\n".join(self.parts + ["</svg>", ""]))
+    labels = labels or {}
+    wide, high = len(rows[0]), len(rows)
+    figure, axes = figures.subplots(high, wide, sharex="col", squeeze=False, figsize=(3.6 * wide, 2.6 * high + 0.8), layout="constrained")
+    shown = {}
+    for panel, place in zip((panel for row in rows for panel in row), axes.flat):
+        place.set_title(panel.title, fontsize=10)
+        place.grid(alpha=0.3)
+        if log:
+            place.set_xscale("log")
+        for name, points in panel.lines.items():
+            shown[name], = place.plot(*zip(*points), color=colours[name], marker="o" if dots else None, label=labels.get(name, name))
+    figure.suptitle(title)
+    figure.legend(handles=list(shown.values()), loc="outside lower center", ncols=max(len(shown), 1))
+    figure.savefig(path, metadata={"Date": None})

@@ -4,7 +4,7 @@
 
 A plan of n trainers takes an n-th of the steps of one trainer, with n times its learning rate. Runs that are finished are not run again;
 with --report nothing is run, and what is there is written to experiments/results/efficiency.md and efficiency.svg. Needs Python and
-nothing else.
+matplotlib for the plot.
 """
 
 import argparse
@@ -161,41 +161,20 @@ def mean_curve(reports):
     return [(points[0][0], statistics.mean(mrr for _, mrr in points)) for points in zip(*curves)]
 
 
-def plot(asked):
+def plot(path, asked):
     """A row for each axis, a panel for each set: validation MRR over steps."""
-    wide, high, left, top, gap = 250, 170, 56, 48, 56
     rows = [(axis, plans, "epoch") for axis, plans in AXES.items()]
     rows += [("epoch, j, betas as they are", AXES["epoch, j"], "none"), ("trained long", [plan for plan in PLANS if wanted(plan, "long")], "long")]
-    plot = study.Plot(len(asked.sets) * (wide + left) + 20, top + len(rows) * (high + gap) + 30)
-    for column, data in enumerate(asked.sets):
-        x0 = column * (wide + left) + left
-        curves = {(plan, variant): mean_curve(reports) for _, plans, variant in rows for plan in plans
-                  if (reports := found(data, plan, variant, asked))}
-        steps = [step for line in curves.values() for step, _ in line] or [1, 10]
-        low, most = math.log(min(steps)), math.log(max(steps))
-        x = lambda step: x0 + wide * (math.log(step) - low) / max(most - low, 1e-9)
-        for place, (axis, plans, variant) in enumerate(rows):
-            y0 = top + place * (high + gap)
-            y = plot.heights(x0, wide, y0, high, [mrr for line in curves.values() for _, mrr in line] or [0, 1])
-            plot.text(x0 + wide / 2, y0 - 8, f"{data}: {axis}", "middle")
-            for power in range(math.ceil(low / math.log(10)), math.floor(most / math.log(10)) + 1):
-                plot.text(x(10**power), y0 + high + 16, f"{10**power:,}", "middle")
-            for plan in plans:
-                if (plan, variant) in curves:
-                    plot.line([(x(step), y(mrr)) for step, mrr in curves[plan, variant]], COLOURS[plan], wide=1.5)
-    for place, plan in enumerate(PLANS):
-        at, below = left + place * 100, top + len(rows) * (high + gap) - 4
-        plot.line([(at, below), (at + 24, below)], COLOURS[plan])
-        plot.text(at + 30, below + 4, plan)
-    plot.text(10, 18, "validation MRR over steps (logarithmic), equal work")
-    return plot
+    panels = [[study.Panel(f"{data}: {axis}", {plan: mean_curve(reports) for plan in plans if (reports := found(data, plan, variant, asked))})
+               for data in asked.sets] for axis, plans, variant in rows]
+    study.plot(path, "validation MRR over steps, equal work", panels, COLOURS)
 
 
 def report(asked):
     path = study.RESULTS / "efficiency.md"
     for kind in ("long", "epoch", "none"):
         study.write_between(path, kind, table([variant for variant in asked.variants if variant.startswith(kind)], asked))
-    plot(asked).save(path.with_suffix(".svg"))
+    plot(path.with_suffix(".svg"), asked)
 
 
 if __name__ == "__main__":

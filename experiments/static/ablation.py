@@ -3,7 +3,7 @@
     python experiments/static/ablation.py --data data --work runs/static
 
 Runs that are finished are not run again; with --report nothing is run, and what is there is written to experiments/results/static.md
-and static.svg. Needs Python and nothing else.
+and static.svg. Needs Python, and matplotlib for the plot.
 """
 
 import argparse
@@ -98,33 +98,20 @@ def table(metric, asked):
     return "\n".join(lines)
 
 
-def plot(metric, asked):
+def plot(path, metric, asked):
     """A panel for each set: the metric over the batch, a line for each wiring."""
-    wide, high, left, top = 250, 220, 56, 44
-    plot = study.Plot(len(asked.sets) * (wide + left) + 20, high + 110)
-    for panel, data in enumerate(asked.sets):
-        x0 = panel * (wide + left) + left
-        rows = {wiring: [(batch, found(data, batch, wiring, metric, asked)) for batch in asked.batches] for wiring in asked.wirings}
-        means = {wiring: [(batch, statistics.mean(values.values())) for batch, values in row if values] for wiring, row in rows.items()}
-        x = lambda batch: x0 + wide * (asked.batches.index(batch) + 0.5) / len(asked.batches)
-        y = plot.heights(x0, wide, top, high, [value for line in means.values() for _, value in line] or [0, 1])
-        plot.text(x0 + wide / 2, top - 14, data, "middle")
-        for batch in asked.batches:
-            plot.text(x(batch), top + high + 18, batch, "middle")
-        for wiring, line in means.items():
-            plot.line([(x(batch), y(value)) for batch, value in line], COLOURS[wiring], dots=True)
-    for place, wiring in enumerate(asked.wirings):
-        at = left + place * 170
-        plot.line([(at, top + high + 44), (at + 24, top + high + 44)], COLOURS[wiring])
-        plot.text(at + 30, top + high + 48, LABELS[wiring])
-    plot.text(left - 46, 16, f"test {metric.upper()} over events a batch, static memory")
-    return plot
+    def line(data, wiring):
+        by_batch = [(batch, found(data, batch, wiring, metric, asked)) for batch in asked.batches]
+        return [(batch, statistics.mean(values.values())) for batch, values in by_batch if values]
+
+    panels = [study.Panel(data, {wiring: points for wiring in asked.wirings if (points := line(data, wiring))}) for data in asked.sets]
+    study.plot(path, f"test {metric.upper()} over events a batch, static memory", [panels], COLOURS, LABELS, dots=True)
 
 
 def report(asked):
     for metric in ("mrr", "ap"):
         study.write_between(study.RESULTS / "static.md", metric, table(metric, asked))
-    plot("mrr", asked).save(study.RESULTS / "static.svg")
+    plot(study.RESULTS / "static.svg", "mrr", asked)
 
 
 if __name__ == "__main__":

@@ -190,13 +190,13 @@ fn rows(points: &[Point]) -> Vec<Vec<String>> {
 }
 
 /// A plot of a number of every point over the events so far, a line for each stream.
-fn drawn(title: &str, unit: &str, points: &[Point], number: fn(&Point) -> f64) -> String {
+fn drawn(title: &str, unit: &str, points: &[Point], number: fn(&Point) -> f64) -> Result<String> {
     let lines = Stream::ALL.map(|stream| Line {
         name: stream.name().into(),
         points: points
             .iter()
             .filter(|point| point.stream == stream)
-            .map(|point| [point.events as f64, number(point)])
+            .map(|point| (point.events as f64, number(point)))
             .collect(),
     });
     plot::svg(title, ["events so far", unit], &lines)
@@ -204,13 +204,13 @@ fn drawn(title: &str, unit: &str, points: &[Point], number: fn(&Point) -> f64) -
 
 fn write(args: &BenchArgs, spec: &RunSpec, points: &[Point], folder: &Path) -> Result<()> {
     let circumstances = format!("batch {}, {} threads", spec.train.batch, spec.threads);
-    let of_event = drawn(&format!("Training cost of an event, {circumstances}"), "µs an event", points, Point::cost);
+    let of_event = drawn(&format!("Training cost of an event, {circumstances}"), "µs an event", points, Point::cost)?;
     let of_node = drawn(
         &format!("The same for each distinct node of a step, {circumstances}"),
         "µs a distinct node",
         points,
         Point::cost_of_node,
-    );
+    )?;
     let text = format!(
         "# Cost over the length of the history\n\n\
          Training on the built-in stream: the median of {} steps of {} events at its end, everything before them let happen without training.\n\

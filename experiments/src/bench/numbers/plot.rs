@@ -1,85 +1,74 @@
-//! A plot as SVG: lines over a logarithmic axis.
+//! Plots as SVG, drawn by `plotters`.
 
-/// Width and height of the drawing, and what is left around the axes.
-const SIZE: [f64; 2] = [640.0, 360.0];
-const LEFT: f64 = 60.0;
-const RIGHT: f64 = 20.0;
-const TOP: f64 = 30.0;
-const BOTTOM: f64 = 50.0;
-const COLOURS: [&str; 4] = ["#1f6fb4", "#d1651a", "#3a8a3a", "#8a3a8a"];
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
 
-/// A named line through points (x, y), x positive.
+/// Width and height in pixels.
+const SIZE: (u32, u32) = (640, 360);
+const COLOURS: [RGBColor; 4] = [RGBColor(31, 111, 180), RGBColor(209, 101, 26), RGBColor(58, 138, 58), RGBColor(138, 58, 138)];
+
+/// A named line through points (x, y).
 pub(crate) struct Line {
     pub name: String,
-    pub points: Vec<[f64; 2]>,
+    pub points: Vec<(f64, f64)>,
 }
 
-/// The lines over powers of ten, from zero upwards.
-pub(crate) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> String {
+/// The lines over a logarithmic x axis; the y axis begins at zero.
+///
+/// # Errors
+/// Without a point, with an x that is not above zero, or with a coordinate that is not finite.
+pub(crate) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> Result<String> {
     let points = || lines.iter().flat_map(|line| &line.points);
-    let low = points().map(|point| point[0].log10()).fold(f64::INFINITY, f64::min).floor();
-    let high = points().map(|point| point[0].log10()).fold(low + 1.0, f64::max).ceil();
-    let step = tick(points().map(|point| point[1]).fold(0.0, f64::max));
-    let top = step * (points().map(|point| point[1]).fold(step, f64::max) / step).ceil();
-    let x = |value: f64| LEFT + (value.log10() - low) / (high - low) * (SIZE[0] - LEFT - RIGHT);
-    let y = |value: f64| SIZE[1] - BOTTOM - value / top * (SIZE[1] - TOP - BOTTOM);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        SIZE[0], SIZE[1]
-    );
-    let text = |at: [f64; 2], anchor: &str, colour: &str, text: &str| {
-        format!(
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>\n",
-            at[0],
-            at[1],
-            escaped(text)
-        )
-    };
-    out += &text([SIZE[0] / 2.0, 18.0], "middle", "black", title);
-    out += &text([SIZE[0] / 2.0, SIZE[1] - 12.0], "middle", "black", axes[0]);
-    out += &text([8.0, TOP - 8.0], "start", "black", axes[1]);
-    for power in low as i32..=high as i32 {
-        let at = x(10f64.powi(power));
-        out += &rule([at, y(0.0)], [at, y(top)]);
-        out += &text([at, y(0.0) + 18.0], "middle", "black", &format!("1e{power}"));
+    if let Some((x, y)) = points().find(|(x, y)| !(*x > 0.0 && x.is_finite() && y.is_finite())) {
+        return Err(anyhow!("plot \"{title}\": the point ({x}, {y}) cannot be drawn over a logarithmic axis"));
     }
-    for mark in 0..=(top / step).round() as u32 {
-        let value = f64::from(mark) * step;
-        out += &rule([LEFT, y(value)], [SIZE[0] - RIGHT, y(value)]);
-        out += &text([LEFT - 6.0, y(value) + 4.0], "end", "black", &format!("{}", (value * 1e6).round() / 1e6));
-    }
-    for (i, line) in lines.iter().enumerate() {
-        let colour = COLOURS[i % COLOURS.len()];
-        let at: Vec<String> =
-            line.points.iter().map(|point| format!("{:.1},{:.1}", x(point[0]), y(point[1]))).collect();
-        out +=
-            &format!("<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n", at.join(" "));
-        for point in &line.points {
-            out +=
-                &format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{colour}\"/>\n", x(point[0]), y(point[1]));
-        }
-        out += &text([LEFT + 10.0, y(0.0) - 12.0 - 16.0 * i as f64], "start", colour, &line.name);
-    }
-    out + "</svg>\n"
+    let low = points().map(|point| point.0).reduce(f64::min).ok_or_else(|| anyhow!("plot \"{title}\": no points"))?;
+    let high = points().map(|point| point.0).fold(low, f64::max);
+    let top = points().map(|point| point.1).fold(0.0, f64::max);
+    let mut out = String::new();
+    draw(&mut out, title, axes, lines, [low / 1.5, high * 1.5], if top > 0.0 { 1.1 * top } else { 1.0 })
+        .map_err(|error| anyhow!("plot \"{title}\": {error}"))?;
+    Ok(out)
 }
 
-fn rule(from: [f64; 2], to: [f64; 2]) -> String {
-    format!(
-        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"#ddd\"/>\n",
-        from[0], from[1], to[0], to[1]
-    )
-}
-
-/// A round step that cuts `top` into about five.
-fn tick(top: f64) -> f64 {
-    let rough = if top > 0.0 { top / 5.0 } else { 1.0 };
-    let power = 10f64.powf(rough.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|&step| step >= rough).unwrap_or(10.0 * power)
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
+fn draw(
+    out: &mut String,
+    title: &str,
+    axes: [&str; 2],
+    lines: &[Line],
+    [low, high]: [f64; 2],
+    top: f64,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let area = SVGBackend::with_string(out, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 15))
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(60)
+        .build_cartesian_2d((low..high).log_scale(), 0.0..top)?;
+    chart
+        .configure_mesh()
+        .x_desc(axes[0])
+        .y_desc(axes[1])
+        .x_label_formatter(&|x| format!("{x:e}"))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    for (line, colour) in lines.iter().zip(COLOURS.into_iter().cycle()) {
+        chart
+            .draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)))?
+            .label(&line.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
+        chart.draw_series(line.points.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerLeft)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.2))
+        .draw()?;
+    area.present()?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -87,23 +76,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_point_is_drawn_inside_the_axes() {
-        let line = |name: &str, points: &[[f64; 2]]| Line { name: name.into(), points: points.to_vec() };
-        let lines = [line("a < b", &[[1e5, 10.0], [1e6, 12.0], [1e7, 11.5]]), line("c", &[[1e5, 0.0]])];
-        let plot = svg("t", ["x", "y"], &lines);
+    fn every_point_is_drawn_inside_the_picture() {
+        let line = |name: &str, points: &[(f64, f64)]| Line { name: name.into(), points: points.to_vec() };
+        let lines = [line("a < b", &[(1e5, 10.0), (1e6, 12.0), (1e7, 11.5)]), line("c", &[(1e5, 0.0)])];
+        let plot = svg("t", ["x", "y"], &lines).unwrap();
         let circles: Vec<&str> = plot.lines().filter(|line| line.starts_with("<circle")).collect();
         assert_eq!(circles.len(), 4);
         for circle in circles {
             let number =
-                |name: &str| -> f64 { circle.split(name).nth(1).unwrap().split('"').nth(1).unwrap().parse().unwrap() };
-            let (x, y) = (number("cx="), number("cy="));
-            assert!((LEFT..=SIZE[0] - RIGHT).contains(&x) && (TOP..=SIZE[1] - BOTTOM).contains(&y), "{circle}");
+                |name: &str| -> u32 { circle.split(name).nth(1).unwrap().split('"').nth(1).unwrap().parse().unwrap() };
+            assert!(number("cx=") < SIZE.0 && number("cy=") < SIZE.1, "{circle}");
         }
-        assert!(plot.contains("a &lt; b") && plot.contains("1e7") && plot.ends_with("</svg>\n"));
+        assert!(plot.contains("a &lt; b") && plot.contains("1e6"), "{plot}");
+        assert!(plot.trim_end().ends_with("</svg>"));
     }
 
     #[test]
-    fn ticks_are_round() {
-        assert_eq!([tick(12.0), tick(0.7), tick(100.0), tick(0.0)], [5.0, 0.2, 20.0, 1.0]);
+    fn what_cannot_be_drawn_is_refused() {
+        let refused = |points: &[(f64, f64)]| {
+            svg("t", ["x", "y"], &[Line { name: "a".into(), points: points.to_vec() }]).unwrap_err().to_string()
+        };
+        assert!(refused(&[]).contains("no points"));
+        assert!(refused(&[(0.0, 1.0)]).contains("(0, 1)"));
+        assert!(refused(&[(1.0, f64::NAN)]).contains("(1, NaN)"));
     }
 }
