@@ -13,8 +13,10 @@ use rayon::ThreadPool;
 use tempograph_framework::{Draw, LaneBatch, NodeId, Purpose, Queries, Scorer, View};
 use tempograph_models::{FeatureWidths, TgnSpec};
 use tempograph_tests::toy::Toy;
-use tempograph_tests::{course, examination, on_slices, slices, stream, training, variants};
-use tempograph_trainers::{Course, Fit, Learner, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, Watch};
+use tempograph_tests::{eval_spec, on_slices, slices, stream, training, training_data, variants};
+use tempograph_trainers::{
+    Learner, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, TrainingData, TrainingObserver, TrainingRun,
+};
 
 /// Held by the test that counts.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -26,23 +28,23 @@ fn allocations(work: impl FnOnce()) -> usize {
     counting::asked() - before
 }
 
-fn asked(course: &Course, model: &impl Scorer, range: Range<usize>) -> (Queries, View) {
-    let batch = course.dataset.log.batch(range);
+fn asked(training_data: &TrainingData, model: &impl Scorer, range: Range<usize>) -> (Queries, View) {
+    let batch = training_data.dataset.log.batch(range);
     let negatives = vec![NodeId(20); batch.len()];
     let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
-    let view = course.history(model.needs()).view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
+    let view = training_data.history(model.needs()).view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
     (queries, view)
 }
 
 fn assert_asks_for_nothing_once_warm(name: &str, pool: &ThreadPool, mut learner: Learner) {
-    let course = course(stream(240, 2, 0));
-    let batches = [0..100, 100..140, 140..150].map(|range| asked(&course, &learner, range));
+    let training_data = training_data(stream(240, 2, 0));
+    let batches = [0..100, 100..140, 140..150].map(|range| asked(&training_data, &learner, range));
     let settings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.01, clip: 1e-3 };
     // On a thread of the pool: handing work in from outside takes a queue, which grows.
     pool.install(|| {
         let mut round = || {
             for (queries, view) in &batches {
-                learner.step(&LaneBatch::alone(queries, view, 1), &settings).unwrap();
+                learner.step(&LaneBatch::single(queries, view, 1), &settings).unwrap();
                 learner.score(queries, view);
                 learner.advance(queries, view);
             }
@@ -74,7 +76,7 @@ fn a_step_an_answer_and_an_advance_ask_for_no_memory_once_the_largest_batch_was_
 /// Notes how much was asked for until the end of each step.
 struct Notes(Vec<(usize, usize)>);
 
-impl Watch for Notes {
+impl TrainingObserver for Notes {
     fn step(&mut self, epoch: usize, _: usize, _: usize, _: &StepRecord) {
         self.0.push((epoch, counting::asked()));
     }
@@ -83,15 +85,15 @@ impl Watch for Notes {
 #[test]
 fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let course = course(stream(800, 2, 0));
+    let training_data = training_data(stream(800, 2, 0));
     let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
     let train = TrainSpec { epochs: 3, checkpoint_minutes: 0.0, ..training() };
     let files = RunFiles { folder: folder.path().into() };
-    let fit = Fit {
-        course: &course,
+    let fit = TrainingRun {
+        training_data: &training_data,
         train: &train,
         parallel: &ParallelSpec::default(),
-        eval: &examination(),
+        eval: &eval_spec(),
         seed: 3,
         files,
         resume: false,

@@ -14,7 +14,7 @@ use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffModule, Cpu};
 use tempograph_models::{ProgramModule, TgnSpec};
 use tempograph_tests::{features, model, small, stream, variants};
-use tempograph_trainers::{Examination, evaluate, warm};
+use tempograph_trainers::{EvaluationTask, evaluate, warm_up};
 
 const EVENTS: usize = 300;
 /// Events seen before the first is asked about.
@@ -53,7 +53,7 @@ impl World {
     /// A history of the first [`SEEN`] events.
     fn seen(&self) -> History {
         let mut history = self.empty();
-        assert!(warm(&mut self.scorer(), &mut history, &self.log, 0..SEEN, BATCH, &AtomicBool::new(false)).unwrap());
+        assert!(warm_up(&mut self.scorer(), &mut history, &self.log, 0..SEEN, BATCH, &AtomicBool::new(false)).unwrap());
         history
     }
 
@@ -70,9 +70,9 @@ impl World {
             FixedNegatives::new(EventId(SEEN as u64), nodes, (0..=EVENTS - SEEN).map(|i| EACH * i).collect()).unwrap();
         let negatives = NegativeSet::Fixed(negatives);
         let asked =
-            Examination { range: SEEN..EVENTS, batch: BATCH, negatives: &negatives, rank_every: 1, new_nodes: None };
+            EvaluationTask { range: SEEN..EVENTS, batch: BATCH, negatives: &negatives, rank_every: 1, new_nodes: None };
         let mut scores = Vec::new();
-        let mut heard = |answers: &tempograph_trainers::Answers<'_>| {
+        let mut heard = |answers: &tempograph_trainers::BatchScores<'_>| {
             let positives = answers.queries.positives();
             let mut of_event: Vec<Vec<f32>> = answers.scores[..positives].iter().map(|&score| vec![score]).collect();
             let negatives = answers.queries.pairs()[positives..].iter().zip(&answers.scores[positives..]);

@@ -6,20 +6,22 @@ use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{Draw, LaneBatch, NodeId, Purpose, Queries, Scorer, Store, View};
 use tempograph_tests::toy::Toy;
-use tempograph_tests::{Maker, Runner, Stopper, Traces, course, on_slices, stream, taped_toy, toy, training};
-use tempograph_trainers::{Course, Learner, NotFinite, Outcome, ParallelSpec, StepSettings, warm};
+use tempograph_tests::{
+    Maker, RunResult, Runner, Stopper, autodiff_toy, on_slices, stream, toy, training, training_data,
+};
+use tempograph_trainers::{Learner, NonFiniteLoss, Outcome, ParallelSpec, StepSettings, TrainingData, warm_up};
 
 const WIDTH: usize = 3;
 
-fn data() -> Course {
-    course(stream(240, 2, 0))
+fn data() -> TrainingData {
+    training_data(stream(240, 2, 0))
 }
 
 /// Two questions for each event of `range`, and the past they are asked of: all events before.
-fn asked(course: &Course, learner: &mut Learner, range: Range<usize>) -> (Queries, View) {
-    let mut history = course.history(learner.needs());
-    let log = &course.dataset.log;
-    assert!(warm(learner, &mut history, log, 0..range.start, 20, &AtomicBool::new(false)).unwrap());
+fn asked(training_data: &TrainingData, learner: &mut Learner, range: Range<usize>) -> (Queries, View) {
+    let mut history = training_data.history(learner.needs());
+    let log = &training_data.dataset.log;
+    assert!(warm_up(learner, &mut history, log, 0..range.start, 20, &AtomicBool::new(false)).unwrap());
     let batch = log.batch(range);
     let negatives: Vec<NodeId> =
         (0..batch.len()).map(|i| log.destinations()[i * 7 % log.destinations().len()]).collect();
@@ -48,17 +50,17 @@ fn gradients(learner: &Learner, name: &str) -> Vec<f32> {
 
 #[test]
 fn a_step_goes_down_the_derivative_of_its_loss() {
-    let course = data();
+    let training_data = data();
     let mut learner = on_slices(Toy::new(WIDTH));
-    let (queries, view) = asked(&course, &mut learner, 100..140);
-    let norm = learner.step(&LaneBatch::alone(&queries, &view, 5), &STEP).unwrap().gradient_norm;
+    let (queries, view) = asked(&training_data, &mut learner, 100..140);
+    let norm = learner.step(&LaneBatch::single(&queries, &view, 5), &STEP).unwrap().gradient_norm;
     let mut squares = 0.0;
     for (name, size) in [("cell", 2), ("link", 3), ("rows", 8 * WIDTH)] {
         let found = gradients(&learner, name);
         assert_eq!(found.len(), size);
         for (number, found) in found.into_iter().enumerate() {
             let loss = |by: f32| {
-                f64::from(moved(name, number, by).step(&LaneBatch::alone(&queries, &view, 5), &STEP).unwrap().loss)
+                f64::from(moved(name, number, by).step(&LaneBatch::single(&queries, &view, 5), &STEP).unwrap().loss)
             };
             let expected = (loss(1e-2) - loss(-1e-2)) / 2e-2;
             assert!((f64::from(found) - expected).abs() < 1e-4, "{name}[{number}]: {found} for {expected}");
@@ -70,11 +72,11 @@ fn a_step_goes_down_the_derivative_of_its_loss() {
 
 #[test]
 fn clipping_shortens_all_gradients_alike_and_decay_pulls_the_weights_in() {
-    let course = data();
+    let training_data = data();
     let step = |settings: StepSettings| {
         let mut learner = on_slices(Toy::new(WIDTH));
-        let (queries, view) = asked(&course, &mut learner, 100..140);
-        let norm = learner.step(&LaneBatch::alone(&queries, &view, 5), &settings).unwrap().gradient_norm;
+        let (queries, view) = asked(&training_data, &mut learner, 100..140);
+        let norm = learner.step(&LaneBatch::single(&queries, &view, 5), &settings).unwrap().gradient_norm;
         (norm, gradients(&learner, "link"), learner.parameters().to_store().take::<f32>("link").unwrap().1)
     };
     let (norm, free, weights) = step(STEP);
@@ -90,14 +92,14 @@ fn clipping_shortens_all_gradients_alike_and_decay_pulls_the_weights_in() {
 
 #[test]
 fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradient() {
-    let course = data();
+    let training_data = data();
     let moments = |steps: usize, beta_power: usize| {
         let mut learner = on_slices(Toy::new(WIDTH));
-        let (queries, view) = asked(&course, &mut learner, 100..140);
+        let (queries, view) = asked(&training_data, &mut learner, 100..140);
         // Where nothing is learned the gradient is the same in each step.
         let settings = StepSettings { lr: 0.0, beta_power, ..STEP };
         for _ in 0..steps {
-            learner.step(&LaneBatch::alone(&queries, &view, 5), &settings).unwrap();
+            learner.step(&LaneBatch::single(&queries, &view, 5), &settings).unwrap();
         }
         ["m.link", "v.link"].map(|name| learner.moments().take::<f32>(name).unwrap().1)
     };
@@ -110,11 +112,11 @@ fn betas_to_a_power_move_the_moments_as_far_as_so_many_steps_down_the_same_gradi
 
 #[test]
 fn a_loss_that_is_not_finite_is_told_and_changes_nothing() {
-    let course = data();
+    let training_data = data();
     let mut learner = moved("link", 2, f32::INFINITY);
-    let (queries, view) = asked(&course, &mut learner, 0..40);
+    let (queries, view) = asked(&training_data, &mut learner, 0..40);
     let before = (learner.parameters().to_store(), learner.moments());
-    let Err(NotFinite { loss }) = learner.step(&LaneBatch::alone(&queries, &view, 5), &STEP) else {
+    let Err(NonFiniteLoss { loss }) = learner.step(&LaneBatch::single(&queries, &view, 5), &STEP) else {
         panic!("the loss is finite")
     };
     assert!(!loss.is_finite());
@@ -133,13 +135,13 @@ fn moments_of_another_model_are_refused_by_name() {
     assert!(learner.restore_moments(learner.moments()).is_ok());
 }
 
-fn run(course: &Course, first: (&Maker, Stopper), then: Option<&Maker>) -> Traces {
+fn run(training_data: &TrainingData, first: (&Maker, Stopper), then: Option<&Maker>) -> RunResult {
     let (folder, train) = (tempfile::tempdir().unwrap(), training());
     let parallel = ParallelSpec::default();
-    let runner = |maker| Runner { course, maker, train: &train, parallel: &parallel, folder: folder.path() };
+    let runner = |maker| Runner { training_data, maker, train: &train, parallel: &parallel, folder: folder.path() };
     let (maker, mut stopper) = first;
-    match (runner(maker).sit(false, &mut stopper), then) {
-        (Outcome::Finished(fitted), None) => runner(maker).traces(fitted),
+    match (runner(maker).run(false, &mut stopper), then) {
+        (Outcome::Finished(fitted), None) => runner(maker).result(fitted),
         (Outcome::Stopped(_), Some(other)) => runner(other).resumed(),
         _ => panic!("it was stopped, or not, against the plan"),
     }
@@ -147,7 +149,7 @@ fn run(course: &Course, first: (&Maker, Stopper), then: Option<&Maker>) -> Trace
 
 /// Losses, weights, moments and histories agree to rounding.
 #[track_caller]
-fn assert_close(what: &str, found: Traces, expected: Traces) {
+fn assert_close(what: &str, found: RunResult, expected: RunResult) {
     assert_eq!(found.epochs.len(), expected.epochs.len());
     for (found, expected) in found.epochs.iter().zip(&expected.epochs) {
         assert!(
@@ -173,26 +175,27 @@ fn assert_close(what: &str, found: Traces, expected: Traces) {
 
 #[test]
 fn on_slices_a_model_learns_what_it_learns_on_the_tape() {
-    let course = data();
-    let [direct, taped] = [toy(WIDTH), taped_toy(WIDTH)].map(|maker| run(&course, (&maker, Stopper::never()), None));
+    let training_data = data();
+    let [direct, autodiff] =
+        [toy(WIDTH), autodiff_toy(WIDTH)].map(|maker| run(&training_data, (&maker, Stopper::never()), None));
     assert!(direct.epochs[1].train.loss < direct.epochs[0].train.loss);
-    assert_close("on slices", direct, taped);
+    assert_close("on slices", direct, autodiff);
 }
 
 #[test]
 fn either_goes_on_where_the_other_stopped() {
-    let course = data();
-    let (direct, taped) = (toy(WIDTH), taped_toy(WIDTH));
-    let whole = run(&course, (&direct, Stopper::never()), None);
+    let training_data = data();
+    let (direct, autodiff) = (toy(WIDTH), autodiff_toy(WIDTH));
+    let whole = run(&training_data, (&direct, Stopper::never()), None);
     for moment in [2, 9] {
         assert_close(
             "slices, then the tape",
-            run(&course, (&direct, Stopper::at(moment)), Some(&taped)),
+            run(&training_data, (&direct, Stopper::at(moment)), Some(&autodiff)),
             whole.clone(),
         );
         assert_close(
             "the tape, then slices",
-            run(&course, (&taped, Stopper::at(moment)), Some(&direct)),
+            run(&training_data, (&autodiff, Stopper::at(moment)), Some(&direct)),
             whole.clone(),
         );
     }

@@ -9,7 +9,7 @@ use tempograph_framework::{Dataset, Draw, History, LaneBatch, NodeId, Purpose, Q
 use tempograph_models::{FeatureWidths, SliceProgram};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent};
 use tempograph_tests::{features, on_slices, slices, stream, variants};
-use tempograph_trainers::{StepSettings, warm};
+use tempograph_trainers::{StepSettings, warm_up};
 
 /// Events of the log, those of them an artifact has seen, and those of a batch.
 const EVENTS: usize = 260;
@@ -23,7 +23,7 @@ fn fresh(set: &Dataset, model: &dyn Scorer) -> History {
 }
 
 fn walk(set: &Dataset, model: &mut dyn Scorer, history: &mut History, range: Range<usize>) {
-    assert!(warm(model, history, &set.log, range, BATCH, &AtomicBool::new(false)).unwrap());
+    assert!(warm_up(model, history, &set.log, range, BATCH, &AtomicBool::new(false)).unwrap());
 }
 
 /// Walks over the log as training does, with steps of no length.
@@ -36,7 +36,7 @@ fn train(set: &Dataset, model: SliceProgram) -> History {
         let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
         let settings = StepSettings { lr: 0.0, beta_power: 1, weight_decay: 0.0, clip: 1.0 };
-        let output = learner.step(&LaneBatch::alone(&queries, &view, start as u64), &settings).unwrap();
+        let output = learner.step(&LaneBatch::single(&queries, &view, start as u64), &settings).unwrap();
         history.observe(&batch, output.update).unwrap();
     }
     history
@@ -47,19 +47,19 @@ fn serve(set: &Dataset, model: &SliceProgram, history: &History, folder: &Path) 
     Export { model, history, dataset: set, batch: BATCH, replace: false }.write(folder).unwrap();
     let engine = Engine::open(folder).unwrap();
     for start in (SEEN..EVENTS).step_by(BATCH) {
-        let events: Vec<NewEvent> = (start..(start + BATCH).min(EVENTS)).map(|event| tell(set, event)).collect();
+        let events: Vec<NewEvent> = (start..(start + BATCH).min(EVENTS)).map(|event| new_event(set, event)).collect();
         engine.observe(&events, Granularity::Batch).unwrap();
     }
     engine
 }
 
-fn tell(set: &Dataset, event: usize) -> NewEvent {
+fn new_event(set: &Dataset, event: usize) -> NewEvent {
     let (log, ids) = (&set.log, &set.ids);
     let features = log.features().map(|rows| rows.row(event as u64).to_vec());
     let time = log.time()[event].0.into();
     NewEvent {
-        src: ids.own(log.src()[event]),
-        dst: ids.own(log.dst()[event]),
+        src: ids.external_id(log.src()[event]),
+        dst: ids.external_id(log.dst()[event]),
         time,
         label: log.label()[event],
         features,

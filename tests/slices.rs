@@ -6,16 +6,17 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
-    Answer, Draw, History, LaneBatch, Model, NodeId, Purpose, Queries, Scorer, SliceModel, link_loss, values,
+    Draw, ForwardOutput, History, LaneBatch, Model, NodeId, Purpose, Queries, Scorer, SliceModel, link_loss, values,
 };
 use tempograph_models::{
-    AttentionForm, AttentionScores, FeatureWidths, ModelSpec, Precision, SliceProgram, SliceWork, StaticGraph, TgnSpec,
-    Wiring,
+    AttentionForm, AttentionScores, FeatureWidths, ModelSpec, Precision, SliceProgram, SliceWork, StaticMemoryMode,
+    StaticMemoryTrainer, TgnSpec,
 };
 use tempograph_tests::{
-    course, features, gradients, model, on_slices, slices, slices_of, small, stream, taped, tuned, variants, walks,
+    autodiff, features, gradients, model, on_slices, slices, slices_of, small, stream, training_data, tuned, variants,
+    walks,
 };
-use tempograph_trainers::{Course, Learner, StepSettings};
+use tempograph_trainers::{Learner, StepSettings, TrainingData};
 
 /// The derivative of the link loss in each score.
 fn loss_gradient(scores: &[f32], positives: usize) -> Vec<f32> {
@@ -48,9 +49,9 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
     let what = format!("{name}, {edge} edge and {node} node features");
     let set = stream(batches.iter().map(|batch| batch.end).max().unwrap(), edge, node);
-    let taped = model(spec, &set, 3);
-    let slices = slices_of(&taped);
-    let mut history = History::new(set.nodes, taped.needs(), set.log.time()[0], features(&set));
+    let autodiff = model(spec, &set, 3);
+    let slices = slices_of(&autodiff);
+    let mut history = History::new(set.nodes, autodiff.needs(), set.log.time()[0], features(&set));
     let (mut work, mut found) = (SliceWork::default(), vec![f32::NAN; slices.parameters().values().len()]);
     // the last batch is smaller: what a larger one left behind must not show
     for (step, range) in batches.iter().cloned().enumerate() {
@@ -61,9 +62,9 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
         let seed = (step % 2 == 1).then_some(step as u64);
 
-        let forward = taped.forward(&queries, &view, seed);
+        let forward = autodiff.forward(&queries, &view, seed);
         slices.forward(&queries, &view, seed, &mut work);
-        let Answer { scores, embeddings, update, .. } = work.as_ref().clone();
+        let ForwardOutput { scores, embeddings, update, .. } = work.as_ref().clone();
         assert_close(&format!("{what}: scores"), &scores, &values(forward.scores.clone()), 2e-5);
         assert_eq!(update.nodes, forward.update.nodes, "{what}: nodes of the update");
         assert_close(&format!("{what}: memories"), &update.memory, &forward.update.memory, 2e-5);
@@ -75,7 +76,7 @@ fn assert_agrees_over(batches: &[Range<usize>], name: &str, spec: &TgnSpec, edge
         }
 
         let tape = link_loss(forward.scores, batch.len()).backward();
-        let expected: BTreeMap<String, Vec<f32>> = gradients(&taped, &tape).into_iter().collect();
+        let expected: BTreeMap<String, Vec<f32>> = gradients(&autodiff, &tape).into_iter().collect();
         slices.backward(&queries, &view, &loss_gradient(&scores, batch.len()), &mut found, &mut work);
         for part in slices.parameters().parts() {
             let zeros = vec![0.0; part.range.len()];
@@ -110,8 +111,8 @@ fn slices_agree_with_the_tape_at_the_usual_widths() {
 }
 
 /// Losses of the first steps of a training, and the weights after it.
-fn losses(learner: &mut Learner, course: &Course, batch: usize, steps: usize) -> (Vec<f32>, Vec<f32>) {
-    let (log, mut history) = (&course.dataset.log, course.history(learner.needs()));
+fn losses(learner: &mut Learner, training_data: &TrainingData, batch: usize, steps: usize) -> (Vec<f32>, Vec<f32>) {
+    let (log, mut history) = (&training_data.dataset.log, training_data.history(learner.needs()));
     let mut losses = Vec::new();
     for step in 0..steps {
         let batch = log.batch(step * batch..(step + 1) * batch);
@@ -120,7 +121,7 @@ fn losses(learner: &mut Learner, course: &Course, batch: usize, steps: usize) ->
         let queries = Queries::of_batch(&batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>());
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
         let settings = StepSettings { lr: 1e-3, beta_power: 1, weight_decay: 0.0, clip: 0.0 };
-        let output = learner.step(&LaneBatch::alone(&queries, &view, step as u64), &settings).unwrap();
+        let output = learner.step(&LaneBatch::single(&queries, &view, step as u64), &settings).unwrap();
         losses.push(output.loss);
         history.observe(&batch, output.update).unwrap();
     }
@@ -134,14 +135,15 @@ fn a_hundred_steps_have_the_losses_of_the_tape() {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
     let dropped = TgnSpec { dropout: 0.1, ..small() };
     let conv = TgnSpec { attention: AttentionForm::TransformerConv, pair_features: true, ..dropped.clone() };
-    let fine = TgnSpec { static_memory: tuned(Wiring::Concat), ..dropped.clone() };
+    let fine = TgnSpec { static_memory: tuned(StaticMemoryMode::Concat), ..dropped.clone() };
     let walked = TgnSpec { walks: walks(), ..dropped.clone() };
     // The fixtures' static memory is made up: there is nothing in it to be learned in a hundred steps.
     for (spec, learns) in [(dropped, true), (conv, true), (fine, false), (walked, true)] {
-        let course = course(stream(2000, 3, 0));
-        let mut taped = taped(&spec)(&course.dataset);
-        let mut learner = on_slices(slices_of(&model(&spec, &course.dataset, 3)));
-        let ((ours, _), (expected, _)) = (losses(&mut learner, &course, 20, 100), losses(&mut taped, &course, 20, 100));
+        let training_data = training_data(stream(2000, 3, 0));
+        let mut autodiff = autodiff(&spec)(&training_data.dataset);
+        let mut learner = on_slices(slices_of(&model(&spec, &training_data.dataset, 3)));
+        let ((ours, _), (expected, _)) =
+            (losses(&mut learner, &training_data, 20, 100), losses(&mut autodiff, &training_data, 20, 100));
         let fell = expected[..10].iter().sum::<f32>() - expected[90..].iter().sum::<f32>();
         assert!(!learns || fell > 0.5, "it learns: {expected:?}");
         for (step, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
@@ -152,11 +154,11 @@ fn a_hundred_steps_have_the_losses_of_the_tape() {
 
 #[test]
 fn leaky_relu_scores_are_not_the_scaled_ones() {
-    let course = course(stream(200, 3, 0));
+    let training_data = training_data(stream(200, 3, 0));
     let [scaled, leaky] = [AttentionScores::Scaled, AttentionScores::LeakyRelu].map(|attention_scores| {
         let spec = TgnSpec { attention_scores, ..small() };
         let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
-        losses(&mut learner, &course, 20, 3).0
+        losses(&mut learner, &training_data, 20, 3).0
     });
     assert!(scaled != leaky, "{scaled:?}");
 }
@@ -171,12 +173,12 @@ fn training_has_the_same_bits_for_any_number_of_threads() {
         attention: AttentionForm::TransformerConv,
         ..small()
     };
-    let spec = TgnSpec { static_memory: tuned(Wiring::Add), walks: walks(), pair_features: true, ..wide };
-    let course = course(stream(2000, 3, 0));
+    let spec = TgnSpec { static_memory: tuned(StaticMemoryMode::Add), walks: walks(), pair_features: true, ..wide };
+    let training_data = training_data(stream(2000, 3, 0));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
-        let (losses, weights) = pool.install(|| losses(&mut learner, &course, 400, 5));
+        let (losses, weights) = pool.install(|| losses(&mut learner, &training_data, 400, 5));
         losses.iter().chain(&weights).map(|x| x.to_bits()).collect::<Vec<u32>>()
     };
     let one = with(1);
@@ -192,8 +194,8 @@ fn static_memory_is_learned_to_the_same_bits_by_any_number_of_threads() {
         |scores: &[f32], score_grads: &mut Vec<f32>| score_grads.extend(loss_gradient(scores, scores.len() / 2));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut graph = StaticGraph::new(700, 24, 40, 5);
-        pool.install(|| (0..5).for_each(|_| graph.learn(&pairs, 1e-2, 0.0, score_grads)));
+        let mut graph = StaticMemoryTrainer::new(700, 24, 40, 5);
+        pool.install(|| (0..5).for_each(|_| graph.train_step(&pairs, 1e-2, 0.0, score_grads)));
         graph.vectors().iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
     };
     let one = with(1);
@@ -236,10 +238,10 @@ fn a_model_in_bfloat16_learns_what_one_in_single_precision_learns_but_for_roundi
     if let Err(why) = ModelSpec::from(halved.clone()).check() {
         return println!("skipped: {why}");
     }
-    let course = course(stream(2000, 3, 0));
+    let training_data = training_data(stream(2000, 3, 0));
     let [whole, halved] = [spec, halved].map(|spec| {
         let mut learner = on_slices(slices(&spec, FeatureWidths { edge: 3, node: 0 }, 1));
-        losses(&mut learner, &course, 100, 20).0
+        losses(&mut learner, &training_data, 100, 20).0
     });
     assert!(whole != halved, "precision makes no difference");
     for (step, (ours, expected)) in halved.iter().zip(&whole).enumerate() {

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use tempograph_framework::{Combine, OtherMemory, Sampler};
 use tempograph_models::TgnSpec;
-use tempograph_tests::{Maker, Runner, Stopper, data, needs_of_others, plan, small, taped, teller, toy, training};
+use tempograph_tests::{Maker, Runner, Stopper, autodiff, data, other_needs, plan, probe, small, toy, training};
 use tempograph_trainers::{
-    Alone, Exchange, ExchangeError, Fitted, Launch, Meeting, Outcome, ParallelSpec, RunFiles, TrainSpec, over_tcp,
+    Exchange, ExchangeError, Launch, Outcome, ParallelSpec, Rendezvous, RunFiles, SingleProcess, TrainSpec,
+    TrainingSummary, connect_tcp,
 };
 
 /// A process that says where it is; `blind` ones are told addresses that lead nowhere, as across containers.
@@ -61,7 +62,7 @@ impl Exchange for Somewhere {
     }
     fn gather(&mut self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, ExchangeError> {
         if self.dies_after == Some(0) {
-            return Err(ExchangeError::Meeting("this one died".into()));
+            return Err(ExchangeError::Rendezvous("this one died".into()));
         }
         self.dies_after = self.dies_after.map(|left| left - 1);
         self.inner.gather(own)
@@ -83,8 +84,10 @@ fn part(
     resume: bool,
     stopper: &mut Stopper,
 ) -> Outcome {
-    let (course, train) = (data(), TrainSpec { batch: 12, ..training() });
-    Runner { course: &course, maker, train: &train, parallel, folder }.sit_among(exchange, resume, stopper).unwrap()
+    let (training_data, train) = (data(), TrainSpec { batch: 12, ..training() });
+    Runner { training_data: &training_data, maker, train: &train, parallel, folder }
+        .run_among(exchange, resume, stopper)
+        .unwrap()
 }
 
 /// What each of `world` processes makes of its rank and its exchange with the others.
@@ -94,9 +97,9 @@ fn processes<T: Send>(world: usize, work: impl Fn(usize, Box<dyn Exchange>) -> T
         let run = |rank| {
             let work = &work;
             scope.spawn(move || {
-                let meeting = Meeting::Address { host: "127.0.0.1".into(), port };
-                let launch = Launch { rank, world, local_rank: rank, local_world: world, meeting };
-                work(rank, over_tcp(&launch, "a run", Duration::from_secs(20)).unwrap())
+                let rendezvous = Rendezvous::Address { host: "127.0.0.1".into(), port };
+                let launch = Launch { rank, world, local_rank: rank, local_world: world, rendezvous };
+                work(rank, connect_tcp(&launch, "a run", Duration::from_secs(20)).unwrap())
             })
         };
         let running: Vec<_> = (0..world).map(run).collect();
@@ -112,7 +115,7 @@ fn among(
     folder: &Path,
     resume: bool,
     moment: Option<usize>,
-) -> Vec<Fitted> {
+) -> Vec<TrainingSummary> {
     processes(machines.len(), |rank, inner| {
         let machine = machines[rank];
         let mut exchange = Somewhere { blind: machine == "?" && rank == 2, ..Somewhere::on(machine, inner) };
@@ -126,19 +129,19 @@ fn among(
 /// The hashes one process ends with.
 fn alone(maker: &Maker, parallel: &ParallelSpec) -> [String; 2] {
     let folder = tempfile::tempdir().unwrap();
-    match part(&mut Alone, maker, parallel, folder.path(), false, &mut Stopper::never()) {
+    match part(&mut SingleProcess, maker, parallel, folder.path(), false, &mut Stopper::never()) {
         Outcome::Finished(fitted) => hashes(&fitted),
         Outcome::Stopped(_) => panic!("nobody stopped it"),
     }
 }
 
-fn hashes(fitted: &Fitted) -> [String; 2] {
+fn hashes(fitted: &TrainingSummary) -> [String; 2] {
     [fitted.weights_sha256.clone(), fitted.history_sha256.clone()]
 }
 
 #[test]
 fn it_is_the_same_run_wherever_processes_are_and_only_those_of_a_machine_have_a_history_together() {
-    let maker = taped(&small());
+    let maker = autodiff(&small());
     // Four processes on one history, and two on each of two.
     for spec in [plan([2, 2, 1], 0, 0), plan([1, 2, 2], 2, 0)] {
         let expected = alone(&maker, &spec);
@@ -168,12 +171,12 @@ fn it_is_the_same_run_wherever_processes_are_and_only_those_of_a_machine_have_a_
 #[test]
 fn whatever_a_model_asks_of_a_history_and_however_far_ahead_it_is_the_same_run() {
     let models = [
-        ("recent", taped(&small())),
-        ("2 layers, pair features", taped(&TgnSpec { layers: 2, pair_features: true, ..small() })),
-        ("uniform, mean mail", taped(&TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, ..small() })),
-        ("mail with memories of now", taped(&TgnSpec { mail_memory: OtherMemory::AtRead, ..small() })),
+        ("recent", autodiff(&small())),
+        ("2 layers, pair features", autodiff(&TgnSpec { layers: 2, pair_features: true, ..small() })),
+        ("uniform, mean mail", autodiff(&TgnSpec { sampler: Sampler::Uniform, mail: Combine::Mean, ..small() })),
+        ("mail with memories of now", autodiff(&TgnSpec { mail_memory: OtherMemory::AtRead, ..small() })),
     ];
-    let others = needs_of_others().into_iter().map(|(name, needs)| (name, teller(&needs)));
+    let others = other_needs().into_iter().map(|(name, needs)| (name, probe(&needs)));
     for (name, maker) in &models.into_iter().chain(others).collect::<Vec<_>>() {
         for (prefetch, staleness) in [(0, 0), (1, 0), (3, 0), (3, 2)] {
             let spec = plan([2, 2, 1], prefetch, staleness);
@@ -208,24 +211,29 @@ fn a_run_that_stops_goes_on_with_another_number_of_processes_on_other_machines()
 
 #[test]
 fn a_process_that_computes_otherwise_is_named_before_anything_is_written() {
-    let (course, maker) = (data(), toy(4));
+    let (training_data, maker) = (data(), toy(4));
     for (world, wrong, named) in [
         (3, 0, "the weights of process 0 differ from those of the other 2"),
         (3, 2, "the weights of process 2 differ from those of the other 2"),
         (2, 1, "the weights of process 0 and of process 1 differ"),
     ] {
-        let epoch = course.split.train.len().div_ceil(12 * world);
+        let epoch = training_data.split.train.len().div_ceil(12 * world);
         // At the end of the epoch, by the check every other step, and before the checkpoint of every step.
         for (check_every, checkpoint_minutes, found) in [(1000, 0.0, epoch), (2, 0.0, 4), (1000, 1e-9, 3)] {
             let folder = tempfile::tempdir().unwrap();
             let train = TrainSpec { batch: 12, checkpoint_minutes, ..training() };
             let parallel = ParallelSpec { check_every, ..plan([world, 1, 1], 0, 0) };
-            let runner =
-                Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folder.path() };
+            let runner = Runner {
+                training_data: &training_data,
+                maker: &maker,
+                train: &train,
+                parallel: &parallel,
+                folder: folder.path(),
+            };
             let said = processes(world, |rank, inner| {
                 // Two sums a step: it is the third step's gradients that come out wrong.
                 let mut exchange = Somewhere { wrong_after: (rank == wrong).then_some(4), ..Somewhere::on("a", inner) };
-                runner.sit_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()
+                runner.run_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()
             });
             for said in said {
                 assert!(
@@ -240,15 +248,20 @@ fn a_process_that_computes_otherwise_is_named_before_anything_is_written() {
 
 #[test]
 fn a_process_that_dies_in_a_checkpoint_leaves_the_one_before_if_there_is_one() {
-    let (course, maker, parallel) = (data(), toy(4), plan([2, 2, 1], 0, 0));
+    let (training_data, maker, parallel) = (data(), toy(4), plan([2, 2, 1], 0, 0));
     let (expected, train) = (alone(&maker, &parallel), TrainSpec { batch: 12, checkpoint_minutes: 1e-9, ..training() });
     for (dead, before) in [(0, 0), (0, 3), (1, 0), (1, 3)] {
         let folder = tempfile::tempdir().unwrap();
-        let runner =
-            Runner { course: &course, maker: &maker, train: &train, parallel: &parallel, folder: folder.path() };
+        let runner = Runner {
+            training_data: &training_data,
+            maker: &maker,
+            train: &train,
+            parallel: &parallel,
+            folder: folder.path(),
+        };
         let said = processes(2, |rank, inner| {
             let mut exchange = Somewhere { dies_after: (rank == dead).then_some(before), ..Somewhere::on("a", inner) };
-            runner.sit_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()
+            runner.run_among(&mut exchange, false, &mut Stopper::never()).unwrap_err().to_string()
         });
         let said = &said[1 - dead];
         assert!(said.contains(&format!("process {dead} of 2 is gone")), "{said}");

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_framework::{Draw, History, Model, Purpose, Queries, values};
-use tempograph_models::{StaticSpec, TgnSpec, Wiring};
-use tempograph_tests::{course, features, frozen, model, small, stream, taped, training, variants, whole};
+use tempograph_models::{StaticMemoryMode, StaticSpec, TgnSpec};
+use tempograph_tests::{autodiff, features, frozen, model, small, stream, training, training_data, variants, whole};
 use tempograph_trainers::{ParallelSpec, TrainSpec};
 
 /// Adding the same to all keys changes no softmax: the gradient of this bias is zero but for rounding.
@@ -13,9 +13,9 @@ fn matters(weight: &str) -> bool {
 
 fn assert_trains(name: &str, spec: &TgnSpec, edge: usize, node: usize) {
     let what = format!("{name}, {edge} edge and {node} node features");
-    let course = course(stream(260, edge, node));
+    let training_data = training_data(stream(260, edge, node));
     let train = TrainSpec { epochs: 4, ..training() };
-    let mut traces = whole(&course, &taped(spec), &train, &ParallelSpec::default());
+    let mut traces = whole(&training_data, &autodiff(spec), &train, &ParallelSpec::default());
 
     let losses: Vec<f64> = traces.epochs.iter().map(|epoch| epoch.train.loss).collect();
     assert!(losses.iter().all(|loss| loss.is_finite()), "{what}: losses {losses:?}");
@@ -49,7 +49,7 @@ fn every_way_through_the_features_trains() {
 
 #[test]
 fn what_is_left_out_by_chance_is_left_out_in_training_only() {
-    let hidden = StaticSpec { hide: 0.5, ..frozen(Wiring::Concat) };
+    let hidden = StaticSpec { hide: 0.5, ..frozen(StaticMemoryMode::Concat) };
     acts_in_training_only(&TgnSpec { dropout: 0.5, ..small() });
     acts_in_training_only(&TgnSpec { static_memory: hidden, ..small() });
 }

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use tempograph_experiments::Registry;
-use tempograph_experiments::allocations::Counting;
+use tempograph_experiments::allocations::CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     tempograph_experiments::run(Registry::default())

@@ -33,15 +33,15 @@ negatives = 9
 "#;
 
 /// A folder of its own for one test, with a spec in it.
-struct Place {
+struct Workspace {
     folder: tempfile::TempDir,
 }
 
-impl Place {
-    fn new() -> Place {
+impl Workspace {
+    fn new() -> Workspace {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
-        Place { folder }
+        Workspace { folder }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -110,7 +110,7 @@ fn number(report: &Value, at: &str) -> f64 {
 
 #[test]
 fn training_writes_everything_measured_into_the_runs_folder() {
-    let place = Place::new();
+    let place = Workspace::new();
     let said = place.succeeds(&["train", "tiny.toml"]);
     let report = place.report("runs/tiny");
     assert_eq!(
@@ -152,7 +152,7 @@ fn training_writes_everything_measured_into_the_runs_folder() {
 
 #[test]
 fn settings_lie_over_the_spec_and_json_is_all_that_is_printed() {
-    let place = Place::new();
+    let place = Workspace::new();
     let args = [
         "train",
         "tiny.toml",
@@ -176,7 +176,7 @@ fn settings_lie_over_the_spec_and_json_is_all_that_is_printed() {
 
 #[test]
 fn a_pipelines_stages_are_traced_and_the_staleness_it_had_is_on_the_board() {
-    let place = Place::new();
+    let place = Workspace::new();
     let ahead = ["parallel.minibatch=2", "parallel.prefetch=2", "parallel.staleness=2", "train.epochs=1"];
     let ahead: Vec<&str> = ahead.iter().flat_map(|set| ["--set", set]).collect();
     let said = place.succeeds(&[&["train", "tiny.toml", "--trace", "trace.json"], &ahead[..]].concat());
@@ -207,7 +207,7 @@ fn a_pipelines_stages_are_traced_and_the_staleness_it_had_is_on_the_board() {
 
 #[test]
 fn the_same_command_gives_the_same_report() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.succeeds(&["train", "tiny.toml", "--out", "a"]);
     place.succeeds(&["train", "tiny.toml", "--out", "b"]);
     assert_eq!(timeless(place.report("a")), timeless(place.report("b")));
@@ -217,7 +217,7 @@ fn the_same_command_gives_the_same_report() {
 
 #[test]
 fn what_is_wrong_is_said_with_its_name_and_value() {
-    let place = Place::new();
+    let place = Workspace::new();
     fs::write(place.path("typo.toml"), SPEC.replace("batch", "btach")).unwrap();
     fs::write(place.path("broken.toml"), "[data\npath = 1").unwrap();
     fs::create_dir(place.path("raw")).unwrap();
@@ -250,7 +250,7 @@ fn what_is_wrong_is_said_with_its_name_and_value() {
 
 #[test]
 fn what_makes_a_run_slow_is_named_at_its_start() {
-    let place = Place::new();
+    let place = Workspace::new();
     let said = |setting: &str| stderr(&place.run(&["bench", "tiny.toml", "--once", "--steps", "2", "--set", setting]));
     let slow = said("executor=\"burn\"");
     assert!(slow.contains("tape") && slow.contains("executor = \"burn\""), "{slow}");
@@ -261,7 +261,7 @@ fn what_makes_a_run_slow_is_named_at_its_start() {
 
 #[test]
 fn a_run_that_is_there_is_not_overwritten_unless_asked() {
-    let place = Place::new();
+    let place = Workspace::new();
     let quick = ["train", "tiny.toml", "--set", "train.epochs=1"];
     place.succeeds(&quick);
     let before = place.report("runs/tiny");
@@ -285,7 +285,7 @@ const LONG: [&str; 6] = [
 ];
 
 /// Starts a long run and waits until its first epoch is complete.
-fn start_and_wait_for_an_epoch(place: &Place, out: &str) -> Child {
+fn start_and_wait_for_an_epoch(place: &Workspace, out: &str) -> Child {
     let mut child = place.command(&[&["train", "tiny.toml", "--out", out], &LONG[..]].concat()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let first = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("epoch")));
@@ -303,7 +303,7 @@ fn signal(child: &Child, name: &str) {
 #[cfg(unix)]
 #[test]
 fn a_run_that_was_interrupted_or_killed_resumes_to_the_report_of_one_that_was_not() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.succeeds(&[&["train", "tiny.toml", "--out", "whole"], &LONG[..]].concat());
     let whole = timeless(place.report("whole"));
 
@@ -327,7 +327,7 @@ fn a_run_that_was_interrupted_or_killed_resumes_to_the_report_of_one_that_was_no
 #[cfg(unix)]
 #[test]
 fn a_run_that_was_killed_before_its_first_checkpoint_resumes_from_the_start() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.succeeds(&["train", "tiny.toml", "--out", "whole"]);
     let mut child = place.command(&["train", "tiny.toml", "--out", "killed"]).stderr(Stdio::null()).spawn().unwrap();
     while !place.path("killed/report.json").exists() {
@@ -343,7 +343,7 @@ fn a_run_that_was_killed_before_its_first_checkpoint_resumes_from_the_start() {
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_asked_to_end_prints_its_report_where_a_program_reads() {
-    let place = Place::new();
+    let place = Workspace::new();
     let mut child = place.command(&[&["train", "tiny.toml", "--json"], &LONG[..]].concat()).spawn().unwrap();
     while !place.path("runs/tiny/checkpoint.safetensors").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
@@ -364,7 +364,7 @@ fn events_csv() -> String {
 
 #[test]
 fn a_csv_is_prepared_and_trained_on() {
-    let place = Place::new();
+    let place = Workspace::new();
     fs::write(place.path("events.csv"), events_csv()).unwrap();
     let told: Value =
         serde_json::from_str(&place.succeeds(&["prepare", "events.csv", "--out", "prepared", "--json"])).unwrap();
@@ -386,7 +386,7 @@ fn a_csv_is_prepared_and_trained_on() {
 
 #[test]
 fn a_run_is_not_resumed_on_other_data_under_the_same_name() {
-    let place = Place::new();
+    let place = Workspace::new();
     fs::write(place.path("events.csv"), events_csv()).unwrap();
     place.succeeds(&["prepare", "events.csv", "--out", "prepared"]);
     let train = ["train", "tiny.toml", "--set", "data.path=prepared", "--set", "train.epochs=1"];
@@ -423,7 +423,7 @@ impl Drop for SmallDisk {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file_and_leaves_whole_files_behind() {
-    let place = Place::new();
+    let place = Workspace::new();
     let Some(disk) = SmallDisk::mount(&place.path("disk"), 64) else {
         return eprintln!("skipped: no small file system can be mounted here");
     };
@@ -439,7 +439,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_whole_files_behind() {
 
 #[test]
 fn a_plan_is_proposed_with_what_it_was_decided_from() {
-    let place = Place::new();
+    let place = Workspace::new();
     let plan = |more: &[&str]| -> Value {
         serde_json::from_str(&place.succeeds(&[&["plan", "tiny.toml", "--devices", "4", "--json"], more].concat()))
             .unwrap()
@@ -493,7 +493,7 @@ fn a_plan_is_proposed_with_what_it_was_decided_from() {
 
 #[test]
 fn every_command_teaches_by_example() {
-    let place = Place::new();
+    let place = Workspace::new();
     assert!(place.succeeds(&["--help"]).contains("tempograph train experiments/quickstart.toml"));
     for command in [
         "prepare",
@@ -519,7 +519,7 @@ fn every_command_teaches_by_example() {
 
 #[test]
 fn shells_and_man_know_every_command_and_the_version_says_what_was_built() {
-    let place = Place::new();
+    let place = Workspace::new();
     let help = place.succeeds(&["--help"]);
     let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let commands: Vec<&str> =
@@ -543,7 +543,7 @@ fn shells_and_man_know_every_command_and_the_version_says_what_was_built() {
 
 #[test]
 fn a_servers_spec_is_written_with_every_key_and_refused_with_the_nearest_one() {
-    let place = Place::new();
+    let place = Workspace::new();
     assert!(place.succeeds(&["new", "--serve", "serve.toml"]).contains("tempograph serve ARTIFACT --spec serve.toml"));
     assert!(fs::read_to_string(place.path("serve.toml")).unwrap().contains("[limits]"));
     // The spec comes first: what is wrong with it is said before an artifact is looked for.

@@ -64,8 +64,8 @@ impl World {
     fn told(&self, range: Range<usize>) -> Vec<NewEvent> {
         let Dataset { log, ids, time_unit, .. } = &self.set;
         let tell = |i: usize| NewEvent {
-            src: ids.own(log.src()[i]),
-            dst: ids.own(log.dst()[i]),
+            src: ids.external_id(log.src()[i]),
+            dst: ids.external_id(log.dst()[i]),
             time: serde_json::from_str(&time_unit.from_ticks(log.time()[i]).to_string()).unwrap(),
             label: log.label()[i],
             features: log.features().map(|rows| rows.row(i as u64).to_vec()),
@@ -108,7 +108,7 @@ impl World {
 
     /// Takes events back: at once, or where a node of one is forgotten, of which nothing is left then, each by itself.
     fn take_back(&self, engine: &Engine, events: &[usize]) {
-        let own = |node| self.set.ids.own(node);
+        let own = |node| self.set.ids.external_id(node);
         let named = |&event: &usize| Retraction {
             seq: event as u64,
             src: own(self.set.log.src()[event]),

@@ -39,11 +39,11 @@ negatives = 9
 floors = false
 "#;
 
-struct Place(tempfile::TempDir);
+struct Workspace(tempfile::TempDir);
 
-impl Place {
-    fn new() -> Place {
-        let place = Place(tempfile::tempdir().unwrap());
+impl Workspace {
+    fn new() -> Workspace {
+        let place = Workspace(tempfile::tempdir().unwrap());
         std::fs::write(place.path("tiny.toml"), SPEC).unwrap();
         place
     }
@@ -78,7 +78,7 @@ impl Place {
 
 #[test]
 fn static_memory_is_learned_read_exported_and_the_same_under_the_same_seed() {
-    let place = Place::new();
+    let place = Workspace::new();
     let told: Value = serde_json::from_str(&place.succeeds("pretrain tiny.toml --json")).unwrap();
     assert_eq!(
         (told["events"].as_u64(), told["nodes"].as_u64(), told["width"].as_u64()),
@@ -111,7 +111,7 @@ fn static_memory_is_learned_read_exported_and_the_same_under_the_same_seed() {
 
 #[test]
 fn static_memory_of_another_split_other_data_or_another_width_is_refused() {
-    let place = Place::new();
+    let place = Workspace::new();
     let said = place.fails("train tiny.toml");
     assert!(said.contains("no static memory in vectors.safetensors") && said.contains("tempograph pretrain"), "{said}");
     place.succeeds("pretrain tiny.toml");

@@ -39,15 +39,15 @@ floors = false
 "#;
 
 /// A folder of its own for one test, with a spec in it.
-struct Place {
+struct Workspace {
     folder: tempfile::TempDir,
 }
 
-impl Place {
-    fn new() -> Place {
+impl Workspace {
+    fn new() -> Workspace {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("tiny.toml"), SPEC).unwrap();
-        Place { folder }
+        Workspace { folder }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -133,7 +133,7 @@ fn succeed(children: Vec<Child>) -> Vec<Output> {
 
 #[test]
 fn a_plan_means_the_same_on_one_thread_many_threads_and_many_processes() {
-    let (place, mut seen) = (Place::new(), Vec::new());
+    let (place, mut seen) = (Workspace::new(), Vec::new());
     for (case, plan) in [[2, 1, 2], [1, 2, 2], [2, 2, 1]].into_iter().enumerate() {
         let name = |how: &str| format!("{case}-{how}");
         succeed(vec![place.train(plan, &name("one"), &["--set", "parallel.threads=1"]).spawn().unwrap()]);
@@ -167,7 +167,7 @@ fn processes_with_a_device_each_compute_what_one_process_with_one_device_or_two_
     if let Err(why) = tempograph_kernels::tensor::vulkan() {
         return println!("skipped: {why}");
     }
-    let place = Place::new();
+    let place = Workspace::new();
     for (case, (plan, ahead)) in [([1, 2, 2], "0"), ([2, 2, 1], "1")].into_iter().enumerate() {
         let name = |how: &str| format!("{case}-{how}");
         let ahead = format!("parallel.prefetch={ahead}");
@@ -191,7 +191,7 @@ fn processes_with_a_device_each_compute_what_one_process_with_one_device_or_two_
 /// What each of the processes of a run kept in the end: bytes it had together with others, of the same for itself, and of all that it had
 /// for itself.
 #[cfg(target_os = "linux")]
-fn kept(place: &Place, world: usize, plan: [usize; 3], settings: &[&str]) -> Vec<[u64; 3]> {
+fn kept(place: &Workspace, world: usize, plan: [usize; 3], settings: &[&str]) -> Vec<[u64; 3]> {
     let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).chain(["--force"]).collect();
     succeed(place.start(world, plan, "ranks", &settings));
     let report = place.report("ranks");
@@ -205,7 +205,7 @@ fn kept(place: &Place, world: usize, plan: [usize; 3], settings: &[&str]) -> Vec
 #[cfg(target_os = "linux")]
 #[test]
 fn what_a_process_keeps_for_itself_does_not_grow_with_the_nodes_of_a_history_that_it_shares() {
-    let place = Place::new();
+    let place = Workspace::new();
     // The memory, mail and times of a node with a memory of 32 numbers.
     let (few, many, node) = (100, 40_000, 2 * 4 * 32 + 32 + 16);
     for ahead in [0, 2] {
@@ -235,7 +235,7 @@ fn what_a_process_keeps_for_itself_does_not_grow_with_the_nodes_of_a_history_tha
 #[cfg(target_os = "linux")]
 #[test]
 fn a_generated_set_is_once_on_a_machine() {
-    let place = Place::new();
+    let place = Workspace::new();
     // The model reads none of the features, or it would grow with them.
     let kept = |width: usize| {
         let path = format!("data.path=\"synthetic:events=700,users=20,items=15,features={width}\"");
@@ -284,7 +284,7 @@ fn kill(mut children: Vec<Child>, victim: usize) -> Vec<u32> {
 
 #[test]
 fn a_killed_process_stops_the_others_and_resuming_gives_the_run_that_never_died() {
-    let (place, plan) = (Place::new(), [1, 2, 2]);
+    let (place, plan) = (Workspace::new(), [1, 2, 2]);
     // Long enough to be killed in an epoch, with a checkpoint after every step.
     let long = ["--set", "train.epochs=8", "--set", "train.checkpoint_minutes=1e-9"];
     succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
@@ -312,7 +312,7 @@ fn a_killed_process_stops_the_others_and_resuming_gives_the_run_that_never_died(
 
 #[test]
 fn a_process_that_is_killed_during_validation_stops_the_others_and_resuming_gives_the_run_that_never_died() {
-    let (place, plan) = (Place::new(), [2, 1, 1]);
+    let (place, plan) = (Workspace::new(), [2, 1, 1]);
     // A long validation after a short epoch.
     let data = "data.path=synthetic:events=3000,users=20,items=15";
     let long = ["--set", data, "--set", "train.batch=100", "--set", "train.epochs=1", "--set", "eval.negatives=5000"];
@@ -337,7 +337,7 @@ fn a_process_that_is_killed_during_validation_stops_the_others_and_resuming_give
 
 #[test]
 fn processes_of_mpirun_leave_what_one_process_leaves() {
-    let (place, plan) = (Place::new(), [2, 1, 2]);
+    let (place, plan) = (Workspace::new(), [2, 1, 2]);
     if under_mpirun(&place.train(plan, "ranks", &[]), 2).is_none() {
         return eprintln!("skipped: mpirun is not installed");
     }
@@ -355,7 +355,7 @@ fn processes_of_mpirun_leave_what_one_process_leaves() {
 #[cfg(feature = "mpi")]
 #[test]
 fn processes_whom_mpi_numbers_otherwise_than_the_launcher_write_nothing() {
-    let (place, plan) = (Place::new(), [1, 1, 2]);
+    let (place, plan) = (Workspace::new(), [1, 1, 2]);
     let refused = |output: Output, by_mpi: &str, launched: &str| {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let both = said.contains(&format!("process {by_mpi} by MPI"))
@@ -411,7 +411,7 @@ fn runs(pid: u32) -> bool {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_process_of_mpirun_that_is_killed_ends_the_others_and_resuming_gives_the_run_that_never_died() {
-    let (place, plan) = (Place::new(), [1, 2, 2]);
+    let (place, plan) = (Workspace::new(), [1, 2, 2]);
     let long = ["--set", "train.epochs=12", "--set", "train.checkpoint_minutes=1e-9"];
     succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
 
@@ -443,7 +443,7 @@ fn a_process_of_mpirun_that_is_killed_ends_the_others_and_resuming_gives_the_run
 #[cfg(unix)]
 #[test]
 fn a_process_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
-    let (place, plan) = (Place::new(), [1, 2, 2]);
+    let (place, plan) = (Workspace::new(), [1, 2, 2]);
     let long = ["--set", "train.epochs=8", "--set", "train.checkpoint_minutes=1e-9"];
     succeed(vec![place.train(plan, "whole", &long).spawn().unwrap()]);
     let children = place.start(2, plan, "stopped", &long);
@@ -458,7 +458,7 @@ fn a_process_that_is_asked_to_stop_stops_all_with_a_checkpoint() {
 
 #[test]
 fn what_stops_one_process_is_said_by_all() {
-    let place = Place::new();
+    let place = Workspace::new();
     let plan = [1, 1, 2];
     let first = place.start(2, plan, "run", &[]);
     succeed(first);

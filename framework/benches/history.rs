@@ -39,7 +39,7 @@ fn sorting(set: &Dataset) -> f64 {
         let unsorted = EventLog::new(src, dst, log.time().to_vec(), vec![0.0; log.len()], None).unwrap();
         let mut history = History::new(set.nodes, needs.clone(), Timestamp(0), Features::default());
         let clock = Instant::now();
-        history.follow(&unsorted, set.nodes);
+        history.attach_log(&unsorted, set.nodes);
         clock.elapsed().as_secs_f64()
     };
     median(&mut [(); 5].map(|()| once()))
@@ -55,7 +55,7 @@ fn walk(set: &Dataset, needs: &Needs, size: usize) -> ([f64; 3], [usize; 2]) {
         log.time().first().copied().unwrap_or(Timestamp(0)),
         Features::default(),
     );
-    history.follow(log, history.nodes());
+    history.attach_log(log, history.nodes());
     let chance = Draw::new(1).of(Purpose::Sampling);
     let candidates = log.destinations();
     let offsets: Vec<usize> = (0..=size).collect();
@@ -68,7 +68,7 @@ fn walk(set: &Dataset, needs: &Needs, size: usize) -> ([f64; 3], [usize; 2]) {
         let negatives: Vec<NodeId> = (start..start + size).map(draw).collect();
 
         let clock = Instant::now();
-        queries.ask_batch(&batch, &negatives, &offsets);
+        queries.set_batch(&batch, &negatives, &offsets);
         let asked = clock.elapsed();
         history.view_into(&queries, Some(&batch), chance, &mut view);
         let viewed = clock.elapsed();

@@ -1,7 +1,7 @@
 //! Prints the metrics of scores read from a file, as JSON: `cargo run -p tempograph-framework --example metrics_check -- SCORES`.
 //!
 //! The file has a line `negatives BATCH` with the number of negatives and the batch size, then a line for each event: the positive's score, then the negatives'.
-use tempograph_framework::{EventId, LinkAccumulator, Scored, Ties};
+use tempograph_framework::{EventId, LinkAccumulator, ScoredBatch, TiePolicy};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: metrics_check SCORES")?;
@@ -19,11 +19,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         negative.extend_from_slice(rest);
     }
     let events: Vec<EventId> = (0..positive.len() as u64).map(EventId).collect();
-    let mut split = LinkAccumulator::new(Ties::Mean);
+    let mut split = LinkAccumulator::new(TiePolicy::Mean);
     for ((events, positive), negative) in
         events.chunks(batch).zip(positive.chunks(batch)).zip(negative.chunks(batch * negatives))
     {
-        split.push(Scored::even(events, positive, negative)?)?;
+        split.push(ScoredBatch::even(events, positive, negative)?)?;
     }
     println!("{}", serde_json::to_string(&split.finish())?);
     Ok(())

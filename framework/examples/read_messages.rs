@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{env, fs};
 
-use tempograph_framework::{Content, Dataset, EventLog, IdMap, NodeId, Sides, Table, TimeUnit, Timestamp};
+use tempograph_framework::{Dataset, DatasetContent, EventLog, IdMap, NodeId, Sides, Table, TimeUnit, Timestamp};
 
 struct Message<'a> {
     time: i64,
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lengths = Table::new(messages.iter().map(|message| message.length).collect(), 1)?;
     let log = EventLog::new(src, dst, time, label, Some(Arc::new(lengths)))?;
 
-    let set = Dataset::new(Content {
+    let set = Dataset::new(DatasetContent {
         name: "messages".into(),
         log,
         time_unit: TimeUnit { description: "s".into(), scale: 1 },

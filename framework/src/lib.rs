@@ -53,24 +53,25 @@ pub use dataset::prepare::{Format, PrepareError, PrepareOptions, Progress, Unkno
 pub use dataset::static_memory::{StaticMemory, StaticMemoryError, StaticOrigin};
 pub use dataset::synthetic::{SyntheticError, SyntheticSpec};
 pub use dataset::{
-    Content, Dataset, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit, UnknownId,
+    Dataset, DatasetContent, DatasetError, IdMap, Side, Sides, Split, SplitError, Table, TableError, TimeUnit,
+    UnknownId,
 };
 pub use draw::{Draw, Purpose, PurposeDraw, RandomNumbers};
-pub use history::change::reach::Reach;
-pub use history::change::undo::Earlier;
+pub use history::change::change_detector::ChangeDetector;
+pub use history::change::undo::UndoLog;
 pub use history::change::waves::Waves;
 #[cfg(feature = "cube")]
-pub use history::device::placed::{ArrivingUpdate, PlacedHistory, Placement, SentHistory};
+pub use history::device::device_or_host::{DeviceOrHostHistory, HostHistory, Placement, UpdateDownload};
 #[cfg(feature = "cube")]
-pub use history::device::resident::{OffDevice, ResidentHistory};
+pub use history::device::resident::{HostFallback, ResidentHistory};
 #[cfg(feature = "cube")]
-pub use history::device::sent::{PastSource, ViewSender};
+pub use history::device::view_upload::{DeviceViewSource, HostViewSource};
 pub use history::graph::Graph;
 pub use history::graph::receivers::NeighbourMail;
 pub use history::memory::Memories;
-pub use history::persist::extent::{Extent, ListPlace};
+pub use history::persist::extent::{ListCursor, SnapshotExtent};
 pub use history::view::needs::{
-    Combine, Delta, Lookup, MailRule, Needs, OtherMemory, Receivers, Sampler, Says, WalkRule, WindowLook,
+    Combine, Delta, Lookup, MailContent, MailRule, Needs, OtherMemory, Receivers, Sampler, WalkRule, WindowSpec,
 };
 pub use history::view::pair_fact::{PairFact, Recency};
 pub use history::view::queries::{Pair, Queries};
@@ -79,27 +80,27 @@ pub use history::view::window::Window;
 pub use history::view::{Hop, MailView, ManyMails, View};
 pub use history::{Features, History};
 pub use ids::{EventId, NodeId, Timestamp};
-pub use log::captured::{Captured, captured};
+pub use log::captured::{Captured, captured_shares};
 pub use log::{Batch, Event, EventLog, LogError};
 pub use metrics::{
-    LinkAccumulator, LinkMetrics, MetricError, Scored, Ties, average_precision, hits_at, mrr, rank, roc_auc,
+    LinkAccumulator, LinkMetrics, MetricError, ScoredBatch, TiePolicy, average_precision, hits_at, mrr, rank, roc_auc,
 };
 pub use model::executor::{
     DeviceExecutor, Executor, LaneBatch, LaneGradients, LanePool, RowLabels, RowTargets, Scorer, SliceExecutor,
     TensorExecutor, TensorScorer, link_loss, link_loss_on_slices, row_loss, row_loss_on_slices,
 };
 pub use model::parameters::{Parameter, Parameters};
-pub use model::resident::{DeviceModel, Gradients, ResidentModel};
-pub use model::slices::{Answer, SliceModel};
-pub use model::weights::{Path, values, weights, with_parameters, with_weights};
+pub use model::resident::{DeviceGradients, DeviceModel, ResidentModel};
+pub use model::slices::{ForwardOutput, SliceModel};
+pub use model::weights::{ModulePath, values, weights, with_parameters, with_weights};
 pub use model::{Forward, Model};
 pub use negatives::{
     BatchNegatives, Candidates, FixedNegatives, NegativeRule, NegativeSampler, NegativeSet, NegativesError,
     TgbNegatives,
 };
 pub use settings::nearest::nearest;
-pub use settings::toml::{explain_toml, lay_over};
-pub use storage::parted::PartedMap;
-pub use storage::shared::{Room, Shared};
-pub use storage::store::{Array, Element, Store, StoreError, sha256_hex, write_whole};
+pub use settings::toml::{apply_override, explain_toml};
+pub use storage::partitioned_map::PartitionedMap;
+pub use storage::shared::{SharedArena, SharedMemory};
+pub use storage::store::{Array, Element, Store, StoreError, sha256_hex, write_atomic};
 pub use storage::store_parts::StoreParts;

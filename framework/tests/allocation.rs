@@ -7,8 +7,8 @@ mod counting;
 use std::sync::Barrier;
 
 use tempograph_framework::{
-    Combine, Dataset, Delta, Draw, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory, Purpose, Queries,
-    Receivers, Says, Update, View, WalkRule, WindowLook,
+    Combine, Dataset, Delta, Draw, Features, History, Lookup, MailContent, MailRule, Needs, NodeId, OtherMemory,
+    Purpose, Queries, Receivers, Update, View, WalkRule, WindowSpec,
 };
 
 const BATCH: usize = 150;
@@ -27,13 +27,14 @@ impl Walk {
         let chance = Draw::new(0).of(Purpose::Sampling);
         for start in (0..set.log.len() / BATCH * BATCH).step_by(BATCH) {
             let batch = set.log.batch(start..start + BATCH);
-            self.queries.ask_batch(&batch, &negatives[3 * start..3 * (start + BATCH)], offsets);
+            self.queries.set_batch(&batch, &negatives[3 * start..3 * (start + BATCH)], offsets);
             self.history.view_into(&self.queries, Some(&batch), chance, &mut self.view);
             self.update.nodes.clone_from(&self.view.nodes);
             self.update.memory.clear();
             self.update.memory.extend_from_slice(self.view.mail.memory());
             let needs = self.history.needs();
-            let said = if let (Says::Given(width), true) = (needs.mail.says, needs.memory > 0) { width } else { 0 };
+            let said =
+                if let (MailContent::Given(width), true) = (needs.mail.says, needs.memory > 0) { width } else { 0 };
             self.update.mail.resize(self.queries.ends().len() * said, 0.5);
             self.history.observe(&batch, &self.update).unwrap();
         }
@@ -71,11 +72,11 @@ fn variants() -> Vec<Needs> {
         for other in [OtherMemory::AtEvent, OtherMemory::AtRead] {
             variants.push(Needs { mail: MailRule { combine, other, ..MailRule::default() }, ..plain.clone() });
         }
-        let mail = MailRule { combine, says: Says::Given(16), to, ..MailRule::default() };
+        let mail = MailRule { combine, says: MailContent::Given(16), to, ..MailRule::default() };
         variants.push(Needs { mail, ends: true, ..plain.clone() });
     }
     for ticks in [None, Some(2000)] {
-        variants.push(Needs { window: Some(WindowLook { neighbours: 25, ticks }), ..plain.clone() });
+        variants.push(Needs { window: Some(WindowSpec { neighbours: 25, ticks }), ..plain.clone() });
     }
     for lookup in [Lookup::Exact, Lookup::Ordered, Lookup::Batch] {
         let walks = Some(WalkRule { layers: 2, width: 8, decay: 1e-4, seed: 0 });

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
-    Batch, Delta, Draw, EventLog, Features, History, Lookup, MailRule, MailView, Needs, NodeId, OffDevice, OtherMemory,
-    PastSource, PlacedHistory, Purpose, PurposeDraw, Queries, ResidentHistory, Sampler, Says, Timestamp, Update, View,
+    Batch, Delta, DeviceOrHostHistory, DeviceViewSource, Draw, EventLog, Features, History, HostFallback, Lookup,
+    MailContent, MailRule, MailView, Needs, NodeId, OtherMemory, Purpose, PurposeDraw, Queries, ResidentHistory,
+    Sampler, Timestamp, Update, View,
 };
 use tempograph_kernels::Neighbours;
-use tempograph_kernels::cube::{HostMail, HostPast, launches};
+use tempograph_kernels::cube::{FetchedMail, FetchedView, launches};
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 
 /// When memories count from.
@@ -58,7 +59,7 @@ fn given(batch: &Batch<'_>, [width, said]: [usize; 2]) -> Option<Vec<f32>> {
 }
 
 /// For every node its stored memory and what mail it reads.
-type States = BTreeMap<u32, (Vec<f32>, Option<HostMail>)>;
+type States = BTreeMap<u32, (Vec<f32>, Option<FetchedMail>)>;
 
 fn rows_of_view(view: &View, [width, said]: [usize; 2]) -> States {
     let MailView::Last(plan) = &view.mail else { panic!("one mail a node") };
@@ -66,14 +67,14 @@ fn rows_of_view(view: &View, [width, said]: [usize; 2]) -> States {
     for (mail, &row) in plan.rows.iter().enumerate() {
         let other = plan.other[mail * said..][..said].to_vec();
         let (empty, event, dt) = (plan.empty[mail], plan.event[mail] as u32, plan.dt[mail]);
-        mails[row as usize] = Some(HostMail { empty, event, dt, other });
+        mails[row as usize] = Some(FetchedMail { empty, event, dt, other });
     }
     let row =
         |(row, mail): (usize, Option<_>)| (view.nodes[row].0, (plan.memory[row * width..][..width].to_vec(), mail));
     mails.into_iter().enumerate().map(row).collect()
 }
 
-fn rows_of_device(past: &HostPast, width: usize) -> States {
+fn rows_of_device(past: &FetchedView, width: usize) -> States {
     let row = |row: usize| (past.nodes[row], (past.memory[row * width..][..width].to_vec(), past.mail[row].clone()));
     (0..past.nodes.len()).map(row).collect()
 }
@@ -103,13 +104,13 @@ fn seen_in_view(view: &View) -> Seen {
         .collect()
 }
 
-fn seen_on_device(past: &HostPast) -> Seen {
+fn seen_on_device(past: &FetchedView) -> Seen {
     let neighbour = |&(row, event, dt): &(u32, u32, f32)| (past.nodes[row as usize], u64::from(event), dt);
     past.neighbours.iter().map(|neighbours| neighbours.iter().map(neighbour).collect()).collect()
 }
 
 /// The slots that name each row, found the plain way.
-fn slots_by_row(past: &HostPast, k: usize) -> Vec<Vec<u32>> {
+fn slots_by_row(past: &FetchedView, k: usize) -> Vec<Vec<u32>> {
     let mut slots = vec![Vec::new(); past.nodes.len()];
     for (root, neighbours) in past.neighbours.iter().enumerate() {
         for (i, &(row, ..)) in neighbours.iter().enumerate() {
@@ -133,12 +134,12 @@ fn resident(host: &History, log: &EventLog) -> ResidentHistory<WgpuRuntime> {
 }
 
 /// A history for which there is no room on the device.
-struct Sent(PlacedHistory<WgpuRuntime>);
+struct Sent(DeviceOrHostHistory<WgpuRuntime>);
 
 impl Sent {
     fn of(host: &History, log: &EventLog) -> Sent {
-        let mut placed = PlacedHistory::new(&Default::default(), host, log, [0, 0], 0);
-        assert!(matches!(placed.placement().off, Some(OffDevice::TooLarge(_))));
+        let mut placed = DeviceOrHostHistory::new(&Default::default(), host, log, [0, 0], 0);
+        assert!(matches!(placed.placement().fallback, Some(HostFallback::TooLarge(_))));
         placed.enter(host.clone(), log);
         Sent(placed)
     }
@@ -189,7 +190,7 @@ fn replay(seed: u64, nodes: u64, events: usize, size: usize, needs: &Needs) {
     let (width, k) = (needs.memory, needs.neighbours);
     let widths = [width, if width > 0 { needs.mail.width(width) } else { 0 }];
     let mut host = History::new(nodes as usize, needs.clone(), ORIGIN, Features::default());
-    host.follow(&log, host.nodes());
+    host.attach_log(&log, host.nodes());
     let mut device = resident(&host, &log);
     let mut sent = Sent::of(&host, &log);
     for start in (0..events).step_by(size) {
@@ -268,7 +269,7 @@ fn a_history_on_a_device_without_memory_or_neighbours_or_with_mail_that_is_given
         return;
     }
     let paper = needs(Lookup::Exact, Delta::SinceEvent, OtherMemory::AtEvent, false);
-    let given = MailRule { says: Says::Given(3), ..paper.mail };
+    let given = MailRule { says: MailContent::Given(3), ..paper.mail };
     let all = [
         Needs { neighbours: 0, idle: true, ..paper.clone() },
         Needs { neighbours: 0, idle: true, sampler: Sampler::Uniform, lookup: Lookup::Ordered, ..paper.clone() },
@@ -346,8 +347,10 @@ fn a_log_longer_than_a_device_counts_ticks_stays_in_host_memory() {
         )
         .unwrap();
         let history = History::new(2, needs.clone(), Timestamp(-5), Features::default());
-        PlacedHistory::<WgpuRuntime>::new(&Default::default(), &history, &log, [0, 0], PLENTY).placement().off
+        DeviceOrHostHistory::<WgpuRuntime>::new(&Default::default(), &history, &log, [0, 0], PLENTY)
+            .placement()
+            .fallback
     };
     assert_eq!(off((1 << 31) - 6), None);
-    assert_eq!(off((1 << 31) - 5), Some(OffDevice::TooLong { ticks: 1 << 31 }));
+    assert_eq!(off((1 << 31) - 5), Some(HostFallback::TooLong { ticks: 1 << 31 }));
 }

@@ -23,7 +23,7 @@ fn wikipedia_is_prepared_as_published() {
     assert_eq!((set.log.len(), set.nodes, set.sides), (157_474, 9_227, Sides::Bipartite { sources: 8_227 }));
     assert_eq!((set.log.destinations().len(), set.edge_width(), set.node_width()), (1_000, 0, 0));
     assert_eq!(set.log.label().iter().filter(|&&label| label == 1.0).count(), 217);
-    assert!(set.ids.all().iter().copied().eq(0..9_227), "dense ids stay as they are");
+    assert!(set.ids.external_ids().iter().copied().eq(0..9_227), "dense ids stay as they are");
     // What PyG's split gives on this stream.
     assert_eq!(Split::by_time(set.log.time(), 0.15, 0.15).unwrap().test.len(), 23_621);
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use tempograph_kernels::cpu::{
-    Activation, Attending, CellGradients, CellWeights, InputGradient, Linear, LinearWeights, MemoryUpdate, PaddedRows,
-    PairGradients, PairInputs, PairScores, Precision, ProjectedAttention, ProjectionGradients, ProjectionWeights,
-    Table, TimeWeights, Version, adam_step, head_stride, sum_of_squares,
+    Activation, AttentionPlanRef, CellGradients, CellWeights, InputGradient, Linear, LinearWeights, MemoryUpdate,
+    NeighbourTable, PaddedRows, PairGradients, PairInputs, PairScores, Precision, ProjectedAttention,
+    ProjectionGradients, ProjectionWeights, TimeWeights, Version, adam_step, head_stride, sum_of_squares,
 };
 use tempograph_kernels::tensor::{Backend, Cpu, CpuTape, Tensor, TensorData};
 use tempograph_kernels::{
@@ -191,8 +191,8 @@ impl Attention {
         Attention { neighbours, features: features(edge), columns, hidden, key, value, time, query, out }
     }
 
-    fn attending(&self) -> Attending<'_> {
-        Attending {
+    fn attending(&self) -> AttentionPlanRef<'_> {
+        AttentionPlanRef {
             neighbours: &self.neighbours,
             features: self.features.as_deref(),
             activation: ScoreActivation::Scaled(0.1),
@@ -210,8 +210,8 @@ impl Attention {
         }
     }
 
-    fn table(&self) -> Table<'_> {
-        Table { hidden: &self.hidden, width: D, stride: D, time: self.time.weights() }
+    fn table(&self) -> NeighbourTable<'_> {
+        NeighbourTable { hidden: &self.hidden, width: D, stride: D, time: self.time.weights() }
     }
 
     /// Operations of the two projections, and of the dots and sums.

@@ -44,7 +44,7 @@ mod plan;
 pub mod tensor;
 
 #[cfg(feature = "cuda")]
-pub use device::gpu::{gpu_bytes, gpu_room, gpus};
+pub use device::gpu::{gpu_free_bytes, gpu_total_bytes, gpus};
 #[cfg(feature = "cuda")]
 pub use device::nccl::Nccl;
 pub use plan::adam::AdamStep;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::cpu::product::bf16::Precision;
-use crate::cpu::product::gemm::{Into, Matrix, Packed, multiply};
+use crate::cpu::product::gemm::{Matrix, Packed, WriteMode, multiply};
 use crate::cpu::vector::simd::vectorised;
 
 /// Rows, inner side and columns of the product: about the gates of a batch's nodes, without padding.
@@ -30,7 +30,7 @@ pub fn gemm_rate() -> f64 {
             let mut packed = Packed::default();
             packed.rows(Matrix::new(&rhs, inner, columns, columns), Precision::F32);
             let mut product =
-                || multiply(&mut out, columns, Into::Replace, Matrix::new(&lhs, rows, inner, inner), &packed);
+                || multiply(&mut out, columns, WriteMode::Replace, Matrix::new(&lhs, rows, inner, inner), &packed);
             product();
             let start = Instant::now();
             (0..PRODUCTS).for_each(|_| product());

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tempograph_kernels::cube::{
-    DevicePast, IdleUnits, Layout, Matrix, NormBlock, NormGradients, PastSender, Projection, ProjectionBlock, ReadHop,
-    ReadPast, ResidualNorm, SaidRows, Weights, at_centres, at_centres_backward, said,
+    DeviceView, HostHop, HostView, IdleUnits, MailRows, Matrix, NormBlock, NormGradients, Projection, ProjectionBlock,
+    ResidualNorm, ViewUploader, WeightLayout, Weights, at_centres, at_centres_backward, mail_rows,
 };
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 use tempograph_kernels::{Dropout, MailPlan, Neighbours};
@@ -27,7 +27,7 @@ fn assert_close(what: &str, ours: &[f32], expected: &[f32]) {
 }
 
 /// Weights that stand as they are laid, with these numbers.
-fn weights(layout: Layout, values: &[f32]) -> Weights<Runtime> {
+fn weights(layout: WeightLayout, values: &[f32]) -> Weights<Runtime> {
     let mut weights = Weights::new(&Default::default(), layout);
     weights.set_values(values);
     weights
@@ -35,17 +35,17 @@ fn weights(layout: Layout, values: &[f32]) -> Weights<Runtime> {
 
 /// Gradients of all weights.
 fn found(weights: &Weights<Runtime>) -> Vec<f32> {
-    weights.found(&weights.send(&[0.0], 1)).1
+    weights.read_gradients(&weights.send(&[0.0], 1)).1
 }
 
 /// Centres among `rows` nodes, idle for so long, of which some are the ends of a batch.
-fn past(rows: usize, centres: &[u32], idle: &[f32], ends: &[u32]) -> DevicePast<Runtime> {
+fn past(rows: usize, centres: &[u32], idle: &[f32], ends: &[u32]) -> DeviceView<Runtime> {
     let neighbours = Neighbours { roots: centres.len(), count: vec![0; centres.len()], ..Neighbours::default() };
     let nodes: Vec<u32> = (0..rows as u32).collect();
     let mail = MailPlan { unique: rows, ..MailPlan::default() };
-    let hops = [ReadHop { centres, neighbours: &neighbours, idle, age: &[] }];
-    let sender = PastSender::new(&Default::default(), [0, 0], (None, 0), None, 1 << 20);
-    sender.send(&ReadPast { nodes: &nodes, touched: &[], mail: &mail, hops: &hops, ends })
+    let hops = [HostHop { centres, neighbours: &neighbours, idle, age: &[] }];
+    let sender = ViewUploader::new(&Default::default(), [0, 0], (None, 0), None, 1 << 20);
+    sender.send(&HostView { nodes: &nodes, touched: &[], mail: &mail, hops: &hops, ends })
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn what_mail_says_are_rows_of_its_events_ends() {
     let ends = [1, 0, 2, 2];
     let past = past(1, &[0, 0, 0], &[0.0; 3], &ends);
     let table: Vec<f32> = (0..6).map(|i| i as f32).collect();
-    let told = |rows| said(&past, &past.rows_of(&table, 2), rows).values();
-    assert_eq!(told(SaidRows::Other), [2.0, 3.0, 0.0, 1.0, 4.0, 5.0, 4.0, 5.0]);
-    assert_eq!(told(SaidRows::Sum), [2.0, 4.0, 2.0, 4.0, 8.0, 10.0, 8.0, 10.0]);
+    let told = |rows| mail_rows(&past, &past.rows_of(&table, 2), rows).values();
+    assert_eq!(told(MailRows::Other), [2.0, 3.0, 0.0, 1.0, 4.0, 5.0, 4.0, 5.0]);
+    assert_eq!(told(MailRows::Sum), [2.0, 4.0, 2.0, 4.0, 8.0, 10.0, 8.0, 10.0]);
     let both = [[0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 0.0, 1.0], [4.0, 5.0, 4.0, 5.0], [4.0, 5.0, 4.0, 5.0]];
-    assert_eq!(told(SaidRows::Both), both.as_flattened());
+    assert_eq!(told(MailRows::Both), both.as_flattened());
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn time_projections_and_their_gradients_are_those_of_the_host() {
     let dropout = Dropout { rate: 0.4, seed: 7 };
     for (bias, second, dropout) in [(false, None, None), (true, Some([1.0, 3.0]), Some(dropout))] {
         let (first, parts) = ([0.5, 2.0], 1 + usize::from(second.is_some()));
-        let mut layout = Layout::default();
-        let block = ProjectionBlock::stand(&mut layout, width, (0, bias.then_some(width)));
+        let mut layout = WeightLayout::default();
+        let block = ProjectionBlock::allocate(&mut layout, width, (0, bias.then_some(width)));
         let values = numbers(3, width * (1 + usize::from(bias)));
         let weights = weights(layout, &values);
         let projection = Projection::at(&weights, block, IdleUnits { first, second }, dropout);
@@ -153,8 +153,8 @@ fn residual_norms_and_their_gradients_are_those_of_the_host() {
     for (n, width, behind, dropout) in
         [(1, 1, 3, None), (3, 7, 2, Some(Dropout { rate: 0.3, seed: 5 })), (2, 300, 0, None)]
     {
-        let mut layout = Layout::default();
-        let block = NormBlock::stand(&mut layout, width, [0, width]);
+        let mut layout = WeightLayout::default();
+        let block = NormBlock::allocate(&mut layout, width, [0, width]);
         let values = numbers(1, 2 * width);
         let weights = weights(layout, &values);
         let norm = ResidualNorm::at(&weights, block, dropout);

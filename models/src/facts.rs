@@ -6,27 +6,27 @@ use tempograph_framework::{EventLog, NodeId, Timestamp};
 
 /// What settings may take from the data.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DataFacts {
+pub struct DatasetStats {
     /// Nodes of the data.
     pub nodes: usize,
     /// Mean ticks between a source's events in the training split.
     pub time_scale: f64,
     /// Times between a node's events as a source, and as a destination.
-    pub idle: [IdleFacts; 2],
+    pub idle: [IdleStats; 2],
 }
 
 /// Ticks between a node's events of one role in the training split, the first counted from the log's first event.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct IdleFacts {
+pub struct IdleStats {
     /// Their mean.
     pub mean: f64,
     /// Their standard deviation.
     pub deviation: f64,
 }
 
-impl DataFacts {
+impl DatasetStats {
     /// Those of a log of `nodes` nodes whose training split is `train`.
-    pub fn of(log: &EventLog, train: Range<usize>, nodes: usize) -> DataFacts {
+    pub fn of(log: &EventLog, train: Range<usize>, nodes: usize) -> DatasetStats {
         let origin = log.time().first().copied().unwrap_or(Timestamp(0));
         let gaps = |ends: &[NodeId]| -> (Vec<f64>, Vec<f64>) {
             let mut last = vec![None; nodes];
@@ -43,19 +43,19 @@ impl DataFacts {
         let [sources, destinations] = [log.src(), log.dst()].map(gaps);
         let total: f64 = sources.1.iter().sum();
         let time_scale = if total > 0.0 { total / sources.1.len() as f64 } else { 1.0 };
-        DataFacts {
+        DatasetStats {
             nodes,
             time_scale,
-            idle: [sources, destinations].map(|(first, later)| IdleFacts::of(&[first, later].concat())),
+            idle: [sources, destinations].map(|(first, later)| IdleStats::of(&[first, later].concat())),
         }
     }
 }
 
-impl IdleFacts {
-    fn of(gaps: &[f64]) -> IdleFacts {
+impl IdleStats {
+    fn of(gaps: &[f64]) -> IdleStats {
         let share = 1.0 / gaps.len().max(1) as f64;
         let mean = gaps.iter().sum::<f64>() * share;
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() * share;
-        IdleFacts { mean, deviation: if variance > 0.0 { variance.sqrt() } else { 1.0 } }
+        IdleStats { mean, deviation: if variance > 0.0 { variance.sqrt() } else { 1.0 } }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A model is a short list of operations ([`Program`]), recorded once when it is built ([`Builder`]). Executors run the list: on slices of host
 //! memory ([`SliceProgram`]), on tensors with Burn's tape or without ([`ProgramModule`]), on devices (`DeviceProgram`). The [`Registry`] names the kinds. A
-//! [`StaticGraph`] learns static memory, which any kind may read; [`Heuristic`] is the baseline that models are measured against.
+//! [`StaticMemoryTrainer`] learns static memory, which any kind may read; [`Heuristic`] is the baseline that models are measured against.
 //!
 //! The book: [Programs of operations](../../../docs/src/design/programs.md) has the kinds and the operations. [Add a model](../../../docs/src/extend/model.md) and
 //! [Add an operation](../../../docs/src/extend/operation.md) add your own; their example is in `models/examples/own`.
@@ -38,7 +38,7 @@ mod walks;
 #[cfg(feature = "cube")]
 pub use executor::DeviceProgram;
 pub use executor::{ProgramModule, SliceProgram, SliceWork, TensorContext};
-pub use facts::{DataFacts, IdleFacts};
+pub use facts::{DatasetStats, IdleStats};
 pub use heuristics::Heuristic;
 pub use kinds::apan::ApanSpec;
 pub use kinds::dyrep::DyrepSpec;
@@ -48,21 +48,23 @@ pub use kinds::static_only::StaticOnlySpec;
 pub use kinds::tgat::TgatSpec;
 pub use kinds::tgn::{Embedding, TgnSpec};
 pub use kinds::tncn::TncnSpec;
-pub use operation::{Context, Into, Operation, Reads, Stage};
+pub use operation::{Context, InputTables, Operation, Stage, TableGradients};
 pub use ops::{
-    Attention, AttentionLayer, Centres, CommonNeighbours, EndColumns, FixedTime, Head, IdleUnit, Known, LinkDecoder,
-    Mail, Mailbox, MailboxAttention, MeanOver, MemoryUpdate, Mixer, NeighbourSum, NodeRows, Op, Projection, RowHead,
-    RowMap, RowNorm, SaidRows, Says, TimeEncoding, TimeProjection, Times, TokenMixer, WindowMean,
+    AnyTimeEncoding, AttentionLayer, AttentionSettings, Centres, CommonNeighbours, EndColumns, FixedTimeEncoding, Head,
+    IdleNormalisation, LinkDecoder, MailPayload, MailRows, MailboxAttention, MailboxSettings, MeanOver, MemoryUpdate,
+    MemoryUpdateSettings, MixerSettings, NeighbourSum, NodeRows, Op, PairFeatures, RowHead, RowMap, RowNorm,
+    TimeEncoding, TimeProjection, TimeProjectionSettings, TokenMixer, WindowMean,
 };
 pub use program::{
-    Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, Outputs, Param, Past, Places,
-    Products, Program, Shape, Step, StepCost, StepSizes, Value, Weights,
+    Axis, Builder, Declarations, FeatureWidths, Gradients, HopSizes, Inputs, Map, NeighbourSettings, Outputs, Param,
+    ParameterLayout, Products, Program, Shape, Step, StepCost, StepSizes, Value, Weights,
 };
 pub use registry::{Kind, ModelKind, ModelSpec, Registry};
 pub use settings::{
-    Alone, AttentionForm, AttentionScores, Deliver, Frequencies, Message, Precision, TimeInit, Updater,
+    AttentionForm, AttentionScores, EmptyNeighbourhood, Frequencies, MailDelivery, Message, Precision, TimeInit,
+    Updater,
 };
-pub use static_memory::{PretrainSpec, StaticGraph, StaticSpec, Wiring};
+pub use static_memory::{PretrainSpec, StaticMemoryMode, StaticMemoryTrainer, StaticSpec};
 pub use walks::WalkSpec;
 
 /// What operations of your own are written with.

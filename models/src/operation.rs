@@ -10,7 +10,7 @@ use crate::executor::TensorContext;
 use crate::program::{Gradients, Products, StepSizes, Value, Weights};
 
 /// With fewer rows than these, what stands side by side is done one after the other: a server's event enters no thread pool.
-pub(crate) const SHARED: usize = 64;
+pub(crate) const MIN_PARALLEL_ROWS: usize = 64;
 
 /// A whole stage of a model: a memory update, an attention layer, a sum of neighbours.
 ///
@@ -24,7 +24,7 @@ pub trait Operation: Debug + Send + Sync + 'static {
     fn stage(&self) -> Box<dyn Stage>;
 
     /// Whether its table is another in a training step that drops out or hides than in one that does not.
-    fn drops(&self) -> bool {
+    fn has_dropout(&self) -> bool {
         false
     }
 
@@ -63,16 +63,16 @@ impl<'a> Context<'a> {
 /// Both passes give the same bits for any number of threads and ask for no memory once the largest batch has been seen.
 pub trait Stage: Debug + Send {
     /// Writes the table it gives, over what `out` held.
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows);
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows);
 
     /// Writes the gradients of its parameters and of the tables it reads, given `grad`, that of its table, which it may use up. Called after
     /// [`forward`](Self::forward) with the same context and tables. Gradients of shared parameters are added, all others written over.
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     );
 
@@ -84,12 +84,12 @@ pub trait Stage: Debug + Send {
 
 /// The tables an operation reads.
 #[derive(Clone, Copy, Debug)]
-pub struct Reads<'a> {
+pub struct InputTables<'a> {
     pub(crate) tables: &'a [PaddedRows],
     pub(crate) values: &'a [Value],
 }
 
-impl<'a> Reads<'a> {
+impl<'a> InputTables<'a> {
     /// Whether it reads no table.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
@@ -108,12 +108,12 @@ impl<'a> Reads<'a> {
 
 /// Where the gradients of the tables go that an operation reads.
 #[derive(Debug)]
-pub struct Into<'a> {
+pub struct TableGradients<'a> {
     pub(crate) tables: &'a mut [PaddedRows],
     pub(crate) values: &'a [Value],
 }
 
-impl Into<'_> {
+impl TableGradients<'_> {
     /// That of the `i`-th table, which is like `table`: to be written over whole.
     pub fn table(&mut self, i: usize, table: &PaddedRows) -> &mut PaddedRows {
         let gradient = &mut self.tables[self.values[i].index()];

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tempograph_kernels::tensor::Backend;
 
 use crate::executor::{ProgramModule, SliceProgram};
-use crate::facts::DataFacts;
+use crate::facts::DatasetStats;
 use crate::program::{Builder, FeatureWidths, Inputs, Outputs, Program};
 use crate::static_memory::StaticSpec;
 
@@ -36,7 +36,7 @@ pub trait ModelKind:
     fn check(&self) -> Result<(), String>;
 
     /// Fills in what was left out and depends on the data.
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         let _ = facts;
     }
 
@@ -57,7 +57,7 @@ pub struct ModelSpec(Arc<dyn Settings>);
 trait Settings: Debug + Send + Sync {
     fn kind(&self) -> &'static str;
     fn check(&self) -> Result<(), String>;
-    fn completed(&self, facts: &DataFacts) -> ModelSpec;
+    fn completed(&self, facts: &DatasetStats) -> ModelSpec;
     fn static_memory(&self) -> Option<&StaticSpec>;
     fn build(&self, g: &mut Builder) -> Outputs;
     fn table(&self) -> Result<toml::Table, toml::ser::Error>;
@@ -71,7 +71,7 @@ impl<K: ModelKind> Settings for K {
     fn check(&self) -> Result<(), String> {
         ModelKind::check(self)
     }
-    fn completed(&self, facts: &DataFacts) -> ModelSpec {
+    fn completed(&self, facts: &DatasetStats) -> ModelSpec {
         let mut settings = self.clone();
         settings.complete(facts);
         ModelSpec(Arc::new(settings))
@@ -118,7 +118,7 @@ impl ModelSpec {
 
     /// The same with what was left out filled in from the data.
     #[must_use]
-    pub fn completed(&self, facts: &DataFacts) -> ModelSpec {
+    pub fn completed(&self, facts: &DatasetStats) -> ModelSpec {
         self.0.completed(facts)
     }
 

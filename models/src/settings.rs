@@ -16,7 +16,7 @@ pub enum Precision {
 }
 
 #[cfg(feature = "cube")]
-impl From<Precision> for tempograph_kernels::cube::Products {
+impl From<Precision> for tempograph_kernels::cube::ProductPrecision {
     fn from(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::F32,
@@ -70,7 +70,7 @@ pub enum AttentionForm {
 /// What a centre without neighbours attends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Alone {
+pub enum EmptyNeighbourhood {
     /// Nothing: its attention is zero.
     Nothing,
     /// A neighbour of zeros, met at the log's first event: what DyGLib's padding comes to.
@@ -90,7 +90,7 @@ pub enum AttentionScores {
 /// Who gets the mail of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Deliver {
+pub enum MailDelivery {
     /// Its two ends.
     Ends,
     /// Its two ends and neighbours of each (DyGNN's propagation, APAN's propagator).
@@ -104,12 +104,12 @@ pub enum Deliver {
     },
 }
 
-impl Deliver {
+impl MailDelivery {
     /// As the rule of a history.
     pub fn receivers(self) -> Receivers {
         match self {
-            Deliver::Ends => Receivers::Ends,
-            Deliver::Neighbours { count, decay } => Receivers::Neighbours { count, decay },
+            MailDelivery::Ends => Receivers::Ends,
+            MailDelivery::Neighbours { count, decay } => Receivers::Neighbours { count, decay },
         }
     }
 
@@ -119,10 +119,10 @@ impl Deliver {
     /// A sentence for no neighbours, or a decay that is not positive.
     pub fn check(self) -> Result<(), String> {
         match self {
-            Deliver::Neighbours { count: 0, .. } => {
+            MailDelivery::Neighbours { count: 0, .. } => {
                 Err("model.deliver.count is 0; it must be at least 1, or model.deliver.to \"ends\"".into())
             }
-            Deliver::Neighbours { decay: Some(decay), .. } if !(decay.is_finite() && decay > 0.0) => {
+            MailDelivery::Neighbours { decay: Some(decay), .. } if !(decay.is_finite() && decay > 0.0) => {
                 Err(format!("model.deliver.decay = {decay}; it must be positive"))
             }
             _ => Ok(()),
@@ -166,7 +166,7 @@ impl Precision {
 }
 
 /// Refuses widths of zero, each by its key.
-pub(crate) fn at_least_one(widths: &[(&str, usize)]) -> Result<(), String> {
+pub(crate) fn check_at_least_one(widths: &[(&str, usize)]) -> Result<(), String> {
     match widths.iter().find(|(_, width)| *width == 0) {
         Some((key, _)) => Err(format!("model.{key} is 0; it must be at least 1")),
         None => Ok(()),
@@ -174,7 +174,7 @@ pub(crate) fn at_least_one(widths: &[(&str, usize)]) -> Result<(), String> {
 }
 
 /// Refuses more than two layers, or none.
-pub(crate) fn layers(layers: usize) -> Result<(), String> {
+pub(crate) fn check_layers(layers: usize) -> Result<(), String> {
     match (1..=2).contains(&layers) {
         true => Ok(()),
         false => Err(format!("model.layers = {layers}; it is 1 or 2")),
@@ -182,7 +182,7 @@ pub(crate) fn layers(layers: usize) -> Result<(), String> {
 }
 
 /// Refuses a share that does not lie in `0..1`.
-pub(crate) fn share(key: &str, value: f32) -> Result<(), String> {
+pub(crate) fn check_share(key: &str, value: f32) -> Result<(), String> {
     match (0.0..1.0).contains(&value) {
         true => Ok(()),
         false => Err(format!("model.{key} = {value}; it lies in 0 <= {key} < 1")),
@@ -190,7 +190,7 @@ pub(crate) fn share(key: &str, value: f32) -> Result<(), String> {
 }
 
 /// Refuses a window of no ticks.
-pub(crate) fn window(sampler: Sampler) -> Result<(), String> {
+pub(crate) fn check_window(sampler: Sampler) -> Result<(), String> {
     match sampler {
         Sampler::Window(ticks @ ..=0) => {
             Err(format!("model.sampler = {{ window = {ticks} }}; it must be at least 1 tick"))
@@ -200,7 +200,7 @@ pub(crate) fn window(sampler: Sampler) -> Result<(), String> {
 }
 
 /// Refuses a time scale that is not positive.
-pub(crate) fn time_scale(scale: Option<f64>) -> Result<(), String> {
+pub(crate) fn check_time_scale(scale: Option<f64>) -> Result<(), String> {
     match scale.is_some_and(|scale| scale.is_nan() || scale <= 0.0) {
         true => Err(format!("model.time_scale = {scale:?}; it must be positive")),
         false => Ok(()),

@@ -16,12 +16,12 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::WalkRule;
 
-use crate::facts::DataFacts;
+use crate::facts::DatasetStats;
 use crate::program::Builder;
 
 /// Share of its weight that a step of a walk loses in the mean time between two events of a source, where no decay is said: about the
 /// authors' 1e-7 a second where sources act daily.
-const LOST: f64 = 0.01;
+const DECAY_PER_MEAN_GAP: f64 = 0.01;
 
 /// Settings of walk features; what is left out has the default shown.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,8 +62,8 @@ impl WalkSpec {
     }
 
     /// Fills in what was left out and depends on the data.
-    pub fn complete(&mut self, facts: &DataFacts) {
-        self.decay.get_or_insert(LOST / facts.time_scale);
+    pub fn complete(&mut self, facts: &DatasetStats) {
+        self.decay.get_or_insert(DECAY_PER_MEAN_GAP / facts.time_scale);
     }
 
     /// What a history keeps for it.
@@ -81,7 +81,7 @@ pub(crate) fn check(walks: Option<&WalkSpec>) -> Result<(), String> {
 }
 
 /// Fills in what was left out of settings, if there are any.
-pub(crate) fn complete(walks: Option<&mut WalkSpec>, facts: &DataFacts) {
+pub(crate) fn complete(walks: Option<&mut WalkSpec>, facts: &DatasetStats) {
     walks.into_iter().for_each(|walks| walks.complete(facts));
 }
 

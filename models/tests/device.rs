@@ -5,24 +5,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{
-    Batch, Combine, Content, Dataset, Delta, DeviceModel, Draw, EventLog, Features, History, Lookup, MailRule, NodeId,
-    OtherMemory, PlacedHistory, Purpose, Queries, ResidentModel, Sampler, SliceModel, Table, TimeUnit, Timestamp,
-    Update, ViewSender,
+    Batch, Combine, Dataset, DatasetContent, Delta, DeviceModel, DeviceOrHostHistory, Draw, EventLog, Features,
+    History, HostViewSource, Lookup, MailRule, NodeId, OtherMemory, Purpose, Queries, ResidentModel, Sampler,
+    SliceModel, Table, TimeUnit, Timestamp, Update,
 };
 use tempograph_kernels::cpu::adam_step;
 use tempograph_kernels::cube::launches;
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 use tempograph_kernels::{AdamStep, Rows};
 use tempograph_models::{
-    Alone, Attention, AttentionForm, AttentionScores, Builder, DeviceProgram, DyrepSpec, Embedding, FeatureWidths,
-    IdleSpec, JodieSpec, Mail, Message, ModelKind, ModelSpec, Outputs, Past, Program, SliceProgram, SliceWork,
-    StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, TimeInit, Updater, Wiring,
+    AttentionForm, AttentionScores, AttentionSettings, Builder, DeviceProgram, DyrepSpec, Embedding,
+    EmptyNeighbourhood, FeatureWidths, IdleSpec, JodieSpec, MemoryUpdateSettings, Message, ModelKind, ModelSpec,
+    NeighbourSettings, Outputs, Program, SliceProgram, SliceWork, StaticMemoryMode, StaticOnlySpec, StaticSpec,
+    TgatSpec, TgnSpec, TimeInit, Updater,
 };
 
 /// One test at a time: launches are counted for the whole program, and the device is the processor.
 static TURN: Mutex<()> = Mutex::new(());
 
-fn absent() -> bool {
+fn no_device() -> bool {
     vulkan().inspect_err(|why| println!("skipped: {why}")).is_err()
 }
 
@@ -41,7 +42,7 @@ fn stream(events: usize, node: usize) -> Dataset {
     let (src, dst, label, edge) =
         (log.src().to_vec(), log.dst().to_vec(), log.label().to_vec(), log.features().cloned());
     let of_node = (0..plain.nodes * node).map(|i| (i as f32).sin()).collect();
-    Dataset::new(Content {
+    Dataset::new(DatasetContent {
         name: plain.name,
         log: EventLog::new(src, dst, time, label, edge).unwrap(),
         time_unit: TimeUnit { description: "20 min".into(), scale: 1 },
@@ -81,7 +82,7 @@ fn adam(step: u64) -> AdamStep {
 }
 
 /// A program that trains on slices.
-struct OnSlices {
+struct SliceTrainer {
     model: SliceProgram,
     history: History,
     work: SliceWork,
@@ -90,11 +91,11 @@ struct OnSlices {
     steps: u64,
 }
 
-impl OnSlices {
-    fn new(program: &Arc<Program>, set: &Dataset) -> OnSlices {
+impl SliceTrainer {
+    fn new(program: &Arc<Program>, set: &Dataset) -> SliceTrainer {
         let model = SliceProgram::new(program.clone(), SEED);
         let zeros = vec![0.0; model.parameters().values().len()];
-        OnSlices {
+        SliceTrainer {
             history: history(set, program),
             work: SliceWork::default(),
             gradients: zeros.clone(),
@@ -105,13 +106,13 @@ impl OnSlices {
     }
 
     /// Loss of a pass and norm of its gradients.
-    fn find(&mut self, batch: &Batch<'_>, queries: &Queries) -> [f32; 2] {
+    fn compute_gradients(&mut self, batch: &Batch<'_>, queries: &Queries) -> [f32; 2] {
         let view = self.history.view(queries, Some(batch), Draw::new(SEED).of(Purpose::Sampling));
         self.model.forward(queries, &view, Some(self.steps), &mut self.work);
         let scores = &self.work.as_ref().scores;
         let (mut loss, positives) = (0.0, queries.positives());
         let shares = [positives, scores.len() - positives].map(|count| 1.0 / count as f32);
-        let slopes: Vec<f32> = (scores.iter().enumerate())
+        let score_grads: Vec<f32> = (scores.iter().enumerate())
             .map(|(i, &score)| {
                 let (sign, share) = if i < positives { (-1.0, shares[0]) } else { (1.0, shares[1]) };
                 let x = sign * score;
@@ -119,12 +120,12 @@ impl OnSlices {
                 sign * share / (1.0 + (-x).exp())
             })
             .collect();
-        self.model.backward(queries, &view, &slopes, &mut self.gradients, &mut self.work);
+        self.model.backward(queries, &view, &score_grads, &mut self.gradients, &mut self.work);
         [loss, self.gradients.iter().map(|x| x * x).sum::<f32>().sqrt()]
     }
 
     fn step(&mut self, batch: &Batch<'_>, queries: &Queries) -> [f32; 2] {
-        let learned = self.find(batch, queries);
+        let learned = self.compute_gradients(batch, queries);
         self.history.observe(batch, &self.work.as_ref().update).unwrap();
         self.steps += 1;
         let ([first, second], values) = (&mut self.moments, self.model.parameters_mut().values_mut());
@@ -133,20 +134,20 @@ impl OnSlices {
     }
 }
 
-fn placed(
+fn device_program(
     program: &Arc<Program>,
     set: &Dataset,
     room: u64,
-) -> Result<DeviceProgram<WgpuRuntime, PlacedHistory<WgpuRuntime>>, String> {
+) -> Result<DeviceProgram<WgpuRuntime, DeviceOrHostHistory<WgpuRuntime>>, String> {
     let history = history(set, program);
-    let mut model = DeviceProgram::<_, PlacedHistory<_>>::new(
+    let mut model = DeviceProgram::<_, DeviceOrHostHistory<_>>::new(
         program.clone(),
         SEED,
         &Default::default(),
         (&history, &set.log),
         room,
     )?;
-    model.enter(history, &set.log);
+    model.load_history(history, &set.log);
     Ok(model)
 }
 
@@ -166,11 +167,11 @@ fn assert_near(what: &str, ours: [f32; 2], expected: [f32; 2]) {
 
 /// A pass over the stream on a device with that much room, beside one on slices.
 fn learns_what_slices_learn(name: &str, program: &Arc<Program>, set: &Dataset, room: u64) {
-    let (mut host, mut device) = (OnSlices::new(program, set), placed(program, set, room).unwrap());
+    let (mut host, mut device) = (SliceTrainer::new(program, set), device_program(program, set, room).unwrap());
     let chance = Draw::new(SEED).of(Purpose::Sampling);
     for (step, (batch, queries)) in batches(set, BATCH).enumerate() {
         device.train(&batch, &queries, chance, step as u64, &adam(step as u64 + 1), 0.0);
-        let [ours, expected] = [device.learned()[0], host.step(&batch, &queries)];
+        let [ours, expected] = [device.take_losses()[0], host.step(&batch, &queries)];
         assert_near(&format!("{name}, step {step}"), ours, expected);
     }
     let (_, [first, _]) = device.moments();
@@ -182,7 +183,7 @@ fn learns_what_slices_learn(name: &str, program: &Arc<Program>, set: &Dataset, r
         let [ours, expected] = [ours, expected].map(|numbers| [&numbers[..], &least].concat());
         assert_close(&format!("{name}: {part}"), &ours, &expected, 1e-3);
     }
-    let home = device.leave(&set.log);
+    let home = device.take_history(&set.log);
     assert_close(&format!("{name}: memory"), home.memory(), host.history.memory(), 1e-4);
     assert_eq!(home.updated(), host.history.updated(), "{name}");
     assert!((0..set.nodes as u32).all(|node| home.degree(NodeId(node)) == host.history.degree(NodeId(node))), "{name}");
@@ -197,7 +198,7 @@ fn small() -> TgnSpec {
 }
 
 /// Static memory, now and then hidden; that of all nodes but the last is fine-tuned if it is.
-fn vectors(how: Wiring, train: bool) -> StaticSpec {
+fn vectors(how: StaticMemoryMode, train: bool) -> StaticSpec {
     StaticSpec { how, width: STATIC, hide: 0.2, train, nodes: train.then_some(23), ..StaticSpec::default() }
 }
 
@@ -207,14 +208,14 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
     let conv = TgnSpec { attention: AttentionForm::TransformerConv, ..small() };
     vec![
         ("paper", small()),
-        ("static, tuned, add", TgnSpec { static_memory: vectors(Wiring::Add, true), ..conv.clone() }),
+        ("static, tuned, add", TgnSpec { static_memory: vectors(StaticMemoryMode::Add, true), ..conv.clone() }),
         (
             "static, tuned, concat, 2 layers",
-            TgnSpec { layers: 2, static_memory: vectors(Wiring::Concat, true), ..small() },
+            TgnSpec { layers: 2, static_memory: vectors(StaticMemoryMode::Concat, true), ..small() },
         ),
         (
             "static, frozen, add, pair features",
-            TgnSpec { pair_features: true, static_memory: vectors(Wiring::Add, false), ..small() },
+            TgnSpec { pair_features: true, static_memory: vectors(StaticMemoryMode::Add, false), ..small() },
         ),
         (
             "conv, 2 layers, uniform",
@@ -263,13 +264,13 @@ impl ModelKind for Others {
 
     fn build(&self, g: &mut Builder) -> Outputs {
         let (neighbours, lookup, delta) = (4, Lookup::Exact, Delta::SinceEvent);
-        g.past(Past { neighbours, sampler: Sampler::Recent, lookup, delta });
+        g.neighbours(NeighbourSettings { neighbours, sampler: Sampler::Recent, lookup, delta });
         let time = g.time_encoding("time", 6, TimeInit::LogSpaced);
         let (form, scores, dropout) = (AttentionForm::Paper, AttentionScores::Scaled, self.dropout);
-        let layer = Attention { form, scores, width: 8, heads: 2, dropout, alone: Alone::Nothing };
+        let layer = AttentionSettings { form, scores, width: 8, heads: 2, dropout, alone: EmptyNeighbourhood::Nothing };
         let (memory, embedding) = if self.remembers {
             let (message, updater, rule) = (Message::Identity, Updater::Rnn, MailRule::default());
-            let memory = g.memory_update("memory", time, Mail { width: 8, message, updater, rule });
+            let memory = g.memory_update("memory", time, MemoryUpdateSettings { width: 8, message, updater, rule });
             g.attention("unread", memory, (0, 0), time, layer);
             (Some(memory), g.attention("layer", memory, (1, 0), time, layer))
         } else {
@@ -278,7 +279,7 @@ impl ModelKind for Others {
             (None, g.attention("layers.1", below, (1, 0), time, layer))
         };
         let decoder = g.link_decoder(8, 8, self.remembers);
-        Outputs { memory, embedding, decoder, says: None }
+        Outputs { memory, embedding, decoder, mail_payload: None }
     }
 }
 
@@ -297,19 +298,19 @@ fn others(dropout: f32) -> Vec<(&'static str, usize, ModelSpec)> {
     };
     let dyrep = DyrepSpec { memory: 8, time: 6, width: 8, heads: 2, neighbours: 4, ..DyrepSpec::default() };
     let tgat = TgatSpec { width: 8, time: 6, heads: 2, neighbours: 4, dropout, ..TgatSpec::default() };
-    let (add, concat) = (vectors(Wiring::Add, true), vectors(Wiring::Concat, true));
+    let (add, concat) = (vectors(StaticMemoryMode::Add, true), vectors(StaticMemoryMode::Concat, true));
     vec![
         ("jodie", 0, jodie.clone().into()),
         ("jodie, features, static", 3, JodieSpec { static_memory: add.clone(), ..jodie }.into()),
         ("dyrep", 0, dyrep.clone().into()),
         ("dyrep, nothing, features, static", 3, {
-            DyrepSpec { alone: Alone::Nothing, static_memory: add.clone(), ..dyrep.clone() }.into()
+            DyrepSpec { alone: EmptyNeighbourhood::Nothing, static_memory: add.clone(), ..dyrep.clone() }.into()
         }),
         ("dyrep, 2 layers", 0, DyrepSpec { layers: 2, ..dyrep }.into()),
         ("tgat", 0, TgatSpec { layers: 1, ..tgat.clone() }.into()),
         ("tgat, 2 layers, features", 3, tgat.clone().into()),
         ("tgat, 2 layers, nothing, uniform", 3, {
-            TgatSpec { alone: Alone::Nothing, sampler: Sampler::Uniform, ..tgat.clone() }.into()
+            TgatSpec { alone: EmptyNeighbourhood::Nothing, sampler: Sampler::Uniform, ..tgat.clone() }.into()
         }),
         ("tgat, 2 layers, ordered, static", 3, {
             TgatSpec { history: Lookup::Ordered, static_memory: add.clone(), ..tgat }.into()
@@ -322,7 +323,10 @@ fn others(dropout: f32) -> Vec<(&'static str, usize, ModelSpec)> {
 fn programs(change: impl Fn(TgnSpec) -> TgnSpec) -> Vec<(&'static str, Arc<Program>, Dataset)> {
     let featured = [
         ("node features", small()),
-        ("node features, static, tuned, add", TgnSpec { static_memory: vectors(Wiring::Add, true), ..small() }),
+        (
+            "node features, static, tuned, add",
+            TgnSpec { static_memory: vectors(StaticMemoryMode::Add, true), ..small() },
+        ),
     ];
     let of = |node: usize| {
         let change = &change;
@@ -338,7 +342,7 @@ fn programs(change: impl Fn(TgnSpec) -> TgnSpec) -> Vec<(&'static str, Arc<Progr
     more.extend([
         ("no memory", 0, plain(StaticSpec::default())),
         ("no memory, features", 3, plain(StaticSpec::default())),
-        ("no memory, features, static", 3, plain(vectors(Wiring::Concat, true))),
+        ("no memory, features, static", 3, plain(vectors(StaticMemoryMode::Concat, true))),
         ("a layer nobody reads", 0, Others { remembers: true, dropout, ..Others::default() }.into()),
     ]);
     all.extend(more.into_iter().map(|(name, node, spec)| {
@@ -351,7 +355,7 @@ fn programs(change: impl Fn(TgnSpec) -> TgnSpec) -> Vec<(&'static str, Arc<Progr
 #[test]
 fn a_pass_on_a_device_learns_what_a_pass_on_slices_learns() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    if !absent() {
+    if !no_device() {
         for (name, program, set) in programs(|spec| spec) {
             learns_what_slices_learn(name, &program, &set, PLENTY);
         }
@@ -361,7 +365,7 @@ fn a_pass_on_a_device_learns_what_a_pass_on_slices_learns() {
 #[test]
 fn a_pass_on_a_device_without_room_for_the_history_learns_what_a_pass_on_slices_learns() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    if !absent() {
+    if !no_device() {
         // the host looks, so what is dropped is what the host drops
         for (name, program, set) in programs(|spec| TgnSpec { dropout: 0.2, ..spec }) {
             learns_what_slices_learn(name, &program, &set, 0);
@@ -372,20 +376,20 @@ fn a_pass_on_a_device_without_room_for_the_history_learns_what_a_pass_on_slices_
 #[test]
 fn a_lane_on_a_device_finds_what_a_lane_on_slices_finds() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    if absent() {
+    if no_device() {
         return;
     }
     for (name, program, set) in programs(|spec| TgnSpec { dropout: 0.2, ..spec }) {
-        let mut host = OnSlices::new(&program, &set);
+        let mut host = SliceTrainer::new(&program, &set);
         let (past, device) = (history(&set, &program), Default::default());
         let mut lane =
-            DeviceProgram::<WgpuRuntime, ViewSender<_>>::new(program, SEED, &device, (&past, &set.log), PLENTY)
+            DeviceProgram::<WgpuRuntime, HostViewSource<_>>::new(program, SEED, &device, (&past, &set.log), PLENTY)
                 .unwrap();
         for (step, (batch, queries)) in batches(&set, BATCH).enumerate().take(4) {
             let view = host.history.view(&queries, Some(&batch), Draw::new(SEED).of(Purpose::Sampling));
             lane.set_parameters(host.model.parameters().values());
             let found = lane.compute_gradients(&queries, &view, step as u64, Some(&batch));
-            let [loss, norm] = host.find(&batch, &queries);
+            let [loss, norm] = host.compute_gradients(&batch, &queries);
             let told = format!("{name}, step {step}");
             assert_near(&told, [found.loss, found.gradients.iter().map(|x| x * x).sum::<f32>().sqrt()], [loss, norm]);
             assert_close(&told, &found.gradients, &host.gradients, 1e-3);
@@ -401,13 +405,13 @@ fn a_lane_on_a_device_finds_what_a_lane_on_slices_finds() {
     }
 }
 
-fn program_width(host: &OnSlices) -> usize {
+fn program_width(host: &SliceTrainer) -> usize {
     host.model.program().needs().memory
 }
 
 #[test]
 fn what_kernels_on_a_device_do_not_know_is_said_and_names_its_setting() {
-    let said = |spec: TgnSpec| ModelSpec::from(spec).program(FeatureWidths::default()).unwrap().on_device();
+    let said = |spec: TgnSpec| ModelSpec::from(spec).program(FeatureWidths::default()).unwrap().check_device_support();
     assert_eq!(said(small()), Ok(()));
     for (spec, words) in [
         (TgnSpec { message: Message::Mlp, ..small() }, "model.message = \"mlp\""),
@@ -453,7 +457,7 @@ const LAUNCHES: [(&str, [u64; 2]); 27] = [
 
 /// Launches of a step that is neither the first nor the last.
 fn launched(program: &Arc<Program>, set: &Dataset, batch: usize, room: u64) -> u64 {
-    let mut device = placed(program, set, room).unwrap();
+    let mut device = device_program(program, set, room).unwrap();
     let chance = Draw::new(SEED).of(Purpose::Sampling);
     let mut counts = Vec::new();
     for (step, (batch, queries)) in batches(set, batch).enumerate().take(3) {
@@ -467,7 +471,7 @@ fn launched(program: &Arc<Program>, set: &Dataset, batch: usize, room: u64) -> u
 #[test]
 fn a_step_costs_the_same_launches_however_large_the_batch() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    if absent() {
+    if no_device() {
         return;
     }
     let mut counts = Vec::new();

@@ -12,7 +12,7 @@ use tempograph_framework::{Draw, History, Purpose, SliceModel};
 use tempograph_models::{FeatureWidths, SliceProgram, SliceWork};
 
 use row_model::RowModel;
-use streams::{NODES, asked, features, parts, stream, variants};
+use streams::{NODES, batch_queries, batch_ranges, features, stream, variants};
 
 #[test]
 fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
@@ -23,16 +23,16 @@ fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 2));
         let mut work = SliceWork::default();
         let mut seen = Vec::new();
-        for range in parts().into_iter().take(4) {
+        for range in batch_ranges().into_iter().take(4) {
             let batch = log.batch(range);
-            let queries = asked(&batch);
+            let queries = batch_queries(&batch);
             let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
             model.forward(&queries, &view, None, &mut work);
             history.observe(&batch, &work.as_ref().update).unwrap();
             seen.push((queries, view));
         }
         let mut gradients = vec![0.0; model.parameters().values().len()];
-        let slopes = vec![0.1; 3 * 400];
+        let output_grads = vec![0.1; 3 * 400];
         // On a thread of the pool: handing work in from outside takes a queue, which grows.
         pool.install(|| {
             let mut round = || {
@@ -41,8 +41,8 @@ fn passes_ask_for_no_memory_once_the_largest_batch_was_seen() {
                         model.forward(queries, view, seed, &mut work);
                         let rows = model.program().head().rows();
                         let outputs = rows.map_or(queries.pairs().len(), |head| queries.len() * head.outputs());
-                        let slopes = &slopes[..outputs];
-                        model.backward(queries, view, slopes, &mut gradients, &mut work);
+                        let output_grads = &output_grads[..outputs];
+                        model.backward(queries, view, output_grads, &mut gradients, &mut work);
                     }
                     model.advance(queries, view, &mut work);
                 }

@@ -58,24 +58,25 @@ pub use artifact::export::Export;
 pub use artifact::features::EdgeStore;
 pub use artifact::manifest::{ArtifactError, DatasetFacts, FileFacts, Manifest, Widths};
 pub use engine::answer::explain::{Explanation, Neighbour};
-pub use engine::{Engine, EngineSpec, EngineStats, Past, Retraction, Strategy};
+pub use engine::{Engine, EngineSpec, EngineStats, HistoryGuard, Retraction, Strategy};
 pub use interface::grpc::proto;
 pub use interface::listen::ListenSpec;
 pub use interface::listen::tls::TlsSpec;
 #[cfg(feature = "kafka")]
 pub use log::KafkaLog;
-pub use log::{Act, EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, ReplayError};
+pub use log::{EmbeddedLog, Entry, Log, LogError, LogKind, LogSpec, MemoryLog, Mutation, ReplayError};
 pub use observe::trace::{LogFormat, LoggingSpec, TracesSpec};
-pub use request::{Answered, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
+pub use request::{AtPosition, Granularity, NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError};
 pub use schedule::{
-    Answer, Arrival, Arrivals, Body, CostStatus, Fate, Group, Kind, Machine, Outcome, Policy, Read, Refusal, Scheduler,
-    SchedulerSpec, SchedulerStatus, TenantStatus, Terms, simulate,
+    Answer, AnswerBody, Arrival, ArrivalPattern, Arrivals, CostStatus, Machine, Policy, ReadError, ReadKind,
+    ReadOptions, ReadOutcome, ReadRequest, Scheduler, SchedulerSpec, SchedulerStatus, SimulationReport, TenantStatus,
+    simulate,
 };
 pub use serve::{ServeError, run, serve};
-pub use service::erase::idle::Forgotten;
+pub use service::erase::expire::Expired;
 pub use service::erase::retract::Retracted;
 pub use service::{
-    Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, Reached, Readiness, Receipt, Reloaded, Service,
+    Ack, Clock, IngestError, IngestRequest, LONGEST_ID, Late, LogProgress, Readiness, Receipt, Reloaded, Service,
     ServiceError, ServiceSpec, Snapshot, SnapshotSpec, SnapshotStatus, Status, Ticket,
 };
 pub use spec::{SERVE_TEMPLATE, ServeSpec};

@@ -12,13 +12,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use crate::ArtifactError;
-use crate::access::auth::Gate;
-use crate::interface::entry::enter;
+use crate::access::auth::Authenticator;
 use crate::interface::grpc;
 use crate::interface::http;
 use crate::interface::http::{no_such_route, wrong_method};
-use crate::interface::listen::Door;
+use crate::interface::listen::Acceptor;
 use crate::interface::listen::tls::Tls;
+use crate::interface::middleware::handle_request;
 use crate::interface::server::{Phase, Served, Server};
 use crate::log::LogKind;
 use crate::observe::metrics::Metrics;
@@ -75,9 +75,9 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
         let address = listeners[0].local_addr()?;
         let (artifact, spec) = (artifact.to_owned(), spec.clone());
         let (fail, failing) = oneshot::channel();
-        let opening = open_beside(&artifact, &spec);
-        let greeter = Greeter { begun, address, artifact: artifact.clone(), spec: spec.clone() };
-        let served = |service: &Arc<Service>| drop(tokio::spawn(greeter.greet(service.clone(), fail)));
+        let opening = open_in_thread(&artifact, &spec);
+        let reporter = StartupReporter { begun, address, artifact: artifact.clone(), spec: spec.clone() };
+        let served = |service: &Arc<Service>| drop(tokio::spawn(reporter.report_when_ready(service.clone(), fail)));
         let mut failed = None;
         let end = async {
             tokio::select! {
@@ -85,13 +85,13 @@ pub fn serve(artifact: &Path, spec: &ServeSpec) -> Result<(), ServeError> {
                 Ok(why) = failing => failed = Some(why),
             }
         };
-        run_and_tell(listeners, opening, &spec, end, served).await?;
+        run_then(listeners, opening, &spec, end, served).await?;
         failed.map_or(Ok(()), |why| Err(ServeError::Replay(why)))
     })
 }
 
 /// Opens a service on a thread of its own, which a server that is asked to stop does not wait for.
-async fn open_beside(artifact: &Path, spec: &ServeSpec) -> Result<Arc<Service>, ServiceError> {
+async fn open_in_thread(artifact: &Path, spec: &ServeSpec) -> Result<Arc<Service>, ServiceError> {
     let (opened, opening) = oneshot::channel();
     let (artifact, spec) = (artifact.to_owned(), spec.service());
     // Nobody may wait for it any more.
@@ -99,7 +99,7 @@ async fn open_beside(artifact: &Path, spec: &ServeSpec) -> Result<Arc<Service>, 
     std::thread::Builder::new().name("open".into()).spawn(open)?;
     opening
         .await
-        .unwrap_or_else(|_| Err(ServiceError::Unfit("opening the artifact has panicked, which is a bug".into())))
+        .unwrap_or_else(|_| Err(ServiceError::Conflict("opening the artifact has panicked, which is a bug".into())))
 }
 
 /// The listeners of a spec, its main address first.
@@ -126,38 +126,38 @@ pub async fn run(
     spec: &ServeSpec,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    run_and_tell(listeners, opening, spec, shutdown, |_| ()).await
+    run_then(listeners, opening, spec, shutdown, |_| ()).await
 }
 
 /// As [`run`], telling when what was opened is served.
-async fn run_and_tell(
+async fn run_then(
     listeners: Vec<TcpListener>,
     opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
     spec: &ServeSpec,
     shutdown: impl Future<Output = ()>,
-    tell: impl FnOnce(&Arc<Service>),
+    on_open: impl FnOnce(&Arc<Service>),
 ) -> Result<(), ServeError> {
-    let gate = Gate::open(&spec.auth).map_err(ServeError::Setting)?;
+    let authenticator = Authenticator::open(&spec.auth).map_err(ServeError::Setting)?;
     let tls = Tls::open(&spec.tls).map_err(ServeError::Setting)?;
-    warn_if_open(&gate, tls.is_some(), &listeners);
+    warn_if_open(&authenticator, tls.is_some(), &listeners);
     let (phases, phase) = watch::channel(Phase::Up);
     let metrics = Arc::new(Metrics::default());
     let server = Arc::new(Server {
-        gate,
+        authenticator,
         limits: spec.limits.clone(),
         metrics: metrics.clone(),
         phase,
         served: OnceLock::new(),
     });
-    let door = Door::new(router(server.clone()), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
-    let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown, tell));
+    let acceptor = Acceptor::new(router(server.clone()), tls.as_ref().map(Tls::acceptor), &spec.limits, metrics);
+    let mut ended = Box::pin(serve_until(&server, opening, &spec.scheduler, shutdown, on_open));
     // What is open already is served from the first connection on.
     let at_once = tokio::select! {
         biased;
         ended = &mut ended => Some(ended),
         () = std::future::ready(()) => None,
     };
-    let doors: Vec<_> = listeners
+    let acceptors: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
             let mut closing = phases.subscribe();
@@ -165,7 +165,7 @@ async fn run_and_tell(
                 // Ends with the channel too.
                 let _ = closing.wait_for(|phase| *phase == Phase::Closing).await;
             };
-            tokio::spawn(door.clone().open(listener, stop, spec.listen.drain()))
+            tokio::spawn(acceptor.clone().run(listener, stop, spec.listen.drain()))
         })
         .collect();
     let renewal = tls.map(|tls| tokio::spawn(async move { tls.renew().await }));
@@ -174,7 +174,7 @@ async fn run_and_tell(
         None => ended.as_mut().await,
     };
     drop(ended);
-    // The doors have the server as long as there are connections.
+    // The acceptors have the server as long as there are connections.
     drop(server);
     // Receivers are the server's own.
     let _ = phases.send(Phase::Lingering);
@@ -182,8 +182,8 @@ async fn run_and_tell(
         tokio::time::sleep(spec.listen.linger()).await;
     }
     let _ = phases.send(Phase::Closing);
-    for door in doors {
-        door.await.map_err(io::Error::other)?;
+    for acceptor in acceptors {
+        acceptor.await.map_err(io::Error::other)?;
     }
     renewal.inspect(tokio::task::JoinHandle::abort);
     let Some(service) = opened? else { return Ok(()) };
@@ -201,7 +201,7 @@ async fn serve_until(
     opening: impl Future<Output = Result<Arc<Service>, ServiceError>>,
     scheduling: &SchedulerSpec,
     shutdown: impl Future<Output = ()>,
-    tell: impl FnOnce(&Arc<Service>),
+    on_open: impl FnOnce(&Arc<Service>),
 ) -> Result<Option<Arc<Service>>, ServeError> {
     tokio::pin!(shutdown);
     let service = tokio::select! {
@@ -212,7 +212,7 @@ async fn serve_until(
     let scheduler = Scheduler::start(service.clone(), scheduling)?;
     // This is the one place that sets it.
     let _ = server.served.set(Served { service: service.clone(), scheduler });
-    tell(&service);
+    on_open(&service);
     shutdown.await;
     tracing::info!("asked to stop");
     Ok(Some(service))
@@ -222,14 +222,14 @@ async fn serve_until(
 fn router(server: Arc<Server>) -> axum::Router {
     let routes = http::router().merge(grpc::router(&server));
     let routes = routes.fallback(no_such_route).method_not_allowed_fallback(wrong_method);
-    routes.layer(from_fn_with_state(server.clone(), enter)).with_state(server)
+    routes.layer(from_fn_with_state(server.clone(), handle_request)).with_state(server)
 }
 
-fn warn_if_open(gate: &Gate, tls: bool, listeners: &[TcpListener]) {
+fn warn_if_open(authenticator: &Authenticator, tls: bool, listeners: &[TcpListener]) {
     let reachable =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).find(|address| !address.ip().is_loopback());
     let Some(address) = reachable else { return };
-    if gate.is_open() {
+    if authenticator.is_open() {
         tracing::warn!(%address, "others can reach this address, and anyone may ask or tell events: see `auth` in the spec");
     } else if !tls {
         tracing::warn!(%address, "others can reach this address, and tokens travel in the clear: see `tls` in the spec");
@@ -237,7 +237,7 @@ fn warn_if_open(gate: &Gate, tls: bool, listeners: &[TcpListener]) {
 }
 
 /// Who says where the server is.
-struct Greeter {
+struct StartupReporter {
     /// When it was started.
     begun: Instant,
     address: SocketAddr,
@@ -245,14 +245,14 @@ struct Greeter {
     spec: ServeSpec,
 }
 
-impl Greeter {
+impl StartupReporter {
     /// Greets once the server is ready, or tells that it never will be.
-    async fn greet(self, service: Arc<Service>, fail: oneshot::Sender<String>) {
-        let mut told = Instant::now();
+    async fn report_when_ready(self, service: Arc<Service>, fail: oneshot::Sender<String>) {
+        let mut reported = Instant::now();
         while let Readiness::Recovering { applied, of } = service.readiness() {
-            if told.elapsed() >= Duration::from_secs(1) {
+            if reported.elapsed() >= Duration::from_secs(1) {
                 tracing::info!(applied, of, "replaying the log of record");
-                told = Instant::now();
+                reported = Instant::now();
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -262,10 +262,10 @@ impl Greeter {
             return;
         }
         // A server goes on when nobody reads what it says.
-        let _ = writeln!(io::stdout(), "{}", self.greeting(&service));
+        let _ = writeln!(io::stdout(), "{}", self.startup_message(&service));
     }
 
-    fn greeting(&self, service: &Service) -> String {
+    fn startup_message(&self, service: &Service) -> String {
         let (engine, took, replayed) =
             (service.engine(), self.begun.elapsed().as_secs_f64(), service.status().replayed);
         let scheme = if self.spec.tls.cert.is_some() { "https" } else { "http" };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{explain_toml, lay_over};
+use tempograph_framework::{apply_override, explain_toml};
 
 use crate::access::auth::AuthSpec;
 use crate::access::limits::LimitsSpec;
@@ -70,7 +70,7 @@ impl ServeSpec {
         }
         let mut table: toml::Table = toml::from_str(text).map_err(|error| explain_toml(&error))?;
         for set in sets {
-            lay_over(&mut table, set).map_err(|error| format!("--set {set}: {error}"))?;
+            apply_override(&mut table, set).map_err(|error| format!("--set {set}: {error}"))?;
         }
         let laid: Result<ServeSpec, _> = table.try_into();
         let after = |error: String| format!("after --set {}: {error}", sets.join(" --set "));

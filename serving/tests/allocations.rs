@@ -13,9 +13,9 @@ use tempograph_serving::{Engine, Granularity, NewEvent, PairQuery};
 /// A stream of known nodes that goes on where `world` stands: each event with a question about it, a moment later. With `new_pairs` half of the
 /// events are on an item that no event has been on before.
 fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQuery)> {
-    let known = world.told(0..common::EVENTS);
+    let known = world.new_events(0..common::EVENTS);
     let newest = known.last().unwrap().time.as_i64().unwrap();
-    let tell = |i: usize| {
+    let event_of = |i: usize| {
         // Two events share each tick, and five once the engine is warm.
         let tick = i.min(WARM) / 2 + i.saturating_sub(WARM) / 5;
         let mut told = NewEvent { time: (newest + 1 + tick as i64).into(), ..known[i * 7 % known.len()].clone() };
@@ -25,7 +25,7 @@ fn stream(world: &World, count: usize, new_pairs: bool) -> Vec<(NewEvent, PairQu
         let asked = PairQuery { src: told.src, dst: known[i * 5 % known.len()].dst, time: None };
         (told, asked)
     };
-    (0..count).map(tell).collect()
+    (0..count).map(event_of).collect()
 }
 
 /// Events told, of which the first bucket of features has no room for all, and the second has.

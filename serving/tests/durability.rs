@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use common::service::{insist, named, open, quiet, saved, soon, tell};
+use common::service::{ingest, ingest_with_retry, open, saved, soon, with_ids, without_snapshots};
 use common::{EVENTS, SEEN, World, rounds, small};
 use tempograph_serving::{
-    Act, Clock, EmbeddedLog, Engine, Entry, Granularity, IngestError, Log, LogError, LogSpec, NewEvent, Readiness,
+    Clock, EmbeddedLog, Engine, Entry, Granularity, IngestError, Log, LogError, LogSpec, Mutation, NewEvent, Readiness,
     Service, ServiceSpec, SnapshotSpec,
 };
 
@@ -33,12 +33,12 @@ fn a_service_opened_again_is_where_it_was_to_the_last_bit() {
         let world = World::new(&small(), features);
         let engine = world.engine();
         for part in [SEEN..SEEN + 37, SEEN + 37..SEEN + 80, SEEN + 80..EVENTS] {
-            let service = open(&world.folder(), &quiet());
+            let service = open(&world.folder(), &without_snapshots());
             assert_eq!(service.position().log_seq, part.start as u64);
-            tell(&service, &world.told(part)).unwrap();
+            ingest(&service, &world.new_events(part)).unwrap();
         }
-        engine.observe(&world.told(SEEN..EVENTS), Granularity::Event).unwrap();
-        let service = open(&world.folder(), &quiet());
+        engine.observe(&world.new_events(SEEN..EVENTS), Granularity::Event).unwrap();
+        let service = open(&world.folder(), &without_snapshots());
         assert_eq!(saved(&service.engine()), saved(&engine));
         assert_eq!((service.durable_seq(), service.position()), (EVENTS as u64, engine.position()));
     }
@@ -48,11 +48,11 @@ fn a_service_opened_again_is_where_it_was_to_the_last_bit() {
 fn snapshots_are_taken_as_events_come_old_ones_are_removed_and_the_newest_is_opened() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
-    let snapshots = SnapshotSpec { every_events: 20, at_drain: true, keep: 3, ..quiet().snapshots };
-    let spec = ServiceSpec { snapshots, ..quiet() };
+    let snapshots = SnapshotSpec { every_events: 20, at_drain: true, keep: 3, ..without_snapshots().snapshots };
+    let spec = ServiceSpec { snapshots, ..without_snapshots() };
     let service = open(&world.folder(), &spec);
-    for event in world.told(SEEN..EVENTS).chunks(10) {
-        tell(&service, event).unwrap();
+    for event in world.new_events(SEEN..EVENTS).chunks(10) {
+        ingest(&service, event).unwrap();
         let last = || service.status().snapshots.last.map_or(SEEN as u64, |last| last.log_seq);
         while last() + 20 <= service.position().log_seq {
             std::thread::sleep(Duration::from_millis(1));
@@ -66,7 +66,7 @@ fn snapshots_are_taken_as_events_come_old_ones_are_removed_and_the_newest_is_ope
     assert_eq!(kept, [last.number - 2, last.number - 1, last.number]);
     // Nothing is left for the log to add.
     fs::remove_dir_all(world.folder().join("../artifact.log")).unwrap();
-    engine.observe(&world.told(SEEN..EVENTS), Granularity::Event).unwrap();
+    engine.observe(&world.new_events(SEEN..EVENTS), Granularity::Event).unwrap();
     let snapshot = beside(&world, "snapshots").join(last.number.to_string()).join("artifact");
     assert_eq!(saved(&Engine::open(&snapshot).unwrap()), saved(&engine));
 }
@@ -82,24 +82,30 @@ fn snapshots_are_taken_by_the_size_of_the_log_and_by_the_clock_too() {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
-    let by_size = ServiceSpec { snapshots: SnapshotSpec { every_mib: 1, ..quiet().snapshots }, ..quiet() };
+    let by_size = ServiceSpec {
+        snapshots: SnapshotSpec { every_mib: 1, ..without_snapshots().snapshots },
+        ..without_snapshots()
+    };
     let service = open(&world.folder(), &by_size);
-    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    ingest(&service, &world.new_events(SEEN..SEEN + 10)).unwrap();
     // Of each event the log has ten KiB of features.
     for request in 0..11 {
         assert!(
             request > 8 || service.status().snapshots.last.is_none(),
             "a snapshot was taken after {request} requests"
         );
-        tell(&service, &world.told(SEEN + 10 * request + 10..SEEN + 10 * request + 20)).unwrap();
+        ingest(&service, &world.new_events(SEEN + 10 * request + 10..SEEN + 10 * request + 20)).unwrap();
     }
     waited_for(&service, "the size of the log");
     drop(service);
     let world = World::new(&small(), 2);
     world.engine();
-    let by_clock = ServiceSpec { snapshots: SnapshotSpec { every_seconds: 1, ..quiet().snapshots }, ..quiet() };
+    let by_clock = ServiceSpec {
+        snapshots: SnapshotSpec { every_seconds: 1, ..without_snapshots().snapshots },
+        ..without_snapshots()
+    };
     let service = open(&world.folder(), &by_clock);
-    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    ingest(&service, &world.new_events(SEEN..SEEN + 10)).unwrap();
     waited_for(&service, "the clock");
 }
 
@@ -107,14 +113,14 @@ fn snapshots_are_taken_by_the_size_of_the_log_and_by_the_clock_too() {
 fn a_damaged_snapshot_is_passed_over_for_the_one_before_and_the_log_makes_up_for_it() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
-    let service = open(&world.folder(), &quiet());
+    let service = open(&world.folder(), &without_snapshots());
     for part in [SEEN..SEEN + 30, SEEN + 30..SEEN + 60] {
-        tell(&service, &world.told(part)).unwrap();
+        ingest(&service, &world.new_events(part)).unwrap();
         service.snapshot().unwrap();
     }
-    tell(&service, &world.told(SEEN + 60..SEEN + 70)).unwrap();
+    ingest(&service, &world.new_events(SEEN + 60..SEEN + 70)).unwrap();
     drop(service);
-    engine.observe(&world.told(SEEN..SEEN + 70), Granularity::Event).unwrap();
+    engine.observe(&world.new_events(SEEN..SEEN + 70), Granularity::Event).unwrap();
     let shelf = beside(&world, "snapshots");
     let note = |newest: &Path, key: &str, change: fn(u64) -> u64| {
         let path = newest.join("snapshot.json");
@@ -143,12 +149,12 @@ fn a_damaged_snapshot_is_passed_over_for_the_one_before_and_the_log_makes_up_for
         fs::remove_dir_all(shelf.join("2")).unwrap();
         copy(&whole, &shelf.join("2"));
         damage(&shelf.join("2"));
-        let service = open(&world.folder(), &quiet());
+        let service = open(&world.folder(), &without_snapshots());
         assert_eq!(service.status().passed_over, 1, "damage {broken}");
         assert_eq!(saved(&service.engine()), saved(&engine), "damage {broken}");
     }
     fs::remove_dir_all(shelf.join("1")).unwrap();
-    let service = open(&world.folder(), &quiet());
+    let service = open(&world.folder(), &without_snapshots());
     assert_eq!(saved(&service.engine()), saved(&engine), "there is always the artifact");
 }
 
@@ -158,7 +164,7 @@ fn a_snapshot_that_was_not_finished_is_none() {
     world.engine();
     let half = beside(&world, "snapshots").join("7.partial");
     fs::create_dir_all(half.join("artifact")).unwrap();
-    let service = open(&world.folder(), &quiet());
+    let service = open(&world.folder(), &without_snapshots());
     assert!(!half.exists());
     assert_eq!(service.snapshot().unwrap().number, 1);
 }
@@ -175,7 +181,7 @@ fn entries(range: std::ops::Range<u64>, features: usize) -> Vec<Entry> {
     };
     let entry = |seq| Entry {
         first_seq: seq,
-        act: Act::Events { events: vec![event(seq)], granularity: Granularity::Event, late: vec![] },
+        mutation: Mutation::Events { events: vec![event(seq)], granularity: Granularity::Event, late: vec![] },
     };
     range.map(entry).collect()
 }
@@ -218,7 +224,7 @@ fn a_torn_write_at_the_end_of_the_log_takes_nothing_with_it_that_was_durable() {
         tear(&mut bytes, before, after);
         fs::write(journal(&torn), bytes).unwrap();
         let log = EmbeddedLog::open(&torn).unwrap();
-        assert_eq!(log.kept(), 0..20, "tear {case}");
+        assert_eq!(log.retained(), 0..20, "tear {case}");
         assert_eq!(log.read(0, 100).unwrap(), entries(0..20, 2), "tear {case}");
         assert_eq!((log.find("e19").unwrap(), log.find("e20").unwrap()), (Some(19), None), "tear {case}");
         log.append(&entries(20..25, 2)).unwrap();
@@ -262,14 +268,14 @@ fn a_log_gives_up_what_is_old_with_its_ids_and_keeps_its_places() {
     let folder = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(folder.path()).unwrap();
     log.append(&entries(0..9000, 0)).unwrap();
-    log.forget(8000).unwrap();
-    assert_eq!(log.kept(), 8000..9000);
-    assert_eq!(log.read(7999, 1), Err(LogError::NotKept { place: 7999, kept: 8000..9000 }));
+    log.truncate_before(8000).unwrap();
+    assert_eq!(log.retained(), 8000..9000);
+    assert_eq!(log.read(7999, 1), Err(LogError::NotRetained { place: 7999, retained: 8000..9000 }));
     assert_eq!((log.find("e7999").unwrap(), log.find("e8000").unwrap()), (None, Some(8000)));
-    log.forget(20_000).unwrap();
+    log.truncate_before(20_000).unwrap();
     drop(log);
     let log = EmbeddedLog::open(folder.path()).unwrap();
-    assert_eq!(log.kept(), 8999..9000);
+    assert_eq!(log.retained(), 8999..9000);
     log.append(&entries(9000..9001, 0)).unwrap();
     assert_eq!(log.read(8999, 10).unwrap(), entries(8999..9001, 0));
 }
@@ -278,14 +284,14 @@ fn a_log_gives_up_what_is_old_with_its_ids_and_keeps_its_places() {
 fn a_log_that_keeps_less_than_an_artifact_needs_is_refused_with_what_is_missing() {
     let world = World::new(&small(), 0);
     world.engine();
-    let spec = ServiceSpec { log: LogSpec { keep_events: Some(0), ..LogSpec::default() }, ..quiet() };
+    let spec = ServiceSpec { log: LogSpec { keep_events: Some(0), ..LogSpec::default() }, ..without_snapshots() };
     let service = open(&world.folder(), &spec);
-    for event in world.told(SEEN..SEEN + 20) {
-        tell(&service, &[event]).unwrap();
+    for event in world.new_events(SEEN..SEEN + 20) {
+        ingest(&service, &[event]).unwrap();
     }
     service.snapshot().unwrap();
-    for event in world.told(SEEN + 20..SEEN + 30) {
-        tell(&service, &[event]).unwrap();
+    for event in world.new_events(SEEN + 20..SEEN + 30) {
+        ingest(&service, &[event]).unwrap();
     }
     let engine = service.engine();
     drop(service);
@@ -300,13 +306,13 @@ fn a_log_that_keeps_less_than_an_artifact_needs_is_refused_with_what_is_missing(
 fn an_artifact_that_has_seen_more_than_the_log_is_refused() {
     let mut world = World::new(&small(), 0);
     world.engine();
-    let service = open(&world.folder(), &quiet());
-    tell(&service, &world.told(SEEN..SEEN + 5)).unwrap();
+    let service = open(&world.folder(), &without_snapshots());
+    ingest(&service, &world.new_events(SEEN..SEEN + 5)).unwrap();
     drop(service);
     world.observe_all(SEEN..SEEN + 40, 40);
     fs::remove_dir_all(world.folder()).unwrap();
     world.engine();
-    let error = Service::open(&world.folder(), &quiet()).unwrap_err().to_string();
+    let error = Service::open(&world.folder(), &without_snapshots()).unwrap_err().to_string();
     assert_eq!(
         error,
         "the history has seen 340 events, but the log of record ends after 305: they do not belong together"
@@ -320,11 +326,12 @@ fn a_clock_that_goes_backwards_changes_no_order_and_loses_nothing() {
     let clock = Clock(|| UNIX_EPOCH + Duration::from_secs(NOW.fetch_sub(100_000_000, Ordering::Relaxed)));
     let world = World::new(&small(), 0);
     let engine = world.engine();
-    let spec = ServiceSpec { snapshots: SnapshotSpec { clock, ..quiet().snapshots }, ..quiet() };
+    let spec =
+        ServiceSpec { snapshots: SnapshotSpec { clock, ..without_snapshots().snapshots }, ..without_snapshots() };
     for part in [SEEN..SEEN + 30, SEEN + 30..SEEN + 60, SEEN + 60..EVENTS] {
         let service = open(&world.folder(), &spec);
         assert_eq!(service.position().log_seq, part.start as u64);
-        tell(&service, &world.told(part.clone())).unwrap();
+        ingest(&service, &world.new_events(part.clone())).unwrap();
         assert_eq!(service.snapshot().unwrap().log_seq, part.end as u64);
         assert_eq!(service.status().snapshots.age_seconds, 0);
     }
@@ -335,7 +342,7 @@ fn a_clock_that_goes_backwards_changes_no_order_and_loses_nothing() {
         note.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000 - 1000 * age as u64)).unwrap();
     }
     let service = open(&world.folder(), &spec);
-    engine.observe(&world.told(SEEN..EVENTS), Granularity::Event).unwrap();
+    engine.observe(&world.new_events(SEEN..EVENTS), Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
 }
 
@@ -375,17 +382,17 @@ fn fill_a_disk_and_make_room(first: usize) {
     let world = World::new(&small(), 0);
     let engine = world.engine();
     let dir = disk.0.path().join("log");
-    let spec = ServiceSpec { log: LogSpec { dir: Some(dir.clone()), ..LogSpec::default() }, ..quiet() };
+    let spec = ServiceSpec { log: LogSpec { dir: Some(dir.clone()), ..LogSpec::default() }, ..without_snapshots() };
     let service = open(&world.folder(), &spec);
-    let events = named(world.told(SEEN..EVENTS));
-    tell(&service, &events[..first]).unwrap();
+    let events = with_ids(world.new_events(SEEN..EVENTS));
+    ingest(&service, &events[..first]).unwrap();
     let ballast = disk.0.path().join("ballast");
     let mut filling = File::create(&ballast).unwrap();
     let mut taken = first;
     let error = loop {
         // A write that failed may have given some room back.
         while filling.write_all(&[1; 4096]).is_ok() {}
-        match tell(&service, &events[taken..taken + 1]) {
+        match ingest(&service, &events[taken..taken + 1]) {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }
@@ -397,9 +404,9 @@ fn fill_a_disk_and_make_room(first: usize) {
     );
     assert!(error.to_string().contains("No space left") || error.to_string().contains("StorageFull"), "{error}");
     assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, (SEEN + taken) as u64));
-    service.engine().score(&world.questions(SEEN + taken - 1..SEEN + taken), &[]).unwrap();
+    service.engine().score(&world.queries(SEEN + taken - 1..SEEN + taken), &[]).unwrap();
     fs::remove_file(&ballast).unwrap();
-    let receipt = insist(&service, &events[taken..]).unwrap();
+    let receipt = ingest_with_retry(&service, &events[taken..]).unwrap();
     assert_eq!((receipt.first_seq, receipt.duplicates), ((SEEN + taken) as u64, 0));
     engine.observe(&events, Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
@@ -416,18 +423,18 @@ fn a_full_disk_costs_a_snapshot_and_no_event() {
     let world = World::new(&small(), 0);
     world.engine();
     let spec = ServiceSpec {
-        snapshots: SnapshotSpec { dir: Some(disk.0.path().join("shelf")), ..quiet().snapshots },
-        ..quiet()
+        snapshots: SnapshotSpec { dir: Some(disk.0.path().join("shelf")), ..without_snapshots().snapshots },
+        ..without_snapshots()
     };
     let service = open(&world.folder(), &spec);
-    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    ingest(&service, &world.new_events(SEEN..SEEN + 10)).unwrap();
     service.snapshot().unwrap();
     let ballast = disk.0.path().join("ballast");
     assert!(fs::write(&ballast, vec![1u8; 1 << 20]).is_err());
-    tell(&service, &world.told(SEEN + 10..SEEN + 20)).unwrap();
+    ingest(&service, &world.new_events(SEEN + 10..SEEN + 20)).unwrap();
     assert!(service.snapshot().unwrap_err().to_string().contains("No space left"));
     assert_eq!((numbers(&disk.0.path().join("shelf")), service.status().snapshots.failures), (vec![1], 1));
-    tell(&service, &world.told(SEEN + 20..SEEN + 30)).unwrap();
+    ingest(&service, &world.new_events(SEEN + 20..SEEN + 30)).unwrap();
     fs::remove_file(&ballast).unwrap();
     assert_eq!(service.snapshot().unwrap().log_seq, SEEN as u64 + 30);
 }

@@ -15,7 +15,7 @@ fn what_is_saved_is_opened_as_it_stood_and_goes_on_as_if_it_had_not_stopped() {
         let world = World::new(&small(), features);
         let engine = world.engine();
         let middle = SEEN + 50;
-        engine.observe(&world.told(SEEN..middle), Granularity::Event).unwrap();
+        engine.observe(&world.new_events(SEEN..middle), Granularity::Event).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let saved = folder.path().join("saved");
         let manifest = engine.save(&saved).unwrap();
@@ -23,10 +23,10 @@ fn what_is_saved_is_opened_as_it_stood_and_goes_on_as_if_it_had_not_stopped() {
         assert_eq!((manifest.log_position, opened.position()), (middle as u64, engine.position()));
         assert_eq!(manifest.model_version(), engine.manifest().model_version(), "the weights are the same file");
         for engine in [&engine, &opened] {
-            engine.observe(&world.told(middle..EVENTS), Granularity::Event).unwrap();
+            engine.observe(&world.new_events(middle..EVENTS), Granularity::Event).unwrap();
         }
         assert!(opened.history().to_store() == engine.history().to_store());
-        let queries = world.questions(EVENTS - 1..EVENTS);
+        let queries = world.queries(EVENTS - 1..EVENTS);
         assert_eq!(opened.score(&queries, &[]).unwrap(), engine.score(&queries, &[]).unwrap());
         assert_eq!(engine.save(&saved).unwrap().log_position, EVENTS as u64, "a later one takes its place");
     }
@@ -51,7 +51,7 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
             }
             while !saving.is_finished() && told.load(Ordering::Relaxed) < 4000 {
                 let at = told.fetch_add(1, Ordering::Relaxed);
-                engine.observe(&world.told(at..at + 1), Granularity::Event).unwrap();
+                engine.observe(&world.new_events(at..at + 1), Granularity::Event).unwrap();
             }
             (saving.join().unwrap(), told.load(Ordering::Relaxed))
         });
@@ -62,7 +62,7 @@ fn events_wait_for_no_more_rows_while_a_large_world_is_saved_than_while_a_small_
             "no event came while {nodes} nodes were saved"
         );
         let reference = Engine::open(&world.folder()).unwrap();
-        reference.observe(&world.told(SEEN..manifest.log_position as usize), Granularity::Event).unwrap();
+        reference.observe(&world.new_events(SEEN..manifest.log_position as usize), Granularity::Event).unwrap();
         assert!(Engine::open(&saved).unwrap().history().to_store() == reference.history().to_store(), "{nodes} nodes");
     }
 }
@@ -76,9 +76,9 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
     let world = World::new(&spec, 0);
     let engine = world.engine();
     let newest = engine.newest().unwrap() as i64;
-    let tell =
+    let event =
         |src: u64, dst: u64, time: i64| NewEvent { id: None, src, dst, time: time.into(), label: 0.0, features: None };
-    let met: Vec<NewEvent> = (0..DESTINATIONS).map(|i| tell(1 + i % 7, 1000 + i, newest + i as i64 / 16)).collect();
+    let met: Vec<NewEvent> = (0..DESTINATIONS).map(|i| event(1 + i % 7, 1000 + i, newest + i as i64 / 16)).collect();
     met.chunks(8192).for_each(|part| _ = engine.observe(part, Granularity::Event).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let before = engine.save(&folder.path().join("was")).unwrap().log_position;
@@ -88,7 +88,7 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
         let mut told = 0;
         while !ranking.is_finished() {
             engine
-                .observe(&[tell(1 + told % 9, 1000 + (told * 7919) % DESTINATIONS, later)], Granularity::Event)
+                .observe(&[event(1 + told % 9, 1000 + (told * 7919) % DESTINATIONS, later)], Granularity::Event)
                 .unwrap();
             told += 1;
         }
@@ -103,7 +103,7 @@ fn events_are_told_while_more_destinations_are_ranked_than_one_request_may_name(
     assert!(most <= MOST, "{most} nodes were copied at once");
     let was = Engine::open(&folder.path().join("was")).unwrap();
     (0..seen).for_each(|i| {
-        _ = was.observe(&[tell(1 + i % 9, 1000 + (i * 7919) % DESTINATIONS, later)], Granularity::Event).unwrap()
+        _ = was.observe(&[event(1 + i % 9, 1000 + (i * 7919) % DESTINATIONS, later)], Granularity::Event).unwrap()
     });
     assert!(was.top_k(3, 500, Some(&later.into())).unwrap() == ranked);
 }

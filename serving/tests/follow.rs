@@ -5,7 +5,7 @@ mod common;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::service::{named, quiet, saved, soon, tell, with_log};
+use common::service::{ingest, saved, soon, with_ids, with_log, without_snapshots};
 use common::{EVENTS, Running, SEEN, World, small};
 use serde_json::json;
 use tempograph_serving::{
@@ -15,7 +15,10 @@ use tempograph_serving::{
 /// A service that follows what stands in for a topic, started from an artifact of its own.
 fn follower(world: &World, name: &str, log: &Arc<MemoryLog>) -> Arc<Service> {
     let artifact = copy(world, name);
-    let spec = ServiceSpec { log: LogSpec { kind: LogKind::Kafka, follow: true, ..LogSpec::default() }, ..quiet() };
+    let spec = ServiceSpec {
+        log: LogSpec { kind: LogKind::Kafka, follow: true, ..LogSpec::default() },
+        ..without_snapshots()
+    };
     let service = Service::with_log(&artifact, &spec, log.clone()).unwrap();
     assert_eq!(service.wait_until_ready(soon()), Readiness::Following);
     service
@@ -32,37 +35,37 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
     let log = Arc::new(MemoryLog::default());
-    let leader = with_log(&world.folder(), &quiet(), log.clone());
-    let events = named(world.told(SEEN..EVENTS));
-    tell(&leader, &events[..20]).unwrap();
+    let leader = with_log(&world.folder(), &without_snapshots(), log.clone());
+    let events = with_ids(world.new_events(SEEN..EVENTS));
+    ingest(&leader, &events[..20]).unwrap();
     // One was there from early on, the other comes late.
     let early = follower(&world, "early", &log);
-    tell(&leader, &events[20..40]).unwrap();
+    ingest(&leader, &events[20..40]).unwrap();
     leader.retract(&["event-3".into(), "event-30".into()]).unwrap();
     let late = follower(&world, "late", &log);
-    tell(&leader, &events[40..60]).unwrap();
+    ingest(&leader, &events[40..60]).unwrap();
     for follower in [&early, &late] {
         follower.wait_for(SEEN as u64 + 60, soon()).unwrap();
         assert_eq!(saved(&follower.engine()), saved(&leader.engine()));
-        let refused = tell(follower, &events[60..61]).unwrap_err().to_string();
+        let refused = ingest(follower, &events[60..61]).unwrap_err().to_string();
         assert_eq!(refused, "no events are taken: the server is following a log that another server writes");
         assert!(
             follower.retract(&["event-5".into()]).is_err() && follower.snapshot().unwrap().log_seq == SEEN as u64 + 60
         );
     }
-    let unfit = leader.take_over(soon()).unwrap_err().to_string();
+    let unfit = leader.promote(soon()).unwrap_err().to_string();
     assert_eq!(unfit, "there is nobody to take over from: the server is ready");
     // The last events are in the log when it is gone, and perhaps seen by nobody else.
-    tell(&leader, &events[60..80]).unwrap();
+    ingest(&leader, &events[60..80]).unwrap();
     drop(leader);
-    assert_eq!(early.take_over(soon()).unwrap().log_seq, SEEN as u64 + 80);
-    let receipt = tell(&early, &events[70..100]).unwrap();
+    assert_eq!(early.promote(soon()).unwrap().log_seq, SEEN as u64 + 80);
+    let receipt = ingest(&early, &events[70..100]).unwrap();
     assert_eq!(
         (receipt.first_seq, receipt.accepted, receipt.duplicates),
         (SEEN as u64 + 80, 20, 10),
         "the ids are known"
     );
-    tell(&early, &events[100..]).unwrap();
+    ingest(&early, &events[100..]).unwrap();
     late.wait_for(EVENTS as u64, soon()).unwrap();
     engine.observe(&events[..40], Granularity::Event).unwrap();
     let taken = [3, 30].map(|i: usize| Retraction { seq: (SEEN + i) as u64, src: events[i].src, dst: events[i].dst });
@@ -75,7 +78,7 @@ fn who_follows_has_the_state_of_who_writes_and_takes_over_where_it_ended() {
     drop(late);
     let again = Service::with_log(
         &world.folder().with_file_name("late"),
-        &ServiceSpec { log: LogSpec { kind: LogKind::Kafka, ..LogSpec::default() }, ..quiet() },
+        &ServiceSpec { log: LogSpec { kind: LogKind::Kafka, ..LogSpec::default() }, ..without_snapshots() },
         log,
     );
     let again = again.unwrap();
@@ -91,7 +94,7 @@ fn a_server_that_follows_answers_and_says_so_and_promises_no_age() {
     let world = World::new(&small(), 0);
     world.engine();
     let log = Arc::new(MemoryLog::default());
-    let leader = with_log(&world.folder(), &quiet(), log.clone());
+    let leader = with_log(&world.folder(), &without_snapshots(), log.clone());
     let mut spec = ServeSpec::default();
     spec.auth.tokens = vec![common::service::chief()];
     let server = Running::of(follower(&world, "replica", &log), &spec);
@@ -101,14 +104,14 @@ fn a_server_that_follows_answers_and_says_so_and_promises_no_age() {
         (status, serde_json::from_str::<serde_json::Value>(&text).unwrap())
     };
     assert_eq!(ask("GET", "/health/ready", &json!({})), (200, json!({ "status": "following" })));
-    tell(&leader, &world.told(SEEN..SEEN + 5)).unwrap();
+    ingest(&leader, &world.new_events(SEEN..SEEN + 5)).unwrap();
     let query = json!({ "queries": [{ "src": 1, "dst": 2 }], "min_seq": SEEN + 5 });
     let (status, scored) = ask("POST", "/v1/score", &query);
     assert_eq!((status, &scored["log_seq"]), (200, &json!(SEEN + 5)), "{scored}");
     let (status, refused) =
         ask("POST", "/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2 }], "max_staleness_ms": 1000 }));
     assert!(status == 504 && refused["code"] == "stale", "{status} {refused}");
-    let event = json!({ "events": world.told(SEEN + 5..SEEN + 6) });
+    let event = json!({ "events": world.new_events(SEEN + 5..SEEN + 6) });
     let (status, refused) = ask("POST", "/v1/events", &event);
     assert!(status == 503 && refused["error"].as_str().unwrap().contains("following"), "{status} {refused}");
     drop(leader);
@@ -122,7 +125,7 @@ fn a_server_that_follows_answers_and_says_so_and_promises_no_age() {
 fn only_a_topic_can_be_followed() {
     let world = World::new(&small(), 0);
     world.engine();
-    let spec = ServiceSpec { log: LogSpec { follow: true, ..LogSpec::default() }, ..quiet() };
+    let spec = ServiceSpec { log: LogSpec { follow: true, ..LogSpec::default() }, ..without_snapshots() };
     let error = Service::with_log(&world.folder(), &spec, Arc::new(MemoryLog::default())).unwrap_err().to_string();
     assert_eq!(error, "log.follow is true; only a topic is written by another server: log.kind = \"kafka\"");
 }

@@ -198,7 +198,7 @@ fn a_new_node_appears_with_its_first_event() {
         features: Some(vec![0.5, -0.5]),
         id: None,
     };
-    let answer = server.tell(&[event], "event");
+    let answer = server.ingest(&[event], "event");
     assert_eq!((&answer["accepted"], &answer["log_seq"]), (&json!(1), &json!(SEEN + 1)));
     assert_eq!(server.service.engine().history().nodes(), before + 2);
     assert!(server.scores(&[now(500, 500)], &[])[0].is_finite());
@@ -243,7 +243,7 @@ fn an_embedding_changes_with_its_nodes_events() {
     let before = embedding();
     assert_eq!(before.as_array().unwrap().len(), 8);
     assert_eq!(before, embedding());
-    server.tell(&world.told(SEEN..EVENTS), "event");
+    server.ingest(&world.new_events(SEEN..EVENTS), "event");
     assert_ne!(before, embedding());
 }
 
@@ -251,7 +251,7 @@ fn an_embedding_changes_with_its_nodes_events() {
 fn answers_say_what_they_have_seen_and_by_which_weights() {
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
-    server.tell(&world.told(SEEN..SEEN + BATCH), "batch");
+    server.ingest(&world.new_events(SEEN..SEEN + BATCH), "batch");
     let (status, answer) = server.get("/v1/model");
     let version = world.history.version() + 1;
     assert_eq!((status, &answer["log_seq"], &answer["version"]), (200, &json!(SEEN + BATCH), &json!(version)));
@@ -272,7 +272,7 @@ fn health_and_metrics_tell_what_happened() {
     let world = World::new(&small(), 0);
     let server = Running::start(&world);
     assert_eq!((server.get("/health/live").0, server.get("/health/ready").0), (200, 200));
-    server.tell(&world.told(SEEN..SEEN + 7), "event");
+    server.ingest(&world.new_events(SEEN..SEEN + 7), "event");
     server.scores(&[now(1, 2)], &[]);
     server.get("/nowhere/at/all");
     let (status, text) = server.send_text("GET", "/metrics", "");
@@ -321,7 +321,7 @@ fn readers_are_answered_while_events_arrive() {
                 }
             });
         }
-        common::batches(3).for_each(|range| drop(server.tell(&world.told(range), "event")));
+        common::batches(3).for_each(|range| drop(server.ingest(&world.new_events(range), "event")));
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(server.service.engine().position().log_seq, EVENTS as u64);
@@ -331,7 +331,7 @@ fn readers_are_answered_while_events_arrive() {
 fn a_request_in_flight_is_finished_before_the_server_stops() {
     let world = World::new(&small(), 0);
     let mut server = Running::start(&world);
-    let body = json!({ "events": world.told(SEEN..EVENTS) }).to_string();
+    let body = json!({ "events": world.new_events(SEEN..EVENTS) }).to_string();
     let text = request("POST", "/v1/events", &body);
     let mut stream = TcpStream::connect(server.address).unwrap();
     let (first, rest) = text.split_at(text.len() - 100);
@@ -369,8 +369,8 @@ fn a_retraction_says_in_which_parts_of_the_state_events_remain() {
     {
         let world = World::new(&spec, 0);
         let server = Running::start(&world);
-        let event = NewEvent { id: Some("event-0".into()), ..world.told(SEEN..SEEN + 1).remove(0) };
-        server.tell(&[event], "event");
+        let event = NewEvent { id: Some("event-0".into()), ..world.new_events(SEEN..SEEN + 1).remove(0) };
+        server.ingest(&[event], "event");
         let (status, answer) = server.post("/v1/retract", &json!({ "ids": ["event-0"] }));
         assert_eq!((status, &answer["retracted"], &answer["remains"]), (200, &json!(1), &remains), "{answer}");
     }

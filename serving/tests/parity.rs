@@ -5,18 +5,18 @@ mod common;
 
 use common::{BATCH, EVENTS, Running, SEEN, World, assert_close, batches, small};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, Draw, EventLog, Lookup, NodeId, OtherMemory, Purpose, Queries, Sampler, Table,
-    TimeUnit, Timestamp,
+    Combine, Dataset, DatasetContent, Delta, Draw, EventLog, Lookup, NodeId, OtherMemory, Purpose, Queries, Sampler,
+    Table, TimeUnit, Timestamp,
 };
 use tempograph_models::{
-    AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticSpec, TgnSpec, TncnSpec, WalkSpec,
-    Wiring,
+    AttentionForm, AttentionScores, Embedding, Message, ModelSpec, Registry, StaticMemoryMode, StaticSpec, TgnSpec,
+    TncnSpec, WalkSpec,
 };
 use tempograph_serving::{Granularity, NewEvent, PairQuery, RankQuery};
 
 /// Static memory fine-tuned for some of the nodes.
 fn tuned() -> StaticSpec {
-    StaticSpec { how: Wiring::Concat, width: 5, train: true, nodes: Some(20), ..StaticSpec::default() }
+    StaticSpec { how: StaticMemoryMode::Concat, width: 5, train: true, nodes: Some(20), ..StaticSpec::default() }
 }
 
 /// Walks of up to two events, whose weight halves in about an hour.
@@ -72,7 +72,10 @@ fn variants_of_tgn() -> Vec<TgnSpec> {
         TgnSpec { attention_scores: AttentionScores::LeakyRelu, layers: 2, ..small() },
         TgnSpec { embedding: Embedding::Time, time_scale: Some(3600.0), ..small() },
         TgnSpec { embedding: Embedding::Identity, ..small() },
-        TgnSpec { static_memory: StaticSpec { how: Wiring::Add, width: 5, ..StaticSpec::default() }, ..small() },
+        TgnSpec {
+            static_memory: StaticSpec { how: StaticMemoryMode::Add, width: 5, ..StaticSpec::default() },
+            ..small()
+        },
         TgnSpec { static_memory: tuned(), layers: 2, ..small() },
     ]
 }
@@ -85,11 +88,11 @@ fn replaying_the_rest_of_the_log_over_http_gives_the_offline_scores_and_state() 
             let mut world = World::new(&TgnSpec { history, ..small() }, features);
             let server = Running::start(&world);
             for range in batches(BATCH) {
-                let told = world.told(range.clone());
+                let told = world.new_events(range.clone());
                 let during = if history == Lookup::Exact { told.as_slice() } else { &[] };
-                let found = server.scores(&world.questions(range.clone()), during);
-                server.tell(&told, "batch");
-                assert_close(&found, &world.examine(range), &what);
+                let found = server.scores(&world.queries(range.clone()), during);
+                server.ingest(&told, "batch");
+                assert_close(&found, &world.evaluate(range), &what);
             }
             assert!(
                 server.service.engine().history().to_store() == world.history.to_store(),
@@ -106,10 +109,10 @@ fn every_kind_of_model_goes_on_from_its_artifact_as_it_would_have_without() {
         let engine = world.engine();
         assert!(engine.history().to_store() == world.history.to_store(), "{spec:?}");
         for range in batches(BATCH) {
-            let told = world.told(range.clone());
-            let found = engine.score(&world.questions(range.clone()), &told).unwrap().answer;
+            let told = world.new_events(range.clone());
+            let found = engine.score(&world.queries(range.clone()), &told).unwrap().answer;
             engine.observe(&told, Granularity::Batch).unwrap();
-            assert_close(&found, &world.examine(range), &format!("{spec:?}"));
+            assert_close(&found, &world.evaluate(range), &format!("{spec:?}"));
         }
         assert!(engine.history().to_store() == world.history.to_store(), "{spec:?}");
     }
@@ -123,13 +126,13 @@ fn how_events_are_grouped_into_requests_changes_nothing() {
     for size in [1, 7, EVENTS] {
         let engine = tempograph_serving::Engine::open(&world.folder()).unwrap();
         for range in batches(size) {
-            engine.observe(&world.told(range), Granularity::Event).unwrap();
+            engine.observe(&world.new_events(range), Granularity::Event).unwrap();
         }
         assert!(engine.history().to_store() == world.history.to_store(), "requests of {size} events");
     }
     let service = common::service::open(&world.folder(), &common::service::in_memory());
     let server = Running::of(service, &tempograph_serving::ServeSpec::default());
-    batches(11).for_each(|range| drop(server.tell(&world.told(range), "event")));
+    batches(11).for_each(|range| drop(server.ingest(&world.new_events(range), "event")));
     assert!(server.service.engine().history().to_store() == world.history.to_store());
 }
 
@@ -138,7 +141,7 @@ fn a_node_that_comes_up_in_service_has_no_static_memory() {
     let mut world = World::new(&TgnSpec { static_memory: tuned(), ..small() }, 0);
     let engine = world.engine();
     let (stranger, dst, time) = (NodeId(world.set.nodes as u32), world.set.log.dst()[SEEN], world.set.log.time()[SEEN]);
-    let event = NewEvent { src: 99_999, ..world.told(SEEN..SEEN + 1).remove(0) };
+    let event = NewEvent { src: 99_999, ..world.new_events(SEEN..SEEN + 1).remove(0) };
     engine.observe(std::slice::from_ref(&event), Granularity::Event).unwrap();
     let later = Timestamp(time.0 + 5000);
     let asked = PairQuery { src: 99_999, dst: event.dst, time: Some(later.0.into()) };
@@ -158,8 +161,8 @@ fn a_node_that_comes_up_in_service_has_no_static_memory() {
 fn a_score_sees_events_shown_before_its_time_only() {
     let world = World::new(&small(), 3);
     let engine = world.engine();
-    let during = world.told(SEEN..SEEN + BATCH);
-    let queries = world.questions(SEEN..SEEN + BATCH);
+    let during = world.new_events(SEEN..SEEN + BATCH);
+    let queries = world.queries(SEEN..SEEN + BATCH);
     let all = engine.score(&queries, &during).unwrap().answer;
     let blind = engine.score(&queries, &[]).unwrap().answer;
     let last = BATCH - 1;
@@ -180,7 +183,7 @@ fn a_large_request_is_answered_in_parts_and_no_score_depends_on_what_is_asked_be
     ] {
         let world = World::new(&spec, 3);
         let engine = world.engine();
-        let some = world.questions(SEEN..SEEN + BATCH);
+        let some = world.queries(SEEN..SEEN + BATCH);
         let expected = engine.score(&some, &[]).unwrap().answer;
         let many: Vec<_> = some.iter().cycle().take(5000).cloned().collect();
         let expected: Vec<_> = expected.into_iter().cycle().take(5000).collect();
@@ -196,11 +199,11 @@ fn a_ranking_by_rows_of_pairs_is_that_of_one_view_with_all_pairs() {
         let (engine, log) = (world.engine(), &world.set.log);
         // Each destination of the log once, by its number in the data and as a node.
         let mut names: Vec<(u64, NodeId)> =
-            world.told(0..EVENTS).iter().map(|event| event.dst).zip(log.dst().iter().copied()).collect();
+            world.new_events(0..EVENTS).iter().map(|event| event.dst).zip(log.dst().iter().copied()).collect();
         names.sort_unstable();
         names.dedup();
         let (ids, nodes): (Vec<u64>, Vec<NodeId>) = names.into_iter().unzip();
-        let src = world.told(SEEN..SEEN + 1)[0].src;
+        let src = world.new_events(SEEN..SEEN + 1)[0].src;
         let query = RankQuery { src, candidates: Some(ids.clone()), time: Some(world.time(SEEN)), k: ids.len() };
         let ranked = engine.rank(&query).unwrap().answer;
         let score = |id: &u64| ranked.iter().find(|one| one.dst == *id).unwrap().score;
@@ -222,7 +225,7 @@ fn fractional_times_and_node_features_survive_the_artifact() {
         plain.log.label().to_vec(),
         None,
     );
-    let set = Dataset::new(Content {
+    let set = Dataset::new(DatasetContent {
         name: "fractions".into(),
         log: log.unwrap(),
         time_unit: TimeUnit { description: "s".into(), scale: 10 },
@@ -234,9 +237,9 @@ fn fractional_times_and_node_features_survive_the_artifact() {
     let mut world = World::of(&small(), set.unwrap());
     let server = Running::start(&world);
     for range in batches(BATCH) {
-        let told = world.told(range.clone());
-        let found = server.scores(&world.questions(range.clone()), &told);
-        server.tell(&told, "batch");
-        assert_close(&found, &world.examine(range), "fractions");
+        let told = world.new_events(range.clone());
+        let found = server.scores(&world.queries(range.clone()), &told);
+        server.ingest(&told, "batch");
+        assert_close(&found, &world.evaluate(range), "fractions");
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::service::{chief, in_memory, open, quiet, saved, tell};
+use common::service::{chief, in_memory, ingest, open, saved, without_snapshots};
 use common::{EVENTS, Running, SEEN, World, rounds, small};
 use serde_json::{Value, json};
 use tempograph_framework::{Features, History, SliceModel};
@@ -36,8 +36,8 @@ fn no_request_fails_while_weights_are_changed_and_each_answer_is_of_one_model_at
 fn change_weights_while_asked() {
     let (world, next) = (World::new(&small(), 2), other(2, SEEN));
     let mut engines = [world.engine(), next.engine()].map(|engine| (name(&engine), engine, SEEN));
-    let service = open(&world.folder(), &quiet());
-    let asked = [PairQuery { time: None, ..world.questions(0..1)[0].clone() }];
+    let service = open(&world.folder(), &without_snapshots());
+    let asked = [PairQuery { time: None, ..world.queries(0..1)[0].clone() }];
     let (done, answers) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -54,8 +54,8 @@ fn change_weights_while_asked() {
             });
         }
         scope.spawn(|| {
-            for event in world.told(SEEN..EVENTS).chunks(1) {
-                tell(&service, event).unwrap();
+            for event in world.new_events(SEEN..EVENTS).chunks(1) {
+                ingest(&service, event).unwrap();
             }
             done.store(true, Ordering::Relaxed);
         });
@@ -72,7 +72,7 @@ fn change_weights_while_asked() {
     assert_eq!(answers.iter().map(|(model, ..)| model).collect::<BTreeSet<_>>().len(), 2);
     for (model, seq, bits) in answers {
         let (_, engine, at) = engines.iter_mut().find(|(name, ..)| *name == model).unwrap();
-        engine.observe(&world.told(*at..seq as usize), Granularity::Event).unwrap();
+        engine.observe(&world.new_events(*at..seq as usize), Granularity::Event).unwrap();
         *at = seq as usize;
         assert_eq!(engine.score(&asked, &[]).unwrap().answer[0].to_bits(), bits, "{model} at {seq}");
     }
@@ -83,23 +83,23 @@ fn a_model_that_took_over_is_as_if_it_had_always_answered_and_is_there_after_a_r
     let (world, next) = (World::new(&small(), 2), other(2, SEEN + 20));
     world.engine();
     let expected = next.engine();
-    expected.observe(&world.told(SEEN + 20..EVENTS), Granularity::Event).unwrap();
-    let service = open(&world.folder(), &quiet());
-    tell(&service, &world.told(SEEN..SEEN + 70)).unwrap();
+    expected.observe(&world.new_events(SEEN + 20..EVENTS), Granularity::Event).unwrap();
+    let service = open(&world.folder(), &without_snapshots());
+    ingest(&service, &world.new_events(SEEN..SEEN + 70)).unwrap();
     let before = name(&service.engine());
     let reloaded = service.reload(&next.folder()).unwrap();
     assert_eq!(
         (reloaded.previous, reloaded.replayed, reloaded.position.log_seq),
         (before.clone(), 50, SEEN as u64 + 70)
     );
-    tell(&service, &world.told(SEEN + 70..EVENTS)).unwrap();
+    ingest(&service, &world.new_events(SEEN + 70..EVENTS)).unwrap();
     assert_eq!(saved(&service.engine()), saved(&expected));
     drop(service);
-    let service = open(&world.folder(), &quiet());
+    let service = open(&world.folder(), &without_snapshots());
     assert_eq!(saved(&service.engine()), saved(&expected), "started from the first artifact");
     drop(service);
     let service = Service::open(&next.folder(), &{
-        let mut spec = quiet();
+        let mut spec = without_snapshots();
         spec.log.dir = Some(world.folder().with_file_name("artifact.log"));
         spec
     });
@@ -113,13 +113,13 @@ fn a_rollback_catches_up_with_what_happened_meanwhile() {
     let (world, next) = (World::new(&small(), 0), other(0, SEEN));
     let expected = world.engine();
     drop(next.engine());
-    expected.observe(&world.told(SEEN..EVENTS), Granularity::Event).unwrap();
-    let service = open(&world.folder(), &quiet());
+    expected.observe(&world.new_events(SEEN..EVENTS), Granularity::Event).unwrap();
+    let service = open(&world.folder(), &without_snapshots());
     assert!(service.rollback().unwrap_err().to_string().starts_with("there is no model before this one"));
     let first = name(&service.engine());
-    tell(&service, &world.told(SEEN..SEEN + 10)).unwrap();
+    ingest(&service, &world.new_events(SEEN..SEEN + 10)).unwrap();
     service.reload(&next.folder()).unwrap();
-    tell(&service, &world.told(SEEN + 10..EVENTS)).unwrap();
+    ingest(&service, &world.new_events(SEEN + 10..EVENTS)).unwrap();
     let back = service.rollback().unwrap();
     assert_eq!(
         (back.model, back.replayed, back.position.log_seq),
@@ -127,7 +127,7 @@ fn a_rollback_catches_up_with_what_happened_meanwhile() {
     );
     assert_eq!(saved(&service.engine()), saved(&expected));
     drop(service);
-    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&expected));
+    assert_eq!(saved(&open(&world.folder(), &without_snapshots()).engine()), saved(&expected));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
     let names = [world.engine(), next.engine()].map(|engine| name(&engine));
     let mut spec = ServeSpec::default();
     spec.auth.tokens = vec![chief()];
-    let server = Running::of(open(&world.folder(), &quiet()), &spec);
+    let server = Running::of(open(&world.folder(), &without_snapshots()), &spec);
     let ask = |method: &str, path: &str, body: &Value| {
         let (status, text) =
             server.send_with(method, path, "Authorization: Bearer chief\r\n", body.to_string().as_bytes());
@@ -168,7 +168,7 @@ fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
         serde_json::from_str::<Value>(&text).unwrap()
     };
     let (done, models) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
-    let asked = world.questions(0..1)[0].clone();
+    let asked = world.queries(0..1)[0].clone();
     let (query, rank) =
         (json!({ "queries": [{ "src": asked.src, "dst": asked.dst }] }), json!({ "src": asked.src, "k": 3 }));
     let reads = [("/v1/score", &query), ("/v1/score", &query), ("/v1/rank", &rank)];
@@ -183,7 +183,7 @@ fn no_request_over_http_fails_while_weights_are_reloaded_and_rolled_back() {
             });
         }
         scope.spawn(|| {
-            for event in world.told(SEEN..EVENTS) {
+            for event in world.new_events(SEEN..EVENTS) {
                 ask("POST", "/v1/events", &json!({ "events": [event] }));
             }
         });

@@ -5,11 +5,11 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::service::{in_memory, open, tell};
+use common::service::{in_memory, ingest, open};
 use common::{EVENTS, SEEN, World, small};
 use tempograph_serving::{
-    Ack, Body, Granularity, IngestRequest, PairQuery, Policy, RankQuery, Read, Refusal, RequestError, Scheduler,
-    SchedulerSpec, Service, Terms,
+    Ack, AnswerBody, Granularity, IngestRequest, PairQuery, Policy, RankQuery, ReadError, ReadOptions, ReadRequest,
+    RequestError, Scheduler, SchedulerSpec, Service,
 };
 use tokio::runtime::Runtime;
 
@@ -28,22 +28,26 @@ fn setting(spec: &SchedulerSpec) -> Setting {
     Setting { world, service, scheduler, runtime: Runtime::new().unwrap() }
 }
 
-fn score(queries: &[PairQuery]) -> Read {
-    Read::Score { queries: queries.to_vec(), during: Vec::new() }
+fn score(queries: &[PairQuery]) -> ReadRequest {
+    ReadRequest::Score { queries: queries.to_vec(), during: Vec::new() }
 }
 
-fn within(millis: u64) -> Terms {
-    Terms { deadline: Some(Instant::now() + Duration::from_millis(millis)), ..Terms::default() }
+fn within(millis: u64) -> ReadOptions {
+    ReadOptions { deadline: Some(Instant::now() + Duration::from_millis(millis)), ..ReadOptions::default() }
 }
 
 impl Setting {
-    fn submit(&self, read: Read, terms: Terms) -> tokio::task::JoinHandle<Result<tempograph_serving::Answer, Refusal>> {
+    fn submit(
+        &self,
+        read: ReadRequest,
+        options: ReadOptions,
+    ) -> tokio::task::JoinHandle<Result<tempograph_serving::Answer, ReadError>> {
         let scheduler = self.scheduler.clone();
-        self.runtime.spawn(async move { scheduler.submit(read, terms).await })
+        self.runtime.spawn(async move { scheduler.submit(read, options).await })
     }
 
-    fn ask(&self, read: Read, terms: Terms) -> Result<tempograph_serving::Answer, Refusal> {
-        self.runtime.block_on(self.submit(read, terms)).unwrap()
+    fn read(&self, read: ReadRequest, options: ReadOptions) -> Result<tempograph_serving::Answer, ReadError> {
+        self.runtime.block_on(self.submit(read, options)).unwrap()
     }
 }
 
@@ -52,18 +56,18 @@ fn reads_asked_at_once_are_answered_as_each_would_be_by_itself() {
     for policy in [Policy::Deadline, Policy::Fifo] {
         let setting = setting(&SchedulerSpec { policy, ..SchedulerSpec::default() });
         let engine = setting.service.engine();
-        let questions = setting.world.questions(SEEN..EVENTS);
+        let questions = setting.world.queries(SEEN..EVENTS);
         let asked: Vec<_> =
             questions.chunks(3).map(|part| (part, setting.submit(score(part), within(20_000)))).collect();
         for (part, answer) in asked {
             let answer = setting.runtime.block_on(answer).unwrap().unwrap();
-            assert_eq!(answer.body, Body::Scores(engine.score(part, &[]).unwrap().answer));
+            assert_eq!(answer.body, AnswerBody::Scores(engine.score(part, &[]).unwrap().answer));
             assert_eq!((answer.position, &*answer.model), (engine.position(), &*engine.manifest().model_version()));
         }
         let rank = RankQuery { src: 1, candidates: None, time: None, k: 5 };
         assert_eq!(
-            setting.ask(Read::Rank(rank.clone()), within(20_000)).unwrap().body,
-            Body::Ranked(engine.rank(&rank).unwrap().answer)
+            setting.read(ReadRequest::Rank(rank.clone()), within(20_000)).unwrap().body,
+            AnswerBody::Ranked(engine.rank(&rank).unwrap().answer)
         );
     }
 }
@@ -79,9 +83,9 @@ fn a_read_that_will_not_do_is_told_so_and_its_company_is_answered() {
         .collect();
     for (is_bad, answer) in asked {
         match setting.runtime.block_on(answer).unwrap() {
-            Ok(answer) => assert!(!is_bad && matches!(answer.body, Body::Scores(scores) if scores.len() == 1)),
+            Ok(answer) => assert!(!is_bad && matches!(answer.body, AnswerBody::Scores(scores) if scores.len() == 1)),
             Err(error) => {
-                let Refusal::Request(RequestError::UnknownNode { place, id, .. }) = error else { panic!("{error}") };
+                let ReadError::Request(RequestError::UnknownNode { place, id, .. }) = error else { panic!("{error}") };
                 assert!(is_bad && place == "queries[1].src" && id == 99, "{place} {id}");
             }
         }
@@ -92,26 +96,26 @@ fn a_read_that_will_not_do_is_told_so_and_its_company_is_answered() {
 fn a_rank_in_chunks_is_the_rank_in_one() {
     let setting = setting(&SchedulerSpec { chunk: 1, ..SchedulerSpec::default() });
     let rank = RankQuery { src: 3, candidates: None, time: None, k: 12 };
-    let answer = setting.ask(Read::Rank(rank.clone()), within(20_000)).unwrap();
-    assert_eq!(answer.body, Body::Ranked(setting.service.engine().rank(&rank).unwrap().answer));
+    let answer = setting.read(ReadRequest::Rank(rank.clone()), within(20_000)).unwrap();
+    assert_eq!(answer.body, AnswerBody::Ranked(setting.service.engine().rank(&rank).unwrap().answer));
 }
 
 #[test]
 fn reads_with_tighter_deadlines_are_answered_while_a_long_rank_is_under_way() {
     // One thread computes, and each candidate is a chunk: the rank takes far longer than a score.
     let setting = setting(&SchedulerSpec { chunk: 1, workers: 1, ..SchedulerSpec::default() });
-    let known: Vec<u64> = setting.world.questions(SEEN..EVENTS).iter().map(|pair| pair.dst).collect();
+    let known: Vec<u64> = setting.world.queries(SEEN..EVENTS).iter().map(|pair| pair.dst).collect();
     let candidates: Vec<u64> = known.into_iter().cycle().take(20_000).collect();
     let (query, rank) = (
         [PairQuery { src: 1, dst: 2, time: None }],
         RankQuery { src: 1, candidates: Some(candidates), time: None, k: 5 },
     );
-    let expected = Body::Ranked(setting.service.engine().rank(&rank).unwrap().answer);
+    let expected = AnswerBody::Ranked(setting.service.engine().rank(&rank).unwrap().answer);
     let (mut rounds, mut between) = (0, 0);
     while rounds < 20 && setting.scheduler.status().overtakings == 0 {
-        let long = setting.submit(Read::Rank(rank.clone()), within(30_000));
+        let long = setting.submit(ReadRequest::Rank(rank.clone()), within(30_000));
         while !long.is_finished() {
-            setting.ask(score(&query), within(5_000)).unwrap();
+            setting.read(score(&query), within(5_000)).unwrap();
             between += u64::from(!long.is_finished());
         }
         assert_eq!(setting.runtime.block_on(long).unwrap().unwrap().body, expected);
@@ -129,11 +133,13 @@ fn what_cannot_be_in_time_is_refused_before_it_is_computed() {
     let setting = setting(&SchedulerSpec::default());
     let query = [PairQuery { src: 1, dst: 2, time: None }];
     for _ in 0..40 {
-        setting.ask(score(&query), within(20_000)).unwrap();
+        setting.read(score(&query), within(20_000)).unwrap();
     }
     let passes = setting.scheduler.status().passes;
-    let refused = setting.ask(score(&query), Terms { deadline: Some(Instant::now()), ..Terms::default() }).unwrap_err();
-    assert!(matches!(refused, Refusal::TooLate { retry_after, .. } if retry_after > Duration::ZERO), "{refused}");
+    let refused = setting
+        .read(score(&query), ReadOptions { deadline: Some(Instant::now()), ..ReadOptions::default() })
+        .unwrap_err();
+    assert!(matches!(refused, ReadError::TooLate { retry_after, .. } if retry_after > Duration::ZERO), "{refused}");
     assert_eq!((setting.scheduler.status().passes, setting.scheduler.status().refused_late), (passes, 1));
 }
 
@@ -141,16 +147,16 @@ fn what_cannot_be_in_time_is_refused_before_it_is_computed() {
 fn an_answer_has_seen_what_it_was_asked_to_see_or_is_refused() {
     let setting = setting(&SchedulerSpec::default());
     let query = [PairQuery { src: 1, dst: 2, time: None }];
-    let own_write = Terms { min_seq: Some(SEEN as u64 + 1), ..within(20_000) };
+    let own_write = ReadOptions { min_seq: Some(SEEN as u64 + 1), ..within(20_000) };
     let waiting = setting.submit(score(&query), own_write);
     std::thread::sleep(Duration::from_millis(20));
     assert!(!waiting.is_finished());
-    tell(&setting.service, &setting.world.told(SEEN..SEEN + 1)).unwrap();
+    ingest(&setting.service, &setting.world.new_events(SEEN..SEEN + 1)).unwrap();
     assert_eq!(setting.runtime.block_on(waiting).unwrap().unwrap().position.log_seq, SEEN as u64 + 1);
 
-    let too_much = Terms { min_seq: Some(SEEN as u64 + 100), ..within(50) };
-    let refused = setting.ask(score(&query), too_much).unwrap_err();
-    assert!(matches!(refused, Refusal::Stale { at, .. } if at == SEEN as u64 + 1), "{refused}");
+    let too_much = ReadOptions { min_seq: Some(SEEN as u64 + 100), ..within(50) };
+    let refused = setting.read(score(&query), too_much).unwrap_err();
+    assert!(matches!(refused, ReadError::Stale { at, .. } if at == SEEN as u64 + 1), "{refused}");
 }
 
 #[test]
@@ -160,22 +166,22 @@ fn an_answer_is_no_older_than_its_bound() {
     let bound = Duration::from_millis(30);
     // How many events had been taken at some moments.
     let mut taken = Vec::new();
-    for event in setting.world.told(SEEN..SEEN + 60) {
+    for event in setting.world.new_events(SEEN..SEEN + 60) {
         let accepted = IngestRequest { events: vec![event], granularity: Granularity::Event, ack: Ack::Accepted };
         setting.service.ingest(accepted).unwrap();
-        taken.push((Instant::now(), setting.service.taken_seq()));
+        taken.push((Instant::now(), setting.service.submitted_seq()));
         let asked = Instant::now();
-        match setting.ask(score(&query), Terms { max_staleness: Some(bound), ..within(20_000) }) {
+        match setting.read(score(&query), ReadOptions { max_staleness: Some(bound), ..within(20_000) }) {
             Ok(answer) => {
                 let before = taken.iter().rev().find(|(at, _)| *at + bound < asked).map_or(0, |&(_, seq)| seq);
                 assert!(answer.position.log_seq >= before, "{} of {before}", answer.position.log_seq);
             }
-            Err(refused) => assert!(matches!(refused, Refusal::Stale { .. }), "{refused}"),
+            Err(refused) => assert!(matches!(refused, ReadError::Stale { .. }), "{refused}"),
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    let terms = Terms { max_staleness: Some(Duration::ZERO), ..within(20_000) };
-    assert_eq!(setting.ask(score(&query), terms).unwrap().position.log_seq, SEEN as u64 + 60);
+    let options = ReadOptions { max_staleness: Some(Duration::ZERO), ..within(20_000) };
+    assert_eq!(setting.read(score(&query), options).unwrap().position.log_seq, SEEN as u64 + 60);
 }
 
 #[test]
@@ -186,14 +192,14 @@ fn reads_that_wait_when_a_scheduler_ends_are_told() {
     let asked: Vec<_> = (0..50)
         .map(|_| {
             let (scheduler, read) = (scheduler.clone(), score(&query));
-            runtime.spawn(async move { scheduler.submit(read, Terms::default()).await })
+            runtime.spawn(async move { scheduler.submit(read, ReadOptions::default()).await })
         })
         .collect();
     drop(scheduler);
     for answer in asked {
         match runtime.block_on(answer).unwrap() {
-            Ok(answer) => assert!(matches!(answer.body, Body::Scores(_))),
-            Err(refused) => assert_eq!(refused, Refusal::Unavailable("stopping")),
+            Ok(answer) => assert!(matches!(answer.body, AnswerBody::Scores(_))),
+            Err(refused) => assert_eq!(refused, ReadError::Unavailable("stopping")),
         }
     }
 }
@@ -202,8 +208,8 @@ fn reads_that_wait_when_a_scheduler_ends_are_told() {
 fn reads_without_a_name_and_those_of_tenants_are_told_apart_in_the_status() {
     let setting = setting(&SchedulerSpec::default());
     let query = [PairQuery { src: 1, dst: 2, time: None }];
-    setting.ask(score(&query), Terms { tenant: "shop".into(), ..within(20_000) }).unwrap();
-    setting.ask(score(&query), within(20_000)).unwrap();
+    setting.read(score(&query), ReadOptions { tenant: "shop".into(), ..within(20_000) }).unwrap();
+    setting.read(score(&query), within(20_000)).unwrap();
     let status = setting.scheduler.status();
     let names: Vec<&str> = status.tenants.iter().map(|tenant| &*tenant.name).collect();
     assert!(names.contains(&"shop") && names.contains(&""), "{names:?}");

@@ -5,24 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::service::{Scripted, in_memory, insist, named, open, quiet, request, saved, soon, tell, with_log};
+use common::service::{
+    ScriptedLog, in_memory, ingest, ingest_with_retry, open, request, saved, soon, with_ids, with_log,
+    without_snapshots,
+};
 use common::{EVENTS, Running, SEEN, World, small};
 use tempograph_framework::Dataset;
 use tempograph_serving::{
-    Ack, Act, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, Log, LogSpec, NewEvent, Readiness,
-    RequestError, Retraction, ServeSpec, Service, ServiceSpec,
+    Ack, EngineSpec, Granularity, IngestError, IngestRequest, LONGEST_ID, Late, Log, LogSpec, Mutation, NewEvent,
+    Readiness, RequestError, Retraction, ServeSpec, Service, ServiceSpec,
 };
 
 #[test]
 fn what_a_service_is_told_its_engine_sees() {
     let world = World::new(&small(), 3);
     let engine = world.engine();
-    let service = open(&world.folder(), &quiet());
-    for (i, event) in world.told(SEEN..EVENTS).iter().enumerate() {
-        let receipt = tell(&service, std::slice::from_ref(event)).unwrap();
+    let service = open(&world.folder(), &without_snapshots());
+    for (i, event) in world.new_events(SEEN..EVENTS).iter().enumerate() {
+        let receipt = ingest(&service, std::slice::from_ref(event)).unwrap();
         assert_eq!((receipt.first_seq, receipt.position.log_seq), ((SEEN + i) as u64, (SEEN + i) as u64 + 1));
     }
-    engine.observe(&world.told(SEEN..EVENTS), Granularity::Event).unwrap();
+    engine.observe(&world.new_events(SEEN..EVENTS), Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
     assert!(service.drain(soon()));
     assert_eq!(service.readiness(), Readiness::Draining);
@@ -32,17 +35,17 @@ fn what_a_service_is_told_its_engine_sees() {
 fn an_event_told_again_under_its_id_happens_once() {
     let world = World::new(&small(), 0);
     world.engine();
-    let events = named(world.told(SEEN..SEEN + 20));
-    let service = open(&world.folder(), &quiet());
+    let events = with_ids(world.new_events(SEEN..SEEN + 20));
+    let service = open(&world.folder(), &without_snapshots());
     let twice = [&events[..5], &events[..5]].concat();
-    let receipt = tell(&service, &twice).unwrap();
+    let receipt = ingest(&service, &twice).unwrap();
     assert_eq!((receipt.accepted, receipt.duplicates, receipt.position.log_seq), (5, 5, SEEN as u64 + 5));
     // Known ones may be late, and may stand among new ones.
-    let receipt = tell(&service, &events[2..10]).unwrap();
+    let receipt = ingest(&service, &events[2..10]).unwrap();
     assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 5, 5, 3));
     drop(service);
-    let service = open(&world.folder(), &quiet());
-    let receipt = tell(&service, &events).unwrap();
+    let service = open(&world.folder(), &without_snapshots());
+    let receipt = ingest(&service, &events).unwrap();
     assert_eq!((receipt.accepted, receipt.duplicates, receipt.position.log_seq), (10, 10, SEEN as u64 + 20));
     assert_eq!(service.status().duplicates, 10);
 }
@@ -51,9 +54,9 @@ fn an_event_told_again_under_its_id_happens_once() {
 fn a_repeated_event_is_as_durable_as_the_first_when_it_is_acknowledged() {
     let world = World::new(&small(), 0);
     world.engine();
-    let log = Arc::new(Scripted::default());
+    let log = Arc::new(ScriptedLog::default());
     let service = with_log(&world.folder(), &in_memory(), log.clone());
-    let events = named(world.told(SEEN..SEEN + 1));
+    let events = with_ids(world.new_events(SEEN..SEEN + 1));
     log.hold(true);
     let first = service.submit(request(&events, Ack::Accepted)).unwrap().wait().unwrap();
     assert_eq!(first.accepted, 1);
@@ -69,9 +72,9 @@ fn a_repeated_event_is_as_durable_as_the_first_when_it_is_acknowledged() {
 fn each_acknowledgement_comes_when_it_is_true_and_reads_see_only_what_is_durable() {
     let world = World::new(&small(), 0);
     world.engine();
-    let log = Arc::new(Scripted::default());
+    let log = Arc::new(ScriptedLog::default());
     let service = with_log(&world.folder(), &in_memory(), log.clone());
-    let events = world.told(SEEN..SEEN + 3);
+    let events = world.new_events(SEEN..SEEN + 3);
     log.hold(true);
     let accepted = service.submit(request(&events[..1], Ack::Accepted)).unwrap().wait().unwrap();
     assert_eq!((accepted.first_seq, accepted.position.log_seq), (SEEN as u64, SEEN as u64));
@@ -90,11 +93,14 @@ fn each_acknowledgement_comes_when_it_is_true_and_reads_see_only_what_is_durable
 fn many_who_wait_share_a_flush() {
     let world = World::new(&small(), 0);
     world.engine();
-    let log = Arc::new(Scripted::default());
+    let log = Arc::new(ScriptedLog::default());
     let service = with_log(&world.folder(), &in_memory(), log.clone());
     log.hold(true);
-    let tickets: Vec<_> =
-        world.told(SEEN..EVENTS).chunks(1).map(|event| service.submit(request(event, Ack::Durable)).unwrap()).collect();
+    let tickets: Vec<_> = world
+        .new_events(SEEN..EVENTS)
+        .chunks(1)
+        .map(|event| service.submit(request(event, Ack::Durable)).unwrap())
+        .collect();
     log.hold(false);
     let count = tickets.len();
     tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().accepted, 1));
@@ -107,14 +113,14 @@ fn a_late_event_is_refused_by_name_and_takes_its_request_with_it() {
     let world = World::new(&small(), 0);
     world.engine();
     let service = open(&world.folder(), &in_memory());
-    let mut events = world.told(SEEN..SEEN + 3);
+    let mut events = world.new_events(SEEN..SEEN + 3);
     events[2].time = world.time(7);
-    let Err(IngestError::Refused(RequestError::Late { place, .. })) = tell(&service, &events) else {
+    let Err(IngestError::Refused(RequestError::Late { place, .. })) = ingest(&service, &events) else {
         panic!("a late event was taken")
     };
     assert_eq!((place.as_str(), service.status().late_refused), ("events[2].time", 1));
     // What stands in line counts as having happened, and what was refused does not.
-    tell(&service, &world.told(SEEN..SEEN + 2)).unwrap();
+    ingest(&service, &world.new_events(SEEN..SEEN + 2)).unwrap();
     assert_eq!(service.position().log_seq, SEEN as u64 + 2);
 }
 
@@ -122,29 +128,29 @@ fn a_late_event_is_refused_by_name_and_takes_its_request_with_it() {
 fn with_apply_now_a_late_event_happens_at_the_newest_time_in_every_run() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
-    let spec = ServiceSpec { late: Late::ApplyNow, ..quiet() };
+    let spec = ServiceSpec { late: Late::ApplyNow, ..without_snapshots() };
     let service = open(&world.folder(), &spec);
-    let on_time = world.told(SEEN..SEEN + 10);
+    let on_time = world.new_events(SEEN..SEEN + 10);
     let late = NewEvent { time: world.time(3), ..on_time[4].clone() };
-    tell(&service, &on_time[..5]).unwrap();
-    let receipt = tell(&service, &[late.clone(), on_time[5].clone()]).unwrap();
+    ingest(&service, &on_time[..5]).unwrap();
+    let receipt = ingest(&service, &[late.clone(), on_time[5].clone()]).unwrap();
     assert_eq!((receipt.late, receipt.accepted, service.status().late), (1, 2, 1));
     let now = NewEvent { time: on_time[4].time.clone(), ..late };
     engine.observe(&[&on_time[..5], &[now], &on_time[5..6]].concat(), Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
     drop(service);
     // The policy of the day does not change what has happened.
-    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&engine));
+    assert_eq!(saved(&open(&world.folder(), &without_snapshots()).engine()), saved(&engine));
 }
 
 #[test]
 fn a_full_line_refuses_and_says_so() {
     let world = World::new(&small(), 0);
     world.engine();
-    let log = Arc::new(Scripted::default());
+    let log = Arc::new(ScriptedLog::default());
     let spec = ServiceSpec { log: LogSpec { queue: 8, ..in_memory().log }, ..in_memory() };
     let service = with_log(&world.folder(), &spec, log.clone());
-    let events = world.told(SEEN..SEEN + 12);
+    let events = world.new_events(SEEN..SEEN + 12);
     log.hold(true);
     let tickets: Vec<_> =
         events[..8].chunks(4).map(|four| service.submit(request(four, Ack::Applied)).unwrap()).collect();
@@ -153,7 +159,7 @@ fn a_full_line_refuses_and_says_so() {
     assert_eq!(refused.to_string(), "8 events wait to be logged and applied, and there is room for 8; try again later");
     log.hold(false);
     tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().accepted, 4));
-    assert_eq!(tell(&service, &events[8..]).unwrap().position.log_seq, SEEN as u64 + 12);
+    assert_eq!(ingest(&service, &events[8..]).unwrap().position.log_seq, SEEN as u64 + 12);
     assert_eq!(service.status().full, 1);
 }
 
@@ -162,7 +168,7 @@ fn events_that_will_not_do_are_named_before_they_are_written() {
     let world = World::new(&small(), 2);
     world.engine();
     let service = open(&world.folder(), &in_memory());
-    let good = world.told(SEEN..SEEN + 2);
+    let good = world.new_events(SEEN..SEEN + 2);
     type Edit = fn(&mut NewEvent);
     let cases: [(Edit, String); 5] = [
         (|event| event.features = None, "events[1].features is missing".into()),
@@ -174,7 +180,7 @@ fn events_that_will_not_do_are_named_before_they_are_written() {
     for (edit, expected) in cases {
         let mut events = good.clone();
         edit(&mut events[1]);
-        let error = tell(&service, &events).unwrap_err().to_string();
+        let error = ingest(&service, &events).unwrap_err().to_string();
         assert!(error.contains(&expected), "`{error}` does not say `{expected}`");
     }
     assert_eq!((service.position().log_seq, service.status().refused), (SEEN as u64, 5));
@@ -184,10 +190,10 @@ fn events_that_will_not_do_are_named_before_they_are_written() {
 fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
     let world = World::new(&small(), 0);
     let engine = world.engine();
-    let log = Arc::new(Scripted::default());
+    let log = Arc::new(ScriptedLog::default());
     let service = with_log(&world.folder(), &in_memory(), log.clone());
-    let events = named(world.told(SEEN..SEEN + 30));
-    tell(&service, &events[..10]).unwrap();
+    let events = with_ids(world.new_events(SEEN..SEEN + 30));
+    ingest(&service, &events[..10]).unwrap();
     log.full.store(true, Ordering::Relaxed);
     log.hold(true);
     let tickets: Vec<_> =
@@ -205,11 +211,11 @@ fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
     assert!(service.status().log_failing);
     assert_eq!((service.readiness(), service.position().log_seq), (Readiness::Ready, SEEN as u64 + 10));
     assert_eq!(
-        service.engine().score(&world.questions(SEEN + 9..SEEN + 10), &[]).unwrap().position.log_seq,
+        service.engine().score(&world.queries(SEEN + 9..SEEN + 10), &[]).unwrap().position.log_seq,
         SEEN as u64 + 10
     );
     log.full.store(false, Ordering::Relaxed);
-    let receipt = insist(&service, &events[10..]).unwrap();
+    let receipt = ingest_with_retry(&service, &events[10..]).unwrap();
     assert_eq!((receipt.first_seq, receipt.accepted, receipt.duplicates), (SEEN as u64 + 10, 20, 0));
     assert!(!service.status().log_failing);
     engine.observe(&events, Granularity::Event).unwrap();
@@ -220,17 +226,17 @@ fn a_full_disk_refuses_events_and_answers_reads_until_there_is_room() {
 fn events_of_a_failed_write_that_are_found_in_the_log_happen_once_however_often_they_are_told() {
     let world = World::new(&small(), 0);
     let engine = world.engine();
-    let log = Arc::new(Scripted::default());
+    let log = Arc::new(ScriptedLog::default());
     let service = with_log(&world.folder(), &in_memory(), log.clone());
-    let events = named(world.told(SEEN..SEEN + 30));
-    tell(&service, &events[..10]).unwrap();
+    let events = with_ids(world.new_events(SEEN..SEEN + 30));
+    ingest(&service, &events[..10]).unwrap();
     log.keeps_failed.store(true, Ordering::Relaxed);
     log.full.store(true, Ordering::Relaxed);
-    assert!(tell(&service, &events[10..15]).is_err());
+    assert!(ingest(&service, &events[10..15]).is_err());
     log.full.store(false, Ordering::Relaxed);
-    let receipt = insist(&service, &events[10..20]).unwrap();
+    let receipt = ingest_with_retry(&service, &events[10..20]).unwrap();
     assert_eq!((receipt.accepted, receipt.duplicates, receipt.position.log_seq), (5, 5, SEEN as u64 + 20));
-    tell(&service, &events).unwrap();
+    ingest(&service, &events).unwrap();
     engine.observe(&events, Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
     assert_eq!(service.status().queued, 0);
@@ -240,21 +246,21 @@ fn events_of_a_failed_write_that_are_found_in_the_log_happen_once_however_often_
 fn a_retraction_of_a_failed_write_that_is_found_in_the_log_happens_and_lateness_is_told_as_before() {
     let world = World::new(&small(), 0);
     let engine = world.engine();
-    let log = Arc::new(Scripted::default());
+    let log = Arc::new(ScriptedLog::default());
     let service = with_log(&world.folder(), &in_memory(), log.clone());
-    let events = named(world.told(SEEN..SEEN + 30));
-    tell(&service, &events[..20]).unwrap();
+    let events = with_ids(world.new_events(SEEN..SEEN + 30));
+    ingest(&service, &events[..20]).unwrap();
     log.keeps_failed.store(true, Ordering::Relaxed);
     log.full.store(true, Ordering::Relaxed);
     assert!(service.retract(&["event-19".into()]).is_err());
     log.full.store(false, Ordering::Relaxed);
     // Until the retraction is found.
-    while !tell(&service, &events[20..]).unwrap_err().to_string().contains("tell these again") {
+    while !ingest(&service, &events[20..]).unwrap_err().to_string().contains("tell these again") {
         std::thread::sleep(Duration::from_millis(20));
     }
     let late = NewEvent { id: None, ..events[0].clone() };
-    assert!(matches!(insist(&service, &[late]), Err(IngestError::Refused(RequestError::Late { .. }))));
-    insist(&service, &events[20..]).unwrap();
+    assert!(matches!(ingest_with_retry(&service, &[late]), Err(IngestError::Refused(RequestError::Late { .. }))));
+    ingest_with_retry(&service, &events[20..]).unwrap();
     engine.observe(&events[..20], Granularity::Event).unwrap();
     engine.retract(&[Retraction { seq: SEEN as u64 + 19, src: events[19].src, dst: events[19].dst }]).unwrap();
     engine.observe(&events[20..], Granularity::Event).unwrap();
@@ -268,7 +274,7 @@ fn tickets_can_be_awaited() {
     let service = open(&world.folder(), &in_memory());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let receipt = runtime.block_on(async {
-        let ticket = service.submit(request(&world.told(SEEN..SEEN + 5), Ack::Durable)).unwrap();
+        let ticket = service.submit(request(&world.new_events(SEEN..SEEN + 5), Ack::Durable)).unwrap();
         let position = service.reach(SEEN as u64 + 5).await;
         assert_eq!(position.log_seq, SEEN as u64 + 5);
         ticket.await.unwrap()
@@ -280,15 +286,15 @@ fn tickets_can_be_awaited() {
 fn nothing_is_taken_once_a_service_drains_and_all_that_was_taken_is_finished() {
     let world = World::new(&small(), 0);
     world.engine();
-    let service = open(&world.folder(), &quiet());
+    let service = open(&world.folder(), &without_snapshots());
     let tickets: Vec<_> = world
-        .told(SEEN..SEEN + 50)
+        .new_events(SEEN..SEEN + 50)
         .chunks(1)
         .map(|event| service.submit(request(event, Ack::Applied)).unwrap())
         .collect();
     assert!(service.drain(soon()));
     tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap().accepted, 1));
-    let error = tell(&service, &world.told(SEEN + 50..SEEN + 51)).unwrap_err();
+    let error = ingest(&service, &world.new_events(SEEN + 50..SEEN + 51)).unwrap_err();
     assert_eq!(error.to_string(), "no events are taken: the server is draining");
     assert!(service.snapshot().is_err());
 }
@@ -297,21 +303,21 @@ fn nothing_is_taken_once_a_service_drains_and_all_that_was_taken_is_finished() {
 fn batches_of_training_are_replayed_as_batches() {
     let world = World::new(&small(), 3);
     let engine = world.engine();
-    let service = open(&world.folder(), &quiet());
+    let service = open(&world.folder(), &without_snapshots());
     for batch in common::batches(common::BATCH) {
-        let events = world.told(batch);
+        let events = world.new_events(batch);
         engine.observe(&events, Granularity::Batch).unwrap();
         service.ingest(IngestRequest { events, granularity: Granularity::Batch, ack: Ack::Applied }).unwrap();
     }
     drop(service);
-    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&engine));
+    assert_eq!(saved(&open(&world.folder(), &without_snapshots()).engine()), saved(&engine));
 }
 
 #[test]
 fn a_service_whose_settings_make_no_sense_says_which() {
     let world = World::new(&small(), 0);
     world.engine();
-    let spec = ServiceSpec { log: LogSpec { group: 0, ..LogSpec::default() }, ..quiet() };
+    let spec = ServiceSpec { log: LogSpec { group: 0, ..LogSpec::default() }, ..without_snapshots() };
     assert_eq!(Service::open(&world.folder(), &spec).unwrap_err().to_string(), "log.group is 0; it must be at least 1");
     let error = toml::from_str::<ServiceSpec>("[log]\nkindness = 1").unwrap_err().to_string();
     assert!(error.contains("unknown field `kindness`"), "{error}");
@@ -321,14 +327,14 @@ fn a_service_whose_settings_make_no_sense_says_which() {
 fn what_is_taken_back_stays_so_after_a_restart_with_and_without_a_snapshot() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
-    let events = named(world.told(SEEN..EVENTS));
+    let events = with_ids(world.new_events(SEEN..EVENTS));
     let ids: Vec<String> = [3, 17, 39].map(|i| format!("event-{i}")).to_vec();
-    let service = open(&world.folder(), &quiet());
-    tell(&service, &events[..40]).unwrap();
+    let service = open(&world.folder(), &without_snapshots());
+    ingest(&service, &events[..40]).unwrap();
     assert_eq!(service.retract(&ids).unwrap().position.log_seq, SEEN as u64 + 40);
     let snapshot = service.snapshot().unwrap();
     assert_eq!(service.retract(&ids).unwrap().retracted, 0, "they are taken back already");
-    tell(&service, &events[40..]).unwrap();
+    ingest(&service, &events[40..]).unwrap();
     let error = service.retract(&["event-3".into(), "nobody".into()]).unwrap_err().to_string();
     assert_eq!(error, "ids[1] is `nobody`, and the log of record remembers no event under that id");
     engine.observe(&events[..40], Granularity::Event).unwrap();
@@ -337,30 +343,30 @@ fn what_is_taken_back_stays_so_after_a_restart_with_and_without_a_snapshot() {
     engine.observe(&events[40..], Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
     drop(service);
-    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&engine), "from the snapshot");
+    assert_eq!(saved(&open(&world.folder(), &without_snapshots()).engine()), saved(&engine), "from the snapshot");
     let shelf = world.folder().with_file_name("artifact.snapshots");
     std::fs::remove_dir_all(shelf.join(snapshot.number.to_string())).unwrap();
-    assert_eq!(saved(&open(&world.folder(), &quiet()).engine()), saved(&engine), "from the log");
+    assert_eq!(saved(&open(&world.folder(), &without_snapshots()).engine()), saved(&engine), "from the log");
 }
 
 #[test]
 fn idle_nodes_are_forgotten_in_the_same_place_after_a_restart_whatever_the_settings_are_then() {
     let world = World::new(&small(), 2);
     let engine = world.engine();
-    let spec = ServiceSpec { engine: EngineSpec { ttl: Some(20.0), ..EngineSpec::default() }, ..quiet() };
+    let spec = ServiceSpec { engine: EngineSpec { ttl: Some(20.0), ..EngineSpec::default() }, ..without_snapshots() };
     let service = open(&world.folder(), &spec);
     let missing = "before is missing, and the settings have no `engine.ttl`";
-    tell(&service, &world.told(SEEN..SEEN + 60)).unwrap();
+    ingest(&service, &world.new_events(SEEN..SEEN + 60)).unwrap();
     let before = service.engine().overdue().unwrap();
     let forgotten = service.expire(None).unwrap().forgotten;
-    tell(&service, &world.told(SEEN + 60..EVENTS)).unwrap();
-    engine.observe(&world.told(SEEN..SEEN + 60), Granularity::Event).unwrap();
+    ingest(&service, &world.new_events(SEEN + 60..EVENTS)).unwrap();
+    engine.observe(&world.new_events(SEEN..SEEN + 60), Granularity::Event).unwrap();
     assert_eq!(engine.expire(&before).unwrap().answer as u64, forgotten);
     assert!(forgotten > 0, "nobody was idle");
-    engine.observe(&world.told(SEEN + 60..EVENTS), Granularity::Event).unwrap();
+    engine.observe(&world.new_events(SEEN + 60..EVENTS), Granularity::Event).unwrap();
     assert_eq!(saved(&service.engine()), saved(&engine));
     drop(service);
-    let service = open(&world.folder(), &quiet());
+    let service = open(&world.folder(), &without_snapshots());
     assert_eq!(saved(&service.engine()), saved(&engine));
     assert_eq!(service.expire(None).unwrap_err().to_string(), missing);
 }
@@ -380,8 +386,8 @@ fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same()
     let spec = ServeSpec::parse(&text, &[]).unwrap();
     let mut server = Running::of(open(&world.folder(), &spec.service()), &spec);
     let expired = |server: &Running| server.get("/v1/status").1["engine"]["expired"].as_u64().unwrap();
-    for request in world.told(SEEN..SEEN + TOLD).chunks(500) {
-        server.tell(request, "event");
+    for request in world.new_events(SEEN..SEEN + TOLD).chunks(500) {
+        server.ingest(request, "event");
     }
     // What is looked for after the last event may still stand in line.
     let deadline = soon();
@@ -395,7 +401,7 @@ fn a_running_server_forgets_idle_nodes_by_itself_and_a_replay_forgets_the_same()
     server.wait().unwrap();
     drop(server);
     // Only the log says so now: these settings forget nobody.
-    let replayed = open(&world.folder(), &quiet());
+    let replayed = open(&world.folder(), &without_snapshots());
     assert_eq!(replayed.engine().stats().expired, forgotten);
     assert_eq!(saved(&replayed.engine()), before);
 }
@@ -407,9 +413,9 @@ fn events_wait_for_a_part_of_a_look_for_idle_nodes_and_a_replay_does_the_same_in
     let set = Dataset::from_spec("synthetic:events=2000,users=10000,items=10000").unwrap();
     let world = World::of(&small(), set);
     world.engine();
-    let log = Arc::new(Scripted::default());
-    let service = with_log(&world.folder(), &quiet(), log.clone());
-    tell(&service, &world.told(SEEN..1500)).unwrap();
+    let log = Arc::new(ScriptedLog::default());
+    let service = with_log(&world.folder(), &without_snapshots(), log.clone());
+    ingest(&service, &world.new_events(SEEN..1500)).unwrap();
     let begun = log.begun.load(Ordering::SeqCst);
     log.hold(true);
     let forgotten = std::thread::scope(|scope| {
@@ -418,19 +424,19 @@ fn events_wait_for_a_part_of_a_look_for_idle_nodes_and_a_replay_does_the_same_in
             std::thread::yield_now();
         }
         // The first part is being written, and these stand behind it.
-        let told = service.submit(request(&world.told(1500..1501), Ack::Applied)).unwrap();
+        let told = service.submit(request(&world.new_events(1500..1501), Ack::Applied)).unwrap();
         log.hold(false);
         told.wait().unwrap();
         looking.join().unwrap()
     });
-    tell(&service, &world.told(1501..2000)).unwrap();
-    let acts: Vec<Act> = log.inner.read(1, usize::MAX).unwrap().into_iter().map(|entry| entry.act).collect();
+    ingest(&service, &world.new_events(1501..2000)).unwrap();
+    let acts: Vec<Mutation> = log.inner.read(1, usize::MAX).unwrap().into_iter().map(|entry| entry.mutation).collect();
     let [
-        Act::Expire { nodes: first, .. },
-        Act::Events { .. },
-        Act::Expire { nodes: second, .. },
-        Act::Expire { nodes: third, .. },
-        Act::Events { .. },
+        Mutation::Expire { nodes: first, .. },
+        Mutation::Events { .. },
+        Mutation::Expire { nodes: second, .. },
+        Mutation::Expire { nodes: third, .. },
+        Mutation::Events { .. },
     ] = &acts[..]
     else {
         panic!("{acts:?}")
@@ -440,7 +446,7 @@ fn events_wait_for_a_part_of_a_look_for_idle_nodes_and_a_replay_does_the_same_in
     assert_eq!((engine.stats().most_looked_at, engine.stats().expired), (u64::from(PART), forgotten));
     assert!(forgotten > 0, "nobody was idle");
     drop(service);
-    let replayed = with_log(&world.folder(), &quiet(), log);
+    let replayed = with_log(&world.folder(), &without_snapshots(), log);
     assert_eq!(replayed.engine().stats().expired, forgotten);
     assert_eq!(saved(&replayed.engine()), saved(&engine));
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::{SEEN, World, request, response, small};
-use tempograph_serving::{Act, EmbeddedLog, Entry, Granularity, Log, LogSpec, ServeSpec};
+use tempograph_serving::{EmbeddedLog, Entry, Granularity, Log, LogSpec, Mutation, ServeSpec};
 
 /// An answer, once there is a server.
 fn ask(address: SocketAddr) -> String {
@@ -52,11 +52,11 @@ fn a_server_whose_log_cannot_be_replayed_ends_and_says_why() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let world = World::new(&small(), 0);
     world.engine();
-    let mut events = world.told(SEEN..SEEN + 1);
+    let mut events = world.new_events(SEEN..SEEN + 1);
     events[0].features = Some(vec![0.0; 1000]);
-    let act = Act::Events { events, granularity: Granularity::Event, late: Vec::new() };
+    let mutation = Mutation::Events { events, granularity: Granularity::Event, late: Vec::new() };
     let log = EmbeddedLog::open(&LogSpec::default().dir(&world.folder())).unwrap();
-    log.append(&[Entry { first_seq: SEEN as u64, act }]).unwrap();
+    log.append(&[Entry { first_seq: SEEN as u64, mutation }]).unwrap();
     drop(log);
     let spec = ServeSpec::parse("", &[format!("listen.http={}", free())]).unwrap();
     let error = tempograph_serving::serve(&world.folder(), &spec).unwrap_err().to_string();

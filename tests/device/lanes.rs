@@ -1,6 +1,6 @@
 //! Lanes of a plan on devices: as many as there are, each for itself, and the plan is the plan.
 
-use tempograph_framework::{DeviceExecutor, History, ViewSender};
+use tempograph_framework::{DeviceExecutor, History, HostViewSource};
 use tempograph_kernels::tensor::WgpuDevice;
 use tempograph_trainers::{BetaScale, LrScale};
 
@@ -14,7 +14,7 @@ fn of_views(
     set: &Dataset,
     device: &WgpuDevice,
     room: u64,
-) -> DeviceProgram<WgpuRuntime, ViewSender<WgpuRuntime>> {
+) -> DeviceProgram<WgpuRuntime, HostViewSource<WgpuRuntime>> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     let history = History::new(set.nodes, needs(spec), set.log.time()[0], features(set));
     DeviceProgram::new(program(spec, widths), 3, device, (&history, &set.log), room).unwrap()
@@ -49,15 +49,15 @@ fn lanes_on_devices_learn_what_lanes_on_the_host_learn() {
         return;
     }
     let train = TrainSpec { clip: 0.5, lr: 1e-4, ..training() };
-    let course = course(stream(240, 2, 3));
+    let training_data = training_data(stream(240, 2, 3));
     let conv = TgnSpec { attention: AttentionForm::TransformerConv, layers: 2, sampler: Sampler::Uniform, ..small() };
-    let beside = TgnSpec { pair_features: true, static_memory: tuned(Wiring::Concat), ..small() };
+    let beside = TgnSpec { pair_features: true, static_memory: tuned(StaticMemoryMode::Concat), ..small() };
     for (name, spec) in [("paper", small()), ("conv, 2 layers, uniform", conv), ("pair features, static", beside)] {
         // the host looks, so what is dropped is what the host drops
         let spec = TgnSpec { dropout: 0.2, ..spec };
         for parallel in plans() {
-            let (expected, _, mut moments) = trained_by(&course, &on_slices(&spec), &train, &parallel);
-            let (losses, _, mut own) = trained_by(&course, &on_devices(&spec, 1, PLENTY), &train, &parallel);
+            let (expected, _, mut moments) = trained_by(&training_data, &on_slices(&spec), &train, &parallel);
+            let (losses, _, mut own) = trained_by(&training_data, &on_devices(&spec, 1, PLENTY), &train, &parallel);
             let name = format!("{name}, {}, {} ahead", parallel.plan(), parallel.prefetch);
             assert_learned_alike(&name, (&losses, &mut own), (&expected, &mut moments));
         }
@@ -70,18 +70,18 @@ fn lanes_on_two_devices_compute_the_bits_of_lanes_on_one_in_turn_with_and_withou
     if absent() {
         return;
     }
-    let (course, train) = (course(stream(240, 2, 3)), training());
-    let spec = TgnSpec { dropout: 0.2, static_memory: tuned(Wiring::Add), ..small() };
-    let placed = [PLENTY, 0].map(|room| of_views(&spec, &course.dataset, &DEVICES[1], room).placement());
+    let (training_data, train) = (training_data(stream(240, 2, 3)), training());
+    let spec = TgnSpec { dropout: 0.2, static_memory: tuned(StaticMemoryMode::Add), ..small() };
+    let placed = [PLENTY, 0].map(|room| of_views(&spec, &training_data.dataset, &DEVICES[1], room).placement());
     assert_eq!(
-        placed.map(|placed| (placed.off, placed.features)),
-        [true, false].map(|there| (Some(OffDevice::Viewed), there))
+        placed.map(|placed| (placed.fallback, placed.features)),
+        [true, false].map(|there| (Some(HostFallback::Viewed), there))
     );
     for parallel in plans() {
         let in_turn = ParallelSpec { threads: 1, ..parallel.clone() };
-        let expected = trained_by(&course, &on_devices(&spec, 1, PLENTY), &train, &in_turn);
+        let expected = trained_by(&training_data, &on_devices(&spec, 1, PLENTY), &train, &in_turn);
         for (devices, room) in [(1, PLENTY), (2, PLENTY), (2, 0)] {
-            let found = trained_by(&course, &on_devices(&spec, devices, room), &train, &parallel);
+            let found = trained_by(&training_data, &on_devices(&spec, devices, room), &train, &parallel);
             let what = format!("{}, {} ahead, on {devices} devices", parallel.plan(), parallel.prefetch);
             assert_eq!(found.0, expected.0, "{what}");
             assert!(found.1 == expected.1 && found.2 == expected.2, "{what}: weights or moments");
@@ -95,13 +95,13 @@ fn a_plan_on_devices_that_was_stopped_goes_on_as_if_it_never_had_been_on_another
     if absent() {
         return;
     }
-    let (course, train) = (course(stream(240, 2, 0)), TrainSpec { epochs: 2, batch: 12, ..training() });
+    let (training_data, train) = (training_data(stream(240, 2, 0)), TrainSpec { epochs: 2, batch: 12, ..training() });
     let spec = TgnSpec { dropout: 0.3, ..small() };
     let [one, two] = [1, 2].map(|devices| on_devices(&spec, devices, PLENTY));
     let parallel = plan(1, 2, 2);
     let folders: Vec<tempfile::TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let runner = |i: usize, maker| Runner {
-        course: &course,
+        training_data: &training_data,
         maker,
         train: &train,
         parallel: &parallel,
@@ -109,14 +109,14 @@ fn a_plan_on_devices_that_was_stopped_goes_on_as_if_it_never_had_been_on_another
     };
     let whole = runner(0, &two).whole();
     for (i, moment) in [2, 7].into_iter().enumerate() {
-        let Outcome::Stopped(_) = runner(1 + i, &two).sit(false, &mut Stopper::at(moment)) else {
+        let Outcome::Stopped(_) = runner(1 + i, &two).run(false, &mut Stopper::at(moment)) else {
             panic!("not stopped at {moment}")
         };
         let runner = runner(1 + i, &one);
-        let Outcome::Finished(fitted) = runner.sit(true, &mut Stopper::never()) else {
+        let Outcome::Finished(fitted) = runner.run(true, &mut Stopper::never()) else {
             panic!("not finished after {moment}")
         };
-        let found = runner.traces(fitted);
+        let found = runner.result(fitted);
         assert_eq!(found.epochs, whole.epochs, "stopped at {moment}");
         assert!(found.checkpoint == whole.checkpoint && found.best == whole.best, "stopped at {moment}");
     }

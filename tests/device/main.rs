@@ -7,20 +7,20 @@ mod lanes;
 use std::sync::{Mutex, PoisonError};
 
 use tempograph_framework::{
-    Combine, Dataset, Delta, Executor, History, Lookup, OffDevice, OtherMemory, PlacedHistory, Sampler, SliceExecutor,
-    Store,
+    Combine, Dataset, Delta, DeviceOrHostHistory, Executor, History, HostFallback, Lookup, OtherMemory, Sampler,
+    SliceExecutor, Store,
 };
-use tempograph_kernels::cube::launches_by_place;
+use tempograph_kernels::cube::launches_by_source_line;
 use tempograph_kernels::tensor::{WgpuRuntime, vulkan};
 use tempograph_models::{
-    AttentionForm, AttentionScores, DeviceProgram, Embedding, FeatureWidths, Message, TgnSpec, TimeInit, Updater,
-    Wiring,
+    AttentionForm, AttentionScores, DeviceProgram, Embedding, FeatureWidths, Message, StaticMemoryMode, TgnSpec,
+    TimeInit, Updater,
 };
 use tempograph_tests::{
-    Maker, Moment, Runner, Stopper, assert_same_steps, course, features, frozen, needs, pass, program, slices, small,
-    stream, training, tuned,
+    Maker, Moment, Runner, Stopper, assert_same_steps, features, frozen, needs, pass, program, slices, small, stream,
+    training, training_data, tuned,
 };
-use tempograph_trainers::{Course, Learner, Outcome, ParallelSpec, TrainSpec};
+use tempograph_trainers::{Learner, Outcome, ParallelSpec, TrainSpec, TrainingData};
 
 /// One test at a time: launches are counted for the whole program, and the device is the processor.
 static TURN: Mutex<()> = Mutex::new(());
@@ -36,7 +36,7 @@ fn device(
     spec: &TgnSpec,
     set: &Dataset,
     room: u64,
-) -> Result<DeviceProgram<WgpuRuntime, PlacedHistory<WgpuRuntime>>, String> {
+) -> Result<DeviceProgram<WgpuRuntime, DeviceOrHostHistory<WgpuRuntime>>, String> {
     let widths = FeatureWidths { edge: set.edge_width(), node: set.node_width() };
     let history = History::new(set.nodes, needs(spec), set.log.time()[0], features(set));
     DeviceProgram::new(program(spec, widths), 3, &Default::default(), (&history, &set.log), room)
@@ -60,26 +60,26 @@ fn on_device(spec: &TgnSpec, room: u64) -> Maker {
 
 /// Bytes that the history takes.
 fn needed(spec: &TgnSpec, set: &Dataset) -> u64 {
-    let Some(OffDevice::TooLarge(needed)) = device(spec, set, 0).unwrap().placement().off else {
+    let Some(HostFallback::TooLarge(needed)) = device(spec, set, 0).unwrap().placement().fallback else {
         panic!("too large for no room at all")
     };
     needed.bytes
 }
 
 /// One pass over the training split with one lane: losses and norms, weights, moments.
-fn trained(course: &Course, maker: &Maker, train: &TrainSpec) -> (Vec<[f64; 2]>, Store, Store) {
-    trained_by(course, maker, train, &ParallelSpec::default())
+fn trained(training_data: &TrainingData, maker: &Maker, train: &TrainSpec) -> (Vec<[f64; 2]>, Store, Store) {
+    trained_by(training_data, maker, train, &ParallelSpec::default())
 }
 
 /// One pass over the training split by the lanes of a plan.
 fn trained_by(
-    course: &Course,
+    training_data: &TrainingData,
     maker: &Maker,
     train: &TrainSpec,
     parallel: &ParallelSpec,
 ) -> (Vec<[f64; 2]>, Store, Store) {
-    let mut learner = maker(&course.dataset);
-    let losses = pass(course, &mut learner, train, parallel);
+    let mut learner = maker(&training_data.dataset);
+    let losses = pass(training_data, &mut learner, train, parallel);
     (losses, learner.parameters().to_store(), learner.moments())
 }
 
@@ -116,11 +116,14 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
     let conv = TgnSpec { attention: AttentionForm::TransformerConv, ..small() };
     vec![
         ("paper", small()),
-        ("static, tuned, add", TgnSpec { static_memory: tuned(Wiring::Add), ..conv.clone() }),
-        ("static, tuned, concat, 2 layers", TgnSpec { layers: 2, static_memory: tuned(Wiring::Concat), ..small() }),
+        ("static, tuned, add", TgnSpec { static_memory: tuned(StaticMemoryMode::Add), ..conv.clone() }),
+        (
+            "static, tuned, concat, 2 layers",
+            TgnSpec { layers: 2, static_memory: tuned(StaticMemoryMode::Concat), ..small() },
+        ),
         (
             "static, frozen, add, pair features",
-            TgnSpec { pair_features: true, static_memory: frozen(Wiring::Add), ..small() },
+            TgnSpec { pair_features: true, static_memory: frozen(StaticMemoryMode::Add), ..small() },
         ),
         (
             "conv, 2 layers, uniform",
@@ -151,17 +154,17 @@ fn kinds() -> Vec<(&'static str, TgnSpec)> {
 fn learns_what_the_host_learns(room: u64, change: impl Fn(TgnSpec) -> TgnSpec) {
     // steps so short that rounding, which Adam enlarges where gradients vanish, does not lead far
     let train = TrainSpec { clip: 0.5, lr: 1e-4, ..training() };
-    let [plain, with_node_features] = [0, 3].map(|node| course(stream(240, 2, node)));
+    let [plain, with_node_features] = [0, 3].map(|node| training_data(stream(240, 2, node)));
     let all = kinds().into_iter().map(|(name, spec)| (name, spec, &plain));
     let featured = [
         ("node features", small()),
-        ("node features, static, tuned, add", TgnSpec { static_memory: tuned(Wiring::Add), ..small() }),
-        ("node features, static, concat", TgnSpec { static_memory: frozen(Wiring::Concat), ..small() }),
+        ("node features, static, tuned, add", TgnSpec { static_memory: tuned(StaticMemoryMode::Add), ..small() }),
+        ("node features, static, concat", TgnSpec { static_memory: frozen(StaticMemoryMode::Concat), ..small() }),
     ];
-    for (name, spec, course) in all.chain(featured.map(|(name, spec)| (name, spec, &with_node_features))) {
+    for (name, spec, training_data) in all.chain(featured.map(|(name, spec)| (name, spec, &with_node_features))) {
         let spec = change(spec);
-        let (expected, _, mut moments) = trained(course, &on_slices(&spec), &train);
-        let (losses, _, mut own) = trained(course, &on_device(&spec, room), &train);
+        let (expected, _, mut moments) = trained(training_data, &on_slices(&spec), &train);
+        let (losses, _, mut own) = trained(training_data, &on_device(&spec, room), &train);
         assert_learned_alike(name, (&losses, &mut own), (&expected, &mut moments));
     }
 }
@@ -189,15 +192,15 @@ fn features_have_room_on_the_device_where_the_history_has_none_and_nothing_chang
     if absent() {
         return;
     }
-    let (course, train) = (course(stream(160, 5, 3)), training());
-    let spec = TgnSpec { static_memory: tuned(Wiring::Add), ..small() };
-    let set = &course.dataset;
-    let of_nodes = 4 * (set.nodes * (set.node_width() + spec.static_memory.on().unwrap().width)) as u64;
+    let (training_data, train) = (training_data(stream(160, 5, 3)), training());
+    let spec = TgnSpec { static_memory: tuned(StaticMemoryMode::Add), ..small() };
+    let set = &training_data.dataset;
+    let of_nodes = 4 * (set.nodes * (set.node_width() + spec.static_memory.enabled().unwrap().width)) as u64;
     let rooms = [0, of_nodes, of_nodes + 4 * (set.log.len() * set.edge_width()) as u64];
     let placed = rooms.map(|room| device(&spec, set, room).unwrap().placement());
-    assert!(placed.iter().all(|placed| placed.off.is_some()), "{placed:?}");
+    assert!(placed.iter().all(|placed| placed.fallback.is_some()), "{placed:?}");
     assert_eq!(placed.map(|placed| placed.features), [false, false, true]);
-    let [none, nodes, all] = rooms.map(|room| trained(&course, &on_device(&spec, room), &train));
+    let [none, nodes, all] = rooms.map(|room| trained(&training_data, &on_device(&spec, room), &train));
     assert_eq!(none.0, nodes.0);
     assert_eq!(none.0, all.0);
     assert!(none.1 == nodes.1 && none.1 == all.1);
@@ -206,12 +209,12 @@ fn features_have_room_on_the_device_where_the_history_has_none_and_nothing_chang
 /// A run on a device with that much room that was stopped goes on as if it never had been.
 fn goes_on(room: u64) {
     // so many steps that their losses are read in the middle of an epoch, too
-    let (course, train) = (course(stream(240, 2, 0)), TrainSpec { epochs: 2, batch: 2, ..training() });
+    let (training_data, train) = (training_data(stream(240, 2, 0)), TrainSpec { epochs: 2, batch: 2, ..training() });
     let maker = on_device(&TgnSpec { dropout: 0.3, ..small() }, room);
     let parallel = ParallelSpec::default();
     let folders: Vec<tempfile::TempDir> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
     let runner = |i: usize| Runner {
-        course: &course,
+        training_data: &training_data,
         maker: &maker,
         train: &train,
         parallel: &parallel,
@@ -219,17 +222,17 @@ fn goes_on(room: u64) {
     };
     let whole = runner(0).whole();
     let mut stopper = Stopper::never();
-    runner(1).sit(false, &mut stopper);
+    runner(1).run(false, &mut stopper);
     let end = stopper.seen.iter().position(|&moment| moment == Moment::Step(true)).unwrap();
     for (i, moment) in [3, end, end + 1].into_iter().enumerate() {
         let runner = runner(2 + i);
-        let Outcome::Stopped(_) = runner.sit(false, &mut Stopper::at(moment)) else {
+        let Outcome::Stopped(_) = runner.run(false, &mut Stopper::at(moment)) else {
             panic!("not stopped at {moment}")
         };
-        let Outcome::Finished(fitted) = runner.sit(true, &mut Stopper::never()) else {
+        let Outcome::Finished(fitted) = runner.run(true, &mut Stopper::never()) else {
             panic!("not finished after {moment}")
         };
-        let found = runner.traces(fitted);
+        let found = runner.result(fitted);
         assert_eq!(found.epochs, whole.epochs, "stopped at {moment}");
         assert!(found.checkpoint == whole.checkpoint && found.best == whole.best, "stopped at {moment}");
     }
@@ -250,15 +253,15 @@ fn edge_features_that_do_not_fit_are_read_from_host_memory_and_change_nothing() 
     if absent() {
         return;
     }
-    let (course, train) = (course(stream(160, 5, 0)), training());
+    let (training_data, train) = (training_data(stream(160, 5, 0)), training());
     let spec = TgnSpec { layers: 2, ..small() };
-    let needed = needed(&spec, &course.dataset);
-    let placed = |room| device(&spec, &course.dataset, room).unwrap().placement();
+    let needed = needed(&spec, &training_data.dataset);
+    let placed = |room| device(&spec, &training_data.dataset, room).unwrap().placement();
     assert!(placed(PLENTY).is_resident());
-    assert!(placed(needed).off.is_none() && !placed(needed).features, "there is room for all but the features");
-    assert!(placed(needed - 1).off.is_some(), "there is no room for the history");
+    assert!(placed(needed).fallback.is_none() && !placed(needed).features, "there is room for all but the features");
+    assert!(placed(needed - 1).fallback.is_some(), "there is no room for the history");
     let [(fits, weights, _), (does_not, same, _)] =
-        [PLENTY, needed].map(|room| trained(&course, &on_device(&spec, room), &train));
+        [PLENTY, needed].map(|room| trained(&training_data, &on_device(&spec, room), &train));
     assert_eq!(fits, does_not);
     assert!(weights == same);
 }
@@ -282,13 +285,13 @@ fn a_step_costs_the_same_launches_however_large_the_batch() {
     if absent() {
         return;
     }
-    let course = course(stream(240, 2, 0));
+    let training_data = training_data(stream(240, 2, 0));
     let spec = small();
     let of = |batch: usize, room: u64| {
         let train = TrainSpec { batch, ..training() };
-        let before = launches_by_place();
-        let (losses, ..) = trained(&course, &on_device(&spec, room), &train);
-        let mut steps = launches_by_place();
+        let before = launches_by_source_line();
+        let (losses, ..) = trained(&training_data, &on_device(&spec, room), &train);
+        let mut steps = launches_by_source_line();
         before.iter().for_each(|(place, count)| *steps.entry(place.clone()).or_default() -= count);
         steps.into_iter().map(|(place, count)| (place, count as f64 / losses.len() as f64)).collect::<Vec<_>>()
     };

@@ -1,30 +1,30 @@
 //! Fixtures shared by the tests that no single crate can keep: a small stream, small models, and runs of both.
 #![allow(clippy::unwrap_used, reason = "fixtures of tests")]
 
+pub mod probe;
 mod run;
-pub mod teller;
 pub mod toy;
 
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use tempograph_framework::{
-    Combine, Content, Dataset, Delta, EventLog, Features, Lookup, MailRule, Needs, OtherMemory, Path as ModulePath,
-    Receivers, Sampler, Says, SliceExecutor, SliceModel, Split, Table, TensorExecutor, TimeUnit, Timestamp, values,
-    weights, with_weights,
+    Combine, Dataset, DatasetContent, Delta, EventLog, Features, Lookup, MailContent, MailRule, ModulePath, Needs,
+    OtherMemory, Receivers, Sampler, SliceExecutor, SliceModel, Split, Table, TensorExecutor, TimeUnit, Timestamp,
+    values, weights, with_weights,
 };
 use tempograph_kernels::Rows;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, CpuTape, Tensor};
 use tempograph_models::{
     AttentionForm, AttentionScores, Embedding, FeatureWidths, Kind, Message, ModelSpec, Program, ProgramModule,
-    Registry, SliceProgram, StaticSpec, TgnSpec, Updater, WalkSpec, Wiring,
+    Registry, SliceProgram, StaticMemoryMode, StaticSpec, TgnSpec, Updater, WalkSpec,
 };
-use tempograph_trainers::{Course, EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec};
+use tempograph_trainers::{EvalSpec, Learner, LrScale, ParallelSpec, TrainSpec, TrainingData};
 
+use probe::ProbeModel;
 pub use run::{
-    Moment, Runner, Stopper, Traces, assert_same, assert_same_steps, in_new_folder, pass, stopped_and_resumed, whole,
+    Moment, RunResult, Runner, Stopper, assert_same, assert_same_steps, in_new_folder, pass, stopped_and_resumed, whole,
 };
-use teller::Teller;
 use toy::{Toy, ToyModule};
 
 /// Ticks of the built-in stream that are one tick here: about two events share each.
@@ -39,7 +39,7 @@ pub fn stream(events: usize, edge: usize, node: usize) -> Dataset {
         EventLog::new(log.src().to_vec(), log.dst().to_vec(), time, log.label().to_vec(), log.features().cloned())
             .unwrap();
     let of_node = (0..plain.nodes * node).map(|i| (i as f32).sin()).collect();
-    Dataset::new(Content {
+    Dataset::new(DatasetContent {
         name: plain.name,
         log,
         time_unit: TimeUnit { description: "20 min".into(), scale: 1 },
@@ -67,15 +67,15 @@ pub fn features(set: &Dataset) -> Features {
 }
 
 /// A dataset cut into 70, 15 and 15 per cent.
-pub fn course(set: Dataset) -> Course {
+pub fn training_data(set: Dataset) -> TrainingData {
     let split = Split::by_time(set.log.time(), 0.15, 0.15).unwrap();
     let features = features(&set);
-    Course::new(set, features, split).unwrap()
+    TrainingData::new(set, features, split).unwrap()
 }
 
 /// The course of most runs: [`stream`] of 240 events.
-pub fn data() -> Course {
-    course(stream(240, 2, 3))
+pub fn data() -> TrainingData {
+    training_data(stream(240, 2, 3))
 }
 
 /// A fresh model for a dataset.
@@ -152,7 +152,7 @@ pub fn on_slices(model: impl SliceModel) -> Learner {
 }
 
 /// TGNs on the tape.
-pub fn taped(spec: &TgnSpec) -> Maker {
+pub fn autodiff(spec: &TgnSpec) -> Maker {
     let spec = spec.clone();
     Box::new(move |set| Learner::new(Box::new(TensorExecutor::new(model(&spec, set, 3), &Default::default()))))
 }
@@ -163,16 +163,16 @@ pub fn toy(width: usize) -> Maker {
 }
 
 /// Tellers of such needs.
-pub fn teller(needs: &Needs) -> Maker {
+pub fn probe(needs: &Needs) -> Maker {
     let needs = needs.clone();
-    Box::new(move |_| on_slices(Teller::new(needs.clone())))
+    Box::new(move |_| on_slices(ProbeModel::new(needs.clone())))
 }
 
 /// Needs of models that are no TGN, each with a name for messages: no memory, mail that is given, kept in slots, sent to neighbours.
-pub fn needs_of_others() -> Vec<(&'static str, Needs)> {
+pub fn other_needs() -> Vec<(&'static str, Needs)> {
     let plain = Needs { memory: 3, neighbours: 3, layers: 1, ..Needs::nothing() };
     let with = |mail: MailRule| Needs { mail, ..plain.clone() };
-    let given = MailRule { says: Says::Given(2), ..MailRule::default() };
+    let given = MailRule { says: MailContent::Given(2), ..MailRule::default() };
     let to = Receivers::Neighbours { count: 2, decay: Some(20.0) };
     let drawn =
         Needs { sampler: Sampler::Uniform, ends: true, ..with(MailRule { combine: Combine::Mean, to, ..given }) };
@@ -204,7 +204,7 @@ pub fn needs_of_others() -> Vec<(&'static str, Needs)> {
 }
 
 /// The same toys on the tape.
-pub fn taped_toy(width: usize) -> Maker {
+pub fn autodiff_toy(width: usize) -> Maker {
     let module = move || ToyModule::<CpuTape>::new(width, &Default::default());
     Box::new(move |_| Learner::new(Box::new(TensorExecutor::new(module(), &Default::default()))))
 }
@@ -220,12 +220,12 @@ pub fn walks() -> Option<WalkSpec> {
 }
 
 /// Static memory as it is, now and then hidden.
-pub fn frozen(how: Wiring) -> StaticSpec {
+pub fn frozen(how: StaticMemoryMode) -> StaticSpec {
     StaticSpec { how, width: STATIC, hide: 0.2, ..StaticSpec::default() }
 }
 
 /// Static memory that is fine-tuned, of all nodes of [`stream`] but the last.
-pub fn tuned(how: Wiring) -> StaticSpec {
+pub fn tuned(how: StaticMemoryMode) -> StaticSpec {
     StaticSpec { train: true, nodes: Some(23), ..frozen(how) }
 }
 
@@ -257,14 +257,17 @@ pub fn variants() -> Vec<(&'static str, TgnSpec)> {
         ("pair features", TgnSpec { pair_features: true, ..small() }),
         ("pair features, identity", TgnSpec { pair_features: true, embedding: Embedding::Identity, ..small() }),
         ("walks", TgnSpec { walks: walks(), ..small() }),
-        ("static, add", TgnSpec { static_memory: frozen(Wiring::Add), ..small() }),
-        ("static, concat, 2 layers", TgnSpec { layers: 2, static_memory: frozen(Wiring::Concat), ..small() }),
-        ("static, concat, sum", TgnSpec { embedding: Embedding::Sum, static_memory: tuned(Wiring::Concat), ..small() }),
-        ("static, tuned, add, conv", TgnSpec { static_memory: tuned(Wiring::Add), ..conv.clone() }),
-        ("static, tuned, concat", TgnSpec { static_memory: tuned(Wiring::Concat), ..small() }),
+        ("static, add", TgnSpec { static_memory: frozen(StaticMemoryMode::Add), ..small() }),
+        ("static, concat, 2 layers", TgnSpec { layers: 2, static_memory: frozen(StaticMemoryMode::Concat), ..small() }),
+        (
+            "static, concat, sum",
+            TgnSpec { embedding: Embedding::Sum, static_memory: tuned(StaticMemoryMode::Concat), ..small() },
+        ),
+        ("static, tuned, add, conv", TgnSpec { static_memory: tuned(StaticMemoryMode::Add), ..conv.clone() }),
+        ("static, tuned, concat", TgnSpec { static_memory: tuned(StaticMemoryMode::Concat), ..small() }),
         (
             "static, tuned, identity",
-            TgnSpec { embedding: Embedding::Identity, static_memory: tuned(Wiring::Add), ..small() },
+            TgnSpec { embedding: Embedding::Identity, static_memory: tuned(StaticMemoryMode::Add), ..small() },
         ),
         (
             "as PyG",
@@ -290,7 +293,7 @@ pub fn plan([minibatch, epoch, memory]: [usize; 3], prefetch: usize, staleness: 
 }
 
 /// A short examination.
-pub fn examination() -> EvalSpec {
+pub fn eval_spec() -> EvalSpec {
     EvalSpec { negatives: 5, ..EvalSpec::default() }
 }
 

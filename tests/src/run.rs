@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempograph_framework::Store;
 use tempograph_trainers::{
-    Alone, Course, EpochReport, EvalSpec, Exchange, Fit, Fitted, Learner, Outcome, ParallelSpec, PrefetchReport,
-    RunFiles, Stages, StepRecord, TrainError, TrainSpec, Watch,
+    EpochReport, EvalSpec, Exchange, Learner, Outcome, ParallelSpec, PrefetchReport, RunFiles, SingleProcess,
+    StageTimes, StepRecord, TrainError, TrainSpec, TrainingData, TrainingObserver, TrainingRun, TrainingSummary,
 };
 
-use crate::{Maker, examination};
+use crate::{Maker, eval_spec};
 
 /// What a run in a folder is made of.
 pub struct Runner<'a> {
     /// The data.
-    pub course: &'a Course,
+    pub training_data: &'a TrainingData,
     /// Makes the model.
     pub maker: &'a Maker,
     /// How it is trained.
@@ -30,17 +30,32 @@ pub struct Runner<'a> {
 #[derive(Default)]
 struct Losses(Vec<[f64; 2]>);
 
-impl Watch for Losses {
+impl TrainingObserver for Losses {
     fn step(&mut self, _: usize, _: usize, _: usize, record: &StepRecord) {
         self.0.push([record.loss, record.gradient_norm]);
     }
 }
 
 /// Trains in one pass over the training split; loss and norm of every step.
-pub fn pass(course: &Course, learner: &mut Learner, train: &TrainSpec, parallel: &ParallelSpec) -> Vec<[f64; 2]> {
+pub fn pass(
+    training_data: &TrainingData,
+    learner: &mut Learner,
+    train: &TrainSpec,
+    parallel: &ParallelSpec,
+) -> Vec<[f64; 2]> {
     let (stop, folder, eval) = (AtomicBool::new(false), tempfile::tempdir().unwrap(), EvalSpec::default());
     let files = RunFiles { folder: folder.path().into() };
-    let fit = Fit { course, train, parallel, eval: &eval, seed: 5, files, resume: false, stop: &stop, trace: None };
+    let fit = TrainingRun {
+        training_data,
+        train,
+        parallel,
+        eval: &eval,
+        seed: 5,
+        files,
+        resume: false,
+        stop: &stop,
+        trace: None,
+    };
     let mut losses = Losses::default();
     fit.train_once(learner, &mut losses).unwrap();
     losses.0
@@ -63,15 +78,15 @@ pub fn assert_same_steps(
 
 impl Runner<'_> {
     /// Starts the run, or goes on with it, and sees `stopper` stop it.
-    pub fn sit(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
-        self.sit_among(&mut Alone, resume, stopper).unwrap()
+    pub fn run(&self, resume: bool, stopper: &mut Stopper) -> Outcome {
+        self.run_among(&mut SingleProcess, resume, stopper).unwrap()
     }
 
-    /// As [`sit`](Runner::sit), as one of several processes.
+    /// As [`run`](Runner::run), as one of several processes.
     ///
     /// # Errors
     /// As the run.
-    pub fn sit_among(
+    pub fn run_among(
         &self,
         exchange: &mut dyn Exchange,
         resume: bool,
@@ -79,43 +94,43 @@ impl Runner<'_> {
     ) -> Result<Outcome, TrainError> {
         let stop = stopper.flag.clone();
         let files = RunFiles { folder: self.folder.to_path_buf() };
-        let fit = Fit {
-            course: self.course,
+        let fit = TrainingRun {
+            training_data: self.training_data,
             train: self.train,
             parallel: self.parallel,
-            eval: &examination(),
+            eval: &eval_spec(),
             seed: 3,
             files,
             resume,
             stop: &stop,
             trace: None,
         };
-        fit.run_among(exchange, &mut (self.maker)(&self.course.dataset), stopper)
+        fit.run_distributed(exchange, &mut (self.maker)(&self.training_data.dataset), stopper)
     }
 
     /// Runs to the end, from the start or from where it stopped.
-    pub fn to_the_end(&self, resume: bool) -> Fitted {
-        match self.sit(resume, &mut Stopper::never()) {
+    pub fn to_the_end(&self, resume: bool) -> TrainingSummary {
+        match self.run(resume, &mut Stopper::never()) {
             Outcome::Finished(fitted) => fitted,
             Outcome::Stopped(_) => unreachable!("nobody stopped it"),
         }
     }
 
     /// Runs from the start to the end.
-    pub fn whole(&self) -> Traces {
-        self.traces(self.to_the_end(false))
+    pub fn whole(&self) -> RunResult {
+        self.result(self.to_the_end(false))
     }
 
     /// Goes on to the end from where it stopped.
-    pub fn resumed(&self) -> Traces {
-        self.traces(self.to_the_end(true))
+    pub fn resumed(&self) -> RunResult {
+        self.result(self.to_the_end(true))
     }
 
     /// What the run has left behind.
-    pub fn traces(&self, fitted: Fitted) -> Traces {
+    pub fn result(&self, fitted: TrainingSummary) -> RunResult {
         let files = RunFiles { folder: self.folder.to_path_buf() };
         let arrays = |path: &Path| Store::read(path).unwrap().split_off("");
-        Traces {
+        RunResult {
             epochs: fitted.epochs.into_iter().map(timeless).collect(),
             checkpoint: arrays(&files.checkpoint()),
             best: arrays(&files.best()),
@@ -125,7 +140,7 @@ impl Runner<'_> {
 
 /// All of a run that does not depend on the clock.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Traces {
+pub struct RunResult {
     /// Losses and metrics.
     pub epochs: Vec<EpochReport>,
     /// Weights, moments and history.
@@ -137,40 +152,40 @@ pub struct Traces {
 /// An epoch's report without its times.
 fn timeless(mut report: EpochReport) -> EpochReport {
     (report.train.seconds, report.train.events_per_second, report.val.seconds) = (0.0, 0.0, 0.0);
-    report.train.stages = Stages::default();
+    report.train.stages = StageTimes::default();
     report.train.prefetch = PrefetchReport::default();
     report
 }
 
 /// Does `work` with a run in a folder of its own.
 pub fn in_new_folder<R>(
-    course: &Course,
+    training_data: &TrainingData,
     maker: &Maker,
     train: &TrainSpec,
     parallel: &ParallelSpec,
     work: impl FnOnce(&Runner<'_>) -> R,
 ) -> R {
     let folder = tempfile::tempdir().unwrap();
-    work(&Runner { course, maker, train, parallel, folder: folder.path() })
+    work(&Runner { training_data, maker, train, parallel, folder: folder.path() })
 }
 
 /// What a run leaves that nobody stops.
-pub fn whole(course: &Course, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> Traces {
-    in_new_folder(course, maker, train, parallel, |runner| runner.whole())
+pub fn whole(training_data: &TrainingData, maker: &Maker, train: &TrainSpec, parallel: &ParallelSpec) -> RunResult {
+    in_new_folder(training_data, maker, train, parallel, |runner| runner.whole())
 }
 
 /// What it leaves where it is stopped at `moment` and goes on.
 #[track_caller]
 pub fn stopped_and_resumed(
-    course: &Course,
+    training_data: &TrainingData,
     maker: &Maker,
     train: &TrainSpec,
     parallel: &ParallelSpec,
     moment: usize,
-) -> Traces {
-    in_new_folder(course, maker, train, parallel, |runner| {
+) -> RunResult {
+    in_new_folder(training_data, maker, train, parallel, |runner| {
         let mut stopper = Stopper::at(moment);
-        let stopped = matches!(runner.sit(false, &mut stopper), Outcome::Stopped(_));
+        let stopped = matches!(runner.run(false, &mut stopper), Outcome::Stopped(_));
         // The very last moment is too late to stop anything.
         assert!(
             stopped || stopper.seen.len() == moment + 1,
@@ -183,7 +198,7 @@ pub fn stopped_and_resumed(
 
 /// Two runs have left the same, to the bit.
 #[track_caller]
-pub fn assert_same(what: &str, found: &Traces, expected: &Traces) {
+pub fn assert_same(what: &str, found: &RunResult, expected: &RunResult) {
     assert_eq!(found.epochs, expected.epochs, "{what}: losses and metrics");
     assert!(found.checkpoint == expected.checkpoint, "{what}: weights, moments or histories of the checkpoint");
     assert!(found.best == expected.best, "{what}: weights or history of the best epoch");
@@ -210,7 +225,7 @@ pub enum Moment {
     /// A training step was taken; whether it was the epoch's last.
     Step(bool),
     /// A batch was examined.
-    Examined,
+    Evaluated,
 }
 
 impl Stopper {
@@ -246,11 +261,11 @@ impl Stopper {
     }
 }
 
-impl Watch for Stopper {
+impl TrainingObserver for Stopper {
     fn step(&mut self, _: usize, events: usize, of: usize, _: &StepRecord) {
         self.see(Moment::Step(events == of));
     }
-    fn examined(&mut self, _: &str, _: usize, _: usize) {
-        self.see(Moment::Examined);
+    fn evaluation_progress(&mut self, _: &str, _: usize, _: usize) {
+        self.see(Moment::Evaluated);
     }
 }

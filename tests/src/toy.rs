@@ -8,7 +8,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Int;
 use tempograph_framework::{
-    Answer, Forward, Model, Needs, Parameters, Queries, SliceModel, Store, Update, View, values, with_weights,
+    Forward, ForwardOutput, Model, Needs, Parameters, Queries, SliceModel, Store, Update, View, values, with_weights,
 };
 use tempograph_kernels::tensor::{Backend, Tensor, TensorData};
 
@@ -24,15 +24,15 @@ pub struct Toy {
 /// What a pass over a [`Toy`] works in.
 #[derive(Debug, Default)]
 pub struct ToyWork {
-    answer: Answer,
+    answer: ForwardOutput,
     /// The fact about each pair, dropped out, `[P]`.
     facts: Vec<f32>,
     /// Derivative of the loss in each `h`, `[U]`.
     slopes: Vec<f32>,
 }
 
-impl AsRef<Answer> for ToyWork {
-    fn as_ref(&self) -> &Answer {
+impl AsRef<ForwardOutput> for ToyWork {
+    fn as_ref(&self) -> &ForwardOutput {
         &self.answer
     }
 }
@@ -100,7 +100,7 @@ impl SliceModel for Toy {
         self.advance(queries, view, work);
         let (link, rows) = (self.weights("link"), self.weights("rows"));
         let width = rows.len() / ROWS;
-        let ToyWork { answer: Answer { scores, update, .. }, facts: kept, .. } = work;
+        let ToyWork { answer: ForwardOutput { scores, update, .. }, facts: kept, .. } = work;
         kept.clear();
         kept.extend(facts(view, dropout));
         scores.clear();

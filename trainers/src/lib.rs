@@ -1,6 +1,6 @@
 //! The steps of a plan, evaluation, checkpoints and reports. Nothing here names a model.
 //!
-//! A [`Fit`] trains a [`Learner`] on a [`Course`] as a [`TrainSpec`], a [`ParallelSpec`] and an [`EvalSpec`] say. Its work is that of a [`Plan`]: one
+//! A [`TrainingRun`] trains a [`Learner`] on a [`TrainingData`] as a [`TrainSpec`], a [`ParallelSpec`] and an [`EvalSpec`] say. Its work is that of a [`Plan`]: one
 //! lane, or many on threads, on devices and in processes, which see each other through an [`Exchange`]. A plan means the same however it is run, and a run that is
 //! stopped and resumed is the run that never stopped. What was measured is a [`Report`].
 //!
@@ -23,32 +23,32 @@ mod step;
 mod transport;
 
 pub use error::TrainError;
-pub use parallel::layout::HistoryPlace;
+pub use parallel::layout::HistoryLocation;
 pub use parallel::prefetch::PrefetchReport;
-pub use plan::propose::{Facts, NoProposal, Proposal, propose};
+pub use plan::propose::{NoProposal, PlanInputs, Proposal, propose};
 pub use plan::timetable::timetable;
-pub use plan::{Lane, Plan, Stand, Turn};
-pub use run::board::Board;
-pub use run::checkpoint::{Kept, Mark, kept};
+pub use plan::{Lane, LaneTask, Plan, PlanPosition};
+pub use run::board::TensorBoardWriter;
+pub use run::checkpoint::{BestEpoch, BestModel, read_best_model};
 pub use run::report::{
-    DataReport, EpochReport, Floor, ProcessReport, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes,
+    Baseline, DataReport, EpochReport, ProcessReport, REPORT_SCHEMA, Report, Status, TrainReport, peak_memory_bytes,
 };
-pub use run::{Fitted, Outcome, Watch};
-pub use setup::Fit;
-pub use setup::course::{Course, Part};
+pub use run::{Outcome, TrainingObserver, TrainingSummary};
+pub use setup::TrainingRun;
 pub use setup::files::RunFiles;
 pub use setup::spec::{BetaScale, EvalSpec, LrScale, ParallelSpec, Schedule, SelectBy, TrainSpec};
 pub use setup::trace::{Span, Stage, Timeline, Trace};
+pub use setup::training_data::{Part, TrainingData};
 pub use step::adam::StepSettings;
-pub use step::evaluate::{Answers, Evaluation, Examination, evaluate, warm};
-pub use step::learner::{Learner, NotFinite, StepOutput};
+pub use step::evaluate::{BatchScores, Evaluation, EvaluationTask, evaluate, warm_up};
+pub use step::learner::{Learner, NonFiniteLoss, StepOutput};
 pub use step::record::StepRecord;
-pub use step::walk::Stages;
-pub use transport::exchange::{Alone, Exchange, ExchangeError, add_in_order, agree};
-pub use transport::launch::{Launch, Meeting};
-pub use transport::machine::once_a_machine;
+pub use step::walk::StageTimes;
+pub use transport::exchange::{Exchange, ExchangeError, SingleProcess, add_in_order, check_same_hash};
+pub use transport::launch::{Launch, Rendezvous};
+pub use transport::machine::once_per_machine;
 #[cfg(feature = "mpi")]
-pub use transport::over::mpi::over_mpi;
+pub use transport::over::mpi::connect_mpi;
 #[cfg(feature = "cuda")]
-pub use transport::over::nccl::over_nccl;
-pub use transport::over::tcp::over_tcp;
+pub use transport::over::nccl::connect_nccl;
+pub use transport::over::tcp::connect_tcp;

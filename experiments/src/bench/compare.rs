@@ -6,33 +6,33 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::bench::configuration::Configuration;
-use crate::bench::floor::{Floor, Machine};
 use crate::bench::measure;
-use crate::bench::measure::Measured;
+use crate::bench::measure::Measurement;
 use crate::bench::numbers::stats::median;
 use crate::bench::peer::ReadyPeer;
+use crate::bench::roofline::{MachineRates, Roofline};
 use crate::bench::{BenchArgs, Peer, table};
 use crate::setup::data;
 
 /// What a configuration's runs measured.
-pub(super) struct Compared<'a> {
+pub(super) struct Comparison<'a> {
     pub configuration: &'a Configuration,
-    pub floor: Floor,
-    pub ours: Vec<Measured>,
-    pub peers: Vec<Beside>,
+    pub floor: Roofline,
+    pub ours: Vec<Measurement>,
+    pub peers: Vec<PeerRuns>,
 }
 
 /// A peer's runs, turn by turn with ours.
-pub(super) struct Beside {
+pub(super) struct PeerRuns {
     pub peer: Peer,
     /// What it says of itself.
     pub versions: Value,
-    pub runs: Vec<Measured>,
+    pub runs: Vec<Measurement>,
 }
 
 /// Measures every configuration and prints what came out.
 pub(super) fn run(args: &BenchArgs, configurations: &[Configuration]) -> Result<()> {
-    let mut machine = Machine::default();
+    let mut machine = MachineRates::default();
     let mut all = Vec::new();
     for (i, configuration) in configurations.iter().enumerate() {
         eprintln!("{} of {}: {}", i + 1, configurations.len(), configuration.name());
@@ -46,21 +46,25 @@ pub(super) fn run(args: &BenchArgs, configurations: &[Configuration]) -> Result<
     Ok(())
 }
 
-fn compare<'a>(args: &BenchArgs, configuration: &'a Configuration, machine: &mut Machine) -> Result<Compared<'a>> {
+fn compare<'a>(
+    args: &BenchArgs,
+    configuration: &'a Configuration,
+    machine: &mut MachineRates,
+) -> Result<Comparison<'a>> {
     let Configuration { sets, spec, steps } = configuration;
-    let course = data::open(&spec.data)?;
-    let floor = Floor::of(spec, &course, *steps, machine.rates(spec.threads)?)?;
+    let training_data = data::open(&spec.data)?;
+    let floor = Roofline::of(spec, &training_data, *steps, machine.rates(spec.threads)?)?;
     let peers: Vec<ReadyPeer> = args
         .peer
         .iter()
-        .map(|&peer| ReadyPeer::new(peer, args.python.as_deref(), spec, &course, *steps))
+        .map(|&peer| ReadyPeer::new(peer, args.python.as_deref(), spec, &training_data, *steps))
         .collect::<Result<_>>()?;
-    drop(course);
+    drop(training_data);
     let mut ours = Vec::new();
-    let mut theirs: Vec<Beside> =
-        args.peer.iter().map(|&peer| Beside { peer, versions: Value::Null, runs: Vec::new() }).collect();
+    let mut theirs: Vec<PeerRuns> =
+        args.peer.iter().map(|&peer| PeerRuns { peer, versions: Value::Null, runs: Vec::new() }).collect();
     for turn in 0..args.pairs {
-        let own = measure::apart(&args.spec, sets, *steps, 0)?;
+        let own = measure::in_subprocess(&args.spec, sets, *steps, 0)?;
         let mut told =
             format!("  run {} of {}: tempograph {:.0} events/s", turn + 1, args.pairs, own.events_per_second);
         ours.push(own);
@@ -72,22 +76,22 @@ fn compare<'a>(args: &BenchArgs, configuration: &'a Configuration, machine: &mut
         }
         eprintln!("{told}");
     }
-    Ok(Compared { configuration, floor, ours, peers: theirs })
+    Ok(Comparison { configuration, floor, ours, peers: theirs })
 }
 
-impl Compared<'_> {
+impl Comparison<'_> {
     /// Median events a second.
-    pub fn rate(runs: &[Measured]) -> f64 {
+    pub fn rate(runs: &[Measurement]) -> f64 {
         median(runs.iter().map(|run| run.events_per_second)).unwrap_or(0.0)
     }
 
     /// Largest resident memory of any run, bytes.
-    pub fn peak(runs: &[Measured]) -> u64 {
+    pub fn peak(runs: &[Measurement]) -> u64 {
         runs.iter().map(|run| run.peak_memory_bytes).max().unwrap_or(0)
     }
 
     /// Median over the pairs of ours to a peer's events a second.
-    pub fn ratio(&self, beside: &Beside) -> Option<f64> {
+    pub fn ratio(&self, beside: &PeerRuns) -> Option<f64> {
         median(self.ours.iter().zip(&beside.runs).map(|(own, other)| own.events_per_second / other.events_per_second))
     }
 
@@ -108,7 +112,7 @@ impl Compared<'_> {
 
     /// Median launches of a step, and median share of the time the GPU computed, where there is one.
     pub fn on_device(&self) -> [Option<f64>; 2] {
-        let of = |number: fn(&Measured) -> Option<f64>| median(self.ours.iter().filter_map(number));
+        let of = |number: fn(&Measurement) -> Option<f64>| median(self.ours.iter().filter_map(number));
         [of(|run| run.launches_per_step), of(|run| run.busy)]
     }
 
@@ -131,16 +135,16 @@ impl Compared<'_> {
             "data": spec.data.path, "edge_features": spec.data.edge_features, "batch": spec.train.batch, "threads": spec.threads,
             "steps": steps, "ratio": self.peers.first().and_then(|peer| self.ratio(peer)), "floor": floor,
             "tempograph": {
-                "events_per_second": Compared::rate(&self.ours), "step_seconds": self.step_seconds(),
-                "peak_memory_bytes": Compared::peak(&self.ours), "allocations_per_step": self.allocations(),
+                "events_per_second": Comparison::rate(&self.ours), "step_seconds": self.step_seconds(),
+                "peak_memory_bytes": Comparison::peak(&self.ours), "allocations_per_step": self.allocations(),
                 "device": spec.device, "launches_per_step": launches, "busy": busy,
                 "stage_shares": shares, "runs": self.ours,
             },
         });
         for beside in &self.peers {
             told[beside.peer.name()] = json!({
-                "events_per_second": Compared::rate(&beside.runs), "ratio": self.ratio(beside),
-                "peak_memory_bytes": Compared::peak(&beside.runs), "versions": beside.versions, "runs": beside.runs,
+                "events_per_second": Comparison::rate(&beside.runs), "ratio": self.ratio(beside),
+                "peak_memory_bytes": Comparison::peak(&beside.runs), "versions": beside.versions, "runs": beside.runs,
             });
         }
         told
@@ -148,13 +152,13 @@ impl Compared<'_> {
 }
 
 /// Everything as data. `ratio` is the least of the configurations' ratios: of one configuration, its own.
-fn report(spec: &Path, all: &[Compared<'_>], machine: &Machine) -> Value {
+fn report(spec: &Path, all: &[Comparison<'_>], machine: &MachineRates) -> Value {
     let ratios = all.iter().filter_map(|one| one.ratio(one.peers.first()?));
     json!({
         "spec": spec, "version": env!("CARGO_PKG_VERSION"), "commit": option_env!("TEMPOGRAPH_COMMIT"),
         "machine": { "name": table::machine_name(), "rates_by_threads": machine.known() },
         "ratio": ratios.reduce(f64::min),
-        "configurations": all.iter().map(Compared::to_json).collect::<Vec<_>>(),
+        "configurations": all.iter().map(Comparison::to_json).collect::<Vec<_>>(),
     })
 }
 
@@ -163,8 +167,8 @@ mod tests {
     use super::*;
     use crate::setup::spec::RunSpec;
 
-    fn run(rate: f64, bytes: u64) -> Measured {
-        Measured {
+    fn run(rate: f64, bytes: u64) -> Measurement {
+        Measurement {
             events_per_second: rate,
             seconds: 2.0,
             peak_memory_bytes: bytes,
@@ -177,8 +181,8 @@ mod tests {
         }
     }
 
-    fn floor() -> Floor {
-        Floor {
+    fn floor() -> Roofline {
+        Roofline {
             flops: 1e9,
             flops_forward: 4e8,
             flops_backward: 5e8,
@@ -197,11 +201,11 @@ mod tests {
         let ours = [(900.0, 5), (1000.0, 7), (400.0, 6)].map(|(rate, bytes)| run(rate, bytes)).to_vec();
         // pair by pair: 9, 5 and 8
         let theirs = [100.0, 200.0, 50.0].map(|rate| run(rate, 100)).to_vec();
-        let peers = vec![Beside { peer: Peer::Pyg, versions: Value::Null, runs: theirs }];
+        let peers = vec![PeerRuns { peer: Peer::Pyg, versions: Value::Null, runs: theirs }];
         let told = report(
             Path::new("spec.toml"),
-            &[Compared { configuration: &configuration, floor: floor(), ours, peers }],
-            &Machine::default(),
+            &[Comparison { configuration: &configuration, floor: floor(), ours, peers }],
+            &MachineRates::default(),
         );
         let one = &told["configurations"][0];
         assert_eq!([&told["ratio"], &one["ratio"], &one["pyg"]["ratio"]], [&json!(8.0); 3]);

@@ -8,20 +8,22 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tempograph_framework::Scorer;
-use tempograph_trainers::{Fit, RunFiles, Stages, StepRecord, TrainSpec, Watch, peak_memory_bytes, warm};
+use tempograph_trainers::{
+    RunFiles, StageTimes, StepRecord, TrainSpec, TrainingObserver, TrainingRun, peak_memory_bytes, warm_up,
+};
 
-use crate::bench::numbers::busy::{Busy, launches};
+use crate::bench::numbers::busy::{GpuUtilisation, launches};
 use crate::bench::numbers::stats::median;
 use crate::setup::allocations::allocations;
 use crate::setup::data;
 use crate::setup::device;
 use crate::setup::device::Device;
-use crate::setup::model::learner;
+use crate::setup::model::build_learner;
 use crate::setup::spec::RunSpec;
 
 /// One run's measurement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Measured {
+pub(super) struct Measurement {
     pub events_per_second: f64,
     pub seconds: f64,
     pub peak_memory_bytes: u64,
@@ -42,31 +44,31 @@ pub(super) struct Measured {
 }
 
 /// Trains the `steps` steps from event `from` on and says how fast. Events before it happen without training.
-pub(super) fn once(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
-    device::use_threads(spec.threads)?;
-    device::on_a_computing_thread(|| measure(spec, steps, from))
+pub(super) fn once(spec: &RunSpec, steps: usize, from: usize) -> Result<Measurement> {
+    device::init_thread_pool(spec.threads)?;
+    device::run_on_pool(|| measure(spec, steps, from))
 }
 
-fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
+fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measurement> {
     let mut spec = spec.clone();
-    let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &mut course)?;
-    course.split.train = from..course.split.train.end.min(from + steps * spec.train.batch);
-    if course.split.train.is_empty() {
+    let mut training_data = data::open(&spec.data)?;
+    data::resolve(&mut spec, &mut training_data)?;
+    training_data.split.train = from..training_data.split.train.end.min(from + steps * spec.train.batch);
+    if training_data.split.train.is_empty() {
         bail!("there is no event {from} to train on");
     }
     let device = Device::parse(&spec.device)?;
     device.check(spec.parallel.plan().lanes())?;
-    let mut learner = learner(&spec, &course, &device)?.said();
+    let mut learner = build_learner(&spec, &training_data, &device)?.print_notice();
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
-    let mut history = course.history(learner.needs());
+    let mut history = training_data.history(learner.needs());
     let begun = Instant::now();
-    warm(&mut learner, &mut history, &course.dataset.log, 0..from, spec.train.batch, &stop)?;
+    warm_up(&mut learner, &mut history, &training_data.dataset.log, 0..from, spec.train.batch, &stop)?;
     let warm_seconds = begun.elapsed().as_secs_f64();
-    let fit = Fit {
-        course: &course,
+    let fit = TrainingRun {
+        training_data: &training_data,
         train: &train,
         parallel: &spec.parallel,
         eval: &spec.eval,
@@ -76,14 +78,14 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measured> {
         stop: &stop,
         trace: None,
     };
-    let mut run = Stopwatch::new(course.split.train.len().div_ceil(spec.train.batch), device != Device::Cpu);
-    let (launched, busy) = (launches(), Busy::watch(&device));
+    let mut run = Stopwatch::new(training_data.split.train.len().div_ceil(spec.train.batch), device != Device::Cpu);
+    let (launched, busy) = (launches(), GpuUtilisation::watch(&device));
     fit.train_after(&mut learner, history, &mut run)?;
     let launched = (launches() - launched) as f64 / run.steps.len().max(1) as f64;
     let measured = run.measured(warm_seconds)?;
-    Ok(Measured {
+    Ok(Measurement {
         launches_per_step: (launched > 0.0).then_some(launched),
-        busy: busy.and_then(Busy::share),
+        busy: busy.and_then(GpuUtilisation::share),
         ..measured
     })
 }
@@ -94,7 +96,7 @@ const HEARD_TOGETHER: usize = 64;
 /// Sums up the steps of a run.
 struct Stopwatch {
     events: usize,
-    stages: Stages,
+    stages: StageTimes,
     /// Seconds of each step; there is room for all of them, so that watching asks for no memory.
     steps: Vec<f64>,
     /// Steps after which what is asked of the allocator counts.
@@ -114,7 +116,7 @@ impl Stopwatch {
         };
         Stopwatch {
             events: 0,
-            stages: Stages::default(),
+            stages: StageTimes::default(),
             steps: Vec::with_capacity(steps),
             warm,
             asked: [0; 2],
@@ -122,13 +124,13 @@ impl Stopwatch {
         }
     }
 
-    fn measured(&self, warm_seconds: f64) -> Result<Measured> {
+    fn measured(&self, warm_seconds: f64) -> Result<Measurement> {
         let serde_json::Value::Object(stages) = serde_json::to_value(self.stages)? else {
             bail!("stages are an object")
         };
         let seconds = self.stages.total();
         let counted = self.steps.len().saturating_sub(self.warm);
-        Ok(Measured {
+        Ok(Measurement {
             events_per_second: self.events as f64 / seconds,
             seconds,
             peak_memory_bytes: peak_memory_bytes(),
@@ -145,7 +147,7 @@ impl Stopwatch {
     }
 }
 
-impl Watch for Stopwatch {
+impl TrainingObserver for Stopwatch {
     fn step(&mut self, _: usize, _: usize, _: usize, record: &StepRecord) {
         if !self.compiles || self.steps.len() >= self.warm {
             self.events += record.events;
@@ -160,7 +162,7 @@ impl Watch for Stopwatch {
 }
 
 /// Measures in a process of its own, so that neither side warms or crowds the other's memory.
-pub(super) fn apart(spec: &Path, sets: &[String], steps: usize, from: usize) -> Result<Measured> {
+pub(super) fn in_subprocess(spec: &Path, sets: &[String], steps: usize, from: usize) -> Result<Measurement> {
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     command.arg("bench").arg(spec).args(["--once", "--steps", &steps.to_string(), "--from", &from.to_string()]);
     sets.iter().for_each(|set| {

@@ -2,11 +2,11 @@
 //! time one served event takes; the time a server takes to recover.
 mod compare;
 mod configuration;
-mod floor;
 mod measure;
 pub(crate) mod numbers;
 mod peer;
 mod recovery;
+mod roofline;
 mod scale;
 mod serve;
 mod strategies;

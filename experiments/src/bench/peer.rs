@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use tempograph_framework::EventLog;
 use tempograph_models::FeatureWidths;
-use tempograph_trainers::Course;
+use tempograph_trainers::TrainingData;
 
 use crate::bench::Peer;
-use crate::bench::measure::Measured;
+use crate::bench::measure::Measurement;
 use crate::setup::spec::RunSpec;
 
 const SCRIPTS: [(&str, &str); 5] = [
@@ -51,14 +51,20 @@ impl Peer {
 
 impl ReadyPeer {
     /// Writes scripts and events, and makes sure that there is a Python with what they need: `python`, or one made for it.
-    pub fn new(peer: Peer, python: Option<&Path>, spec: &RunSpec, course: &Course, steps: usize) -> Result<ReadyPeer> {
+    pub fn new(
+        peer: Peer,
+        python: Option<&Path>,
+        spec: &RunSpec,
+        training_data: &TrainingData,
+        steps: usize,
+    ) -> Result<ReadyPeer> {
         let python = match python {
             Some(python) => crate::setup::python::checked(python, peer.imports())?,
             None => crate::setup::python::made(peer.imports())?,
         };
         let folder = std::env::temp_dir().join(format!("tempograph-{}-{}", peer.name(), std::process::id()));
         fs::create_dir_all(folder.join("events"))?;
-        let bare = spec.data.edge_features == "real" && course.dataset.log.features().is_none();
+        let bare = spec.data.edge_features == "real" && training_data.dataset.log.features().is_none();
         let features = if bare { "none" } else { &spec.data.edge_features };
         let ready = ReadyPeer {
             script: folder.join(peer.script()),
@@ -69,12 +75,12 @@ impl ReadyPeer {
         for (name, text) in SCRIPTS {
             fs::write(ready.folder.join(name), text)?;
         }
-        write_events(&course.dataset.log, &ready.folder.join("events"))?;
+        write_events(&training_data.dataset.log, &ready.folder.join("events"))?;
         Ok(ready)
     }
 
     /// One run, and the versions of what ran.
-    pub fn measure(&self) -> Result<(Measured, Value)> {
+    pub fn measure(&self) -> Result<(Measurement, Value)> {
         let output = Command::new(&self.python).arg(&self.script).args(&self.arguments).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -85,14 +91,14 @@ impl ReadyPeer {
     }
 }
 
-fn measured(report: &Value) -> Result<Measured> {
+fn measured(report: &Value) -> Result<Measurement> {
     let train = &report["epochs"][0]["train"];
     let number =
         |value: &Value, name: &str| value[name].as_f64().with_context(|| format!("the peer's report has no {name}"));
     let seconds = number(train, "seconds")?;
     let batch = number(&report["settings"], "batch")?;
     let mean = seconds / (number(train, "events")? / batch).ceil();
-    Ok(Measured {
+    Ok(Measurement {
         events_per_second: number(train, "events_per_second")?,
         seconds,
         peak_memory_bytes: number(report, "peak_memory_bytes")? as u64,

@@ -46,7 +46,7 @@ struct Point {
 /// Writes logs of every length and opens them again.
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
-    device::use_threads(spec.threads)?;
+    device::init_thread_pool(spec.threads)?;
     let lengths = if args.events.is_empty() { &LENGTHS[..] } else { &args.events };
     let mut points = Vec::new();
     for &events in lengths {
@@ -137,8 +137,8 @@ fn open(artifact: &Path, spec: &ServiceSpec) -> Result<Arc<Service>> {
 fn ingest(service: &Service, set: &Dataset, range: std::ops::Range<usize>, granularity: Granularity) -> Result<()> {
     let (log, ids) = (&set.log, &set.ids);
     let tell = |i: usize| NewEvent {
-        src: ids.own(log.src()[i]),
-        dst: ids.own(log.dst()[i]),
+        src: ids.external_id(log.src()[i]),
+        dst: ids.external_id(log.dst()[i]),
         time: log.time()[i].0.into(),
         label: 0.0,
         features: None,

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tempograph_models::StepSizes;
 
-use crate::bench::floor::mean_sizes;
 use crate::bench::measure;
-use crate::bench::measure::Measured;
+use crate::bench::measure::Measurement;
 use crate::bench::numbers::plot;
 use crate::bench::numbers::plot::Line;
+use crate::bench::roofline::mean_sizes;
 use crate::bench::{BenchArgs, table};
 use crate::setup::data;
 use crate::setup::device;
@@ -59,7 +59,7 @@ struct Point {
     events: usize,
     /// Events that happened without training.
     from: usize,
-    run: Measured,
+    run: Measurement,
     batch: usize,
     /// Mean sizes of the steps.
     sizes: StepSizes,
@@ -170,16 +170,16 @@ fn measure_at(args: &BenchArgs, stream: Stream, events: usize) -> Result<Point> 
         bail!("a stream of {events} events has no room for {} steps of {batch}", args.steps);
     };
     let (sizes, flops) = sizes(&spec, from, args.steps)?;
-    let run = measure::apart(&args.spec, &sets, args.steps, from)?;
+    let run = measure::in_subprocess(&args.spec, &sets, args.steps, from)?;
     Ok(Point { stream, events, from, run, batch, sizes, flops })
 }
 
 /// Mean sizes of `steps` steps from event `from` on, and the operations of such a step.
 fn sizes(spec: &RunSpec, from: usize, steps: usize) -> Result<(StepSizes, f64)> {
-    let course = data::open(&spec.data)?;
-    let end = course.split.train.end.min(from + steps * spec.train.batch);
-    let sizes = mean_sizes(spec, &course, from..end)?;
-    let flops = spec.program(&course)?.cost(&sizes).flops();
+    let training_data = data::open(&spec.data)?;
+    let end = training_data.split.train.end.min(from + steps * spec.train.batch);
+    let sizes = mean_sizes(spec, &training_data, from..end)?;
+    let flops = spec.program(&training_data)?.cost(&sizes).flops();
     Ok((sizes, flops))
 }
 

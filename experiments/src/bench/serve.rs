@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Number, json};
 use tempograph_framework::{Event, Scorer};
 use tempograph_serving::{Engine, Export, Granularity, NewEvent, PairQuery};
-use tempograph_trainers::{Course, Fit, RunFiles, TrainSpec, Watch, warm};
+use tempograph_trainers::{RunFiles, TrainSpec, TrainingData, TrainingObserver, TrainingRun, warm_up};
 
 use crate::bench::BenchArgs;
 use crate::bench::numbers::stats::quantile;
@@ -18,7 +18,7 @@ use crate::setup::allocations::allocations;
 use crate::setup::data;
 use crate::setup::device;
 use crate::setup::device::Device;
-use crate::setup::model::{learner, model_with};
+use crate::setup::model::{build_learner, model_with};
 use crate::setup::spec::RunSpec;
 
 /// Events served where nothing else is said.
@@ -40,29 +40,29 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             spec.data.edge_features
         );
     }
-    device::use_threads(spec.threads)?;
-    device::on_a_computing_thread(|| measure(args, spec))
+    device::init_thread_pool(spec.threads)?;
+    device::run_on_pool(|| measure(args, spec))
 }
 
 fn measure(args: &BenchArgs, mut spec: RunSpec) -> Result<()> {
-    let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &mut course)?;
-    let trained = course.split.train.end.min(args.steps * spec.train.batch);
-    course.split.train.end = trained;
+    let mut training_data = data::open(&spec.data)?;
+    data::resolve(&mut spec, &mut training_data)?;
+    let trained = training_data.split.train.end.min(args.steps * spec.train.batch);
+    training_data.split.train.end = trained;
     let folder = Folder(std::env::temp_dir().join(format!("tempograph-bench-{}", std::process::id())));
     eprintln!("training on {trained} events");
-    export(&spec, &course, &folder.0)?;
+    export(&spec, &training_data, &folder.0)?;
     let wanted = args.events.first().copied().unwrap_or(EVENTS);
-    let events = trained..course.dataset.log.len().min(trained + wanted);
+    let events = trained..training_data.dataset.log.len().min(trained + wanted);
     eprintln!("serving {} events", events.len());
     if args.strategies {
-        let found = strategies::measure(&folder.0, &course, events)?;
+        let found = strategies::measure(&folder.0, &training_data, events)?;
         let text = if args.json { format!("{found:#}") } else { strategies::show(&found) };
         println!("{}, {} threads\n{text}", spec.data.path, device::threads());
         return Ok(());
     }
     let engine = Engine::open(&folder.0).context("cannot open what was just exported")?;
-    let served = serve(&engine, &course, events)?;
+    let served = serve(&engine, &training_data, events)?;
     show(args, &spec, &served)
 }
 
@@ -76,17 +76,17 @@ impl Drop for Folder {
     }
 }
 
-struct Unwatched;
+struct NoObserver;
 
-impl Watch for Unwatched {}
+impl TrainingObserver for NoObserver {}
 
 /// Trains on the training split and writes an artifact that has seen it.
-fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
+fn export(spec: &RunSpec, training_data: &TrainingData, folder: &Path) -> Result<()> {
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
-    let fit = Fit {
-        course,
+    let fit = TrainingRun {
+        training_data,
         train: &train,
         parallel: &spec.parallel,
         eval: &spec.eval,
@@ -96,22 +96,35 @@ fn export(spec: &RunSpec, course: &Course, folder: &Path) -> Result<()> {
         stop: &stop,
         trace: None,
     };
-    let mut trained = learner(spec, course, &Device::Cpu)?.said();
-    fit.train_once(&mut trained, &mut Unwatched)?;
-    let mut history = course.history(trained.needs());
-    warm(&mut trained, &mut history, &course.dataset.log, course.split.train.clone(), spec.train.batch, &stop)?;
-    let model = model_with(spec, course, trained.parameters().to_store())?;
-    Export { model: &model, history: &history, dataset: &course.dataset, batch: spec.train.batch, replace: true }
-        .write(folder)?;
+    let mut trained = build_learner(spec, training_data, &Device::Cpu)?.print_notice();
+    fit.train_once(&mut trained, &mut NoObserver)?;
+    let mut history = training_data.history(trained.needs());
+    warm_up(
+        &mut trained,
+        &mut history,
+        &training_data.dataset.log,
+        training_data.split.train.clone(),
+        spec.train.batch,
+        &stop,
+    )?;
+    let model = model_with(spec, training_data, trained.parameters().to_store())?;
+    Export {
+        model: &model,
+        history: &history,
+        dataset: &training_data.dataset,
+        batch: spec.train.batch,
+        replace: true,
+    }
+    .write(folder)?;
     Ok(())
 }
 
 /// Observes each event and scores its pair just after it. The first tenth warms the engine and is not among what is returned.
-fn serve(engine: &Engine, course: &Course, events: std::ops::Range<usize>) -> Result<Vec<Served>> {
+fn serve(engine: &Engine, training_data: &TrainingData, events: std::ops::Range<usize>) -> Result<Vec<Served>> {
     let warm = events.len() / 10;
     let (mut served, mut scores) = (Vec::with_capacity(events.len()), Vec::new());
-    for (i, event) in course.dataset.log.batch(events).events().enumerate() {
-        let (told, asked) = ([request(course, event)?], [query(course, event)]);
+    for (i, event) in training_data.dataset.log.batch(events).events().enumerate() {
+        let (told, asked) = ([request(training_data, event)?], [query(training_data, event)]);
         let before = allocations();
         let begun = Instant::now();
         engine.observe(&told, Granularity::Event)?;
@@ -134,19 +147,26 @@ fn serve(engine: &Engine, course: &Course, events: std::ops::Range<usize>) -> Re
 }
 
 /// The event in the user's own ids and time.
-pub(super) fn request(course: &Course, event: Event) -> Result<NewEvent> {
-    let (ids, unit) = (&course.dataset.ids, &course.dataset.time_unit);
+pub(super) fn request(training_data: &TrainingData, event: Event) -> Result<NewEvent> {
+    let (ids, unit) = (&training_data.dataset.ids, &training_data.dataset.time_unit);
     let time = match unit.scale {
         1 => Number::from(event.time.0),
         _ => Number::from_f64(unit.from_ticks(event.time)).context("a time is a number")?,
     };
-    let features = course.features.edges.as_ref().map(|rows| rows.row(event.id.0).to_vec());
-    Ok(NewEvent { src: ids.own(event.src), dst: ids.own(event.dst), time, label: event.label, features, id: None })
+    let features = training_data.features.edges.as_ref().map(|rows| rows.row(event.id.0).to_vec());
+    Ok(NewEvent {
+        src: ids.external_id(event.src),
+        dst: ids.external_id(event.dst),
+        time,
+        label: event.label,
+        features,
+        id: None,
+    })
 }
 
-fn query(course: &Course, event: Event) -> PairQuery {
-    let ids = &course.dataset.ids;
-    PairQuery { src: ids.own(event.src), dst: ids.own(event.dst), time: None }
+fn query(training_data: &TrainingData, event: Event) -> PairQuery {
+    let ids = &training_data.dataset.ids;
+    PairQuery { src: ids.external_id(event.src), dst: ids.external_id(event.dst), time: None }
 }
 
 fn show(args: &BenchArgs, spec: &RunSpec, served: &[Served]) -> Result<()> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tempograph_serving::{Engine, EngineSpec, Granularity, NewEvent, Ranked, Strategy};
-use tempograph_trainers::Course;
+use tempograph_trainers::TrainingData;
 
 use crate::bench::numbers::stats::quantile;
 use crate::bench::serve::request;
@@ -22,9 +22,14 @@ const RANKINGS: usize = 20;
 const BETWEEN: [usize; 2] = [1, 32];
 
 /// What each way to work took, on the artifact in `folder` and the events after it.
-pub(super) fn measure(folder: &Path, course: &Course, events: Range<usize>) -> Result<Value> {
-    let told: Vec<NewEvent> =
-        course.dataset.log.batch(events).events().map(|event| request(course, event)).collect::<Result<_>>()?;
+pub(super) fn measure(folder: &Path, training_data: &TrainingData, events: Range<usize>) -> Result<Value> {
+    let told: Vec<NewEvent> = training_data
+        .dataset
+        .log
+        .batch(events)
+        .events()
+        .map(|event| request(training_data, event))
+        .collect::<Result<_>>()?;
     let waves = WAVES.into_iter().map(|wave| ingest(folder, &told, wave)).collect::<Result<Vec<_>>>()?;
     let mut rankings = Vec::new();
     for between in BETWEEN {

@@ -1,7 +1,7 @@
 //! What was measured, for people.
 
-use crate::bench::compare::Compared;
-use crate::bench::floor::Machine;
+use crate::bench::compare::Comparison;
+use crate::bench::roofline::MachineRates;
 use crate::setup::device;
 
 /// Processor, cores and vector instructions.
@@ -14,7 +14,7 @@ pub(super) fn machine_name() -> String {
 }
 
 /// All configurations, a line each, and where the time of each went.
-pub(super) fn comparison(all: &[Compared<'_>], machine: &Machine) -> String {
+pub(super) fn comparison(all: &[Comparison<'_>], machine: &MachineRates) -> String {
     let mut told = format!("{}\n", machine_name());
     for (threads, rates) in machine.known() {
         let (flops, bytes) = (rates.flops_per_second / 1e9, rates.bytes_per_second / 1e9);
@@ -47,16 +47,16 @@ pub(super) fn comparison(all: &[Compared<'_>], machine: &Machine) -> String {
     told
 }
 
-fn row(one: &Compared<'_>) -> Vec<String> {
+fn row(one: &Comparison<'_>) -> Vec<String> {
     let spec = &one.configuration.spec;
     let mut cells = vec![spec.data.edge_features.clone(), spec.train.batch.to_string(), spec.threads.to_string()];
-    cells.push(format!("{:.0}", Compared::rate(&one.ours)));
+    cells.push(format!("{:.0}", Comparison::rate(&one.ours)));
     for beside in &one.peers {
-        cells.push(format!("{:.0}", Compared::rate(&beside.runs)));
+        cells.push(format!("{:.0}", Comparison::rate(&beside.runs)));
         cells.push(format!("{:.2}", one.ratio(beside).unwrap_or(f64::NAN)));
     }
-    cells.push((Compared::peak(&one.ours) >> 20).to_string());
-    cells.extend(one.peers.iter().map(|beside| (Compared::peak(&beside.runs) >> 20).to_string()));
+    cells.push((Comparison::peak(&one.ours) >> 20).to_string());
+    cells.extend(one.peers.iter().map(|beside| (Comparison::peak(&beside.runs) >> 20).to_string()));
     let floor = &one.floor;
     cells.push(format!("{:.0}", 1e6 * one.step_seconds()));
     cells.push(format!("{:.0}", floor.flops / 1e6));

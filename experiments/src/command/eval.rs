@@ -6,12 +6,12 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use tempograph_framework::{IdMap, Store};
-use tempograph_trainers::{Answers, Evaluation, Examination, Part, evaluate};
+use tempograph_trainers::{BatchScores, Evaluation, EvaluationTask, Part, evaluate};
 
-use crate::command::train::{floors, metric_row, metric_title, rule_name};
+use crate::command::train::{evaluate_baselines, metric_row, metric_title, rule_name};
 use crate::setup::device;
 use crate::setup::runs::Run;
-use crate::terminal::interrupt::stop_when_asked;
+use crate::terminal::interrupt::stop_on_signal;
 
 /// Evaluate a trained run, under its own rules or others.
 #[derive(Args, Debug)]
@@ -52,11 +52,11 @@ struct Scores {
 }
 
 impl Scores {
-    fn hear(&mut self, answers: &Answers<'_>, ids: &IdMap) {
+    fn append(&mut self, answers: &BatchScores<'_>, ids: &IdMap) {
         let queries = answers.queries;
         for (i, (pair, &score)) in queries.pairs().iter().zip(answers.scores).enumerate() {
-            let own = |root: u32| ids.own(queries.nodes()[root as usize]);
-            self.event.push(queries.places()[pair.src as usize].0);
+            let own = |root: u32| ids.external_id(queries.nodes()[root as usize]);
+            self.event.push(queries.log_positions()[pair.src as usize].0);
             self.src.push(own(pair.src));
             self.dst.push(own(pair.dst));
             self.time.push(queries.times()[pair.src as usize].0);
@@ -91,23 +91,23 @@ enum SplitName {
 /// A folder that holds no trained run, or data that is not the run's.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let run = Run::open(&args.run, &args.sets)?;
-    device::on_a_computing_thread(|| examine(args, &run))
+    device::run_on_pool(|| evaluate_run(args, &run))
 }
 
-fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
-    let stop = stop_when_asked("stopping at the next batch")?;
+fn evaluate_run(args: &EvalArgs, run: &Run) -> Result<()> {
+    let stop = stop_on_signal("stopping at the next batch")?;
     let part = match args.split {
         SplitName::Val => Part::Val,
         SplitName::Test => Part::Test,
     };
-    let mut start = run.before(part, &stop)?;
-    let range = run.course.range(part);
+    let mut start = run.restore_before(part, &stop)?;
+    let range = run.training_data.range(part);
     let mut found: Vec<(String, Evaluation)> = Vec::new();
     for &rule in &run.spec.eval.rules {
         let bar = ProgressBar::with_draw_target(Some(range.len() as u64), ProgressDrawTarget::stderr());
-        let negatives = run.course.negatives(part, rule, &run.spec.eval);
-        let new_nodes = Some(&run.course.new_nodes);
-        let asked = Examination {
+        let negatives = run.training_data.negatives(part, rule, &run.spec.eval);
+        let new_nodes = Some(&run.training_data.new_nodes);
+        let asked = EvaluationTask {
             range: range.clone(),
             batch: run.spec.train.batch,
             negatives: &negatives,
@@ -115,12 +115,12 @@ fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
             new_nodes,
         };
         let mut history = start.history.clone();
-        let log = &run.course.dataset.log;
+        let log = &run.training_data.dataset.log;
         let mut scores = args.scores.as_ref().filter(|_| found.is_empty()).map(|path| (path, Scores::default()));
-        let mut heard = |answers: &Answers<'_>| {
+        let mut heard = |answers: &BatchScores<'_>| {
             bar.set_position((answers.first.index() - range.start) as u64);
             if let Some((_, scores)) = &mut scores {
-                scores.hear(answers, &run.course.dataset.ids);
+                scores.append(answers, &run.training_data.dataset.ids);
             }
         };
         let evaluation = evaluate(&mut start.model, &mut history, log, &asked, &stop, &mut heard)?;
@@ -133,8 +133,11 @@ fn examine(args: &EvalArgs, run: &Run) -> Result<()> {
             None => bail!("stopped before the end"),
         }
     }
-    let floors =
-        if part == Part::Test && run.spec.eval.floors { floors(&run.spec, &run.course, &stop)? } else { Vec::new() };
+    let floors = if part == Part::Test && run.spec.eval.floors {
+        evaluate_baselines(&run.spec, &run.training_data, &stop)?
+    } else {
+        Vec::new()
+    };
     if args.json {
         let by_rule: serde_json::Map<_, _> = found
             .iter()

@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use tempograph_serving::Export;
-use tempograph_trainers::{Evaluation, Examination, Kept, Part, evaluate, warm};
+use tempograph_trainers::{BestModel, Evaluation, EvaluationTask, Part, evaluate, warm_up};
 
 use crate::command::train::{metric_row, metric_title};
 use crate::setup::device;
 use crate::setup::model::model_with;
 use crate::setup::runs::Run;
-use crate::terminal::interrupt::stop_when_asked;
+use crate::terminal::interrupt::stop_on_signal;
 
 /// Export a trained run: the weights and the state of the world they have seen.
 #[derive(Args, Debug)]
@@ -57,11 +57,11 @@ pub enum Until {
 /// A folder that holds no trained run, or an artifact that cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let run = Run::open(&args.run, &[])?;
-    let stop = stop_when_asked("stopping at the next batch")?;
+    let stop = stop_on_signal("stopping at the next batch")?;
     let seen = write(&run, args.until, &args.out, args.force, &stop)?;
     println!("exported {} with {seen} events seen", args.out.display());
-    if !args.quick && !run.course.range(Part::Test).is_empty() {
-        println!("{}", device::on_a_computing_thread(|| granularity(&run, &stop))?);
+    if !args.quick && !run.training_data.range(Part::Test).is_empty() {
+        println!("{}", device::run_on_pool(|| granularity(&run, &stop))?);
     }
     println!("serve it with\n  tempograph serve {}", args.out.display());
     Ok(())
@@ -69,14 +69,15 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 
 /// What the test split comes to in the batches of training and event by event, as a table.
 fn granularity(run: &Run, stop: &AtomicBool) -> Result<String> {
-    let mut best = run.before(Part::Test, stop)?;
-    let (course, eval, batch) = (&run.course, &run.spec.eval, run.spec.train.batch);
-    let negatives = course.negatives(Part::Test, eval.rules[0], eval);
+    let mut best = run.restore_before(Part::Test, stop)?;
+    let (training_data, eval, batch) = (&run.training_data, &run.spec.eval, run.spec.train.batch);
+    let negatives = training_data.negatives(Part::Test, eval.rules[0], eval);
     let mut examine = |batch: usize| -> Result<Evaluation> {
-        let (range, new_nodes) = (course.range(Part::Test), Some(&course.new_nodes));
-        let asked = Examination { range, batch, negatives: &negatives, rank_every: eval.val_every, new_nodes };
+        let (range, new_nodes) = (training_data.range(Part::Test), Some(&training_data.new_nodes));
+        let asked = EvaluationTask { range, batch, negatives: &negatives, rank_every: eval.val_every, new_nodes };
         let mut history = best.history.clone();
-        let evaluation = evaluate(&mut best.model, &mut history, &course.dataset.log, &asked, stop, &mut |_| ())?;
+        let evaluation =
+            evaluate(&mut best.model, &mut history, &training_data.dataset.log, &asked, stop, &mut |_| ())?;
         evaluation.ok_or_else(|| anyhow::anyhow!("stopped before the end"))
     };
     let rows = [(format!("by {batch}, as trained"), examine(batch)?), ("one by one, as served".into(), examine(1)?)];
@@ -92,15 +93,16 @@ pub(crate) fn write(run: &Run, until: Until, out: &Path, replace: bool, stop: &A
             run.spec.data.edge_features
         );
     }
-    let Kept { weights, mut history, .. } = run.kept()?;
-    let (course, batch) = (&run.course, run.spec.train.batch);
+    let BestModel { weights, mut history, .. } = run.best_model()?;
+    let (training_data, batch) = (&run.training_data, run.spec.train.batch);
     if until == Until::Test {
         let mut model = run.model(weights.clone())?;
-        if !warm(&mut model, &mut history, &course.dataset.log, course.range(Part::Test), batch, stop)? {
+        if !warm_up(&mut model, &mut history, &training_data.dataset.log, training_data.range(Part::Test), batch, stop)?
+        {
             bail!("stopped");
         }
     }
-    let model = model_with(&run.spec, course, weights)?;
-    Export { model: &model, history: &history, dataset: &course.dataset, batch, replace }.write(out)?;
+    let model = model_with(&run.spec, training_data, weights)?;
+    Export { model: &model, history: &history, dataset: &training_data.dataset, batch, replace }.write(out)?;
     Ok(history.seen())
 }

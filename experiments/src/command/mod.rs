@@ -13,7 +13,7 @@ pub mod train;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use tempograph_kernels::cpu::Level;
+use tempograph_kernels::cpu::SimdLevel;
 use tempograph_models::Registry;
 
 use crate::setup::device;
@@ -68,7 +68,7 @@ pub fn run(registry: Registry) -> ExitCode {
     }
     let matches = command_line().get_matches();
     let command = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
-    let done = Level::chosen().map_err(anyhow::Error::msg).and_then(|_| carry_out(command));
+    let done = SimdLevel::chosen().map_err(anyhow::Error::msg).and_then(|_| dispatch(command));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -84,7 +84,7 @@ fn command_line() -> clap::Command {
     CommandLine::command().long_version(shell::version())
 }
 
-fn carry_out(command: Command) -> anyhow::Result<()> {
+fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),

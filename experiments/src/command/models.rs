@@ -68,7 +68,7 @@ pub fn run(args: &ModelsArgs) -> Result<()> {
     registry.kind(name).map_err(anyhow::Error::msg)?;
     let mut settings = toml::Table::from_iter([("kind".to_string(), toml::Value::from(name.as_str()))]);
     for set in &args.sets {
-        tempograph_framework::lay_over(&mut settings, set).map_err(anyhow::Error::msg)?;
+        tempograph_framework::apply_override(&mut settings, set).map_err(anyhow::Error::msg)?;
     }
     let spec = registry.read(settings).map_err(anyhow::Error::msg)?;
     spec.check().map_err(anyhow::Error::msg)?;
@@ -81,7 +81,7 @@ fn list(kind: &Kind) -> Result<Listed<'_>> {
     let spec = kind.settings();
     let program = spec.program(FeatureWidths::default()).map_err(anyhow::Error::msg)?;
     // Commands train, export and serve what scores links.
-    let (device, links) = (program.on_device(), program.links().is_ok());
+    let (device, links) = (program.check_device_support(), program.links().is_ok());
     Ok(Listed {
         kind: kind.name,
         about: kind.about,
@@ -230,7 +230,7 @@ fn shown(program: &Program) -> Result<String> {
         bytes / 1e6,
         optimiser / 1e6
     )?;
-    match program.on_device() {
+    match program.check_device_support() {
         Ok(()) => write!(out, "it trains on the CPU and on devices")?,
         Err(why) => write!(out, "it trains on the CPU; not on a device: {why}")?,
     }
@@ -253,6 +253,6 @@ fn described(program: &Program) -> serde_json::Value {
         "kind": program.spec().kind(),
         "parameters": program.declarations().numbers(),
         "operations": operations,
-        "device": program.on_device().is_ok(),
+        "device": program.check_device_support().is_ok(),
     })
 }

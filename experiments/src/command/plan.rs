@@ -7,14 +7,14 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tempograph_framework::{Captured, Graph, History, Timestamp, captured};
-use tempograph_trainers::{Course, Facts, ParallelSpec, Plan, Proposal, propose, timetable};
+use tempograph_framework::{Captured, Graph, History, Timestamp, captured_shares};
+use tempograph_trainers::{ParallelSpec, Plan, PlanInputs, Proposal, TrainingData, propose, timetable};
 
 use crate::bench::aligned;
 use crate::setup::data;
 use crate::setup::device::Device;
 use crate::setup::machine::Machine;
-use crate::setup::model::learner;
+use crate::setup::model::build_learner;
 use crate::setup::spec::RunSpec;
 
 /// Propose how to spread a training over devices and machines.
@@ -68,16 +68,16 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     }
     let mut spec = RunSpec::read(&args.spec, &args.sets)?;
     let device = Device::parse(&spec.device)?;
-    let mut course = data::open(&spec.data)?;
-    data::resolve(&mut spec, &mut course)?;
+    let mut training_data = data::open(&spec.data)?;
+    data::resolve(&mut spec, &mut training_data)?;
     let machine = Machine::here();
     let devices =
         args.devices.unwrap_or_else(|| if device == Device::Cpu { machine.cores } else { machine.gpus.len() });
-    let sizes = Sizes::of(&spec, &course, devices)?;
-    let facts = Facts {
+    let sizes = Sizes::of(&spec, &training_data, devices)?;
+    let facts = PlanInputs {
         batch: spec.train.batch,
-        events: course.split.train.len(),
-        captured: captured_by_size(&course, spec.train.batch),
+        events: training_data.split.train.len(),
+        captured: captured_by_size(&training_data, spec.train.batch),
         keep: args.keep,
         machines: args.machines,
         devices,
@@ -89,18 +89,18 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     };
     let proposal = propose(&facts)?;
     let threads = devices.min(machine.cores);
-    let found = Found { args, facts, sizes, machine, device, proposal, threads, epochs: spec.train.epochs };
+    let report = PlanReport { args, facts, sizes, machine, device, proposal, threads, epochs: spec.train.epochs };
     if args.json {
-        println!("{:#}", found.json())
+        println!("{:#}", report.json())
     } else {
-        print!("{}", found.told())
+        print!("{}", report.to_text())
     }
     Ok(())
 }
 
 /// The captured share of `batch` and its multiples by powers of two and what lies half-way, as far as the training events make two batches.
-fn captured_by_size(course: &Course, batch: usize) -> Vec<Captured> {
-    let train = course.split.train.clone();
+fn captured_by_size(training_data: &TrainingData, batch: usize) -> Vec<Captured> {
+    let train = training_data.split.train.clone();
     let doubled = std::iter::successors(Some(1), |factor| Some(factor * 2)).take_while(|&factor| factor <= LARGEST);
     let factors = doubled.flat_map(|factor| [factor, factor + factor / 2]);
     let mut sizes: Vec<usize> =
@@ -113,7 +113,8 @@ fn captured_by_size(course: &Course, batch: usize) -> Vec<Captured> {
         ProgressStyle::with_template("captured events {wide_bar} {pos}/{len} eta {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
-    let shares = captured(&course.dataset.log.batch(train), &sizes, &mut |done| bar.set_position(done as u64));
+    let shares =
+        captured_shares(&training_data.dataset.log.batch(train), &sizes, &mut |done| bar.set_position(done as u64));
     bar.finish_and_clear();
     shares
 }
@@ -140,25 +141,26 @@ fn ahead(spec: &ParallelSpec) -> usize {
 }
 
 impl Sizes {
-    fn of(spec: &RunSpec, course: &Course, devices: usize) -> Result<Sizes> {
+    fn of(spec: &RunSpec, training_data: &TrainingData, devices: usize) -> Result<Sizes> {
         let needs = spec.needs()?;
-        let (nodes, events, widths) = (course.dataset.nodes, course.dataset.log.len(), data::widths(course));
+        let (nodes, events, widths) =
+            (training_data.dataset.nodes, training_data.dataset.log.len(), data::widths(training_data));
         // A history is as large as its nodes are many, up to the distinct pairs it may keep, of which there are no more than events.
         let sample = nodes.clamp(1, 1000);
-        let small = History::new(sample, needs.clone(), Timestamp(0), course.features.clone());
+        let small = History::new(sample, needs.clone(), Timestamp(0), training_data.features.clone());
         let small = small.bytes() + if spec.parallel.prefetch > 0 { small.graph().bytes() } else { 0 };
         let pairs = if needs.pairs { 36 * events } else { 0 };
         let graphs = if spec.parallel.prefetch > 0 { 2 * devices } else { devices };
-        let follows = Graph::follows(&needs, &course.dataset.log, graphs * nodes);
-        let by_node = if follows { course.dataset.log.needed_by_node() } else { 0 };
-        let of_nodes = widths.node + course.features.static_memory.as_ref().map_or(0, |rows| rows.width());
+        let follows = Graph::attaches_log(&needs, &training_data.dataset.log, graphs * nodes);
+        let by_node = if follows { training_data.dataset.log.needed_by_node() } else { 0 };
+        let of_nodes = widths.node + training_data.features.static_memory.as_ref().map_or(0, |rows| rows.width());
         let roots = spec.train.batch * (2 + spec.train.negatives);
-        let window = roots.saturating_mul(needs.second_look().map_or(0, |look| look.neighbours));
+        let window = roots.saturating_mul(needs.window_spec().map_or(0, |look| look.neighbours));
         let near = roots.saturating_mul((1 + needs.neighbours).saturating_pow(needs.layers as u32));
         let rows = nodes.min(near.saturating_add(window));
         let walks = needs.walks.map_or(0, |rule| rule.numbers());
         let bytes = |numbers: usize| 4 * numbers as u64;
-        let parameters = learner(spec, course, &Device::Cpu)?.learner.parameters().values().len();
+        let parameters = build_learner(spec, training_data, &Device::Cpu)?.learner.parameters().values().len();
         Ok(Sizes {
             history: (small * nodes / sample + pairs) as u64,
             weights: bytes(4 * parameters),
@@ -180,9 +182,9 @@ impl Sizes {
 }
 
 /// All that is told.
-struct Found<'a> {
+struct PlanReport<'a> {
     args: &'a PlanArgs,
-    facts: Facts,
+    facts: PlanInputs,
     sizes: Sizes,
     machine: Machine,
     device: Device,
@@ -192,8 +194,8 @@ struct Found<'a> {
     epochs: usize,
 }
 
-impl Found<'_> {
-    fn told(&self) -> String {
+impl PlanReport<'_> {
+    fn to_text(&self) -> String {
         let Plan { minibatch, epoch, memory } = self.proposal.plan;
         format!(
             "{}\n{}\n{}\n{}\n{minibatch} x {epoch} x {memory}: {}\n\n{}{}\n{}\n",
@@ -246,14 +248,14 @@ impl Found<'_> {
         let Machine { cores, memory, gpus } = &self.machine;
         let gpus: Vec<String> = gpus.iter().map(|gpu| format!("{} with {}", gpu.name, megabytes(gpu.bytes))).collect();
         let gpus = if gpus.is_empty() { String::new() } else { format!(", {}", gpus.join(", ")) };
-        let Facts { machines, devices, .. } = self.facts;
+        let PlanInputs { machines, devices, .. } = self.facts;
         let memory = memory.map_or("memory unknown".into(), megabytes);
         format!("each of {machines} machines: {devices} devices, {cores} cores, {memory}{gpus}\n")
     }
 
     /// What held each of the three back.
     fn bounds(&self) -> String {
-        let Facts { batch, keep, room, .. } = self.facts;
+        let PlanInputs { batch, keep, room, .. } = self.facts;
         let Proposal { largest, copies, .. } = self.proposal;
         format!(
             "i: at most {}, for batches of more than {largest} events capture less than {} of what {batch} do\nk: at most {copies} a machine, for {} are left for histories and lanes\nj: the rest\n",
@@ -309,7 +311,7 @@ impl Found<'_> {
     }
 
     fn json(&self) -> serde_json::Value {
-        let Facts { batch, events, captured, keep, machines, devices, room, .. } = &self.facts;
+        let PlanInputs { batch, events, captured, keep, machines, devices, room, .. } = &self.facts;
         let Proposal { plan: Plan { minibatch, epoch, memory }, largest, copies } = self.proposal;
         let Sizes { history, weights, gradients, view, features, log } = self.sizes;
         let gpus: Vec<_> =

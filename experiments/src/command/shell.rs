@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap_complete::Shell;
-use tempograph_kernels::cpu::Level;
+use tempograph_kernels::cpu::SimdLevel;
 
 use crate::terminal::print::print;
 
@@ -73,7 +73,7 @@ pub fn version() -> String {
     ];
     let on: Vec<&str> = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
     let features = if on.is_empty() { "none".to_string() } else { on.join(", ") };
-    let level = Level::chosen().unwrap_or_else(|_| Level::of_processor());
+    let level = SimdLevel::chosen().unwrap_or_else(|_| SimdLevel::of_processor());
     let commit = option_env!("TEMPOGRAPH_COMMIT").unwrap_or("not known");
     format!("{}\ncommit: {commit}\nfeatures: {features}\nvector instructions: {level}", env!("CARGO_PKG_VERSION"))
 }

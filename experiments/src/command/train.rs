@@ -12,8 +12,9 @@ use tempograph_framework::{History, LinkMetrics, NegativeRule, Scorer, TensorSco
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Heuristic;
 use tempograph_trainers::{
-    Board, Course, Evaluation, Examination, Exchange, Fit, Fitted, Floor, Kept, Outcome, Part, REPORT_SCHEMA, Report,
-    RunFiles, Status, Timeline, Trace, Watch, evaluate, kept, peak_memory_bytes, warm,
+    Baseline, BestModel, Evaluation, EvaluationTask, Exchange, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status,
+    TensorBoardWriter, Timeline, Trace, TrainingData, TrainingObserver, TrainingRun, TrainingSummary, evaluate,
+    peak_memory_bytes, read_best_model, warm_up,
 };
 
 use crate::command::export;
@@ -21,12 +22,12 @@ use crate::command::export::Until;
 use crate::setup::data;
 use crate::setup::device;
 use crate::setup::device::Device;
-use crate::setup::model::learner;
-use crate::setup::ranks::{Place, Transport};
+use crate::setup::model::build_learner;
+use crate::setup::ranks::{ProcessRank, Transport};
 use crate::setup::runs::Run;
 use crate::setup::spec::RunSpec;
-use crate::terminal::interrupt::stop_when_asked;
-use crate::terminal::progress::{All, Terminal};
+use crate::terminal::interrupt::stop_on_signal;
+use crate::terminal::progress::{Observers, Terminal};
 
 /// Train a model from a TOML experiment, evaluate it, and write a report.
 #[derive(Args, Debug)]
@@ -75,15 +76,15 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs) -> Result<()> {
     let spec = RunSpec::read(&args.spec, &args.sets)?;
     let files = RunFiles { folder: args.out.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name)) };
-    let stop = stop_when_asked("stopping at the next batch")?;
-    let place = Place::here()?;
-    device::use_threads(place.threads(spec.threads))?;
-    let device = place.device(&spec.device)?;
-    device.check(spec.parallel.plan().lanes() / place.count())?;
-    let run = TrainRun { args, files: &files, stop: &stop, leads: place.leads() };
-    device::on_a_computing_thread(|| {
-        let mut exchange = place.meet(args.transport, &device, &spec, args.resume)?;
-        let done = run.on(spec, &device, &mut *exchange);
+    let stop = stop_on_signal("stopping at the next batch")?;
+    let process = ProcessRank::from_environment()?;
+    device::init_thread_pool(process.threads(spec.threads))?;
+    let device = process.device(&spec.device)?;
+    device.check(spec.parallel.plan().lanes() / process.world_size())?;
+    let run = TrainCommand { args, files: &files, stop: &stop, is_leader: process.is_leader() };
+    device::run_on_pool(|| {
+        let mut exchange = process.connect(args.transport, &device, &spec, args.resume)?;
+        let done = run.train(spec, &device, &mut *exchange);
         if let Err(why) = &done {
             exchange.stop(&format!("{why:#}"));
         }
@@ -148,38 +149,42 @@ fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()>
     std::fs::write(files.spec(), spec.to_toml()?).with_context(|| format!("cannot write {}", files.spec().display()))
 }
 
-struct TrainRun<'a> {
+struct TrainCommand<'a> {
     args: &'a TrainArgs,
     files: &'a RunFiles,
     stop: &'a AtomicBool,
     /// Whether this process prints, tests and writes; one of several does.
-    leads: bool,
+    is_leader: bool,
 }
 
-impl TrainRun<'_> {
-    fn on(&self, mut spec: RunSpec, device: &Device, exchange: &mut dyn Exchange) -> Result<()> {
-        let mut course = data::open_among(exchange, &spec.data)?;
-        data::resolve(&mut spec, &mut course)?;
-        if !self.leads {
-            let mut learner = learner(&spec, &course, device)?.learner;
-            self.fit(&spec, &course, None).run_among(exchange, &mut learner, &mut All(Vec::new()))?;
+impl TrainCommand<'_> {
+    fn train(&self, mut spec: RunSpec, device: &Device, exchange: &mut dyn Exchange) -> Result<()> {
+        let mut training_data = data::open_distributed(exchange, &spec.data)?;
+        data::resolve(&mut spec, &mut training_data)?;
+        if !self.is_leader {
+            let mut learner = build_learner(&spec, &training_data, device)?.learner;
+            self.training_run(&spec, &training_data, None).run_distributed(
+                exchange,
+                &mut learner,
+                &mut Observers(Vec::new()),
+            )?;
             return Ok(());
         }
         make_folder(self.files, &spec, self.args)?;
-        let mut learner = learner(&spec, &course, device)?.said();
-        let mut report = self.blank_report(&spec, &course, learner.parameters().values().len())?;
+        let mut learner = build_learner(&spec, &training_data, device)?.print_notice();
+        let mut report = self.blank_report(&spec, &training_data, learner.parameters().values().len())?;
         report.transport = exchange.transport().map(String::from);
         self.say(&introduction(&report));
-        if let Some(notice) = on_their_way(&spec) {
+        if let Some(notice) = incomplete_pass_warning(&spec) {
             eprintln!("{notice}");
         }
         report.write(&self.files.report())?;
 
         let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
-        let mut board = Board::new(&self.files.board(), 10);
+        let mut board = TensorBoardWriter::new(&self.files.board(), 10);
         let trace = self.trace(exchange.rank())?;
-        let fit = self.fit(&spec, &course, trace.clone());
-        let outcome = fit.run_among(exchange, &mut learner, &mut All(vec![&mut terminal, &mut board]))?;
+        let fit = self.training_run(&spec, &training_data, trace.clone());
+        let outcome = fit.run_distributed(exchange, &mut learner, &mut Observers(vec![&mut terminal, &mut board]))?;
         if let (Some(trace), Some(path)) = (trace, &self.args.trace) {
             let timeline = trace.finish().and_then(|()| Timeline::read(path));
             let (all, hidden) =
@@ -193,11 +198,12 @@ impl TrainRun<'_> {
             Outcome::Finished(fitted) => (true, fitted),
             Outcome::Stopped(fitted) => (false, fitted),
         };
-        take(&mut report, fitted);
+        add_summary(&mut report, fitted);
         let tested = finished && {
-            let Kept { weights, history, .. } = kept(&self.files.best(), learner.needs(), course.features.clone())?;
+            let BestModel { weights, history, .. } =
+                read_best_model(&self.files.best(), learner.needs(), training_data.features.clone())?;
             learner.restore_weights(weights)?;
-            self.test(&spec, &course, &mut learner, &history, &mut report, &mut terminal)?
+            self.test(&spec, &training_data, &mut learner, &history, &mut report, &mut terminal)?
         };
         terminal.done();
         report.status = if tested { Status::Finished } else { Status::Stopped };
@@ -207,7 +213,7 @@ impl TrainRun<'_> {
             board.evaluation("test", test);
         }
         if tested {
-            self.conclude(spec, course, &report)?;
+            self.conclude(spec, training_data, &report)?;
         } else {
             self.say(&format!("stopped; go on with `tempograph train {} --resume`", self.command()));
         }
@@ -225,9 +231,14 @@ impl TrainRun<'_> {
         Ok(self.args.trace.as_ref().filter(|_| rank == 0).map(create).transpose()?.map(Arc::new))
     }
 
-    fn fit<'a>(&'a self, spec: &'a RunSpec, course: &'a Course, trace: Option<Arc<Trace>>) -> Fit<'a> {
-        Fit {
-            course,
+    fn training_run<'a>(
+        &'a self,
+        spec: &'a RunSpec,
+        training_data: &'a TrainingData,
+        trace: Option<Arc<Trace>>,
+    ) -> TrainingRun<'a> {
+        TrainingRun {
+            training_data,
             train: &spec.train,
             parallel: &spec.parallel,
             eval: &spec.eval,
@@ -244,27 +255,28 @@ impl TrainRun<'_> {
     fn test(
         &self,
         spec: &RunSpec,
-        course: &Course,
+        training_data: &TrainingData,
         best: &mut dyn Scorer,
         before: &History,
         report: &mut Report,
-        watch: &mut dyn Watch,
+        watch: &mut dyn TrainingObserver,
     ) -> Result<bool> {
-        let range = course.range(Part::Test);
+        let range = training_data.range(Part::Test);
         for &rule in &spec.eval.rules {
-            let negatives = course.negatives(Part::Test, rule, &spec.eval);
-            let asked = Examination {
+            let negatives = training_data.negatives(Part::Test, rule, &spec.eval);
+            let asked = EvaluationTask {
                 range: range.clone(),
                 batch: spec.train.batch,
                 negatives: &negatives,
                 rank_every: 1,
-                new_nodes: Some(&course.new_nodes),
+                new_nodes: Some(&training_data.new_nodes),
             };
             let mut history = before.clone();
-            let mut heard = |answers: &tempograph_trainers::Answers<'_>| {
-                watch.examined("test", answers.first.index() - range.start, range.len())
+            let mut heard = |answers: &tempograph_trainers::BatchScores<'_>| {
+                watch.evaluation_progress("test", answers.first.index() - range.start, range.len())
             };
-            let Some(evaluation) = evaluate(best, &mut history, &course.dataset.log, &asked, self.stop, &mut heard)?
+            let Some(evaluation) =
+                evaluate(best, &mut history, &training_data.dataset.log, &asked, self.stop, &mut heard)?
             else {
                 return Ok(false);
             };
@@ -272,16 +284,16 @@ impl TrainRun<'_> {
             report.test_by_rule.insert(rule_name(rule), evaluation);
         }
         if spec.eval.floors {
-            report.floors = floors(spec, course, self.stop)?;
+            report.floors = evaluate_baselines(spec, training_data, self.stop)?;
         }
         Ok(true)
     }
 
-    fn conclude(&self, spec: RunSpec, course: Course, report: &Report) -> Result<()> {
+    fn conclude(&self, spec: RunSpec, training_data: TrainingData, report: &Report) -> Result<()> {
         self.say(&conclusion(report, &self.files.folder));
         if spec.export {
             let artifact = self.files.folder.join("artifact");
-            let run = Run { spec, course, files: self.files.clone() };
+            let run = Run { spec, training_data, files: self.files.clone() };
             match export::write(&run, Until::Test, &artifact, true, self.stop) {
                 Ok(_) => self.say(&format!("exported; serve it with\n  tempograph serve {}", artifact.display())),
                 Err(why) => eprintln!("not exported: {why:#}"),
@@ -290,7 +302,7 @@ impl TrainRun<'_> {
         Ok(())
     }
 
-    fn blank_report(&self, spec: &RunSpec, course: &Course, parameters: usize) -> Result<Report> {
+    fn blank_report(&self, spec: &RunSpec, training_data: &TrainingData, parameters: usize) -> Result<Report> {
         Ok(Report {
             schema: REPORT_SCHEMA,
             name: spec.name.clone(),
@@ -301,7 +313,7 @@ impl TrainRun<'_> {
             version: env!("CARGO_PKG_VERSION").into(),
             commit: option_env!("TEMPOGRAPH_COMMIT").map(String::from),
             spec: serde_json::to_value(spec)?,
-            data: data::report(course),
+            data: data::report(training_data),
             parameters,
             epochs: Vec::new(),
             steps: 0,
@@ -333,7 +345,7 @@ impl TrainRun<'_> {
     }
 }
 
-fn take(report: &mut Report, fitted: Fitted) {
+fn add_summary(report: &mut Report, fitted: TrainingSummary) {
     report.best_epoch = fitted.best.map(|mark| mark.epoch);
     report.epochs = fitted.epochs;
     report.steps = fitted.steps;
@@ -347,8 +359,8 @@ fn take(report: &mut Report, fitted: Fitted) {
 ///
 /// # Errors
 /// As evaluation.
-pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<Floor>> {
-    let (time, test) = (course.dataset.log.time(), course.range(Part::Test));
+pub fn evaluate_baselines(spec: &RunSpec, training_data: &TrainingData, stop: &AtomicBool) -> Result<Vec<Baseline>> {
+    let (time, test) = (training_data.dataset.log.time(), training_data.range(Part::Test));
     let history = spec.needs()?.lookup;
     let window = time.last().map_or(0, |last| last.0 - time[test.start].0);
     let rules = [
@@ -356,23 +368,23 @@ pub fn floors(spec: &RunSpec, course: &Course, stop: &AtomicBool) -> Result<Vec<
         Heuristic::EdgeBank { window: Some(window), history },
         Heuristic::LastK { k: 10, history },
     ];
-    let negatives = course.negatives(Part::Test, spec.eval.rules[0], &spec.eval);
+    let negatives = training_data.negatives(Part::Test, spec.eval.rules[0], &spec.eval);
     let mut floors = Vec::new();
     for rule in rules {
         let mut model = TensorScorer::<Cpu, _>::new(rule);
-        let mut past = course.history(model.needs());
-        let log = &course.dataset.log;
-        let asked = Examination {
+        let mut past = training_data.history(model.needs());
+        let log = &training_data.dataset.log;
+        let asked = EvaluationTask {
             range: test.clone(),
             batch: spec.train.batch,
             negatives: &negatives,
             rank_every: 1,
             new_nodes: None,
         };
-        let warmed = warm(&mut model, &mut past, log, 0..test.start, spec.train.batch, stop)?;
+        let warmed = warm_up(&mut model, &mut past, log, 0..test.start, spec.train.batch, stop)?;
         let found = if warmed { evaluate(&mut model, &mut past, log, &asked, stop, &mut |_| ())? } else { None };
         if let Some(Evaluation { all, .. }) = found {
-            floors.push(Floor { name: rule.name(), history, test: all });
+            floors.push(Baseline { name: rule.name(), history, test: all });
         }
     }
     Ok(floors)
@@ -384,7 +396,7 @@ pub(crate) fn rule_name(rule: NegativeRule) -> String {
 }
 
 /// What to say where a plan's histories will not have come to the end of the training split when training ends.
-fn on_their_way(spec: &RunSpec) -> Option<String> {
+fn incomplete_pass_warning(spec: &RunSpec) -> Option<String> {
     let (plan, epochs) = (spec.parallel.plan(), spec.train.epochs);
     let passes = plan.passes();
     (!epochs.is_multiple_of(passes)).then(|| {

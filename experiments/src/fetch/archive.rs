@@ -124,7 +124,7 @@ impl Unpacking<'_> {
         // One byte beyond the declared length is enough to tell that there is more.
         let mut source = source.take(entry.size.saturating_add(1));
         loop {
-            self.heed_stop()?;
+            self.check_stop()?;
             let count = source.read(&mut buffer).map_err(|error| self.broken_entry(entry, &error))?;
             written += count as u64;
             if written > entry.size || (count == 0 && written < entry.size) {
@@ -142,7 +142,7 @@ impl Unpacking<'_> {
     }
 
     /// The archive is what can be gone on from: unpacking begins again from it.
-    fn heed_stop(&self) -> Result<(), FetchError> {
+    fn check_stop(&self) -> Result<(), FetchError> {
         if !self.stop.load(Ordering::Relaxed) {
             return Ok(());
         }

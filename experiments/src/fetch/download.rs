@@ -46,7 +46,7 @@ impl Download<'_> {
                 return Err(error);
             }
             if fruitless >= self.options.attempts {
-                self.tell_what_is_kept(&part);
+                self.report_kept_bytes(&part);
                 return Err(error);
             }
             self.pause(fruitless, &error, &part)?;
@@ -88,7 +88,7 @@ impl Download<'_> {
     fn receive(&self, body: &mut dyn Read, total: Option<u64>, part: &mut Part) -> Result<(), FetchError> {
         let mut buffer = vec![0; CHUNK];
         loop {
-            self.heed_stop(part)?;
+            self.check_stop(part)?;
             let count = body.read(&mut buffer).map_err(|error| self.truncated(part, total, error.to_string()))?;
             if count == 0 {
                 break;
@@ -108,20 +108,20 @@ impl Download<'_> {
         self.progress.note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
         let until = Instant::now() + wait;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            self.heed_stop(part)?;
+            self.check_stop(part)?;
             thread::sleep(left.min(Duration::from_millis(50)));
         }
         Ok(())
     }
 
-    fn heed_stop(&self, part: &Part) -> Result<(), FetchError> {
+    fn check_stop(&self, part: &Part) -> Result<(), FetchError> {
         if self.options.stop.load(Ordering::Relaxed) {
             return Err(FetchError::Interrupted { part: part.path().to_path_buf(), kept: part.len() });
         }
         Ok(())
     }
 
-    fn tell_what_is_kept(&self, part: &Part) {
+    fn report_kept_bytes(&self, part: &Part) {
         if let Some(resume) = part.resume() {
             let kept = HumanBytes(resume.from);
             self.progress

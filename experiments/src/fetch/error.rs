@@ -213,7 +213,7 @@ impl FetchError {
     }
 
     /// Whether what was downloaded is not to blame and should be kept.
-    pub(super) fn spares_the_download(&self) -> bool {
+    pub(super) fn keeps_download(&self) -> bool {
         matches!(self, Self::Interrupted { .. } | Self::DiskFull { .. } | Self::Write { .. } | Self::Read { .. })
     }
 }

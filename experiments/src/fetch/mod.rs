@@ -30,10 +30,10 @@ use download::Download;
 use progress::Progress;
 use sums::{Sums, Verdict};
 
-use crate::terminal::interrupt::stop_when_asked;
+use crate::terminal::interrupt::stop_on_signal;
 
 pub use error::FetchError;
-pub use progress::Reporting;
+pub use progress::ProgressMode;
 pub use sets::{Packing, SETS, Set};
 
 /// Download a public temporal graph, resuming where an earlier download stopped.
@@ -80,7 +80,7 @@ pub struct Options {
     /// Silence after which a connection counts as lost.
     pub patience: Duration,
     /// Where progress is shown.
-    pub reporting: Reporting,
+    pub reporting: ProgressMode,
     /// Set to true from elsewhere, stops the fetch and keeps its part file.
     pub stop: Arc<AtomicBool>,
 }
@@ -94,7 +94,7 @@ impl Default for Options {
             attempts: 6,
             first_wait: Duration::from_millis(500),
             patience: Duration::from_secs(30),
-            reporting: Reporting::Lines,
+            reporting: ProgressMode::Lines,
             stop: Arc::default(),
         }
     }
@@ -127,12 +127,12 @@ pub fn run(args: &FetchArgs) -> anyhow::Result<()> {
         base_url: args.base_url.clone(),
         force: args.force,
         offline: args.offline,
-        reporting: if io::stderr().is_terminal() { Reporting::Bar } else { Reporting::Lines },
-        stop: stop_when_asked("stopping; what came is kept for the next time")?,
+        reporting: if io::stderr().is_terminal() { ProgressMode::Bar } else { ProgressMode::Lines },
+        stop: stop_on_signal("stopping; what came is kept for the next time")?,
         ..Options::default()
     };
     let outcome = fetch(set, &dir, &options)?;
-    print!("{}", farewell(set, &dir, outcome));
+    print!("{}", completion_message(set, &dir, outcome));
     Ok(())
 }
 
@@ -166,7 +166,7 @@ pub fn fetch(set: &Set, dir: &Path, options: &Options) -> Result<Outcome, FetchE
 fn verify(set: &Set, dir: &Path, sums: &mut Sums, progress: &Progress) -> Result<(), FetchError> {
     for file in set.files {
         let digest = sums::digest(&dir.join(file))?;
-        settle(file, digest, false, sums, progress)?;
+        verify_or_record(file, digest, false, sums, progress)?;
     }
     sums.save()
 }
@@ -176,7 +176,7 @@ fn fetch_plain(set: &Set, dir: &Path, download: &Download, sums: &mut Sums) -> R
     let mut part = download.complete(&dir.join(file))?;
     let digest = part.digest()?;
     // The checksum comes first: a file that fails it never takes the name.
-    match settle(file, digest, download.options.force, sums, download.progress) {
+    match verify_or_record(file, digest, download.options.force, sums, download.progress) {
         Ok(()) => part.finish(),
         Err(mismatch) => {
             part.discard()?;
@@ -193,17 +193,23 @@ fn fetch_zip(set: &Set, dir: &Path, download: &Download, sums: &mut Sums) -> Res
     if options.force || !archive.is_file() {
         download.complete(&archive)?.finish()?;
     }
-    let accept = |file: &str, digest| settle(file, digest, options.force, sums, download.progress);
+    let accept = |file: &str, digest| verify_or_record(file, digest, options.force, sums, download.progress);
     let unpacked = archive::unpack(&archive, dir, set.files, &options.stop, download.progress, accept);
     // Interrupted or out of space, the archive is still good; otherwise the next fetch had better start from a new one.
-    if unpacked.as_ref().err().is_none_or(|error| !error.spares_the_download()) {
+    if unpacked.as_ref().err().is_none_or(|error| !error.keeps_download()) {
         fs::remove_file(&archive).map_err(|source| FetchError::writing(&archive, source))?;
     }
     unpacked
 }
 
 /// Compares a file's checksum with the recorded one, or records it when there is none (or the user said to forget it).
-fn settle(file: &str, digest: String, forget: bool, sums: &mut Sums, progress: &Progress) -> Result<(), FetchError> {
+fn verify_or_record(
+    file: &str,
+    digest: String,
+    forget: bool,
+    sums: &mut Sums,
+    progress: &Progress,
+) -> Result<(), FetchError> {
     if forget {
         sums.forget(file);
     }
@@ -215,7 +221,7 @@ fn settle(file: &str, digest: String, forget: bool, sums: &mut Sums, progress: &
     Ok(())
 }
 
-fn farewell(set: &Set, dir: &Path, outcome: Outcome) -> String {
+fn completion_message(set: &Set, dir: &Path, outcome: Outcome) -> String {
     let there = match outcome {
         Outcome::AlreadyThere => "is already there and agrees with SHA256SUMS",
         Outcome::Downloaded => "fetched",
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn farewell_names_the_file_that_prepare_reads() {
         for set in SETS {
-            let text = farewell(set, Path::new("some/where"), Outcome::Downloaded);
+            let text = completion_message(set, Path::new("some/where"), Outcome::Downloaded);
             let command = format!("tempograph prepare some/where/{} --out data/{}", set.source(), set.name);
             assert!(text.contains(&command), "{}: {text}", set.name);
             assert!(text.contains(set.citation));

@@ -6,7 +6,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 /// Where progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reporting {
+pub enum ProgressMode {
     /// A bar that redraws itself: for a terminal.
     Bar,
     /// A line every tenth of the way: for a log.
@@ -33,10 +33,10 @@ struct Lines {
 
 impl Progress {
     /// A display with nothing on it yet.
-    pub fn new(reporting: Reporting) -> Self {
+    pub fn new(reporting: ProgressMode) -> Self {
         let display = match reporting {
-            Reporting::Bar => Display::Bar(ProgressBar::hidden()),
-            Reporting::Lines => Display::Lines(Lines::default()),
+            ProgressMode::Bar => Display::Bar(ProgressBar::hidden()),
+            ProgressMode::Lines => Display::Lines(Lines::default()),
         };
         Self { display: RefCell::new(display) }
     }

@@ -7,7 +7,7 @@ use tempograph_framework::{Dataset, RandomNumbers};
 
 /// A set's events as a server is told them.
 #[derive(Debug)]
-pub(super) struct Material {
+pub(super) struct Workload {
     set: Dataset,
     /// Features that the server's model reads.
     width: usize,
@@ -15,10 +15,10 @@ pub(super) struct Material {
     turn: i64,
 }
 
-impl Material {
+impl Workload {
     /// # Errors
     /// An empty set, or one without the features the model reads.
-    pub fn new(set: Dataset, width: usize) -> Result<Material> {
+    pub fn new(set: Dataset, width: usize) -> Result<Workload> {
         if set.log.is_empty() {
             bail!("{} has no events", set.name);
         }
@@ -28,7 +28,7 @@ impl Material {
         }
         let time = set.log.time();
         let turn = time[time.len() - 1].0 - time[0].0 + 1;
-        Ok(Material { set, width, turn })
+        Ok(Workload { set, width, turn })
     }
 
     /// The set's times, for arrivals like those of old.
@@ -41,7 +41,7 @@ impl Material {
         let log = &self.set.log;
         let (turns, i) = ((seq / log.len() as u64) as i64, (seq % log.len() as u64) as usize);
         let ticks = log.time()[i].0 + turns * self.turn;
-        let (src, dst) = (self.set.ids.own(log.src()[i]), self.set.ids.own(log.dst()[i]));
+        let (src, dst) = (self.set.ids.external_id(log.src()[i]), self.set.ids.external_id(log.dst()[i]));
         // Writing to a string cannot fail.
         let _ = match self.set.time_unit.scale {
             1 => write!(out, r#"{{"src":{src},"dst":{dst},"time":{ticks}"#),
@@ -63,7 +63,7 @@ impl Material {
         let known = (log.len() as u64).min(seen).clamp(1, u64::from(u32::MAX)) as u32;
         let first = chance.below(known) as usize;
         let second = if chance.below(2) == 0 { first } else { chance.below(known) as usize };
-        (self.set.ids.own(log.src()[first]), self.set.ids.own(log.dst()[second]))
+        (self.set.ids.external_id(log.src()[first]), self.set.ids.external_id(log.dst()[second]))
     }
 }
 
@@ -74,8 +74,8 @@ mod tests {
 
     use super::*;
 
-    fn material() -> Material {
-        Material::new(Dataset::from_spec("synthetic:events=60,users=8,items=5,features=2").unwrap(), 2).unwrap()
+    fn material() -> Workload {
+        Workload::new(Dataset::from_spec("synthetic:events=60,users=8,items=5,features=2").unwrap(), 2).unwrap()
     }
 
     #[test]
@@ -97,13 +97,13 @@ mod tests {
     fn pairs_are_of_nodes_that_have_been_seen() {
         let (material, mut chance) = (material(), Draw::new(1).of(Purpose::Sampling).at(0, 0));
         let log = &material.set.log;
-        let seen: Vec<u64> = log.src()[..10].iter().map(|&node| material.set.ids.own(node)).collect();
+        let seen: Vec<u64> = log.src()[..10].iter().map(|&node| material.set.ids.external_id(node)).collect();
         assert!((0..200).all(|_| seen.contains(&material.pair(10, &mut chance).0)));
     }
 
     #[test]
     fn features_a_set_does_not_have_are_missed_at_once() {
         let set = Dataset::from_spec("synthetic:events=60,users=8,items=5,features=2").unwrap();
-        assert!(Material::new(set, 3).unwrap_err().to_string().contains("the model reads 3 features"));
+        assert!(Workload::new(set, 3).unwrap_err().to_string().contains("the model reads 3 features"));
     }
 }

@@ -21,11 +21,11 @@ use tempograph_framework::Dataset;
 use tempograph_serving::Arrivals;
 
 use http::Target;
-use material::Material;
-use phase::{Course, Manner, PhaseReport, Rates, model, settle};
+use material::Workload;
+use phase::{LoadSettings, PhaseReport, PhaseRunner, Rates, model, wait_until_applied};
 use tally::TallyReport;
 
-use crate::terminal::interrupt::stop_when_asked;
+use crate::terminal::interrupt::stop_on_signal;
 
 /// Put load on a server and measure what its users would see.
 #[derive(Args, Debug, Clone)]
@@ -161,7 +161,7 @@ pub fn run(args: &LoadArgs) -> Result<()> {
     if let Some(machine) = &args.policies {
         return compare_policies(args, machine);
     }
-    let stop = stop_when_asked("stopping after what is being measured")?;
+    let stop = stop_on_signal("stopping after what is being measured")?;
     let report = measure(args, &stop)?;
     if args.json {
         println!("{report:#}");
@@ -172,7 +172,7 @@ pub fn run(args: &LoadArgs) -> Result<()> {
 fn compare_policies(args: &LoadArgs, machine: &str) -> Result<()> {
     let moments = || -> Result<Vec<f64>> {
         let data = args.data.as_deref().context("--arrivals replay needs --data")?;
-        Ok(Material::new(Dataset::from_spec(data)?, 0)?.moments())
+        Ok(Workload::new(Dataset::from_spec(data)?, 0)?.moments())
     };
     let arrivals = arrivals(args.arrivals, moments)?;
     let deadline = Duration::from_millis(args.deadline_ms);
@@ -205,8 +205,8 @@ pub fn measure(args: &LoadArgs, stop: &AtomicBool) -> Result<Value> {
     let width = said["manifest"]["widths"]["edge"].as_u64().unwrap_or(0) as usize;
     let data = args.data.as_deref().context("no data are named")?;
     let set = Dataset::from_spec(data).with_context(|| format!("--data {data}"))?;
-    let material = Material::new(set, width)?;
-    let manner = Manner {
+    let material = Workload::new(set, width)?;
+    let settings = LoadSettings {
         arrivals: arrivals(args.arrivals, || Ok(material.moments()))?,
         deadline: Duration::from_millis(args.deadline_ms),
         rank_deadline: Duration::from_millis(args.rank_deadline_ms()),
@@ -219,14 +219,14 @@ pub fn measure(args: &LoadArgs, stop: &AtomicBool) -> Result<Value> {
         seed: args.seed,
     };
     let done = AtomicU64::new(0);
-    let course = Course { target: &target, material: &material, manner: &manner, stop, done: &done };
-    let mut session = Session { args, course, unit: mix(&args.mix)?, rows: Vec::new() };
+    let runner = PhaseRunner { target: &target, material: &material, settings: &settings, stop, done: &done };
+    let mut session = Session { args, runner, unit: mix(&args.mix)?, rows: Vec::new() };
     session.measure()?;
     let Session { rows, .. } = session;
     Ok(json!({
         "server": url, "model": said["model"], "data": data, "mix": args.mix, "arrivals": format!("{:?}", args.arrivals).to_lowercase(),
         "deadline_ms": args.deadline_ms, "rank_deadline_ms": args.rank_deadline_ms(), "untold": args.untold,
-        "connections": args.connections, "ack": manner.ack, "pairs": args.pairs,
+        "connections": args.connections, "ack": settings.ack, "pairs": args.pairs,
         "stopped": stop.load(Ordering::Relaxed), "phases": rows,
     }))
 }
@@ -280,7 +280,7 @@ fn mix(text: &str) -> Result<Rates> {
 /// A run of the command.
 struct Session<'a> {
     args: &'a LoadArgs,
-    course: Course<'a>,
+    runner: PhaseRunner<'a>,
     /// Rates of one operation a second.
     unit: Rates,
     rows: Vec<Value>,
@@ -318,7 +318,7 @@ impl Session<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.course.stop.load(Ordering::Relaxed)
+        self.runner.stop.load(Ordering::Relaxed)
     }
 
     fn saturation(&self) -> Result<Option<f64>> {
@@ -329,18 +329,18 @@ impl Session<'_> {
     }
 
     fn phase(&self, name: &str, rate: f64, seconds: f64) -> Result<PhaseReport> {
-        settle(self.course.target, self.course.stop)?;
+        wait_until_applied(self.runner.target, self.runner.stop)?;
         let bar = bar(name, (rate * seconds) as u64);
-        self.course.done.store(0, Ordering::Relaxed);
+        self.runner.done.store(0, Ordering::Relaxed);
         let ended = AtomicBool::new(false);
         let report = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !ended.load(Ordering::Relaxed) {
-                    bar.set_position(self.course.done.load(Ordering::Relaxed));
+                    bar.set_position(self.runner.done.load(Ordering::Relaxed));
                     std::thread::sleep(Duration::from_millis(100));
                 }
             });
-            let report = self.course.run(self.unit.times(rate), Duration::from_secs_f64(seconds));
+            let report = self.runner.run(self.unit.times(rate), Duration::from_secs_f64(seconds));
             ended.store(true, Ordering::Relaxed);
             report
         });

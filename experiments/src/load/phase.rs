@@ -11,9 +11,9 @@ use tempograph_framework::{Draw, Purpose};
 use tempograph_serving::Arrivals;
 
 use crate::load::http::{Connection, Target};
-use crate::load::material::Material;
-use crate::load::requests::{Kind, Reader, Teller};
-use crate::load::staleness::{Seen, Sent, staleness};
+use crate::load::material::Workload;
+use crate::load::requests::{EventSender, Kind, Reader};
+use crate::load::staleness::{ObservedPosition, SentEvents, staleness};
 use crate::load::tally::{Quantiles, Tally, TallyReport};
 
 /// How long a server may take for an answer before the connection is given up.
@@ -21,7 +21,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How a phase asks, whatever its rates.
 #[derive(Clone, Debug)]
-pub(super) struct Manner {
+pub(super) struct LoadSettings {
     pub arrivals: Arrivals,
     /// Of events and scores.
     pub deadline: Duration,
@@ -54,10 +54,10 @@ impl Rates {
 
 /// Where the load goes, and what it is made of.
 #[derive(Debug)]
-pub(super) struct Course<'a> {
+pub(super) struct PhaseRunner<'a> {
     pub target: &'a Target,
-    pub material: &'a Material,
-    pub manner: &'a Manner,
+    pub material: &'a Workload,
+    pub settings: &'a LoadSettings,
     /// Set by Ctrl-C.
     pub stop: &'a AtomicBool,
     /// Requests done, for whoever watches.
@@ -85,16 +85,16 @@ impl PhaseReport {
 
 /// A read and when it is to be sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Planned {
+pub(super) struct ScheduledRead {
     pub at: Duration,
     pub kind: Kind,
 }
 
 /// What the threads of a phase share.
-pub(super) struct Running<'a> {
-    pub course: &'a Course<'a>,
+pub(super) struct PhaseState<'a> {
+    pub runner: &'a PhaseRunner<'a>,
     pub begin: Instant,
-    pub reads: Vec<Planned>,
+    pub reads: Vec<ScheduledRead>,
     pub next_read: AtomicUsize,
     pub events: Vec<Duration>,
     /// The next event's place in `events`, and its number in the log.
@@ -103,19 +103,19 @@ pub(super) struct Running<'a> {
 
 /// What one thread saw.
 #[derive(Debug, Default)]
-pub(super) struct Noted {
+pub(super) struct ThreadResult {
     pub events: Tally,
     pub scores: Tally,
     pub ranks: Tally,
-    pub sent: Vec<Sent>,
-    pub seen: Vec<Seen>,
+    pub sent: Vec<SentEvents>,
+    pub seen: Vec<ObservedPosition>,
 }
 
-impl Running<'_> {
+impl PhaseState<'_> {
     /// Waits until a moment of the phase; false where it was told to stop.
     pub fn wait_until(&self, at: Duration) -> bool {
         loop {
-            if self.course.stop.load(Ordering::Relaxed) {
+            if self.runner.stop.load(Ordering::Relaxed) {
                 return false;
             }
             let left = at.saturating_sub(self.begin.elapsed());
@@ -127,42 +127,44 @@ impl Running<'_> {
     }
 }
 
-impl Course<'_> {
+impl PhaseRunner<'_> {
     /// Runs a phase, to its end or until it is told to stop.
     ///
     /// # Errors
     /// A server that does not say where it stands.
     pub fn run(&self, rates: Rates, length: Duration) -> Result<PhaseReport> {
-        let draw = Draw::new(self.manner.seed).of(Purpose::Sampling);
+        let draw = Draw::new(self.settings.seed).of(Purpose::Sampling);
         let moments = |rate: f64, index: u64| {
-            if rate > 0.0 { self.manner.arrivals.moments(rate, length, &mut draw.at(0, index)) } else { Vec::new() }
+            if rate > 0.0 { self.settings.arrivals.moments(rate, length, &mut draw.at(0, index)) } else { Vec::new() }
         };
-        let of =
-            |kind: Kind, rate: f64, index: u64| moments(rate, index).into_iter().map(move |at| Planned { at, kind });
-        let mut reads: Vec<Planned> = of(Kind::Score, rates.scores, 0).chain(of(Kind::Rank, rates.ranks, 1)).collect();
+        let of = |kind: Kind, rate: f64, index: u64| {
+            moments(rate, index).into_iter().map(move |at| ScheduledRead { at, kind })
+        };
+        let mut reads: Vec<ScheduledRead> =
+            of(Kind::Score, rates.scores, 0).chain(of(Kind::Rank, rates.ranks, 1)).collect();
         reads.sort_by_key(|read| read.at);
-        let running = Running {
-            course: self,
+        let running = PhaseState {
+            runner: self,
             reads,
             next_read: AtomicUsize::new(0),
             events: moments(rates.events, 2),
             next_event: Mutex::new((0, position(self.target)?)),
             begin: Instant::now() + Duration::from_millis(20),
         };
-        let noted = running.to_the_end();
+        let noted = running.run_threads();
         let seconds = running.begin.elapsed().as_secs_f64().min(length.as_secs_f64());
         Ok(report(rates, seconds, noted))
     }
 }
 
-impl Running<'_> {
-    fn to_the_end(&self) -> Vec<Noted> {
-        let manner = self.course.manner;
+impl PhaseState<'_> {
+    fn run_threads(&self) -> Vec<ThreadResult> {
+        let settings = self.runner.settings;
         let seen = self.next_event.lock().unwrap_or_else(PoisonError::into_inner).1;
         std::thread::scope(|scope| {
-            let tellers = if self.events.is_empty() { 0 } else { manner.ingest_connections };
-            let readers = if self.reads.is_empty() { 0 } else { manner.connections.min(self.reads.len()) };
-            let tellers = (0..tellers).map(|_| scope.spawn(|| Teller::new(self).run()));
+            let tellers = if self.events.is_empty() { 0 } else { settings.ingest_connections };
+            let readers = if self.reads.is_empty() { 0 } else { settings.connections.min(self.reads.len()) };
+            let tellers = (0..tellers).map(|_| scope.spawn(|| EventSender::new(self).run()));
             let mut threads: Vec<_> = tellers.collect();
             threads
                 .extend((0..readers).map(|reader| scope.spawn(move || Reader::new(self, seen, reader as u64).run())));
@@ -171,8 +173,8 @@ impl Running<'_> {
     }
 }
 
-fn report(wanted: Rates, seconds: f64, noted: Vec<Noted>) -> PhaseReport {
-    let mut all = Noted::default();
+fn report(wanted: Rates, seconds: f64, noted: Vec<ThreadResult>) -> PhaseReport {
+    let mut all = ThreadResult::default();
     for mut one in noted {
         all.events.add(&one.events);
         all.scores.add(&one.scores);
@@ -216,7 +218,7 @@ pub(super) fn position(target: &Target) -> Result<u64> {
 ///
 /// # Errors
 /// As [`model`].
-pub(super) fn settle(target: &Target, stop: &AtomicBool) -> Result<()> {
+pub(super) fn wait_until_applied(target: &Target, stop: &AtomicBool) -> Result<()> {
     let mut last = position(target)?;
     for _ in 0..40 {
         if stop.load(Ordering::Relaxed) {

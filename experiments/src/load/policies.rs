@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tempograph_framework::{Draw, Purpose};
-use tempograph_serving::{Arrival, Arrivals, Machine, Outcome, Policy, SchedulerSpec, simulate};
+use tempograph_serving::{Arrival, Arrivals, Machine, Policy, SchedulerSpec, SimulationReport, simulate};
 
 /// Shares of what full batches could answer.
 const LOADS: [f64; 5] = [0.5, 1.0, 1.5, 2.0, 3.0];
@@ -44,13 +44,13 @@ pub(super) fn compare(
         let trace: Vec<Arrival> = moments.into_iter().map(read).collect();
         [("fifo", Policy::Fifo), ("deadline", Policy::Deadline)].map(|(name, policy)| {
             let fates = simulate(&SchedulerSpec { policy, ..spec.clone() }, machine, &trace);
-            row(name, load, &Outcome::of(&trace, &fates, |_| true))
+            row(name, load, &SimulationReport::of(&trace, &fates, |_| true))
         })
     };
     LOADS.into_iter().flat_map(at).collect()
 }
 
-fn row(policy: &str, load: f64, outcome: &Outcome) -> Value {
+fn row(policy: &str, load: f64, outcome: &SimulationReport) -> Value {
     let millis = |share| outcome.latency(share).map_or(f64::NAN, |latency| 1e3 * latency.as_secs_f64());
     json!({
         "load": load, "policy": policy, "asked": outcome.asked, "goodput_per_second": outcome.goodput(), "late": outcome.late,

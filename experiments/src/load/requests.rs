@@ -8,8 +8,8 @@ use std::time::Duration;
 use tempograph_framework::{Draw, Purpose, RandomNumbers};
 
 use crate::load::http::{Connection, Failure, Response};
-use crate::load::phase::{Noted, PATIENCE, Planned, Running};
-use crate::load::staleness::{Seen, Sent};
+use crate::load::phase::{PATIENCE, PhaseState, ScheduledRead, ThreadResult};
+use crate::load::staleness::{ObservedPosition, SentEvents};
 
 /// What happened to a request for which there was no connection in good time.
 const UNSENT: &str = "not sent: all connections busy";
@@ -27,54 +27,55 @@ pub(super) enum Kind {
 
 /// Asks.
 pub(super) struct Reader<'a> {
-    running: &'a Running<'a>,
+    running: &'a PhaseState<'a>,
     connection: Connection<'a>,
     chance: RandomNumbers,
     /// Events whose nodes are known to the server.
     known: u64,
-    noted: Noted,
+    noted: ThreadResult,
     body: String,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(running: &'a Running<'a>, known: u64, number: u64) -> Reader<'a> {
-        let course = running.course;
-        let chance = Draw::new(course.manner.seed).of(Purpose::Negatives).at(0, number);
-        let connection = Connection::new(course.target, PATIENCE);
-        Reader { running, connection, chance, known, noted: Noted::default(), body: String::new() }
+    pub fn new(running: &'a PhaseState<'a>, known: u64, number: u64) -> Reader<'a> {
+        let runner = running.runner;
+        let chance = Draw::new(runner.settings.seed).of(Purpose::Negatives).at(0, number);
+        let connection = Connection::new(runner.target, PATIENCE);
+        Reader { running, connection, chance, known, noted: ThreadResult::default(), body: String::new() }
     }
 
-    pub fn run(mut self) -> Noted {
-        while let Some(&Planned { at, kind }) =
+    pub fn run(mut self) -> ThreadResult {
+        while let Some(&ScheduledRead { at, kind }) =
             self.running.reads.get(self.running.next_read.fetch_add(1, Ordering::Relaxed))
         {
             if !self.running.wait_until(at) {
                 break;
             }
             self.ask(at, kind);
-            self.running.course.done.fetch_add(1, Ordering::Relaxed);
+            self.running.runner.done.fetch_add(1, Ordering::Relaxed);
         }
         self.noted
     }
 
     fn ask(&mut self, at: Duration, kind: Kind) {
-        let manner = self.running.course.manner;
+        let settings = self.running.runner.settings;
         let waited = self.running.begin.elapsed().saturating_sub(at);
         let (tally, deadline) = match kind {
-            Kind::Score => (&mut self.noted.scores, manner.deadline),
-            Kind::Rank => (&mut self.noted.ranks, manner.rank_deadline),
+            Kind::Score => (&mut self.noted.scores, settings.deadline),
+            Kind::Rank => (&mut self.noted.ranks, settings.rank_deadline),
         };
         if waited > deadline / WAITS {
             return tally.failed(UNSENT, 1);
         }
-        let course = self.running.course;
-        let path = question(&mut self.body, kind, manner.pairs, || course.material.pair(self.known, &mut self.chance));
-        let answer = self.connection.send("POST", path, manner.tells_deadline.then(|| deadline - waited), &self.body);
+        let runner = self.running.runner;
+        let path =
+            question(&mut self.body, kind, settings.pairs, || runner.material.pair(self.known, &mut self.chance));
+        let answer = self.connection.send("POST", path, settings.tells_deadline.then(|| deadline - waited), &self.body);
         let now = self.running.begin.elapsed();
         match answer {
             Ok(Response { status: 200, body }) => {
                 tally.answered(now.saturating_sub(at), deadline);
-                self.noted.seen.extend(number(body, "log_seq").map(|log_seq| Seen { at: now, log_seq }));
+                self.noted.seen.extend(number(body, "log_seq").map(|log_seq| ObservedPosition { at: now, log_seq }));
             }
             other => tally.failed(&what_is_wrong(other), 1),
         }
@@ -103,10 +104,10 @@ fn question(body: &mut String, kind: Kind, pairs: usize, mut pair: impl FnMut() 
 }
 
 /// Tells events.
-pub(super) struct Teller<'a> {
-    running: &'a Running<'a>,
+pub(super) struct EventSender<'a> {
+    running: &'a PhaseState<'a>,
     connection: Connection<'a>,
-    noted: Noted,
+    noted: ThreadResult,
     body: String,
 }
 
@@ -116,27 +117,27 @@ struct Due<'a> {
     seq: u64,
 }
 
-impl<'a> Teller<'a> {
-    pub fn new(running: &'a Running<'a>) -> Teller<'a> {
-        Teller {
+impl<'a> EventSender<'a> {
+    pub fn new(running: &'a PhaseState<'a>) -> EventSender<'a> {
+        EventSender {
             running,
-            connection: Connection::new(running.course.target, PATIENCE),
-            noted: Noted::default(),
+            connection: Connection::new(running.runner.target, PATIENCE),
+            noted: ThreadResult::default(),
             body: String::new(),
         }
     }
 
-    pub fn run(mut self) -> Noted {
+    pub fn run(mut self) -> ThreadResult {
         while let Some(due) = self.due() {
-            self.tell(&due);
-            self.running.course.done.fetch_add(due.at.len() as u64, Ordering::Relaxed);
+            self.send(&due);
+            self.running.runner.done.fetch_add(due.at.len() as u64, Ordering::Relaxed);
         }
         self.noted
     }
 
     /// Waits for the next event and takes with it all that are due by then. Those that have waited for too long are given up.
     fn due(&mut self) -> Option<Due<'a>> {
-        let (running, manner) = (self.running, self.running.course.manner);
+        let (running, settings) = (self.running, self.running.runner.settings);
         let mut next = running.next_event.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let (from, seq) = *next;
@@ -144,28 +145,28 @@ impl<'a> Teller<'a> {
                 return None;
             }
             let now = running.begin.elapsed();
-            let hopeless = running.events[from..].partition_point(|&at| at + manner.deadline / WAITS < now);
+            let hopeless = running.events[from..].partition_point(|&at| at + settings.deadline / WAITS < now);
             if hopeless > 0 {
                 self.noted.events.failed(UNSENT, hopeless as u64);
                 next.0 += hopeless;
                 continue;
             }
-            let count = running.events[from..].partition_point(|&at| at <= now).min(manner.events);
+            let count = running.events[from..].partition_point(|&at| at <= now).min(settings.events);
             *next = (from + count, seq + count as u64);
             return Some(Due { at: &running.events[from..from + count], seq });
         }
     }
 
-    fn tell(&mut self, due: &Due<'_>) {
-        let course = self.running.course;
+    fn send(&mut self, due: &Due<'_>) {
+        let runner = self.running.runner;
         self.body.clear();
         // Writing to a string cannot fail.
-        let _ = write!(self.body, r#"{{"ack":"{}","events":["#, course.manner.ack);
+        let _ = write!(self.body, r#"{{"ack":"{}","events":["#, runner.settings.ack);
         for i in 0..due.at.len() as u64 {
             if i > 0 {
                 self.body.push(',');
             }
-            course.material.write_event(due.seq + i, &mut self.body);
+            runner.material.write_event(due.seq + i, &mut self.body);
         }
         self.body.push_str("]}");
         let answer = self.connection.send("POST", "/v1/events", None, &self.body);
@@ -174,20 +175,22 @@ impl<'a> Teller<'a> {
             Ok(Response { status: 200, body }) => {
                 due.at
                     .iter()
-                    .for_each(|&at| self.noted.events.answered(now.saturating_sub(at), course.manner.deadline));
-                self.noted.sent.extend(number(body, "first_seq").map(|first| Sent { first, at: due.at.to_vec() }));
+                    .for_each(|&at| self.noted.events.answered(now.saturating_sub(at), runner.settings.deadline));
+                self.noted
+                    .sent
+                    .extend(number(body, "first_seq").map(|first| SentEvents { first, at: due.at.to_vec() }));
             }
             other => {
                 self.noted.events.failed(&what_is_wrong(other), due.at.len() as u64);
-                self.tell_again(due);
+                self.resend(due);
             }
         }
     }
 
     /// What was not taken is told in the place of what comes next, so that the log and this side's count agree. With several
     /// connections others may be ahead already: then it is left out.
-    fn tell_again(&self, due: &Due<'_>) {
-        if self.running.course.manner.ingest_connections == 1 {
+    fn resend(&self, due: &Due<'_>) {
+        if self.running.runner.settings.ingest_connections == 1 {
             self.running.next_event.lock().unwrap_or_else(PoisonError::into_inner).1 = due.seq;
         }
     }

@@ -6,20 +6,20 @@ use crate::load::tally::{Latencies, Quantiles};
 
 /// Events that were acknowledged: numbers `first..`, and when each was to be sent.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sent {
+pub(super) struct SentEvents {
     pub first: u64,
     pub at: Vec<Duration>,
 }
 
 /// An answer that came at a moment and had seen so many events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct ObservedPosition {
     pub at: Duration,
     pub log_seq: u64,
 }
 
 /// How long events took to be visible, as far as answers tell: an event nobody asked after is not among them.
-pub(super) fn staleness(sent: &[Sent], mut answers: Vec<Seen>) -> Quantiles {
+pub(super) fn staleness(sent: &[SentEvents], mut answers: Vec<ObservedPosition>) -> Quantiles {
     answers.sort_unstable_by_key(|answer| answer.at);
     // What the freshest answer so far had seen; from then on nobody needs to be told less.
     let mut seen = 0;
@@ -46,9 +46,10 @@ mod tests {
     #[test]
     fn an_event_is_visible_with_the_first_answer_that_has_seen_it() {
         let ms = Duration::from_millis;
-        let sent = [Sent { first: 10, at: vec![ms(1), ms(2), ms(3)] }];
+        let sent = [SentEvents { first: 10, at: vec![ms(1), ms(2), ms(3)] }];
         // Ten events are numbers 0 to 9: event 10 is seen by who has seen 11. Answers may come out of order.
-        let answers = [(30, 12), (5, 10), (20, 11), (40, 10)].map(|(at, log_seq)| Seen { at: ms(at), log_seq });
+        let answers =
+            [(30, 12), (5, 10), (20, 11), (40, 10)].map(|(at, log_seq)| ObservedPosition { at: ms(at), log_seq });
         let found = staleness(&sent, answers.to_vec());
         assert_eq!(found.count, 2);
         assert!((found.max_ms - 28.0).abs() < 0.1 && (found.p50_ms - 19.0).abs() < 0.1, "{found:?}");

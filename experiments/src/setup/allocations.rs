@@ -7,7 +7,7 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// The system's allocator with a counter before it. The program installs it; in others [`allocations`] stays zero.
 #[derive(Debug)]
-pub struct Counting;
+pub struct CountingAllocator;
 
 /// Times memory was asked for or resized so far, by all threads of this process.
 pub fn allocations() -> u64 {
@@ -19,7 +19,7 @@ fn count() {
 }
 
 // SAFETY: every call is handed on as it is.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller's promise.

@@ -10,8 +10,8 @@ use tempograph_framework::{
     StaticMemory, Table, TgbNegatives, Timestamp, hold_out_nodes,
 };
 use tempograph_kernels::Rows;
-use tempograph_models::{DataFacts, FeatureWidths, StaticSpec};
-use tempograph_trainers::{Alone, Course, DataReport, Exchange, Part, once_a_machine};
+use tempograph_models::{DatasetStats, FeatureWidths, StaticSpec};
+use tempograph_trainers::{DataReport, Exchange, Part, SingleProcess, TrainingData, once_per_machine};
 
 use crate::setup::spec::{DataSpec, RunSpec};
 
@@ -19,30 +19,30 @@ use crate::setup::spec::{DataSpec, RunSpec};
 ///
 /// # Errors
 /// A folder that is not there or not prepared, a damaged set, a split with nothing in it.
-pub fn open(spec: &DataSpec) -> Result<Course> {
-    open_among(&mut Alone, spec)
+pub fn open(spec: &DataSpec) -> Result<TrainingData> {
+    open_distributed(&mut SingleProcess, spec)
 }
 
 /// The same in several processes, all of which call it: what is not in mapped files already is once on each machine.
 ///
 /// # Errors
 /// As [`open`], and if another process is gone.
-pub fn open_among(exchange: &mut dyn Exchange, spec: &DataSpec) -> Result<Course> {
+pub fn open_distributed(exchange: &mut dyn Exchange, spec: &DataSpec) -> Result<TrainingData> {
     let (dataset, split) = if spec.path.starts_with("synthetic:") || spec.hold_out > 0.0 {
-        once_a_machine(exchange, || events(spec), |events| lend(events), borrow)?
+        once_per_machine(exchange, || events(spec), |events| lend(events), borrow)?
     } else {
         events(spec)?
     };
     let features = features(spec, &dataset)?;
     let fixed = spec.negatives.as_ref().map(|files| fixed_negatives(files, &dataset, &split)).transpose()?;
-    let mut course = Course::among(exchange, dataset, features, split)?;
-    course.fixed = fixed;
-    Ok(course)
+    let mut training_data = TrainingData::distributed(exchange, dataset, features, split)?;
+    training_data.fixed = fixed;
+    Ok(training_data)
 }
 
 /// Puts events that are in this process's memory where others can map them, and says how they are cut as well.
 fn lend((dataset, split): &(Dataset, Split)) -> Option<(std::fs::File, String)> {
-    let (file, told) = dataset.lend().ok()?;
+    let (file, told) = dataset.share().ok()?;
     Some((file, format!("{} {}\n{told}", split.train.end, split.val.end)))
 }
 
@@ -51,7 +51,7 @@ fn borrow(told: &str) -> Option<(Dataset, Split)> {
     let (cuts, told) = told.split_once('\n')?;
     let (train, val) = cuts.split_once(' ')?;
     let (train, val) = (train.parse().ok()?, val.parse().ok()?);
-    let dataset = Dataset::borrow(told).ok()?;
+    let dataset = Dataset::open_shared(told).ok()?;
     let split = Split { train: 0..train, val: train..val, test: val..dataset.log.len() };
     Some((dataset, split))
 }
@@ -85,11 +85,12 @@ fn events(spec: &DataSpec) -> Result<(Dataset, Split)> {
 ///
 /// # Errors
 /// Static memory that is not there, is damaged, has another width, or was learned from other events than those of the training split.
-pub fn resolve(spec: &mut RunSpec, course: &mut Course) -> Result<()> {
-    let facts = DataFacts::of(&course.dataset.log, course.split.train.clone(), course.dataset.nodes);
+pub fn resolve(spec: &mut RunSpec, training_data: &mut TrainingData) -> Result<()> {
+    let facts =
+        DatasetStats::of(&training_data.dataset.log, training_data.split.train.clone(), training_data.dataset.nodes);
     spec.model = spec.model.completed(&facts);
-    if let Some(reads) = spec.program(course)?.static_memory() {
-        course.features.static_memory = Some(Arc::new(static_memory(&spec.data, reads, course)?));
+    if let Some(reads) = spec.program(training_data)?.static_memory() {
+        training_data.features.static_memory = Some(Arc::new(static_memory(&spec.data, reads, training_data)?));
     }
     Ok(())
 }
@@ -111,7 +112,7 @@ pub fn static_path(spec: &DataSpec) -> Result<PathBuf> {
     }
 }
 
-fn static_memory(spec: &DataSpec, reads: &StaticSpec, course: &Course) -> Result<Table> {
+fn static_memory(spec: &DataSpec, reads: &StaticSpec, training_data: &TrainingData) -> Result<Table> {
     let path = static_path(spec)?;
     if !path.exists() {
         bail!("there is no static memory in {}; learn it with `tempograph pretrain` and the same spec", path.display());
@@ -123,7 +124,7 @@ fn static_memory(spec: &DataSpec, reads: &StaticSpec, course: &Course) -> Result
             path.display()
         )
     };
-    found.check(&course.dataset, course.split.train.clone()).with_context(hint)?;
+    found.check(&training_data.dataset, training_data.split.train.clone()).with_context(hint)?;
     if found.vectors.width() != reads.width {
         let width = found.vectors.width();
         bail!("{} is {width} wide, but model.static.width = {}", path.display(), reads.width);
@@ -131,18 +132,18 @@ fn static_memory(spec: &DataSpec, reads: &StaticSpec, course: &Course) -> Result
     Ok(found.vectors)
 }
 
-/// Widths of the features a model reads in this course.
-pub fn widths(course: &Course) -> FeatureWidths {
+/// Widths of the features a model reads in this training data.
+pub fn widths(training_data: &TrainingData) -> FeatureWidths {
     let width = |rows: &Option<Arc<dyn Rows>>| rows.as_ref().map_or(0, |rows| rows.width());
-    FeatureWidths { edge: width(&course.features.edges), node: width(&course.features.nodes) }
+    FeatureWidths { edge: width(&training_data.features.edges), node: width(&training_data.features.nodes) }
 }
 
 /// What the report says of the data.
-pub fn report(course: &Course) -> DataReport {
-    let (dataset, split, widths) = (&course.dataset, &course.split, widths(course));
+pub fn report(training_data: &TrainingData) -> DataReport {
+    let (dataset, split, widths) = (&training_data.dataset, &training_data.split, widths(training_data));
     let new = |part| {
-        let touched = |&i: &usize| course.new_nodes.touched_by(dataset.log.src()[i], dataset.log.dst()[i]);
-        course.range(part).filter(touched).count()
+        let touched = |&i: &usize| training_data.new_nodes.touched_by(dataset.log.src()[i], dataset.log.dst()[i]);
+        training_data.range(part).filter(touched).count()
     };
     DataReport {
         name: dataset.name.clone(),
@@ -151,7 +152,7 @@ pub fn report(course: &Course) -> DataReport {
         nodes: dataset.nodes,
         edge_features: widths.edge,
         node_features: widths.node,
-        static_memory: course.features.static_memory.as_ref().map_or(0, |rows| rows.width()),
+        static_memory: training_data.features.static_memory.as_ref().map_or(0, |rows| rows.width()),
         split: [split.val.start, split.test.start],
         new_node_events: [new(Part::Val), new(Part::Test)],
     }

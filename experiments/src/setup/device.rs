@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::anyhow;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use tempograph_kernels::cpu::Level;
+use tempograph_kernels::cpu::SimdLevel;
 
 /// Where tensors live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,13 +159,13 @@ pub fn wgpu(index: usize) -> Result<tempograph_kernels::tensor::WgpuDevice> {
 ///
 /// # Errors
 /// If the threads cannot be started, or were already.
-pub fn use_threads(threads: usize) -> Result<()> {
+pub fn init_thread_pool(threads: usize) -> Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")
 }
 
 /// Does `work` on one of the threads that compute. What it hands to the others then needs no waking of a thread that waits outside, and
 /// no memory: worth it where there are many short parallel loops.
-pub fn on_a_computing_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+pub fn run_on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| work())
 }
 
@@ -191,7 +191,7 @@ pub struct DevicesArgs {
 /// Never: a machine without a GPU is no error.
 pub fn run(args: &DevicesArgs) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (gpus, best) = (gpus(), Level::of_processor().to_string());
+    let (gpus, best) = (gpus(), SimdLevel::of_processor().to_string());
     if args.json {
         let gpus = gpus.map_or_else(|why| serde_json::json!({ "none": why }), |names| serde_json::json!(names));
         let cpu = serde_json::json!({ "cores": cores, "simd": simd(), "best_simd": best });
@@ -220,5 +220,5 @@ fn gpus() -> Result<Vec<String>, String> {
 /// The widest vector instructions kernels are dispatched to.
 pub(crate) fn simd() -> String {
     // What is asked for in vain was refused when the program began.
-    Level::chosen().unwrap_or_else(|_| Level::of_processor()).to_string()
+    SimdLevel::chosen().unwrap_or_else(|_| SimdLevel::of_processor()).to_string()
 }

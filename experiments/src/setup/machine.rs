@@ -40,7 +40,7 @@ fn memory() -> Option<u64> {
 #[cfg(feature = "cuda")]
 fn gpus() -> Vec<Gpu> {
     let named = tempograph_kernels::gpus().unwrap_or_default().into_iter().enumerate();
-    named.map(|(index, name)| Gpu { name, bytes: tempograph_kernels::gpu_bytes(index).unwrap_or(0) }).collect()
+    named.map(|(index, name)| Gpu { name, bytes: tempograph_kernels::gpu_total_bytes(index).unwrap_or(0) }).collect()
 }
 
 #[cfg(not(feature = "cuda"))]

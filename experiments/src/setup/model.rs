@@ -5,21 +5,21 @@ use tempograph_framework::{Executor, SliceExecutor, SliceModel, Store, TensorExe
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape};
 use tempograph_models::{ProgramModule, SliceProgram};
-use tempograph_trainers::{Course, Learner};
+use tempograph_trainers::{Learner, TrainingData};
 
 use crate::setup::device::Device;
 use crate::setup::spec::{ExecutorKind, RunSpec};
 
 /// A spec's model with its optimiser.
-pub(crate) struct Made {
+pub(crate) struct BuiltLearner {
     pub learner: Learner,
     /// Where it trains and why, if whoever runs it should know.
     pub notice: Option<String>,
 }
 
-impl Made {
+impl BuiltLearner {
     /// The learner, after its notice was printed.
-    pub fn said(self) -> Learner {
+    pub fn print_notice(self) -> Learner {
         self.notice.iter().for_each(|notice| eprintln!("{notice}"));
         self.learner
     }
@@ -29,47 +29,56 @@ impl Made {
 ///
 /// # Errors
 /// A device that is not there, or several where the model trains on one.
-pub(crate) fn learner(spec: &RunSpec, course: &Course, device: &Device) -> Result<Made> {
+pub(crate) fn build_learner(spec: &RunSpec, training_data: &TrainingData, device: &Device) -> Result<BuiltLearner> {
     match device {
         Device::Cpu => {
-            let (executor, notice) = on_host(spec, course)?;
-            Ok(Made { learner: Learner::new(executor), notice })
+            let (executor, notice) = host_executor(spec, training_data)?;
+            Ok(BuiltLearner { learner: Learner::new(executor), notice })
         }
         #[cfg(feature = "cuda")]
         Device::Cuda(gpus) => {
             use tempograph_kernels::tensor::{CudaRuntime, CudaTape};
             let place = |&index: &usize| {
-                let room = tempograph_kernels::gpu_room(index).map_err(anyhow::Error::msg)?;
+                let room = tempograph_kernels::gpu_free_bytes(index).map_err(anyhow::Error::msg)?;
                 // What is left is for the step's own arrays.
-                Ok(Place { device: crate::setup::device::cuda(index)?, room: room / 10 * 7 })
+                Ok(DeviceBudget { device: crate::setup::device::cuda(index)?, room: room / 10 * 7 })
             };
-            on_devices::<CudaRuntime, CudaTape>(spec, course, &gpus.iter().map(place).collect::<Result<Vec<_>>>()?)
+            on_devices::<CudaRuntime, CudaTape>(
+                spec,
+                training_data,
+                &gpus.iter().map(place).collect::<Result<Vec<_>>>()?,
+            )
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu(numbers) => {
             use tempograph_kernels::tensor::{WgpuRuntime, WgpuTape};
-            let place = |&number: &usize| Ok(Place { device: crate::setup::device::wgpu(number)?, room: u64::MAX });
-            on_devices::<WgpuRuntime, WgpuTape>(spec, course, &numbers.iter().map(place).collect::<Result<Vec<_>>>()?)
+            let place =
+                |&number: &usize| Ok(DeviceBudget { device: crate::setup::device::wgpu(number)?, room: u64::MAX });
+            on_devices::<WgpuRuntime, WgpuTape>(
+                spec,
+                training_data,
+                &numbers.iter().map(place).collect::<Result<Vec<_>>>()?,
+            )
         }
     }
 }
 
 /// The executor in host memory: on slices, or on Burn's tensors where the spec says so.
-fn on_host(spec: &RunSpec, course: &Course) -> Result<(Box<dyn Executor>, Option<String>)> {
+fn host_executor(spec: &RunSpec, training_data: &TrainingData) -> Result<(Box<dyn Executor>, Option<String>)> {
     match spec.executor {
         ExecutorKind::Auto => {
-            Ok((Box::new(SliceExecutor::new(SliceProgram::new(spec.program(course)?, spec.seed))), None))
+            Ok((Box::new(SliceExecutor::new(SliceProgram::new(spec.program(training_data)?, spec.seed))), None))
         }
         ExecutorKind::Burn => {
             let notice = "trains through Burn's tape, which is several times slower (executor = \"burn\")".into();
-            Ok((on_tape::<CpuTape>(spec, course, &Default::default())?, Some(notice)))
+            Ok((tape_executor::<CpuTape>(spec, training_data, &Default::default())?, Some(notice)))
         }
     }
 }
 
 /// The spec's model with these weights, on slices of host memory.
-pub(crate) fn model_with(spec: &RunSpec, course: &Course, weights: Store) -> Result<SliceProgram> {
-    let mut model = SliceProgram::new(spec.program(course)?, spec.seed);
+pub(crate) fn model_with(spec: &RunSpec, training_data: &TrainingData, weights: Store) -> Result<SliceProgram> {
+    let mut model = SliceProgram::new(spec.program(training_data)?, spec.seed);
     let values = model.parameters().read(weights)?;
     model.parameters_mut().values_mut().copy_from_slice(&values);
     Ok(model)
@@ -77,7 +86,7 @@ pub(crate) fn model_with(spec: &RunSpec, course: &Course, weights: Store) -> Res
 
 /// A device, and the bytes of it that histories and features may take.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-struct Place<D> {
+struct DeviceBudget<D> {
     device: D,
     room: u64,
 }
@@ -85,24 +94,28 @@ struct Place<D> {
 /// A model that trains on devices and is evaluated on the host. Where kernels on devices do not know the model, it is
 /// on the tape.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn on_devices<R, B>(spec: &RunSpec, course: &Course, places: &[Place<R::Device>]) -> Result<Made>
+fn on_devices<R, B>(
+    spec: &RunSpec,
+    training_data: &TrainingData,
+    places: &[DeviceBudget<R::Device>],
+) -> Result<BuiltLearner>
 where
     R: tempograph_kernels::tensor::CubeRuntime,
     B: AutodiffBackend<Device = R::Device> + TemporalOps,
     B::InnerBackend: TemporalOps,
 {
-    use tempograph_framework::{DeviceExecutor, PlacedHistory, Placement, ViewSender};
+    use tempograph_framework::{DeviceExecutor, DeviceOrHostHistory, HostViewSource, Placement};
     use tempograph_models::DeviceProgram;
-    use tempograph_trainers::HistoryPlace;
+    use tempograph_trainers::HistoryLocation;
 
-    let program = spec.program(course)?;
-    tempograph_kernels::cube::set_products(program.precision().into());
-    let history = course.history(program.needs().clone());
-    let past = (&history, &course.dataset.log);
+    let program = spec.program(training_data)?;
+    tempograph_kernels::cube::set_product_precision(program.precision().into());
+    let history = training_data.history(program.needs().clone());
+    let past = (&history, &training_data.dataset.log);
     let made = |learner: Learner, placement: Placement| {
-        Ok(Made { learner, notice: Some(format!("trains on {}: {placement}", spec.device)) })
+        Ok(BuiltLearner { learner, notice: Some(format!("trains on {}: {placement}", spec.device)) })
     };
-    let elsewhere = program.elsewhere();
+    let elsewhere = program.custom_operation();
     let taped = |why: &dyn std::fmt::Display| {
         if let Some(op) = &elsewhere {
             anyhow::bail!("device = \"{}\": an operation from elsewhere ({op}) computes on the CPU", spec.device);
@@ -111,30 +124,30 @@ where
             anyhow::bail!("device = \"{}\": {why}, and through the tape a model trains on one device", spec.device);
         }
         let notice = Some(format!("trains through the tape, with its history in host memory: {why}"));
-        Ok(Made { learner: Learner::new(on_tape::<B>(spec, course, &places[0].device)?), notice })
+        Ok(BuiltLearner { learner: Learner::new(tape_executor::<B>(spec, training_data, &places[0].device)?), notice })
     };
     if spec.executor == ExecutorKind::Burn {
         return taped(&"executor = \"burn\"");
     }
-    match spec.parallel.history_place(true) {
-        HistoryPlace::Device => {
-            let Place { device, room } = &places[0];
-            match DeviceProgram::<R, PlacedHistory<R>>::new(program, spec.seed, device, past, *room) {
+    match spec.parallel.history_location(true) {
+        HistoryLocation::Device => {
+            let DeviceBudget { device, room } = &places[0];
+            match DeviceProgram::<R, DeviceOrHostHistory<R>>::new(program, spec.seed, device, past, *room) {
                 Ok(model) => {
                     let placement = model.placement();
-                    made(Learner::with_resident(on_host(spec, course)?.0, Box::new(model)), placement)
+                    made(Learner::with_resident(host_executor(spec, training_data)?.0, Box::new(model)), placement)
                 }
                 Err(why) => taped(&why),
             }
         }
-        HistoryPlace::Host => {
-            let model = |Place { device, room }: &Place<R::Device>| {
-                DeviceProgram::<R, ViewSender<R>>::new(program.clone(), spec.seed, device, past, *room)
+        HistoryLocation::Host => {
+            let model = |DeviceBudget { device, room }: &DeviceBudget<R::Device>| {
+                DeviceProgram::<R, HostViewSource<R>>::new(program.clone(), spec.seed, device, past, *room)
             };
             match places.iter().map(model).collect::<Result<Vec<_>, _>>() {
                 Ok(models) => {
                     let placement = models[0].placement();
-                    let executor = DeviceExecutor::new(models, on_host(spec, course)?.0);
+                    let executor = DeviceExecutor::new(models, host_executor(spec, training_data)?.0);
                     made(Learner::new(Box::new(executor)), placement)
                 }
                 Err(why) => taped(&why),
@@ -143,10 +156,10 @@ where
     }
 }
 
-fn on_tape<B>(spec: &RunSpec, course: &Course, device: &B::Device) -> Result<Box<dyn Executor>>
+fn tape_executor<B>(spec: &RunSpec, training_data: &TrainingData, device: &B::Device) -> Result<Box<dyn Executor>>
 where
     B: AutodiffBackend + TemporalOps,
     B::InnerBackend: TemporalOps,
 {
-    Ok(Box::new(TensorExecutor::new(ProgramModule::<B>::new(spec.program(course)?, spec.seed, device), device)))
+    Ok(Box::new(TensorExecutor::new(ProgramModule::<B>::new(spec.program(training_data)?, spec.seed, device), device)))
 }

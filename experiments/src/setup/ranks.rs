@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use tempograph_framework::sha256_hex;
-use tempograph_trainers::{Alone, Exchange, Launch, over_tcp};
+use tempograph_trainers::{Exchange, Launch, SingleProcess, connect_tcp};
 
 use crate::setup::device::Device;
 use crate::setup::spec::RunSpec;
@@ -25,22 +25,22 @@ pub(crate) enum Transport {
 }
 
 /// This process among those that were launched.
-pub(crate) struct Place {
+pub(crate) struct ProcessRank {
     launch: Option<Launch>,
 }
 
-impl Place {
+impl ProcessRank {
     /// What the launcher says in the environment.
     ///
     /// # Errors
     /// A variable that is missing or makes no sense.
-    pub fn here() -> Result<Place> {
+    pub fn from_environment() -> Result<ProcessRank> {
         let launch = Launch::read(|name| std::env::var(name).ok()).map_err(anyhow::Error::msg)?;
-        Ok(Place { launch })
+        Ok(ProcessRank { launch })
     }
 
     /// Whether this process speaks for all: it alone prints, examines and writes.
-    pub fn leads(&self) -> bool {
+    pub fn is_leader(&self) -> bool {
         self.launch.as_ref().is_none_or(|launch| launch.rank == 0)
     }
 
@@ -54,7 +54,7 @@ impl Place {
     }
 
     /// Processes, as far as the launcher tells.
-    pub fn count(&self) -> usize {
+    pub fn world_size(&self) -> usize {
         self.launch.as_ref().map_or(1, |launch| launch.world)
     }
 
@@ -73,7 +73,7 @@ impl Place {
     ///
     /// # Errors
     /// Processes that do not come, run something else, or a transport this program was built without.
-    pub fn meet(
+    pub fn connect(
         &self,
         transport: Option<Transport>,
         device: &Device,
@@ -87,13 +87,13 @@ impl Place {
             #[cfg(feature = "mpi")]
             (launch, Transport::Mpi) => {
                 let (rank, world) = launch.as_ref().map_or((0, 1), |launch| (launch.rank, launch.world));
-                Ok(tempograph_trainers::over_mpi(rank, world, &run)?)
+                Ok(tempograph_trainers::connect_mpi(rank, world, &run)?)
             }
-            (None, Transport::Tcp | Transport::Nccl) => Ok(Box::new(Alone)),
-            (Some(launch), Transport::Tcp) => Ok(over_tcp(launch, &run, PATIENCE)?),
+            (None, Transport::Tcp | Transport::Nccl) => Ok(Box::new(SingleProcess)),
+            (Some(launch), Transport::Tcp) => Ok(connect_tcp(launch, &run, PATIENCE)?),
             #[cfg(feature = "cuda")]
             (Some(launch), Transport::Nccl) => match device.gpu() {
-                Some(index) => Ok(tempograph_trainers::over_nccl(launch, index, &run, PATIENCE)?),
+                Some(index) => Ok(tempograph_trainers::connect_nccl(launch, index, &run, PATIENCE)?),
                 None => bail!(
                     "--transport nccl goes with device = \"cuda\", one GPU a process, not with \"{}\"",
                     spec.device

@@ -5,18 +5,18 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use tempograph_framework::{History, Store};
-use tempograph_trainers::{Course, Kept, Learner, Mark, Part, RunFiles, kept, warm};
+use tempograph_trainers::{BestEpoch, BestModel, Learner, Part, RunFiles, TrainingData, read_best_model, warm_up};
 
 use crate::setup::data;
 use crate::setup::device;
 use crate::setup::device::Device;
-use crate::setup::model::learner;
+use crate::setup::model::build_learner;
 use crate::setup::spec::RunSpec;
 
 /// The spec a run was trained with, and its data.
 pub(crate) struct Run {
     pub spec: RunSpec,
-    pub course: Course,
+    pub training_data: TrainingData,
     pub files: RunFiles,
 }
 
@@ -29,43 +29,44 @@ impl Run {
         }
         let mut spec = RunSpec::read(&files.spec(), sets)?;
         // Before anything computes: the first parallel loop would start the threads by itself.
-        device::use_threads(spec.threads)?;
-        let mut course = data::open(&spec.data)?;
-        data::resolve(&mut spec, &mut course)?;
-        Ok(Run { spec, course, files })
+        device::init_thread_pool(spec.threads)?;
+        let mut training_data = data::open(&spec.data)?;
+        data::resolve(&mut spec, &mut training_data)?;
+        Ok(Run { spec, training_data, files })
     }
 
     /// The best weights and the history at the end of validation.
-    pub fn kept(&self) -> Result<Kept> {
-        kept(&self.files.best(), self.spec.needs()?, self.course.features.clone())
+    pub fn best_model(&self) -> Result<BestModel> {
+        read_best_model(&self.files.best(), self.spec.needs()?, self.training_data.features.clone())
             .with_context(|| format!("cannot read what the run in {} kept", self.files.folder.display()))
     }
 
     /// The run's model with these weights, on the CPU.
     pub fn model(&self, weights: Store) -> Result<Learner> {
-        let mut model = learner(&self.spec, &self.course, &Device::Cpu)?.said();
+        let mut model = build_learner(&self.spec, &self.training_data, &Device::Cpu)?.print_notice();
         model.restore_weights(weights).with_context(|| format!("in {}", self.files.best().display()))?;
         Ok(model)
     }
 
     /// The best model and the history at the start of `part`, made anew where it was not kept.
-    pub fn before(&self, part: Part, stop: &AtomicBool) -> Result<Best> {
-        let Kept { weights, mut history, mark } = self.kept()?;
+    pub fn restore_before(&self, part: Part, stop: &AtomicBool) -> Result<RestoredModel> {
+        let BestModel { weights, mut history, mark } = self.best_model()?;
         let mut model = self.model(weights)?;
         if part == Part::Val {
             history.reset();
-            let range = 0..self.course.range(Part::Val).start;
-            if !warm(&mut model, &mut history, &self.course.dataset.log, range, self.spec.train.batch, stop)? {
+            let range = 0..self.training_data.range(Part::Val).start;
+            if !warm_up(&mut model, &mut history, &self.training_data.dataset.log, range, self.spec.train.batch, stop)?
+            {
                 bail!("stopped");
             }
         }
-        Ok(Best { model, history, mark })
+        Ok(RestoredModel { model, history, mark })
     }
 }
 
 /// What a run kept, ready to be asked.
-pub(crate) struct Best {
+pub(crate) struct RestoredModel {
     pub model: Learner,
     pub history: History,
-    pub mark: Mark,
+    pub mark: BestEpoch,
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Needs, explain_toml, lay_over};
+use tempograph_framework::{Needs, apply_override, explain_toml};
 use tempograph_models::{FeatureWidths, ModelSpec, PretrainSpec, Program};
-use tempograph_trainers::{Course, EvalSpec, ParallelSpec, TrainSpec};
+use tempograph_trainers::{EvalSpec, ParallelSpec, TrainSpec, TrainingData};
 
 /// What a spec file says. Every key has a default but `data.path`; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ impl RunSpec {
         let mut table: toml::Table = toml::from_str(text).map_err(told)?;
         toml::from_str::<RunSpec>(text).map_err(told)?;
         for set in sets {
-            lay_over(&mut table, set).map_err(anyhow::Error::msg).with_context(|| format!("--set {set}"))?;
+            apply_override(&mut table, set).map_err(anyhow::Error::msg).with_context(|| format!("--set {set}"))?;
         }
         let laid: Result<RunSpec> = table.try_into().map_err(told);
         if sets.is_empty() {
@@ -145,12 +145,12 @@ impl RunSpec {
         Ok(toml::to_string_pretty(self)?)
     }
 
-    /// The model's program for the data of `course`, which scores links.
+    /// The model's program for the data of `training_data`, which scores links.
     ///
     /// # Errors
     /// What does not fit together, or a head other than a link decoder.
-    pub fn program(&self, course: &Course) -> Result<Arc<Program>> {
-        let program = self.model.program(crate::setup::data::widths(course)).map_err(anyhow::Error::msg)?;
+    pub fn program(&self, training_data: &TrainingData) -> Result<Arc<Program>> {
+        let program = self.model.program(crate::setup::data::widths(training_data)).map_err(anyhow::Error::msg)?;
         program.links().map_err(anyhow::Error::msg)?;
         Ok(program)
     }
@@ -253,7 +253,7 @@ mod tests {
         fn build(&self, g: &mut tempograph_models::Builder) -> tempograph_models::Outputs {
             let rows = g.rows_without_memory(8, &tempograph_models::StaticSpec::default());
             let embedding = g.centres(rows);
-            tempograph_models::Outputs { memory: None, embedding, decoder: g.row_head(8, 8, 4), says: None }
+            tempograph_models::Outputs { memory: None, embedding, decoder: g.row_head(8, 8, 4), mail_payload: None }
         }
     }
 
@@ -261,10 +261,10 @@ mod tests {
     fn commands_on_links_refuse_a_kind_with_another_head() {
         let mut spec = RunSpec::parse(MINIMAL, &[]).unwrap();
         spec.model = Classes::default().into();
-        let mut course = crate::setup::data::open(&spec.data).unwrap();
+        let mut training_data = crate::setup::data::open(&spec.data).unwrap();
         let expected = "model.kind = \"classes\" has a row head of 4 outputs where a link decoder is needed";
-        assert_eq!(spec.program(&course).unwrap_err().to_string(), expected);
-        assert_eq!(crate::setup::data::resolve(&mut spec, &mut course).unwrap_err().to_string(), expected);
+        assert_eq!(spec.program(&training_data).unwrap_err().to_string(), expected);
+        assert_eq!(crate::setup::data::resolve(&mut spec, &mut training_data).unwrap_err().to_string(), expected);
     }
 
     #[test]

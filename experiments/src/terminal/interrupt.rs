@@ -15,7 +15,7 @@ const INTERRUPTED: i32 = 130;
 ///
 /// # Errors
 /// If no handler can be installed.
-pub fn stop_when_asked(so: &'static str) -> Result<Arc<AtomicBool>> {
+pub fn stop_on_signal(so: &'static str) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     #[cfg(unix)]
     signal_hook::flag::register(signal_hook::consts::SIGTERM, stop.clone()).context("cannot watch for SIGTERM")?;

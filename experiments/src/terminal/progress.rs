@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tempograph_trainers::{EpochReport, StepRecord, Watch};
+use tempograph_trainers::{EpochReport, StepRecord, TrainingObserver};
 
 /// Shows a run's progress on standard error.
 pub struct Terminal {
@@ -43,14 +43,14 @@ impl Terminal {
     }
 }
 
-impl Watch for Terminal {
+impl TrainingObserver for Terminal {
     fn step(&mut self, epoch: usize, events: usize, of: usize, record: &StepRecord) {
         self.loss = if self.loss.is_nan() { record.loss } else { 0.98 * self.loss + 0.02 * record.loss };
         self.bar.set_message(format!("loss {:.4}", self.loss));
         self.show(format!("epoch {epoch}/{}", self.epochs), events, of);
     }
 
-    fn examined(&mut self, what: &str, events: usize, of: usize) {
+    fn evaluation_progress(&mut self, what: &str, events: usize, of: usize) {
         self.bar.set_message("");
         self.show(what.to_string(), events, of);
     }
@@ -78,14 +78,14 @@ impl Watch for Terminal {
 }
 
 /// Tells several watchers.
-pub struct All<'a>(pub Vec<&'a mut dyn Watch>);
+pub struct Observers<'a>(pub Vec<&'a mut dyn TrainingObserver>);
 
-impl Watch for All<'_> {
+impl TrainingObserver for Observers<'_> {
     fn step(&mut self, epoch: usize, events: usize, of: usize, record: &StepRecord) {
         self.0.iter_mut().for_each(|watch| watch.step(epoch, events, of, record));
     }
-    fn examined(&mut self, what: &str, events: usize, of: usize) {
-        self.0.iter_mut().for_each(|watch| watch.examined(what, events, of));
+    fn evaluation_progress(&mut self, what: &str, events: usize, of: usize) {
+        self.0.iter_mut().for_each(|watch| watch.evaluation_progress(what, events, of));
     }
     fn epoch(&mut self, report: &EpochReport, best: bool) {
         self.0.iter_mut().for_each(|watch| watch.epoch(report, best));

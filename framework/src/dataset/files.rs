@@ -87,7 +87,7 @@ impl<'a> Array<'a> {
 fn arrays(set: &Dataset) -> Vec<Array<'_>> {
     let mut arrays = vec![
         Array::flat("time", Dtype::I64, set.log.time()),
-        Array::flat("node_ids", Dtype::U64, set.ids.all()),
+        Array::flat("node_ids", Dtype::U64, set.ids.external_ids()),
         Array::flat("src", Dtype::U32, set.log.src()),
         Array::flat("dst", Dtype::U32, set.log.dst()),
         Array::flat("label", Dtype::F32, set.log.label()),
@@ -226,19 +226,19 @@ pub(super) fn open(dir: &Path) -> Result<Dataset, DatasetError> {
 }
 
 /// Puts the columns into a file without a name. Comes with where that is and the manifest, a line each.
-pub(super) fn lend(set: &Dataset) -> io::Result<(File, String)> {
+pub(super) fn share(set: &Dataset) -> io::Result<(File, String)> {
     let file = shared::unnamed(|file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         write_columns(set, &mut out)?;
         out.flush()
     })?;
-    let told = format!("{}\n{}", shared::address(&file)?, serde_json::to_string(&manifest(set))?);
-    Ok((file, told))
+    let descriptor = format!("{}\n{}", shared::address(&file)?, serde_json::to_string(&manifest(set))?);
+    Ok((file, descriptor))
 }
 
-/// Maps what was [lent](lend).
-pub(super) fn borrow(told: &str) -> Result<Dataset, DatasetError> {
-    let (address, manifest) = told.split_once('\n').unwrap_or((told, ""));
+/// Maps what was [shared](share).
+pub(super) fn open_shared(descriptor: &str) -> Result<Dataset, DatasetError> {
+    let (address, manifest) = descriptor.split_once('\n').unwrap_or((descriptor, ""));
     let path = PathBuf::from(address);
     let manifest = serde_json::from_str(manifest)
         .map_err(|error| DatasetError::Damaged { path: path.clone(), fact: error.to_string() })?;
@@ -303,7 +303,7 @@ struct ColumnsFile {
 
 impl ColumnsFile {
     fn map(path: PathBuf, file: &File) -> Result<Self, DatasetError> {
-        // SAFETY: `write` never changes a columns file in place: it renames a whole new folder over the old one. `lend` tells of one that
+        // SAFETY: `write` never changes a columns file in place: it renames a whole new folder over the old one. `share` gives one that
         // is complete.
         let map = unsafe { Mmap::map(file) }.map_err(|error| DatasetError::Io { path: path.clone(), error })?;
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| DatasetError::Damaged {

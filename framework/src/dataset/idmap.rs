@@ -66,12 +66,12 @@ impl IdMap {
     }
 
     /// The user's own id of a node. Panics on a node that is not in the set.
-    pub fn own(&self, node: NodeId) -> u64 {
+    pub fn external_id(&self, node: NodeId) -> u64 {
         self.own[node.index()]
     }
 
     /// Every node's own id, `[nodes]`.
-    pub fn all(&self) -> &[u64] {
+    pub fn external_ids(&self) -> &[u64] {
         &self.own
     }
 
@@ -152,7 +152,7 @@ mod tests {
             let ids = IdMap::new(left.into_iter().chain(right).collect(), Sides::Bipartite { sources });
             for node in (0..ids.len() as u32).map(NodeId) {
                 let side = ids.sides().of(node).unwrap();
-                prop_assert_eq!(ids.node(side, ids.own(node)), Ok(node));
+                prop_assert_eq!(ids.node(side, ids.external_id(node)), Ok(node));
             }
         }
     }

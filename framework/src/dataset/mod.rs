@@ -51,7 +51,7 @@ pub struct Dataset {
 
 /// What a [`Dataset`] is made of, before its checksum is known.
 #[derive(Clone, Debug)]
-pub struct Content {
+pub struct DatasetContent {
     /// What the set is called in reports.
     pub name: String,
     /// The events.
@@ -137,8 +137,8 @@ pub enum DatasetError {
 
 impl Dataset {
     /// Puts a dataset together: checks that every event's nodes exist and takes the checksum.
-    pub fn new(content: Content) -> Result<Self, DatasetError> {
-        let Content { name, log, time_unit, node_features, ids, source, notices } = content;
+    pub fn new(content: DatasetContent) -> Result<Self, DatasetError> {
+        let DatasetContent { name, log, time_unit, node_features, ids, source, notices } = content;
         let (nodes, sides) = (ids.len(), ids.sides());
         let mut set =
             Self { name, log, nodes, sides, time_unit, node_features, ids, source, notices, checksum: String::new() };
@@ -185,18 +185,18 @@ impl Dataset {
         files::write(self, dir.as_ref())
     }
 
-    /// Puts the columns where other processes of this machine can [map](Dataset::borrow) them, as they would those of a prepared set: a file
+    /// Puts the columns where other processes of this machine can [map](Dataset::open_shared) them, as they would those of a prepared set: a file
     /// that is gone with the last process that has it. What comes with the file says where it is; it has to be kept until all have it.
     ///
     /// # Errors
     /// What the system says; [`Unsupported`](std::io::ErrorKind::Unsupported) on systems other than Linux.
-    pub fn lend(&self) -> std::io::Result<(std::fs::File, String)> {
-        files::lend(self)
+    pub fn share(&self) -> std::io::Result<(std::fs::File, String)> {
+        files::share(self)
     }
 
-    /// Maps what another process has [lent](Dataset::lend), by what it told.
-    pub fn borrow(told: &str) -> Result<Self, DatasetError> {
-        files::borrow(told)
+    /// Maps what another process has [shared](Dataset::share), by its descriptor.
+    pub fn open_shared(descriptor: &str) -> Result<Self, DatasetError> {
+        files::open_shared(descriptor)
     }
 
     /// Reads every byte of the content and compares its SHA-256 with the stated one.

@@ -132,7 +132,7 @@ impl StaticMemory {
         let mut store = Store::default();
         store.put(VECTORS, [self.vectors.rows(), self.vectors.width()], self.vectors.values().to_vec());
         let origin = serde_json::to_string(&self.origin).expect("names and numbers have a JSON form");
-        store.note(ORIGIN, origin);
+        store.set_metadata(ORIGIN, origin);
         store.write(path)
     }
 

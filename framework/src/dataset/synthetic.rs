@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tempograph_kernels::Rows;
 
-use crate::dataset::{Content, Dataset, IdMap, Sides, Table, TimeUnit};
+use crate::dataset::{Dataset, DatasetContent, IdMap, Sides, Table, TimeUnit};
 use crate::settings::nearest::nearest;
 use crate::{EventLog, NodeId, Timestamp};
 
@@ -122,7 +122,7 @@ impl SyntheticSpec {
     pub fn generate(&self) -> Dataset {
         let sides = Sides::Bipartite { sources: self.users };
         let own = (0..self.users as u64).chain(0..self.items as u64).collect();
-        Dataset::new(Content {
+        Dataset::new(DatasetContent {
             name: "synthetic".into(),
             log: self.stream(),
             time_unit: TimeUnit { description: "s".into(), scale: 1 },

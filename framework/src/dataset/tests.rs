@@ -13,7 +13,7 @@ fn small() -> Dataset {
     let nodes = |ids: [u32; 3]| ids.map(NodeId).to_vec();
     let features: Arc<dyn Rows> = Arc::new(Table::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2).unwrap());
     let time = [10, 10, 25].map(Timestamp).to_vec();
-    Dataset::new(Content {
+    Dataset::new(DatasetContent {
         name: "small".into(),
         log: EventLog::new(nodes([0, 1, 0]), nodes([2, 3, 4]), time, vec![0.0, 1.0, 0.0], Some(features)).unwrap(),
         time_unit: TimeUnit { description: "h".into(), scale: 10 },
@@ -31,7 +31,10 @@ fn assert_same(a: &Dataset, b: &Dataset) {
         assert_eq!(a.log.features().unwrap().row(id), b.log.features().unwrap().row(id));
     }
     assert_eq!(a.node_features.as_ref().unwrap().values(), b.node_features.as_ref().unwrap().values());
-    assert_eq!((a.ids.all(), a.nodes, a.sides, &a.time_unit), (b.ids.all(), b.nodes, b.sides, &b.time_unit));
+    assert_eq!(
+        (a.ids.external_ids(), a.nodes, a.sides, &a.time_unit),
+        (b.ids.external_ids(), b.nodes, b.sides, &b.time_unit)
+    );
     assert_eq!((&a.name, &a.source, &a.notices, &a.checksum), (&b.name, &b.source, &b.notices, &b.checksum));
 }
 
@@ -155,7 +158,7 @@ fn a_spec_may_name_a_generated_stream() {
 
 #[test]
 fn node_features_must_be_one_row_a_node() {
-    let content = Content {
+    let content = DatasetContent {
         name: "wrong".into(),
         log: EventLog::new(vec![], vec![], vec![], vec![], None).unwrap(),
         time_unit: TimeUnit::ticks(),
@@ -176,11 +179,11 @@ fn node_features_must_be_one_row_a_node() {
 #[test]
 fn what_is_lent_is_the_set_and_is_gone_when_nobody_has_it() {
     let set = small();
-    let (file, told) = set.lend().unwrap();
-    let borrowed = Dataset::borrow(&told).unwrap();
+    let (file, told) = set.share().unwrap();
+    let borrowed = Dataset::open_shared(&told).unwrap();
     drop(file);
     assert_same(&borrowed, &set);
     borrowed.verify().unwrap();
-    let refused = Dataset::borrow(&told).map(|_| ()).unwrap_err();
+    let refused = Dataset::open_shared(&told).map(|_| ()).unwrap_err();
     assert!(refused.to_string().contains("/proc/"), "{refused}");
 }

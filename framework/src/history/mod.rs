@@ -4,16 +4,16 @@ pub(crate) mod device;
 pub(crate) mod graph;
 pub(crate) mod memory;
 pub(crate) mod persist;
+pub(crate) mod shared_tables;
 #[cfg(test)]
 pub(crate) mod tests;
-pub(crate) mod together;
 pub(crate) mod view;
 
 use std::sync::Arc;
 
 use tempograph_kernels::Rows;
 
-use crate::history::graph::Hand;
+use crate::history::graph::TableWriter;
 use crate::{
     Batch, Combine, EventId, EventLog, Graph, Memories, Needs, NodeId, ObserveError, PurposeDraw, Queries, Timestamp,
     Update, View,
@@ -35,7 +35,7 @@ pub struct History {
     pub(crate) memories: Arc<Memories>,
     pub(crate) features: Features,
     /// Whether other processes have the same tables.
-    pub(crate) together: bool,
+    pub(crate) shared: bool,
 }
 
 /// Events of a tick that a history which grows in place has room for from the start.
@@ -56,12 +56,12 @@ impl History {
     /// An empty history of `nodes` nodes. `origin` is the time memories count from: the log's first event.
     pub fn new(nodes: usize, needs: Needs, origin: Timestamp, features: Features) -> History {
         let memories = Arc::new(Memories::new(nodes, &needs, origin));
-        History { graph: Graph::new(nodes, needs, origin), memories, features, together: false }
+        History { graph: Graph::new(nodes, needs, origin), memories, features, shared: false }
     }
 
     /// Of two halves that have seen the same.
     pub(crate) fn of(graph: Graph, memories: Memories, features: Features) -> History {
-        History { graph, memories: Arc::new(memories), features, together: false }
+        History { graph, memories: Arc::new(memories), features, shared: false }
     }
 
     /// Makes room for node numbers below `nodes`; what is held stays.
@@ -74,7 +74,7 @@ impl History {
     /// meanwhile. The tables get more addresses than they will ever need, which cost no memory until they are used; where the system has
     /// none to lend, they are moved when they have outgrown their room, as before. There is room for the events of a tick, too.
     pub fn grow_in_place(&mut self) {
-        self.tables().into_iter().for_each(|(table, _)| table.stand());
+        self.tables().into_iter().for_each(|(table, _)| table.reserve_addresses());
         self.graph.pending.reserve(PENDING);
     }
 
@@ -82,8 +82,8 @@ impl History {
     /// once for all histories of the log, and not kept a second time. Events that are not the log's may still come; they only take their
     /// own room. `rings` says for how many nodes, in all histories that follow the log, only the newest events would be kept otherwise: these
     /// are read in the log as well where that takes less room.
-    pub fn follow(&mut self, log: &EventLog, rings: usize) {
-        self.graph.follow(log, rings);
+    pub fn attach_log(&mut self, log: &EventLog, rings: usize) {
+        self.graph.attach_log(log, rings);
     }
 
     /// Moves it out; what stays has room for no node.
@@ -108,7 +108,7 @@ impl History {
     /// # Panics
     /// If somebody holds memories that several processes have together: what is written has to be written where the others see it.
     pub(crate) fn memories_mut(&mut self) -> &mut Memories {
-        match self.together {
+        match self.shared {
             false => Arc::make_mut(&mut self.memories),
             true => Arc::get_mut(&mut self.memories)
                 .expect("nobody reads memories that processes have together while they are written"),
@@ -184,7 +184,7 @@ impl History {
 
     /// Those of its bytes that no other process has too.
     pub fn own_bytes(&self) -> usize {
-        if self.together { self.graph.bytes_of_pairs() } else { self.bytes() }
+        if self.shared { self.graph.bytes_of_pairs() } else { self.bytes() }
     }
 
     /// Replaces the edge features events are looked up in: a log that grows brings a new table.
@@ -192,24 +192,24 @@ impl History {
         self.features.edges = edges;
     }
 
-    /// Keeps memories with their mail read, once they are [noted](History::note_ahead): views then show them as they are, with no mail left
+    /// Keeps memories with their mail read, once they are [noted](History::cache_updated): views then show them as they are, with no mail left
     /// to read, until an event changes them. What is observed, stored and shown stays the same to the last bit. Does nothing for a
     /// model without memory, or one that reads several mails.
-    pub fn keep_ahead(&mut self) {
+    pub fn enable_updated_cache(&mut self) {
         if self.needs().memory > 0 && self.needs().mail.combine == Combine::Last {
             let memories = Arc::make_mut(&mut self.memories);
-            memories.keep_ahead();
+            memories.enable_updated_cache();
         }
     }
 
     /// Notes memories that were computed from a view of `version`, where nothing they were computed from has been written since.
-    pub fn note_ahead(&mut self, update: &Update, version: u64) {
-        Arc::make_mut(&mut self.memories).note_ahead(update, version);
+    pub fn cache_updated(&mut self, update: &Update, version: u64) {
+        Arc::make_mut(&mut self.memories).cache_updated(update, version);
     }
 
-    /// Whether memories with their mail read are [kept](History::keep_ahead).
-    pub fn keeps_ahead(&self) -> bool {
-        self.memories.ahead.is_some()
+    /// Whether memories with their mail read are [kept](History::enable_updated_cache).
+    pub fn has_updated_cache(&self) -> bool {
+        self.memories.updated_cache.is_some()
     }
 
     /// Whether the memory of `node`, its mail read, or its neighbours may have changed after `version`.
@@ -251,7 +251,7 @@ impl History {
     /// [`ObserveError`], and nothing has changed: an event earlier than one already observed, an unknown node, an update without
     /// a row for a touched node, or one that says more or less in mail than the ends of the batch do.
     pub fn observe(&mut self, batch: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
-        self.happen(batch, update, 1)
+        self.apply(batch, update, 1)
     }
 
     /// Lets the events of a [wave](crate::Waves) happen: the history is then as if each had been observed by itself, its
@@ -259,16 +259,16 @@ impl History {
     ///
     /// # Errors
     /// As [`observe`](History::observe).
-    pub fn observe_apart(&mut self, wave: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
-        self.happen(wave, update, wave.len() as u64)
+    pub fn observe_wave(&mut self, wave: &Batch<'_>, update: &Update) -> Result<(), ObserveError> {
+        self.apply(wave, update, wave.len() as u64)
     }
 
-    fn happen(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
+    fn apply(&mut self, batch: &Batch<'_>, update: &Update, versions: u64) -> Result<(), ObserveError> {
         self.graph.check(batch)?;
         let receivers = self.graph.find_receivers(batch);
-        let happened = self.memories_mut().happen(batch, update, &receivers, versions);
+        let happened = self.memories_mut().apply(batch, update, &receivers, versions);
         if happened.is_ok() {
-            self.graph.enter(batch, &receivers, versions, Hand::Writes);
+            self.graph.apply(batch, &receivers, versions, TableWriter::ThisProcess);
         }
         self.graph.receivers = receivers;
         happened
@@ -278,8 +278,8 @@ impl History {
 impl Clone for History {
     /// Memories are copied when one of both is written; those that several processes have together, at once.
     fn clone(&self) -> Self {
-        let memories = if self.together { Arc::new((*self.memories).clone()) } else { self.memories.clone() };
-        History { graph: self.graph.clone(), memories, features: self.features.clone(), together: false }
+        let memories = if self.shared { Arc::new((*self.memories).clone()) } else { self.memories.clone() };
+        History { graph: self.graph.clone(), memories, features: self.features.clone(), shared: false }
     }
 }
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::log::link::Link;
 use crate::storage::buffer::Buffer;
-use crate::storage::shared::Room;
+use crate::storage::shared::SharedArena;
 use crate::{EventId, EventLog, NodeId};
 
 /// The events of every node of a log, in (time, event id) order, one node after the other.
@@ -30,11 +30,11 @@ impl TemporalCsr {
 
     /// Bytes that the events of `log` may take in a room.
     pub fn needed(log: &EventLog) -> usize {
-        Room::needed::<u64>(nodes(log) + 1) + Room::needed::<Link>(2 * log.len())
+        SharedArena::needed::<u64>(nodes(log) + 1) + SharedArena::needed::<Link>(2 * log.len())
     }
 
     /// Of all events of `log` in a room, where they are sorted now, or have been sorted before by another process.
-    pub fn in_room(log: &EventLog, room: &mut Room, sorted: bool) -> TemporalCsr {
+    pub fn in_room(log: &EventLog, room: &mut SharedArena, sorted: bool) -> TemporalCsr {
         let mut starts = Buffer::in_room(room, nodes(log) + 1);
         if !sorted {
             count(log, &mut starts);
@@ -149,10 +149,10 @@ mod tests {
                 prop_assert_eq!(one.of_node(node), expected);
             }
             prop_assert_eq!(&built(3), &one);
-            if let Ok(shared) = crate::Shared::zeros(TemporalCsr::needed(&log)) {
+            if let Ok(shared) = crate::SharedMemory::zeros(TemporalCsr::needed(&log)) {
                 for sorted in [false, true] {
                     // SAFETY: it is this thread's alone, and nothing of the first remains when the second is made.
-                    let kept = TemporalCsr::in_room(&log, &mut unsafe { shared.room() }, sorted);
+                    let kept = TemporalCsr::in_room(&log, &mut unsafe { shared.arena() }, sorted);
                     prop_assert_eq!(&kept, &one);
                 }
             }

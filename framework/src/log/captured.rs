@@ -23,7 +23,7 @@ const STRIDE: usize = 1 << 20;
 ///
 /// # Panics
 /// On a batch size of 0.
-pub fn captured(events: &Batch<'_>, sizes: &[usize], progress: &mut dyn FnMut(usize)) -> Vec<Captured> {
+pub fn captured_shares(events: &Batch<'_>, sizes: &[usize], progress: &mut dyn FnMut(usize)) -> Vec<Captured> {
     let nodes = events.src.iter().chain(events.dst).map(|node| node.index() + 1).max().unwrap_or(0);
     // Where each node came up last, counted from 1; 0 is nowhere.
     let mut last = vec![0usize; nodes];
@@ -72,7 +72,11 @@ mod tests {
     fn of(pairs: &[(u32, u32)], sizes: &[usize]) -> Vec<Captured> {
         let (src, dst): (Vec<NodeId>, Vec<NodeId>) = pairs.iter().map(|&(src, dst)| (NodeId(src), NodeId(dst))).unzip();
         let (time, label) = (vec![Timestamp(0); src.len()], vec![0.0; src.len()]);
-        captured(&Batch { first: EventId(0), src: &src, dst: &dst, time: &time, label: &label }, sizes, &mut |_| ())
+        captured_shares(
+            &Batch { first: EventId(0), src: &src, dst: &dst, time: &time, label: &label },
+            sizes,
+            &mut |_| (),
+        )
     }
 
     proptest! {

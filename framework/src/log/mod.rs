@@ -10,7 +10,7 @@ use tempograph_kernels::Rows;
 
 use crate::log::by_node::TemporalCsr;
 use crate::storage::column::Column;
-use crate::storage::shared::Room;
+use crate::storage::shared::SharedArena;
 use crate::{EventId, NodeId, Timestamp};
 
 /// One timed interaction.
@@ -188,12 +188,12 @@ impl EventLog {
         TemporalCsr::needed(self)
     }
 
-    /// Sorts the log by node for all histories that [follow](crate::History::follow) it, in shared memory; or finds it `sorted` there by
+    /// Sorts the log by node for all histories that [follow](crate::History::attach_log) it, in shared memory; or finds it `sorted` there by
     /// another process. Does nothing where the log has been sorted before.
     ///
     /// # Panics
     /// If the room is smaller than what is [needed](EventLog::needed_by_node).
-    pub fn sort_by_node(&self, mut room: Room, sorted: bool) {
+    pub fn sort_by_node(&self, mut room: SharedArena, sorted: bool) {
         self.columns.by_node.get_or_init(|| Arc::new(TemporalCsr::in_room(self, &mut room, sorted)));
     }
 

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::EventId;
 use crate::metrics::rank::mean;
-use crate::metrics::{MetricError, Ties, average_precision, hits_at, mrr, rank, roc_auc};
+use crate::metrics::{MetricError, TiePolicy, average_precision, hits_at, mrr, rank, roc_auc};
 
 /// The metrics of link prediction over one split.
 ///
@@ -32,7 +32,7 @@ pub struct LinkMetrics {
 
 /// The scores of one batch: `B` positives and, for each, at least one negative.
 #[derive(Clone, Copy, Debug)]
-pub struct Scored<'a> {
+pub struct ScoredBatch<'a> {
     events: &'a [EventId],
     positive: &'a [f32],
     negative: &'a [f32],
@@ -55,7 +55,7 @@ impl Layout<'_> {
     }
 }
 
-impl<'a> Scored<'a> {
+impl<'a> ScoredBatch<'a> {
     /// A batch with the same number of negatives for every event: `positive` is `[B]`, `negative` is `[B, M]`, row by row.
     ///
     /// # Errors
@@ -108,17 +108,17 @@ impl<'a> Scored<'a> {
 /// Gathers the scores of a split batch by batch.
 ///
 /// ```
-/// use tempograph_framework::{EventId, LinkAccumulator, Scored, Ties};
+/// use tempograph_framework::{EventId, LinkAccumulator, ScoredBatch, TiePolicy};
 ///
-/// let mut split = LinkAccumulator::new(Ties::Mean);
-/// split.push(Scored::even(&[EventId(7), EventId(8)], &[0.9, 0.4], &[0.1, 0.2, 0.6, 0.3])?)?;
+/// let mut split = LinkAccumulator::new(TiePolicy::Mean);
+/// split.push(ScoredBatch::even(&[EventId(7), EventId(8)], &[0.9, 0.4], &[0.1, 0.2, 0.6, 0.3])?)?;
 /// let metrics = split.finish().expect("two events were pushed");
 /// assert_eq!((metrics.count, metrics.mrr, metrics.hits1), (2, 0.75, 0.5));
 /// # Ok::<(), tempograph_framework::MetricError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct LinkAccumulator {
-    ties: Ties,
+    ties: TiePolicy,
     /// Positives and first negatives in turn.
     scores: Vec<f32>,
     ranks: Vec<f64>,
@@ -128,7 +128,7 @@ pub struct LinkAccumulator {
 
 impl LinkAccumulator {
     /// Nothing gathered yet; ranks will follow `ties`.
-    pub fn new(ties: Ties) -> Self {
+    pub fn new(ties: TiePolicy) -> Self {
         Self { ties, scores: Vec::new(), ranks: Vec::new(), batch_ap: Vec::new(), batch_auc: Vec::new() }
     }
 
@@ -136,7 +136,7 @@ impl LinkAccumulator {
     ///
     /// # Errors
     /// When a score is NaN or infinite or an event has no negatives; nothing of the batch is then kept.
-    pub fn push(&mut self, batch: Scored<'_>) -> Result<(), MetricError> {
+    pub fn push(&mut self, batch: ScoredBatch<'_>) -> Result<(), MetricError> {
         self.push_where(batch, |_| true)
     }
 
@@ -144,7 +144,7 @@ impl LinkAccumulator {
     ///
     /// # Errors
     /// When a kept score is NaN or infinite or a kept event has no negatives; nothing of the batch is then kept.
-    pub fn push_where(&mut self, batch: Scored<'_>, keep: impl Fn(EventId) -> bool) -> Result<(), MetricError> {
+    pub fn push_where(&mut self, batch: ScoredBatch<'_>, keep: impl Fn(EventId) -> bool) -> Result<(), MetricError> {
         let kept = (0..batch.events.len()).filter(|&row| keep(batch.events[row]));
         let rows = kept.map(|row| batch.row(row)).collect::<Result<Vec<_>, _>>()?;
         if rows.is_empty() {
@@ -200,10 +200,10 @@ mod tests {
 
     fn gather(events: &[EventId], positive: &[f32], negative: &[f32], batch: usize) -> LinkMetrics {
         let each = negative.len() / positive.len();
-        let mut split = LinkAccumulator::new(Ties::Mean);
+        let mut split = LinkAccumulator::new(TiePolicy::Mean);
         let rows = events.chunks(batch).zip(positive.chunks(batch)).zip(negative.chunks(batch * each));
         for ((events, positive), negative) in rows {
-            split.push(Scored::even(events, positive, negative).unwrap()).unwrap();
+            split.push(ScoredBatch::even(events, positive, negative).unwrap()).unwrap();
         }
         split.finish().unwrap()
     }
@@ -228,34 +228,35 @@ mod tests {
     fn ragged_and_even_layouts_of_the_same_scores_agree() {
         let (events, positive, negative) = (ids(10), random_scores(10, 3), random_scores(40, 4));
         let offsets: Vec<usize> = (0..=10).map(|i| 4 * i).collect();
-        let mut ragged = LinkAccumulator::new(Ties::Mean);
-        ragged.push(Scored::ragged(&events, &positive, &negative, &offsets).unwrap()).unwrap();
+        let mut ragged = LinkAccumulator::new(TiePolicy::Mean);
+        ragged.push(ScoredBatch::ragged(&events, &positive, &negative, &offsets).unwrap()).unwrap();
         assert_eq!(ragged.finish(), Some(gather(&events, &positive, &negative, 10)));
     }
 
     #[test]
     fn a_subset_is_measured_as_if_the_rest_had_not_been_scored() {
         let (events, positive, negative) = (ids(20), random_scores(20, 5), random_scores(20, 6));
-        let mut subset = LinkAccumulator::new(Ties::Mean);
-        subset.push_where(Scored::even(&events, &positive, &negative).unwrap(), |event| event.0 >= 110).unwrap();
+        let mut subset = LinkAccumulator::new(TiePolicy::Mean);
+        subset.push_where(ScoredBatch::even(&events, &positive, &negative).unwrap(), |event| event.0 >= 110).unwrap();
         assert_eq!(subset.finish(), Some(gather(&events[10..], &positive[10..], &negative[10..], 10)));
     }
 
     #[test]
     fn a_split_without_events_has_no_metrics() {
-        let mut split = LinkAccumulator::new(Ties::Mean);
-        split.push(Scored::even(&[], &[], &[]).unwrap()).unwrap();
-        split.push_where(Scored::even(&ids(1), &[0.0], &[0.0]).unwrap(), |_| false).unwrap();
+        let mut split = LinkAccumulator::new(TiePolicy::Mean);
+        split.push(ScoredBatch::even(&[], &[], &[]).unwrap()).unwrap();
+        split.push_where(ScoredBatch::even(&ids(1), &[0.0], &[0.0]).unwrap(), |_| false).unwrap();
         assert_eq!(split.finish(), None);
     }
 
     #[test]
     fn a_score_that_is_not_finite_is_refused_by_the_name_of_its_event_and_leaves_no_trace() {
-        let (mut split, events) = (LinkAccumulator::new(Ties::Mean), ids(2));
-        let refused = split.push(Scored::even(&events, &[0.0, f32::NAN], &[0.0, 0.0]).unwrap()).unwrap_err();
+        let (mut split, events) = (LinkAccumulator::new(TiePolicy::Mean), ids(2));
+        let refused = split.push(ScoredBatch::even(&events, &[0.0, f32::NAN], &[0.0, 0.0]).unwrap()).unwrap_err();
         assert_eq!(refused.to_string(), "event 101: the positive's score is NaN");
-        let refused =
-            split.push(Scored::even(&events, &[0.0, 0.0], &[0.0, 0.0, 1.0, f32::NEG_INFINITY]).unwrap()).unwrap_err();
+        let refused = split
+            .push(ScoredBatch::even(&events, &[0.0, 0.0], &[0.0, 0.0, 1.0, f32::NEG_INFINITY]).unwrap())
+            .unwrap_err();
         assert_eq!(refused, MetricError::Negative { event: EventId(101), index: 1, value: f32::NEG_INFINITY });
         assert_eq!(split.finish(), None);
     }
@@ -263,15 +264,15 @@ mod tests {
     #[test]
     fn columns_that_do_not_fit_are_refused() {
         let events = ids(2);
-        assert!(Scored::even(&events, &[0.0, 0.0], &[0.0, 0.0, 0.0]).is_err());
-        assert!(Scored::even(&events, &[0.0], &[0.0, 0.0]).is_err());
-        assert!(Scored::even(&[], &[], &[0.0]).is_err());
+        assert!(ScoredBatch::even(&events, &[0.0, 0.0], &[0.0, 0.0, 0.0]).is_err());
+        assert!(ScoredBatch::even(&events, &[0.0], &[0.0, 0.0]).is_err());
+        assert!(ScoredBatch::even(&[], &[], &[0.0]).is_err());
         for offsets in [&[0, 1][..], &[0, 2, 1], &[1, 1, 2], &[0, 1, 1], &[]] {
-            assert!(Scored::ragged(&events, &[0.0, 0.0], &[0.0, 0.0], offsets).is_err(), "{offsets:?}");
+            assert!(ScoredBatch::ragged(&events, &[0.0, 0.0], &[0.0, 0.0], offsets).is_err(), "{offsets:?}");
         }
-        let empty_row = Scored::ragged(&events, &[0.0, 0.0], &[0.0, 0.0], &[0, 2, 2]).unwrap();
+        let empty_row = ScoredBatch::ragged(&events, &[0.0, 0.0], &[0.0, 0.0], &[0, 2, 2]).unwrap();
         assert_eq!(
-            LinkAccumulator::new(Ties::Mean).push(empty_row),
+            LinkAccumulator::new(TiePolicy::Mean).push(empty_row),
             Err(MetricError::NoNegatives { event: EventId(101) })
         );
     }

@@ -8,8 +8,8 @@ mod rank;
 use crate::EventId;
 
 pub use curve::{average_precision, roc_auc};
-pub use link::{LinkAccumulator, LinkMetrics, Scored};
-pub use rank::{Ties, hits_at, mrr, rank};
+pub use link::{LinkAccumulator, LinkMetrics, ScoredBatch};
+pub use rank::{TiePolicy, hits_at, mrr, rank};
 
 /// Why a metric has no value.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

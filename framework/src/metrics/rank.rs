@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 /// What a negative with exactly the positive's score does to the positive's rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ties {
+pub enum TiePolicy {
     /// Half of them stand before the positive: the mean of the two rules below. The rule of the Temporal Graph Benchmark's evaluator.
     #[default]
     Mean,
@@ -14,14 +14,14 @@ pub enum Ties {
     Pessimistic,
 }
 
-/// The rank of a positive among `negatives`, from 1; a multiple of one half under [`Ties::Mean`].
-pub fn rank(positive: f32, negatives: &[f32], ties: Ties) -> f64 {
+/// The rank of a positive among `negatives`, from 1; a multiple of one half under [`TiePolicy::Mean`].
+pub fn rank(positive: f32, negatives: &[f32], ties: TiePolicy) -> f64 {
     let above = negatives.iter().filter(|&&negative| negative > positive).count() as f64;
     let equal = negatives.iter().filter(|&&negative| negative == positive).count() as f64;
     let share = match ties {
-        Ties::Mean => 0.5,
-        Ties::Optimistic => 0.0,
-        Ties::Pessimistic => 1.0,
+        TiePolicy::Mean => 0.5,
+        TiePolicy::Optimistic => 0.0,
+        TiePolicy::Pessimistic => 1.0,
     };
     above + share * equal + 1.0
 }
@@ -62,16 +62,16 @@ mod tests {
                 1.0 + all.iter().position(|&entry| entry == (-positive, !positive_first)).unwrap() as f64
             };
             let (best, worst) = (place(true), place(false));
-            prop_assert_eq!(rank(f32::from(positive), &scores, Ties::Optimistic), best);
-            prop_assert_eq!(rank(f32::from(positive), &scores, Ties::Pessimistic), worst);
-            prop_assert_eq!(rank(f32::from(positive), &scores, Ties::Mean), 0.5 * (best + worst));
+            prop_assert_eq!(rank(f32::from(positive), &scores, TiePolicy::Optimistic), best);
+            prop_assert_eq!(rank(f32::from(positive), &scores, TiePolicy::Pessimistic), worst);
+            prop_assert_eq!(rank(f32::from(positive), &scores, TiePolicy::Mean), 0.5 * (best + worst));
         }
     }
 
     #[test]
     fn a_constant_model_is_not_rewarded_by_the_mean_rule() {
-        assert_eq!(rank(0.0, &[0.0; 49], Ties::Mean), 25.5);
-        assert_eq!(rank(0.0, &[0.0; 49], Ties::Optimistic), 1.0);
+        assert_eq!(rank(0.0, &[0.0; 49], TiePolicy::Mean), 25.5);
+        assert_eq!(rank(0.0, &[0.0; 49], TiePolicy::Optimistic), 1.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tempograph_kernels::cpu::Version;
 
-use crate::{Path, Store, StoreError};
+use crate::{ModulePath, Store, StoreError};
 
 /// Weights by name, one after the other in one array, in the order of their names.
 ///
@@ -120,7 +120,7 @@ impl Parameters {
     ///
     /// # Panics
     /// Where there is none.
-    pub(crate) fn of_module(&self, path: &Path) -> &Parameter {
+    pub(crate) fn of_module(&self, path: &ModulePath) -> &Parameter {
         let name = path.dotted();
         self.find(&name).unwrap_or_else(|| panic!("the model has no weight `{name}`"))
     }

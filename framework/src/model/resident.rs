@@ -32,18 +32,18 @@ pub trait ResidentModel: Send {
     fn set_moments(&mut self, steps: u64, moments: [&[f32]; 2]);
 
     /// Goes on from what `history` has seen of `log`.
-    fn enter(&mut self, history: History, log: &EventLog);
+    fn load_history(&mut self, history: History, log: &EventLog);
 
     /// Gives back what has happened, as a history that follows `log`. Waits for the device. Before it goes on it has to
-    /// [`enter`](Self::enter) one again.
-    fn leave(&mut self, log: &EventLog) -> History;
+    /// [`load_history`](Self::load_history) one again.
+    fn take_history(&mut self, log: &EventLog) -> History;
 
     /// Takes a step on `queries`, asked before `batch` happens, and lets it happen. `chance` draws neighbours,
     /// `dropout` is the seed of what is dropped, `clip` the largest norm of all gradients together, 0 for any. Where
     /// the loss is not finite, nothing is learned.
     ///
     /// # Panics
-    /// Where [`room`](ResidentModel::room) is 0.
+    /// Where [`steps_before_read`](ResidentModel::steps_before_read) is 0.
     fn train(
         &mut self,
         batch: &Batch<'_>,
@@ -54,14 +54,14 @@ pub trait ResidentModel: Send {
         clip: f32,
     );
 
-    /// Steps there is room for before [`learned`](ResidentModel::learned) has to be asked.
-    fn room(&self) -> usize;
+    /// Steps there is room for before [`take_losses`](ResidentModel::take_losses) has to be asked.
+    fn steps_before_read(&self) -> usize;
 
     /// Steps taken in all.
     fn steps(&self) -> u64;
 
     /// Loss and norm of all gradients before clipping of each step since this was last asked. Waits for the device.
-    fn learned(&mut self) -> Vec<[f32; 2]>;
+    fn take_losses(&mut self) -> Vec<[f32; 2]>;
 }
 
 /// A model on a device that computes gradients from views of histories in host memory. The optimiser and the histories
@@ -83,12 +83,12 @@ pub trait DeviceModel: Send + Sync {
         view: &View,
         dropout: u64,
         observed: Option<&Batch<'_>>,
-    ) -> Gradients;
+    ) -> DeviceGradients;
 }
 
 /// What a pass on a device has computed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gradients {
+pub struct DeviceGradients {
     /// Its loss. Where it is not finite, the gradients mean nothing.
     pub loss: f32,
     /// Of all weights, in the order of [`Parameters`].

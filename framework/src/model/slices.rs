@@ -9,7 +9,7 @@ use crate::{Needs, Parameters, Queries, Update, View};
 /// that is also written for a tensor library ([`Model`](crate::Model)) agrees with itself to rounding.
 pub trait SliceModel: Clone + Send + Sync + 'static {
     /// Working memory of one caller: the answer, and what the backward pass needs of the forward pass.
-    type Work: AsRef<Answer> + Default + Send;
+    type Work: AsRef<ForwardOutput> + Default + Send;
 
     /// What the model must be told of the past.
     fn needs(&self) -> Needs;
@@ -34,7 +34,7 @@ pub trait SliceModel: Clone + Send + Sync + 'static {
 
 /// What a forward pass gives.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answer {
+pub struct ForwardOutput {
     /// Logits of the pairs, `[P]`. Empty of a model that has no link decoder.
     pub scores: Vec<f32>,
     /// What a head gives for each root, `[R, K]`. Empty of a model that has no such head.

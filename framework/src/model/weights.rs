@@ -17,7 +17,7 @@ pub fn weights<B: Backend, M: Module<B>>(model: &M) -> Store {
 /// # Errors
 /// [`StoreError::Array`] for the first weight that is missing, left over or of another shape.
 pub fn with_weights<B: Backend, M: Module<B>>(model: M, store: Store) -> Result<M, StoreError> {
-    let mut fill = Fill { path: Path::default(), store, error: None };
+    let mut fill = Fill { path: ModulePath::default(), store, error: None };
     let model = model.map(&mut fill);
     if let Some(error) = fill.error {
         return Err(error);
@@ -33,14 +33,14 @@ pub fn with_weights<B: Backend, M: Module<B>>(model: M, store: Store) -> Result<
 /// # Panics
 /// Where a parameter of the model has no weight there, or one of another size.
 pub fn with_parameters<B: Backend, M: Module<B>>(model: M, parameters: &Parameters) -> M {
-    model.map(&mut Refresh { path: Path::default(), parameters })
+    model.map(&mut Refresh { path: ModulePath::default(), parameters })
 }
 
 /// Where in a module a visitor is.
 #[derive(Clone, Debug, Default)]
-pub struct Path(Vec<String>);
+pub struct ModulePath(Vec<String>);
 
-impl Path {
+impl ModulePath {
     /// Enters the part called `name`. Enum variants are no part of a path: they only say which one it is.
     pub fn enter(&mut self, name: &str, container: &str) {
         self.0.push(if container.starts_with("Enum") { String::new() } else { name.to_string() });
@@ -59,7 +59,7 @@ impl Path {
 
 #[derive(Default)]
 struct Collect {
-    path: Path,
+    path: ModulePath,
     store: Store,
 }
 
@@ -77,7 +77,7 @@ impl<B: Backend> ModuleVisitor<B> for Collect {
 }
 
 struct Fill {
-    path: Path,
+    path: ModulePath,
     store: Store,
     error: Option<StoreError>,
 }
@@ -110,7 +110,7 @@ impl<B: Backend> ModuleMapper<B> for Fill {
 }
 
 struct Refresh<'a> {
-    path: Path,
+    path: ModulePath,
     parameters: &'a Parameters,
 }
 

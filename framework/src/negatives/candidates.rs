@@ -2,8 +2,8 @@
 use rayon::prelude::*;
 
 use crate::negatives::NegativesError;
-use crate::storage::buffer::{Buffer, Table};
-use crate::storage::shared::Room;
+use crate::storage::buffer::{AnyBuffer, Buffer};
+use crate::storage::shared::SharedArena;
 use crate::{EventId, NodeId, Timestamp};
 
 /// An index over a log: who may stand in for an event's destination.
@@ -23,7 +23,7 @@ pub struct Candidates {
     events: Buffer<u32>,
     /// The distinct destinations of each source in order of first meeting, laid out likewise.
     met_offsets: Buffer<u32>,
-    met: Buffer<Meeting>,
+    met: Buffer<FirstMeeting>,
 }
 
 /// Numbers before the tables in shared memory: the first event that is not for training, and the length of each.
@@ -44,14 +44,14 @@ struct Row {
 /// A destination and the event at which its source first met it.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Meeting {
+struct FirstMeeting {
     first: u32,
     dst: NodeId,
 }
 
 /// When a destination must have been met first to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Met {
+pub(super) enum MetWhen {
     /// During training.
     InTraining,
     /// After training.
@@ -60,8 +60,8 @@ pub(super) enum Met {
 
 /// Destinations that a source met before some time and does not meet at that time.
 #[derive(Debug)]
-pub(super) struct Past<'a> {
-    met: &'a [Meeting],
+pub(super) struct PastDestinations<'a> {
+    met: &'a [FirstMeeting],
     /// Places in `met` that are met again at the present time, ascending.
     present: Vec<u32>,
 }
@@ -93,7 +93,7 @@ impl Candidates {
         let (mut met_offsets, mut met) = (vec![0], Vec::new());
         for groups in meetings {
             for (rank, group) in groups.iter().enumerate() {
-                met.push(Meeting { first: group[0], dst: dst[group[0] as usize] });
+                met.push(FirstMeeting { first: group[0], dst: dst[group[0] as usize] });
                 for &event in group {
                     rows[event as usize].rank = rank as u32;
                 }
@@ -114,19 +114,19 @@ impl Candidates {
 
     /// Bytes of shared memory that it takes.
     pub fn needed(&mut self) -> usize {
-        Room::needed::<u64>(SIZES) + self.tables().iter().map(|table| table.needed(table.held())).sum::<usize>()
+        SharedArena::needed::<u64>(SIZES) + self.tables().iter().map(|table| table.needed(table.held())).sum::<usize>()
     }
 
     /// Moves to `room`, where others [find](Candidates::in_room) it.
     ///
     /// # Panics
     /// If the room is smaller than what is [needed](Candidates::needed).
-    pub fn enter(&mut self, mut room: Room) {
+    pub fn enter(&mut self, mut room: SharedArena) {
         let mut sizes = room.part::<u64>(SIZES);
         sizes[0] = u64::from(self.train_end);
         for (table, size) in self.tables().into_iter().zip(&mut sizes[1..]) {
             *size = table.held() as u64;
-            table.enter(&mut room, *size as usize, true);
+            table.move_into(&mut room, *size as usize, true);
         }
     }
 
@@ -134,18 +134,18 @@ impl Candidates {
     ///
     /// # Panics
     /// If there is none.
-    pub fn in_room(mut room: Room) -> Candidates {
+    pub fn in_room(mut room: SharedArena) -> Candidates {
         let sizes = room.part::<u64>(SIZES);
         let mut found = Candidates { train_end: sizes[0] as u32, ..Candidates::default() };
         found
             .tables()
             .into_iter()
             .zip(&sizes[1..])
-            .for_each(|(table, &size)| table.enter(&mut room, size as usize, false));
+            .for_each(|(table, &size)| table.move_into(&mut room, size as usize, false));
         found
     }
 
-    fn tables(&mut self) -> [&mut dyn Table; SIZES - 1] {
+    fn tables(&mut self) -> [&mut dyn AnyBuffer; SIZES - 1] {
         let Candidates { destinations, rows, event_offsets, events, met_offsets, met, .. } = self;
         [destinations, rows, event_offsets, events, met_offsets, met]
     }
@@ -166,15 +166,15 @@ impl Candidates {
     }
 
     /// What the source of `event` met strictly before the time of `event`.
-    pub(super) fn past(&self, event: EventId, met: Met) -> Result<Past<'_>, NegativesError> {
+    pub(super) fn past(&self, event: EventId, met: MetWhen) -> Result<PastDestinations<'_>, NegativesError> {
         let row = self.row(event)?;
         let all = span(&self.met_offsets, &self.met, row.src);
         let before = |limit: u32| all.partition_point(|meeting| meeting.first < limit);
         let range = match met {
-            Met::InTraining => 0..before(row.tie_start.min(self.train_end)),
-            Met::AfterTraining => before(self.train_end)..before(row.tie_start).max(before(self.train_end)),
+            MetWhen::InTraining => 0..before(row.tie_start.min(self.train_end)),
+            MetWhen::AfterTraining => before(self.train_end)..before(row.tie_start).max(before(self.train_end)),
         };
-        Ok(Past { present: self.present(row, &range), met: &all[range] })
+        Ok(PastDestinations { present: self.present(row, &range), met: &all[range] })
     }
 
     /// Places within `range` of the destinations that the source of `row` meets at the time of `row`, counted from the range's start.
@@ -197,7 +197,7 @@ impl Candidates {
     }
 }
 
-impl Past<'_> {
+impl PastDestinations<'_> {
     /// How many destinations there are.
     pub(super) fn len(&self) -> u32 {
         (self.met.len() - self.present.len()) as u32
@@ -270,7 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// What the definition says, by reading the log: destinations met before the event's time, first in (or after) training, and not at the event's time.
-    fn brute_force(log: &Log, event: usize, met: Met) -> Vec<NodeId> {
+    fn brute_force(log: &Log, event: usize, met: MetWhen) -> Vec<NodeId> {
         let mut found: Vec<NodeId> = Vec::new();
         for earlier in 0..log.src.len() {
             let same_source = log.src[earlier] == log.src[event];
@@ -282,7 +282,7 @@ mod tests {
             let now = (0..log.src.len()).any(|i| {
                 log.time[i] == log.time[event] && log.src[i] == log.src[event] && log.dst[i] == log.dst[earlier]
             });
-            if (first < log.train_end) == (met == Met::InTraining) && !now {
+            if (first < log.train_end) == (met == MetWhen::InTraining) && !now {
                 found.push(log.dst[earlier]);
             }
         }
@@ -294,7 +294,7 @@ mod tests {
         fn the_past_of_every_event_is_what_reading_the_log_gives(log in logs()) {
             let candidates = log.candidates();
             for event in 0..log.src.len() {
-                for met in [Met::InTraining, Met::AfterTraining] {
+                for met in [MetWhen::InTraining, MetWhen::AfterTraining] {
                     let past = candidates.past(EventId(event as u64), met).unwrap();
                     let places: Vec<NodeId> = (0..past.len()).map(|place| past.get(place)).collect();
                     prop_assert_eq!(places, brute_force(&log, event, met));
@@ -306,10 +306,10 @@ mod tests {
         fn an_index_in_shared_memory_is_the_index(log in logs()) {
             let mut index = log.candidates();
             let told = format!("{index:?}");
-            let Ok(shared) = crate::Shared::zeros(index.needed()) else { return Ok(()) };
+            let Ok(shared) = crate::SharedMemory::zeros(index.needed()) else { return Ok(()) };
             // SAFETY: it is this thread's alone, and nothing is written once it is there.
-            index.enter(unsafe { shared.room() });
-            let found = Candidates::in_room(unsafe { shared.room() });
+            index.enter(unsafe { shared.arena() });
+            let found = Candidates::in_room(unsafe { shared.arena() });
             prop_assert_eq!([format!("{index:?}"), format!("{found:?}")], [told.clone(), told]);
         }
 
@@ -324,7 +324,7 @@ mod tests {
             shorter.time.truncate(end);
             let (whole, shorter) = (log.candidates(), shorter.candidates());
             for event in (0..end as u64).map(EventId) {
-                for met in [Met::InTraining, Met::AfterTraining] {
+                for met in [MetWhen::InTraining, MetWhen::AfterTraining] {
                     let (a, b) = (whole.past(event, met).unwrap(), shorter.past(event, met).unwrap());
                     prop_assert_eq!(a.len(), b.len());
                     prop_assert!((0..a.len()).all(|place| a.get(place) == b.get(place)));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draw::{PurposeDraw, RandomNumbers};
 use crate::negatives::NegativesError;
-use crate::negatives::candidates::{Candidates, Met, Past};
+use crate::negatives::candidates::{Candidates, MetWhen, PastDestinations};
 use crate::{EventId, NodeId};
 
 /// How negatives are drawn. The source stays, the destination is replaced.
@@ -58,10 +58,10 @@ impl NegativeSampler {
         let drawn = match self.rule {
             NegativeRule::Random | NegativeRule::RandomWithPositive => 0,
             NegativeRule::Historical => {
-                fill_from_past(&self.candidates.past(event, Met::InTraining)?, &mut numbers, out)
+                fill_from_past(&self.candidates.past(event, MetWhen::InTraining)?, &mut numbers, out)
             }
             NegativeRule::Inductive => {
-                fill_from_past(&self.candidates.past(event, Met::AfterTraining)?, &mut numbers, out)
+                fill_from_past(&self.candidates.past(event, MetWhen::AfterTraining)?, &mut numbers, out)
             }
         };
         self.fill_at_random(event, &mut numbers, &mut out[drawn..])
@@ -92,7 +92,7 @@ impl NegativeSampler {
 }
 
 /// Puts distinct destinations of the past at the front of `out`, in random order, and says how many.
-fn fill_from_past(past: &Past<'_>, numbers: &mut RandomNumbers, out: &mut [NodeId]) -> usize {
+fn fill_from_past(past: &PastDestinations<'_>, numbers: &mut RandomNumbers, out: &mut [NodeId]) -> usize {
     let available = past.len();
     let wanted = (available as usize).min(out.len());
     // Floyd's algorithm for distinct places; `out` itself holds the places until they are looked up.

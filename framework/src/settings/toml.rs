@@ -8,7 +8,7 @@ use crate::nearest;
 ///
 /// # Errors
 /// A sentence naming what is wrong with `setting`.
-pub fn lay_over(table: &mut Table, setting: &str) -> Result<(), String> {
+pub fn apply_override(table: &mut Table, setting: &str) -> Result<(), String> {
     let (key, value) = setting.split_once('=').ok_or("a setting is key=value, for example train.lr=1e-3")?;
     let value = value.trim();
     let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
@@ -46,11 +46,11 @@ mod tests {
     fn a_setting_goes_where_its_key_says() {
         let mut table: Table = toml::from_str("a = 1\n[b]\nc = 2").unwrap();
         for setting in ["b.c = 3", "b.d=word", "e.f.g=[1, 2]", "a=\"1=2\""] {
-            lay_over(&mut table, setting).unwrap();
+            apply_override(&mut table, setting).unwrap();
         }
         assert_eq!(table, toml::from_str("a = \"1=2\"\nb = { c = 3, d = \"word\" }\ne.f.g = [1, 2]").unwrap());
         for (setting, says) in [("a", "key=value"), (" =1", "the key is empty"), ("b.c.d=1", "`c` is not a section")] {
-            assert!(lay_over(&mut table, setting).unwrap_err().contains(says), "{setting}");
+            assert!(apply_override(&mut table, setting).unwrap_err().contains(says), "{setting}");
         }
     }
 }

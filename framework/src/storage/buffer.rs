@@ -3,46 +3,46 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use crate::storage::reserved::Standing;
-use crate::storage::shared::{Part, Room};
+use crate::storage::reserved::ReservedVec;
+use crate::storage::shared::{SharedArena, SharedSlice};
 
 /// A `[T]` that can be written. A clone is this process's own.
 pub(crate) struct Buffer<T> {
-    kept: Kept<T>,
+    kept: Backing<T>,
 }
 
-enum Kept<T> {
+enum Backing<T> {
     Own(Vec<T>),
-    Standing(Standing<T>),
-    Shared(Part<T>),
+    ReservedVec(ReservedVec<T>),
+    Shared(SharedSlice<T>),
 }
 
 impl<T: bytemuck::Pod> Buffer<T> {
     /// The next `len` numbers of a room, as they stand there.
-    pub fn in_room(room: &mut Room, len: usize) -> Buffer<T> {
-        Buffer { kept: Kept::Shared(room.part(len)) }
+    pub fn in_room(room: &mut SharedArena, len: usize) -> Buffer<T> {
+        Buffer { kept: Backing::Shared(room.part(len)) }
     }
 
     /// Makes the table `len` long; what is new is `value`. A shared one of another length is this process's own from then on.
     pub fn resize(&mut self, len: usize, value: T) {
         let done = match &mut self.kept {
-            Kept::Own(values) => {
+            Backing::Own(values) => {
                 values.resize(len, value);
                 true
             }
-            Kept::Standing(values) => values.resize(len, value),
-            Kept::Shared(part) => part.len() == len,
+            Backing::ReservedVec(values) => values.resize(len, value),
+            Backing::Shared(part) => part.len() == len,
         };
         if !done {
             let mut values = self.to_vec();
             values.resize(len, value);
-            self.kept = Kept::Own(values);
+            self.kept = Backing::Own(values);
         }
     }
 }
 
 /// A table of whatever numbers, to be treated like others.
-pub(crate) trait Table {
+pub(crate) trait AnyBuffer {
     /// Entries it holds.
     fn held(&self) -> usize;
 
@@ -53,22 +53,22 @@ pub(crate) trait Table {
     ///
     /// # Panics
     /// If it is to keep another number of entries.
-    fn enter(&mut self, room: &mut Room, len: usize, keep: bool);
+    fn move_into(&mut self, room: &mut SharedArena, len: usize, keep: bool);
 
     /// Grows without moving from here on, if the system lends it the addresses. It is this process's own.
-    fn stand(&mut self);
+    fn reserve_addresses(&mut self);
 }
 
-impl<T: bytemuck::Pod> Table for Buffer<T> {
+impl<T: bytemuck::Pod> AnyBuffer for Buffer<T> {
     fn held(&self) -> usize {
         self.len()
     }
 
     fn needed(&self, len: usize) -> usize {
-        Room::needed::<T>(len)
+        SharedArena::needed::<T>(len)
     }
 
-    fn enter(&mut self, room: &mut Room, len: usize, keep: bool) {
+    fn move_into(&mut self, room: &mut SharedArena, len: usize, keep: bool) {
         let mut entries = Buffer::in_room(room, len);
         if keep {
             entries.copy_from_slice(self);
@@ -76,9 +76,9 @@ impl<T: bytemuck::Pod> Table for Buffer<T> {
         *self = entries;
     }
 
-    fn stand(&mut self) {
-        if let Some(values) = Standing::of(self) {
-            self.kept = Kept::Standing(values);
+    fn reserve_addresses(&mut self) {
+        if let Some(values) = ReservedVec::of(self) {
+            self.kept = Backing::ReservedVec(values);
         }
     }
 }
@@ -88,9 +88,9 @@ impl<T: bytemuck::Pod> Deref for Buffer<T> {
 
     fn deref(&self) -> &[T] {
         match &self.kept {
-            Kept::Own(values) => values,
-            Kept::Standing(values) => values,
-            Kept::Shared(part) => part,
+            Backing::Own(values) => values,
+            Backing::ReservedVec(values) => values,
+            Backing::Shared(part) => part,
         }
     }
 }
@@ -98,16 +98,16 @@ impl<T: bytemuck::Pod> Deref for Buffer<T> {
 impl<T: bytemuck::Pod> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match &mut self.kept {
-            Kept::Own(values) => values,
-            Kept::Standing(values) => values,
-            Kept::Shared(part) => part,
+            Backing::Own(values) => values,
+            Backing::ReservedVec(values) => values,
+            Backing::Shared(part) => part,
         }
     }
 }
 
 impl<T> From<Vec<T>> for Buffer<T> {
     fn from(values: Vec<T>) -> Self {
-        Buffer { kept: Kept::Own(values) }
+        Buffer { kept: Backing::Own(values) }
     }
 }
 
@@ -138,19 +138,19 @@ impl<T: bytemuck::Pod + fmt::Debug> fmt::Debug for Buffer<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::shared::Shared;
+    use crate::storage::shared::SharedMemory;
 
     #[cfg(target_os = "linux")]
     #[test]
     fn what_one_writes_another_reads_and_nothing_of_it_has_a_name() {
-        let tables = |shared: &Shared| {
+        let tables = |shared: &SharedMemory| {
             // SAFETY: this thread alone writes, and reads afterwards.
-            let mut room = unsafe { shared.room() };
+            let mut room = unsafe { shared.arena() };
             (Buffer::<f32>::in_room(&mut room, 3), Buffer::<u64>::in_room(&mut room, 5))
         };
-        let bytes = Room::needed::<f32>(3) + Room::needed::<u64>(5);
-        let first = Shared::zeros(bytes).unwrap();
-        let second = Shared::open(&first.address().unwrap()).unwrap();
+        let bytes = SharedArena::needed::<f32>(3) + SharedArena::needed::<u64>(5);
+        let first = SharedMemory::zeros(bytes).unwrap();
+        let second = SharedMemory::open(&first.address().unwrap()).unwrap();
         let ((mut numbers, mut counts), (seen, counted)) = (tables(&first), tables(&second));
         assert!(seen.iter().all(|&number| number == 0.0) && counted[..] == [0; 5]);
         numbers.copy_from_slice(&[1.5, -0.0, f32::MAX]);
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn an_address_of_something_else_is_refused() {
         for address in ["", "/nowhere 1:2:3", "/dev/null 1:2:3"] {
-            assert!(Shared::open(address).is_err(), "{address}");
+            assert!(SharedMemory::open(address).is_err(), "{address}");
         }
     }
 
@@ -179,9 +179,9 @@ mod tests {
         let mut own = Buffer::from(vec![1u64]);
         own.resize(3, 7);
         assert_eq!(own[..], [1, 7, 7]);
-        let Ok(shared) = Shared::zeros(64) else { return };
+        let Ok(shared) = SharedMemory::zeros(64) else { return };
         // SAFETY: nobody else has it.
-        let mut shared = Buffer::<u64>::in_room(&mut unsafe { shared.room() }, 1);
+        let mut shared = Buffer::<u64>::in_room(&mut unsafe { shared.arena() }, 1);
         shared.resize(1, 7);
         assert_eq!(shared[..], [0]);
         shared.resize(2, 7);
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_table_that_stands_grows_without_moving() {
         let mut table = Buffer::from(vec![1u64, 2, 3]);
-        table.stand();
+        table.reserve_addresses();
         let at = table.as_ptr();
         for len in (3..1_000_000).step_by(100_000) {
             table.resize(len, 7);

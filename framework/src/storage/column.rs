@@ -11,10 +11,10 @@ compile_error!("prepared datasets are mapped as little-endian numbers; this host
 
 /// A read-only `[T]` that is cheap to clone, whether it is owned or lies in a mapped file.
 pub(crate) struct Column<T> {
-    store: Store<T>,
+    store: ColumnData<T>,
 }
 
-enum Store<T> {
+enum ColumnData<T> {
     Owned(Arc<Vec<T>>),
     Mapped { map: Arc<Mmap>, bytes: Range<usize> },
 }
@@ -23,13 +23,13 @@ impl<T: bytemuck::Pod> Column<T> {
     /// The numbers at `bytes` of a mapped file; `None` when the range does not hold whole, aligned `T`s.
     pub(crate) fn mapped(map: Arc<Mmap>, bytes: Range<usize>) -> Option<Self> {
         bytemuck::try_cast_slice::<u8, T>(map.get(bytes.clone())?).ok()?;
-        Some(Self { store: Store::Mapped { map, bytes } })
+        Some(Self { store: ColumnData::Mapped { map, bytes } })
     }
 }
 
 impl<T> From<Vec<T>> for Column<T> {
     fn from(values: Vec<T>) -> Self {
-        Self { store: Store::Owned(Arc::new(values)) }
+        Self { store: ColumnData::Owned(Arc::new(values)) }
     }
 }
 
@@ -38,9 +38,9 @@ impl<T: bytemuck::Pod> Deref for Column<T> {
 
     fn deref(&self) -> &[T] {
         match &self.store {
-            Store::Owned(values) => values,
+            ColumnData::Owned(values) => values,
             // Range and alignment were checked when the column was made; the map never moves.
-            Store::Mapped { map, bytes } => bytemuck::cast_slice(&map[bytes.clone()]),
+            ColumnData::Mapped { map, bytes } => bytemuck::cast_slice(&map[bytes.clone()]),
         }
     }
 }
@@ -48,8 +48,8 @@ impl<T: bytemuck::Pod> Deref for Column<T> {
 impl<T> Clone for Column<T> {
     fn clone(&self) -> Self {
         let store = match &self.store {
-            Store::Owned(values) => Store::Owned(Arc::clone(values)),
-            Store::Mapped { map, bytes } => Store::Mapped { map: Arc::clone(map), bytes: bytes.clone() },
+            ColumnData::Owned(values) => ColumnData::Owned(Arc::clone(values)),
+            ColumnData::Mapped { map, bytes } => ColumnData::Mapped { map: Arc::clone(map), bytes: bytes.clone() },
         };
         Self { store }
     }

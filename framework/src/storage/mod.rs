@@ -1,7 +1,7 @@
 //! Tables in memory, in memory that processes share, and in files. It knows nothing of graphs.
 pub(crate) mod buffer;
 pub(crate) mod column;
-pub(crate) mod parted;
+pub(crate) mod partitioned_map;
 pub(crate) mod reserved;
 pub(crate) mod shared;
 pub(crate) mod store;

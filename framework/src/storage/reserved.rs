@@ -11,22 +11,22 @@ const ADDRESSES: usize = 1 << 38;
 /// A `[T]` in addresses of its own, with so many behind it that it never has to move.
 ///
 /// A `Vec` that outgrows its room is moved, page by page where it is large, and nobody can read it meanwhile.
-pub(crate) struct Standing<T> {
+pub(crate) struct ReservedVec<T> {
     /// Zeros from `len` entries on.
     map: MmapMut,
     len: usize,
     kind: PhantomData<T>,
 }
 
-impl<T: bytemuck::Pod> Standing<T> {
+impl<T: bytemuck::Pod> ReservedVec<T> {
     /// A copy of `values`, if the system lends it addresses: with a limit on them, or elsewhere than on 64 bits of Linux, it may not.
-    pub fn of(values: &[T]) -> Option<Standing<T>> {
+    pub fn of(values: &[T]) -> Option<ReservedVec<T>> {
         if !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
             return None;
         }
         let bytes = ADDRESSES.max(2 * size_of_val(values));
         let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon().ok()?;
-        let mut table = Standing { map, len: values.len(), kind: PhantomData };
+        let mut table = ReservedVec { map, len: values.len(), kind: PhantomData };
         table.copy_from_slice(values);
         Some(table)
     }
@@ -49,7 +49,7 @@ impl<T: bytemuck::Pod> Standing<T> {
     }
 }
 
-impl<T: bytemuck::Pod> Deref for Standing<T> {
+impl<T: bytemuck::Pod> Deref for ReservedVec<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -58,7 +58,7 @@ impl<T: bytemuck::Pod> Deref for Standing<T> {
     }
 }
 
-impl<T: bytemuck::Pod> DerefMut for Standing<T> {
+impl<T: bytemuck::Pod> DerefMut for ReservedVec<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`.
         unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.len) }
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn it_is_a_vec_that_never_moves() {
-        let mut table = Standing::of(&[1u64, 2]).unwrap();
+        let mut table = ReservedVec::of(&[1u64, 2]).unwrap();
         let mut vec = vec![1u64, 2];
         let at = table.as_ptr();
         for (len, value) in [(3, 7), (70_000, 0), (5, 1), (6, 0), (90_000, 9), (0, 0), (10, 0)] {

@@ -18,18 +18,18 @@ const LINE: usize = 64;
 
 /// Memory that several processes of a machine map.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedMemory {
     file: File,
     map: Arc<MmapRaw>,
 }
 
-impl Shared {
+impl SharedMemory {
     /// So many bytes, all zero. The room for them is taken at once: there is no running out of it later.
     ///
     /// # Errors
     /// What the system says; [`Unsupported`](io::ErrorKind::Unsupported) on systems other than Linux.
-    pub fn zeros(bytes: usize) -> io::Result<Shared> {
-        Shared::map(unnamed(|file| {
+    pub fn zeros(bytes: usize) -> io::Result<SharedMemory> {
+        SharedMemory::map(unnamed(|file| {
             io::copy(&mut io::Read::take(io::repeat(0), bytes.max(1) as u64), file).map(|_| ())
         })?)
     }
@@ -37,17 +37,17 @@ impl Shared {
     /// How another process of this machine finds it.
     ///
     /// # Errors
-    /// As [`zeros`](Shared::zeros).
+    /// As [`zeros`](SharedMemory::zeros).
     pub fn address(&self) -> io::Result<String> {
         address(&self.file)
     }
 
-    /// What another process gave the [`address`](Shared::address) of.
+    /// What another process gave the [`address`](SharedMemory::address) of.
     ///
     /// # Errors
     /// What the system says, for instance where that process is in another container, or that there is another file now.
-    pub fn open(address: &str) -> io::Result<Shared> {
-        Shared::map(open(address)?)
+    pub fn open(address: &str) -> io::Result<SharedMemory> {
+        SharedMemory::map(open(address)?)
     }
 
     /// Bytes.
@@ -56,9 +56,9 @@ impl Shared {
         self.map.len()
     }
 
-    fn map(file: File) -> io::Result<Shared> {
+    fn map(file: File) -> io::Result<SharedMemory> {
         let map = Arc::new(MmapOptions::new().map_raw(&file)?);
-        Ok(Shared { file, map })
+        Ok(SharedMemory { file, map })
     }
 
     /// Hands out the memory.
@@ -66,19 +66,19 @@ impl Shared {
     /// # Safety
     /// What is kept in the room may be read and written like memory of this process's own. So whoever calls this has to see to it, by what
     /// the processes tell each other, that none reads while another writes; and that in one process only one room of it is in use.
-    pub unsafe fn room(&self) -> Room {
-        Room { map: self.map.clone(), at: 0 }
+    pub unsafe fn arena(&self) -> SharedArena {
+        SharedArena { map: self.map.clone(), at: 0 }
     }
 }
 
 /// The parts of a shared memory, one after the other: who asks for the same parts in the same order gets the same.
 #[derive(Debug)]
-pub struct Room {
+pub struct SharedArena {
     map: Arc<MmapRaw>,
     at: usize,
 }
 
-impl Room {
+impl SharedArena {
     /// Bytes that a part of `len` numbers takes.
     pub(crate) fn needed<T>(len: usize) -> usize {
         (len * size_of::<T>()).next_multiple_of(LINE)
@@ -88,7 +88,7 @@ impl Room {
     ///
     /// # Panics
     /// If there are not so many left.
-    pub(crate) fn part<T: bytemuck::Pod>(&mut self, len: usize) -> Part<T> {
+    pub(crate) fn part<T: bytemuck::Pod>(&mut self, len: usize) -> SharedSlice<T> {
         let start = self.at;
         assert!(
             start + len * size_of::<T>() <= self.map.len(),
@@ -96,13 +96,13 @@ impl Room {
             self.map.len()
         );
         assert!(align_of::<T>() <= LINE, "parts begin at multiples of {LINE} bytes");
-        self.at += Room::needed::<T>(len);
-        Part { map: self.map.clone(), start, len, kind: PhantomData }
+        self.at += SharedArena::needed::<T>(len);
+        SharedSlice { map: self.map.clone(), start, len, kind: PhantomData }
     }
 }
 
 /// Numbers in shared memory.
-pub(crate) struct Part<T> {
+pub(crate) struct SharedSlice<T> {
     map: Arc<MmapRaw>,
     /// In bytes.
     start: usize,
@@ -110,18 +110,18 @@ pub(crate) struct Part<T> {
     kind: PhantomData<T>,
 }
 
-impl<T: bytemuck::Pod> Deref for Part<T> {
+impl<T: bytemuck::Pod> Deref for SharedSlice<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the range lies in the map, which lives as long as `self`, and is aligned (`Room::part`); any bytes are a `T`. Nobody writes
+        // SAFETY: the range lies in the map, which lives as long as `self`, and is aligned (`SharedArena::part`); any bytes are a `T`. Nobody writes
         // while the slice is borrowed: not this process, where parts do not overlap and writing takes `&mut self`, and no other, as
-        // whoever called `Shared::room` has seen to.
+        // whoever called `SharedMemory::arena` has seen to.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.start).cast(), self.len) }
     }
 }
 
-impl<T: bytemuck::Pod> DerefMut for Part<T> {
+impl<T: bytemuck::Pod> DerefMut for SharedSlice<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`; and nobody reads either.
         unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(self.start).cast(), self.len) }

@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// Moves all arrays of `other` in, their names lengthened by `prefix`.
-    pub fn join(&mut self, prefix: &str, other: Store) {
+    pub fn merge(&mut self, prefix: &str, other: Store) {
         self.arrays.extend(other.arrays.into_iter().map(|(name, array)| (format!("{prefix}{name}"), array)));
     }
 
@@ -165,12 +165,12 @@ impl Store {
     }
 
     /// Writes a note.
-    pub fn note(&mut self, name: &str, text: String) {
+    pub fn set_metadata(&mut self, name: &str, text: String) {
         self.notes.insert(name.into(), text);
     }
 
     /// Reads a note.
-    pub fn noted(&self, name: &str) -> Option<&str> {
+    pub fn metadata(&self, name: &str) -> Option<&str> {
         self.notes.get(name).map(String::as_str)
     }
 
@@ -180,7 +180,7 @@ impl Store {
     /// [`StoreError::Io`]; what stood at `path` still stands.
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
         let bytes = self.to_bytes().map_err(|source| StoreError::Format { path: path.into(), source })?;
-        write_whole(path, &bytes).map_err(|source| StoreError::Io { path: path.into(), source })
+        write_atomic(path, &bytes).map_err(|source| StoreError::Io { path: path.into(), source })
     }
 
     /// Reads a file.
@@ -272,12 +272,15 @@ pub fn sha256_hex(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
 ///
 /// # Errors
 /// What the file system says; `path` is then as it was.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    write_whole_by(path, |file| file.write_all(bytes))
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    write_atomic_with(path, |file| file.write_all(bytes))
 }
 
-/// As [`write_whole`], with what `write` writes.
-pub(crate) fn write_whole_by(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
+/// As [`write_atomic`], with what `write` writes.
+pub(crate) fn write_atomic_with(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use crate::storage::store::write_whole_by;
+use crate::storage::store::write_atomic_with;
 use crate::{Store, StoreError};
 
 /// A [`Store`] told in parts, in any order, and written as one file. In memory is the part at hand, and two numbers for each there was;
@@ -39,7 +39,7 @@ pub struct StoreParts {
 }
 
 /// An array of the file that is made, as far as it is known or written.
-struct Joined {
+struct MergedArray {
     dtype: Dtype,
     shape: Vec<usize>,
     /// Where its next part is written.
@@ -52,7 +52,8 @@ impl StoreParts {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn create(path: &Path) -> Result<StoreParts, StoreError> {
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(told(path))?;
+        let file =
+            File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(io_error(path))?;
         Ok(StoreParts { path: path.into(), file: BufWriter::new(file), parts: Vec::new() })
     }
 
@@ -63,7 +64,7 @@ impl StoreParts {
     pub fn put(&mut self, key: u64, part: &Store) -> Result<(), StoreError> {
         let bytes = part.to_bytes().map_err(format(&self.path))?;
         let start = self.parts.last().map_or(0, |&(.., end)| end);
-        self.file.write_all(&bytes).map_err(told(&self.path))?;
+        self.file.write_all(&bytes).map_err(io_error(&self.path))?;
         self.parts.push((key, start, start + bytes.len() as u64));
         Ok(())
     }
@@ -76,9 +77,9 @@ impl StoreParts {
         if self.parts.is_empty() {
             return Store::default().write(path);
         }
-        self.file.flush().map_err(told(&self.path))?;
+        self.file.flush().map_err(io_error(&self.path))?;
         // SAFETY: the file is this value's own, and nothing writes to it as long as it is mapped.
-        let bytes = unsafe { Mmap::map(self.file.get_ref()) }.map_err(told(&self.path))?;
+        let bytes = unsafe { Mmap::map(self.file.get_ref()) }.map_err(io_error(&self.path))?;
         let mut parts = std::mem::take(&mut self.parts);
         parts.sort_by_key(|&(key, ..)| key);
         let part = |&(_, start, end): &(u64, u64, u64)| SafeTensors::deserialize(&bytes[start as usize..end as usize]);
@@ -88,7 +89,7 @@ impl StoreParts {
             part.iter().try_for_each(|(name, view)| join(&mut arrays, name, view.dtype(), view.shape()))?;
         }
         let header = lay_out(&mut arrays).map_err(format(path))?;
-        let written = write_whole_by(path, |file| {
+        let written = write_atomic_with(path, |file| {
             file.write_all(&header)?;
             for place in &parts {
                 let part = part(place).map_err(io::Error::other)?;
@@ -101,7 +102,7 @@ impl StoreParts {
             }
             Ok(())
         });
-        written.map_err(told(path))
+        written.map_err(io_error(path))
     }
 }
 
@@ -113,11 +114,16 @@ impl Drop for StoreParts {
 }
 
 /// Adds an array's rows to those there are of its name.
-fn join(arrays: &mut BTreeMap<String, Joined>, name: &str, dtype: Dtype, shape: &[usize]) -> Result<(), StoreError> {
+fn join(
+    arrays: &mut BTreeMap<String, MergedArray>,
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<(), StoreError> {
     let rows = shape.first().copied().unwrap_or(1);
     let wrong = || StoreError::Array { name: name.into(), problem: "has parts that do not go together".into() };
     match arrays.get_mut(name) {
-        None => _ = arrays.insert(name.into(), Joined { dtype, shape: shape.to_vec(), at: 0 }),
+        None => _ = arrays.insert(name.into(), MergedArray { dtype, shape: shape.to_vec(), at: 0 }),
         Some(array) if array.dtype == dtype && !shape.is_empty() && array.shape[1..] == shape[1..] => {
             array.shape[0] += rows
         }
@@ -127,8 +133,8 @@ fn join(arrays: &mut BTreeMap<String, Joined>, name: &str, dtype: Dtype, shape: 
 }
 
 /// Gives each array its place, as safetensors' own writer does: those of wide numbers first, then by name. Returns the file's beginning.
-fn lay_out(arrays: &mut BTreeMap<String, Joined>) -> Result<Vec<u8>, SafeTensorError> {
-    let mut order: Vec<(&String, &mut Joined)> = arrays.iter_mut().collect();
+fn lay_out(arrays: &mut BTreeMap<String, MergedArray>) -> Result<Vec<u8>, SafeTensorError> {
+    let mut order: Vec<(&String, &mut MergedArray)> = arrays.iter_mut().collect();
     order.sort_by(|(a, one), (b, two)| two.dtype.cmp(&one.dtype).then(a.cmp(b)));
     let mut end = 0;
     let mut infos = Vec::with_capacity(order.len());
@@ -148,7 +154,7 @@ fn lay_out(arrays: &mut BTreeMap<String, Joined>) -> Result<Vec<u8>, SafeTensorE
     Ok(header)
 }
 
-fn told(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { path, source }
 }

@@ -8,25 +8,29 @@ pub(crate) mod kernel;
 pub(crate) mod launch;
 pub(crate) mod stage;
 
-pub use array::layout::{Block, Layout, with_one};
+pub use array::layout::{Block, WeightLayout, with_one};
 pub use array::matrix::Matrix;
-pub use array::products::{Products, set_products};
-pub use array::weights::{Learned, REMEMBERED, Weight, Weights};
+pub use array::products::{ProductPrecision, set_product_precision};
+pub use array::weights::{MAX_UNREAD_STEPS, StepRecord, Weight, Weights};
 pub use history::DeviceHistory;
-pub use history::mail::{SaidRows, said};
-pub use history::moving::{DeviceState, StateLink, StateMail};
-pub use history::past::{CellBlocks, CellNumbers, DeviceCell, DevicePast, Hop, HostMail, HostPast, UpdateKept};
-pub use history::sent::{HostRows, PastSender, ReadHop, ReadPast};
-pub use history::world::{DeviceEvents, DeviceLog, DeviceRoots, DeviceRules, DeviceSampler, DeviceWorld, TooLarge};
-pub use kernel::time::{TimeBlock, TimeEncoding, TimeShares};
-pub use launch::span::{Arriving, launches, launches_by_place};
+pub use history::inputs::{DeviceDataset, DeviceEvents, DeviceLog, DeviceRoots, DeviceRules, DeviceSampler, TooLarge};
+pub use history::mail::{MailRows, mail_rows};
+pub use history::past::{
+    CellBlocks, CellOffsets, DeviceCell, DeviceView, FetchedMail, FetchedView, Hop, SavedMemoryUpdate,
+};
+pub use history::sent::{HostHop, HostRows, HostView, ViewUploader};
+pub use history::transfer::{DeviceState, StateLink, StateMail};
+pub use kernel::time::{TimeBlock, TimeEncoding, TimeGradientPartials};
+pub use launch::buffer::{PendingRead, launches, launches_by_source_line};
 pub use stage::centres::{at_centres, at_centres_backward};
-pub use stage::decoder::{Decoded, DecoderBlocks, DecoderNumbers, PairDecoder};
-pub use stage::node_rows::{Beside, BesideBlocks, BesideNumbers, BesideWidths, Hidden, NodeRows, Shown};
-pub use stage::norm::{NormBlock, NormGradients, Normed, ResidualNorm};
+pub use stage::decoder::{DecoderBlocks, DecoderOffsets, PairDecoder, SavedDecoder};
+pub use stage::node_rows::{
+    NodeInputBlocks, NodeInputOffsets, NodeInputWidths, NodeInputs, NodeRows, SavedNodeInputs, VectorDropout,
+};
+pub use stage::norm::{NormBlock, NormGradients, ResidualNorm, SavedNorm};
 pub use stage::projected::{
-    Attended, AttendedGradients, AttendedKept, ByHead, attend, attend_backward, share_edge, share_edge_backward,
-    table_backward,
+    AttentionGradients, AttentionInputs, ByHead, SavedAttention, attend, attend_backward, share_edge,
+    share_edge_backward, table_backward,
 };
 pub use stage::projection::{IdleUnits, Projection, ProjectionBlock};
-pub use stage::rows::{asking, merge, merge_backward, rectified, rectified_backward};
+pub use stage::rows::{merge, merge_backward, query_rows, relu, relu_backward};

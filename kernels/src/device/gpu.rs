@@ -19,7 +19,7 @@ pub fn gpus() -> Result<Vec<String>, String> {
 ///
 /// # Errors
 /// A sentence with what the driver says. [`gpus`] tells first whether there is a driver.
-pub fn gpu_room(index: usize) -> Result<u64, String> {
+pub fn gpu_free_bytes(index: usize) -> Result<u64, String> {
     let free = CudaContext::new(index).and_then(|context| context.mem_get_info());
     free.map(|(free, _)| free as u64).map_err(|error| format!("the CUDA driver says: {error}"))
 }
@@ -28,7 +28,7 @@ pub fn gpu_room(index: usize) -> Result<u64, String> {
 ///
 /// # Errors
 /// A sentence with what the driver says. [`gpus`] tells first whether there is a driver.
-pub fn gpu_bytes(index: usize) -> Result<u64, String> {
+pub fn gpu_total_bytes(index: usize) -> Result<u64, String> {
     let total = CudaContext::new(index).and_then(|context| context.total_mem());
     total.map(|bytes| bytes as u64).map_err(|error| format!("the CUDA driver says: {error}"))
 }

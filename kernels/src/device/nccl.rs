@@ -8,7 +8,7 @@ use cudarc::nccl::result::NcclError;
 use cudarc::nccl::safe::{Comm, Id, group_end, group_start};
 
 /// Time between two looks at whether a transfer is done.
-const GLANCE: Duration = Duration::from_micros(20);
+const POLL_INTERVAL: Duration = Duration::from_micros(20);
 
 /// A GPU among those of other processes, one each.
 pub struct Nccl {
@@ -19,7 +19,7 @@ pub struct Nccl {
 
 impl Nccl {
     /// Whether the library is installed.
-    pub fn is_there() -> bool {
+    pub fn is_installed() -> bool {
         // SAFETY: only looks for the library; the crate asks for `unsafe` because loading any library runs its initialisers.
         unsafe { cudarc::nccl::sys::is_culib_present() }
     }
@@ -28,11 +28,11 @@ impl Nccl {
     ///
     /// # Errors
     /// A sentence: no library, or what it says.
-    pub fn name() -> Result<[u8; 128], String> {
-        if !Nccl::is_there() {
+    pub fn new_group_id() -> Result<[u8; 128], String> {
+        if !Nccl::is_installed() {
             return Err("no NCCL library (libnccl) is installed".into());
         }
-        Ok(Id::new().map_err(said)?.internal().map(|byte| byte as u8))
+        Ok(Id::new().map_err(nccl_error)?.internal().map(|byte| byte as u8))
     }
 
     /// Joins the group `name` with the GPU numbered `device`, as `rank` of `world`. Waits for the others.
@@ -40,16 +40,16 @@ impl Nccl {
     /// # Errors
     /// A sentence: no library, no such GPU, or what one of them says.
     pub fn join(device: usize, rank: usize, world: usize, name: [u8; 128]) -> Result<Nccl, String> {
-        if !Nccl::is_there() {
+        if !Nccl::is_installed() {
             return Err("no NCCL library (libnccl) is installed".into());
         }
-        let stream = CudaContext::new(device).and_then(|context| context.new_stream()).map_err(told)?;
+        let stream = CudaContext::new(device).and_then(|context| context.new_stream()).map_err(cuda_error)?;
         let id = Id::uninit(name.map(|byte| byte as std::ffi::c_char));
-        let comm = Comm::from_rank(stream.clone(), rank, world, id).map_err(said)?;
+        let comm = Comm::from_rank(stream.clone(), rank, world, id).map_err(nccl_error)?;
         Ok(Nccl { comm, stream })
     }
 
-    /// Sends each of `peers` its part of `outgoing` and receives as many bytes as `incoming` says from each, over the GPUs. `go_on` is asked
+    /// Sends each of `peers` its part of `outgoing` and receives as many bytes as `incoming` says from each, over the GPUs. `keep_waiting` is asked
     /// now and then whether to wait any longer.
     ///
     /// # Errors
@@ -59,41 +59,41 @@ impl Nccl {
         peers: &[usize],
         outgoing: &[&[u8]],
         incoming: &[usize],
-        go_on: &dyn Fn() -> bool,
+        keep_waiting: &dyn Fn() -> bool,
     ) -> Result<Vec<Vec<u8>>, String> {
         let stream = &self.stream;
         let upload = |bytes: &&[u8]| if bytes.is_empty() { Ok(None) } else { stream.clone_htod(*bytes).map(Some) };
-        let sent = outgoing.iter().map(upload).collect::<Result<Vec<_>, _>>().map_err(told)?;
+        let sent = outgoing.iter().map(upload).collect::<Result<Vec<_>, _>>().map_err(cuda_error)?;
         let room = |&bytes: &usize| if bytes == 0 { Ok(None) } else { stream.alloc_zeros::<u8>(bytes).map(Some) };
-        let mut came = incoming.iter().map(room).collect::<Result<Vec<_>, _>>().map_err(told)?;
-        group_start().map_err(said)?;
+        let mut came = incoming.iter().map(room).collect::<Result<Vec<_>, _>>().map_err(cuda_error)?;
+        group_start().map_err(nccl_error)?;
         for ((&peer, sent), came) in peers.iter().zip(&sent).zip(&mut came) {
             if let Some(sent) = sent {
-                self.comm.send(sent, peer as i32).map_err(said)?;
+                self.comm.send(sent, peer as i32).map_err(nccl_error)?;
             }
             if let Some(came) = came {
-                self.comm.recv(came, peer as i32).map_err(said)?;
+                self.comm.recv(came, peer as i32).map_err(nccl_error)?;
             }
         }
-        group_end().map_err(said)?;
-        let done = stream.record_event(None).map_err(told)?;
+        group_end().map_err(nccl_error)?;
+        let done = stream.record_event(None).map_err(cuda_error)?;
         while !done.is_complete() {
-            if !go_on() {
+            if !keep_waiting() {
                 return Err("a transfer was given up".into());
             }
-            std::thread::sleep(GLANCE);
+            std::thread::sleep(POLL_INTERVAL);
         }
         came.iter()
             .map(|came| came.as_ref().map_or(Ok(Vec::new()), |came| stream.clone_dtoh(came)))
             .collect::<Result<_, _>>()
-            .map_err(told)
+            .map_err(cuda_error)
     }
 }
 
-fn told(error: DriverError) -> String {
+fn cuda_error(error: DriverError) -> String {
     format!("the CUDA driver says: {error}")
 }
 
-fn said(error: NcclError) -> String {
+fn nccl_error(error: NcclError) -> String {
     format!("NCCL says: {:?}", error.0)
 }

@@ -88,15 +88,15 @@ impl AttentionPlan {
     }
 
     /// The same, borrowed.
-    pub(crate) fn attending(&self) -> Attending<'_> {
+    pub(crate) fn borrowed(&self) -> AttentionPlanRef<'_> {
         let Self { neighbours, features, activation, dropout } = self;
-        Attending { neighbours, features: features.as_deref(), activation: *activation, dropout: *dropout }
+        AttentionPlanRef { neighbours, features: features.as_deref(), activation: *activation, dropout: *dropout }
     }
 }
 
 /// Constants of one attention, as they lie in a view or a plan.
 #[derive(Clone, Copy, Debug)]
-pub struct Attending<'a> {
+pub struct AttentionPlanRef<'a> {
     /// Who attends to what.
     pub neighbours: &'a Neighbours,
     /// Edge features, `E` columns.
@@ -107,7 +107,7 @@ pub struct Attending<'a> {
     pub dropout: Option<Dropout>,
 }
 
-impl Attending<'_> {
+impl AttentionPlanRef<'_> {
     /// `E`: columns of the edge features.
     pub fn edge_width(&self) -> usize {
         self.features.map_or(0, Rows::width)
@@ -115,7 +115,7 @@ impl Attending<'_> {
 
     /// What dropout multiplies the weight of one (root, head, slot) by: 0, or `1 / (1 - rate)`.
     #[inline]
-    pub(crate) fn keep(&self, root: usize, head: usize, heads: usize, slot: usize) -> f32 {
+    pub(crate) fn dropout_factor(&self, root: usize, head: usize, heads: usize, slot: usize) -> f32 {
         let counter = ((root * heads + head) * self.neighbours.k + slot) as u64;
         self.dropout.map_or(1.0, |dropout| dropout.factor(counter))
     }

@@ -43,7 +43,7 @@ struct MemoryState<P, K> {
 }
 
 impl<B: Kernels> Backward<B, 6> for MemoryBackward {
-    type State = MemoryState<FloatTensor<B>, B::MemoryKept>;
+    type State = MemoryState<FloatTensor<B>, B::SavedMemoryUpdate>;
 
     fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (grad, parents) = incoming!(ops, grads);
@@ -63,7 +63,7 @@ struct AttentionState<P, K> {
 }
 
 impl<B: Kernels> Backward<B, 4> for AttentionBackward {
-    type State = AttentionState<FloatTensor<B>, B::AttentionKept>;
+    type State = AttentionState<FloatTensor<B>, B::SavedAttention>;
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (grad, parents) = incoming!(ops, grads);

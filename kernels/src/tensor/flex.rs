@@ -1,5 +1,5 @@
 //! The kernels on burn's CPU backend: tensors are read in place and results are moved in, without copies.
-use crate::cpu::attention::{Attention, Table};
+use crate::cpu::attention::{Attention, NeighbourTable};
 use crate::cpu::vector::time;
 use crate::cpu::{
     CellGradients, CellWeights, MemoryUpdate, PaddedRows, PairGradients, PairInputs, PairScores, Precision,
@@ -38,15 +38,15 @@ fn cell_weights(tensors: &[FlexTensor; 6]) -> (CellWeights<'_>, TimeWeights<'_>)
     )
 }
 
-fn table(tensors: &[FlexTensor; 4]) -> Table<'_> {
+fn table(tensors: &[FlexTensor; 4]) -> NeighbourTable<'_> {
     let [hidden, _, freq, phase] = tensors.each_ref().map(numbers);
     let width = tensors[0].shape()[1];
-    Table { hidden, width, stride: width, time: TimeWeights { freq, phase } }
+    NeighbourTable { hidden, width, stride: width, time: TimeWeights { freq, phase } }
 }
 
 impl Kernels for Flex {
-    type MemoryKept = MemoryUpdate;
-    type AttentionKept = Attention;
+    type SavedMemoryUpdate = MemoryUpdate;
+    type SavedAttention = Attention;
 
     fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[FlexTensor; 6]) -> (FlexTensor, MemoryUpdate) {
         let tensors = weights.each_ref().map(contiguous);
@@ -76,7 +76,7 @@ impl Kernels for Flex {
     fn attention_forward(plan: &AttentionPlan, inputs: &[FlexTensor; 4]) -> (FlexTensor, Attention) {
         let tensors = inputs.each_ref().map(contiguous);
         let mut attention = Attention::default();
-        let output = attention.forward(&plan.attending(), table(&tensors), tensors[1].shape()[0], numbers(&tensors[1]));
+        let output = attention.forward(&plan.borrowed(), table(&tensors), tensors[1].shape()[0], numbers(&tensors[1]));
         (tensor(output, tensors[1].shape()), attention)
     }
 
@@ -94,7 +94,7 @@ impl Kernels for Flex {
     ) -> [FlexTensor; 4] {
         let tensors = inputs.each_ref().map(contiguous);
         let grad = contiguous(grad);
-        like(kept.backward(&plan.attending(), table(&tensors), tensors[1].shape()[0], numbers(&grad)), &tensors)
+        like(kept.backward(&plan.borrowed(), table(&tensors), tensors[1].shape()[0], numbers(&grad)), &tensors)
     }
 
     fn time_forward(dt: &[f32], inputs: &[FlexTensor; 2]) -> FlexTensor {

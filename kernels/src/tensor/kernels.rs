@@ -7,24 +7,24 @@ use std::fmt::Debug;
 /// Forward and hand-written backward passes. Implemented by backends that compute, never by the tape.
 pub trait Kernels: Backend {
     /// What a memory update keeps for its backward pass.
-    type MemoryKept: Clone + Debug + Send + 'static;
+    type SavedMemoryUpdate: Clone + Debug + Send + 'static;
 
     /// What an attention keeps for its backward pass.
-    type AttentionKept: Clone + Debug + Send + 'static;
+    type SavedAttention: Clone + Debug + Send + 'static;
 
     /// New memory `[U, D]`. Weights: `w_ih`, `w_hh`, `b_ih`, `b_hh`, `freq`, `phase`.
     fn memory_forward(
         plan: &MailPlan,
         cell: Cell,
         weights: &[FloatTensor<Self>; 6],
-    ) -> (FloatTensor<Self>, Self::MemoryKept);
+    ) -> (FloatTensor<Self>, Self::SavedMemoryUpdate);
 
     /// Gradients of the six weights.
     fn memory_backward(
         plan: &MailPlan,
         cell: Cell,
         weights: &[FloatTensor<Self>; 6],
-        kept: Self::MemoryKept,
+        kept: Self::SavedMemoryUpdate,
         grad: &FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 6];
 
@@ -32,7 +32,7 @@ pub trait Kernels: Backend {
     fn attention_forward(
         plan: &AttentionPlan,
         inputs: &[FloatTensor<Self>; 4],
-    ) -> (FloatTensor<Self>, Self::AttentionKept);
+    ) -> (FloatTensor<Self>, Self::SavedAttention);
 
     /// Attention weights `[H, R, K]` before dropout.
     fn attention_weights(plan: &AttentionPlan, inputs: &[FloatTensor<Self>; 4]) -> FloatTensor<Self>;
@@ -41,7 +41,7 @@ pub trait Kernels: Backend {
     fn attention_backward(
         plan: &AttentionPlan,
         inputs: &[FloatTensor<Self>; 4],
-        kept: Self::AttentionKept,
+        kept: Self::SavedAttention,
         grad: &FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4];
 

@@ -74,7 +74,7 @@ pub fn temporal_attention<B: Backend>(
     let rows = neighbour_rows(plan, hidden, freq, phase).reshape([roots, k, x]);
     let weights = softmax_of_scores(plan, query, &rows);
     let kept = (0..roots).flat_map(|root| {
-        (0..heads).flat_map(move |head| (0..k).map(move |slot| plan.attending().keep(root, head, heads, slot)))
+        (0..heads).flat_map(move |head| (0..k).map(move |slot| plan.borrowed().dropout_factor(root, head, heads, slot)))
     });
     let kept = Tensor::<B, 3>::from_data(TensorData::new(kept.collect::<Vec<_>>(), [roots, heads, k]), &device);
     (weights * kept).matmul(rows).swap_dims(0, 1)

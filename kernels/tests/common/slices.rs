@@ -1,8 +1,8 @@
 //! Attention and linear maps on slices, forward and back.
 use super::{AttentionSizes, loss_weights, numbers};
 use tempograph_kernels::cpu::{
-    Activation, Attending, InputGradient, Linear, LinearWeights, PaddedRows, Precision, ProjectedAttention,
-    ProjectionGradients, ProjectionWeights, Table, TimeWeights, Version, head_stride, mask,
+    Activation, AttentionPlanRef, InputGradient, Linear, LinearWeights, NeighbourTable, PaddedRows, Precision,
+    ProjectedAttention, ProjectionGradients, ProjectionWeights, TimeWeights, Version, head_stride, relu_backward,
 };
 
 /// `[rows, columns]` spread to rows `stride` apart, the room between filled with what must not matter.
@@ -29,13 +29,14 @@ pub fn attention_on_slices(
     let (row, stride) = (head_stride(width, sizes.heads), sizes.w + 3);
     let query = spread(&numbers(33, sizes.roots * width), width, row, 0.0);
     let hidden = spread(&hidden, sizes.w, stride, f32::NAN);
-    let attending = Attending {
+    let attending = AttentionPlanRef {
         neighbours: &plan.neighbours,
         features: plan.features.as_deref(),
         activation: plan.activation,
         dropout: plan.dropout,
     };
-    let table = Table { hidden: &hidden, width: sizes.w, stride, time: TimeWeights { freq: &freq, phase: &phase } };
+    let table =
+        NeighbourTable { hidden: &hidden, width: sizes.w, stride, time: TimeWeights { freq: &freq, phase: &phase } };
     let weights = ProjectionWeights {
         key: &key,
         value: &value,
@@ -87,7 +88,7 @@ pub fn map_on_slices(sizes: MapSizes, relu: bool, map: &mut Linear) -> Vec<Vec<f
         .enumerate()
         .for_each(|(row, numbers)| grad.row_mut(row).copy_from_slice(numbers));
     if relu {
-        mask(&mut grad.values, &y.values);
+        relu_backward(&mut grad.values, &y.values);
     }
     let (mut of_weight, mut of_bias) = (vec![f32::NAN; weight.len()], vec![f32::NAN; outputs]);
     map.backward(&x, &weight, &grad, [&mut of_weight, &mut of_bias], InputGradient::Replace(&mut of_x));

@@ -8,6 +8,8 @@ mod update;
 #[cfg(feature = "cube")]
 pub use device::DeviceProgram;
 #[cfg(feature = "cube")]
-pub(crate) use device::{Back, DeviceContext, DeviceStage, Laying, Shares, TimeSlot, through};
+pub(crate) use device::{
+    BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients, TimeSlot, linear_backward,
+};
 pub use slices::{SliceProgram, SliceWork};
 pub use tensors::{ProgramModule, TensorContext};

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tempograph_framework::{Answer, Needs, Pair, Parameters, Queries, SliceModel, View};
+use tempograph_framework::{ForwardOutput, Needs, Pair, Parameters, Queries, SliceModel, View};
 use tempograph_kernels::cpu::{PaddedRows, add};
 
 use crate::executor::update::{write_mail, write_memories};
-use crate::operation::{Context, Into, Reads, Stage};
+use crate::operation::{Context, InputTables, Stage, TableGradients};
 use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Head, RowStage, ShownPairs};
 use crate::program::{Gradients, Program, Step, Value, Weights};
 use crate::registry::ModelSpec;
@@ -22,7 +22,7 @@ pub struct SliceProgram {
 #[derive(Debug, Default)]
 pub struct SliceWork {
     program: Option<Arc<Program>>,
-    answer: Answer,
+    answer: ForwardOutput,
     /// Seed of the last forward pass.
     dropout: Option<u64>,
     stages: Vec<Box<dyn Stage>>,
@@ -34,9 +34,9 @@ pub struct SliceWork {
     /// Whether a value's gradient was written in this pass.
     reached: Vec<bool>,
     /// What earlier readers of the values have found of their gradients, while another reader finds its own.
-    shares: Vec<PaddedRows>,
+    accumulated: Vec<PaddedRows>,
     /// What is computed once more without dropout: their tables stand behind those of the program.
-    clean: Vec<CleanStep>,
+    clean: Vec<NoDropoutStep>,
     /// The table whose numbers stand in the answer.
     swapped: Option<Value>,
     order: Vec<usize>,
@@ -44,7 +44,7 @@ pub struct SliceWork {
 
 /// A step that drops something out, computed without: memories and mail are made of that.
 #[derive(Debug)]
-struct CleanStep {
+struct NoDropoutStep {
     stage: Box<dyn Stage>,
     /// Its place in the program.
     step: usize,
@@ -53,23 +53,23 @@ struct CleanStep {
 }
 
 /// The steps of a program whose tables an update reads and dropout changes.
-fn clean_steps(program: &Program) -> Vec<CleanStep> {
-    let mut clean: Vec<CleanStep> = Vec::new();
-    for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.updates && step.drops) {
-        let reads = step.reads.iter().map(|&value| clean_value(program, &clean, value)).collect();
+fn no_dropout_steps(program: &Program) -> Vec<NoDropoutStep> {
+    let mut clean: Vec<NoDropoutStep> = Vec::new();
+    for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.updates && step.has_dropout) {
+        let reads = step.reads.iter().map(|&value| no_dropout_value(program, &clean, value)).collect();
         let gives = Value::new(program.shapes.len() + clean.len());
-        clean.push(CleanStep { stage: step.op.operation().stage(), step: i, reads, gives });
+        clean.push(NoDropoutStep { stage: step.op.operation().stage(), step: i, reads, gives });
     }
     clean
 }
 
 /// The table that stands for `value` where nothing is dropped.
-fn clean_value(program: &Program, clean: &[CleanStep], value: Value) -> Value {
+fn no_dropout_value(program: &Program, clean: &[NoDropoutStep], value: Value) -> Value {
     clean.iter().find(|own| program.steps[own.step].gives == value).map_or(value, |own| own.gives)
 }
 
-impl AsRef<Answer> for SliceWork {
-    fn as_ref(&self) -> &Answer {
+impl AsRef<ForwardOutput> for SliceWork {
+    fn as_ref(&self) -> &ForwardOutput {
         &self.answer
     }
 }
@@ -80,7 +80,7 @@ impl SliceWork {
         if self.program.as_ref().is_some_and(|own| Arc::ptr_eq(own, program)) {
             return;
         }
-        let clean = clean_steps(program);
+        let clean = no_dropout_steps(program);
         *self = SliceWork {
             program: Some(program.clone()),
             stages: program.steps.iter().map(|step| step.op.operation().stage()).collect(),
@@ -108,7 +108,7 @@ impl SliceWork {
 impl SliceProgram {
     /// `program` with fresh parameters, drawn from `seed`.
     pub fn new(program: Arc<Program>, seed: u64) -> SliceProgram {
-        let parameters = program.declarations.fresh(seed);
+        let parameters = program.declarations.initial_parameters(seed);
         SliceProgram { program, parameters }
     }
 
@@ -123,8 +123,8 @@ impl SliceProgram {
     }
 
     fn weights(&self) -> Weights<'_> {
-        let Program { places, precision, .. } = &*self.program;
-        Weights { parameters: &self.parameters, places, precision: (*precision).into() }
+        let Program { layout, precision, .. } = &*self.program;
+        Weights { parameters: &self.parameters, layout, precision: (*precision).into() }
     }
 
     /// Runs the steps that `wanted` names.
@@ -142,19 +142,19 @@ impl SliceProgram {
         let SliceWork { stages, tables, .. } = work;
         for (step, stage) in self.program.steps.iter().zip(stages).filter(|(step, _)| wanted(step)) {
             let mut out = std::mem::take(&mut tables[step.gives.index()]);
-            stage.forward(&cx, Reads { tables, values: &step.reads }, &mut out);
+            stage.forward(&cx, InputTables { tables, values: &step.reads }, &mut out);
             tables[step.gives.index()] = out;
         }
     }
 
     /// Runs those steps once more that an update depends on and that drop something out, without.
-    fn run_clean(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
+    fn run_without_dropout(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
         let cx = Context { queries, view, dropout: None, weights: self.weights() };
         let ends = !queries.ends().is_empty();
         let SliceWork { clean, tables, .. } = work;
         for own in clean.iter_mut().filter(|own| self.program.steps[own.step].updates_with(ends)) {
             let mut out = std::mem::take(&mut tables[own.gives.index()]);
-            own.stage.forward(&cx, Reads { tables, values: &own.reads }, &mut out);
+            own.stage.forward(&cx, InputTables { tables, values: &own.reads }, &mut out);
             tables[own.gives.index()] = out;
         }
     }
@@ -163,10 +163,10 @@ impl SliceProgram {
     fn write_update(&self, queries: &Queries, view: &View, work: &mut SliceWork) {
         let (program, dropped) = (&*self.program, work.dropout.is_some());
         let SliceWork { tables, clean, answer, order, swapped, .. } = work;
-        let clean_of = |value: Value| if dropped { clean_value(program, clean, value) } else { value };
+        let clean_of = |value: Value| if dropped { no_dropout_value(program, clean, value) } else { value };
         let (update, memory) = (&mut answer.update, program.memory.map(clean_of));
         update.mail.clear();
-        if let Some(says) = program.says {
+        if let Some(says) = program.mail_payload {
             let table = &tables[clean_of(says.value).index()];
             write_mail(says, queries, view, |row| table.row(row), &mut update.mail);
         }
@@ -230,10 +230,10 @@ impl SliceModel for SliceProgram {
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>, work: &mut SliceWork) {
         let (ends, dropped) = (!queries.ends().is_empty(), dropout.is_some());
         self.run(queries, view, dropout, work, |step| {
-            step.embeds || step.updates_with(ends) && !(dropped && step.drops)
+            step.embeds || step.updates_with(ends) && !(dropped && step.has_dropout)
         });
         let program = &*self.program;
-        let SliceWork { answer: Answer { scores, outputs, embeddings, .. }, tables, decoder, rows, .. } = work;
+        let SliceWork { answer: ForwardOutput { scores, outputs, embeddings, .. }, tables, decoder, rows, .. } = work;
         let table = &tables[program.embedding.index()];
         match &program.head {
             Head::Links(links) => {
@@ -249,7 +249,7 @@ impl SliceModel for SliceProgram {
             (0..table.rows()).for_each(|row| embeddings.extend_from_slice(table.row(row)));
         }
         if dropped {
-            self.run_clean(queries, view, work);
+            self.run_without_dropout(queries, view, work);
         }
         self.write_update(queries, view, work);
     }
@@ -270,9 +270,9 @@ impl SliceModel for SliceProgram {
         assert_eq!(outputs.len(), expected, "a derivative for each output");
         work.swap_memory();
         let cx = Context { queries, view, dropout: work.dropout, weights: self.weights() };
-        let mut gradients = Gradients { values: gradients, places: &program.places };
+        let mut gradients = Gradients { values: gradients, layout: &program.layout };
         gradients.zero(program.declarations.shared_params());
-        let SliceWork { stages, decoder, rows, tables, gradients: of_tables, reached, shares, .. } = work;
+        let SliceWork { stages, decoder, rows, tables, gradients: of_tables, reached, accumulated, .. } = work;
         reached.fill(false);
         let top = program.embedding.index();
         of_tables[top].resize_like(&tables[top]);
@@ -303,12 +303,12 @@ impl SliceModel for SliceProgram {
                 continue;
             }
             let mut grad = std::mem::take(&mut of_tables[own]);
-            shares.resize_with(step.reads.len().max(shares.len()), PaddedRows::default);
+            accumulated.resize_with(step.reads.len().max(accumulated.len()), PaddedRows::default);
             let again = || step.reads.iter().enumerate().filter(|(_, value)| reached[value.index()]);
-            again().for_each(|(i, value)| std::mem::swap(&mut shares[i], &mut of_tables[value.index()]));
-            let mut into = Into { tables: of_tables, values: &step.reads };
-            stage.backward(&cx, Reads { tables, values: &step.reads }, &mut grad, &mut into, &mut gradients);
-            again().for_each(|(i, value)| add(&mut of_tables[value.index()].values, &shares[i].values));
+            again().for_each(|(i, value)| std::mem::swap(&mut accumulated[i], &mut of_tables[value.index()]));
+            let mut into = TableGradients { tables: of_tables, values: &step.reads };
+            stage.backward(&cx, InputTables { tables, values: &step.reads }, &mut grad, &mut into, &mut gradients);
+            again().for_each(|(i, value)| add(&mut of_tables[value.index()].values, &accumulated[i].values));
             of_tables[own] = grad;
             step.reads.iter().for_each(|value| reached[value.index()] = true);
         }

@@ -36,12 +36,13 @@ pub struct ProgramModule<B: Backend> {
 impl<B: Backend> ProgramModule<B> {
     /// `program` with fresh parameters, drawn from `seed`: the numbers that [`SliceProgram`](crate::SliceProgram) begins with.
     pub fn new(program: Arc<Program>, seed: u64, device: &B::Device) -> ProgramModule<B> {
-        let (fresh, places, declared) = (program.declarations.fresh(seed), &program.places, &program.declarations);
+        let (fresh, layout, declared) =
+            (program.declarations.initial_parameters(seed), &program.layout, &program.declarations);
         let (mut slots, mut order, mut vectors, mut matrices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for param in declared.params() {
             let (name, shape) = declared.describe(param);
             order.push((name.to_string(), param));
-            let data = TensorData::new(fresh.values()[places.of(param)].to_vec(), shape.to_vec());
+            let data = TensorData::new(fresh.values()[layout.of(param)].to_vec(), shape.to_vec());
             if shape.len() == 1 {
                 slots.push(Slot::Vector(vectors.len()));
                 vectors.push(BurnParam::from_data(data, device));
@@ -304,7 +305,7 @@ impl<B: TemporalOps> ProgramModule<B> {
                 (update.nodes, update.memory) = (view.nodes.clone(), memory.map(table).unwrap_or_default());
             }
         }
-        if let Some(says) = program.says {
+        if let Some(says) = program.mail_payload {
             let (rows, width) = (table(says.value), program.shape(says.value).width);
             write_mail(says, queries, view, |row| &rows[row * width..][..width], &mut update.mail);
         }
@@ -320,7 +321,8 @@ impl<B: TemporalOps> Model<B> for ProgramModule<B> {
     fn forward(&self, queries: &Queries, view: &View, dropout: Option<u64>) -> Forward<B> {
         let ends = !queries.ends().is_empty();
         let (mut tables, device) = self.run(queries, view, dropout, |step| step.embeds || step.updates_with(ends));
-        let dropped = dropout.is_some() && self.program.steps.iter().any(|step| step.updates_with(ends) && step.drops);
+        let dropped =
+            dropout.is_some() && self.program.steps.iter().any(|step| step.updates_with(ends) && step.has_dropout);
         let update = match dropped {
             true => self.advance(queries, view),
             false => self.update(queries, view, &tables),

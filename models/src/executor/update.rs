@@ -2,30 +2,30 @@
 
 use tempograph_framework::{Queries, Update, View};
 
-use crate::ops::{SaidRows, Says};
+use crate::ops::{MailPayload, MailRows};
 
 /// Writes what the mail of each end says, `row` being what a row of the roots' table holds.
 pub(super) fn write_mail<'a>(
-    said: Says,
+    said: MailPayload,
     queries: &Queries,
     view: &View,
     row: impl Fn(usize) -> &'a [f32],
     mail: &mut Vec<f32>,
 ) {
     mail.clear();
-    let events = queries.places()[queries.ends()].iter().step_by(2);
+    let events = queries.log_positions()[queries.ends()].iter().step_by(2);
     let features = view.edge_features.as_ref().filter(|_| said.features);
     for (ends, event) in view.roots[queries.ends()].chunks_exact(2).zip(events) {
         let [src, dst] = [ends[0], ends[1]].map(|root| row(root as usize));
         // What an end says goes to the other.
         for [says, hears] in [[src, dst], [dst, src]] {
             match said.rows {
-                SaidRows::Other => mail.extend_from_slice(says),
-                SaidRows::Both => {
+                MailRows::Other => mail.extend_from_slice(says),
+                MailRows::Both => {
                     mail.extend_from_slice(hears);
                     mail.extend_from_slice(says);
                 }
-                SaidRows::Sum => mail.extend(says.iter().zip(hears).map(|(a, b)| a + b)),
+                MailRows::Sum => mail.extend(says.iter().zip(hears).map(|(a, b)| a + b)),
             }
             mail.extend(features.into_iter().flat_map(|features| features.row(event.0)));
         }

@@ -22,10 +22,10 @@
 //! - the paper has a code of the mail's rank instead of its time, and more than one hop of delivery.
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Combine, Lookup, MailRule, OtherMemory, Receivers, Says as MailSays};
+use tempograph_framework::{Combine, Lookup, MailContent, MailRule, OtherMemory, Receivers};
 
-use crate::facts::DataFacts;
-use crate::ops::{Mailbox, SaidRows, Says};
+use crate::facts::DatasetStats;
+use crate::ops::{MailPayload, MailRows, MailboxSettings};
 use crate::program::{Builder, Outputs};
 use crate::registry::ModelKind;
 use crate::settings;
@@ -50,7 +50,7 @@ pub struct ApanSpec {
     /// Whether slots without mail are seen as mails of zeros (true).
     pub empty_slots: bool,
     /// What mail says of an event's ends: `both`, their `sum`, or the `other` (`both`).
-    pub says: SaidRows,
+    pub says: MailRows,
     /// Neighbours `K` of each end that get mail, too (10).
     pub neighbours: usize,
     /// Attention heads `H` (2); divides `memory`.
@@ -77,7 +77,7 @@ impl Default for ApanSpec {
             slots: 10,
             mean: true,
             empty_slots: true,
-            says: SaidRows::Both,
+            says: MailRows::Both,
             neighbours: 10,
             heads: 2,
             width: 100,
@@ -99,13 +99,13 @@ impl ModelKind for ApanSpec {
     fn check(&self) -> Result<(), String> {
         let ApanSpec { memory, time, slots, heads, width, .. } = *self;
         let widths = [("memory", memory), ("time", time), ("slots", slots), ("heads", heads), ("width", width)];
-        settings::at_least_one(&widths)?;
-        settings::share("dropout", self.dropout)?;
+        settings::check_at_least_one(&widths)?;
+        settings::check_share("dropout", self.dropout)?;
         walks::check(self.walks.as_ref())?;
         self.precision.check()
     }
 
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         walks::complete(self.walks.as_mut(), facts);
     }
 
@@ -118,15 +118,18 @@ impl ModelKind for ApanSpec {
             combine: if mean { Combine::MeanSlots(self.slots) } else { Combine::Slots(self.slots) },
             other: OtherMemory::AtEvent,
             update_without_mail: false,
-            says: MailSays::Given(says.columns(width) + if mean { g.edge() } else { 0 }),
+            says: MailContent::Given(says.columns(width) + if mean { g.edge_width() } else { 0 }),
             to: if count > 0 { Receivers::Neighbours { count, decay: None } } else { Receivers::Ends },
         };
-        let memory =
-            g.mailbox_attention("memory", time, Mailbox { width, heads, dropout, empty: self.empty_slots, rule });
+        let memory = g.mailbox_attention(
+            "memory",
+            time,
+            MailboxSettings { width, heads, dropout, empty: self.empty_slots, rule },
+        );
         let embedding = g.norm("embedding.norm", memory);
         g.walks(self.walks.as_ref());
         let decoder = g.link_decoder(width, self.width, false);
-        let says = Says { value: memory, rows: says, features: mean };
-        Outputs { memory: Some(memory), embedding, decoder, says: Some(says) }
+        let says = MailPayload { value: memory, rows: says, features: mean };
+        Outputs { memory: Some(memory), embedding, decoder, mail_payload: Some(says) }
     }
 }

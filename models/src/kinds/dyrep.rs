@@ -17,14 +17,14 @@
 //! - what mail says is made without dropout, so that a replay makes the same; DyGLib's carries that of the training step.
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Delta, Lookup, MailRule, Sampler, Says as MailSays};
+use tempograph_framework::{Delta, Lookup, MailContent, MailRule, Sampler};
 
-use crate::facts::DataFacts;
-use crate::ops::{Attention, Mail, SaidRows, Says};
-use crate::program::{Builder, Outputs, Past};
+use crate::facts::DatasetStats;
+use crate::ops::{AttentionSettings, MailPayload, MailRows, MemoryUpdateSettings};
+use crate::program::{Builder, NeighbourSettings, Outputs};
 use crate::registry::ModelKind;
 use crate::settings;
-use crate::settings::{Alone, AttentionForm, AttentionScores, Message, Precision, TimeInit, Updater};
+use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood, Message, Precision, TimeInit, Updater};
 use crate::static_memory::StaticSpec;
 use crate::walks;
 use crate::walks::WalkSpec;
@@ -48,7 +48,7 @@ pub struct DyrepSpec {
     /// Neighbours `K` an end sees (10).
     pub neighbours: usize,
     /// What an end without neighbours attends to: `padding` (DyGLib) or `nothing` (`padding`).
-    pub alone: Alone,
+    pub alone: EmptyNeighbourhood,
     /// Width inside the link decoder (100).
     pub width: usize,
     /// Neighbour sampler (`recent`).
@@ -75,7 +75,7 @@ impl Default for DyrepSpec {
             layers: 1,
             heads: 2,
             neighbours: 10,
-            alone: Alone::Padding,
+            alone: EmptyNeighbourhood::Padding,
             width: 100,
             sampler: Sampler::Recent,
             history: Lookup::Exact,
@@ -96,15 +96,15 @@ impl ModelKind for DyrepSpec {
         let DyrepSpec { memory, time, heads, neighbours, width, .. } = *self;
         let widths =
             [("memory", memory), ("time", time), ("heads", heads), ("neighbours", neighbours), ("width", width)];
-        settings::at_least_one(&widths)?;
-        settings::layers(self.layers)?;
-        settings::window(self.sampler)?;
+        settings::check_at_least_one(&widths)?;
+        settings::check_layers(self.layers)?;
+        settings::check_window(self.sampler)?;
         self.precision.check()?;
         walks::check(self.walks.as_ref())?;
         self.static_memory.check()
     }
 
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         walks::complete(self.walks.as_mut(), facts);
         self.static_memory.complete(facts.nodes);
     }
@@ -116,18 +116,18 @@ impl ModelKind for DyrepSpec {
     fn build(&self, g: &mut Builder) -> Outputs {
         let DyrepSpec { memory: width, layers, heads, neighbours, sampler, history: lookup, .. } = *self;
         g.precision(self.precision);
-        g.past(Past { neighbours, sampler, lookup, delta: Delta::SinceEvent });
-        g.before_events();
+        g.neighbours(NeighbourSettings { neighbours, sampler, lookup, delta: Delta::SinceEvent });
+        g.sample_before_events();
         let time = g.time_encoding("memory.time", self.time, self.time_init);
-        let rule = MailRule { says: MailSays::Given(width), ..MailRule::default() };
-        let mail = Mail { width, message: Message::Identity, updater: self.updater, rule };
+        let rule = MailRule { says: MailContent::Given(width), ..MailRule::default() };
+        let mail = MemoryUpdateSettings { width, message: Message::Identity, updater: self.updater, rule };
         let memory = g.memory_update("memory", time, mail);
         let rows = g.node_rows(memory, &self.static_memory);
         let (form, scores) = (AttentionForm::Residual, AttentionScores::Scaled);
-        let attention = Attention { form, scores, width, heads, dropout: 0.0, alone: self.alone };
+        let attention = AttentionSettings { form, scores, width, heads, dropout: 0.0, alone: self.alone };
         let said = (0..layers).fold(rows, |table, depth| {
             let name = format!("embedding.layers.{depth}");
-            g.attention_beside(&name, [table, rows], (depth, layers - 1 - depth), time, attention)
+            g.attention_with_merge_rows(&name, [table, rows], (depth, layers - 1 - depth), time, attention)
         });
         let embedding = g.centres(rows);
         g.walks(self.walks.as_ref());
@@ -136,7 +136,7 @@ impl ModelKind for DyrepSpec {
             memory: Some(memory),
             embedding,
             decoder,
-            says: Some(Says { value: said, rows: SaidRows::Other, features: false }),
+            mail_payload: Some(MailPayload { value: said, rows: MailRows::Other, features: false }),
         }
     }
 }

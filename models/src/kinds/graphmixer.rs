@@ -23,11 +23,11 @@
 //! - static memory may be concatenated with the features.
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Delta, Lookup, Sampler, WindowLook};
+use tempograph_framework::{Delta, Lookup, Sampler, WindowSpec};
 
-use crate::facts::DataFacts;
-use crate::ops::{MeanOver, Mixer};
-use crate::program::{Builder, Outputs, Past};
+use crate::facts::DatasetStats;
+use crate::ops::{MeanOver, MixerSettings};
+use crate::program::{Builder, NeighbourSettings, Outputs};
 use crate::registry::ModelKind;
 use crate::settings;
 use crate::settings::{Frequencies, Precision};
@@ -102,17 +102,17 @@ impl ModelKind for GraphMixerSpec {
 
     fn check(&self) -> Result<(), String> {
         let GraphMixerSpec { width, time, channels, layers, neighbours, window, window_ticks, .. } = *self;
-        settings::at_least_one(&[("width", width), ("time", time), ("channels", channels), ("layers", layers)])?;
-        settings::at_least_one(&[("neighbours", neighbours), ("window", window)])?;
+        settings::check_at_least_one(&[("width", width), ("time", time), ("channels", channels), ("layers", layers)])?;
+        settings::check_at_least_one(&[("neighbours", neighbours), ("window", window)])?;
         if let Some(ticks @ ..=0) = window_ticks {
             return Err(format!("model.window_ticks = {ticks}; it must be at least 1"));
         }
-        settings::share("dropout", self.dropout)?;
+        settings::check_share("dropout", self.dropout)?;
         self.precision.check()?;
         self.static_memory.check()
     }
 
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         self.static_memory.complete(facts.nodes);
     }
 
@@ -124,17 +124,17 @@ impl ModelKind for GraphMixerSpec {
         let GraphMixerSpec { width, channels, layers, token_expansion, channel_expansion, dropout, .. } = *self;
         g.precision(self.precision);
         let (neighbours, lookup) = (self.neighbours, self.history);
-        g.past(Past { neighbours, sampler: Sampler::Recent, lookup, delta: Delta::SinceEvent });
-        let time = g.times("embedding.time", self.time, self.frequencies);
-        let mixer = Mixer { channels, layers, token_expansion, channel_expansion, dropout };
+        g.neighbours(NeighbourSettings { neighbours, sampler: Sampler::Recent, lookup, delta: Delta::SinceEvent });
+        let time = g.any_time_encoding("embedding.time", self.time, self.frequencies);
+        let mixer = MixerSettings { channels, layers, token_expansion, channel_expansion, dropout };
         let mut shown = vec![g.token_mixer("embedding.mixer", 0, time, mixer)];
-        if g.node() > 0 || self.static_memory.on().is_some() {
+        if g.node_width() > 0 || self.static_memory.enabled().is_some() {
             let rows = g.rows_without_memory(width, &self.static_memory);
-            let look = WindowLook { neighbours: self.window, ticks: self.window_ticks };
+            let look = WindowSpec { neighbours: self.window, ticks: self.window_ticks };
             shown.push(g.window_mean("embedding.window", rows, look, self.mean_over));
         }
         let embedding = g.linear_map("embedding.out", &shown, width);
         let decoder = g.link_decoder(width, width, false);
-        Outputs { memory: None, embedding, decoder, says: None }
+        Outputs { memory: None, embedding, decoder, mail_payload: None }
     }
 }

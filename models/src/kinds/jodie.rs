@@ -18,8 +18,8 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::MailRule;
 
-use crate::facts::DataFacts;
-use crate::ops::{IdleUnit, Mail, Projection};
+use crate::facts::DatasetStats;
+use crate::ops::{IdleNormalisation, MemoryUpdateSettings, TimeProjectionSettings};
 use crate::program::{Builder, Outputs};
 use crate::registry::ModelKind;
 use crate::settings;
@@ -93,8 +93,8 @@ impl ModelKind for JodieSpec {
     const TEMPLATE: &'static str = include_str!("jodie.toml");
 
     fn check(&self) -> Result<(), String> {
-        settings::at_least_one(&[("memory", self.memory), ("time", self.time), ("width", self.width)])?;
-        settings::share("dropout", self.dropout)?;
+        settings::check_at_least_one(&[("memory", self.memory), ("time", self.time), ("width", self.width)])?;
+        settings::check_share("dropout", self.dropout)?;
         for (key, idle) in [("source_idle", self.source_idle), ("destination_idle", self.destination_idle)] {
             if let Some(IdleSpec { mean, deviation }) = idle
                 && !(mean.is_finite() && deviation.is_finite() && deviation > 0.0)
@@ -107,7 +107,7 @@ impl ModelKind for JodieSpec {
         self.static_memory.check()
     }
 
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         let [source, destination] = facts.idle.map(|idle| IdleSpec { mean: idle.mean, deviation: idle.deviation });
         self.source_idle.get_or_insert(source);
         self.destination_idle.get_or_insert(destination);
@@ -123,17 +123,18 @@ impl ModelKind for JodieSpec {
         g.precision(self.precision);
         let time = g.time_encoding("memory.time", self.time, self.time_init);
         let (width, updater) = (self.memory, self.updater);
-        let mail = Mail { width, message: Message::Identity, updater, rule: MailRule::default() };
+        let mail = MemoryUpdateSettings { width, message: Message::Identity, updater, rule: MailRule::default() };
         let memory = g.memory_update("memory", time, mail);
         let rows = g.node_rows(memory, &self.static_memory);
         let unit = |idle: Option<IdleSpec>| match idle {
-            Some(IdleSpec { mean, deviation }) => IdleUnit { shift: mean, scale: deviation },
-            None => IdleUnit { shift: 0.0, scale: 1.0 },
+            Some(IdleSpec { mean, deviation }) => IdleNormalisation { shift: mean, scale: deviation },
+            None => IdleNormalisation { shift: 0.0, scale: 1.0 },
         };
         let units = vec![unit(self.source_idle), unit(self.destination_idle)];
-        let embedding = g.time_projection("embedding", rows, &Projection { units, bias: true, dropout: self.dropout });
+        let embedding =
+            g.time_projection("embedding", rows, &TimeProjectionSettings { units, bias: true, dropout: self.dropout });
         g.walks(self.walks.as_ref());
-        let decoder = g.link_decoder_of_roles(g.width(rows), self.width, false);
-        Outputs { memory: Some(memory), embedding, decoder, says: None }
+        let decoder = g.link_decoder_by_role(g.width(rows), self.width, false);
+        Outputs { memory: Some(memory), embedding, decoder, mail_payload: None }
     }
 }

@@ -13,12 +13,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::DataFacts;
+use crate::facts::DatasetStats;
 use crate::program::{Builder, Outputs};
 use crate::registry::ModelKind;
 use crate::settings;
 use crate::settings::Precision;
-use crate::static_memory::{StaticSpec, Wiring};
+use crate::static_memory::{StaticMemoryMode, StaticSpec};
 
 /// Settings of a model of static memory; what is left out has the default shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub struct StaticOnlySpec {
 
 impl Default for StaticOnlySpec {
     fn default() -> StaticOnlySpec {
-        let static_memory = StaticSpec { how: Wiring::Add, ..StaticSpec::default() };
+        let static_memory = StaticSpec { how: StaticMemoryMode::Add, ..StaticSpec::default() };
         StaticOnlySpec { width: 100, precision: Precision::F32, static_memory }
     }
 }
@@ -47,8 +47,8 @@ impl ModelKind for StaticOnlySpec {
     const TEMPLATE: &'static str = include_str!("static_only.toml");
 
     fn check(&self) -> Result<(), String> {
-        settings::at_least_one(&[("width", self.width)])?;
-        if self.static_memory.on().is_none() {
+        settings::check_at_least_one(&[("width", self.width)])?;
+        if self.static_memory.enabled().is_none() {
             return Err(
                 "model.static.how = \"off\"; a model of static memory alone reads it, \"add\" or \"concat\"".into()
             );
@@ -57,7 +57,7 @@ impl ModelKind for StaticOnlySpec {
         self.static_memory.check()
     }
 
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         self.static_memory.complete(facts.nodes);
     }
 
@@ -70,6 +70,6 @@ impl ModelKind for StaticOnlySpec {
         let rows = g.rows_without_memory(self.width, &self.static_memory);
         let embedding = g.centres(rows);
         let decoder = g.link_decoder(g.width(embedding), self.width, false);
-        Outputs { memory: None, embedding, decoder, says: None }
+        Outputs { memory: None, embedding, decoder, mail_payload: None }
     }
 }

@@ -20,12 +20,12 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Lookup, Sampler};
 
-use crate::facts::DataFacts;
-use crate::ops::Attention;
-use crate::program::{Builder, Outputs, Past};
+use crate::facts::DatasetStats;
+use crate::ops::AttentionSettings;
+use crate::program::{Builder, NeighbourSettings, Outputs};
 use crate::registry::ModelKind;
 use crate::settings;
-use crate::settings::{Alone, AttentionForm, AttentionScores, Precision, TimeInit};
+use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood, Precision, TimeInit};
 use crate::static_memory::StaticSpec;
 use crate::walks;
 use crate::walks::WalkSpec;
@@ -47,7 +47,7 @@ pub struct TgatSpec {
     /// Neighbours `K` a node sees at each hop (20).
     pub neighbours: usize,
     /// What a node without neighbours attends to: `padding` (DyGLib) or `nothing` (`padding`).
-    pub alone: Alone,
+    pub alone: EmptyNeighbourhood,
     /// Dropout on attention weights and behind the attention (0.1).
     pub dropout: f32,
     /// Neighbour sampler (`recent`).
@@ -73,7 +73,7 @@ impl Default for TgatSpec {
             layers: 2,
             heads: 2,
             neighbours: 20,
-            alone: Alone::Padding,
+            alone: EmptyNeighbourhood::Padding,
             dropout: 0.1,
             sampler: Sampler::Recent,
             history: Lookup::Exact,
@@ -92,16 +92,21 @@ impl ModelKind for TgatSpec {
 
     fn check(&self) -> Result<(), String> {
         let TgatSpec { width, time, heads, neighbours, .. } = *self;
-        settings::at_least_one(&[("width", width), ("time", time), ("heads", heads), ("neighbours", neighbours)])?;
-        settings::layers(self.layers)?;
-        settings::share("dropout", self.dropout)?;
-        settings::window(self.sampler)?;
+        settings::check_at_least_one(&[
+            ("width", width),
+            ("time", time),
+            ("heads", heads),
+            ("neighbours", neighbours),
+        ])?;
+        settings::check_layers(self.layers)?;
+        settings::check_share("dropout", self.dropout)?;
+        settings::check_window(self.sampler)?;
         self.precision.check()?;
         walks::check(self.walks.as_ref())?;
         self.static_memory.check()
     }
 
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         walks::complete(self.walks.as_mut(), facts);
         self.static_memory.complete(facts.nodes);
     }
@@ -113,18 +118,18 @@ impl ModelKind for TgatSpec {
     fn build(&self, g: &mut Builder) -> Outputs {
         let TgatSpec { width, layers, heads, neighbours, dropout, alone, sampler, history: lookup, .. } = *self;
         g.precision(self.precision);
-        g.past(Past { neighbours, sampler, lookup, delta: Delta::SinceEvent });
-        g.before_events();
+        g.neighbours(NeighbourSettings { neighbours, sampler, lookup, delta: Delta::SinceEvent });
+        g.sample_before_events();
         let time = g.time_encoding("embedding.time", self.time, self.time_init);
         let rows = g.rows_without_memory(width, &self.static_memory);
         let (form, scores) = (AttentionForm::Residual, AttentionScores::Scaled);
-        let attention = Attention { form, scores, width, heads, dropout, alone };
+        let attention = AttentionSettings { form, scores, width, heads, dropout, alone };
         let embedding = (0..layers).fold(rows, |table, depth| {
             let name = format!("embedding.layers.{depth}");
-            g.attention_beside(&name, [table, rows], (depth, layers - 1 - depth), time, attention)
+            g.attention_with_merge_rows(&name, [table, rows], (depth, layers - 1 - depth), time, attention)
         });
         g.walks(self.walks.as_ref());
         let decoder = g.link_decoder(width, width, false);
-        Outputs { memory: None, embedding, decoder, says: None }
+        Outputs { memory: None, embedding, decoder, mail_payload: None }
     }
 }

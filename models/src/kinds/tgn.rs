@@ -25,13 +25,15 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, OtherMemory, Sampler};
 
-use crate::facts::DataFacts;
-use crate::ops::{Attention, IdleUnit, Mail, Projection};
-use crate::program::{Builder, Outputs, Past};
+use crate::facts::DatasetStats;
+use crate::ops::{AttentionSettings, IdleNormalisation, MemoryUpdateSettings, TimeProjectionSettings};
+use crate::program::{Builder, NeighbourSettings, Outputs};
 use crate::registry::ModelKind;
 use crate::settings;
-use crate::settings::{Alone, AttentionForm, AttentionScores, Deliver, Message, Precision, TimeInit, Updater};
-use crate::static_memory::{StaticSpec, Wiring};
+use crate::settings::{
+    AttentionForm, AttentionScores, EmptyNeighbourhood, MailDelivery, Message, Precision, TimeInit, Updater,
+};
+use crate::static_memory::{StaticMemoryMode, StaticSpec};
 use crate::walks;
 use crate::walks::WalkSpec;
 
@@ -50,7 +52,7 @@ pub struct TgnSpec {
     /// Mail combiner: `last` or `mean`.
     pub mail: Combine,
     /// Who gets the mail of an event: its `ends`, or some of their neighbours, too (`{ to = "ends" }`).
-    pub deliver: Deliver,
+    pub deliver: MailDelivery,
     /// Which memory of the other end a message carries: `at-event` (the paper) or `at-read` (PyG).
     pub mail_memory: OtherMemory,
     /// Whether nodes that never had mail go through the updater with a zero message, as in PyG (false).
@@ -104,7 +106,7 @@ impl Default for TgnSpec {
             time_init: TimeInit::LogSpaced,
             message: Message::Identity,
             mail: Combine::Last,
-            deliver: Deliver::Ends,
+            deliver: MailDelivery::Ends,
             mail_memory: OtherMemory::AtEvent,
             update_without_mail: false,
             updater: Updater::Gru,
@@ -151,22 +153,23 @@ impl ModelKind for TgnSpec {
 
     fn check(&self) -> Result<(), String> {
         let TgnSpec { memory, time, width, heads, layers, .. } = *self;
-        settings::at_least_one(&[("memory", memory), ("time", time), ("width", width), ("heads", heads)])?;
-        settings::layers(layers)?;
+        settings::check_at_least_one(&[("memory", memory), ("time", time), ("width", width), ("heads", heads)])?;
+        settings::check_layers(layers)?;
         self.precision.check()?;
-        settings::share("dropout", self.dropout)?;
-        settings::window(self.sampler)?;
-        settings::time_scale(self.time_scale)?;
+        settings::check_share("dropout", self.dropout)?;
+        settings::check_window(self.sampler)?;
+        settings::check_time_scale(self.time_scale)?;
         self.deliver.check()?;
         walks::check(self.walks.as_ref())?;
-        if self.static_memory.how == Wiring::Concat && !matches!(self.embedding, Embedding::Attention | Embedding::Sum)
+        if self.static_memory.how == StaticMemoryMode::Concat
+            && !matches!(self.embedding, Embedding::Attention | Embedding::Sum)
         {
             return Err("model.static.how = \"concat\" goes with embedding = \"attention\" or \"sum\"; with the others use \"add\"".into());
         }
         self.static_memory.check()
     }
 
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         if self.embedding == Embedding::Time {
             self.time_scale.get_or_insert(facts.time_scale);
         }
@@ -181,7 +184,7 @@ impl ModelKind for TgnSpec {
     fn build(&self, g: &mut Builder) -> Outputs {
         let TgnSpec { width, layers, pair_features, .. } = *self;
         g.precision(self.precision);
-        g.past(Past {
+        g.neighbours(NeighbourSettings {
             neighbours: self.neighbours,
             sampler: self.sampler,
             lookup: self.history,
@@ -195,16 +198,16 @@ impl ModelKind for TgnSpec {
             to: self.deliver.receivers(),
             ..MailRule::default()
         };
-        let mail = Mail { width: self.memory, message: self.message, updater: self.updater, rule };
+        let mail = MemoryUpdateSettings { width: self.memory, message: self.message, updater: self.updater, rule };
         let memory = g.memory_update("memory", time, mail);
         let rows = g.node_rows(memory, &self.static_memory);
-        let attention = Attention {
+        let attention = AttentionSettings {
             form: self.attention,
             scores: self.attention_scores,
             width,
             heads: self.heads,
             dropout: self.dropout,
-            alone: Alone::Nothing,
+            alone: EmptyNeighbourhood::Nothing,
         };
         let layer = |depth: usize| (format!("embedding.layers.{depth}"), layers - 1 - depth);
         let embedding = match self.embedding {
@@ -216,8 +219,12 @@ impl ModelKind for TgnSpec {
                 (0..layers).map(layer).fold(rows, |table, (name, hop)| g.neighbour_sum(&name, table, hop, time, width))
             }
             Embedding::Time => {
-                let units = vec![IdleUnit { shift: 0.0, scale: self.time_scale.unwrap_or(1.0) }];
-                g.time_projection("embedding.layers.0", rows, &Projection { units, bias: false, dropout: 0.0 })
+                let units = vec![IdleNormalisation { shift: 0.0, scale: self.time_scale.unwrap_or(1.0) }];
+                g.time_projection(
+                    "embedding.layers.0",
+                    rows,
+                    &TimeProjectionSettings { units, bias: false, dropout: 0.0 },
+                )
             }
             Embedding::Identity => g.centres(rows),
         };
@@ -225,8 +232,8 @@ impl ModelKind for TgnSpec {
         let mut decoder = g.link_decoder(g.width(embedding), width, pair_features);
         if self.common_neighbours {
             let pairs = g.common_neighbours("common_neighbours", rows, None);
-            decoder = g.with_pairs(decoder, pairs);
+            decoder = g.link_decoder_with_pair_rows(decoder, pairs);
         }
-        Outputs { memory: Some(memory), embedding, decoder, says: None }
+        Outputs { memory: Some(memory), embedding, decoder, mail_payload: None }
     }
 }

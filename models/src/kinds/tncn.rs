@@ -22,12 +22,12 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Combine, Delta, Lookup, MailRule, OtherMemory, Sampler};
 
-use crate::facts::DataFacts;
-use crate::ops::{Attention, EndColumns, Mail};
-use crate::program::{Builder, Outputs, Past};
+use crate::facts::DatasetStats;
+use crate::ops::{AttentionSettings, EndColumns, MemoryUpdateSettings};
+use crate::program::{Builder, NeighbourSettings, Outputs};
 use crate::registry::ModelKind;
 use crate::settings;
-use crate::settings::{Alone, AttentionForm, AttentionScores, Message, Precision, TimeInit, Updater};
+use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood, Message, Precision, TimeInit, Updater};
 use crate::static_memory::StaticSpec;
 
 /// Settings of a TNCN; what is left out has the default shown.
@@ -95,15 +95,15 @@ impl ModelKind for TncnSpec {
     fn check(&self) -> Result<(), String> {
         let TncnSpec { memory, time, width, decoder, heads, neighbours, .. } = *self;
         let widths = [("memory", memory), ("time", time), ("width", width), ("decoder", decoder)];
-        settings::at_least_one(&widths)?;
-        settings::at_least_one(&[("heads", heads), ("neighbours", neighbours)])?;
-        settings::share("dropout", self.dropout)?;
-        settings::window(self.sampler)?;
+        settings::check_at_least_one(&widths)?;
+        settings::check_at_least_one(&[("heads", heads), ("neighbours", neighbours)])?;
+        settings::check_share("dropout", self.dropout)?;
+        settings::check_window(self.sampler)?;
         self.precision.check()?;
         self.static_memory.check()
     }
 
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         self.static_memory.complete(facts.nodes);
     }
 
@@ -114,19 +114,20 @@ impl ModelKind for TncnSpec {
     fn build(&self, g: &mut Builder) -> Outputs {
         let TncnSpec { width, heads, dropout, neighbours, sampler, history: lookup, .. } = *self;
         g.precision(self.precision);
-        g.past(Past { neighbours, sampler, lookup, delta: Delta::SinceUpdate });
+        g.neighbours(NeighbourSettings { neighbours, sampler, lookup, delta: Delta::SinceUpdate });
         let time = g.time_encoding("memory.time", self.time, self.time_init);
         let (combine, other) = (self.mail, OtherMemory::AtRead);
         let rule = MailRule { combine, other, update_without_mail: true, ..MailRule::default() };
-        let mail = Mail { width: self.memory, message: Message::Identity, updater: Updater::Gru, rule };
+        let mail = MemoryUpdateSettings { width: self.memory, message: Message::Identity, updater: Updater::Gru, rule };
         let memory = g.memory_update("memory", time, mail);
         let rows = g.node_rows(memory, &self.static_memory);
-        let (form, scores, alone) = (AttentionForm::TransformerConv, AttentionScores::Scaled, Alone::Nothing);
-        let attention = Attention { form, scores, width, heads, dropout, alone };
+        let (form, scores, alone) =
+            (AttentionForm::TransformerConv, AttentionScores::Scaled, EmptyNeighbourhood::Nothing);
+        let attention = AttentionSettings { form, scores, width, heads, dropout, alone };
         let embedding = g.attention("embedding.layers.0", rows, (0, 0), time, attention);
         let ends = EndColumns { product: true, met: self.zero_hop };
         let pairs = g.common_neighbours("pairs", rows, Some((embedding, ends)));
-        let decoder = g.decoder_of_pairs(pairs, self.decoder);
-        Outputs { memory: Some(memory), embedding, decoder, says: None }
+        let decoder = g.pair_row_decoder(pairs, self.decoder);
+        Outputs { memory: Some(memory), embedding, decoder, mail_payload: None }
     }
 }

@@ -13,39 +13,39 @@ use tempograph_kernels::TemporalOps;
 use tempograph_kernels::tensor::CubeRuntime;
 use tempograph_kernels::tensor::Tensor;
 
-pub use layers::attention::{Attention, AttentionLayer};
-pub use layers::mixer::{Mixer, TokenMixer};
-pub use layers::projection::{IdleUnit, Projection, TimeProjection};
+pub use layers::attention::{AttentionLayer, AttentionSettings};
+pub use layers::mixer::{MixerSettings, TokenMixer};
+pub use layers::projection::{IdleNormalisation, TimeProjection, TimeProjectionSettings};
 pub use layers::sum::NeighbourSum;
 pub use layers::window::{MeanOver, WindowMean};
-pub use mailbox::{Mailbox, MailboxAttention};
-pub use memory::{Mail, MemoryUpdate};
+pub use mailbox::{MailboxAttention, MailboxSettings};
+pub use memory::{MemoryUpdate, MemoryUpdateSettings};
 pub use pairs::common::{CommonNeighbours, EndColumns};
 #[cfg(feature = "cube")]
 pub(crate) use pairs::decoder::DeviceDecoder;
 pub(crate) use pairs::decoder::{DecoderGradients, DecoderInputs, DecoderStage, ShownPairs};
-pub use pairs::decoder::{Known, LinkDecoder};
+pub use pairs::decoder::{LinkDecoder, PairFeatures};
 pub(crate) use pairs::head::RowStage;
 pub use pairs::head::{Head, RowHead};
 pub use tables::centres::Centres;
 pub use tables::map::RowMap;
 pub use tables::norm::RowNorm;
 pub use tables::rows::NodeRows;
-pub use tables::time::{FixedTime, TimeEncoding, Times};
+pub use tables::time::{AnyTimeEncoding, FixedTimeEncoding, TimeEncoding};
 
 use crate::executor::TensorContext;
 #[cfg(feature = "cube")]
-use crate::executor::{DeviceStage, Laying};
+use crate::executor::{DeviceStage, LayoutBuilder};
 use crate::operation::Operation;
 use crate::program::Value;
 
 /// What a model gives mail to say: rows of the batch's ends, made without dropout.
 #[derive(Clone, Copy, Debug)]
-pub struct Says {
+pub struct MailPayload {
     /// Rows of the roots.
     pub value: Value,
     /// Which rows a mail says.
-    pub rows: SaidRows,
+    pub rows: MailRows,
     /// Whether the features of the event stand behind them: where mails are averaged, what is read of an event later is not in the mean.
     pub features: bool,
 }
@@ -53,7 +53,7 @@ pub struct Says {
 /// Which rows of an event's ends the mail of it says to one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum SaidRows {
+pub enum MailRows {
     /// That of the other end.
     Other,
     /// Its own, and behind it that of the other end.
@@ -63,20 +63,20 @@ pub enum SaidRows {
 }
 
 #[cfg(feature = "cube")]
-impl From<SaidRows> for tempograph_kernels::cube::SaidRows {
-    fn from(rows: SaidRows) -> Self {
+impl From<MailRows> for tempograph_kernels::cube::MailRows {
+    fn from(rows: MailRows) -> Self {
         match rows {
-            SaidRows::Other => Self::Other,
-            SaidRows::Both => Self::Both,
-            SaidRows::Sum => Self::Sum,
+            MailRows::Other => Self::Other,
+            MailRows::Both => Self::Both,
+            MailRows::Sum => Self::Sum,
         }
     }
 }
 
-impl SaidRows {
+impl MailRows {
     /// Columns of what mail says, of rows of `width`.
     pub fn columns(self, width: usize) -> usize {
-        if self == SaidRows::Both { 2 * width } else { width }
+        if self == MailRows::Both { 2 * width } else { width }
     }
 }
 
@@ -137,10 +137,10 @@ impl Op {
     }
 
     /// Says what of it has no form on a device, naming the setting.
-    pub(crate) fn on_device(&self) -> Result<(), String> {
+    pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self {
-            Op::Memory(op) => op.on_device(),
-            Op::Projection(op) => op.on_device(),
+            Op::Memory(op) => op.check_device_support(),
+            Op::Projection(op) => op.check_device_support(),
             Op::Rows(_) | Op::Attention(_) | Op::Centres(_) => Ok(()),
             Op::Mailbox(_) => Err("attention to mail that is kept in slots".into()),
             Op::Norm(_) => Err("norms of rows".into()),
@@ -162,18 +162,18 @@ impl Op {
     /// The operation on a device, where it reads these tables, its parameters laid out.
     ///
     /// # Panics
-    /// If it [has no form there](Self::on_device).
+    /// If it [has no form there](Self::check_device_support).
     #[cfg(feature = "cube")]
     pub(crate) fn device_stage<R: CubeRuntime>(
         &self,
         reads: &[Value],
-        laying: &mut Laying<'_>,
+        layout_builder: &mut LayoutBuilder<'_>,
     ) -> Box<dyn DeviceStage<R>> {
         match self {
-            Op::Memory(op) => op.device_stage(laying),
-            Op::Rows(op) => op.device_stage(laying, !reads.is_empty()),
-            Op::Attention(op) => op.device_stage(laying),
-            Op::Projection(op) => op.device_stage(laying),
+            Op::Memory(op) => op.device_stage(layout_builder),
+            Op::Rows(op) => op.device_stage(layout_builder, !reads.is_empty()),
+            Op::Attention(op) => op.device_stage(layout_builder),
+            Op::Projection(op) => op.device_stage(layout_builder),
             Op::Centres(_) => Box::new(Centres),
             Op::Sum(_)
             | Op::Mailbox(_)

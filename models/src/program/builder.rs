@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tempograph_framework::{Delta, Lookup, Needs, Sampler, Says as MailSays};
+use tempograph_framework::{Delta, Lookup, MailContent, Needs, Sampler};
 
 use crate::operation::Operation;
-use crate::ops::{Head, Op, Says};
+use crate::ops::{Head, MailPayload, Op};
 use crate::program::weights::Declarations;
 use crate::program::{Axis, Program, Shape, Step, Value};
 use crate::registry::ModelSpec;
@@ -29,7 +29,7 @@ pub struct Inputs {
 
 /// How a model looks at the past.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Past {
+pub struct NeighbourSettings {
     /// Neighbours `K` a centre sees.
     pub neighbours: usize,
     /// Which of a node's earlier events are its neighbours.
@@ -50,7 +50,7 @@ pub struct Outputs {
     /// What scores pairs of embeddings, or gives numbers for each embedding.
     pub decoder: Head,
     /// What the model gives mail to say; nothing where mail says memories.
-    pub says: Option<Says>,
+    pub mail_payload: Option<MailPayload>,
 }
 
 /// Records a program: operations in order, the tables between them and their parameters.
@@ -66,7 +66,7 @@ pub struct Builder {
     /// What the operations ask of a history.
     pub(crate) needs: Needs,
     precision: Precision,
-    past: Option<Past>,
+    past: Option<NeighbourSettings>,
     /// Columns of the time encoding.
     pub(crate) time: usize,
     error: Option<String>,
@@ -91,17 +91,17 @@ impl Builder {
     }
 
     /// Columns of the edge features.
-    pub fn edge(&self) -> usize {
+    pub fn edge_width(&self) -> usize {
         self.inputs.features.edge
     }
 
     /// Columns of the node features.
-    pub fn node(&self) -> usize {
+    pub fn node_width(&self) -> usize {
         self.inputs.features.node
     }
 
     /// Says how the model looks at the past.
-    pub fn past(&mut self, past: Past) {
+    pub fn neighbours(&mut self, past: NeighbourSettings) {
         (self.needs.sampler, self.needs.lookup, self.needs.delta) = (past.sampler, past.lookup, past.delta);
         self.past = Some(past);
     }
@@ -112,7 +112,7 @@ impl Builder {
     }
 
     /// Says that a neighbour's own neighbours are those before the event it is shown for: right where rows are of a node at a time.
-    pub fn before_events(&mut self) {
+    pub fn sample_before_events(&mut self) {
         self.needs.before_events = true;
     }
 
@@ -144,27 +144,29 @@ impl Builder {
     }
 
     /// Neighbours are shown down to `hop`.
-    pub fn look(&mut self, hop: usize) {
+    pub fn require_neighbours(&mut self, hop: usize) {
         match self.past {
             Some(past) => self.needs.neighbours = past.neighbours,
-            None => self.fail("an operation reads neighbours, and the program does not say which (Builder::past)"),
+            None => {
+                self.fail("an operation reads neighbours, and the program does not say which (Builder::neighbours)")
+            }
         }
-        self.reach(hop);
+        self.require_hop(hop);
     }
 
     /// Roots stand in a table of their own, and those of deeper hops down to `hop`.
-    pub fn reach(&mut self, hop: usize) {
+    pub fn require_hop(&mut self, hop: usize) {
         self.needs.layers = self.needs.layers.max(hop + 1);
     }
 
     /// Says that an operation reads how long the memories of the roots have not been updated.
-    pub fn idle(&mut self) {
+    pub fn require_idle_times(&mut self) {
         self.needs.idle = true;
-        self.reach(0);
+        self.require_hop(0);
     }
 
     /// Appends an operation from elsewhere, whose table is as `gives` says. The parameters declared since the last one are its own.
-    pub fn own(&mut self, name: &str, op: impl Operation, reads: &[Value], gives: Shape) -> Value {
+    pub fn custom(&mut self, name: &str, op: impl Operation, reads: &[Value], gives: Shape) -> Value {
         self.push(name, Op::Custom(Arc::new(op)), reads, gives)
     }
 
@@ -184,17 +186,17 @@ impl Builder {
         });
         let value = Value(self.shapes.len() as u32);
         self.shapes.push(gives);
-        let params = self.declared_since();
-        let noisy = |read: &Value| self.steps.iter().any(|step| step.gives == *read && step.drops);
-        let drops = op.operation().drops() || reads.iter().any(noisy);
+        let params = self.take_declared();
+        let noisy = |read: &Value| self.steps.iter().any(|step| step.gives == *read && step.has_dropout);
+        let has_dropout = op.operation().has_dropout() || reads.iter().any(noisy);
         let (name, reads) = (name.into(), reads.to_vec());
         let [updates, updates_nodes, embeds] = [false; 3];
-        self.steps.push(Step { name, op, reads, gives: value, params, updates, updates_nodes, embeds, drops });
+        self.steps.push(Step { name, op, reads, gives: value, params, updates, updates_nodes, embeds, has_dropout });
         value
     }
 
     /// The parameters declared since this was last asked.
-    pub(crate) fn declared_since(&mut self) -> std::ops::Range<usize> {
+    pub(crate) fn take_declared(&mut self) -> std::ops::Range<usize> {
         let begin = std::mem::replace(&mut self.declared, self.parameters.len());
         begin..self.declared
     }
@@ -212,7 +214,7 @@ impl Builder {
     }
 
     pub(super) fn finish(mut self, spec: ModelSpec, outputs: Outputs) -> Result<Program, String> {
-        let Outputs { memory, embedding, decoder: head, says } = outputs;
+        let Outputs { memory, embedding, decoder: head, mail_payload: says } = outputs;
         let top = self.shapes[embedding.index()];
         self.check(top.axis == Axis::Centres(0), || format!("embeddings are rows of the roots, not of {}", top.axis));
         if let Some(input) = head.input() {
@@ -233,15 +235,15 @@ impl Builder {
         if let Some((Shape { axis, .. }, _)) = given {
             self.check(axis == Axis::Centres(0), || format!("mail says rows of the roots, not of {axis}"));
         }
-        let features = |says: Says| if says.features { self.inputs.features.edge } else { 0 };
+        let features = |says: MailPayload| if says.features { self.inputs.features.edge } else { 0 };
         let said = given.map(|(Shape { width, .. }, says)| says.rows.columns(width) + features(says));
-        let kept = if let MailSays::Given(width) = self.needs.mail.says { Some(width) } else { None };
+        let kept = if let MailContent::Given(width) = self.needs.mail.says { Some(width) } else { None };
         self.check(self.needs.memory == 0 || said == kept, || match (said, kept) {
             (Some(said), Some(kept)) => format!("the model gives mail {said} columns to say, and mail has {kept}"),
             (Some(said), None) => format!("the model gives mail {said} columns to say, and mail says memories"),
             _ => "mail says what the model gives, and the model gives nothing".into(),
         });
-        let walks = head.links().and_then(|decoder| decoder.known.walks);
+        let walks = head.links().and_then(|decoder| decoder.pair_features.walks);
         self.check(walks == self.needs.walks, || {
             "the program has walks, and its decoder was recorded before them (Builder::walks)".into()
         });
@@ -260,13 +262,13 @@ impl Builder {
         Ok(Program {
             spec,
             time: self.time,
-            places: self.parameters.places(),
+            layout: self.parameters.layout(),
             steps: self.steps,
             shapes: self.shapes,
             head,
             memory,
             embedding,
-            says,
+            mail_payload: says,
             needs: self.needs,
             precision: self.precision,
             inputs: self.inputs,

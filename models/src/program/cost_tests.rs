@@ -10,7 +10,7 @@ use crate::kinds::tgn::{Embedding, TgnSpec};
 use crate::program::FeatureWidths;
 use crate::registry::ModelSpec;
 use crate::settings::{AttentionForm, Message, Updater};
-use crate::static_memory::{StaticSpec, Wiring};
+use crate::static_memory::{StaticMemoryMode, StaticSpec};
 
 /// What a step of these settings costs.
 fn step_cost(spec: &TgnSpec, features: FeatureWidths, sizes: &StepSizes) -> StepCost {
@@ -145,12 +145,17 @@ fn specs() -> Vec<TgnSpec> {
         with(|spec| (spec.message, spec.mail) = (Message::Mlp, Combine::Mean)),
         with(|spec| spec.layers = 2),
         with(|spec| {
-            spec.static_memory =
-                StaticSpec { how: Wiring::Add, width: 7, train: true, nodes: Some(11), ..StaticSpec::default() }
+            spec.static_memory = StaticSpec {
+                how: StaticMemoryMode::Add,
+                width: 7,
+                train: true,
+                nodes: Some(11),
+                ..StaticSpec::default()
+            }
         }),
         with(|spec| {
             (spec.layers, spec.static_memory) =
-                (2, StaticSpec { how: Wiring::Concat, width: 7, ..StaticSpec::default() })
+                (2, StaticSpec { how: StaticMemoryMode::Concat, width: 7, ..StaticSpec::default() })
         }),
     ]
 }
@@ -259,7 +264,7 @@ impl crate::registry::ModelKind for Rows {
     fn build(&self, g: &mut crate::program::Builder) -> crate::program::Outputs {
         let rows = g.rows_without_memory(8, &StaticSpec::default());
         let embedding = g.centres(rows);
-        crate::program::Outputs { memory: None, embedding, decoder: g.row_head(8, 4, 3), says: None }
+        crate::program::Outputs { memory: None, embedding, decoder: g.row_head(8, 4, 3), mail_payload: None }
     }
 }
 

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use tempograph_framework::Needs;
 
-pub use builder::{Builder, FeatureWidths, Inputs, Outputs, Past};
+pub use builder::{Builder, FeatureWidths, Inputs, NeighbourSettings, Outputs};
 pub use cost::{HopSizes, Products, StepCost, StepSizes};
-pub use weights::{Declarations, Gradients, Map, Param, Places, Weights};
+pub use weights::{Declarations, Gradients, Map, Param, ParameterLayout, Weights};
 
-use crate::ops::{Head, LinkDecoder, Op, Says};
+use crate::ops::{Head, LinkDecoder, MailPayload, Op};
 use crate::registry::ModelSpec;
 use crate::settings::Precision;
 use crate::static_memory::StaticSpec;
@@ -86,7 +86,7 @@ pub struct Step {
     /// Whether embeddings or the decoder depend on it.
     pub embeds: bool,
     /// Whether its table is another where a training step drops out or hides: of what an update says, it is computed once more without.
-    pub drops: bool,
+    pub has_dropout: bool,
 }
 
 impl Step {
@@ -105,13 +105,13 @@ pub struct Program {
     pub(crate) head: Head,
     pub(crate) memory: Option<Value>,
     pub(crate) embedding: Value,
-    pub(crate) says: Option<Says>,
+    pub(crate) mail_payload: Option<MailPayload>,
     pub(crate) needs: Needs,
     pub(crate) precision: Precision,
     pub(crate) time: usize,
     pub(crate) inputs: Inputs,
     pub(crate) declarations: Declarations,
-    pub(crate) places: Places,
+    pub(crate) layout: ParameterLayout,
 }
 
 impl Program {
@@ -235,20 +235,20 @@ impl Program {
     ///
     /// # Errors
     /// The first such thing, in a sentence that names its setting.
-    pub fn on_device(&self) -> Result<(), String> {
+    pub fn check_device_support(&self) -> Result<(), String> {
         if self.memory.is_some() && !self.updates_nodes() {
             return Err("kernels on a device know no memories that are rows of the roots".into());
         }
         let neighbours = self.needs.neighbours > 0 || self.attending().next().is_none();
         let looks = if neighbours { Ok(()) } else { Err("attention to nobody (model.neighbours = 0)".into()) };
-        let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.on_device()));
-        let known = known.and_then(|()| self.head.on_device());
+        let known = self.steps.iter().fold(looks, |known, step| known.and_then(|()| step.op.check_device_support()));
+        let known = known.and_then(|()| self.head.check_device_support());
         let kept = || self.needs.on_device().map_err(String::from);
         known.and_then(|()| kept()).map_err(|what| format!("kernels on a device know no {what}"))
     }
 
     /// What its first operation from elsewhere is, if it has one: such a program computes on the CPU, on slices and on the tape.
-    pub fn elsewhere(&self) -> Option<String> {
+    pub fn custom_operation(&self) -> Option<String> {
         self.steps.iter().find(|step| matches!(step.op, Op::Custom(_))).map(|step| step.op.operation().describe())
     }
 

@@ -37,7 +37,7 @@ impl Map {
 
 /// How a parameter begins.
 #[derive(Clone, Debug)]
-enum Fresh {
+enum Initialiser {
     /// Uniform in ± this bound.
     Uniform(f32),
     /// These numbers.
@@ -48,7 +48,7 @@ enum Fresh {
 struct Declared {
     name: String,
     shape: Vec<usize>,
-    fresh: Fresh,
+    initialiser: Initialiser,
     /// Drawn after all others: what is optional changes no other parameter.
     late: bool,
     /// Several operations add to its gradient.
@@ -58,7 +58,7 @@ struct Declared {
 /// The parameters that operations declare.
 ///
 /// Fresh numbers are drawn in the order of declaration, each parameter from its own number; those of optional parts are
-/// [declared late](Self::late) and drawn behind all others. Names are dotted paths and say what a parameter is for, not where its operation
+/// [declared so](Self::drawn_last) and drawn behind all others. Names are dotted paths and say what a parameter is for, not where its operation
 /// stands in the list, so checkpoints outlive a change of the list.
 #[derive(Clone, Debug, Default)]
 pub struct Declarations {
@@ -68,20 +68,20 @@ pub struct Declarations {
 }
 
 impl Declarations {
-    fn declare(&mut self, name: &str, shape: &[usize], fresh: Fresh) -> Param {
+    fn declare(&mut self, name: &str, shape: &[usize], initialiser: Initialiser) -> Param {
         let (late, shared) = (self.late, self.shared);
-        self.all.push(Declared { name: name.into(), shape: shape.to_vec(), fresh, late, shared });
+        self.all.push(Declared { name: name.into(), shape: shape.to_vec(), initialiser, late, shared });
         Param(self.all.len() as u32 - 1)
     }
 
     /// A parameter that begins uniform in ± `bound`.
     pub fn uniform(&mut self, name: &str, shape: &[usize], bound: f32) -> Param {
-        self.declare(name, shape, Fresh::Uniform(bound))
+        self.declare(name, shape, Initialiser::Uniform(bound))
     }
 
     /// A parameter that begins as `values`, row-major.
     pub fn values(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Param {
-        self.declare(name, shape, Fresh::Values(values))
+        self.declare(name, shape, Initialiser::Values(values))
     }
 
     /// A linear map that begins as PyTorch's: weight and bias uniform in ±1/√inputs.
@@ -99,7 +99,7 @@ impl Declarations {
     }
 
     /// Declares what is drawn behind all others.
-    pub fn late<T>(&mut self, declare: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn drawn_last<T>(&mut self, declare: impl FnOnce(&mut Self) -> T) -> T {
         self.late = true;
         let declared = declare(self);
         self.late = false;
@@ -153,14 +153,14 @@ impl Declarations {
     }
 
     /// Fresh numbers, drawn from `seed`.
-    pub fn fresh(&self, seed: u64) -> Parameters {
+    pub fn initial_parameters(&self, seed: u64) -> Parameters {
         let draw = Draw::new(seed).of(Purpose::Init);
         let (early, late): (Vec<&Declared>, Vec<&Declared>) = self.all.iter().partition(|declared| !declared.late);
         let (mut store, mut next) = (Store::default(), 0);
-        for Declared { name, shape, fresh, .. } in early.into_iter().chain(late) {
-            let values = match fresh {
-                Fresh::Values(values) => values.clone(),
-                Fresh::Uniform(bound) => {
+        for Declared { name, shape, initialiser, .. } in early.into_iter().chain(late) {
+            let values = match initialiser {
+                Initialiser::Values(values) => values.clone(),
+                Initialiser::Uniform(bound) => {
                     let mut chance = draw.at(next, 0);
                     next += 1;
                     (0..shape.iter().product()).map(|_| (2.0 * chance.uniform() - 1.0) * bound).collect()
@@ -171,25 +171,25 @@ impl Declarations {
         Parameters::from_store(store).unwrap_or_else(|error| unreachable!("parameters are floats: {error}"))
     }
 
-    /// Where each parameter stands in the array of [`fresh`](Self::fresh).
-    pub fn places(&self) -> Places {
+    /// Where each parameter stands in the array of [`initial_parameters`](Self::initial_parameters).
+    pub fn layout(&self) -> ParameterLayout {
         let mut order: Vec<usize> = (0..self.all.len()).collect();
         order.sort_unstable_by(|&a, &b| self.all[a].name.cmp(&self.all[b].name));
-        let (mut places, mut start) = (vec![0..0; self.all.len()], 0);
+        let (mut layout, mut start) = (vec![0..0; self.all.len()], 0);
         for i in order {
             let end = start + self.all[i].shape.iter().product::<usize>();
-            places[i] = start..end;
+            layout[i] = start..end;
             start = end;
         }
-        Places(places)
+        ParameterLayout(layout)
     }
 }
 
 /// Where parameters stand in the one array of them.
 #[derive(Clone, Debug, Default)]
-pub struct Places(Vec<Range<usize>>);
+pub struct ParameterLayout(Vec<Range<usize>>);
 
-impl Places {
+impl ParameterLayout {
     /// Where a parameter stands.
     pub fn of(&self, Param(i): Param) -> Range<usize> {
         self.0[i as usize].clone()
@@ -202,7 +202,7 @@ pub struct Weights<'a> {
     /// The one array.
     pub parameters: &'a Parameters,
     /// Where each parameter stands in it.
-    pub places: &'a Places,
+    pub layout: &'a ParameterLayout,
     /// Of products.
     pub precision: Precision,
 }
@@ -210,11 +210,11 @@ pub struct Weights<'a> {
 impl<'a> Weights<'a> {
     /// The numbers of a parameter.
     pub fn values(self, param: Param) -> &'a [f32] {
-        &self.parameters.values()[self.places.of(param)]
+        &self.parameters.values()[self.layout.of(param)]
     }
 
     /// Those of a linear map.
-    pub fn of(self, map: &Map) -> LinearWeights<'a> {
+    pub fn linear(self, map: &Map) -> LinearWeights<'a> {
         LinearWeights {
             weight: self.values(map.weight),
             bias: map.bias.map(|bias| self.values(bias)),
@@ -230,42 +230,42 @@ pub struct Gradients<'a> {
     /// The one array.
     pub values: &'a mut [f32],
     /// Where each parameter stands in it.
-    pub places: &'a Places,
+    pub layout: &'a ParameterLayout,
 }
 
 impl Gradients<'_> {
     /// The gradient of one parameter.
-    pub fn one(&mut self, param: Param) -> &mut [f32] {
-        &mut self.values[self.places.of(param)]
+    pub fn param_mut(&mut self, param: Param) -> &mut [f32] {
+        &mut self.values[self.layout.of(param)]
     }
 
     /// Those of several parameters at once.
-    pub fn many<const N: usize>(&mut self, params: [Param; N]) -> [&mut [f32]; N] {
-        self.ranges(params.map(|param| self.places.of(param)))
+    pub fn params_mut<const N: usize>(&mut self, params: [Param; N]) -> [&mut [f32]; N] {
+        self.ranges(params.map(|param| self.layout.of(param)))
     }
 
     /// Weight and bias of a linear map; that of a bias it does not have is empty.
     pub fn map(&mut self, map: &Map) -> [&mut [f32]; 2] {
-        self.ranges([self.places.of(map.weight), self.bias(map)])
+        self.ranges([self.layout.of(map.weight), self.bias(map)])
     }
 
     /// Weights and biases of two linear maps.
     pub fn maps(&mut self, [one, other]: [&Map; 2]) -> [[&mut [f32]; 2]; 2] {
-        let places = [self.places.of(one.weight), self.bias(one), self.places.of(other.weight), self.bias(other)];
-        let [weight, bias, weight_of_other, bias_of_other] = self.ranges(places);
+        let layout = [self.layout.of(one.weight), self.bias(one), self.layout.of(other.weight), self.bias(other)];
+        let [weight, bias, weight_of_other, bias_of_other] = self.ranges(layout);
         [[weight, bias], [weight_of_other, bias_of_other]]
     }
 
     /// Makes some gradients zero.
     pub fn zero(&mut self, params: impl IntoIterator<Item = Param>) {
-        params.into_iter().for_each(|param| self.one(param).fill(0.0));
+        params.into_iter().for_each(|param| self.param_mut(param).fill(0.0));
     }
 
     fn bias(&self, map: &Map) -> Range<usize> {
-        map.bias.map_or(0..0, |bias| self.places.of(bias))
+        map.bias.map_or(0..0, |bias| self.layout.of(bias))
     }
 
-    fn ranges<const N: usize>(&mut self, places: [Range<usize>; N]) -> [&mut [f32]; N] {
-        self.values.get_disjoint_mut(places).unwrap_or_else(|error| unreachable!("parameters do not overlap: {error}"))
+    fn ranges<const N: usize>(&mut self, layout: [Range<usize>; N]) -> [&mut [f32]; N] {
+        self.values.get_disjoint_mut(layout).unwrap_or_else(|error| unreachable!("parameters do not overlap: {error}"))
     }
 }

@@ -4,8 +4,8 @@ use tempograph_framework::{Draw, NodeId, Parameters, Purpose};
 use tempograph_kernels::AdamStep;
 use tempograph_kernels::cpu::{PaddedRows, Precision, adam_step};
 
-use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, Known, LinkDecoder, ShownPairs};
-use crate::program::{Declarations, Gradients, Places, Weights};
+use crate::ops::{DecoderGradients, DecoderInputs, DecoderStage, LinkDecoder, PairFeatures, ShownPairs};
+use crate::program::{Declarations, Gradients, ParameterLayout, Weights};
 
 /// Initial vectors are uniform in this much either way: small beside what is learned, so a node named once is nearly unknown.
 const BOUND: f32 = 0.05;
@@ -14,20 +14,20 @@ const BOUND: f32 = 0.05;
 ///
 /// ```
 /// use tempograph_framework::NodeId;
-/// use tempograph_models::StaticGraph;
+/// use tempograph_models::StaticMemoryTrainer;
 ///
-/// let mut graph = StaticGraph::new(4, 8, 8, 1);
+/// let mut graph = StaticMemoryTrainer::new(4, 8, 8, 1);
 /// let pairs = [[NodeId(0), NodeId(2)], [NodeId(0), NodeId(3)]];
 /// let apart = |scores: &[f32]| scores[0] - scores[1];
-/// let before = apart(graph.examine(&pairs));
+/// let before = apart(graph.score_pairs(&pairs));
 /// for _ in 0..50 {
-///     graph.learn(&pairs, 1e-2, 0.0, |_, slopes| slopes.extend([-0.5, 0.5]));
+///     graph.train_step(&pairs, 1e-2, 0.0, |_, score_grads| score_grads.extend([-0.5, 0.5]));
 /// }
-/// assert!(apart(graph.examine(&pairs)) > before + 0.1);
+/// assert!(apart(graph.score_pairs(&pairs)) > before + 0.1);
 /// assert_eq!(graph.vectors()[8..16], [0.0; 8], "nobody named node 1");
 /// ```
 #[derive(Debug)]
-pub struct StaticGraph {
+pub struct StaticMemoryTrainer {
     width: usize,
     /// `[N, S]`, and its moments.
     vectors: Vec<f32>,
@@ -35,16 +35,16 @@ pub struct StaticGraph {
     second: Vec<f32>,
     /// `[N]` steps each node was named in.
     steps: Vec<u32>,
-    decoder: DecoderPart,
+    decoder: DecoderState,
     work: Work,
 }
 
 /// The decoder with its optimiser.
 #[derive(Debug)]
-struct DecoderPart {
+struct DecoderState {
     decoder: LinkDecoder,
     parameters: Parameters,
-    places: Places,
+    layout: ParameterLayout,
     first: Vec<f32>,
     second: Vec<f32>,
     steps: u64,
@@ -55,7 +55,7 @@ struct Work {
     /// `[U]` distinct nodes of the pairs, ascending.
     nodes: Vec<u32>,
     /// `[N]` where each stands among them.
-    place: Vec<u32>,
+    index: Vec<u32>,
     /// `[P]` ends of the pairs, as rows of `embedded`.
     rows: Vec<[u32; 2]>,
     /// `[U, S]`
@@ -65,30 +65,30 @@ struct Work {
     /// Of the decoder's weights.
     gradients: Vec<f32>,
     scores: Vec<f32>,
-    slopes: Vec<f32>,
+    score_grads: Vec<f32>,
 }
 
-impl StaticGraph {
+impl StaticMemoryTrainer {
     /// Fresh vectors of `width` for `nodes`, and a fresh decoder whose inner width is `decoder`, drawn from `seed`.
-    pub fn new(nodes: usize, width: usize, decoder: usize, seed: u64) -> StaticGraph {
+    pub fn new(nodes: usize, width: usize, decoder: usize, seed: u64) -> StaticMemoryTrainer {
         let draw = Draw::new(seed).of(Purpose::Init);
         let row = |node: usize| {
             let mut chance = draw.at(u32::MAX, node as u64);
             (0..width).map(move |_| (2.0 * chance.uniform() - 1.0) * BOUND)
         };
-        StaticGraph {
+        StaticMemoryTrainer {
             width,
             vectors: (0..nodes).flat_map(row).collect(),
             first: vec![0.0; nodes * width],
             second: vec![0.0; nodes * width],
             steps: vec![0; nodes],
-            decoder: DecoderPart::new(width, decoder, seed),
-            work: Work { place: vec![0; nodes], ..Work::default() },
+            decoder: DecoderState::new(width, decoder, seed),
+            work: Work { index: vec![0; nodes], ..Work::default() },
         }
     }
 
     /// Whether anything was learned of the node.
-    pub fn knows(&self, node: NodeId) -> bool {
+    pub fn is_trained(&self, node: NodeId) -> bool {
         self.steps[node.index()] > 0
     }
 
@@ -96,7 +96,7 @@ impl StaticGraph {
     ///
     /// # Panics
     /// If a pair names a node that has no row.
-    pub fn examine(&mut self, pairs: &[[NodeId; 2]]) -> &[f32] {
+    pub fn score_pairs(&mut self, pairs: &[[NodeId; 2]]) -> &[f32] {
         self.gather(pairs);
         let Work { nodes, embedded, .. } = &mut self.work;
         for (row, &node) in nodes.iter().enumerate() {
@@ -112,7 +112,7 @@ impl StaticGraph {
     ///
     /// # Panics
     /// If a pair names a node that has no row, or `loss` leaves another number of derivatives.
-    pub fn learn<L>(
+    pub fn train_step<L>(
         &mut self,
         pairs: &[[NodeId; 2]],
         lr: f64,
@@ -121,16 +121,16 @@ impl StaticGraph {
     ) -> L {
         self.gather(pairs);
         self.score();
-        let Work { nodes, embedded, embedded_gradient, decoder, gradients, scores, slopes, .. } = &mut self.work;
-        slopes.clear();
-        let loss = loss(scores, slopes);
+        let Work { nodes, embedded, embedded_gradient, decoder, gradients, scores, score_grads, .. } = &mut self.work;
+        score_grads.clear();
+        let loss = loss(scores, score_grads);
         embedded_gradient.zeros(embedded.rows(), embedded.columns());
         gradients.resize(self.decoder.parameters.values().len(), 0.0);
         let part = &self.decoder;
-        let mut of_decoder = Gradients { values: gradients, places: &part.places };
+        let mut of_decoder = Gradients { values: gradients, layout: &part.layout };
         let read = DecoderInputs { embeddings: embedded, shown: ShownPairs::default(), pairs: None };
         let into = DecoderGradients { embeddings: embedded_gradient, pairs: None };
-        decoder.backward(&part.decoder, part.weights(), read, slopes, &mut of_decoder, into);
+        decoder.backward(&part.decoder, part.weights(), read, score_grads, &mut of_decoder, into);
         let adam = |step| AdamStep {
             lr: lr as f32,
             beta1: 0.9,
@@ -169,14 +169,14 @@ impl StaticGraph {
 
     /// Copies the vectors of the distinct nodes of `pairs`.
     fn gather(&mut self, pairs: &[[NodeId; 2]]) {
-        let Work { nodes, place, rows, embedded, .. } = &mut self.work;
+        let Work { nodes, index, rows, embedded, .. } = &mut self.work;
         nodes.clear();
         nodes.extend(pairs.iter().flatten().map(|node| node.0));
         nodes.sort_unstable();
         nodes.dedup();
-        nodes.iter().enumerate().for_each(|(row, &node)| place[node as usize] = row as u32);
+        nodes.iter().enumerate().for_each(|(row, &node)| index[node as usize] = row as u32);
         rows.clear();
-        rows.extend(pairs.iter().map(|ends| ends.map(|node| place[node.index()])));
+        rows.extend(pairs.iter().map(|ends| ends.map(|node| index[node.index()])));
         embedded.gather(&self.vectors, self.width, self.width, nodes);
     }
 
@@ -188,17 +188,17 @@ impl StaticGraph {
     }
 }
 
-impl DecoderPart {
-    fn new(input: usize, width: usize, seed: u64) -> DecoderPart {
+impl DecoderState {
+    fn new(input: usize, width: usize, seed: u64) -> DecoderState {
         let mut declarations = Declarations::default();
-        let decoder = LinkDecoder::declare(&mut declarations, "", [input, width], Known::default());
-        let (parameters, places) = (declarations.fresh(seed), declarations.places());
+        let decoder = LinkDecoder::declare(&mut declarations, "", [input, width], PairFeatures::default());
+        let (parameters, layout) = (declarations.initial_parameters(seed), declarations.layout());
         let size = parameters.values().len();
-        DecoderPart { decoder, places, first: vec![0.0; size], second: vec![0.0; size], steps: 0, parameters }
+        DecoderState { decoder, layout, first: vec![0.0; size], second: vec![0.0; size], steps: 0, parameters }
     }
 
     fn weights(&self) -> Weights<'_> {
-        Weights { parameters: &self.parameters, places: &self.places, precision: Precision::F32 }
+        Weights { parameters: &self.parameters, layout: &self.layout, precision: Precision::F32 }
     }
 
     fn step(&mut self, gradients: &[f32], adam: impl Fn(u64) -> AdamStep) {
@@ -211,10 +211,10 @@ impl DecoderPart {
 mod tests {
     use super::*;
 
-    /// `sum of ln(1 + exp(-y))` of the first half of the pairs and `ln(1 + exp(y))` of the second, with its slopes.
-    fn loss(scores: &[f32], slopes: &mut Vec<f32>) -> f32 {
+    /// `sum of ln(1 + exp(-y))` of the first half of the pairs and `ln(1 + exp(y))` of the second, with its score_grads.
+    fn loss(scores: &[f32], score_grads: &mut Vec<f32>) -> f32 {
         let sign = |pair: usize| if pair < scores.len() / 2 { -1.0f32 } else { 1.0 };
-        slopes.extend(scores.iter().enumerate().map(|(pair, y)| sign(pair) / (1.0 + (-sign(pair) * y).exp())));
+        score_grads.extend(scores.iter().enumerate().map(|(pair, y)| sign(pair) / (1.0 + (-sign(pair) * y).exp())));
         scores.iter().enumerate().map(|(pair, y)| (sign(pair) * y).exp().ln_1p()).sum()
     }
 
@@ -225,10 +225,10 @@ mod tests {
             (0..4).flat_map(move |u| (4..8).filter(move |v| (u + v) % 2 == same).map(move |v| [NodeId(u), NodeId(v)]))
         };
         let pairs: Vec<_> = ends(0).chain(ends(1)).collect();
-        let mut graph = StaticGraph::new(9, 6, 8, 3);
-        let losses: Vec<f32> = (0..300).map(|_| graph.learn(&pairs, 1e-2, 0.0, loss)).collect();
+        let mut graph = StaticMemoryTrainer::new(9, 6, 8, 3);
+        let losses: Vec<f32> = (0..300).map(|_| graph.train_step(&pairs, 1e-2, 0.0, loss)).collect();
         assert!(losses[299] < 0.1 * losses[0], "{} after {}", losses[299], losses[0]);
-        let scores = graph.examine(&pairs).to_vec();
+        let scores = graph.score_pairs(&pairs).to_vec();
         assert!(scores[..8].iter().all(|y| *y > 1.0) && scores[8..].iter().all(|y| *y < -1.0), "{scores:?}");
         let vectors = graph.vectors();
         assert_eq!(vectors[8 * 6..], [0.0; 6]);
@@ -238,9 +238,9 @@ mod tests {
 
     #[test]
     fn a_step_moves_nobody_it_does_not_name() {
-        let mut graph = StaticGraph::new(5, 4, 4, 3);
+        let mut graph = StaticMemoryTrainer::new(5, 4, 4, 3);
         let before = graph.vectors.clone();
-        graph.learn(&[[NodeId(1), NodeId(3)], [NodeId(1), NodeId(4)]], 1e-2, 0.1, loss);
+        graph.train_step(&[[NodeId(1), NodeId(3)], [NodeId(1), NodeId(4)]], 1e-2, 0.1, loss);
         for node in 0..5 {
             let row = 4 * node..4 * node + 4;
             assert_eq!(graph.vectors[row.clone()] == before[row], [0, 2].contains(&node), "node {node}");

@@ -17,7 +17,7 @@
 //!
 //! The paper says that static memory is pre-trained with the same task and gives its accuracy, but neither how, nor code: its repository
 //! downloads the vectors. What was chosen here, and why:
-//! - **A table and the decoder, nothing between** ([`StaticGraph`]). A graph network over the static graph would tell neighbours what
+//! - **A table and the decoder, nothing between** ([`StaticMemoryTrainer`]). A graph network over the static graph would tell neighbours what
 //!   attention over them tells the model anyway; a table is what can be stored and needs no graph when it is read.
 //! - **Training events only**, each as often as it happened, in a new random order each pass: the order is what the memory is for.
 //! - **Negatives** are destinations of the events learned from, evenly, the event's own left out, as the model's own; those of the whole log
@@ -43,28 +43,28 @@
 mod graph;
 mod spec;
 
-pub use graph::StaticGraph;
-pub use spec::{PretrainSpec, StaticSpec, Wiring};
+pub use graph::StaticMemoryTrainer;
+pub use spec::{PretrainSpec, StaticMemoryMode, StaticSpec};
 
 use tempograph_framework::{Draw, NodeId, Purpose, PurposeDraw};
 
 /// Which nodes a training step shows without their static vector.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hiding {
+pub(crate) struct StaticMemoryMask {
     share: f32,
     /// Nothing where nothing is dropped out.
     chance: Option<PurposeDraw>,
 }
 
-impl Hiding {
-    pub fn new(spec: &StaticSpec, dropout: Option<u64>) -> Hiding {
-        Hiding {
+impl StaticMemoryMask {
+    pub fn new(spec: &StaticSpec, dropout: Option<u64>) -> StaticMemoryMask {
+        StaticMemoryMask {
             share: spec.hide,
             chance: dropout.filter(|_| spec.hide > 0.0).map(|seed| Draw::new(seed).of(Purpose::Dropout)),
         }
     }
 
-    pub fn hides(&self, node: NodeId) -> bool {
+    pub fn masks(&self, node: NodeId) -> bool {
         self.chance.is_some_and(|chance| chance.at(0, u64::from(node.0)).uniform() < self.share)
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct StaticSpec {
     /// Where it enters: `off`, `add` to the memory through a learned map, or `concat` behind it (`off`).
-    pub how: Wiring,
+    pub how: StaticMemoryMode,
     /// Width `S` (100).
     pub width: usize,
     /// Whether it is fine-tuned with the model (false).
@@ -21,7 +21,7 @@ pub struct StaticSpec {
 /// Where static memory enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Wiring {
+pub enum StaticMemoryMode {
     /// Nowhere.
     Off,
     /// Added to the memory, through a linear map.
@@ -52,7 +52,7 @@ pub struct PretrainSpec {
 
 impl Default for StaticSpec {
     fn default() -> StaticSpec {
-        StaticSpec { how: Wiring::Off, width: 100, train: false, hide: 0.1, nodes: None }
+        StaticSpec { how: StaticMemoryMode::Off, width: 100, train: false, hide: 0.1, nodes: None }
     }
 }
 
@@ -64,8 +64,8 @@ impl Default for PretrainSpec {
 
 impl StaticSpec {
     /// The settings, unless static memory is off.
-    pub fn on(&self) -> Option<&StaticSpec> {
-        (self.how != Wiring::Off).then_some(self)
+    pub fn enabled(&self) -> Option<&StaticSpec> {
+        (self.how != StaticMemoryMode::Off).then_some(self)
     }
 
     /// Says what cannot be built, naming the key and its value.
@@ -87,7 +87,7 @@ impl StaticSpec {
 
     /// Fills in the nodes that are fine-tuned: all of the data's.
     pub(crate) fn complete(&mut self, nodes: usize) {
-        if self.how != Wiring::Off && self.train {
+        if self.how != StaticMemoryMode::Off && self.train {
             self.nodes.get_or_insert(nodes);
         }
     }

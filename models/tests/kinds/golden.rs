@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use tempograph_framework::{
-    Answer, Draw, EventLog, Features, History, Hop, Lookup, MailView, ManyMails, Model, NodeId, Parameters, Purpose,
-    Queries, SliceModel, Store, Table, Timestamp, View, values, with_weights,
+    Draw, EventLog, Features, ForwardOutput, History, Hop, Lookup, MailView, ManyMails, Model, NodeId, Parameters,
+    Purpose, Queries, SliceModel, Store, Table, Timestamp, View, values, with_weights,
 };
 use tempograph_kernels::tensor::Cpu;
 use tempograph_kernels::{Neighbours, Rows};
 use tempograph_models::{
-    ApanSpec, DataFacts, DyrepSpec, FeatureWidths, GraphMixerSpec, IdleFacts, IdleSpec, JodieSpec, MeanOver, ModelSpec,
-    ProgramModule, SliceProgram, SliceWork, TgatSpec, TncnSpec,
+    ApanSpec, DatasetStats, DyrepSpec, FeatureWidths, GraphMixerSpec, IdleSpec, IdleStats, JodieSpec, MeanOver,
+    ModelSpec, ProgramModule, SliceProgram, SliceWork, TgatSpec, TncnSpec,
 };
 
 use crate::tape::TAPE;
@@ -245,7 +245,7 @@ fn assert_agrees_with(name: &str, golden: &Golden, spec: &ModelSpec, ours: impl 
         let forward = tensors.forward(&queries, &view, None);
         golden.assert_scored(&format!("{name} on tensors"), step, &values(forward.scores));
         slices.forward(&queries, &view, None, &mut work);
-        let Answer { scores, embeddings, update, .. } = work.as_ref();
+        let ForwardOutput { scores, embeddings, update, .. } = work.as_ref();
         golden.assert_scored(name, step, scores);
         let width = embeddings.len() / view.roots.iter().max().map_or(1, |&row| row as usize + 1);
         let rows = |end: End, role: usize| -> Vec<f32> {
@@ -301,12 +301,12 @@ fn graphmixer_agrees_with_dyglib() {
 #[test]
 fn jodie_agrees_with_dyglib() {
     let golden = Golden::read("jodie.safetensors");
-    let DataFacts { idle, .. } = DataFacts::of(&golden.log, 0..golden.log.len(), golden.nodes);
-    for (role, IdleFacts { mean, deviation }) in ["src", "dst"].into_iter().zip(idle) {
+    let DatasetStats { idle, .. } = DatasetStats::of(&golden.log, 0..golden.log.len(), golden.nodes);
+    for (role, IdleStats { mean, deviation }) in ["src", "dst"].into_iter().zip(idle) {
         let theirs = |name: &str| golden.file.get::<f32>(&format!("setting.{role}_{name}")).unwrap()[0];
         close(role, &[mean as f32, deviation as f32], &[theirs("mean"), theirs("std")]);
     }
-    let [source_idle, destination_idle] = idle.map(|IdleFacts { mean, deviation }| Some(IdleSpec { mean, deviation }));
+    let [source_idle, destination_idle] = idle.map(|IdleStats { mean, deviation }| Some(IdleSpec { mean, deviation }));
     let spec = JodieSpec { memory: D, time: T, width: D, source_idle, destination_idle, ..JodieSpec::default() };
     assert_agrees("jodie", &golden, &spec.into());
 }

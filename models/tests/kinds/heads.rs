@@ -13,7 +13,7 @@ use tempograph_models::{Axis, FeatureWidths, Head, ModelSpec, Program, ProgramMo
 
 use crate::row_model::RowModel;
 use crate::tape::{TAPE, assert_close};
-use crate::{NODES, features, parts, stream};
+use crate::{NODES, batch_ranges, features, stream};
 
 const OUTPUTS: usize = 3;
 const WIDTHS: FeatureWidths = FeatureWidths { edge: 3, node: 0 };
@@ -79,13 +79,13 @@ fn row_heads_train_on_slices_as_on_the_tape() {
         let (mut count, mut losses) = (0, Vec::new());
         for _ in 0..12 {
             let mut history = History::new(NODES, needs.clone(), log.time()[0], features(&log, 0));
-            for range in parts().into_iter().take(4) {
+            for range in batch_ranges().into_iter().take(4) {
                 let batch = log.batch(range);
                 let queries = Queries::of_ends(&batch);
                 let labels = Labels::of(&queries);
                 let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
                 count += 1;
-                let lane = LaneBatch { targets: Some(labels.task(task)), ..LaneBatch::alone(&queries, &view, count) };
+                let lane = LaneBatch { targets: Some(labels.task(task)), ..LaneBatch::single(&queries, &view, count) };
                 let [ours, theirs] = [0, 1].map(|i| step(executors[i].as_mut(), lane, &mut moments[i], count));
                 let what = format!("task {task}, step {count}");
                 assert_close(&format!("{what}: loss"), &[ours.0], &[theirs.0], 1e-4);
@@ -113,7 +113,7 @@ fn outputs_and_gradients_of_rows_are_those_of_the_tape() {
     let mut on_slices = SliceExecutor::new(slices.clone());
     let mut history = History::new(NODES, slices.needs(), log.time()[0], features(&log, 0));
     let mut work = SliceWork::default();
-    for (step, range) in parts().into_iter().take(4).enumerate() {
+    for (step, range) in batch_ranges().into_iter().take(4).enumerate() {
         let batch = log.batch(range);
         let queries = Queries::of_ends(&batch);
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
@@ -127,7 +127,7 @@ fn outputs_and_gradients_of_rows_are_those_of_the_tape() {
             let lane = LaneBatch {
                 targets: Some(labels.task(task)),
                 share: 0.5,
-                ..LaneBatch::alone(&queries, &view, step as u64)
+                ..LaneBatch::single(&queries, &view, step as u64)
             };
             on_slices.compute_gradients(&[Some(lane)], &LanePool::new(1));
             executor.compute_gradients(&[Some(lane)], &LanePool::new(1));
@@ -150,13 +150,13 @@ fn any_number_of_threads_gives_the_same_bits() {
     let batch = log.batch(0..210);
     let queries = Queries::of_ends(&batch);
     let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
-    let slopes: Vec<f32> = (0..queries.len() * OUTPUTS).map(|i| (i as f32).sin()).collect();
+    let output_grads: Vec<f32> = (0..queries.len() * OUTPUTS).map(|i| (i as f32).sin()).collect();
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let (mut work, mut gradients) = (SliceWork::default(), vec![0.0; model.parameters().values().len()]);
         pool.install(|| {
             model.forward(&queries, &view, Some(9), &mut work);
-            model.backward(&queries, &view, &slopes, &mut gradients, &mut work);
+            model.backward(&queries, &view, &output_grads, &mut gradients, &mut work);
         });
         work.as_ref().outputs.iter().chain(&gradients).map(|x| x.to_bits()).collect::<Vec<_>>()
     };
@@ -170,7 +170,7 @@ fn a_program_without_a_link_decoder_says_what_it_has() {
     let expected = "model.kind = \"rows\" has a row head of 3 outputs where a link decoder is needed";
     assert_eq!(program.links().unwrap_err(), expected);
     assert!(!program.scores_from_embeddings());
-    let why = program.on_device().unwrap_err();
+    let why = program.check_device_support().unwrap_err();
     assert_eq!(why, "kernels on a device know no heads that give numbers for each root");
     assert!(program.steps().iter().all(|step| program.shape(step.gives).axis != Axis::Pairs));
     let nothing = ModelSpec::from(RowModel { outputs: 0 }).program(WIDTHS).unwrap_err();

@@ -10,4 +10,4 @@ mod sentences;
 mod streams;
 mod tape;
 
-use streams::{NODES, asked, features, parts, stream, variants};
+use streams::{NODES, batch_queries, batch_ranges, features, stream, variants};

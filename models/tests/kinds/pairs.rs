@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Draw, History, Lookup, Purpose, Queries, Sampler, SliceModel};
 use tempograph_kernels::gather_rows;
 use tempograph_models::{
-    Axis, Builder, Context, CpuTape, FeatureWidths, Gradients, Into, Mail, ModelKind, ModelSpec, Operation, Outputs,
-    PaddedRows, Past, Program, Reads, SaidRows, Says, Shape, SliceProgram, SliceWork, Stage, Tensor, TensorContext,
-    TgnSpec, TimeInit, Updater, Value,
+    Axis, Builder, Context, CpuTape, FeatureWidths, Gradients, InputTables, MailPayload, MailRows,
+    MemoryUpdateSettings, ModelKind, ModelSpec, NeighbourSettings, Operation, Outputs, PaddedRows, Program, Shape,
+    SliceProgram, SliceWork, Stage, TableGradients, Tensor, TensorContext, TgnSpec, TimeInit, Updater, Value,
 };
 
 use crate::tape::assert_agrees;
-use crate::{NODES, asked, features, parts, stream, variants};
+use crate::{NODES, batch_queries, batch_ranges, features, stream, variants};
 
 /// `y_p = (1 + z_u[0]) x_p`: an operation on pairs that reads a table of pairs and one of the roots.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Operation for Weighed {
 }
 
 impl Stage for Weighed {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         let (x, z) = (reads.table(0), reads.table(1));
         out.zeros(x.rows(), x.columns());
         for (pair, [src, _]) in cx.pairs().enumerate() {
@@ -45,9 +45,9 @@ impl Stage for Weighed {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         _: &mut Gradients<'_>,
     ) {
         let (x, z) = (reads.table(0), reads.table(1));
@@ -82,25 +82,25 @@ impl ModelKind for OnPairs {
 
     fn build(&self, g: &mut Builder) -> Outputs {
         let (sampler, lookup, delta) = (Sampler::Recent, Lookup::Exact, Delta::SinceEvent);
-        g.past(Past { neighbours: 6, sampler, lookup, delta });
+        g.neighbours(NeighbourSettings { neighbours: 6, sampler, lookup, delta });
         let time = g.time_encoding("time", 4, TimeInit::LogSpaced);
-        let memory = g.memory_update("memory", time, Mail::last(8, Updater::Gru));
+        let memory = g.memory_update("memory", time, MemoryUpdateSettings::last(8, Updater::Gru));
         let roots = g.centres(memory);
         let pairs = g.common_neighbours("common", if self.how == 2 { roots } else { memory }, None);
         let axis = if self.how == 3 { Axis::Centres(0) } else { Axis::Pairs };
-        let weighed = g.own("weighed", Weighed, &[pairs, roots], Shape { axis, width: g.width(pairs) });
+        let weighed = g.custom("weighed", Weighed, &[pairs, roots], Shape { axis, width: g.width(pairs) });
         let link = |g: &mut Builder, rows: Value| {
             let decoder = g.link_decoder(8, 7, false);
-            g.with_pairs(decoder, rows)
+            g.link_decoder_with_pair_rows(decoder, rows)
         };
         let decoder = match self.how {
-            0 => g.decoder_of_pairs(weighed, 7),
+            0 => g.pair_row_decoder(weighed, 7),
             4 => link(g, memory),
             _ => link(g, weighed),
         };
         let embedding = if self.how == 5 { weighed } else { roots };
-        let says = (self.how == 6).then_some(Says { value: weighed, rows: SaidRows::Other, features: false });
-        Outputs { memory: Some(if self.how == 7 { weighed } else { memory }), embedding, decoder, says }
+        let says = (self.how == 6).then_some(MailPayload { value: weighed, rows: MailRows::Other, features: false });
+        Outputs { memory: Some(if self.how == 7 { weighed } else { memory }), embedding, decoder, mail_payload: says }
     }
 }
 
@@ -141,7 +141,7 @@ fn rows_of_pairs_are_for_scores_alone() {
         for step in of_pairs {
             assert!(step.embeds && !step.updates && !step.updates_nodes, "{name}: {}", step.name);
             assert!(!program.scores_from_embeddings(), "{name}");
-            let why = program.on_device().unwrap_err();
+            let why = program.check_device_support().unwrap_err();
             assert!(why.starts_with("kernels on a device know no"), "{name}: {why}");
             seen += 1;
         }
@@ -160,9 +160,9 @@ fn a_pair_has_the_same_score_whatever_else_is_scored() {
         let model = SliceProgram::new(program, 3);
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 0));
         let mut work = SliceWork::default();
-        for range in parts().into_iter().take(3) {
+        for range in batch_ranges().into_iter().take(3) {
             let batch = log.batch(range);
-            let queries = asked(&batch);
+            let queries = batch_queries(&batch);
             let chance = Draw::new(0).of(Purpose::Sampling);
             let view = history.view(&queries, Some(&batch), chance);
             model.forward(&queries, &view, None, &mut work);

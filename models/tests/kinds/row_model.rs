@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Lookup, Sampler};
 use tempograph_models::{
-    Alone, Attention, AttentionForm, AttentionScores, Builder, Mail, ModelKind, Outputs, Past, TimeInit, Updater,
+    AttentionForm, AttentionScores, AttentionSettings, Builder, EmptyNeighbourhood, MemoryUpdateSettings, ModelKind,
+    NeighbourSettings, Outputs, TimeInit, Updater,
 };
 
 /// A small TGN with a row head.
@@ -24,13 +25,13 @@ impl ModelKind for RowModel {
 
     fn build(&self, g: &mut Builder) -> Outputs {
         let (sampler, lookup, delta) = (Sampler::Recent, Lookup::Exact, Delta::SinceEvent);
-        g.past(Past { neighbours: 4, sampler, lookup, delta });
+        g.neighbours(NeighbourSettings { neighbours: 4, sampler, lookup, delta });
         let time = g.time_encoding("time", 6, TimeInit::LogSpaced);
-        let memory = g.memory_update("memory", time, Mail::last(8, Updater::Gru));
-        let (form, scores, alone) = (AttentionForm::Paper, AttentionScores::Scaled, Alone::Nothing);
-        let layer = Attention { form, scores, width: 6, heads: 2, dropout: 0.1, alone };
+        let memory = g.memory_update("memory", time, MemoryUpdateSettings::last(8, Updater::Gru));
+        let (form, scores, alone) = (AttentionForm::Paper, AttentionScores::Scaled, EmptyNeighbourhood::Nothing);
+        let layer = AttentionSettings { form, scores, width: 6, heads: 2, dropout: 0.1, alone };
         let embedding = g.attention("embedding.layers.0", memory, (0, 0), time, layer);
         let decoder = g.row_head(6, 7, self.outputs);
-        Outputs { memory: Some(memory), embedding, decoder, says: None }
+        Outputs { memory: Some(memory), embedding, decoder, mail_payload: None }
     }
 }

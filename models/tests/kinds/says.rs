@@ -1,9 +1,9 @@
 //! What an update says does not depend on what a training step drops out, nor on what else is asked.
 
 use tempograph_framework::{Batch, Draw, History, Purpose, Queries, SliceModel};
-use tempograph_models::{ApanSpec, FeatureWidths, ModelSpec, SaidRows, SliceProgram, SliceWork};
+use tempograph_models::{ApanSpec, FeatureWidths, MailRows, ModelSpec, SliceProgram, SliceWork};
 
-use crate::{NODES, asked, features, parts, stream, variants};
+use crate::{NODES, batch_queries, batch_ranges, features, stream, variants};
 
 #[test]
 fn updates_are_made_without_dropout_and_whatever_is_asked() {
@@ -12,9 +12,9 @@ fn updates_are_made_without_dropout_and_whatever_is_asked() {
         let model = SliceProgram::new(spec.program(FeatureWidths { edge: 3, node: 2 }).unwrap(), 3);
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 2));
         let mut work = SliceWork::default();
-        for (step, range) in parts().into_iter().take(4).enumerate() {
+        for (step, range) in batch_ranges().into_iter().take(4).enumerate() {
             let batch = log.batch(range);
-            let queries = asked(&batch);
+            let queries = batch_queries(&batch);
             let chance = || Draw::new(0).of(Purpose::Sampling);
             let view = history.view(&queries, Some(&batch), chance());
             model.forward(&queries, &view, None, &mut work);
@@ -47,14 +47,14 @@ fn mail_says_rows_of_the_ends_and_memories_are_those_of_the_last_event() {
     let log = stream(120, 3);
     let (first, batch) = (log.batch(0..60), log.batch(60..120));
     let last = batch.len() - 1;
-    let update_of = |says: SaidRows| {
+    let update_of = |says: MailRows| {
         let spec = ApanSpec { memory: 8, time: 6, width: 7, slots: 3, says, ..ApanSpec::default() };
         let program = ModelSpec::from(spec).program(FeatureWidths { edge: 3, node: 0 }).unwrap();
         let model = SliceProgram::new(program, 3);
         let mut history = History::new(NODES, model.needs(), log.time()[0], features(&log, 0));
         let mut work = SliceWork::default();
         let mut update = |history: &History, batch: &Batch<'_>| {
-            let queries = asked(batch);
+            let queries = batch_queries(batch);
             let view = history.view(&queries, Some(batch), Draw::new(0).of(Purpose::Sampling));
             model.forward(&queries, &view, None, &mut work);
             work.as_ref().update.clone()
@@ -65,10 +65,10 @@ fn mail_says_rows_of_the_ends_and_memories_are_those_of_the_last_event() {
     };
     // What the source says goes to the destination, whose own row stands first where both are said.
     type Said = fn([&[f32]; 2]) -> Vec<f32>;
-    let forms: [(SaidRows, Said); 3] = [
-        (SaidRows::Other, |[src, dst]| [src, dst].concat()),
-        (SaidRows::Both, |[src, dst]| [dst, src, src, dst].concat()),
-        (SaidRows::Sum, |[src, dst]| src.iter().zip(dst).chain(src.iter().zip(dst)).map(|(a, b)| a + b).collect()),
+    let forms: [(MailRows, Said); 3] = [
+        (MailRows::Other, |[src, dst]| [src, dst].concat()),
+        (MailRows::Both, |[src, dst]| [dst, src, src, dst].concat()),
+        (MailRows::Sum, |[src, dst]| src.iter().zip(dst).chain(src.iter().zip(dst)).map(|(a, b)| a + b).collect()),
     ];
     let mut ends: Vec<_> = batch.src.iter().chain(batch.dst).copied().collect();
     ends.sort_unstable();

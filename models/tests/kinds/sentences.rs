@@ -1,9 +1,9 @@
 //! What does not fit together is said in a sentence that names the key.
 
-use tempograph_framework::{Combine, MailRule, Says as MailSays};
+use tempograph_framework::{Combine, MailContent, MailRule};
 use tempograph_models::{
-    AttentionForm, Builder, DataFacts, Deliver, FeatureWidths, Mail, ModelKind, ModelSpec, Outputs, Registry, SaidRows,
-    Says, TgnSpec, TimeInit, Updater, WalkSpec,
+    AttentionForm, Builder, DatasetStats, FeatureWidths, MailDelivery, MailPayload, MailRows, MemoryUpdateSettings,
+    ModelKind, ModelSpec, Outputs, Registry, TgnSpec, TimeInit, Updater, WalkSpec,
 };
 
 /// A model put together wrongly, in one of several ways.
@@ -24,11 +24,11 @@ impl ModelKind for Wrong {
 
     fn build(&self, g: &mut Builder) -> Outputs {
         let time = g.time_encoding("time", 4, TimeInit::LogSpaced);
-        let mut mail = Mail::last(8, Updater::Rnn);
+        let mut mail = MemoryUpdateSettings::last(8, Updater::Rnn);
         mail.rule = match self.how {
             0 => MailRule { combine: Combine::Slots(3), ..mail.rule },
-            1 => MailRule { says: MailSays::Given(5), ..mail.rule },
-            2 | 4 => MailRule { says: MailSays::Given(8), ..mail.rule },
+            1 => MailRule { says: MailContent::Given(5), ..mail.rule },
+            2 | 4 => MailRule { says: MailContent::Given(8), ..mail.rule },
             _ => mail.rule,
         };
         let memory = g.memory_update("memory", time, mail);
@@ -36,12 +36,12 @@ impl ModelKind for Wrong {
         let decoder = g.link_decoder(8, 8, false);
         g.walks((self.how == 6).then_some(&WalkSpec::default()));
         let says = match self.how {
-            3 => Some(Says { value: embedding, rows: SaidRows::Other, features: false }),
-            4 => Some(Says { value: embedding, rows: SaidRows::Both, features: false }),
-            5 => Some(Says { value: memory, rows: SaidRows::Other, features: false }),
+            3 => Some(MailPayload { value: embedding, rows: MailRows::Other, features: false }),
+            4 => Some(MailPayload { value: embedding, rows: MailRows::Both, features: false }),
+            5 => Some(MailPayload { value: memory, rows: MailRows::Other, features: false }),
             _ => None,
         };
-        Outputs { memory: Some(memory), embedding, decoder, says }
+        Outputs { memory: Some(memory), embedding, decoder, mail_payload: says }
     }
 }
 
@@ -110,7 +110,7 @@ fn settings_that_cannot_be_are_refused_by_their_keys() {
 
 #[test]
 fn templates_are_the_defaults_and_specs_come_back_as_they_went() {
-    let facts = DataFacts::of(&crate::stream(50, 0), 0..40, crate::NODES);
+    let facts = DatasetStats::of(&crate::stream(50, 0), 0..40, crate::NODES);
     for kind in Registry::default().kinds() {
         let mut template: toml::Table = kind.template.parse().unwrap();
         let Some(toml::Value::Table(template)) = template.remove("model") else { panic!("{}: no [model]", kind.name) };
@@ -122,14 +122,14 @@ fn templates_are_the_defaults_and_specs_come_back_as_they_went() {
         let text = toml::to_string(&completed).unwrap();
         assert_eq!(Registry::default().read(text.parse().unwrap()).unwrap(), completed, "{}: {text}", kind.name);
     }
-    let deliver = Deliver::Neighbours { count: 3, decay: Some(2.0) };
+    let deliver = MailDelivery::Neighbours { count: 3, decay: Some(2.0) };
     let spec = ModelSpec::from(TgnSpec { deliver, attention: AttentionForm::Residual, ..TgnSpec::default() });
     assert_eq!(Registry::default().read(toml::to_string(&spec).unwrap().parse().unwrap()).unwrap(), spec);
 }
 
 #[test]
 fn walks_forget_at_the_rate_of_the_data_and_a_device_refuses_them_by_name() {
-    let facts = DataFacts { time_scale: 50.0, ..DataFacts::of(&crate::stream(50, 0), 0..40, crate::NODES) };
+    let facts = DatasetStats { time_scale: 50.0, ..DatasetStats::of(&crate::stream(50, 0), 0..40, crate::NODES) };
     for kind in ["tgn", "jodie", "dyrep", "tgat", "apan"] {
         let spec =
             Registry::default().read(format!("kind = '{kind}'\nwalks = {{ layers = 2 }}").parse().unwrap()).unwrap();
@@ -137,7 +137,7 @@ fn walks_forget_at_the_rate_of_the_data_and_a_device_refuses_them_by_name() {
         let rule = spec.program(FeatureWidths::default()).unwrap().needs().walks.unwrap();
         assert_eq!((rule.layers, rule.width, rule.decay), (2, 100, 0.01 / 50.0), "{kind}");
         assert_eq!(Registry::default().read(toml::to_string(&spec).unwrap().parse().unwrap()).unwrap(), spec, "{kind}");
-        let refused = spec.program(FeatureWidths::default()).unwrap().on_device();
+        let refused = spec.program(FeatureWidths::default()).unwrap().check_device_support();
         assert!(refused.is_err(), "{kind}");
         if kind == "tgn" {
             assert_eq!(refused.unwrap_err(), "kernels on a device know no rows of temporal walks (model.walks)");

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tempograph_framework::{Batch, EventLog, Features, NodeId, Queries, Sampler, Table, Timestamp};
 use tempograph_kernels::Rows;
 use tempograph_models::{
-    Alone, ApanSpec, AttentionForm, Deliver, DyrepSpec, Embedding, Frequencies, GraphMixerSpec, IdleSpec, JodieSpec,
-    MeanOver, ModelSpec, SaidRows, StaticOnlySpec, StaticSpec, TgatSpec, TgnSpec, TncnSpec, Updater, WalkSpec, Wiring,
+    ApanSpec, AttentionForm, DyrepSpec, Embedding, EmptyNeighbourhood, Frequencies, GraphMixerSpec, IdleSpec,
+    JodieSpec, MailDelivery, MailRows, MeanOver, ModelSpec, StaticMemoryMode, StaticOnlySpec, StaticSpec, TgatSpec,
+    TgnSpec, TncnSpec, Updater, WalkSpec,
 };
 
 /// Nodes of the streams.
@@ -40,17 +41,17 @@ pub fn features(log: &EventLog, node: usize) -> Features {
 }
 
 /// Each event of a batch and a negative of it.
-pub fn asked(batch: &Batch<'_>) -> Queries {
+pub fn batch_queries(batch: &Batch<'_>) -> Queries {
     let negatives: Vec<NodeId> = batch.dst.iter().rev().copied().collect();
     Queries::of_batch(batch, &negatives, &(0..=batch.len()).collect::<Vec<_>>())
 }
 
 /// Parts of a stream; the last is smaller, so that what a larger one left behind would show.
-pub fn parts() -> [Range<usize>; 5] {
+pub fn batch_ranges() -> [Range<usize>; 5] {
     [0..40, 40..80, 80..170, 170..210, 209..210]
 }
 
-pub fn static_memory(how: Wiring) -> StaticSpec {
+pub fn static_memory(how: StaticMemoryMode) -> StaticSpec {
     StaticSpec { how, width: STATIC, train: true, hide: 0.3, nodes: Some(NODES - 3) }
 }
 
@@ -79,26 +80,29 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
     let residual = TgnSpec { attention: AttentionForm::Residual, heads: 2, ..tgn.clone() };
     let tncn = TncnSpec { memory: 8, time: 6, width: 6, decoder: 9, neighbours: 5, ..TncnSpec::default() };
     let common = TgnSpec { common_neighbours: true, ..tgn.clone() };
-    let deliver = Deliver::Neighbours { count: 2, decay: Some(20.0) };
+    let deliver = MailDelivery::Neighbours { count: 2, decay: Some(20.0) };
     vec![
         ("tgat, 1 layer", TgatSpec { layers: 1, ..tgat.clone() }.into()),
         ("tgat, 2 layers", tgat.clone().into()),
         ("tgat, walks", TgatSpec { walks: walks(2), layers: 1, ..tgat.clone() }.into()),
-        ("tgat, nothing for the lonely", TgatSpec { alone: Alone::Nothing, ..tgat.clone() }.into()),
-        ("tgat, static", TgatSpec { static_memory: static_memory(Wiring::Add), ..tgat.clone() }.into()),
-        ("tgat, static behind", TgatSpec { static_memory: static_memory(Wiring::Concat), heads: 1, ..tgat }.into()),
+        ("tgat, nothing for the lonely", TgatSpec { alone: EmptyNeighbourhood::Nothing, ..tgat.clone() }.into()),
+        ("tgat, static", TgatSpec { static_memory: static_memory(StaticMemoryMode::Add), ..tgat.clone() }.into()),
+        (
+            "tgat, static behind",
+            TgatSpec { static_memory: static_memory(StaticMemoryMode::Concat), heads: 1, ..tgat }.into(),
+        ),
         ("jodie", jodie.clone().into()),
         ("jodie, walks", JodieSpec { walks: walks(2), ..jodie.clone() }.into()),
-        ("jodie, static", JodieSpec { static_memory: static_memory(Wiring::Concat), ..jodie }.into()),
+        ("jodie, static", JodieSpec { static_memory: static_memory(StaticMemoryMode::Concat), ..jodie }.into()),
         ("dyrep", dyrep.clone().into()),
         ("dyrep, walks", DyrepSpec { walks: walks(2), ..dyrep.clone() }.into()),
         ("dyrep, 2 layers", DyrepSpec { layers: 2, updater: Updater::Gru, ..dyrep.clone() }.into()),
-        ("dyrep, static", DyrepSpec { static_memory: static_memory(Wiring::Add), ..dyrep }.into()),
+        ("dyrep, static", DyrepSpec { static_memory: static_memory(StaticMemoryMode::Add), ..dyrep }.into()),
         ("apan", apan.clone().into()),
         ("apan, a slot for each mail", ApanSpec { mean: false, ..apan.clone() }.into()),
-        ("apan, sums, no empty slots", ApanSpec { says: SaidRows::Sum, empty_slots: false, ..apan.clone() }.into()),
+        ("apan, sums, no empty slots", ApanSpec { says: MailRows::Sum, empty_slots: false, ..apan.clone() }.into()),
         ("apan, walks", ApanSpec { walks: walks(2), ..apan.clone() }.into()),
-        ("apan, to ends", ApanSpec { says: SaidRows::Other, neighbours: 0, ..apan }.into()),
+        ("apan, to ends", ApanSpec { says: MailRows::Other, neighbours: 0, ..apan }.into()),
         ("graphmixer", mixer.clone().into()),
         (
             "graphmixer, learned times, a window of ticks",
@@ -110,14 +114,19 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
                 frequencies: Frequencies::RootSpaced,
                 mean_over: MeanOver::EventsAndSlots,
                 layers: 1,
-                static_memory: static_memory(Wiring::Concat),
+                static_memory: static_memory(StaticMemoryMode::Concat),
                 ..mixer
             }
             .into(),
         ),
         (
             "static",
-            StaticOnlySpec { width: 8, static_memory: static_memory(Wiring::Add), ..StaticOnlySpec::default() }.into(),
+            StaticOnlySpec {
+                width: 8,
+                static_memory: static_memory(StaticMemoryMode::Add),
+                ..StaticOnlySpec::default()
+            }
+            .into(),
         ),
         ("tgn, residual", residual.clone().into()),
         ("tgn, residual, 2 layers", TgnSpec { layers: 2, heads: 1, ..residual }.into()),
@@ -128,7 +137,7 @@ pub fn variants() -> Vec<(&'static str, ModelSpec)> {
         ("tncn", tncn.clone().into()),
         ("tncn, 0 hops", TncnSpec { zero_hop: true, neighbours: 9, ..tncn.clone() }.into()),
         ("tncn, drawn", TncnSpec { sampler: Sampler::Uniform, neighbours: 7, ..tncn.clone() }.into()),
-        ("tncn, static", TncnSpec { static_memory: static_memory(Wiring::Concat), ..tncn }.into()),
+        ("tncn, static", TncnSpec { static_memory: static_memory(StaticMemoryMode::Concat), ..tncn }.into()),
         ("tgn, common", TgnSpec { neighbours: 8, ..common.clone() }.into()),
         (
             "tgn, common, facts, identity",

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use burn::module::{Module, ModuleVisitor, Param};
-use tempograph_framework::{Answer, Draw, History, Model, Path, Purpose, SliceModel, values, with_weights};
+use tempograph_framework::{
+    Draw, ForwardOutput, History, Model, ModulePath, Purpose, SliceModel, values, with_weights,
+};
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor, TensorData};
 use tempograph_models::{FeatureWidths, ModelSpec, ProgramModule, SliceProgram, SliceWork};
 
-use crate::{NODES, asked, features, parts, stream, variants};
+use crate::{NODES, batch_queries, batch_ranges, features, stream, variants};
 
 /// The tensor library keeps the tapes of all threads in one place: whoever uses it takes turns.
 pub static TAPE: Mutex<()> = Mutex::new(());
 
 struct Gradients<'a> {
-    path: Path,
+    path: ModulePath,
     tape: &'a <CpuTape as AutodiffBackend>::Gradients,
     found: BTreeMap<String, Vec<f32>>,
 }
@@ -54,14 +56,14 @@ pub fn assert_agrees(name: &str, spec: &ModelSpec, edge: usize, node: usize) {
     let taped = with_weights(ProgramModule::<CpuTape>::new(program, 4, &Default::default()), store).unwrap();
     let mut history = History::new(NODES, slices.needs(), log.time()[0], features(&log, node));
     let (mut work, mut found) = (SliceWork::default(), vec![f32::NAN; slices.parameters().values().len()]);
-    for (step, range) in parts().into_iter().enumerate() {
+    for (step, range) in batch_ranges().into_iter().enumerate() {
         let (batch, what) = (log.batch(range.clone()), format!("{what}, step {step}"));
-        let queries = asked(&batch);
+        let queries = batch_queries(&batch);
         let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
         let seed = (step % 2 == 1).then_some(step as u64);
         let forward = taped.forward(&queries, &view, seed);
         slices.forward(&queries, &view, seed, &mut work);
-        let Answer { scores, embeddings, update, .. } = work.as_ref().clone();
+        let ForwardOutput { scores, embeddings, update, .. } = work.as_ref().clone();
         assert_close(&format!("{what}: scores"), &scores, &values(forward.scores.clone()), 2e-5);
         assert_eq!(update.nodes, forward.update.nodes, "{what}: nodes of the update");
         assert_close(&format!("{what}: memories"), &update.memory, &forward.update.memory, 2e-5);
@@ -73,13 +75,13 @@ pub fn assert_agrees(name: &str, spec: &ModelSpec, edge: usize, node: usize) {
             assert_close(&format!("{what}: embeddings"), &ours, &values(forward.embeddings.unwrap()), 2e-5);
         }
 
-        let slopes: Vec<f32> = (0..scores.len()).map(|i| (i as f32 * 1.3).sin() / 40.0).collect();
-        let data = TensorData::new(slopes.clone(), [slopes.len()]);
+        let score_grads: Vec<f32> = (0..scores.len()).map(|i| (i as f32 * 1.3).sin() / 40.0).collect();
+        let data = TensorData::new(score_grads.clone(), [score_grads.len()]);
         let tape = (forward.scores * Tensor::from_data(data, &Default::default())).sum().backward();
-        let mut expected = Gradients { path: Path::default(), tape: &tape, found: BTreeMap::new() };
+        let mut expected = Gradients { path: ModulePath::default(), tape: &tape, found: BTreeMap::new() };
         taped.visit(&mut expected);
         found.fill(f32::NAN);
-        slices.backward(&queries, &view, &slopes, &mut found, &mut work);
+        slices.backward(&queries, &view, &score_grads, &mut found, &mut work);
         for part in slices.parameters().parts() {
             let zeros = vec![0.0; part.range.len()];
             let expected = expected.found.get(&part.name).unwrap_or(&zeros);
@@ -116,14 +118,14 @@ fn any_number_of_threads_gives_the_same_bits() {
             let mut bits: Vec<u32> = Vec::new();
             for range in [0..70, 70..210] {
                 let batch = log.batch(range);
-                let queries = asked(&batch);
+                let queries = batch_queries(&batch);
                 let view = history.view(&queries, Some(&batch), Draw::new(0).of(Purpose::Sampling));
-                let slopes = vec![0.1; queries.pairs().len()];
+                let score_grads = vec![0.1; queries.pairs().len()];
                 pool.install(|| {
                     model.forward(&queries, &view, Some(9), &mut work);
-                    model.backward(&queries, &view, &slopes, &mut gradients, &mut work);
+                    model.backward(&queries, &view, &score_grads, &mut gradients, &mut work);
                 });
-                let Answer { scores, update, .. } = work.as_ref();
+                let ForwardOutput { scores, update, .. } = work.as_ref();
                 let numbers = scores.iter().chain(&update.memory).chain(&update.mail).chain(&gradients);
                 bits.extend(numbers.map(|x| x.to_bits()));
                 history.observe(&batch, update).unwrap();

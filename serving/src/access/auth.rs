@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::access::refused::{Kind, Refused};
+use crate::access::error::{ApiError, ErrorKind};
 
 /// What a caller may do. One role includes no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,15 +108,15 @@ pub(crate) struct Caller {
 impl Caller {
     /// # Errors
     /// 401 for a caller without a token, 403 for one whose token does not do.
-    pub fn must_be(&self, role: Role) -> Result<(), Refused> {
+    pub fn require_role(&self, role: Role) -> Result<(), ApiError> {
         match (self.roles & role.bit() != 0, &self.name) {
             (true, _) => Ok(()),
-            (false, None) => Err(Refused::new(
-                Kind::Unauthenticated,
+            (false, None) => Err(ApiError::new(
+                ErrorKind::Unauthenticated,
                 format!("this needs a bearer token with the role `{}`", role.name()),
             )),
-            (false, Some(name)) => Err(Refused::new(
-                Kind::Forbidden,
+            (false, Some(name)) => Err(ApiError::new(
+                ErrorKind::Forbidden,
                 format!("the token `{name}` does not have the role `{}`", role.name()),
             )),
         }
@@ -132,21 +132,21 @@ struct Token {
 
 /// Tells callers apart.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Authenticator {
     anonymous: u8,
     tokens: Vec<Token>,
 }
 
-impl Gate {
+impl Authenticator {
     /// Reads the tokens from where the spec says they are.
     ///
     /// # Errors
     /// A sentence naming the token and what is wrong with it, without the token.
-    pub fn open(spec: &AuthSpec) -> Result<Gate, String> {
+    pub fn open(spec: &AuthSpec) -> Result<Authenticator, String> {
         spec.check()?;
         let tokens = spec.tokens.iter().map(Token::read).collect::<Result<Vec<_>, _>>()?;
         let by_default = if tokens.is_empty() { vec![Role::Read, Role::Ingest] } else { Vec::new() };
-        Ok(Gate { anonymous: bits(spec.anonymous.as_ref().unwrap_or(&by_default)), tokens })
+        Ok(Authenticator { anonymous: bits(spec.anonymous.as_ref().unwrap_or(&by_default)), tokens })
     }
 
     /// Whether anyone may tell events or ask.
@@ -158,9 +158,9 @@ impl Gate {
     ///
     /// # Errors
     /// A header that is not `Bearer TOKEN`, or a token nobody knows.
-    pub fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, Refused> {
+    pub fn caller(&self, authorization: Option<&[u8]>) -> Result<Caller, ApiError> {
         let Some(value) = authorization else { return Ok(Caller { name: None, roles: self.anonymous }) };
-        let refuse = |fact| Err(Refused::new(Kind::Unauthenticated, fact));
+        let refuse = |fact| Err(ApiError::new(ErrorKind::Unauthenticated, fact));
         let Some(shown) = value
             .split_at_checked(7)
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
@@ -245,27 +245,27 @@ mod tests {
 
     #[test]
     fn without_tokens_anyone_may_ask_and_tell_and_nobody_may_administer() {
-        let gate = Gate::open(&AuthSpec::default()).unwrap();
+        let gate = Authenticator::open(&AuthSpec::default()).unwrap();
         let caller = gate.caller(None).unwrap();
-        assert!(caller.must_be(Role::Read).is_ok() && caller.must_be(Role::Ingest).is_ok());
-        assert_eq!(caller.must_be(Role::Admin).unwrap_err().kind, Kind::Unauthenticated);
+        assert!(caller.require_role(Role::Read).is_ok() && caller.require_role(Role::Ingest).is_ok());
+        assert_eq!(caller.require_role(Role::Admin).unwrap_err().kind, ErrorKind::Unauthenticated);
         assert!(gate.is_open());
     }
 
     #[test]
     fn a_token_opens_what_its_roles_name_and_nothing_else() {
         let tokens = vec![token("reader", &[Role::Read]), token("chief", &[Role::Admin])];
-        let gate = Gate::open(&AuthSpec { tokens, ..AuthSpec::default() }).unwrap();
+        let gate = Authenticator::open(&AuthSpec { tokens, ..AuthSpec::default() }).unwrap();
         for role in [Role::Read, Role::Ingest, Role::Admin] {
-            assert_eq!(gate.caller(None).unwrap().must_be(role).unwrap_err().kind, Kind::Unauthenticated);
+            assert_eq!(gate.caller(None).unwrap().require_role(role).unwrap_err().kind, ErrorKind::Unauthenticated);
         }
         let reader = gate.caller(Some(&shown("reader"))).unwrap();
-        assert!(reader.must_be(Role::Read).is_ok());
-        assert_eq!(reader.must_be(Role::Admin).unwrap_err().kind, Kind::Forbidden);
+        assert!(reader.require_role(Role::Read).is_ok());
+        assert_eq!(reader.require_role(Role::Admin).unwrap_err().kind, ErrorKind::Forbidden);
         let chief = gate.caller(Some(&shown("chief"))).unwrap();
-        assert!(chief.must_be(Role::Admin).is_ok() && chief.must_be(Role::Read).is_err());
+        assert!(chief.require_role(Role::Admin).is_ok() && chief.require_role(Role::Read).is_err());
         for wrong in [&shown("nobody")[..], b"Bearer ", b"Basic abc", b"", b"Bearer", &[0xff; 40]] {
-            assert_eq!(gate.caller(Some(wrong)).unwrap_err().kind, Kind::Unauthenticated);
+            assert_eq!(gate.caller(Some(wrong)).unwrap_err().kind, ErrorKind::Unauthenticated);
         }
     }
 
@@ -275,17 +275,17 @@ mod tests {
         let file = folder.path().join("token");
         std::fs::write(&file, format!("{SECRET}\n")).unwrap();
         let from_file = TokenSpec { file: Some(file.clone()), sha256: None, ..token("reader", &[Role::Read]) };
-        let gate = Gate::open(&AuthSpec { tokens: vec![from_file.clone()], ..AuthSpec::default() }).unwrap();
-        assert!(gate.caller(Some(&shown(""))).unwrap().must_be(Role::Read).is_ok());
+        let gate = Authenticator::open(&AuthSpec { tokens: vec![from_file.clone()], ..AuthSpec::default() }).unwrap();
+        assert!(gate.caller(Some(&shown(""))).unwrap().require_role(Role::Read).is_ok());
         std::fs::write(&file, "short").unwrap();
-        let error = Gate::open(&AuthSpec { tokens: vec![from_file], ..AuthSpec::default() }).unwrap_err();
+        let error = Authenticator::open(&AuthSpec { tokens: vec![from_file], ..AuthSpec::default() }).unwrap_err();
         assert!(error.contains("has 5 bytes; it needs at least 16") && !error.contains("short"), "{error}");
         let missing = TokenSpec {
             env: Some("TEMPOGRAPH_NO_SUCH_VARIABLE".into()),
             sha256: None,
             ..token("reader", &[Role::Read])
         };
-        let error = Gate::open(&AuthSpec { tokens: vec![missing], ..AuthSpec::default() }).unwrap_err();
+        let error = Authenticator::open(&AuthSpec { tokens: vec![missing], ..AuthSpec::default() }).unwrap_err();
         assert!(error.contains("env `TEMPOGRAPH_NO_SUCH_VARIABLE`"), "{error}");
     }
 
@@ -298,10 +298,10 @@ mod tests {
             (vec![TokenSpec { roles: vec![], ..reader.clone() }], "roles is empty"),
             (vec![reader.clone(), reader.clone()], "another token has that name"),
         ] {
-            let error = Gate::open(&AuthSpec { tokens, ..AuthSpec::default() }).unwrap_err();
+            let error = Authenticator::open(&AuthSpec { tokens, ..AuthSpec::default() }).unwrap_err();
             assert!(error.contains(says), "{error}");
         }
-        let error = Gate::open(&AuthSpec { anonymous: Some(vec![Role::Admin]), tokens: vec![] }).unwrap_err();
+        let error = Authenticator::open(&AuthSpec { anonymous: Some(vec![Role::Admin]), tokens: vec![] }).unwrap_err();
         assert!(error.contains("always needs a token"), "{error}");
     }
 }

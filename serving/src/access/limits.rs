@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::refused::{Kind, Refused};
-use crate::request::MOST;
+use crate::access::error::{ApiError, ErrorKind};
+use crate::request::MAX_ITEMS;
 
 /// The section `limits` of a server's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,9 +38,9 @@ impl Default for LimitsSpec {
         LimitsSpec {
             body_bytes: 16 << 20,
             line_bytes: 64 << 10,
-            events: MOST,
-            pairs: MOST,
-            candidates: MOST,
+            events: MAX_ITEMS,
+            pairs: MAX_ITEMS,
+            candidates: MAX_ITEMS,
             connections: 1024,
             streams: 128,
             head_ms: 30_000,
@@ -55,8 +55,8 @@ impl LimitsSpec {
     /// A sentence naming the key and its value.
     pub(crate) fn check(&self) -> Result<(), String> {
         let counts = [("events", self.events), ("pairs", self.pairs), ("candidates", self.candidates)];
-        if let Some((key, value)) = counts.into_iter().find(|&(_, value)| value == 0 || value > MOST) {
-            return Err(format!("limits.{key} = {value}; it is from 1 to {MOST}"));
+        if let Some((key, value)) = counts.into_iter().find(|&(_, value)| value == 0 || value > MAX_ITEMS) {
+            return Err(format!("limits.{key} = {value}; it is from 1 to {MAX_ITEMS}"));
         }
         let sizes = [
             ("body_bytes", self.body_bytes as u64),
@@ -75,11 +75,11 @@ impl LimitsSpec {
 
     /// # Errors
     /// 413 if `list` has more than `most` entries.
-    pub(crate) fn count(list: &str, count: usize, most: usize) -> Result<(), Refused> {
+    pub(crate) fn count(list: &str, count: usize, most: usize) -> Result<(), ApiError> {
         if count <= most {
             return Ok(());
         }
-        Err(Refused::new(Kind::TooLarge, format!("{list} has {count} entries; one request may hold {most}")))
+        Err(ApiError::new(ErrorKind::TooLarge, format!("{list} has {count} entries; one request may hold {most}")))
     }
 
     pub(crate) fn head(&self) -> Duration {

@@ -83,7 +83,7 @@ pub(crate) const ROUTES: &[Route] = &[
 
 impl Route {
     /// Whether it tells how far a server is that replays its log, and so does not wait for that.
-    pub fn tells_numbers(&self) -> bool {
+    pub fn reports_status(&self) -> bool {
         matches!(self.path, "/v1/status" | "/metrics" | "/tempograph.v1.Admin/Status")
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{Dataset, History, SliceModel, Store, write_whole};
+use tempograph_framework::{Dataset, History, SliceModel, Store, write_atomic};
 use tempograph_kernels::Rows;
 use tempograph_models::{ModelSpec, SliceProgram};
 
@@ -215,7 +215,7 @@ fn referred_to(history: &Store) -> Vec<u64> {
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
-    write_whole(path, bytes).map_err(ArtifactError::io(path))
+    write_atomic(path, bytes).map_err(ArtifactError::io(path))
 }
 
 /// A hidden neighbour of `dir`, on the same file system and this process's own.

@@ -134,14 +134,14 @@ fn place(row: usize) -> (usize, usize) {
 
 /// Edge features as a request sees them that brings events of its own, not observed yet.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct FeaturesWithDuring {
     pub stored: Arc<EdgeStore>,
     /// Id of the first event the request brings.
     pub first: u64,
     pub brought: Table,
 }
 
-impl Rows for Shown {
+impl Rows for FeaturesWithDuring {
     fn width(&self) -> usize {
         self.stored.width
     }

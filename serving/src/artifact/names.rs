@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tempograph_framework::{Dataset, NodeId, PartedMap, Side, Sides, Store, StoreError};
+use tempograph_framework::{Dataset, NodeId, PartitionedMap, Side, Sides, Store, StoreError};
 
 /// Which node each of the user's ids is, and which nodes have been acted on so far.
 ///
@@ -15,7 +15,7 @@ pub(crate) struct Names {
     own: Vec<u64>,
     /// `[N]`, all of them sources in a one-mode set.
     side: Vec<Side>,
-    node_of: PartedMap<(Side, u64), NodeId>,
+    node_of: PartitionedMap<(Side, u64), NodeId>,
     /// Nodes that were the destination of an event so far, in the order they first were; who comes last takes the place of one that is
     /// forgotten. There is room for all nodes.
     destinations: Vec<NodeId>,
@@ -31,7 +31,7 @@ impl Names {
             bipartite,
             own: Vec::new(),
             side: Vec::new(),
-            node_of: PartedMap::default(),
+            node_of: PartitionedMap::default(),
             destinations: Vec::new(),
             place: Vec::new(),
             free: Vec::new(),
@@ -42,18 +42,18 @@ impl Names {
     pub fn of_dataset(set: &Dataset, seen: usize) -> Names {
         let mut names = Names::none(set.sides != Sides::OneMode);
         for node in (0..set.nodes as u32).map(NodeId) {
-            names.add(set.sides.of(node).unwrap_or(Side::Source), set.ids.own(node));
+            names.add(set.sides.of(node).unwrap_or(Side::Source), set.ids.external_id(node));
         }
-        set.log.dst()[..seen].iter().for_each(|&node| names.act_on(node));
+        set.log.dst()[..seen].iter().for_each(|&node| names.mark_destination(node));
         names
     }
 
     /// `own [N]`, `side [N]` (1 for a destination of a bipartite set, else 0), `destinations [M]`.
     pub fn to_store(&self) -> Store {
         let mut store = self.nodes_to_store(0..self.len());
-        store.join("", self.destinations_to_store(0..self.destinations.len()));
+        store.merge("", self.destinations_to_store(0..self.destinations.len()));
         if !self.free.is_empty() {
-            store.join("", self.free_to_store(0..self.free.len()));
+            store.merge("", self.free_to_store(0..self.free.len()));
         }
         store
     }
@@ -107,7 +107,7 @@ impl Names {
         if let Some(node) = destinations.iter().find(|&&node| node as usize >= names.len()) {
             return Err(wrong("destinations", format!("names node {node}, but there are {} nodes", names.len())));
         }
-        destinations.into_iter().for_each(|node| names.act_on(NodeId(node)));
+        destinations.into_iter().for_each(|node| names.mark_destination(NodeId(node)));
         Ok(names)
     }
 
@@ -146,7 +146,7 @@ impl Names {
     }
 
     /// Notes that `node` was the destination of an event.
-    pub fn act_on(&mut self, node: NodeId) {
+    pub fn mark_destination(&mut self, node: NodeId) {
         let place = &mut self.place[node.index()];
         if *place == 0 {
             self.destinations.push(node);
@@ -170,7 +170,7 @@ impl Names {
     }
 
     /// Places among the destinations that change when `nodes` are forgotten.
-    pub fn places_of_forgetting(&self, nodes: &[NodeId]) -> impl Iterator<Item = usize> {
+    pub fn destinations_moved_by_forgetting(&self, nodes: &[NodeId]) -> impl Iterator<Item = usize> {
         let given_up: Vec<usize> = nodes.iter().filter_map(|&node| self.place_of(node)).collect();
         let (end, count) = (self.destinations.len(), given_up.len());
         given_up.into_iter().chain(end - count..end)
@@ -247,7 +247,7 @@ fn numbers(name: &str, nodes: &[NodeId]) -> Store {
 ///
 /// A node is named when its first event happens and not before, so that a read knows no id its position does not.
 #[derive(Debug, Default)]
-pub(crate) struct Newcomers {
+pub(crate) struct NewNodes {
     /// Nodes there have to be for them.
     room: usize,
     /// The event that names each first, and its id, in the order of their numbers.
@@ -257,7 +257,7 @@ pub(crate) struct Newcomers {
     named: usize,
 }
 
-impl Newcomers {
+impl NewNodes {
     /// Holds nobody any more.
     pub fn clear(&mut self) {
         self.room = 0;
@@ -277,7 +277,7 @@ impl Newcomers {
         node
     }
 
-    /// Nodes there has to be room for, if there are any newcomers.
+    /// Nodes there has to be room for, if there are any new_nodes.
     pub fn room(&self) -> Option<usize> {
         (self.room > 0).then_some(self.room)
     }
@@ -304,11 +304,11 @@ mod tests {
     fn a_new_source_and_a_new_destination_of_one_id_are_two_nodes_of_a_bipartite_set() {
         for (bipartite, nodes) in [(true, 2), (false, 1)] {
             let mut names = Names::none(bipartite);
-            let mut newcomers = Newcomers::default();
-            let [src, dst] = [Side::Source, Side::Destination].map(|side| newcomers.number(&names, 3, side, 7));
-            assert_eq!((newcomers.room(), src == dst), (Some(nodes), !bipartite));
-            assert_eq!(newcomers.until(3).count(), 0, "their event has not happened");
-            for (side, id) in newcomers.until(4) {
+            let mut new_nodes = NewNodes::default();
+            let [src, dst] = [Side::Source, Side::Destination].map(|side| new_nodes.number(&names, 3, side, 7));
+            assert_eq!((new_nodes.room(), src == dst), (Some(nodes), !bipartite));
+            assert_eq!(new_nodes.until(3).count(), 0, "their event has not happened");
+            for (side, id) in new_nodes.until(4) {
                 names.add(side, id);
             }
             assert_eq!((names.len(), names.own(src), names.own(dst)), (nodes, 7, 7));
@@ -320,9 +320,9 @@ mod tests {
     fn a_destination_that_is_forgotten_leaves_the_others_findable_in_their_places() {
         let mut names = Names::none(false);
         let nodes: Vec<NodeId> = (0..6).map(|id| names.add(Side::Source, id)).collect();
-        nodes.iter().for_each(|&node| names.act_on(node));
+        nodes.iter().for_each(|&node| names.mark_destination(node));
         let gone = [nodes[1], nodes[5], nodes[0]];
-        let touched: Vec<usize> = names.places_of_forgetting(&gone).collect();
+        let touched: Vec<usize> = names.destinations_moved_by_forgetting(&gone).collect();
         let before = names.destinations().to_vec();
         names.forget(&gone, true);
         let still: FxHashSet<NodeId> = names.destinations().iter().copied().collect();
@@ -330,7 +330,7 @@ mod tests {
         for (place, node) in before.iter().enumerate().filter(|(place, _)| !touched.contains(place)) {
             assert_eq!(names.destinations().get(place), Some(node), "place {place} was not to change");
         }
-        names.act_on(nodes[3]);
+        names.mark_destination(nodes[3]);
         assert_eq!(names.destinations().len(), 3, "it is among them already");
     }
 
@@ -339,7 +339,7 @@ mod tests {
         let mut names = Names::none(true);
         let dst = names.add(Side::Destination, 9);
         names.add(Side::Source, 9);
-        names.act_on(dst);
+        names.mark_destination(dst);
         let back = Names::from_store(names.to_store(), true).unwrap();
         assert_eq!((back.find(Side::Destination, 9), back.find(Side::Source, 9)), (Some(NodeId(0)), Some(NodeId(1))));
         assert_eq!((back.destinations(), back.any_source()), ([dst].as_slice(), Some(9)));

@@ -6,7 +6,7 @@ use serde_json::Number;
 use tempograph_framework::NodeId;
 
 use crate::engine::{Engine, position};
-use crate::request::{Answered, Place, RequestError, ticks};
+use crate::request::{AtPosition, FieldPath, RequestError, ticks};
 
 /// Nodes forgotten while readers wait.
 const NODES_A_TURN: usize = 1024;
@@ -24,7 +24,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`RequestError`] for a time that will not do, or a model whose sampler needs all events of a node.
-    pub fn expire(&self, before: &Number) -> Result<Answered<usize>, RequestError> {
+    pub fn expire(&self, before: &Number) -> Result<AtPosition<usize>, RequestError> {
         self.expire_among(before, 0..u32::MAX)
     }
 
@@ -32,22 +32,22 @@ impl Engine {
     ///
     /// # Errors
     /// As [`expire`](Engine::expire).
-    pub(crate) fn expire_among(&self, before: &Number, nodes: Range<u32>) -> Result<Answered<usize>, RequestError> {
+    pub(crate) fn expire_among(&self, before: &Number, nodes: Range<u32>) -> Result<AtPosition<usize>, RequestError> {
         let (mut answer, mut from) = (0, nodes.start);
         loop {
             let to = nodes.end.min(from.saturating_add(NODES_A_PART));
             let part = self.expire_part(before, from..to)?;
             answer += part.answer;
             if to >= nodes.end || to as usize >= self.nodes() {
-                return Ok(Answered { answer, position: part.position });
+                return Ok(AtPosition { answer, position: part.position });
             }
             from = to;
         }
     }
 
-    fn expire_part(&self, before: &Number, nodes: Range<u32>) -> Result<Answered<usize>, RequestError> {
-        let mut turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
-        let time = ticks(&self.manifest.time_unit, before, Place::field("before"))?;
+    fn expire_part(&self, before: &Number, nodes: Range<u32>) -> Result<AtPosition<usize>, RequestError> {
+        let mut writer = self.writer.lock().map_err(|_| RequestError::Broken)?;
+        let time = ticks(&self.manifest.time_unit, before, FieldPath::field("before"))?;
         let (idle, reusable) = {
             let state = self.state()?;
             if state.history.needs().keeps_all() {
@@ -63,18 +63,18 @@ impl Engine {
         };
         self.counts.looked_at(nodes.len());
         for part in idle.chunks(NODES_A_TURN) {
-            self.before_writing(&mut turn, |capture, state| capture.before_forgetting(state, part))?;
+            self.before_writing(&mut writer, |capture, state| capture.before_forgetting(state, part))?;
             self.forget(part, reusable)?;
         }
         self.counts.expired(idle.len());
-        Ok(Answered { answer: idle.len(), position: position(&self.state()?.history) })
+        Ok(AtPosition { answer: idle.len(), position: position(&self.state()?.history) })
     }
 
     fn forget(&self, nodes: &[NodeId], reusable: bool) -> Result<(), RequestError> {
         let mut state = self.state_mut()?;
-        self.let_keep(|back| {
-            back.history.before_forgetting(&state.history, nodes);
-            back.names.before_forgetting(&state.names, nodes);
+        self.record_undo(|snapshot| {
+            snapshot.history.save_before_forget(&state.history, nodes);
+            snapshot.names.before_forgetting(&state.names, nodes);
         });
         state.history.forget(nodes);
         state.names.forget(nodes, reusable);

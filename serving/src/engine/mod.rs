@@ -26,15 +26,15 @@ use crate::artifact::open::{Opened, open};
 use crate::engine::state::pass::Pass;
 use crate::engine::workspace::Workspaces;
 use crate::request::{Position, RequestError};
-pub(crate) use embedding_cache::Gathered;
-use embedding_cache::{Kept, Part};
+pub(crate) use embedding_cache::EmbeddingBatch;
+use embedding_cache::{EmbeddingCache, Part};
 pub(crate) use expire::NODES_A_PART;
 pub use retract::Retraction;
-use snapshot_read::Back;
+use snapshot_read::ReadSnapshot;
 pub use spec::{EngineSpec, Strategy};
 use state::State;
-use state::alone::Alone;
 use state::capture::Capture;
+use state::exclusive::ExclusiveState;
 use state::stats::Counts;
 pub use state::stats::EngineStats;
 
@@ -64,26 +64,26 @@ pub struct Engine {
     model: SliceProgram,
     state: RwLock<State>,
     /// Held by the one who writes, with the copy that is being made of what it writes to.
-    turn: Mutex<Turn>,
+    writer: Mutex<WriterState>,
     /// Held by the one who makes such a copy.
     saving: Mutex<()>,
     /// Embeddings, where the model's can be kept. Locked for no longer than they are copied, and after the state where both are.
-    kept: Option<Mutex<Kept>>,
+    cache: Option<Mutex<EmbeddingCache>>,
     /// What reads in parts look back at. Locked after the state where both are.
-    looked_back_at: Mutex<Vec<Back>>,
+    read_snapshots: Mutex<Vec<ReadSnapshot>>,
     counts: Counts,
     edges: Option<Arc<EdgeStore>>,
     spaces: Workspaces,
 }
 
 /// What the one who writes has to itself: the copy in the making, if there is one.
-type Turn = Option<Capture>;
+type WriterState = Option<Capture>;
 
 /// What has happened so far, held still: no event happens while somebody looks at it.
 #[derive(Debug)]
-pub struct Past<'a>(RwLockReadGuard<'a, State>);
+pub struct HistoryGuard<'a>(RwLockReadGuard<'a, State>);
 
-impl Deref for Past<'_> {
+impl Deref for HistoryGuard<'_> {
     type Target = History;
 
     fn deref(&self) -> &History {
@@ -109,21 +109,21 @@ impl Engine {
         let Opened { manifest, model, mut history, names, edges } = open(dir)?;
         let spec = spec.clone();
         if spec.strategy != Strategy::Full {
-            history.keep_ahead();
+            history.enable_updated_cache();
         }
         history.grow_in_place();
-        let kept =
-            Engine::keeps_embeddings(&model, spec.strategy).map(|widths| Mutex::new(Kept::new(spec.kept, widths)));
+        let cache = Engine::can_cache_embeddings(&model, spec.strategy)
+            .map(|widths| Mutex::new(EmbeddingCache::new(spec.kept, widths)));
         let state = RwLock::new(State { history, names });
         Ok(Engine {
             manifest,
             spec,
             model,
             state,
-            turn: Mutex::default(),
+            writer: Mutex::default(),
             saving: Mutex::default(),
-            kept,
-            looked_back_at: Mutex::default(),
+            cache,
+            read_snapshots: Mutex::default(),
             counts: Counts::default(),
             edges,
             spaces: Workspaces::default(),
@@ -146,8 +146,8 @@ impl Engine {
     }
 
     /// What has happened so far. Nothing happens while it is held, so it is not to be held for long.
-    pub fn history(&self) -> Past<'_> {
-        Past(self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    pub fn history(&self) -> HistoryGuard<'_> {
+        HistoryGuard(self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// How much has happened so far.
@@ -167,7 +167,7 @@ impl Engine {
 
     /// Whether a write has broken off half-way, by a bug.
     pub fn is_broken(&self) -> bool {
-        self.turn.is_poisoned() || self.state.is_poisoned()
+        self.writer.is_poisoned() || self.state.is_poisoned()
     }
 
     /// A source that can be asked about, if there is any.
@@ -180,14 +180,18 @@ impl Engine {
         self.state.read().map_err(|_| RequestError::Broken)
     }
 
-    fn state_mut(&self) -> Result<Alone<'_>, RequestError> {
+    fn state_mut(&self) -> Result<ExclusiveState<'_>, RequestError> {
         let state = self.state.write().map_err(|_| RequestError::Broken)?;
-        Ok(Alone::new(state, &self.counts))
+        Ok(ExclusiveState::new(state, &self.counts))
     }
 
     /// Lets a copy in the making have what is about to be written over.
-    fn before_writing(&self, turn: &mut Turn, keep: impl FnOnce(&mut Capture, &State)) -> Result<(), RequestError> {
-        if let Some(capture) = turn {
+    fn before_writing(
+        &self,
+        writer: &mut WriterState,
+        keep: impl FnOnce(&mut Capture, &State),
+    ) -> Result<(), RequestError> {
+        if let Some(capture) = writer {
             keep(capture, &*self.state()?);
             self.counts.copied(capture.rows_copied());
         }
@@ -200,7 +204,7 @@ impl Engine {
     fn keep_memories(&self, pass: &Pass) -> Result<(), RequestError> {
         self.counts.memories(pass);
         if self.spec.strategy != Strategy::Full && pass.mails_read() > 0 {
-            self.state_mut()?.history.note_ahead(pass.update(), pass.view.version);
+            self.state_mut()?.history.cache_updated(pass.update(), pass.view.version);
         }
         Ok(())
     }

@@ -30,9 +30,9 @@ impl Engine {
         // Nothing is left half-done by who broke off: the next begins anew.
         let _one = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let saved = appear(dir, true, |fresh| self.copy_to(fresh));
-        if let Ok(mut turn) = self.turn.lock() {
+        if let Ok(mut writer) = self.writer.lock() {
             // A copy that was given up is kept up to date no more.
-            *turn = None;
+            *writer = None;
         }
         saved
     }
@@ -60,16 +60,16 @@ impl Engine {
 
     /// Begins a copy: of the position the manifest names.
     pub(super) fn begin(&self, at_once: usize) -> Result<(Manifest, Features), ArtifactError> {
-        let mut turn = self.turn.lock().map_err(|_| broken())?;
+        let mut writer = self.writer.lock().map_err(|_| broken())?;
         let state = self.state().map_err(|_| broken())?;
-        *turn = Some(Capture::begin(&state, at_once));
+        *writer = Some(Capture::begin(&state, at_once));
         Ok((self.manifest_of(&state.history, state.names.len()), state.history.features().clone()))
     }
 
     /// What was copied since this was asked last; nothing once all is.
     pub(super) fn next_pieces(&self) -> Result<Vec<Piece>, ArtifactError> {
-        let mut turn = self.turn.lock().map_err(|_| broken())?;
-        let Some(capture) = turn.as_mut() else { return Ok(Vec::new()) };
+        let mut writer = self.writer.lock().map_err(|_| broken())?;
+        let Some(capture) = writer.as_mut() else { return Ok(Vec::new()) };
         let pieces = capture.next(&*self.state().map_err(|_| broken())?);
         self.counts.copied(capture.rows_copied());
         Ok(pieces)

@@ -3,10 +3,10 @@ use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
-use tempograph_framework::{Batch, Earlier, NodeId, Timestamp};
+use tempograph_framework::{Batch, NodeId, Timestamp, UndoLog};
 
 use crate::artifact::names::Names;
-use crate::engine::read::{ShownFeatures, look};
+use crate::engine::read::{DuringFeatures, copy_view};
 use crate::engine::state::State;
 use crate::engine::state::pass::Pass;
 use crate::engine::{Engine, position, sampling};
@@ -14,15 +14,15 @@ use crate::request::{Position, RequestError};
 
 /// What there was at a moment that a long read looks back at, as far as it has changed since.
 #[derive(Debug)]
-pub(super) struct Back {
+pub(super) struct ReadSnapshot {
     number: u64,
-    pub history: Earlier,
-    pub names: EarlierNames,
+    pub history: UndoLog,
+    pub names: NamesUndoLog,
 }
 
 /// Which destinations there were.
 #[derive(Debug)]
-pub(super) struct EarlierNames {
+pub(super) struct NamesUndoLog {
     destinations: usize,
     /// By place, where others stand there now.
     moved: FxHashMap<usize, NodeId>,
@@ -30,9 +30,9 @@ pub(super) struct EarlierNames {
     own: FxHashMap<NodeId, u64>,
 }
 
-impl EarlierNames {
-    fn of(names: &Names) -> EarlierNames {
-        EarlierNames {
+impl NamesUndoLog {
+    fn of(names: &Names) -> NamesUndoLog {
+        NamesUndoLog {
             destinations: names.destinations().len(),
             moved: FxHashMap::default(),
             own: FxHashMap::default(),
@@ -41,7 +41,7 @@ impl EarlierNames {
 
     /// Before nodes are forgotten.
     pub fn before_forgetting(&mut self, names: &Names, nodes: &[NodeId]) {
-        for place in names.places_of_forgetting(nodes).filter(|&place| place < self.destinations) {
+        for place in names.destinations_moved_by_forgetting(nodes).filter(|&place| place < self.destinations) {
             self.moved.entry(place).or_insert_with(|| names.destinations()[place]);
         }
         for &node in nodes {
@@ -61,7 +61,7 @@ impl EarlierNames {
 /// Those who write let it have what they are about to write over. A part of which nothing was written since is copied as it stands, beside
 /// other reads; for another, what it is shown is put back for as long as it is copied. Nobody waits for more than a part.
 #[derive(Debug)]
-pub(super) struct LongRead<'a> {
+pub(super) struct SnapshotRead<'a> {
     engine: &'a Engine,
     number: u64,
     /// The moment it began at.
@@ -72,43 +72,47 @@ pub(super) struct LongRead<'a> {
 
 impl Engine {
     /// Begins a read in parts of what there is now. The state stays locked by whoever has it.
-    pub(super) fn read_in_parts(&self, state: &State) -> LongRead<'_> {
-        let mut backs = self.backs();
-        let number = backs.last().map_or(0, |last| last.number + 1);
-        backs.push(Back { number, history: state.history.earlier(), names: EarlierNames::of(&state.names) });
-        LongRead { engine: self, number, position: position(&state.history), newest: state.history.newest() }
+    pub(super) fn begin_snapshot_read(&self, state: &State) -> SnapshotRead<'_> {
+        let mut snapshots = self.snapshots();
+        let number = snapshots.last().map_or(0, |last| last.number + 1);
+        snapshots.push(ReadSnapshot {
+            number,
+            history: state.history.begin_undo_log(),
+            names: NamesUndoLog::of(&state.names),
+        });
+        SnapshotRead { engine: self, number, position: position(&state.history), newest: state.history.newest() }
     }
 
     /// Lets long reads have what is about to be written over. The state is locked by who writes.
-    pub(super) fn let_keep(&self, keep: impl FnMut(&mut Back)) {
-        self.backs().iter_mut().for_each(keep);
+    pub(super) fn record_undo(&self, keep: impl FnMut(&mut ReadSnapshot)) {
+        self.snapshots().iter_mut().for_each(keep);
     }
 
-    fn backs(&self) -> MutexGuard<'_, Vec<Back>> {
+    fn snapshots(&self) -> MutexGuard<'_, Vec<ReadSnapshot>> {
         // Where a copy broke off the state is poisoned, too, and nothing is read any more.
-        self.looked_back_at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.read_snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl LongRead<'_> {
+impl SnapshotRead<'_> {
     /// Copies what `pass` asks about as it was when the read began.
-    pub fn look(
+    pub fn copy_view(
         &self,
         during: Option<&Batch<'_>>,
-        features: &ShownFeatures,
+        features: &DuringFeatures,
         pass: &mut Pass,
     ) -> Result<(), RequestError> {
         {
             let state = &*self.engine.state()?;
-            look(state, during, features, pass);
+            copy_view(state, during, features, pass);
             self.engine.counts.shown(pass.queries.len());
-            if self.with(|back| back.history.is_shown_by(&pass.view, &state.history)) {
+            if self.with(|snapshot| snapshot.history.is_unchanged_in(&pass.view, &state.history)) {
                 return Ok(());
             }
         }
         let state = &mut *self.engine.state_mut()?;
-        self.with(|back| {
-            state.history.view_earlier_into(&mut back.history, &pass.queries, during, sampling(), &mut pass.view);
+        self.with(|snapshot| {
+            state.history.view_snapshot_into(&mut snapshot.history, &pass.queries, during, sampling(), &mut pass.view);
         });
         if let Some(features) = features {
             pass.view.edge_features = Some(features.clone());
@@ -119,18 +123,18 @@ impl LongRead<'_> {
     /// Some of the destinations there were, by their places, with the users' ids.
     pub fn destinations(&self, places: Range<usize>) -> Result<Vec<(NodeId, u64)>, RequestError> {
         let state = &*self.engine.state()?;
-        Ok(self.with(|back| back.names.part(&state.names, places)))
+        Ok(self.with(|snapshot| snapshot.names.part(&state.names, places)))
     }
 
-    fn with<R>(&self, task: impl FnOnce(&mut Back) -> R) -> R {
-        let mut backs = self.engine.backs();
-        let back = backs.iter_mut().find(|back| back.number == self.number);
-        task(back.expect("it is kept until the read is dropped"))
+    fn with<R>(&self, task: impl FnOnce(&mut ReadSnapshot) -> R) -> R {
+        let mut snapshots = self.engine.snapshots();
+        let snapshot = snapshots.iter_mut().find(|snapshot| snapshot.number == self.number);
+        task(snapshot.expect("it is kept until the read is dropped"))
     }
 }
 
-impl Drop for LongRead<'_> {
+impl Drop for SnapshotRead<'_> {
     fn drop(&mut self) {
-        self.engine.backs().retain(|back| back.number != self.number);
+        self.engine.snapshots().retain(|snapshot| snapshot.number != self.number);
     }
 }

@@ -4,7 +4,7 @@ use tempograph_framework::{Delta, Lookup, OtherMemory, Sampler, Side};
 use tempograph_models::{Embedding, TgnSpec, WalkSpec};
 
 use crate::RankQuery;
-use crate::engine::state::capture_tests::{Story, engine_working};
+use crate::engine::state::capture_tests::{RandomWorkload, engine_working};
 use crate::engine::{Engine, EngineSpec, Strategy};
 
 /// Candidates of a part: few, so that much happens in between.
@@ -40,7 +40,7 @@ fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
     {
         let how = EngineSpec { strategy, precompute, kept: 64, ..EngineSpec::default() };
         let (folder, engine) = engine_working(spec.clone(), &how);
-        let mut story = Story::begin(&engine, &spec, seed as u64);
+        let mut story = RandomWorkload::begin(&engine, &spec, seed as u64);
         for round in 0..3 {
             // One that nothing happens to any more, and that keeps nothing.
             let at = folder.path().join("was");
@@ -58,7 +58,7 @@ fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
             let mut parts = 1;
             let found = engine.rank_in_chunks(&query, AT_ONCE, &mut |_| {
                 parts += 1;
-                story.go_on(&engine);
+                story.step(&engine);
             });
             let found = found.unwrap();
             assert_eq!(found.position, expected.position, "{how:?}, round {round}: {spec:?}");
@@ -76,6 +76,6 @@ fn a_long_ranking_is_of_the_moment_it_began_at_whatever_happens_meanwhile() {
         // Both ends of each pair, where these are asked about one by one.
         let most = engine.stats().most_shown;
         assert!(most <= 2 * AT_ONCE as u64, "{most} nodes were copied at once");
-        assert!(engine.looked_back_at.lock().unwrap().is_empty(), "nothing is kept for who has been answered");
+        assert!(engine.read_snapshots.lock().unwrap().is_empty(), "nothing is kept for who has been answered");
     }
 }

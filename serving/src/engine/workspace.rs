@@ -4,8 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempograph_framework::{NodeId, Timestamp, Waves};
 
-use crate::artifact::names::Newcomers;
-use crate::engine::Gathered;
+use crate::artifact::names::NewNodes;
+use crate::engine::EmbeddingBatch;
 use crate::engine::state::pass::Pass;
 use crate::request::incoming::Incoming;
 
@@ -17,23 +17,23 @@ pub(crate) const A_PASS: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     /// Events the request tells.
-    pub told: Incoming,
+    pub incoming: Incoming,
     /// Ids among them that are new.
-    pub newcomers: Newcomers,
+    pub new_nodes: NewNodes,
     pub waves: Waves,
     /// Nodes it asks about.
-    pub asked: Vec<(NodeId, NodeId, Timestamp)>,
+    pub pairs: Vec<(NodeId, NodeId, Timestamp)>,
     /// Whether it is answered from embeddings.
     pub embedded: bool,
     pub scores: Vec<f32>,
-    pub sight: Sight,
+    pub buffers: ViewBuffers,
 }
 
 /// What a request is shown of the past.
 #[derive(Debug, Default)]
-pub(crate) struct Sight {
+pub(crate) struct ViewBuffers {
     /// Embeddings, where these are kept.
-    pub gathered: Gathered,
+    pub gathered: EmbeddingBatch,
     pub pass: Pass,
 }
 

@@ -2,10 +2,10 @@
 
 use tempograph_framework::{Batch, Timestamp};
 
-use crate::artifact::names::Newcomers;
+use crate::artifact::names::NewNodes;
 use crate::engine::state::pass::Pass;
-use crate::engine::workspace::{Sight, Workspace};
-use crate::engine::{Engine, Part, Strategy, Turn, position, sampling};
+use crate::engine::workspace::{ViewBuffers, Workspace};
+use crate::engine::{Engine, Part, Strategy, WriterState, position, sampling};
 use crate::request::incoming::Incoming;
 use crate::request::{Granularity, NewEvent, Position, RequestError};
 
@@ -18,29 +18,29 @@ impl Engine {
     /// # Errors
     /// [`RequestError`] naming the first event that will not do, and why.
     pub fn observe(&self, events: &[NewEvent], granularity: Granularity) -> Result<Position, RequestError> {
-        let mut turn = self.turn.lock().map_err(|_| RequestError::Broken)?;
-        self.spaces.with(|space| self.observe_in(space, &mut turn, events, granularity))
+        let mut writer = self.writer.lock().map_err(|_| RequestError::Broken)?;
+        self.spaces.with(|space| self.observe_in(space, &mut writer, events, granularity))
     }
 
     fn observe_in(
         &self,
         space: &mut Workspace,
-        turn: &mut Turn,
+        writer: &mut WriterState,
         events: &[NewEvent],
         granularity: Granularity,
     ) -> Result<Position, RequestError> {
-        let Workspace { told, newcomers, waves, sight, .. } = space;
-        self.take_in(events, told, newcomers)?;
+        let Workspace { incoming, new_nodes, waves, buffers, .. } = space;
+        self.prepare(events, incoming, new_nodes)?;
         // Nothing can be refused from here on.
         match granularity {
             Granularity::Batch if events.is_empty() => {}
-            Granularity::Batch => self.apply(turn, &told.whole(), granularity, newcomers, sight)?,
+            Granularity::Batch => self.observe_batch(writer, &incoming.whole(), granularity, new_nodes, buffers)?,
             Granularity::Event => {
                 let mut done = 0;
                 while done < events.len() {
-                    let rest = told.batch(done..events.len());
+                    let rest = incoming.batch(done..events.len());
                     let wave = waves.next(&self.state()?.history, &rest, self.spec.wave);
-                    self.apply(turn, &told.batch(done..done + wave), granularity, newcomers, sight)?;
+                    self.observe_batch(writer, &incoming.batch(done..done + wave), granularity, new_nodes, buffers)?;
                     done += wave;
                 }
             }
@@ -49,17 +49,22 @@ impl Engine {
     }
 
     /// Checks events, finds or numbers their nodes, makes room for those that are new and stores their features.
-    fn take_in(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) -> Result<(), RequestError> {
+    fn prepare(
+        &self,
+        events: &[NewEvent],
+        incoming: &mut Incoming,
+        new_nodes: &mut NewNodes,
+    ) -> Result<(), RequestError> {
         let state = self.state()?;
-        told.clear(state.history.seen());
-        newcomers.clear();
-        state.rules(&self.manifest).check("events", events, &mut told.time)?;
+        incoming.clear(state.history.seen());
+        new_nodes.clear();
+        state.rules(&self.manifest).validate("events", events, &mut incoming.time)?;
         if u32::try_from(state.names.len() + 2 * events.len()).is_err() {
             return Err(RequestError::invalid("events", "would need more nodes than can be numbered"));
         }
-        state.number(events, told, newcomers);
+        state.number(events, incoming, new_nodes);
         drop(state);
-        if let Some(nodes) = newcomers.room() {
+        if let Some(nodes) = new_nodes.room() {
             let there = self.nodes();
             for more in (there..nodes).step_by(ROOM_AT_ONCE) {
                 self.state_mut()?.history.grow(nodes.min(more + ROOM_AT_ONCE));
@@ -67,7 +72,7 @@ impl Engine {
         }
         for (i, event) in events.iter().enumerate() {
             if let (Some(edges), Some(row)) = (&self.edges, &event.features) {
-                edges.append(told.first + i as u64, row);
+                edges.append(incoming.first + i as u64, row);
             }
         }
         Ok(())
@@ -75,52 +80,52 @@ impl Engine {
 
     /// Lets a batch or a wave happen. What it writes, and the memories that the next one on its nodes will write, are computed beside the
     /// reads.
-    fn apply(
+    fn observe_batch(
         &self,
-        turn: &mut Turn,
+        writer: &mut WriterState,
         batch: &Batch<'_>,
         granularity: Granularity,
-        newcomers: &mut Newcomers,
-        sight: &mut Sight,
+        new_nodes: &mut NewNodes,
+        buffers: &mut ViewBuffers,
     ) -> Result<(), RequestError> {
-        let pass = &mut sight.pass;
+        let pass = &mut buffers.pass;
         self.advance(batch, pass)?;
-        self.before_writing(turn, |capture, state| capture.before_events(state, batch, newcomers))?;
+        self.before_writing(writer, |capture, state| capture.before_events(state, batch, new_nodes))?;
         {
             let mut state = self.state_mut()?;
-            self.let_keep(|back| back.history.before_events(&state.history, batch));
-            state.observe(batch, granularity, pass.update(), newcomers);
+            self.record_undo(|snapshot| snapshot.history.save_before_batch(&state.history, batch));
+            state.observe(batch, granularity, pass.update(), new_nodes);
         }
         self.counts.wave(batch.len());
-        if self.spec.strategy != Strategy::Full && self.state()?.history.keeps_ahead() {
+        if self.spec.strategy != Strategy::Full && self.state()?.history.has_updated_cache() {
             self.advance(batch, pass)?;
             self.keep_memories(pass)?;
         }
-        if self.spec.strategy == Strategy::Cached && self.spec.precompute > 0 && self.kept.is_some() {
-            self.embed_ahead(batch, sight)?;
+        if self.spec.strategy == Strategy::Cached && self.spec.precompute > 0 && self.cache.is_some() {
+            self.embed_ahead(batch, buffers)?;
         }
         Ok(())
     }
 
     /// Embeds the ends of events that have just happened and, where two hops are wanted, their neighbours, for whoever asks next.
-    fn embed_ahead(&self, batch: &Batch<'_>, sight: &mut Sight) -> Result<(), RequestError> {
-        let gathered = &mut sight.gathered;
+    fn embed_ahead(&self, batch: &Batch<'_>, buffers: &mut ViewBuffers) -> Result<(), RequestError> {
+        let gathered = &mut buffers.gathered;
         gathered.clear();
         let ends = batch.src.iter().chain(batch.dst);
         ends.for_each(|&node| {
-            gathered.ask(node, Part::Whole);
+            gathered.request(node, Part::Whole);
         });
         {
             let state = &*self.state()?;
             let newest = state.history.newest().map_or(0, |newest| newest.0);
             let time = Timestamp(newest.saturating_add(1));
             if self.spec.precompute > 1 {
-                gathered.ask_neighbours(&state.history, time, gathered.asked());
+                gathered.request_neighbours(&state.history, time, gathered.requested());
             }
-            self.gather(state, time, sight);
+            self.gather(state, time, buffers);
         }
-        self.counts.ahead(sight.gathered.missing());
-        self.embed_missing(sight)
+        self.counts.ahead(buffers.gathered.missing());
+        self.embed_missing(buffers)
     }
 
     /// Computes the memories of the nodes of `batch` with their mail read, and what mail of it will say where the model gives that.
@@ -128,7 +133,7 @@ impl Engine {
         {
             let history = &self.state()?.history;
             match history.needs().ends {
-                true => pass.queries.ask_ends(batch),
+                true => pass.queries.set_ends(batch),
                 false => pass.queries.clear(),
             }
             history.view_into(&pass.queries, Some(batch), sampling(), &mut pass.view);

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::access::auth::Gate;
+use crate::access::auth::Authenticator;
+use crate::access::error::{ApiError, ErrorKind};
 use crate::access::limits::LimitsSpec;
-use crate::access::refused::{Kind, Refused};
 use crate::observe::metrics::{Metrics, Stage};
-use crate::schedule::{Answer, Read, Scheduler, Terms};
+use crate::schedule::{Answer, ReadOptions, ReadRequest, Scheduler};
 use crate::service::{Ack, IngestError, IngestRequest, Readiness, Receipt, Service, Ticket};
 
 /// A service as its clients meet it: from the first moment on, though what it serves may take a while to open.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub gate: Gate,
+    pub authenticator: Authenticator,
     pub limits: LimitsSpec,
     pub metrics: Arc<Metrics>,
     pub phase: watch::Receiver<Phase>,
@@ -52,14 +52,14 @@ pub(crate) struct Call {
 
 /// What an answer must have seen, as clients say it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct ReadConsistency {
     pub min_seq: Option<u64>,
     pub max_staleness_ms: Option<u64>,
 }
 
 /// Events in line, and who waits for what.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub(crate) struct Submitted {
     ticket: Ticket,
     ack: Ack,
     begun: Instant,
@@ -79,46 +79,46 @@ impl Server {
     ///
     /// # Errors
     /// 503 while it is being opened.
-    pub fn served(&self) -> Result<&Served, Refused> {
-        self.served.get().ok_or_else(|| not_yet("opening its artifact and its log of record", "opening"))
+    pub fn served(&self) -> Result<&Served, ApiError> {
+        self.served.get().ok_or_else(|| starting("opening its artifact and its log of record", "opening"))
     }
 
     /// As [`served`](Server::served).
     ///
     /// # Errors
     /// As [`served`](Server::served).
-    pub fn service(&self) -> Result<&Arc<Service>, Refused> {
+    pub fn service(&self) -> Result<&Arc<Service>, ApiError> {
         Ok(&self.served()?.service)
     }
 
-    /// Asks, on the caller's terms.
+    /// Asks, on the caller's options.
     ///
     /// # Errors
-    /// [`Refused`], at the latest when the deadline has passed.
-    pub async fn ask(&self, call: &Call, read: Read, seen: Seen) -> Result<Answer, Refused> {
+    /// [`ApiError`], at the latest when the deadline has passed.
+    pub async fn query(&self, call: &Call, read: ReadRequest, seen: ReadConsistency) -> Result<Answer, ApiError> {
         self.check_size(&read)?;
         let begun = Instant::now();
-        let terms = Terms {
+        let options = ReadOptions {
             deadline: call.deadline,
             tenant: call.tenant.clone(),
             min_seq: seen.min_seq,
             max_staleness: seen.max_staleness_ms.map(Duration::from_millis),
         };
-        let answering = self.served()?.scheduler.submit(read, terms).instrument(tracing::debug_span!("answer"));
+        let answering = self.served()?.scheduler.submit(read, options).instrument(tracing::debug_span!("answer"));
         let answered = self.by(call.deadline, answering, "nothing was changed").await?;
         self.metrics.stage(Stage::Answer, begun.elapsed());
         let answer = answered?;
-        self.metrics.seen(answer.position.log_seq);
+        self.metrics.record_staleness(answer.position.log_seq);
         Ok(answer)
     }
 
-    fn check_size(&self, read: &Read) -> Result<(), Refused> {
+    fn check_size(&self, read: &ReadRequest) -> Result<(), ApiError> {
         match read {
-            Read::Score { queries, during } => {
+            ReadRequest::Score { queries, during } => {
                 LimitsSpec::count("queries", queries.len(), self.limits.pairs)?;
                 LimitsSpec::count("during", during.len(), self.limits.events)
             }
-            Read::Rank(query) => {
+            ReadRequest::Rank(query) => {
                 LimitsSpec::count("candidates", query.candidates.as_ref().map_or(0, Vec::len), self.limits.candidates)
             }
             _ => Ok(()),
@@ -128,55 +128,55 @@ impl Server {
     /// Lets events happen, and waits for what their `ack` asks for.
     ///
     /// # Errors
-    /// [`Refused`]: none of them happens, but where the deadline has passed meanwhile.
-    pub async fn tell(&self, call: &Call, request: IngestRequest) -> Result<Receipt, Refused> {
-        let handed = self.hand_in(request).await?;
-        self.receipt(call, handed).await
+    /// [`ApiError`]: none of them happens, but where the deadline has passed meanwhile.
+    pub async fn ingest(&self, call: &Call, request: IngestRequest) -> Result<Receipt, ApiError> {
+        let submitted = self.submit(request).await?;
+        self.wait_for_receipt(call, submitted).await
     }
 
     /// Checks events and puts them in line.
     ///
     /// # Errors
-    /// [`Refused`]: none of them happens.
-    pub async fn hand_in(&self, request: IngestRequest) -> Result<Handed, Refused> {
+    /// [`ApiError`]: none of them happens.
+    pub async fn submit(&self, request: IngestRequest) -> Result<Submitted, ApiError> {
         LimitsSpec::count("events", request.events.len(), self.limits.events)?;
         let (ack, begun, service) = (request.ack, Instant::now(), self.service()?.clone());
         let ticket = if request.events.len() <= FEW {
             service.submit(request)?
         } else {
             let service = service.clone();
-            off_the_reactor(move || service.submit(request)).await??
+            run_blocking(move || service.submit(request)).await??
         };
-        self.metrics.taken(service.taken_seq());
-        Ok(Handed { ticket, ack, begun })
+        self.metrics.submitted(service.submitted_seq());
+        Ok(Submitted { ticket, ack, begun })
     }
 
-    /// As [`hand_in`](Server::hand_in), waiting for room as long as the limits allow: who streams events is not read from meanwhile.
+    /// As [`submit`](Server::submit), waiting for room as long as the limits allow: who streams events is not read from meanwhile.
     ///
     /// # Errors
-    /// As [`hand_in`](Server::hand_in).
-    pub async fn hand_in_patiently(&self, request: IngestRequest) -> Result<Handed, Refused> {
+    /// As [`submit`](Server::submit).
+    pub async fn submit_when_room(&self, request: IngestRequest) -> Result<Submitted, ApiError> {
         let begun = Instant::now();
         loop {
-            match self.hand_in(request.clone()).await {
-                Err(refused) if refused.kind == Kind::Busy && begun.elapsed() < self.limits.wait() => {
+            match self.submit(request.clone()).await {
+                Err(refused) if refused.kind == ErrorKind::Busy && begun.elapsed() < self.limits.wait() => {
                     tokio::time::sleep(ROOM).await
                 }
-                handed => return handed,
+                submitted => return submitted,
             }
         }
     }
 
-    /// Waits for the receipt of what was handed in.
+    /// Waits for the receipt of what was submitted.
     ///
     /// # Errors
-    /// As [`tell`](Server::tell).
-    pub async fn receipt(&self, call: &Call, handed: Handed) -> Result<Receipt, Refused> {
-        let waiting = handed.ticket.instrument(tracing::debug_span!("ingest"));
+    /// As [`ingest`](Server::ingest).
+    pub async fn wait_for_receipt(&self, call: &Call, submitted: Submitted) -> Result<Receipt, ApiError> {
+        let waiting = submitted.ticket.instrument(tracing::debug_span!("ingest"));
         let receipt = self
             .by(call.deadline, waiting, "the events may happen still; tell them again under the same ids to be sure")
             .await?;
-        self.metrics.acknowledged(handed.ack, handed.begun.elapsed());
+        self.metrics.acknowledged(submitted.ack, submitted.begun.elapsed());
         Ok(receipt?)
     }
 
@@ -186,10 +186,10 @@ impl Server {
         deadline: Option<Instant>,
         work: impl Future<Output = T>,
         then: &str,
-    ) -> Result<T, Refused> {
+    ) -> Result<T, ApiError> {
         let longest = Instant::now() + self.limits.wait();
         let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
-        let late = |_| Refused::new(Kind::Deadline, format!("the deadline has passed; {then}"));
+        let late = |_| ApiError::new(ErrorKind::Deadline, format!("the deadline has passed; {then}"));
         tokio::time::timeout_at(deadline.into(), work).await.map_err(late)
     }
 
@@ -197,16 +197,16 @@ impl Server {
     ///
     /// # Errors
     /// 503 with what the server is doing instead.
-    pub fn ready(&self) -> Result<(), Refused> {
+    pub fn ready(&self) -> Result<(), ApiError> {
         let stopping = *self.phase.borrow() != Phase::Up;
         match if stopping { Readiness::Draining } else { self.service()?.readiness() } {
             Readiness::Ready | Readiness::Following => Ok(()),
             other @ Readiness::Recovering { .. } => Err(recovering(&other)),
             other @ Readiness::Draining => {
-                Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "draining"))
+                Err(ApiError::new(ErrorKind::Unavailable, other.to_string()).with("status", "draining"))
             }
             other @ Readiness::Broken { .. } => {
-                Err(Refused::new(Kind::Unavailable, other.to_string()).with("status", "broken"))
+                Err(ApiError::new(ErrorKind::Unavailable, other.to_string()).with("status", "broken"))
             }
         }
     }
@@ -215,7 +215,7 @@ impl Server {
     ///
     /// # Errors
     /// 503 with how far it has come.
-    pub fn caught_up(&self) -> Result<(), Refused> {
+    pub fn caught_up(&self) -> Result<(), ApiError> {
         match self.service()?.readiness() {
             other @ Readiness::Recovering { .. } => Err(recovering(&other)),
             _ => Ok(()),
@@ -223,17 +223,17 @@ impl Server {
     }
 
     /// Resolves with a refusal when streams have to end.
-    pub async fn closing(&self) -> Refused {
+    pub async fn closing(&self) -> ApiError {
         // A channel whose sender is gone is closing too.
         let _ = self.phase.clone().wait_for(|phase| *phase == Phase::Closing).await;
-        Refused::new(Kind::Unavailable, "the server is stopping; go on elsewhere, or with a new stream later")
+        ApiError::new(ErrorKind::Unavailable, "the server is stopping; go on elsewhere, or with a new stream later")
     }
 
     /// Names the weights that answer now.
     ///
     /// # Errors
     /// As [`served`](Server::served).
-    pub fn model(&self) -> Result<String, Refused> {
+    pub fn model(&self) -> Result<String, ApiError> {
         Ok(self.service()?.engine().manifest().model_version())
     }
 
@@ -241,19 +241,19 @@ impl Server {
     ///
     /// # Errors
     /// While there is no service.
-    pub fn remains(&self) -> Result<Vec<&'static str>, Refused> {
-        Ok(self.service()?.engine().keeps_of_retracted())
+    pub fn remains(&self) -> Result<Vec<&'static str>, ApiError> {
+        Ok(self.service()?.engine().kept_after_retract())
     }
 }
 
-fn not_yet(doing: impl Into<String>, status: &str) -> Refused {
-    let refused = Refused::new(Kind::Unavailable, format!("the server is {}; try again soon", doing.into()));
-    Refused { retry_after: Some(SOON), ..refused.with("status", status) }
+fn starting(doing: impl Into<String>, status: &str) -> ApiError {
+    let refused = ApiError::new(ErrorKind::Unavailable, format!("the server is {}; try again soon", doing.into()));
+    ApiError { retry_after: Some(SOON), ..refused.with("status", status) }
 }
 
 /// With how far it has come.
-fn recovering(readiness: &Readiness) -> Refused {
-    let refused = not_yet(readiness.to_string(), "recovering");
+fn recovering(readiness: &Readiness) -> ApiError {
+    let refused = starting(readiness.to_string(), "recovering");
     let Readiness::Recovering { applied, of } = *readiness else { return refused };
     refused.with("applied", applied).with("of", of)
 }
@@ -262,23 +262,21 @@ fn recovering(readiness: &Readiness) -> Refused {
 ///
 /// # Errors
 /// 500 if it panics.
-pub(crate) async fn off_the_reactor<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refused> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Refused::broken())
+pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::broken())
 }
 
-impl From<IngestError> for Refused {
-    fn from(error: IngestError) -> Refused {
+impl From<IngestError> for ApiError {
+    fn from(error: IngestError) -> ApiError {
         let said = error.to_string();
         match error {
             IngestError::Refused(error) => error.into(),
             // About as long as a full line takes to be applied.
             IngestError::Full { .. } => {
-                Refused { retry_after: Some(Duration::from_millis(500)), ..Refused::new(Kind::Busy, said) }
+                ApiError { retry_after: Some(Duration::from_millis(500)), ..ApiError::new(ErrorKind::Busy, said) }
             }
             IngestError::NotReady(_) | IngestError::Log(_) | IngestError::NotApplied(_) => {
-                Refused::new(Kind::Unavailable, said)
+                ApiError::new(ErrorKind::Unavailable, said)
             }
         }
     }

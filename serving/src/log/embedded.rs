@@ -12,12 +12,12 @@ use crate::log::journal;
 use crate::log::journal::Damage;
 use crate::log::{Entry, Log, LogError};
 
-/// Bytes kept in memory before they are sorted into tables; as much is read again from the journal when the log is opened.
+/// Bytes retained in memory before they are sorted into tables; as much is read again from the journal when the log is opened.
 const MEMTABLE: u64 = 16 << 20;
-/// Bytes of tables kept for reading.
+/// Bytes of tables retained for reading.
 const CACHE: u64 = 16 << 20;
 /// Entries given up in one write.
-const FORGOTTEN_AT_ONCE: usize = 4096;
+const TRUNCATED_AT_ONCE: usize = 4096;
 
 /// A log in a folder, on [fjall](https://docs.rs/fjall): an append is one checksummed record of its journal, flushed to the disk.
 ///
@@ -27,7 +27,7 @@ pub struct EmbeddedLog {
     dir: PathBuf,
     /// Nothing after a failed write, until it is opened again.
     store: RwLock<Option<Store>>,
-    kept: Mutex<Range<u64>>,
+    retained: Mutex<Range<u64>>,
 }
 
 struct Store {
@@ -48,11 +48,11 @@ impl EmbeddedLog {
         let place = |key: Option<fjall::Result<fjall::Slice>>| -> Result<Option<u64>, LogError> {
             key.transpose().map_err(storage(dir))?.map(|key| place_of(&key)).transpose()
         };
-        let kept = match (place(first)?, place(last)?) {
+        let retained = match (place(first)?, place(last)?) {
             (Some(first), Some(last)) => first..last + 1,
             _ => 0..0,
         };
-        Ok(EmbeddedLog { dir: dir.to_owned(), store: RwLock::new(Some(store)), kept: Mutex::new(kept) })
+        Ok(EmbeddedLog { dir: dir.to_owned(), store: RwLock::new(Some(store)), retained: Mutex::new(retained) })
     }
 
     fn with<T>(&self, work: impl FnOnce(&Store) -> fjall::Result<T>) -> Result<T, LogError> {
@@ -65,14 +65,14 @@ impl EmbeddedLog {
         LogError::Storage { place: self.dir.display().to_string(), fact: "it is closed since a write failed".into() }
     }
 
-    fn keep(&self, change: impl FnOnce(&mut Range<u64>)) {
-        change(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+    fn update_retained(&self, change: impl FnOnce(&mut Range<u64>)) {
+        change(&mut self.retained.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Log for EmbeddedLog {
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
-        let first = self.kept().end;
+        let first = self.retained().end;
         let written = self.with(|store| {
             let mut batch = store.database.batch().durability(Some(PersistMode::SyncData));
             let mut bytes = 0;
@@ -85,7 +85,7 @@ impl Log for EmbeddedLog {
             batch.commit().map(|()| bytes)
         });
         match written {
-            Ok(_) => self.keep(|kept| kept.end += entries.len() as u64),
+            Ok(_) => self.update_retained(|retained| retained.end += entries.len() as u64),
             // What is on the disk now is not known before it is read again.
             Err(_) => drop(self.store.write().unwrap_or_else(PoisonError::into_inner).take()),
         }
@@ -93,16 +93,16 @@ impl Log for EmbeddedLog {
     }
 
     fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
-        let kept = self.kept();
-        if from < kept.start {
-            return Err(LogError::NotKept { place: from, kept });
+        let retained = self.retained();
+        if from < retained.start {
+            return Err(LogError::NotRetained { place: from, retained });
         }
         let mut entries = Vec::new();
         let mut count = 0;
         // An append under way is not read: it is not known yet whether it will be durable.
         let found = self.with(|store| {
             let mut found = Vec::new();
-            for entry in store.entries.range(from.to_be_bytes()..kept.end.to_be_bytes()) {
+            for entry in store.entries.range(from.to_be_bytes()..retained.end.to_be_bytes()) {
                 let (key, value) = entry.into_inner()?;
                 let read = Entry::from_bytes(&value);
                 count += read.as_ref().map_or(events, Entry::events).max(1);
@@ -123,8 +123,8 @@ impl Log for EmbeddedLog {
         Ok(entries)
     }
 
-    fn kept(&self) -> Range<u64> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn retained(&self) -> Range<u64> {
+        self.retained.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
@@ -138,15 +138,15 @@ impl Log for EmbeddedLog {
         found.map(number).transpose()
     }
 
-    fn forget(&self, place: u64) -> Result<(), LogError> {
+    fn truncate_before(&self, place: u64) -> Result<(), LogError> {
         loop {
-            let kept = self.kept();
-            let end = place.min(kept.end.saturating_sub(1)).min(kept.start + FORGOTTEN_AT_ONCE as u64);
-            if kept.start >= end {
+            let retained = self.retained();
+            let end = place.min(retained.end.saturating_sub(1)).min(retained.start + TRUNCATED_AT_ONCE as u64);
+            if retained.start >= end {
                 return Ok(());
             }
-            self.with(|store| store.remove(kept.start..end, PersistMode::Buffer))?;
-            self.keep(|kept| kept.start = end);
+            self.with(|store| store.remove(retained.start..end, PersistMode::Buffer))?;
+            self.update_retained(|retained| retained.start = end);
         }
     }
 
@@ -155,7 +155,7 @@ impl Log for EmbeddedLog {
         if held.is_none() {
             let store = Store::open(&self.dir)?;
             // A write that failed may be there all the same. Its sender was told that it is not.
-            store.remove(self.kept().end..u64::MAX, PersistMode::SyncAll).map_err(storage(&self.dir))?;
+            store.remove(self.retained().end..u64::MAX, PersistMode::SyncAll).map_err(storage(&self.dir))?;
             *held = Some(store);
         }
         Ok(())
@@ -170,7 +170,7 @@ impl Log for EmbeddedLog {
 impl Store {
     fn open(dir: &Path) -> Result<Store, LogError> {
         std::fs::create_dir_all(dir).map_err(storage(dir))?;
-        match journal::mend(dir).map_err(storage(dir))? {
+        match journal::repair(dir).map_err(storage(dir))? {
             Ok(0) => {}
             Ok(cut) => tracing::warn!("{}: the last write was torn; its {cut} bytes were cut off", dir.display()),
             Err(Damage { file, good, next }) => {
@@ -211,7 +211,10 @@ impl Store {
 
 impl fmt::Debug for EmbeddedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedLog").field("dir", &self.dir).field("kept", &self.kept()).finish_non_exhaustive()
+        f.debug_struct("EmbeddedLog")
+            .field("dir", &self.dir)
+            .field("retained", &self.retained())
+            .finish_non_exhaustive()
     }
 }
 

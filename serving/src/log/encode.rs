@@ -13,7 +13,7 @@ use std::ops::Range;
 use serde_json::Number;
 
 use crate::Retraction;
-use crate::log::entry::{Act, Entry};
+use crate::log::entry::{Entry, Mutation};
 use crate::request::{Granularity, NewEvent};
 
 /// The form that is written and read.
@@ -36,31 +36,32 @@ const LATE: u8 = 8;
 impl Entry {
     /// The entry as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let (kind, count) = match &self.act {
-            Act::Events { events, granularity: Granularity::Event, .. } => (EVENTS, events.len()),
-            Act::Events { events, granularity: Granularity::Batch, .. } => (BATCH, events.len()),
-            Act::Retract { events } => (RETRACT, events.len()),
-            Act::Expire { nodes, .. } if *nodes == ALL => (EXPIRE, 1),
-            Act::Expire { .. } => (EXPIRE_SOME, 1),
+        let (kind, count) = match &self.mutation {
+            Mutation::Events { events, granularity: Granularity::Event, .. } => (EVENTS, events.len()),
+            Mutation::Events { events, granularity: Granularity::Batch, .. } => (BATCH, events.len()),
+            Mutation::Retract { events } => (RETRACT, events.len()),
+            Mutation::Expire { nodes, .. } if *nodes == ALL => (EXPIRE, 1),
+            Mutation::Expire { .. } => (EXPIRE_SOME, 1),
         };
         let mut bytes = Vec::with_capacity(16 + 24 * count);
         bytes.extend([FORM, kind]);
         bytes.extend(self.first_seq.to_le_bytes());
         put_varint(&mut bytes, count as u64);
-        match &self.act {
-            Act::Events { events, late, .. } => {
+        match &self.mutation {
+            Mutation::Events { events, late, .. } => {
                 let mut late = late.iter().peekable();
                 for (i, event) in events.iter().enumerate() {
-                    let told = late.next_if(|&&(at, _)| at as usize == i).map(|(_, told)| told);
-                    put_event(&mut bytes, event, told);
+                    let submitted_time =
+                        late.next_if(|&&(at, _)| at as usize == i).map(|(_, submitted_time)| submitted_time);
+                    put_event(&mut bytes, event, submitted_time);
                 }
             }
-            Act::Expire { before, nodes } => {
+            Mutation::Expire { before, nodes } => {
                 put_time(&mut bytes, before);
                 let some = (*nodes != ALL).then_some([nodes.start, nodes.end]);
                 some.into_iter().flatten().for_each(|number| put_varint(&mut bytes, number.into()));
             }
-            Act::Retract { events } => {
+            Mutation::Retract { events } => {
                 events
                     .iter()
                     .flat_map(|event| [event.seq, event.src, event.dst])
@@ -83,22 +84,24 @@ impl Entry {
         let kind = reader.u8()?;
         let first_seq = u64::from_le_bytes(reader.array()?);
         let count = reader.varint()?;
-        let act = match kind {
+        let mutation = match kind {
             EVENTS => reader.events(count, Granularity::Event)?,
             BATCH => reader.events(count, Granularity::Batch)?,
-            RETRACT => Act::Retract { events: (0..count).map(|_| reader.retraction()).collect::<Result<_, _>>()? },
-            EXPIRE if count == 1 => Act::Expire { before: reader.time()?, nodes: ALL },
-            EXPIRE_SOME if count == 1 => Act::Expire { before: reader.time()?, nodes: reader.node()?..reader.node()? },
+            RETRACT => Mutation::Retract { events: (0..count).map(|_| reader.retraction()).collect::<Result<_, _>>()? },
+            EXPIRE if count == 1 => Mutation::Expire { before: reader.time()?, nodes: ALL },
+            EXPIRE_SOME if count == 1 => {
+                Mutation::Expire { before: reader.time()?, nodes: reader.node()?..reader.node()? }
+            }
             other => return Err(format!("it is of kind {other}, which this program does not know")),
         };
         match reader.bytes {
-            [] => Ok(Entry { first_seq, act }),
+            [] => Ok(Entry { first_seq, mutation }),
             rest => Err(format!("{} bytes follow its last event", rest.len())),
         }
     }
 }
 
-fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, told: Option<&Number>) {
+fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, submitted_time: Option<&Number>) {
     let flag = |flag, set: bool| if set { flag } else { 0 };
     // Told apart by bits: -0.0 is a label as well.
     let label = event.label.to_bits() != 0;
@@ -106,7 +109,7 @@ fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, told: Option<&Number>) {
         flag(LABEL, label)
             | flag(FEATURES, event.features.is_some())
             | flag(ID, event.id.is_some())
-            | flag(LATE, told.is_some()),
+            | flag(LATE, submitted_time.is_some()),
     );
     put_varint(bytes, event.src);
     put_varint(bytes, event.dst);
@@ -122,8 +125,8 @@ fn put_event(bytes: &mut Vec<u8>, event: &NewEvent, told: Option<&Number>) {
         bytes.push(id.len() as u8);
         bytes.extend(id.as_bytes());
     }
-    if let Some(told) = told {
-        put_time(bytes, told);
+    if let Some(submitted_time) = submitted_time {
+        put_time(bytes, submitted_time);
     }
 }
 
@@ -186,14 +189,14 @@ impl<'a> Reader<'a> {
         Err("it has a number of more than 64 bits".into())
     }
 
-    fn events(&mut self, count: u64, granularity: Granularity) -> Result<Act, String> {
+    fn events(&mut self, count: u64, granularity: Granularity) -> Result<Mutation, String> {
         let (mut events, mut late) = (Vec::new(), Vec::new());
         for i in 0..count {
-            let (event, told) = self.event()?;
-            late.extend(told.map(|told| (i as u32, told)));
+            let (event, submitted_time) = self.event()?;
+            late.extend(submitted_time.map(|submitted_time| (i as u32, submitted_time)));
             events.push(event);
         }
-        Ok(Act::Events { events, granularity, late })
+        Ok(Mutation::Events { events, granularity, late })
     }
 
     fn retraction(&mut self) -> Result<Retraction, String> {
@@ -209,8 +212,8 @@ impl<'a> Reader<'a> {
         let label = if flags & LABEL != 0 { f32::from_le_bytes(self.array()?) } else { 0.0 };
         let features = if flags & FEATURES != 0 { Some(self.row()?) } else { None };
         let id = if flags & ID != 0 { Some(self.id()?) } else { None };
-        let told = if flags & LATE != 0 { Some(self.time()?) } else { None };
-        Ok((NewEvent { src, dst, time, label, features, id }, told))
+        let submitted_time = if flags & LATE != 0 { Some(self.time()?) } else { None };
+        Ok((NewEvent { src, dst, time, label, features, id }, submitted_time))
     }
 
     fn time(&mut self) -> Result<Number, String> {
@@ -263,33 +266,45 @@ mod tests {
         let row =
             proptest::option::of(proptest::collection::vec(any::<i32>().prop_map(|value| value as f32 / 7.0), 0..5));
         let id = proptest::option::of("\\PC{1,12}");
-        (values, row, id, proptest::option::of(number())).prop_map(|((src, dst, time, label), features, id, told)| {
-            (NewEvent { src, dst, time, label, features, id }, told)
-        })
+        (values, row, id, proptest::option::of(number())).prop_map(
+            |((src, dst, time, label), features, id, submitted_time)| {
+                (NewEvent { src, dst, time, label, features, id }, submitted_time)
+            },
+        )
     }
 
     fn retraction() -> impl Strategy<Value = Entry> {
         let event = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(seq, src, dst)| Retraction { seq, src, dst });
         (any::<u64>(), proptest::collection::vec(event, 0..6))
-            .prop_map(|(first_seq, events)| Entry { first_seq, act: Act::Retract { events } })
+            .prop_map(|(first_seq, events)| Entry { first_seq, mutation: Mutation::Retract { events } })
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
         let nodes = prop_oneof![Just(ALL), (any::<u32>(), any::<u32>()).prop_map(|(from, to)| from..to)];
         let expiry = (any::<u64>(), number(), nodes)
-            .prop_map(|(first_seq, before, nodes)| Entry { first_seq, act: Act::Expire { before, nodes } });
+            .prop_map(|(first_seq, before, nodes)| Entry { first_seq, mutation: Mutation::Expire { before, nodes } });
         prop_oneof![events(), retraction(), expiry]
     }
 
     fn events() -> impl Strategy<Value = Entry> {
-        (any::<u64>(), any::<bool>(), proptest::collection::vec(event(), 0..6)).prop_map(|(first_seq, batch, told)| {
-            let late = told.iter().zip(0..).filter_map(|((_, told), i)| Some((i, told.clone()?))).collect();
-            let granularity = if batch { Granularity::Batch } else { Granularity::Event };
-            Entry {
-                first_seq,
-                act: Act::Events { events: told.into_iter().map(|(event, _)| event).collect(), granularity, late },
-            }
-        })
+        (any::<u64>(), any::<bool>(), proptest::collection::vec(event(), 0..6)).prop_map(
+            |(first_seq, batch, submitted_time)| {
+                let late = submitted_time
+                    .iter()
+                    .zip(0..)
+                    .filter_map(|((_, submitted_time), i)| Some((i, submitted_time.clone()?)))
+                    .collect();
+                let granularity = if batch { Granularity::Batch } else { Granularity::Event };
+                Entry {
+                    first_seq,
+                    mutation: Mutation::Events {
+                        events: submitted_time.into_iter().map(|(event, _)| event).collect(),
+                        granularity,
+                        late,
+                    },
+                }
+            },
+        )
     }
 
     proptest! {
@@ -319,7 +334,11 @@ mod tests {
         let event = NewEvent { src: 812, dst: 9_000, time: 1_300_000.into(), label: 0.0, features: None, id: None };
         let entry = |count| Entry {
             first_seq: 0,
-            act: Act::Events { events: vec![event.clone(); count], granularity: Granularity::Event, late: Vec::new() },
+            mutation: Mutation::Events {
+                events: vec![event.clone(); count],
+                granularity: Granularity::Event,
+                late: Vec::new(),
+            },
         };
         assert_eq!(entry(101).to_bytes().len() - entry(1).to_bytes().len(), 100 * 10);
     }

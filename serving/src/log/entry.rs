@@ -13,12 +13,12 @@ pub struct Entry {
     /// Events of the log before it.
     pub first_seq: u64,
     /// What was done.
-    pub act: Act,
+    pub mutation: Mutation,
 }
 
 /// What is done to a history.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Act {
+pub enum Mutation {
     /// Events happen.
     Events {
         /// The events, at the times they happen at.
@@ -44,21 +44,21 @@ pub enum Act {
 
 impl Entry {
     /// The events it holds.
-    pub fn told(&self) -> &[NewEvent] {
-        match &self.act {
-            Act::Events { events, .. } => events,
-            Act::Retract { .. } | Act::Expire { .. } => &[],
+    pub fn new_events(&self) -> &[NewEvent] {
+        match &self.mutation {
+            Mutation::Events { events, .. } => events,
+            Mutation::Retract { .. } | Mutation::Expire { .. } => &[],
         }
     }
 
     /// How many events it holds.
     pub fn events(&self) -> usize {
-        self.told().len()
+        self.new_events().len()
     }
 
     /// Ids of its events, with their numbers.
     pub fn ids(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.told().iter().zip(self.first_seq..).filter_map(|(event, seq)| Some((event.id.as_deref()?, seq)))
+        self.new_events().iter().zip(self.first_seq..).filter_map(|(event, seq)| Some((event.id.as_deref()?, seq)))
     }
 
     /// Events of the log up to and with it.

@@ -29,7 +29,7 @@ pub(super) struct Damage {
 }
 
 /// Cuts what a torn write has left at the end of the journals of `dir`. Says how many bytes were cut, or where there is damage.
-pub(super) fn mend(dir: &Path) -> io::Result<Result<u64, Damage>> {
+pub(super) fn repair(dir: &Path) -> io::Result<Result<u64, Damage>> {
     let mut cut = 0;
     for file in journals(dir)? {
         let bytes = fs::read(&file)?;

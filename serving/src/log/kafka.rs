@@ -17,23 +17,23 @@ use rustc_hash::FxHashMap;
 use crate::log::{Entry, Log, LogError, LogSpec};
 
 /// How long a broker may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events read at a time when the log is opened.
 const AT_ONCE: usize = 4096;
 
 /// A log in a topic: an entry is a message, its place the message's offset.
 ///
-/// One server writes to the partition, told so by nobody: it finds out by the offsets when another does, and stops. An append is done
+/// One server writes to the partition, storage_error so by nobody: it finds out by the offsets when another does, and stops. An append is done
 /// once every in-sync replica has it. Entries of an append that failed may be found in the topic later, one by one and in order;
-/// [`reopen`](Log::reopen) shows them behind what was [kept](Log::kept). The topic's own settings say how long messages are kept, and
+/// [`reopen`](Log::reopen) shows them behind what was [retained](Log::retained). The topic's own settings say how long messages are retained, and
 /// that has to be for longer than the oldest snapshot; it must not be compacted. The newest `log.remember_ids` ids are remembered.
 pub struct KafkaLog {
     spec: LogSpec,
     /// Nothing after a failed write, until it is opened again.
     producer: Mutex<Option<BaseProducer<Deliveries>>>,
     reader: Mutex<Reader>,
-    kept: Mutex<Range<u64>>,
-    ids: Mutex<Remembered>,
+    retained: Mutex<Range<u64>>,
+    ids: Mutex<RecentIds>,
     bytes: Mutex<u64>,
 }
 
@@ -68,13 +68,13 @@ impl ProducerContext for Deliveries {
 }
 
 /// The newest ids.
-struct Remembered {
+struct RecentIds {
     most: usize,
     numbers: FxHashMap<String, u64>,
     order: VecDeque<String>,
 }
 
-impl Remembered {
+impl RecentIds {
     fn add(&mut self, entry: &Entry) {
         for (id, seq) in entry.ids() {
             if self.numbers.insert(id.to_owned(), seq).is_none() {
@@ -95,32 +95,32 @@ impl KafkaLog {
     /// # Errors
     /// [`LogError`], naming brokers and topic: nobody answers, there is no such topic, or it holds something else.
     pub fn open(spec: &LogSpec) -> Result<KafkaLog, LogError> {
-        let told = |error: KafkaError| storage(spec, error);
+        let storage_error = |error: KafkaError| storage(spec, error);
         let consumer: BaseConsumer = client(spec)
             .set("group.id", "tempograph")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
             .create()
-            .map_err(told)?;
-        let kept = watermarks(&consumer, spec)?;
+            .map_err(storage_error)?;
+        let retained = watermarks(&consumer, spec)?;
         let log = KafkaLog {
             spec: spec.clone(),
-            producer: Mutex::new(Some(producer(spec).map_err(told)?)),
+            producer: Mutex::new(Some(producer(spec).map_err(storage_error)?)),
             reader: Mutex::new(Reader { consumer, next: None }),
-            kept: Mutex::new(kept.clone()),
-            ids: Mutex::new(Remembered {
+            retained: Mutex::new(retained.clone()),
+            ids: Mutex::new(RecentIds {
                 most: spec.remember_ids,
                 numbers: FxHashMap::default(),
                 order: VecDeque::new(),
             }),
             bytes: Mutex::new(0),
         };
-        log.remember(kept.end.saturating_sub(spec.remember_ids as u64).max(kept.start))?;
+        log.read_ids(retained.end.saturating_sub(spec.remember_ids as u64).max(retained.start))?;
         Ok(log)
     }
 
     /// Reads the ids from place `from` on.
-    fn remember(&self, from: u64) -> Result<(), LogError> {
+    fn read_ids(&self, from: u64) -> Result<(), LogError> {
         let mut place = from;
         loop {
             let entries = self.read(place, AT_ONCE)?;
@@ -149,7 +149,7 @@ impl KafkaLog {
                 record = back;
             }
         }
-        producer.flush(PATIENCE)?;
+        producer.flush(BROKER_TIMEOUT)?;
         let delivered = std::mem::take(&mut *unpoisoned(&producer.context().0));
         let expected = first as i64..first as i64 + entries.len() as i64;
         match delivered.failed {
@@ -163,12 +163,12 @@ impl KafkaLog {
 
 impl Log for KafkaLog {
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
-        let first = self.kept().end;
+        let first = self.retained().end;
         let mut held = unpoisoned(&self.producer);
         let producer = held.as_ref().ok_or_else(|| storage(&self.spec, "it is closed since a write failed"))?;
         match self.send(producer, entries, first) {
             Ok(bytes) => {
-                unpoisoned(&self.kept).end += entries.len() as u64;
+                unpoisoned(&self.retained).end += entries.len() as u64;
                 *unpoisoned(&self.bytes) += bytes;
                 let mut ids = unpoisoned(&self.ids);
                 entries.iter().for_each(|entry| ids.add(entry));
@@ -182,13 +182,13 @@ impl Log for KafkaLog {
     }
 
     fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError> {
-        let kept = self.kept();
-        if from < kept.start {
-            return Err(LogError::NotKept { place: from, kept });
+        let retained = self.retained();
+        if from < retained.start {
+            return Err(LogError::NotRetained { place: from, retained });
         }
         let mut reader = unpoisoned(&self.reader);
         let (mut entries, mut count, mut place) = (Vec::new(), 0, from);
-        while place < kept.end && count < events {
+        while place < retained.end && count < events {
             let entry = reader.take(&self.spec, place)?;
             count += entry.events().max(1);
             entries.push(entry);
@@ -197,16 +197,16 @@ impl Log for KafkaLog {
         Ok(entries)
     }
 
-    fn kept(&self) -> Range<u64> {
-        unpoisoned(&self.kept).clone()
+    fn retained(&self) -> Range<u64> {
+        unpoisoned(&self.retained).clone()
     }
 
     fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
         Ok(unpoisoned(&self.ids).numbers.get(id).copied())
     }
 
-    /// Does nothing: how long messages are kept is up to the topic.
-    fn forget(&self, _: u64) -> Result<(), LogError> {
+    /// Does nothing: how long messages are retained is up to the topic.
+    fn truncate_before(&self, _: u64) -> Result<(), LogError> {
         Ok(())
     }
 
@@ -215,16 +215,16 @@ impl Log for KafkaLog {
         if held.is_some() {
             return Ok(());
         }
-        self.look()?;
+        self.refresh()?;
         *held = Some(producer(&self.spec).map_err(|error| storage(&self.spec, error))?);
         Ok(())
     }
 
-    fn look(&self) -> Result<(), LogError> {
+    fn refresh(&self) -> Result<(), LogError> {
         let found = watermarks(&unpoisoned(&self.reader).consumer, &self.spec)?;
-        let known = std::mem::replace(&mut *unpoisoned(&self.kept), found).end;
+        let known = std::mem::replace(&mut *unpoisoned(&self.retained), found).end;
         // What cannot be read now is looked at again: no id is left out.
-        self.remember(known).inspect_err(|_| unpoisoned(&self.kept).end = known)
+        self.read_ids(known).inspect_err(|_| unpoisoned(&self.retained).end = known)
     }
 
     /// Bytes appended since the log was opened: the topic's own size is the broker's to tell.
@@ -236,19 +236,21 @@ impl Log for KafkaLog {
 impl Reader {
     /// The entry at `place`.
     fn take(&mut self, spec: &LogSpec, place: u64) -> Result<Entry, LogError> {
-        let told = |error: KafkaError| storage(spec, error);
+        let storage_error = |error: KafkaError| storage(spec, error);
         if self.next != Some(place) {
             self.next = None;
             let mut assignment = TopicPartitionList::new();
-            assignment.add_partition_offset(&spec.topic, spec.partition, Offset::Offset(place as i64)).map_err(told)?;
-            self.consumer.assign(&assignment).map_err(told)?;
+            assignment
+                .add_partition_offset(&spec.topic, spec.partition, Offset::Offset(place as i64))
+                .map_err(storage_error)?;
+            self.consumer.assign(&assignment).map_err(storage_error)?;
         }
         let damaged = |fact| LogError::Damaged { place, fact };
         let message = self
             .consumer
-            .poll(PATIENCE)
+            .poll(BROKER_TIMEOUT)
             .ok_or_else(|| storage(spec, format!("message {place} does not come")))?
-            .map_err(told)?;
+            .map_err(storage_error)?;
         if message.offset() != place as i64 {
             return Err(damaged(format!("it is missing; the next there is has the offset {}", message.offset())));
         }
@@ -260,7 +262,10 @@ impl Reader {
 
 impl fmt::Debug for KafkaLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaLog").field("topic", &self.spec.topic).field("kept", &self.kept()).finish_non_exhaustive()
+        f.debug_struct("KafkaLog")
+            .field("topic", &self.spec.topic)
+            .field("retained", &self.retained())
+            .finish_non_exhaustive()
     }
 }
 
@@ -277,7 +282,7 @@ fn producer(spec: &LogSpec) -> Result<BaseProducer<Deliveries>, KafkaError> {
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        .set("delivery.timeout.ms", (PATIENCE.as_millis() - 1000).to_string());
+        .set("delivery.timeout.ms", (BROKER_TIMEOUT.as_millis() - 1000).to_string());
     // Messages of one append wait for no others.
     config.set("linger.ms", "0");
     BaseProducer::from_config_and_context(&config, Deliveries::default())
@@ -285,7 +290,7 @@ fn producer(spec: &LogSpec) -> Result<BaseProducer<Deliveries>, KafkaError> {
 
 fn watermarks(consumer: &BaseConsumer, spec: &LogSpec) -> Result<Range<u64>, LogError> {
     let (low, high) =
-        consumer.fetch_watermarks(&spec.topic, spec.partition, PATIENCE).map_err(|error| storage(spec, error))?;
+        consumer.fetch_watermarks(&spec.topic, spec.partition, BROKER_TIMEOUT).map_err(|error| storage(spec, error))?;
     Ok(low.max(0) as u64..high.max(0) as u64)
 }
 

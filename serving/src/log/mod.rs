@@ -13,12 +13,12 @@ pub(crate) mod spec;
 use std::ops::Range;
 
 pub use embedded::EmbeddedLog;
-pub use entry::{Act, Entry};
+pub use entry::{Entry, Mutation};
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaLog;
 pub use memory::MemoryLog;
 pub use replay::ReplayError;
-pub(crate) use replay::{Happened, end_of, goes_on_at, happen, place_after, replay};
+pub(crate) use replay::{Applied, apply_entry, entry_after, next_seq, replay, resumes_at};
 pub use spec::{LogKind, LogSpec};
 
 /// An append-only sequence of entries, numbered from 0 by their place.
@@ -28,7 +28,7 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// Appends entries, all of them or none. They are on the disk when this returns. Says how many bytes they take.
     ///
     /// # Errors
-    /// [`LogError`]: then none of them is [kept](Log::kept), and nothing can be appended before [`reopen`](Log::reopen) has succeeded.
+    /// [`LogError`]: then none of them is [retained](Log::retained), and nothing can be appended before [`reopen`](Log::reopen) has succeeded.
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError>;
 
     /// Entries from place `from` on, in order: at least one if there is one, and no more once `events` events are reached.
@@ -37,8 +37,8 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// [`LogError`], naming a place that is not kept any more or does not hold what was written.
     fn read(&self, from: u64, events: usize) -> Result<Vec<Entry>, LogError>;
 
-    /// Places that are kept.
-    fn kept(&self) -> Range<u64>;
+    /// Places that are retained.
+    fn retained(&self) -> Range<u64>;
 
     /// The number of the event that was told under `id`, if the log remembers one.
     ///
@@ -50,21 +50,21 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`LogError`]; some may be given up by then.
-    fn forget(&self, place: u64) -> Result<(), LogError>;
+    fn truncate_before(&self, place: u64) -> Result<(), LogError>;
 
     /// Makes a log that failed usable again. What a failed append left behind is taken out, or where that is not possible is found behind
-    /// what was kept. Nothing is done to a log that did not fail.
+    /// what was retained. Nothing is done to a log that did not fail.
     ///
     /// # Errors
     /// [`LogError`] when it still cannot be used.
     fn reopen(&self) -> Result<(), LogError>;
 
-    /// Looks whether another server has written more, which is [kept](Log::kept) from then on. Of a log nobody else writes there is nothing
+    /// Looks whether another server has written more, which is [retained](Log::retained) from then on. Of a log nobody else writes there is nothing
     /// to be seen.
     ///
     /// # Errors
     /// [`LogError`] when it cannot be looked at.
-    fn look(&self) -> Result<(), LogError> {
+    fn refresh(&self) -> Result<(), LogError> {
         Ok(())
     }
 
@@ -92,11 +92,11 @@ pub enum LogError {
         fact: String,
     },
     /// An entry is not kept any more.
-    #[error("entry {place} is not in the log of record, which keeps {} up to {}", kept.start, kept.end)]
-    NotKept {
+    #[error("entry {place} is not in the log of record, which keeps {} up to {}", retained.start, retained.end)]
+    NotRetained {
         /// Its place.
         place: u64,
-        /// The places kept.
-        kept: Range<u64>,
+        /// The places retained.
+        retained: Range<u64>,
     },
 }

@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use crate::log::{Act, Entry, Log, LogError};
+use crate::log::{Entry, Log, LogError, Mutation};
 use crate::request::{Granularity, NewEvent, RequestError};
-use crate::{Answered, Engine, Position, Retraction};
+use crate::{AtPosition, Engine, Position, Retraction};
 
 /// Events read from the log, and told to an engine, at a time.
 const AT_ONCE: usize = 4096;
@@ -39,26 +39,26 @@ pub enum ReplayError {
 }
 
 /// Number of the event after the last of the log, if it ever had one.
-pub(crate) fn end_of(log: &dyn Log) -> Result<Option<u64>, LogError> {
-    let Some(last) = log.kept().end.checked_sub(1) else { return Ok(None) };
+pub(crate) fn next_seq(log: &dyn Log) -> Result<Option<u64>, LogError> {
+    let Some(last) = log.retained().end.checked_sub(1) else { return Ok(None) };
     Ok(log.read(last, 1)?.first().map(Entry::next_seq))
 }
 
 /// The place from which a history that has seen `seen` events goes on.
 ///
 /// An entry without events of its own, just after them, may have been done already: it is not skipped, and doing it again changes nothing.
-pub(crate) fn place_after(log: &dyn Log, seen: u64) -> Result<u64, ReplayError> {
-    let kept = log.kept();
+pub(crate) fn entry_after(log: &dyn Log, seen: u64) -> Result<u64, ReplayError> {
+    let retained = log.retained();
     let entry = |place| -> Result<Option<Entry>, LogError> { Ok(log.read(place, 1)?.into_iter().next()) };
-    let Some(end) = end_of(log)? else { return Ok(kept.start) };
+    let Some(end) = next_seq(log)? else { return Ok(retained.start) };
     if seen > end {
         return Err(ReplayError::Ahead { seen, end });
     }
-    let first = entry(kept.start)?.map_or(end, |entry| entry.first_seq);
+    let first = entry(retained.start)?.map_or(end, |entry| entry.first_seq);
     if seen < first {
         return Err(ReplayError::Gap { seen, first });
     }
-    let (mut low, mut high) = (kept.start, kept.end);
+    let (mut low, mut high) = (retained.start, retained.end);
     while low < high {
         let middle = low + (high - low) / 2;
         match entry(middle)?.is_some_and(|entry| entry.first_seq < seen && entry.next_seq() <= seen) {
@@ -71,29 +71,29 @@ pub(crate) fn place_after(log: &dyn Log, seen: u64) -> Result<u64, ReplayError> 
 
 /// Whether a history that has seen `seen` events goes on at `place`, as far as the log knows: the entry there it has not seen, the one before
 /// it has.
-pub(crate) fn goes_on_at(log: &dyn Log, place: u64, seen: u64) -> Result<bool, LogError> {
-    let kept = log.kept();
-    if place < kept.start {
+pub(crate) fn resumes_at(log: &dyn Log, place: u64, seen: u64) -> Result<bool, LogError> {
+    let retained = log.retained();
+    if place < retained.start {
         return Ok(true);
     }
-    if place > kept.end {
-        return Ok(end_of(log)?.is_none_or(|end| end < seen));
+    if place > retained.end {
+        return Ok(next_seq(log)?.is_none_or(|end| end < seen));
     }
     let is_seen = |place| -> Result<bool, LogError> {
         let entry = log.read(place, 1)?.into_iter().next();
         Ok(entry.is_some_and(|entry| entry.first_seq < seen && entry.next_seq() <= seen))
     };
-    Ok((place == kept.start || is_seen(place - 1)?) && (place == kept.end || !is_seen(place)?))
+    Ok((place == retained.start || is_seen(place - 1)?) && (place == retained.end || !is_seen(place)?))
 }
 
-/// Does to `engine` what the log says was done, from place `from` up to place `to`. `told` hears how far it has come, and may break it off.
+/// Does to `engine` what the log says was done, from place `from` up to place `to`. on_progress hears how far it has come, and may break it off.
 /// Says the place it has come to.
 pub(crate) fn replay(
     log: &dyn Log,
     engine: &Engine,
     from: u64,
     to: u64,
-    mut told: impl FnMut(Position) -> ControlFlow<()>,
+    mut on_progress: impl FnMut(Position) -> ControlFlow<()>,
 ) -> Result<u64, ReplayError> {
     let mut place = from;
     while place < to {
@@ -103,10 +103,10 @@ pub(crate) fn replay(
             break;
         }
         for group in entries.chunk_by(|a, b| one_by_one(a) && one_by_one(b)) {
-            happen_together(engine, group)?;
+            apply_entries(engine, group)?;
         }
         place += entries.len() as u64;
-        if told(engine.position()).is_break() {
+        if on_progress(engine.position()).is_break() {
             break;
         }
     }
@@ -114,36 +114,36 @@ pub(crate) fn replay(
 }
 
 /// What an entry came to.
-pub(crate) struct Happened {
+pub(crate) struct Applied {
     pub position: Position,
     /// Events that were known and are taken back, or nodes that are forgotten.
     pub changed: u64,
 }
 
 /// Does to the engine what an entry says; what it has seen of it already is left out.
-pub(crate) fn happen(engine: &Engine, entry: &Entry) -> Result<Happened, ReplayError> {
+pub(crate) fn apply_entry(engine: &Engine, entry: &Entry) -> Result<Applied, ReplayError> {
     let seen = engine.position().log_seq;
     if entry.first_seq > seen {
         return Err(ReplayError::Gap { seen, first: entry.first_seq });
     }
-    match &entry.act {
-        Act::Events { events, granularity, .. } => {
+    match &entry.mutation {
+        Mutation::Events { events, granularity, .. } => {
             let known = ((seen - entry.first_seq) as usize).min(events.len());
-            Ok(Happened { position: engine.observe(&events[known..], *granularity)?, changed: 0 })
+            Ok(Applied { position: engine.observe(&events[known..], *granularity)?, changed: 0 })
         }
-        Act::Retract { events } => {
-            let Answered { answer, position } = take_back(engine, events)?;
-            Ok(Happened { position, changed: answer as u64 })
+        Mutation::Retract { events } => {
+            let AtPosition { answer, position } = retract_known(engine, events)?;
+            Ok(Applied { position, changed: answer as u64 })
         }
-        Act::Expire { before, nodes } => {
-            let Answered { answer, position } = engine.expire_among(before, nodes.clone())?;
-            Ok(Happened { position, changed: answer as u64 })
+        Mutation::Expire { before, nodes } => {
+            let AtPosition { answer, position } = engine.expire_among(before, nodes.clone())?;
+            Ok(Applied { position, changed: answer as u64 })
         }
     }
 }
 
 /// Takes back those of the events whose nodes are not forgotten: of the others nothing is left.
-fn take_back(engine: &Engine, events: &[Retraction]) -> Result<Answered<usize>, RequestError> {
+fn retract_known(engine: &Engine, events: &[Retraction]) -> Result<AtPosition<usize>, RequestError> {
     match engine.retract(events) {
         Err(RequestError::UnknownNode { .. }) => {}
         done => return done,
@@ -151,25 +151,25 @@ fn take_back(engine: &Engine, events: &[Retraction]) -> Result<Answered<usize>, 
     let mut taken = 0;
     for event in events {
         match engine.retract(std::slice::from_ref(event)) {
-            Ok(Answered { answer, .. }) => taken += answer,
+            Ok(AtPosition { answer, .. }) => taken += answer,
             Err(RequestError::UnknownNode { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Answered { answer: taken, position: engine.position() })
+    Ok(AtPosition { answer: taken, position: engine.position() })
 }
 
 fn one_by_one(entry: &Entry) -> bool {
-    matches!(entry.act, Act::Events { granularity: Granularity::Event, .. })
+    matches!(entry.mutation, Mutation::Events { granularity: Granularity::Event, .. })
 }
 
 /// Events that happen one by one may be told at once, however they were told.
-fn happen_together(engine: &Engine, group: &[Entry]) -> Result<(), ReplayError> {
-    let [first, _, ..] = group else { return group.iter().try_for_each(|entry| happen(engine, entry).map(drop)) };
-    let all: Vec<NewEvent> = group.iter().flat_map(Entry::told).cloned().collect();
+fn apply_entries(engine: &Engine, group: &[Entry]) -> Result<(), ReplayError> {
+    let [first, _, ..] = group else { return group.iter().try_for_each(|entry| apply_entry(engine, entry).map(drop)) };
+    let all: Vec<NewEvent> = group.iter().flat_map(Entry::new_events).cloned().collect();
     let whole = Entry {
         first_seq: first.first_seq,
-        act: Act::Events { events: all, granularity: Granularity::Event, late: Vec::new() },
+        mutation: Mutation::Events { events: all, granularity: Granularity::Event, late: Vec::new() },
     };
-    happen(engine, &whole).map(drop)
+    apply_entry(engine, &whole).map(drop)
 }

@@ -20,7 +20,7 @@ pub struct LogSpec {
     pub queue: usize,
     /// Most events that share one flush to the disk.
     pub group: usize,
-    /// Events kept in the log before the oldest snapshot; left out, all. Events that are given up cannot warm new weights, and their
+    /// Events retained in the log before the oldest snapshot; left out, all. Events that are given up cannot warm new weights, and their
     /// ids are forgotten.
     pub keep_events: Option<u64>,
     /// With `kafka`: addresses of brokers, `host:port,host:port`.
@@ -29,7 +29,7 @@ pub struct LogSpec {
     pub topic: String,
     /// With `kafka`: the one partition that is the log.
     pub partition: i32,
-    /// With `kafka`: only read, as a replica of the server that writes, until told to [take over](crate::Service::take_over).
+    /// With `kafka`: only read, as a replica of the server that writes, until told to [take over](crate::Service::promote).
     pub follow: bool,
     /// With `kafka`: how many of the newest ids are remembered. The embedded log remembers the ids of all events it keeps.
     pub remember_ids: usize,

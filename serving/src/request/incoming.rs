@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tempograph_framework::{Batch, EventId, NodeId, TimeUnit, Timestamp};
 
-use crate::request::{MOST, NewEvent, Place, RequestError, ticks};
+use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, ticks};
 
 /// Events with nodes found or made for them, numbered from `first`.
 #[derive(Debug, Default)]
@@ -44,25 +44,25 @@ impl Incoming {
 }
 
 /// What events are held against.
-pub(crate) struct Rules<'a> {
+pub(crate) struct EventRules<'a> {
     pub unit: &'a TimeUnit,
     /// Width `E` of the features every event brings; 0 for none.
     pub edge_width: usize,
     pub newest: Option<Timestamp>,
 }
 
-impl Rules<'_> {
+impl EventRules<'_> {
     /// Checks everything about `events` but their ids; `list` is what the request calls them. Adds their times in ticks to `times`.
-    pub fn check(&self, list: &str, events: &[NewEvent], times: &mut Vec<Timestamp>) -> Result<(), RequestError> {
-        if events.len() > MOST {
+    pub fn validate(&self, list: &str, events: &[NewEvent], times: &mut Vec<Timestamp>) -> Result<(), RequestError> {
+        if events.len() > MAX_ITEMS {
             return Err(RequestError::TooMany { place: list.into(), count: events.len() });
         }
         let mut newest = self.newest;
         for (i, event) in events.iter().enumerate() {
-            let place = |field| Place::of(list, i, field);
+            let place = |field| FieldPath::of(list, i, field);
             let time = ticks(self.unit, &event.time, place("time"))?;
             not_before(self.unit, newest, time, place("time"))?;
-            self.check_values(event, list, i)?;
+            self.validate_values(event, list, i)?;
             newest = Some(time);
             times.push(time);
         }
@@ -70,14 +70,14 @@ impl Rules<'_> {
     }
 
     /// Checks label and features of event `i` of `list`.
-    pub fn check_values(&self, event: &NewEvent, list: &str, i: usize) -> Result<(), RequestError> {
+    pub fn validate_values(&self, event: &NewEvent, list: &str, i: usize) -> Result<(), RequestError> {
         if !event.label.is_finite() {
-            return Err(RequestError::invalid(Place::of(list, i, "label"), "is not a finite 32-bit number"));
+            return Err(RequestError::invalid(FieldPath::of(list, i, "label"), "is not a finite 32-bit number"));
         }
-        self.check_features(event.features.as_deref(), Place::of(list, i, "features"))
+        self.validate_features(event.features.as_deref(), FieldPath::of(list, i, "features"))
     }
 
-    fn check_features(&self, features: Option<&[f32]>, place: Place<'_>) -> Result<(), RequestError> {
+    fn validate_features(&self, features: Option<&[f32]>, place: FieldPath<'_>) -> Result<(), RequestError> {
         let expected = self.edge_width;
         match features {
             None if expected > 0 => Err(RequestError::invalid(
@@ -101,7 +101,7 @@ pub(crate) fn not_before(
     unit: &TimeUnit,
     newest: Option<Timestamp>,
     time: Timestamp,
-    place: Place<'_>,
+    place: FieldPath<'_>,
 ) -> Result<(), RequestError> {
     match newest.filter(|&newest| time < newest) {
         Some(newest) => Err(RequestError::Late {

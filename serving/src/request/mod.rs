@@ -8,7 +8,7 @@ use serde_json::Number;
 use tempograph_framework::{Side, TimeUnit, Timestamp};
 
 /// Most events, pairs or candidates of one request.
-pub(crate) const MOST: usize = 50_000;
+pub(crate) const MAX_ITEMS: usize = 50_000;
 
 /// An event as it is told: `{"src": 17, "dst": 4, "time": 1300.5, "label": 0, "features": [0.5, …], "id": "a81f"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,17 +98,17 @@ pub struct Position {
 
 /// What was asked for, and what was seen for it: all of it as of one position.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answered<T> {
+pub struct AtPosition<T> {
     /// What was asked for.
     pub answer: T,
     /// What it has seen.
     pub position: Position,
 }
 
-impl<T> Answered<T> {
+impl<T> AtPosition<T> {
     /// Another form of the answer, at the same position.
-    pub(crate) fn map<U>(self, form: impl FnOnce(T) -> U) -> Answered<U> {
-        Answered { answer: form(self.answer), position: self.position }
+    pub(crate) fn map<U>(self, form: impl FnOnce(T) -> U) -> AtPosition<U> {
+        AtPosition { answer: form(self.answer), position: self.position }
     }
 }
 
@@ -144,7 +144,7 @@ pub enum RequestError {
         problem: String,
     },
     /// More than one request may hold.
-    #[error("{place} has {count} entries; one request may hold {MOST}")]
+    #[error("{place} has {count} entries; one request may hold {MAX_ITEMS}")]
     TooMany {
         /// Where in the request.
         place: String,
@@ -167,24 +167,24 @@ impl RequestError {
 
 /// Where in a request something stands: `events[3].time`. Written out only where it will not do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct FieldPath<'a> {
     list: Option<(&'a str, usize)>,
     field: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> FieldPath<'a> {
     /// A field of the request itself.
-    pub fn field(field: &'a str) -> Place<'a> {
-        Place { list: None, field }
+    pub fn field(field: &'a str) -> FieldPath<'a> {
+        FieldPath { list: None, field }
     }
 
     /// Entry `at` of `list`, or where `field` is not empty that field of it.
-    pub fn of(list: &'a str, at: usize, field: &'a str) -> Place<'a> {
-        Place { list: Some((list, at)), field }
+    pub fn of(list: &'a str, at: usize, field: &'a str) -> FieldPath<'a> {
+        FieldPath { list: Some((list, at)), field }
     }
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for FieldPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.list {
             Some((list, at)) if self.field.is_empty() => write!(f, "{list}[{at}]"),
@@ -195,7 +195,7 @@ impl fmt::Display for Place<'_> {
 }
 
 /// The user's time in ticks. Whole numbers are scaled exactly; a fraction needs a set whose times have fractions.
-pub(crate) fn ticks(unit: &TimeUnit, time: &Number, place: Place<'_>) -> Result<Timestamp, RequestError> {
+pub(crate) fn ticks(unit: &TimeUnit, time: &Number, place: FieldPath<'_>) -> Result<Timestamp, RequestError> {
     let whole = |time: i64| time.checked_mul(i64::try_from(unit.scale).ok()?).map(Timestamp);
     let ticks = match (time.as_i64(), time.as_f64()) {
         (Some(time), _) => whole(time),
@@ -234,7 +234,7 @@ mod tests {
 
     fn read(scale: u64, time: &str) -> Result<i64, String> {
         let unit = TimeUnit { description: String::new(), scale };
-        ticks(&unit, &serde_json::from_str(time).unwrap(), Place::field("time"))
+        ticks(&unit, &serde_json::from_str(time).unwrap(), FieldPath::field("time"))
             .map(|time| time.0)
             .map_err(|error| error.to_string())
     }

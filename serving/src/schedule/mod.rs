@@ -11,12 +11,12 @@ mod simulate;
 mod status;
 mod worker;
 
-pub use policy::job::Kind;
+pub use policy::job::ReadKind;
 pub use policy::spec::{Policy, SchedulerSpec};
-pub use policy::stream::Group;
-pub use read::{Answer, Body, Read, Refusal, Terms};
+pub use policy::stream::ArrivalPattern;
+pub use read::{Answer, AnswerBody, ReadError, ReadOptions, ReadRequest};
 pub use scheduler::Scheduler;
 pub use simulate::arrivals::Arrivals;
-pub use simulate::outcome::Outcome;
-pub use simulate::{Arrival, Fate, Machine, simulate};
+pub use simulate::outcome::SimulationReport;
+pub use simulate::{Arrival, Machine, ReadOutcome, simulate};
 pub use status::{CostStatus, SchedulerStatus, TenantStatus};

@@ -11,7 +11,7 @@ use crate::request::{NewEvent, PairQuery, Position, RankQuery, Ranked, RequestEr
 
 /// A question to a history.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Read {
+pub enum ReadRequest {
     /// Logits of pairs; `during` are events that have not been observed, as [`Engine::score`](crate::Engine::score) takes them.
     Score {
         /// The pairs.
@@ -36,7 +36,7 @@ pub enum Read {
 
 /// On which terms a read is asked. The default asks for nothing in particular.
 #[derive(Clone, Debug, Default)]
-pub struct Terms {
+pub struct ReadOptions {
     /// When the answer is of no use any more; left out, the server's default from now.
     pub deadline: Option<Instant>,
     /// Who asks: reads of one tenant share its part of the server. Empty for all who do not say.
@@ -51,7 +51,7 @@ pub struct Terms {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// What was asked for.
-    pub body: Body,
+    pub body: AnswerBody,
     /// What it has seen.
     pub position: Position,
     /// The weights it was made by, as [`Manifest::model_version`](crate::Manifest::model_version) names them.
@@ -60,7 +60,7 @@ pub struct Answer {
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Body {
+pub enum AnswerBody {
     /// A logit for each pair, in their order.
     Scores(Vec<f32>),
     /// Best first.
@@ -73,7 +73,7 @@ pub enum Body {
 
 /// Why a read has no answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Refusal {
+pub enum ReadError {
     /// The read itself will not do.
     #[error(transparent)]
     Request(#[from] RequestError),

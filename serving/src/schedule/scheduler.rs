@@ -1,4 +1,4 @@
-//! Where reads are handed in, and the threads that answer them.
+//! Where reads are submitted, and the threads that answer them.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -9,10 +9,10 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::request::RankQuery;
 use crate::schedule::freshness::Freshness;
 use crate::schedule::policy::cost::Size;
-use crate::schedule::policy::job::{Job, Kind};
-use crate::schedule::policy::queue::{Denied, Queue};
+use crate::schedule::policy::job::{Job, ReadKind};
+use crate::schedule::policy::queue::{AdmissionError, Queue};
 use crate::schedule::policy::spec::SchedulerSpec;
-use crate::schedule::read::{Answer, Read, Refusal, Terms};
+use crate::schedule::read::{Answer, ReadError, ReadOptions, ReadRequest};
 use crate::schedule::status::SchedulerStatus;
 use crate::service::{Readiness, Service};
 
@@ -32,7 +32,7 @@ pub(super) struct Shared {
     began: Instant,
     state: Mutex<State>,
     /// A read came, or it is time to end.
-    pub came: Condvar,
+    pub work_available: Condvar,
     freshness: Mutex<Freshness>,
     /// Reads that may wait for events to be applied.
     room: Semaphore,
@@ -49,8 +49,8 @@ pub(super) struct State {
 /// A read and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub read: Read,
-    pub answer: oneshot::Sender<Result<Answer, Refusal>>,
+    pub read: ReadRequest,
+    pub answer: oneshot::Sender<Result<Answer, ReadError>>,
 }
 
 impl Scheduler {
@@ -67,7 +67,7 @@ impl Scheduler {
             spec: spec.clone(),
             began: Instant::now(),
             state: Mutex::new(state),
-            came: Condvar::new(),
+            work_available: Condvar::new(),
             freshness: Mutex::default(),
             room: Semaphore::new(spec.queue),
         });
@@ -82,23 +82,23 @@ impl Scheduler {
     /// Answers a read, or says why it does not. A read that is not awaited any more is not computed. To be awaited in a tokio runtime.
     ///
     /// # Errors
-    /// [`Refusal`], as soon as it is known.
-    pub async fn submit(&self, read: Read, terms: Terms) -> Result<Answer, Refusal> {
+    /// [`ReadError`], as soon as it is known.
+    pub async fn submit(&self, read: ReadRequest, options: ReadOptions) -> Result<Answer, ReadError> {
         let shared = &self.shared;
         if let Readiness::Recovering { .. } = shared.service.readiness() {
-            return Err(Refusal::Unavailable("replaying its log"));
+            return Err(ReadError::Unavailable("replaying its log"));
         }
-        if terms.max_staleness.is_some() && shared.service.readiness() == Readiness::Following {
+        if options.max_staleness.is_some() && shared.service.readiness() == Readiness::Following {
             // What is on its way from there is not known here.
             let wanted =
                 "an answer of a bounded age is wanted, which only the server that takes the events can promise".into();
-            return Err(Refusal::Stale { wanted, at: shared.service.position().log_seq });
+            return Err(ReadError::Stale { wanted, at: shared.service.position().log_seq });
         }
-        let deadline = terms.deadline.unwrap_or_else(|| Instant::now() + shared.spec.deadline());
-        shared.see_enough(&terms, deadline).await?;
-        let answer = shared.hand_in(read, &terms, deadline)?.await.map_err(|_| Refusal::Broken)??;
-        match shared.required(&terms).filter(|&required| answer.position.log_seq < required) {
-            Some(_) => Err(stale(&terms, answer.position.log_seq)),
+        let deadline = options.deadline.unwrap_or_else(|| Instant::now() + shared.spec.deadline());
+        shared.wait_for_consistency(&options, deadline).await?;
+        let answer = shared.enqueue(read, &options, deadline)?.await.map_err(|_| ReadError::Broken)??;
+        match shared.required(&options).filter(|&required| answer.position.log_seq < required) {
+            Some(_) => Err(stale(&options, answer.position.log_seq)),
             None => Ok(answer),
         }
     }
@@ -120,8 +120,8 @@ impl Drop for Scheduler {
             state.ending = true;
             state.queue.clear()
         };
-        self.shared.came.notify_all();
-        waiting.into_iter().for_each(|job| job.read.refuse(Refusal::Unavailable("stopping")));
+        self.shared.work_available.notify_all();
+        waiting.into_iter().for_each(|job| job.read.refuse(ReadError::Unavailable("stopping")));
         for thread in self.threads.drain(..) {
             // A worker that broke off has said so where it did.
             let _ = thread.join();
@@ -139,99 +139,101 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until reads see what the terms ask for.
-    async fn see_enough(&self, terms: &Terms, deadline: Instant) -> Result<(), Refusal> {
-        let Some(required) = self.required(terms) else { return Ok(()) };
+    /// Waits until reads see what the options ask for.
+    async fn wait_for_consistency(&self, options: &ReadOptions, deadline: Instant) -> Result<(), ReadError> {
+        let Some(required) = self.required(options) else { return Ok(()) };
         let at = self.service.position().log_seq;
         if at >= required {
             return Ok(());
         }
         let Ok(_place) = self.room.try_acquire() else {
             let retry_after = Duration::from_millis(10);
-            return Err(Refusal::Full { waiting: self.spec.queue, most: self.spec.queue, retry_after });
+            return Err(ReadError::Full { waiting: self.spec.queue, most: self.spec.queue, retry_after });
         };
         let reached = tokio::time::timeout_at(deadline.into(), self.service.reach(required)).await;
-        reached.map(drop).map_err(|_| stale(terms, self.service.position().log_seq))
+        reached.map(drop).map_err(|_| stale(options, self.service.position().log_seq))
     }
 
     /// Events that an answer given now must have seen.
-    fn required(&self, terms: &Terms) -> Option<u64> {
-        let fresh = terms.max_staleness.map(|bound| {
-            let (now, taken) = (self.now(), self.service.taken_seq());
+    fn required(&self, options: &ReadOptions) -> Option<u64> {
+        let fresh = options.max_staleness.map(|bound| {
+            let (now, taken) = (self.now(), self.service.submitted_seq());
             let mut freshness = self.freshness.lock().unwrap_or_else(PoisonError::into_inner);
             freshness.note(now, taken);
             freshness.required(now, bound, taken)
         });
-        terms.min_seq.max(fresh)
+        options.min_seq.max(fresh)
     }
 
     /// Puts a read in line.
-    fn hand_in(
+    fn enqueue(
         &self,
-        read: Read,
-        terms: &Terms,
+        read: ReadRequest,
+        options: &ReadOptions,
         deadline: Instant,
-    ) -> Result<oneshot::Receiver<Result<Answer, Refusal>>, Refusal> {
+    ) -> Result<oneshot::Receiver<Result<Answer, ReadError>>, ReadError> {
         let (kind, size) = self.size(&read);
         let (answer, receiver) = oneshot::channel();
         let deadline = deadline.saturating_duration_since(self.began);
         let mut state = self.state();
         if state.ending {
-            return Err(Refusal::Unavailable("stopping"));
+            return Err(ReadError::Unavailable("stopping"));
         }
         let arrived = self.now();
-        let job = Job { read: Pending { read, answer }, kind, size, tenant: terms.tenant.clone(), arrived, deadline };
+        let job = Job { read: Pending { read, answer }, kind, size, tenant: options.tenant.clone(), arrived, deadline };
         match state.queue.admit(arrived, job) {
             Ok(displaced) => {
                 state.counts.admitted += 1;
                 state.counts.dropped += u64::from(displaced.is_some());
                 drop(state);
-                self.came.notify_one();
+                self.work_available.notify_one();
                 if let Some(displaced) = displaced {
                     displaced.read.refuse(self.full(0, Duration::from_millis(1)));
                 }
                 Ok(receiver)
             }
-            Err((_, Denied::Full { waiting, retry_after })) => {
+            Err((_, AdmissionError::Full { waiting, retry_after })) => {
                 state.counts.refused_full += 1;
                 Err(self.full(waiting, retry_after))
             }
-            Err((_, Denied::TooLate { needs, has, retry_after })) => {
+            Err((_, AdmissionError::TooLate { needs, has, retry_after })) => {
                 state.counts.refused_late += 1;
-                Err(Refusal::TooLate { needs, has, retry_after })
+                Err(ReadError::TooLate { needs, has, retry_after })
             }
         }
     }
 
-    fn full(&self, waiting: usize, retry_after: Duration) -> Refusal {
-        Refusal::Full { waiting, most: self.spec.queue, retry_after }
+    fn full(&self, waiting: usize, retry_after: Duration) -> ReadError {
+        ReadError::Full { waiting, most: self.spec.queue, retry_after }
     }
 
     /// How much work a read is.
-    fn size(&self, read: &Read) -> (Kind, Size) {
+    fn size(&self, read: &ReadRequest) -> (ReadKind, Size) {
         let engine = self.service.engine();
         match read {
-            Read::Score { queries, during } => {
+            ReadRequest::Score { queries, during } => {
                 let size = Size { items: queries.len(), neighbours: engine.neighbours_of(queries) };
-                (if during.is_empty() { Kind::Score } else { Kind::ScoreShown }, size)
+                (if during.is_empty() { ReadKind::Score } else { ReadKind::ScoreShown }, size)
             }
-            Read::Rank(RankQuery { candidates: Some(candidates), .. }) => (Kind::Rank, Size::of(candidates.len())),
-            Read::Rank(_) => (Kind::TopK, Size::of(engine.destinations())),
-            Read::Embedding { .. } => (Kind::Embedding, Size::of(1)),
-            Read::Explain(_) => (Kind::Explain, Size::of(1)),
+            ReadRequest::Rank(RankQuery { candidates: Some(candidates), .. }) => {
+                (ReadKind::Rank, Size::of(candidates.len()))
+            }
+            ReadRequest::Rank(_) => (ReadKind::TopK, Size::of(engine.destinations())),
+            ReadRequest::Embedding { .. } => (ReadKind::Embedding, Size::of(1)),
+            ReadRequest::Explain(_) => (ReadKind::Explain, Size::of(1)),
         }
     }
 }
 
 impl Pending {
-    pub fn refuse(self, refusal: Refusal) {
+    pub fn refuse(self, refusal: ReadError) {
         // Whoever asked may have gone.
         let _ = self.answer.send(Err(refusal));
     }
 }
 
-fn stale(terms: &Terms, at: u64) -> Refusal {
-    let wanted = match (terms.min_seq, terms.max_staleness) {
+fn stale(options: &ReadOptions, at: u64) -> ReadError {
+    let wanted = match (options.min_seq, options.max_staleness) {
         (Some(seq), None) => format!("an answer is wanted that has seen {seq} events"),
         (Some(seq), Some(bound)) => {
             format!("an answer is wanted that has seen {seq} events and is no older than {} ms", bound.as_millis())
@@ -240,5 +242,5 @@ fn stale(terms: &Terms, at: u64) -> Refusal {
             format!("an answer is wanted that is no older than {} ms", bound.unwrap_or_default().as_millis())
         }
     };
-    Refusal::Stale { wanted, at }
+    ReadError::Stale { wanted, at }
 }

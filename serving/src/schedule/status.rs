@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::schedule::policy::job::Kind;
+use crate::schedule::policy::job::ReadKind;
 use crate::schedule::policy::queue::Queue;
-use crate::schedule::policy::stream::Group;
+use crate::schedule::policy::stream::ArrivalPattern;
 
 /// Tenants told of: those with most waiting reads.
 const TOLD: usize = 16;
@@ -42,7 +42,7 @@ pub struct SchedulerStatus {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CostStatus {
     /// `score`, `score-shown`, `embedding`, `explain`, `rank` or `top-k`.
-    pub kind: Kind,
+    pub kind: ReadKind,
     /// Microseconds of a pass.
     pub pass_us: f64,
     /// Microseconds of an item in it.
@@ -63,7 +63,7 @@ pub struct TenantStatus {
     /// Coefficient of variation of the gaps between its reads; 1 for independent arrivals.
     pub arrival_cv: Option<f64>,
     /// Whether its stream is `smooth` or `bursty`.
-    pub group: Group,
+    pub group: ArrivalPattern,
 }
 
 impl<T> Queue<T> {
@@ -71,7 +71,7 @@ impl<T> Queue<T> {
     pub fn describe(&self, status: &mut SchedulerStatus) {
         status.waiting = self.tenants.waiting();
         status.workers = self.running.len();
-        let known = Kind::ALL.into_iter().filter(|&kind| self.costs[kind as usize].is_believed());
+        let known = ReadKind::ALL.into_iter().filter(|&kind| self.costs[kind as usize].is_trusted());
         status.costs = known.map(|kind| self.cost_of(kind)).collect();
         let mut tenants: Vec<_> = self.tenants.iter().filter(|(_, tenant)| tenant.stream.last().is_some()).collect();
         tenants.sort_by_key(|(_, tenant)| std::cmp::Reverse((tenant.waiting(), tenant.stream.last())));
@@ -84,7 +84,7 @@ impl<T> Queue<T> {
         status.tenants = tenants.into_iter().take(TOLD).map(tell).collect();
     }
 
-    fn cost_of(&self, kind: Kind) -> CostStatus {
+    fn cost_of(&self, kind: ReadKind) -> CostStatus {
         let cost = &self.costs[kind as usize];
         let [pass, item, neighbour] = cost.parts();
         CostStatus {

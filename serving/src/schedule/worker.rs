@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Engine;
-use crate::request::{Answered, PairQuery, RankQuery, RequestError};
+use crate::request::{AtPosition, PairQuery, RankQuery, RequestError};
 use crate::schedule::policy::cost::Size;
-use crate::schedule::policy::job::{Batch, Job, Kind, Turn};
-use crate::schedule::read::{Answer, Body, Read, Refusal};
+use crate::schedule::policy::job::{Batch, Job, ReadKind, WorkerAction};
+use crate::schedule::read::{Answer, AnswerBody, ReadError, ReadRequest};
 use crate::schedule::scheduler::{Pending, Shared};
 
 impl Shared {
@@ -32,41 +32,41 @@ impl Shared {
             if !late.is_empty() {
                 state.counts.dropped += late.len() as u64;
                 drop(state);
-                late.drain(..).for_each(|job| self.give_up(job));
+                late.drain(..).for_each(|job| self.reject_late(job));
                 state = self.state();
-                if !matches!(turn, Turn::Run(_)) {
+                if !matches!(turn, WorkerAction::Run(_)) {
                     continue;
                 }
             }
             state = match turn {
-                Turn::Run(batch) => {
-                    state.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
+                WorkerAction::Run(batch) => {
+                    state.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
                     return Some(batch);
                 }
-                Turn::Wait(until) => {
+                WorkerAction::Wait(until) => {
                     let wait = until.saturating_sub(now);
-                    self.came.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                    self.work_available.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
                 }
-                Turn::Rest => {
-                    state.queue.rests(worker);
-                    self.came.wait(state).unwrap_or_else(PoisonError::into_inner)
+                WorkerAction::Idle => {
+                    state.queue.set_idle(worker);
+                    self.work_available.wait(state).unwrap_or_else(PoisonError::into_inner)
                 }
             }
         }
     }
 
     /// Tells that a deadline cannot be kept after all.
-    fn give_up(&self, job: Job<Pending>) {
+    fn reject_late(&self, job: Job<Pending>) {
         let (needs, has) = (self.now().saturating_sub(job.arrived), job.deadline.saturating_sub(job.arrived));
-        job.read.refuse(Refusal::TooLate { needs, has, retry_after: Duration::from_millis(1) });
+        job.read.refuse(ReadError::TooLate { needs, has, retry_after: Duration::from_millis(1) });
     }
 
     fn answer(&self, worker: usize, mut batch: Batch<Pending>) {
         batch.jobs.retain(|job| !job.read.answer.is_closed());
         let engine = self.service.engine();
         match batch.kind {
-            Kind::Score => self.score(&engine, batch.jobs),
-            _ => batch.jobs.into_iter().for_each(|job| self.answer_alone(worker, &engine, job)),
+            ReadKind::Score => self.score(&engine, batch.jobs),
+            _ => batch.jobs.into_iter().for_each(|job| self.answer_single(worker, &engine, job)),
         }
     }
 
@@ -76,23 +76,23 @@ impl Shared {
         let size = jobs.iter().fold(Size::default(), |sum, job| sum.with(job.size));
         let begun = Instant::now();
         match engine.score(&queries, &[]) {
-            Ok(Answered { answer, position }) => {
-                self.learn(Kind::Score, size, begun.elapsed());
+            Ok(AtPosition { answer, position }) => {
+                self.learn(ReadKind::Score, size, begun.elapsed());
                 let model: Arc<str> = engine.manifest().model_version().into();
                 let mut rest = &answer[..];
                 for job in jobs {
                     let (own, others) = rest.split_at(pairs(&job.read.read).len());
                     rest = others;
-                    let told = Answer { body: Body::Scores(own.to_vec()), position, model: model.clone() };
-                    let _ = job.read.answer.send(Ok(told));
+                    let answered = Answer { body: AnswerBody::Scores(own.to_vec()), position, model: model.clone() };
+                    let _ = job.read.answer.send(Ok(answered));
                 }
             }
-            Err(error) => self.score_apart(engine, jobs, error),
+            Err(error) => self.score_bisecting(engine, jobs, error),
         }
     }
 
     /// Halves jobs of which one will not do until it is alone: it is told so, and the others are answered.
-    fn score_apart(&self, engine: &Engine, mut jobs: Vec<Job<Pending>>, error: RequestError) {
+    fn score_bisecting(&self, engine: &Engine, mut jobs: Vec<Job<Pending>>, error: RequestError) {
         if jobs.len() < 2 {
             return jobs.into_iter().for_each(|job| job.read.refuse(error.clone().into()));
         }
@@ -101,25 +101,29 @@ impl Shared {
         self.score(engine, second);
     }
 
-    fn answer_alone(&self, worker: usize, engine: &Engine, job: Job<Pending>) {
+    fn answer_single(&self, worker: usize, engine: &Engine, job: Job<Pending>) {
         let begun = Instant::now();
         let body = match &job.read.read {
-            Read::Score { queries, during } => engine.score(queries, during).map(|told| told.map(Body::Scores)),
-            Read::Embedding { node, side, time } => {
-                engine.embedding(*node, *side, time.as_ref()).map(|told| told.map(Body::Embedding))
+            ReadRequest::Score { queries, during } => {
+                engine.score(queries, during).map(|answered| answered.map(AnswerBody::Scores))
             }
-            Read::Explain(query) => engine.explain(query).map(|told| told.map(Body::Explained)),
-            Read::Rank(query) => self.rank(worker, engine, query, &job).map(|told| told.map(Body::Ranked)),
+            ReadRequest::Embedding { node, side, time } => {
+                engine.embedding(*node, *side, time.as_ref()).map(|answered| answered.map(AnswerBody::Embedding))
+            }
+            ReadRequest::Explain(query) => engine.explain(query).map(|answered| answered.map(AnswerBody::Explained)),
+            ReadRequest::Rank(query) => {
+                self.rank(worker, engine, query, &job).map(|answered| answered.map(AnswerBody::Ranked))
+            }
         };
         if body.is_ok() && !job.kind.yields() {
             self.learn(job.kind, job.size, begun.elapsed());
         }
-        let told = body.map(|told| Answer {
-            body: told.answer,
-            position: told.position,
+        let answered = body.map(|answered| Answer {
+            body: answered.answer,
+            position: answered.position,
             model: engine.manifest().model_version().into(),
         });
-        let _ = job.read.answer.send(told.map_err(Refusal::from));
+        let _ = job.read.answer.send(answered.map_err(ReadError::from));
     }
 
     /// Ranks in chunks; between two of them tighter deadlines are kept.
@@ -129,12 +133,12 @@ impl Shared {
         engine: &Engine,
         query: &RankQuery,
         job: &Job<Pending>,
-    ) -> Result<Answered<Vec<crate::Ranked>>, RequestError> {
+    ) -> Result<AtPosition<Vec<crate::Ranked>>, RequestError> {
         let (mut begun, mut took) = (Instant::now(), Duration::ZERO);
         let answered = engine.rank_in_chunks(query, self.spec.chunk, &mut |done| {
             took += self.chunk_took(job, begun.elapsed());
             let left = (job.size.items as f64 * (1.0 - done)).ceil() as usize;
-            self.let_overtake(worker, job, left);
+            self.run_preempting(worker, job, left);
             begun = Instant::now();
         })?;
         took += self.chunk_took(job, begun.elapsed());
@@ -148,20 +152,20 @@ impl Shared {
     }
 
     /// Answers what is due before a long job, of which so many items are left.
-    fn let_overtake(&self, worker: usize, long: &Job<Pending>, left: usize) {
+    fn run_preempting(&self, worker: usize, long: &Job<Pending>, left: usize) {
         loop {
             let (mut state, now, mut late) = (self.state(), self.now(), Vec::new());
-            let batch = state.queue.overtaking(now, long.deadline, &long.tenant, &mut late);
+            let batch = state.queue.preempting_batch(now, long.deadline, &long.tenant, &mut late);
             match &batch {
                 Some(batch) => {
-                    state.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline)
+                    state.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline)
                 }
-                None => state.queue.begins(now, worker, long.kind, long.size, left, long.deadline),
+                None => state.queue.set_running(now, worker, long.kind, long.size, left, long.deadline),
             }
             state.counts.dropped += late.len() as u64;
             state.counts.overtakings += u64::from(batch.is_some());
             drop(state);
-            late.into_iter().for_each(|job| self.give_up(job));
+            late.into_iter().for_each(|job| self.reject_late(job));
             match batch {
                 Some(batch) => self.answer(worker, batch),
                 None => return,
@@ -169,7 +173,7 @@ impl Shared {
         }
     }
 
-    fn learn(&self, kind: Kind, size: Size, took: Duration) {
+    fn learn(&self, kind: ReadKind, size: Size, took: Duration) {
         let mut state = self.state();
         state.queue.learn(kind, size, took);
         state.counts.passes += 1;
@@ -178,9 +182,9 @@ impl Shared {
     }
 }
 
-fn pairs(read: &Read) -> &[PairQuery] {
+fn pairs(read: &ReadRequest) -> &[PairQuery] {
     match read {
-        Read::Score { queries, .. } => queries,
+        ReadRequest::Score { queries, .. } => queries,
         _ => &[],
     }
 }

@@ -20,19 +20,19 @@ impl Service {
     /// this has to know that the server that wrote is gone: nothing here finds that out.
     ///
     /// # Errors
-    /// [`ServiceError::Unfit`] for a service that does not follow, or a log that cannot be read to its end by then: it goes on following.
-    pub fn take_over(&self, deadline: Instant) -> Result<Position, ServiceError> {
-        let unfit = |fact: String| Err(ServiceError::Unfit(fact));
+    /// [`ServiceError::Conflict`] for a service that does not follow, or a log that cannot be read to its end by then: it goes on following.
+    pub fn promote(&self, deadline: Instant) -> Result<Position, ServiceError> {
+        let unfit = |fact: String| Err(ServiceError::Conflict(fact));
         if self.readiness() != Readiness::Following {
             return unfit(format!("there is nobody to take over from: the server is {}", self.readiness()));
         }
-        self.core.taking_over.store(true, Relaxed);
+        self.core.promoting.store(true, Relaxed);
         loop {
             match self.readiness() {
                 Readiness::Ready => return Ok(self.position()),
                 Readiness::Following if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
                 other => {
-                    self.core.taking_over.store(false, Relaxed);
+                    self.core.promoting.store(false, Relaxed);
                     return unfit(format!("the log of record was not read to its end in time: the server is {other}"));
                 }
             }
@@ -46,9 +46,9 @@ impl Core {
         self.readiness.advance(Readiness::Following);
         while self.readiness.get() == Readiness::Following {
             // Asked before the last look.
-            let taking_over = self.taking_over.load(Relaxed);
-            let rest = match self.look_further_along() {
-                Ok(0) if taking_over => return Ok(()),
+            let promoting = self.promoting.load(Relaxed);
+            let rest = match self.apply_new_entries() {
+                Ok(0) if promoting => return Ok(()),
                 Ok(0) => SOON,
                 Ok(_) => Duration::ZERO,
                 Err(ReplayError::Log(error @ LogError::Storage { .. })) => {
@@ -64,14 +64,14 @@ impl Core {
     }
 
     /// Lets happen what has come to the log since the last look. Says how many entries that were.
-    fn look_further_along(&self) -> Result<u64, ReplayError> {
-        self.log.look()?;
-        let mut place = self.applying();
+    fn apply_new_entries(&self) -> Result<u64, ReplayError> {
+        self.log.refresh()?;
+        let mut place = self.lock_next_entry();
         let (engine, from) = (self.engine(), *place);
         let before = engine.position().log_seq;
-        *place = replay(&*self.log, &engine, from, self.log.kept().end, |position| {
-            self.progress.durable(position.log_seq);
-            self.progress.applied(position);
+        *place = replay(&*self.log, &engine, from, self.log.retained().end, |position| {
+            self.progress.set_durable(position.log_seq);
+            self.progress.set_applied(position);
             match self.readiness.get() {
                 Readiness::Following => ControlFlow::Continue(()),
                 _ => ControlFlow::Break(()),
@@ -81,7 +81,7 @@ impl Core {
         drop(place);
         let events = engine.position().log_seq - before;
         if events > 0 {
-            self.keeper.count(events, 0, &self.spec.snapshots);
+            self.snapshotter.count(events, 0, &self.spec.snapshots);
         }
         Ok(entries)
     }

@@ -1,12 +1,12 @@
 //! The service: a log of record, the engine it feeds, and snapshots of both.
-mod admission;
-mod change;
 pub(crate) mod erase;
 mod follow;
 mod ingest;
-mod keeper;
 mod open;
+mod reload;
+mod schema;
 pub(crate) mod snapshots;
+mod snapshotter;
 mod spec;
 mod status;
 mod threads;
@@ -18,21 +18,21 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use self::admission::Facts;
-pub use self::change::Reloaded;
-use self::ingest::failing::Failing;
-use self::ingest::line::{Line, Start, Waiting};
+use self::ingest::failing::LogHealth;
+pub use self::ingest::progress::LogProgress;
 use self::ingest::progress::Progress;
-pub use self::ingest::progress::Reached;
+use self::ingest::queue::{IngestQueue, QueuedRequest, SeqPoint};
 pub use self::ingest::readiness::Readiness;
-use self::ingest::readiness::Shown;
+use self::ingest::readiness::SharedReadiness;
 pub use self::ingest::{Ack, IngestError, IngestRequest, LONGEST_ID, Receipt, Ticket};
-use self::keeper::{Keeper, Order};
-pub use self::keeper::{Snapshot, SnapshotStatus};
+pub use self::reload::Reloaded;
+use self::schema::EventSchema;
+pub use self::snapshotter::{Snapshot, SnapshotStatus};
+use self::snapshotter::{SnapshotCommand, Snapshotter};
 pub use self::spec::{Clock, Late, ServiceSpec, SnapshotSpec};
 use self::status::Counts;
 pub use self::status::Status;
-use crate::log::{Act, Entry, Log, LogError, ReplayError};
+use crate::log::{Entry, Log, LogError, Mutation, ReplayError};
 use crate::{ArtifactError, Engine, Position};
 
 /// A model and its history that outlive the process: every event is written to the log of record before it happens.
@@ -53,20 +53,20 @@ struct Core {
     previous: Mutex<Option<Arc<Engine>>>,
     log: Arc<dyn Log>,
     /// Place of the next entry to apply.
-    applying: Mutex<u64>,
-    facts: Facts,
-    line: Line,
+    next_entry: Mutex<u64>,
+    schema: EventSchema,
+    queue: IngestQueue,
     progress: Progress,
-    readiness: Shown,
+    readiness: SharedReadiness,
     /// Whether following is to end.
-    taking_over: AtomicBool,
+    promoting: AtomicBool,
     counts: Counts,
-    failing: Failing,
+    log_health: LogHealth,
     /// Events applied since idle nodes were last looked for.
-    unlooked: AtomicU64,
+    events_since_expiry: AtomicU64,
     /// The look for them that was ordered last.
-    looking: Mutex<Option<Ticket>>,
-    keeper: Keeper,
+    expiry: Mutex<Option<Ticket>>,
+    snapshotter: Snapshotter,
 }
 
 /// Why a service cannot be opened, or does not do what it is told.
@@ -93,7 +93,7 @@ pub enum ServiceError {
     },
     /// The service and what it is told to do do not go together.
     #[error("{0}")]
-    Unfit(String),
+    Conflict(String),
     /// A thread cannot be had.
     #[error("the service cannot run: {0}")]
     Run(#[from] std::io::Error),
@@ -149,8 +149,8 @@ impl Service {
     }
 
     /// Events taken, durable or not.
-    pub fn taken_seq(&self) -> u64 {
-        self.core.line.tail().next.seq
+    pub fn submitted_seq(&self) -> u64 {
+        self.core.queue.lock().next.seq
     }
 
     /// Waits until reads see at least `min_seq` events; `None` where they do not before the deadline.
@@ -188,9 +188,9 @@ impl Service {
     /// [`ServiceError`]: the snapshots there were are still there.
     pub fn snapshot(&self) -> Result<Snapshot, ServiceError> {
         let (reply, taken) = channel();
-        self.core.keeper.order(Order::Now(reply));
+        self.core.snapshotter.send(SnapshotCommand::Now(reply));
         taken.recv().unwrap_or_else(|_| {
-            Err(ServiceError::Unfit("no snapshots are taken any more: the server is stopping".into()))
+            Err(ServiceError::Conflict("no snapshots are taken any more: the server is stopping".into()))
         })
     }
 
@@ -214,7 +214,7 @@ impl Service {
 
     fn stop(&self) {
         self.core.readiness.set(Readiness::Draining);
-        self.core.line.close();
+        self.core.queue.close();
     }
 }
 
@@ -245,39 +245,39 @@ impl Core {
     fn submit(&self, request: IngestRequest) -> Result<Ticket, IngestError> {
         self.ready()?;
         let (ack, granularity) = (request.ack, request.granularity);
-        let checked = self.facts.check(request)?;
+        let validated = self.schema.validate(request)?;
         // Ids cannot be looked up in a log that is closed.
-        self.failing.try_again(|| self.log.reopen())?;
-        let mut tail = self.line.tail();
+        self.log_health.retry(|| self.log.reopen())?;
+        let mut state = self.queue.lock();
         // Whoever closed the line has said so before.
         self.ready()?;
-        let (queued, most) = (tail.waiting, self.spec.log.queue);
-        if queued > 0 && queued + checked.request.events.len() > most {
+        let (queued, most) = (state.pending_events, self.spec.log.queue);
+        if queued > 0 && queued + validated.request.events.len() > most {
             return Err(IngestError::Full { queued, most });
         }
-        let admitted = self.facts.admit(checked, &tail, &*self.log, self.spec.late)?;
-        let accepted = admitted.events.len() as u64;
+        let sequenced = self.schema.sequence(validated, &state, &*self.log, self.spec.late)?;
+        let accepted = sequenced.events.len() as u64;
         let receipt = Receipt {
-            first_seq: tail.next.seq,
+            first_seq: state.next.seq,
             accepted,
-            duplicates: admitted.duplicates,
-            late: admitted.late.len() as u64,
-            position: self.stands(),
+            duplicates: sequenced.duplicates,
+            late: sequenced.late.len() as u64,
+            position: self.applied_position(),
         };
-        let act = Act::Events { events: admitted.events, granularity, late: admitted.late };
-        let entry = (accepted > 0).then_some(Entry { first_seq: tail.next.seq, act });
+        let mutation = Mutation::Events { events: sequenced.events, granularity, late: sequenced.late };
+        let entry = (accepted > 0).then_some(Entry { first_seq: state.next.seq, mutation });
         if let Some(entry) = &entry {
-            tail.ids.extend(entry.ids().map(|(id, seq)| (id.to_owned(), seq)));
+            state.ids.extend(entry.ids().map(|(id, seq)| (id.to_owned(), seq)));
         }
-        tail.next = Start { seq: tail.next.seq + accepted, newest: admitted.newest };
+        state.next = SeqPoint { seq: state.next.seq + accepted, newest: sequenced.newest };
         let (answer, ticket) = Ticket::new();
-        let mut waiting = Waiting { entry, ack, receipt, newest: admitted.newest, answer: Some(answer) };
+        let mut waiting = QueuedRequest { entry, ack, receipt, newest: sequenced.newest, answer: Some(answer) };
         // While the log fails nothing is promised that is known not to be kept.
-        if ack == Ack::Accepted && !self.failing.now() {
-            waiting.answer(Ok(receipt));
+        if ack == Ack::Accepted && !self.log_health.is_failing() {
+            waiting.acknowledge(Ok(receipt));
         }
-        self.line.join(tail, waiting);
-        self.counts.taken(&receipt);
+        self.queue.enqueue(state, waiting);
+        self.counts.submitted(&receipt);
         Ok(ticket)
     }
 }

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, RwLock};
 
-use crate::log::{Log, LogKind, end_of, goes_on_at, place_after};
-use crate::service::admission::Facts;
-use crate::service::ingest::failing::Failing;
-use crate::service::ingest::line::{Line, Start};
-use crate::service::ingest::progress::{Progress, Reached};
-use crate::service::ingest::readiness::Shown;
-use crate::service::keeper::Keeper;
-use crate::service::snapshots::{Note, Shelf, identity};
+use crate::log::{Log, LogKind, entry_after, next_seq, resumes_at};
+use crate::service::ingest::failing::LogHealth;
+use crate::service::ingest::progress::{LogProgress, Progress};
+use crate::service::ingest::queue::{IngestQueue, SeqPoint};
+use crate::service::ingest::readiness::SharedReadiness;
+use crate::service::schema::EventSchema;
+use crate::service::snapshots::{SnapshotMetadata, SnapshotStore, identity};
+use crate::service::snapshotter::Snapshotter;
 use crate::service::status::Counts;
 use crate::service::{Core, Readiness, Service, ServiceError, ServiceSpec, threads};
 use crate::{ArtifactError, Engine};
@@ -36,11 +36,11 @@ impl Service {
     pub fn with_log(artifact: &Path, spec: &ServiceSpec, log: Arc<dyn Log>) -> Result<Arc<Service>, ServiceError> {
         spec.check()?;
         let base = identity(artifact)?;
-        let shelf = Shelf::open(&spec.snapshots.dir(artifact), spec.snapshots.keep)?;
+        let snapshot_store = SnapshotStore::open(&spec.snapshots.dir(artifact), spec.snapshots.keep)?;
         // A log that forgets cannot go on where a snapshot stands.
         let (found, passed_over) = match spec.log.kind {
             LogKind::Memory => (None, Vec::new()),
-            _ => shelf.newest(&base, |path, note| {
+            _ => snapshot_store.newest(&base, |path, note| {
                 let engine = Engine::open_with(path, &spec.engine)?;
                 fits(note, &engine, &*log).map(|()| engine)
             })?,
@@ -52,30 +52,30 @@ impl Service {
         };
         let position = engine.position();
         let place = match &note {
-            Some(note) if note.place >= log.kept().start => note.place,
-            _ => place_after(&*log, position.log_seq)?,
+            Some(note) if note.place >= log.retained().start => note.place,
+            _ => entry_after(&*log, position.log_seq)?,
         };
-        let end = end_of(&*log)?.unwrap_or(position.log_seq);
+        let end = next_seq(&*log)?.unwrap_or(position.log_seq);
         if end < position.log_seq {
             return Err(crate::log::ReplayError::Ahead { seen: position.log_seq, end }.into());
         }
         let (due, to_keep) = channel();
         let core = Arc::new(Core {
             spec: spec.clone(),
-            facts: Facts::of(engine.manifest()),
+            schema: EventSchema::of(engine.manifest()),
             engine: RwLock::new(Arc::new(engine)),
             previous: Mutex::default(),
-            applying: Mutex::new(place),
+            next_entry: Mutex::new(place),
             log,
-            line: Line::starting_at(Start { seq: end, newest: None }),
-            progress: Progress::new(Reached { durable_seq: end, applied: position }),
-            readiness: Shown::new(Readiness::Recovering { applied: position.log_seq, of: end }),
-            taking_over: AtomicBool::new(false),
+            queue: IngestQueue::starting_at(SeqPoint { seq: end, newest: None }),
+            progress: Progress::new(LogProgress { durable_seq: end, applied: position }),
+            readiness: SharedReadiness::new(Readiness::Recovering { applied: position.log_seq, of: end }),
+            promoting: AtomicBool::new(false),
             counts: Counts::passing_over(passed_over.len()),
-            failing: Failing::default(),
-            unlooked: AtomicU64::new(0),
-            looking: Mutex::default(),
-            keeper: Keeper::new(shelf, base, note, due),
+            log_health: LogHealth::default(),
+            events_since_expiry: AtomicU64::new(0),
+            expiry: Mutex::default(),
+            snapshotter: Snapshotter::new(snapshot_store, base, note, due),
         });
         let threads = Mutex::new(threads::start(&core, to_keep)?);
         Ok(Arc::new(Service { core, threads }))
@@ -83,13 +83,13 @@ impl Service {
 }
 
 /// Whether a snapshot is what its note says, which has no checksum.
-fn fits(note: &Note, engine: &Engine, log: &dyn Log) -> Result<(), ArtifactError> {
+fn fits(note: &SnapshotMetadata, engine: &Engine, log: &dyn Log) -> Result<(), ArtifactError> {
     let (noted, seen) = (note.log_seq, engine.position().log_seq);
     let inconsistent = |fact| Err(ArtifactError::Inconsistent { fact });
     if noted != seen {
         return inconsistent(format!("its note says {noted} events, and it has seen {seen}"));
     }
-    match goes_on_at(log, note.place, seen) {
+    match resumes_at(log, note.place, seen) {
         Ok(true) => Ok(()),
         Ok(false) => {
             inconsistent(format!("its note says it goes on at entry {} of the log, where it does not", note.place))

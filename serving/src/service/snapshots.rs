@@ -1,11 +1,11 @@
-//! Snapshots: artifacts of what a service has come to, on a shelf of their own.
+//! Snapshots: artifacts of what a service has come to, in a folder of their own.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::write_whole;
+use tempograph_framework::write_atomic;
 
 use crate::{ArtifactError, Engine};
 
@@ -18,7 +18,7 @@ const FORM: u64 = 1;
 /// What is noted of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Note {
+pub(crate) struct SnapshotMetadata {
     pub form: u64,
     /// Snapshots are in the order of their numbers, whatever any clock says.
     pub number: u64,
@@ -34,18 +34,18 @@ pub(crate) struct Note {
 
 /// A folder of snapshots, `NUMBER/snapshot.json` and `NUMBER/artifact/`. One writes to it.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct SnapshotStore {
     dir: PathBuf,
     keep: usize,
 }
 
 /// The newest whole snapshot, opened, if there is one, and what was passed over to find it.
-type Newest<T> = (Option<(Note, T)>, Vec<String>);
+type Newest<T> = (Option<(SnapshotMetadata, T)>, Vec<String>);
 
-impl Shelf {
-    /// The shelf in `dir`, which is made if it is not there. What a write that broke off has left there is removed.
-    pub fn open(dir: &Path, keep: usize) -> Result<Shelf, ArtifactError> {
-        let shelf = Shelf { dir: dir.to_owned(), keep };
+impl SnapshotStore {
+    /// The snapshot store in `dir`, which is made if it is not there. What a write that broke off has left there is removed.
+    pub fn open(dir: &Path, keep: usize) -> Result<SnapshotStore, ArtifactError> {
+        let snapshot_store = SnapshotStore { dir: dir.to_owned(), keep };
         fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
         for entry in fs::read_dir(dir).map_err(ArtifactError::io(dir))? {
             let path = entry.map_err(ArtifactError::io(dir))?.path();
@@ -53,7 +53,7 @@ impl Shelf {
                 fs::remove_dir_all(&path).map_err(ArtifactError::io(&path))?;
             }
         }
-        Ok(shelf)
+        Ok(snapshot_store)
     }
 
     /// Numbers of the snapshots, the newest first.
@@ -69,7 +69,7 @@ impl Shelf {
     pub fn newest<T>(
         &self,
         base: &str,
-        open: impl Fn(&Path, &Note) -> Result<T, ArtifactError>,
+        open: impl Fn(&Path, &SnapshotMetadata) -> Result<T, ArtifactError>,
     ) -> Result<Newest<T>, ArtifactError> {
         let mut passed_over = Vec::new();
         for number in self.numbers()? {
@@ -92,11 +92,11 @@ impl Shelf {
         base: &str,
         taken_at: u64,
         place: impl FnOnce(u64) -> Result<u64, ArtifactError>,
-    ) -> Result<Note, ArtifactError> {
+    ) -> Result<SnapshotMetadata, ArtifactError> {
         let number = self.numbers()?.first().map_or(1, |newest| newest + 1);
         let partial = self.dir.join(format!("{number}.partial"));
         let written = self.write_in(&partial, engine, |log_seq| {
-            Ok(Note { form: FORM, number, base: base.into(), log_seq, place: place(log_seq)?, taken_at })
+            Ok(SnapshotMetadata { form: FORM, number, base: base.into(), log_seq, place: place(log_seq)?, taken_at })
         });
         let moved = written.and_then(|note| {
             let path = self.path(number);
@@ -116,19 +116,19 @@ impl Shelf {
         &self,
         dir: &Path,
         engine: &Engine,
-        note: impl FnOnce(u64) -> Result<Note, ArtifactError>,
-    ) -> Result<Note, ArtifactError> {
+        note: impl FnOnce(u64) -> Result<SnapshotMetadata, ArtifactError>,
+    ) -> Result<SnapshotMetadata, ArtifactError> {
         fs::create_dir_all(dir).map_err(ArtifactError::io(dir))?;
         let manifest = engine.save(&dir.join(ARTIFACT))?;
         let note = note(manifest.log_position)?;
         let path = dir.join(NOTE);
         let text = serde_json::to_vec_pretty(&note).map_err(|error| damaged(&path, error.to_string()))?;
-        write_whole(&path, &text).map_err(ArtifactError::io(&path))?;
+        write_atomic(&path, &text).map_err(ArtifactError::io(&path))?;
         Ok(note)
     }
 
     /// Removes all but the newest; says the oldest that is left.
-    pub fn prune(&self) -> Result<Option<Note>, ArtifactError> {
+    pub fn prune(&self) -> Result<Option<SnapshotMetadata>, ArtifactError> {
         let numbers = self.numbers()?;
         for &number in numbers.iter().skip(self.keep) {
             let path = self.path(number);
@@ -141,10 +141,11 @@ impl Shelf {
         self.dir.join(number.to_string())
     }
 
-    fn note(&self, number: u64) -> Result<Note, ArtifactError> {
+    fn note(&self, number: u64) -> Result<SnapshotMetadata, ArtifactError> {
         let path = self.path(number).join(NOTE);
         let text = fs::read(&path).map_err(ArtifactError::io(&path))?;
-        let note: Note = serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
+        let note: SnapshotMetadata =
+            serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
         match (note.form, note.number) {
             (FORM, found) if found == number => Ok(note),
             (FORM, found) => Err(damaged(&path, format!("is of snapshot {found}, not {number}"))),

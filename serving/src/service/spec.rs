@@ -100,7 +100,7 @@ impl ServiceSpec {
             let wanted = "only a topic is written by another server: log.kind = \"kafka\"";
             return Err(ServiceError::Setting { key: "log.follow", value: "true".into(), wanted });
         }
-        self.engine.check().map_err(ServiceError::Unfit)
+        self.engine.check().map_err(ServiceError::Conflict)
     }
 }
 

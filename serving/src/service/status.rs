@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::request::{Position, RequestError};
 use crate::service::ingest::{IngestError, Receipt};
-use crate::service::keeper::SnapshotStatus;
+use crate::service::snapshotter::SnapshotStatus;
 use crate::service::{Core, Readiness};
 
 /// What has been counted since the service was opened.
@@ -71,7 +71,7 @@ impl Counts {
         Counts { passed_over: snapshots as u64, ..Counts::default() }
     }
 
-    pub fn taken(&self, receipt: &Receipt) {
+    pub fn submitted(&self, receipt: &Receipt) {
         self.accepted.fetch_add(receipt.accepted, Relaxed);
         self.duplicates.fetch_add(receipt.duplicates, Relaxed);
         self.late.fetch_add(receipt.late, Relaxed);
@@ -97,7 +97,7 @@ impl Core {
             model: self.engine().manifest().model_version(),
             durable_seq: reached.durable_seq,
             applied: reached.applied,
-            queued: self.line.tail().waiting as u64,
+            queued: self.queue.lock().pending_events as u64,
             replayed: counts.replayed.load(Relaxed),
             accepted: counts.accepted.load(Relaxed),
             duplicates: counts.duplicates.load(Relaxed),
@@ -106,10 +106,10 @@ impl Core {
             refused: counts.refused.load(Relaxed),
             full: counts.full.load(Relaxed),
             log_failures: counts.log_failures.load(Relaxed),
-            log_failing: self.failing.now(),
+            log_failing: self.log_health.is_failing(),
             groups: counts.groups.load(Relaxed),
             log_bytes: self.log.bytes(),
-            snapshots: self.keeper.status(&self.spec.snapshots),
+            snapshots: self.snapshotter.status(&self.spec.snapshots),
             passed_over: counts.passed_over,
         }
     }

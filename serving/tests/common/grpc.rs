@@ -13,13 +13,13 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
-pub type Served = InterceptedService<Channel, Shown>;
+pub type Served = InterceptedService<Channel, BearerToken>;
 
 /// Shows a token, if there is one.
 #[derive(Clone)]
-pub struct Shown(Option<String>);
+pub struct BearerToken(Option<String>);
 
-impl Interceptor for Shown {
+impl Interceptor for BearerToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(token) = &self.0 {
             request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
@@ -43,7 +43,7 @@ impl Grpc {
     }
 
     fn service(&self) -> Served {
-        InterceptedService::new(self.channel.clone(), Shown(self.token.clone()))
+        InterceptedService::new(self.channel.clone(), BearerToken(self.token.clone()))
     }
 
     pub fn events<T, F: Future<Output = Result<Response<T>, Status>>>(

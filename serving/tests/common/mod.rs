@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempograph_framework::{
-    Answer, Batch, Dataset, Draw, Features, History, NodeId, Purpose, Queries, SliceModel, Table, Update, View,
+    Batch, Dataset, Draw, Features, ForwardOutput, History, NodeId, Purpose, Queries, SliceModel, Table, Update, View,
 };
 use tempograph_kernels::Rows;
 use tempograph_models::{FeatureWidths, ModelSpec, SliceProgram, SliceWork, TgnSpec};
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// Scores a batch and two negatives for each of its events as evaluation does, then lets it happen.
-    pub fn examine(&mut self, range: Range<usize>) -> Vec<f32> {
+    pub fn evaluate(&mut self, range: Range<usize>) -> Vec<f32> {
         let batch = self.set.log.batch(range.clone());
         let offsets: Vec<usize> = (0..=batch.len()).map(|i| 2 * i).collect();
         let queries = Queries::of_batch(&batch, &self.negatives(range), &offsets);
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// What the model answers.
-    pub fn forward(&self, queries: &Queries, view: &View) -> Answer {
+    pub fn forward(&self, queries: &Queries, view: &View) -> ForwardOutput {
         let mut work = SliceWork::default();
         self.model.forward(queries, view, None, &mut work);
         work.as_ref().clone()
@@ -118,13 +118,13 @@ impl World {
         range.flat_map(|event| [all[event * 7 % all.len()], all[(event * 5 + 3) % all.len()]]).collect()
     }
 
-    /// What [`examine`](World::examine) asks, as a client asks it.
-    pub fn questions(&self, range: Range<usize>) -> Vec<PairQuery> {
+    /// What [`evaluate`](World::evaluate) asks, as a client asks it.
+    pub fn queries(&self, range: Range<usize>) -> Vec<PairQuery> {
         let ids = &self.set.ids;
         let batch = self.set.log.batch(range.clone());
         let query = |i: usize, dst: NodeId| PairQuery {
-            src: ids.own(batch.src[i]),
-            dst: ids.own(dst),
+            src: ids.external_id(batch.src[i]),
+            dst: ids.external_id(dst),
             time: Some(self.time(range.start + i)),
         };
         let positives = (0..batch.len()).map(|i| query(i, batch.dst[i]));
@@ -133,17 +133,17 @@ impl World {
     }
 
     /// Events of the log as a client tells them.
-    pub fn told(&self, range: Range<usize>) -> Vec<NewEvent> {
+    pub fn new_events(&self, range: Range<usize>) -> Vec<NewEvent> {
         let (log, ids) = (&self.set.log, &self.set.ids);
-        let tell = |i: usize| NewEvent {
-            src: ids.own(log.src()[i]),
-            dst: ids.own(log.dst()[i]),
+        let new_event = |i: usize| NewEvent {
+            src: ids.external_id(log.src()[i]),
+            dst: ids.external_id(log.dst()[i]),
             time: self.time(i),
             label: log.label()[i],
             features: log.features().map(|rows| rows.row(i as u64).to_vec()),
             id: None,
         };
-        range.map(tell).collect()
+        range.map(new_event).collect()
     }
 
     /// The time of an event in the set's own unit.
@@ -270,7 +270,7 @@ impl Running {
         serde_json::from_value(answer["scores"].clone()).unwrap()
     }
 
-    pub fn tell(&self, events: &[NewEvent], granularity: &str) -> Value {
+    pub fn ingest(&self, events: &[NewEvent], granularity: &str) -> Value {
         let (status, answer) = self.post("/v1/events", &json!({ "events": events, "granularity": granularity }));
         assert_eq!(status, 200, "{answer}");
         answer

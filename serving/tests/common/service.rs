@@ -13,14 +13,14 @@ use tempograph_serving::{
 };
 
 /// No snapshots but those that are asked for.
-pub fn quiet() -> ServiceSpec {
+pub fn without_snapshots() -> ServiceSpec {
     let snapshots = SnapshotSpec { every_events: 0, every_mib: 0, at_drain: false, ..SnapshotSpec::default() };
     ServiceSpec { snapshots, ..ServiceSpec::default() }
 }
 
 /// The same, and nothing on the disk.
 pub fn in_memory() -> ServiceSpec {
-    ServiceSpec { log: LogSpec { kind: LogKind::Memory, ..LogSpec::default() }, ..quiet() }
+    ServiceSpec { log: LogSpec { kind: LogKind::Memory, ..LogSpec::default() }, ..without_snapshots() }
 }
 
 /// A token, `chief`, that opens everything.
@@ -52,15 +52,15 @@ pub fn request(events: &[NewEvent], ack: Ack) -> IngestRequest {
     IngestRequest { events: events.to_vec(), granularity: Granularity::Event, ack }
 }
 
-pub fn tell(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestError> {
+pub fn ingest(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestError> {
     service.ingest(request(events, Ack::Applied))
 }
 
 /// The same, again and again while the log of record fails.
-pub fn insist(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestError> {
+pub fn ingest_with_retry(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestError> {
     let deadline = soon();
     loop {
-        match tell(service, events) {
+        match ingest(service, events) {
             Err(IngestError::Log(_)) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
             outcome => return outcome,
         }
@@ -68,7 +68,7 @@ pub fn insist(service: &Service, events: &[NewEvent]) -> Result<Receipt, IngestE
 }
 
 /// The events, each under an id of its own.
-pub fn named(events: Vec<NewEvent>) -> Vec<NewEvent> {
+pub fn with_ids(events: Vec<NewEvent>) -> Vec<NewEvent> {
     events.into_iter().enumerate().map(|(i, event)| NewEvent { id: Some(format!("event-{i}")), ..event }).collect()
 }
 
@@ -81,7 +81,7 @@ pub fn saved(engine: &Engine) -> BTreeMap<String, String> {
 
 /// A log in memory that can be told to fail, and to wait with what is written and read.
 #[derive(Debug, Default)]
-pub struct Scripted {
+pub struct ScriptedLog {
     pub inner: MemoryLog,
     pub full: AtomicBool,
     /// Whether a failed append is found in the log later, as it may be with a broker.
@@ -101,7 +101,7 @@ struct Script {
     readable: Option<u64>,
 }
 
-impl Scripted {
+impl ScriptedLog {
     /// Appends wait from now on, or go on.
     pub fn hold(&self, held: bool) {
         self.script.lock().unwrap().held = held;
@@ -121,7 +121,7 @@ impl Scripted {
     }
 }
 
-impl Log for Scripted {
+impl Log for ScriptedLog {
     fn append(&self, entries: &[Entry]) -> Result<u64, LogError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         drop(self.changed.wait_while(self.script.lock().unwrap(), |script| script.held).unwrap());
@@ -146,16 +146,16 @@ impl Log for Scripted {
         self.inner.read(from, events)
     }
 
-    fn kept(&self) -> Range<u64> {
-        self.inner.kept()
+    fn retained(&self) -> Range<u64> {
+        self.inner.retained()
     }
 
     fn find(&self, id: &str) -> Result<Option<u64>, LogError> {
         self.inner.find(id)
     }
 
-    fn forget(&self, place: u64) -> Result<(), LogError> {
-        self.inner.forget(place)
+    fn truncate_before(&self, place: u64) -> Result<(), LogError> {
+        self.inner.truncate_before(place)
     }
 
     fn reopen(&self) -> Result<(), LogError> {

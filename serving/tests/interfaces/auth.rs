@@ -34,7 +34,7 @@ fn spec() -> ServeSpec {
 fn a_token_opens_the_routes_of_its_roles_and_no_others() {
     let world = World::new(&small(), 0);
     let server = Running::with(&world, &spec());
-    let events = json!({ "events": world.told(SEEN..SEEN + 1) }).to_string();
+    let events = json!({ "events": world.new_events(SEEN..SEEN + 1) }).to_string();
     let routes = [
         ("POST", "/v1/events", events.as_str(), "collector"),
         ("POST", "/v1/score", r#"{"queries":[{"src":1,"dst":2}]}"#, "dashboard"),

@@ -25,7 +25,7 @@ fn message(event: &NewEvent) -> Event {
 }
 
 fn messages(world: &World, range: std::ops::Range<usize>) -> Vec<Event> {
-    world.told(range).iter().map(message).collect()
+    world.new_events(range).iter().map(message).collect()
 }
 
 fn pair_of(src: u64, dst: u64) -> Pair {
@@ -48,7 +48,7 @@ fn answers_are_those_of_http() {
     let during = messages(&world, SEEN + 10..SEEN + 12);
     let request = ScoreRequest { pairs: vec![pair_of(1, 2), pair_of(3, 4)], during, terms: None };
     let scored = grpc.reads(|mut reads| async move { reads.score(request).await }).unwrap();
-    let shown = world.told(SEEN + 10..SEEN + 12);
+    let shown = world.new_events(SEEN + 10..SEEN + 12);
     let (_, http) = server
         .post("/v1/score", &json!({ "queries": [{ "src": 1, "dst": 2 }, { "src": 3, "dst": 4 }], "during": shown }));
     assert_eq!(scored.scores, floats(&http["scores"]));
@@ -83,7 +83,7 @@ fn refusals_name_the_place_and_have_the_status_of_their_kind() {
     let world = World::new(&small(), 2);
     let server = Running::start(&world);
     let mut grpc = Grpc::connect(server.address);
-    let good = message(&world.told(SEEN..SEEN + 1)[0]);
+    let good = message(&world.new_events(SEEN..SEEN + 1)[0]);
     let cases = [
         (Event { when: None, ..good.clone() }, Code::InvalidArgument, "events[1].time is missing", "invalid"),
         (

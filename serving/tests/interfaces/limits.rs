@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::service::{Scripted, in_memory, named, with_log};
+use crate::common::service::{ScriptedLog, in_memory, with_ids, with_log};
 use crate::common::{Running, SEEN, World, small};
 use serde_json::json;
 use tempograph_serving::ServeSpec;
@@ -22,7 +22,11 @@ fn lists_and_bodies_are_bounded_by_the_spec() {
         server(&world, &["limits.events=3", "limits.pairs=2", "limits.candidates=1", "limits.body_bytes=2000"]);
     let pair = json!({ "src": 1, "dst": 2 });
     for (path, body, says) in [
-        ("/v1/events", json!({ "events": world.told(SEEN..SEEN + 4) }), "events has 4 entries; one request may hold 3"),
+        (
+            "/v1/events",
+            json!({ "events": world.new_events(SEEN..SEEN + 4) }),
+            "events has 4 entries; one request may hold 3",
+        ),
         ("/v1/retract", json!({ "ids": ["a", "b", "c", "d"] }), "ids has 4 entries; one request may hold 3"),
         ("/v1/score", json!({ "queries": [pair, pair, pair] }), "queries has 3 entries; one request may hold 2"),
         ("/v1/rank", json!({ "src": 1, "candidates": [1, 2] }), "candidates has 2 entries; one request may hold 1"),
@@ -45,10 +49,10 @@ fn lists_and_bodies_are_bounded_by_the_spec() {
 fn nobody_waits_for_a_log_that_hangs_beyond_the_deadline() {
     let world = World::new(&small(), 0);
     world.engine();
-    let log = Arc::new(Scripted::default());
+    let log = Arc::new(ScriptedLog::default());
     let server = Running::of(with_log(&world.folder(), &in_memory(), log.clone()), &ServeSpec::default());
-    let events = named(world.told(SEEN..SEEN + 2));
-    server.tell(&events[..1], "event");
+    let events = with_ids(world.new_events(SEEN..SEEN + 2));
+    server.ingest(&events[..1], "event");
     log.hold(true);
     for (path, body) in
         [("/v1/events", json!({ "events": events[1..] })), ("/v1/retract", json!({ "ids": ["event-0"] }))]
@@ -60,7 +64,7 @@ fn nobody_waits_for_a_log_that_hangs_beyond_the_deadline() {
     }
     log.hold(false);
     // What was put in line happens all the same.
-    assert_eq!(server.tell(&world.told(SEEN + 2..SEEN + 3), "event")["first_seq"], SEEN + 2);
+    assert_eq!(server.ingest(&world.new_events(SEEN + 2..SEEN + 3), "event")["first_seq"], SEEN + 2);
     assert_eq!(server.service.engine().stats().retracted, 1);
 }
 

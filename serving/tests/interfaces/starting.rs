@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempograph_serving::{Act, Entry, Granularity, Log, PairQuery, ServeSpec, Service};
+use tempograph_serving::{Entry, Granularity, Log, Mutation, PairQuery, ServeSpec, Service};
 use tokio::sync::oneshot;
 
-use crate::common::service::{Scripted, in_memory, open, soon};
+use crate::common::service::{ScriptedLog, in_memory, open, soon};
 use crate::common::{EVENTS, Running, SEEN, World, small};
 
 /// A log that is replayed entry by entry, and no further than it is allowed to be.
-fn held(world: &World) -> Scripted {
-    let log = Scripted::default();
+fn held(world: &World) -> ScriptedLog {
+    let log = ScriptedLog::default();
     for event in SEEN..EVENTS {
-        let act =
-            Act::Events { events: world.told(event..event + 1), granularity: Granularity::Event, late: Vec::new() };
-        log.append(&[Entry { first_seq: event as u64, act }]).unwrap();
+        let mutation = Mutation::Events {
+            events: world.new_events(event..event + 1),
+            granularity: Granularity::Event,
+            late: Vec::new(),
+        };
+        log.append(&[Entry { first_seq: event as u64, mutation }]).unwrap();
     }
     log.allow(0);
     log
@@ -85,7 +88,7 @@ fn a_server_that_replays_its_log_says_how_far_it_is_and_takes_nothing_until_it_h
     }
     log.allow(u64::MAX);
     until("it is ready once all is replayed", || server.get("/health/ready").0 == 200);
-    let asked = PairQuery { time: None, ..world.questions(0..1)[0].clone() };
+    let asked = PairQuery { time: None, ..world.queries(0..1)[0].clone() };
     assert_eq!(server.scores(&[asked], &[]).len(), 1);
 }
 

@@ -15,7 +15,7 @@ fn lines(events: &[NewEvent]) -> String {
 #[test]
 fn a_stream_leaves_the_state_of_requests_however_its_bytes_are_cut() {
     let mut world = World::new(&small(), 2);
-    let text = lines(&world.told(SEEN..EVENTS));
+    let text = lines(&world.new_events(SEEN..EVENTS));
     let servers: Vec<Running> = [(0, 1000), (7, 7), (1, 64)]
         .map(|(piece, batch)| {
             let server = Running::start(&world);
@@ -58,7 +58,7 @@ fn chunked(server: &Running, path: &str, body: &[u8], piece: usize) -> (u16, Val
 #[test]
 fn a_line_that_will_not_do_is_named_and_what_came_before_its_batch_stands() {
     let world = World::new(&small(), 0);
-    let good = lines(&world.told(SEEN..SEEN + 6));
+    let good = lines(&world.new_events(SEEN..SEEN + 6));
     let t = world.history.newest().unwrap().0;
     let cases = [
         ("{\"src\": 1, \"dst\": 2}\n".to_string(), 400, "line 8: missing field `time`"),
@@ -93,7 +93,7 @@ fn receipts_come_while_the_stream_goes_on() {
     stream.write_all(head.as_bytes()).unwrap();
     let mut told = String::new();
     for at in SEEN..SEEN + 3 {
-        let line = lines(&world.told(at..at + 1));
+        let line = lines(&world.new_events(at..at + 1));
         stream.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
         // The next event is sent only once this one's receipt is here.
         let wanted = format!("\"first_seq\":{at}");
@@ -116,7 +116,7 @@ fn a_stream_that_pauses_is_not_held_back_and_one_that_stalls_is_ended() {
     spec.limits.body_ms = 400;
     let server = Running::with(&world, &spec);
     let mut stream = TcpStream::connect(server.address).unwrap();
-    let line = lines(&world.told(SEEN..SEEN + 1));
+    let line = lines(&world.new_events(SEEN..SEEN + 1));
     let head =
         "POST /v1/events/stream HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
@@ -135,7 +135,7 @@ fn a_stream_ends_when_the_server_stops() {
     let world = World::new(&small(), 0);
     let mut server = Running::start(&world);
     let mut stream = TcpStream::connect(server.address).unwrap();
-    let line = lines(&world.told(SEEN..SEEN + 1));
+    let line = lines(&world.new_events(SEEN..SEEN + 1));
     let head = "POST /v1/events/stream HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).unwrap();
     server.get("/health/live");

@@ -6,13 +6,21 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tempograph_framework::sha256_hex;
-use tempograph_serving::{Act, EmbeddedLog, Engine, Entry, Granularity, Log, PairQuery, Retraction, ServeSpec, Service, ServiceSpec};
+use tempograph_serving::{
+    EmbeddedLog, Engine, Entry, Granularity, Log, Mutation, PairQuery, Retraction, ServeSpec, Service, ServiceSpec,
+};
 
-use crate::world::{artifact as make_artifact, copy, told};
+use crate::world::{artifact as make_artifact, copy, new_events};
 
 /// The files of an artifact, by the first byte of the input.
-const FILES: [&str; 6] =
-    ["manifest.json", "spec.toml", "weights.safetensors", "history.safetensors", "ids.safetensors", "features.safetensors"];
+const FILES: [&str; 6] = [
+    "manifest.json",
+    "spec.toml",
+    "weights.safetensors",
+    "history.safetensors",
+    "ids.safetensors",
+    "features.safetensors",
+];
 
 /// Any text is settings or refused.
 pub fn spec(text: &str) {
@@ -32,13 +40,13 @@ pub fn entry(bytes: &[u8]) {
 pub(crate) fn entry_examples() -> Vec<Vec<u8>> {
     let late = vec![(1, 3.5.to_string().parse().expect("a number"))];
     let acts = [
-        Act::Events { events: told(0..3), granularity: Granularity::Event, late },
-        Act::Events { events: told(3..4), granularity: Granularity::Batch, late: Vec::new() },
-        Act::Retract { events: vec![Retraction { seq: 900, src: 1, dst: u64::MAX }] },
-        Act::Expire { before: 1_000_000.into(), nodes: 0..u32::MAX },
-        Act::Expire { before: 1_000_000.into(), nodes: 8192..16384 },
+        Mutation::Events { events: new_events(0..3), granularity: Granularity::Event, late },
+        Mutation::Events { events: new_events(3..4), granularity: Granularity::Batch, late: Vec::new() },
+        Mutation::Retract { events: vec![Retraction { seq: 900, src: 1, dst: u64::MAX }] },
+        Mutation::Expire { before: 1_000_000.into(), nodes: 0..u32::MAX },
+        Mutation::Expire { before: 1_000_000.into(), nodes: 8192..16384 },
     ];
-    acts.into_iter().map(|act| Entry { first_seq: 77, act }.to_bytes()).collect()
+    acts.into_iter().map(|mutation| Entry { first_seq: 77, mutation }.to_bytes()).collect()
 }
 
 /// Any bytes as a file of an artifact whose checksums are right all the same: it is opened, and then does what an engine does, or refused.
@@ -53,7 +61,7 @@ pub fn artifact(bytes: &[u8]) {
         seal(&spoilt, name, content);
     }
     let Ok(engine) = Engine::open(&spoilt) else { return };
-    let _ = engine.observe(&told(30..60), Granularity::Event);
+    let _ = engine.observe(&new_events(30..60), Granularity::Event);
     let _ = engine.score(&[PairQuery { src: 1, dst: 2, time: None }], &[]);
     let _ = engine.top_k(1, 3, None);
     let _ = engine.expire(&2_000_000_040.into());
@@ -70,7 +78,9 @@ fn seal(artifact: &Path, name: &str, content: &[u8]) {
 }
 
 pub(crate) fn artifact_examples() -> Vec<Vec<u8>> {
-    let read = |(which, name): (usize, &&str)| [vec![which as u8], fs::read(whole().join("artifact").join(name)).expect("a file")].concat();
+    let read = |(which, name): (usize, &&str)| {
+        [vec![which as u8], fs::read(whole().join("artifact").join(name)).expect("a file")].concat()
+    };
     FILES.iter().enumerate().map(read).collect()
 }
 
@@ -86,9 +96,13 @@ pub fn journal(bytes: &[u8]) {
     content.extend_from_slice(end);
     fs::write(path, content).expect("a journal");
     let Ok(log) = EmbeddedLog::open(&log) else { return };
-    let Ok(read) = log.read(log.kept().start, usize::MAX) else { return };
-    let appended = log.append(&[Entry { first_seq: 1000, act: Act::Retract { events: Vec::new() } }]);
-    assert!(appended.is_err() || log.kept().end == log.kept().start + read.len() as u64 + 1, "{:?}", log.kept());
+    let Ok(read) = log.read(log.retained().start, usize::MAX) else { return };
+    let appended = log.append(&[Entry { first_seq: 1000, mutation: Mutation::Retract { events: Vec::new() } }]);
+    assert!(
+        appended.is_err() || log.retained().end == log.retained().start + read.len() as u64 + 1,
+        "{:?}",
+        log.retained()
+    );
 }
 
 fn journal_of(log: &Path) -> PathBuf {
@@ -132,18 +146,22 @@ fn whole() -> &'static Path {
         let artifact = make_artifact(folder.path());
         let log = EmbeddedLog::open(&folder.path().join("log")).expect("a log");
         for i in 0..4 {
-            let act = Act::Events { events: told(i..i + 1), granularity: Granularity::Event, late: Vec::new() };
-            log.append(&[Entry { first_seq: i as u64, act }]).expect("an entry");
+            let mutation =
+                Mutation::Events { events: new_events(i..i + 1), granularity: Granularity::Event, late: Vec::new() };
+            log.append(&[Entry { first_seq: i as u64, mutation }]).expect("an entry");
         }
         let served = folder.path().join("served");
         copy(&artifact, &served.join("artifact"));
         let service = Service::open(&served.join("artifact"), &without_snapshots()).expect("a service");
         service.wait_until_ready(std::time::Instant::now() + std::time::Duration::from_secs(30));
-        let tell =
-            |events| tempograph_serving::IngestRequest { events, granularity: Granularity::Event, ack: tempograph_serving::Ack::Applied };
-        service.ingest(tell(told(30..50))).expect("events");
+        let tell = |events| tempograph_serving::IngestRequest {
+            events,
+            granularity: Granularity::Event,
+            ack: tempograph_serving::Ack::Applied,
+        };
+        service.ingest(tell(new_events(30..50))).expect("events");
         service.snapshot().expect("a snapshot");
-        service.ingest(tell(told(50..60))).expect("events");
+        service.ingest(tell(new_events(50..60))).expect("events");
         folder
     });
     made.path()

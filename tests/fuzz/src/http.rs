@@ -15,12 +15,16 @@ const GRPC: &str = "Content-Type: application/grpc\r\nTE: trailers\r\n";
 /// Path and headers of what takes a body, and one that is right; lines of a stream and gRPC's frames are bodies, too.
 fn routes() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let event = r#"{"src":1,"dst":2,"time":2000000099,"features":[0.5,-1],"label":1,"id":"a"}"#;
-    let tensors =
-        r#"{"inputs":[{"name":"src","datatype":"INT64","shape":[1],"data":[1]},{"name":"dst","datatype":"UINT8","shape":[1],"data":[2]}]}"#;
+    let tensors = r#"{"inputs":[{"name":"src","datatype":"INT64","shape":[1],"data":[1]},{"name":"dst","datatype":"UINT8","shape":[1],"data":[2]}]}"#;
     let frame = |message: Vec<u8>| [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
     let told = || frame(EventsRequest { events: vec![Default::default()], granularity: 1, ack: 2 }.encode_to_vec());
-    let score = ScoreRequest { pairs: vec![Default::default()], during: vec![Default::default()], terms: Some(Default::default()) };
-    let infer = ModelInferRequest { model_name: "score".into(), inputs: vec![Default::default(); 2], ..Default::default() };
+    let score = ScoreRequest {
+        pairs: vec![Default::default()],
+        during: vec![Default::default()],
+        terms: Some(Default::default()),
+    };
+    let infer =
+        ModelInferRequest { model_name: "score".into(), inputs: vec![Default::default(); 2], ..Default::default() };
     vec![
         ("/v1/events", "", format!(r#"{{"events":[{event}],"granularity":"batch","ack":"durable"}}"#).into()),
         ("/v1/events/stream?batch=2", "", format!("{event}\n{event}\n").into()),
@@ -67,7 +71,10 @@ pub fn http(bytes: &[u8]) {
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     let route = routes.get(usize::from(which));
     if let Some((path, headers, _)) = route {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: fuzz\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: fuzz\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
         let _ = stream.write_all(head.as_bytes());
     }
     let _ = stream.write_all(body);
@@ -75,7 +82,10 @@ pub fn http(bytes: &[u8]) {
     let _ = stream.read_to_end(&mut answer);
     let text = String::from_utf8_lossy(&answer);
     assert!(route.is_none() || text.starts_with("HTTP/1.1 "), "no answer");
-    assert!(!text.starts_with("HTTP/1.1 500") && !text.contains("bug") && !text.contains("grpc-status: 2\r\n"), "{text}");
+    assert!(
+        !text.starts_with("HTTP/1.1 500") && !text.contains("bug") && !text.contains("grpc-status: 2\r\n"),
+        "{text}"
+    );
 }
 
 pub(crate) fn examples() -> Vec<Vec<u8>> {

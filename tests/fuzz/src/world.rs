@@ -16,15 +16,17 @@ pub fn artifact(folder: &Path) -> PathBuf {
     let model = ModelSpec::from(spec).on_slices(widths, 1).expect("a model");
     let features = Features { edges: dataset.log.features().cloned(), ..Features::default() };
     let history = History::new(dataset.nodes, model.needs(), dataset.log.time()[0], features);
-    Export { model: &model, history: &history, dataset: &dataset, batch: 50, replace: true }.write(&fresh).expect("an artifact");
+    Export { model: &model, history: &history, dataset: &dataset, batch: 50, replace: true }
+        .write(&fresh)
+        .expect("an artifact");
     let engine = Engine::open(&fresh).expect("an engine");
-    engine.observe(&told(0..30), Granularity::Event).expect("events");
+    engine.observe(&new_events(0..30), Granularity::Event).expect("events");
     engine.save(&seen).expect("an artifact");
     seen
 }
 
 /// Events that it takes, in order.
-pub fn told(range: std::ops::Range<i64>) -> Vec<NewEvent> {
+pub fn new_events(range: std::ops::Range<i64>) -> Vec<NewEvent> {
     let event = |i: i64| NewEvent {
         src: i as u64 % 7,
         dst: i as u64 % 5,

@@ -7,15 +7,15 @@ use tempograph_framework::{
     View,
 };
 
-use crate::plan::{Lane, Plan, Stand};
-use crate::setup::Fit;
-use crate::step::record::Drawn;
-use crate::{Stages, TrainError};
+use crate::plan::{Lane, Plan, PlanPosition};
+use crate::setup::TrainingRun;
+use crate::step::record::SampledNegatives;
+use crate::{StageTimes, TrainError};
 
 /// A global batch that was read.
 #[derive(Default)]
-pub(crate) struct Begun {
-    pub stand: Stand,
+pub(crate) struct GlobalBatch {
+    pub position: PlanPosition,
     /// One for each (set of negatives, shard), `[j, i]`; those of lanes that another process hosts stay empty.
     pub inputs: Vec<LaneInput>,
     /// Whether the views show memories.
@@ -30,11 +30,11 @@ pub(crate) struct LaneInput {
     pub part: Range<usize>,
     pub whole: Range<usize>,
     pub dropout: u64,
-    pub drawn: Drawn,
+    pub drawn: SampledNegatives,
     pub queries: Queries,
     pub view: View,
     /// Time of forming queries and of reading the view.
-    pub stages: Stages,
+    pub stages: StageTimes,
 }
 
 /// What the one lane of a plan trains in one step, without a view: the device that has the history reads the past
@@ -74,14 +74,14 @@ pub(crate) struct BatchBuilder {
 #[derive(Clone, Copy)]
 pub(crate) struct Slot {
     pub history: usize,
-    pub stand: Stand,
+    pub position: PlanPosition,
     pub set: usize,
     pub shard: usize,
 }
 
 impl Slot {
     /// Whether the lane that trains this computes the update of the batch: it begins the batch, with the first shard.
-    pub fn says_update(&self) -> bool {
+    pub fn computes_update(&self) -> bool {
         (self.set, self.shard) == (0, 0)
     }
 
@@ -91,11 +91,11 @@ impl Slot {
     }
 }
 
-impl Begun {
+impl GlobalBatch {
     /// Room for the inputs of a batch of `plan`.
-    pub fn room(plan: Plan) -> Begun {
+    pub fn allocate(plan: Plan) -> GlobalBatch {
         let inputs = (0..plan.epoch * plan.minibatch).map(|_| LaneInput::default()).collect();
-        Begun { inputs, ..Begun::default() }
+        GlobalBatch { inputs, ..GlobalBatch::default() }
     }
 }
 
@@ -109,22 +109,22 @@ impl LaneInput {
 }
 
 impl BatchBuilder {
-    /// Those of `fit` for the lanes `own`, of a model whose updates need the batch's `ends` as roots, or do not.
-    pub fn new(fit: &Fit<'_>, plan: Plan, batches: usize, own: Range<usize>, ends: bool) -> BatchBuilder {
-        let (course, draw) = (fit.course, Draw::new(fit.seed));
+    /// Those of `run` for the lanes `own`, of a model whose updates need the batch's `ends` as roots, or do not.
+    pub fn new(run: &TrainingRun<'_>, plan: Plan, batches: usize, own: Range<usize>, ends: bool) -> BatchBuilder {
+        let (training_data, draw) = (run.training_data, Draw::new(run.seed));
         BatchBuilder {
-            log: course.dataset.log.clone(),
-            features: course.features.clone(),
+            log: training_data.dataset.log.clone(),
+            features: training_data.features.clone(),
             plan,
             batches,
             own,
-            train: course.split.train.clone(),
-            size: fit.train.batch,
-            each: fit.train.negatives,
+            train: training_data.split.train.clone(),
+            size: run.train.batch,
+            each: run.train.negatives,
             ends,
             negatives: NegativeSampler::new(
-                course.candidates.clone(),
-                fit.train.negative_rule,
+                training_data.candidates.clone(),
+                run.train.negative_rule,
                 draw.of(Purpose::Negatives),
             ),
             dropout: draw.of(Purpose::Dropout),
@@ -133,7 +133,7 @@ impl BatchBuilder {
     }
 
     /// The events of a global batch.
-    pub fn whole(&self, batch: usize) -> Range<usize> {
+    pub fn events_of(&self, batch: usize) -> Range<usize> {
         let size = self.plan.minibatch * self.size;
         self.train.start + batch * size..self.train.end.min(self.train.start + (batch + 1) * size)
     }
@@ -144,46 +144,46 @@ impl BatchBuilder {
     }
 
     /// The inputs of this process's lanes among those of the batch that `history` begins at `step`.
-    pub fn of<'b>(
+    pub fn own_inputs<'b>(
         &self,
         history: usize,
         step: u64,
         begun: &'b mut [LaneInput],
     ) -> impl Iterator<Item = (&'b mut LaneInput, Slot)> + use<'b> {
         let (plan, own) = (self.plan, self.own.clone());
-        let (epoch, stand) = (plan.begins_lane(step), plan.begins(history, step, self.batches));
+        let (epoch, position) = (plan.epoch_lane_at(step), plan.position_at(history, step, self.batches));
         begun.iter_mut().enumerate().filter_map(move |(i, input)| {
             let (set, shard) = (i / plan.minibatch, i % plan.minibatch);
             let hosted = own.contains(&plan.rank(Lane { history, epoch, shard }));
-            hosted.then_some((input, Slot { history, stand, set, shard }))
+            hosted.then_some((input, Slot { history, position, set, shard }))
         })
     }
 
     /// The pass over the log an input belongs to, counted over all histories and sets of negatives. Draws depend on it.
     fn pass(&self, slot: Slot) -> u32 {
         let Plan { epoch, memory, .. } = self.plan;
-        ((slot.stand.sweep as usize * epoch + slot.set) * memory + slot.history) as u32
+        ((slot.position.sweep as usize * epoch + slot.set) * memory + slot.history) as u32
     }
 
     /// Forms an input; its view is still to be read.
-    pub fn form(&self, input: &mut LaneInput, slot: Slot) -> Result<(), TrainError> {
+    pub fn form_queries(&self, input: &mut LaneInput, slot: Slot) -> Result<(), TrainError> {
         let pass = self.pass(slot);
-        input.whole = self.whole(slot.stand.batch);
+        input.whole = self.events_of(slot.position.batch);
         input.part = part(&input.whole, slot.shard, self.plan.minibatch);
         input.dropout = self.dropout.at(pass, input.part.start as u64).next_u64();
         input.drawn.draw(&self.negatives, pass, self.each, &self.batch(&input.part))?;
-        let Drawn { nodes, offsets } = &input.drawn;
-        input.queries.ask_batch(&self.batch(&input.part), nodes, offsets);
+        let SampledNegatives { nodes, offsets } = &input.drawn;
+        input.queries.set_batch(&self.batch(&input.part), nodes, offsets);
         if self.ends {
-            self.ask_ends(input, slot);
+            self.set_ends(input, slot);
         }
         Ok(())
     }
 
     /// Asks about the ends of the whole batch where the lane computes its update; elsewhere about none.
-    fn ask_ends(&self, input: &mut LaneInput, slot: Slot) {
-        if !slot.says_update() {
-            input.queries.without_ends();
+    fn set_ends(&self, input: &mut LaneInput, slot: Slot) {
+        if !slot.computes_update() {
+            input.queries.clear_ends();
         } else if input.part != input.whole {
             input.queries.append_ends(&self.batch(&input.whole));
         }

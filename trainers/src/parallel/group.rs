@@ -7,43 +7,43 @@
 use std::io;
 use std::ops::Range;
 
-use tempograph_framework::{Batch, History, NodeId, Shared, StoreError, Update};
+use tempograph_framework::{Batch, History, NodeId, SharedMemory, StoreError, Update};
 
 use crate::TrainError;
 use crate::transport::exchange::{Exchange, ExchangeError};
 use crate::transport::machine;
 
 /// Several processes with one history.
-pub(crate) struct Group {
+pub(crate) struct HistoryGroup {
     /// This process.
     rank: usize,
     /// All of them.
     all: Range<usize>,
     /// The tables that this one has together with others.
-    shared: Option<Shared>,
+    shared: Option<SharedMemory>,
     /// For each process of the training the one that made the tables it has.
-    maker: Vec<usize>,
+    owner: Vec<usize>,
 }
 
-impl Group {
+impl HistoryGroup {
     /// The processes `all`, of which those that have the same `first` are on one machine, with the history that is `blank`, without room for
     /// nodes, once it has tables for `nodes` nodes.
     ///
     /// # Errors
     /// If another process is gone.
-    pub fn meet(
+    pub fn create(
         exchange: &mut dyn Exchange,
         all: Range<usize>,
         first: &[usize],
         mut blank: impl FnMut() -> History,
         nodes: usize,
-    ) -> Result<(Group, History), TrainError> {
+    ) -> Result<(HistoryGroup, History), TrainError> {
         let (rank, mut history, first) = (exchange.rank(), blank(), in_groups(first, all.len()));
         let made = if machine::first_of_several(&first, rank) { tables(&mut history, nodes).ok() } else { None };
-        let (shared, maker) = see_together(exchange, &first, made)?;
-        let group = Group { rank, all, shared, maker };
+        let (shared, owner) = share_tables(exchange, &first, made)?;
+        let group = HistoryGroup { rank, all, shared, owner };
         match &group.shared {
-            Some(shared) if group.maker[rank] != rank => history.enter(group.room(shared), nodes, false),
+            Some(shared) if group.owner[rank] != rank => history.move_to_shared(group.room(shared), nodes, false),
             Some(_) => {}
             None => {
                 history = blank();
@@ -54,53 +54,56 @@ impl Group {
     }
 
     /// Whether this process tells of the history, of which each has all.
-    pub fn leads(&self) -> bool {
+    pub fn is_leader(&self) -> bool {
         self.rank == self.all.start
     }
 
     /// Bytes of the tables that this process has together with others.
     pub fn shared_bytes(&self) -> usize {
-        self.shared.as_ref().map_or(0, Shared::len)
+        self.shared.as_ref().map_or(0, SharedMemory::len)
     }
 
-    /// Lets `batch` happen. `update` is what process `knower` has made of it; the others know it from there, or find it written.
+    /// Lets `batch` happen. `update` is what process `source` has made of it; the others know it from there, or find it written.
     pub fn observe(
         &self,
         exchange: &mut dyn Exchange,
         history: &mut History,
         batch: &Batch<'_>,
-        knower: usize,
+        source: usize,
         update: Option<&Update>,
     ) -> Result<(), TrainError> {
         // Said before the others hear of it: from then on whoever writes may do so.
-        history.expect(batch)?;
-        let own = update.filter(|_| self.is_apart() || history.watches_mail()).map(to_bytes).unwrap_or_default();
+        history.expect_remote(batch)?;
+        let own =
+            update.filter(|_| self.spans_machines() || history.needs_remote_mail()).map(to_bytes).unwrap_or_default();
         let told = exchange.all_gather(self.all.clone(), &own)?;
         let unreadable = || {
             let how = format!(
                 "it sent {} bytes that are no update: it runs something else",
-                told[knower - self.all.start].len()
+                told[source - self.all.start].len()
             );
-            TrainError::from(ExchangeError::Gone { rank: knower, world: exchange.world(), how })
+            TrainError::from(ExchangeError::Gone { rank: source, world: exchange.world(), how })
         };
-        let writer = if self.maker[knower] == self.maker[self.rank] { knower } else { self.maker[self.rank] };
+        let writer = if self.owner[source] == self.owner[self.rank] { source } else { self.owner[self.rank] };
         if writer == self.rank {
             match update {
                 Some(update) => history.observe(batch, update)?,
                 None => {
-                    let update = from_bytes(&told[knower - self.all.start]).ok_or_else(unreadable)?;
+                    let update = from_bytes(&told[source - self.all.start]).ok_or_else(unreadable)?;
                     history.observe(batch, &update)?
                 }
             }
         }
         let mail = match update {
             Some(update) => update.mail.clone(),
-            None if history.watches_mail() => from_bytes(&told[knower - self.all.start]).ok_or_else(unreadable)?.mail,
+            None if history.needs_remote_mail() => {
+                from_bytes(&told[source - self.all.start]).ok_or_else(unreadable)?.mail
+            }
             None => Vec::new(),
         };
-        self.hear_it_is_written(exchange)?;
+        self.barrier(exchange)?;
         if writer != self.rank {
-            history.watch(batch, &mail)?;
+            history.apply_remote(batch, &mail)?;
         }
         Ok(())
     }
@@ -108,13 +111,13 @@ impl Group {
     /// Empties the history.
     pub fn reset(&self, exchange: &mut dyn Exchange, history: &mut History) -> Result<(), TrainError> {
         // Somebody may still be reading, for a checkpoint.
-        self.hear_it_is_written(exchange)?;
-        if self.maker[self.rank] == self.rank {
+        self.barrier(exchange)?;
+        if self.owner[self.rank] == self.rank {
             history.reset()
         } else {
-            history.start_over()
+            history.reset_local()
         }
-        self.hear_it_is_written(exchange)
+        self.barrier(exchange)
     }
 
     /// Puts `told`, which each has been told, in the place of `history`.
@@ -130,39 +133,39 @@ impl Group {
                 let problem = format!("is of a history of {} nodes of another log; this one has {nodes}", told.nodes());
                 return Err(StoreError::Array { name: "degree".into(), problem }.into());
             }
-            told.enter(self.room(shared), nodes, self.maker[self.rank] == self.rank);
+            told.move_to_shared(self.room(shared), nodes, self.owner[self.rank] == self.rank);
         }
         *history = told;
-        self.hear_it_is_written(exchange)
+        self.barrier(exchange)
     }
 
     /// Whether not all have the same tables.
-    fn is_apart(&self) -> bool {
-        self.all.clone().any(|process| self.maker[process] != self.maker[self.rank])
+    fn spans_machines(&self) -> bool {
+        self.all.clone().any(|process| self.owner[process] != self.owner[self.rank])
     }
 
     /// Waits until all have come here, where any have tables together.
-    fn hear_it_is_written(&self, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
-        if self.all.clone().any(|process| self.maker[process] != process) {
+    fn barrier(&self, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
+        if self.all.clone().any(|process| self.owner[process] != process) {
             exchange.all_gather(self.all.clone(), &[])?;
         }
         Ok(())
     }
 
     /// The memory that processes of this group see.
-    fn room(&self, shared: &Shared) -> tempograph_framework::Room {
+    fn room(&self, shared: &SharedMemory) -> tempograph_framework::SharedArena {
         // SAFETY: one history at a time is in this room: `restore` puts one in the place of the other. It is written in `observe`, `reset` and
         // `restore` alone, by one process. Each of the others is in the same of these methods then: it comes there once it has read what its
         // lanes train in this step (threads that read ahead are waited for before), and leaves it once it has heard that all is written.
-        unsafe { shared.room() }
+        unsafe { shared.arena() }
     }
 }
 
 /// Moves an empty history to memory that others can have together with this process, with tables for `nodes` nodes.
-fn tables(history: &mut History, nodes: usize) -> io::Result<Shared> {
-    let shared = Shared::zeros(history.needed(nodes))?;
+fn tables(history: &mut History, nodes: usize) -> io::Result<SharedMemory> {
+    let shared = SharedMemory::zeros(history.needed(nodes))?;
     // SAFETY: nobody else knows of it yet.
-    history.enter(unsafe { shared.room() }, nodes, false);
+    history.move_to_shared(unsafe { shared.arena() }, nodes, false);
     history.reset();
     Ok(shared)
 }
@@ -178,21 +181,21 @@ fn in_groups(first: &[usize], size: usize) -> Vec<usize> {
 
 /// Has the processes of the same `first` see the same memory, if each of them can open what the first has `made`. Gives it, and for each
 /// process the one that made the memory it sees; nothing, and itself, if it is on its own. All processes call this.
-fn see_together(
+fn share_tables(
     exchange: &mut dyn Exchange,
     first: &[usize],
-    made: Option<Shared>,
-) -> Result<(Option<Shared>, Vec<usize>), ExchangeError> {
+    made: Option<SharedMemory>,
+) -> Result<(Option<SharedMemory>, Vec<usize>), ExchangeError> {
     let (rank, world) = (exchange.rank(), exchange.world());
     // Who has made none says nothing, which nobody can open.
     let address = made.as_ref().and_then(|shared| shared.address().ok()).unwrap_or_default();
     let addresses = exchange.all_gather(0..world, address.as_bytes())?;
-    let open = || Shared::open(&String::from_utf8_lossy(&addresses[first[rank]])).ok();
+    let open = || SharedMemory::open(&String::from_utf8_lossy(&addresses[first[rank]])).ok();
     let shared = if first[rank] == rank { made } else { open() };
     let seen = exchange.all_gather(0..world, &[u8::from(shared.is_some())])?;
     let all_see = |of: usize| (0..world).filter(|&process| first[process] == of).all(|process| seen[process] == [1]);
-    let maker = (0..world).map(|process| if all_see(first[process]) { first[process] } else { process }).collect();
-    Ok((shared.filter(|_| all_see(first[rank])), maker))
+    let owner = (0..world).map(|process| if all_see(first[process]) { first[process] } else { process }).collect();
+    Ok((shared.filter(|_| all_see(first[rank])), owner))
 }
 
 fn to_bytes(update: &Update) -> Vec<u8> {

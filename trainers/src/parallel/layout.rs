@@ -6,7 +6,7 @@ use crate::{ParallelSpec, Plan};
 
 /// Where histories live while they are trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistoryPlace {
+pub enum HistoryLocation {
     /// In host memory: lanes read views of them.
     Host,
     /// On the device that trains: its model reads the history itself, and the host has it between visits to the device.
@@ -17,7 +17,7 @@ pub enum HistoryPlace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub plan: Plan,
-    pub place: HistoryPlace,
+    pub history_location: HistoryLocation,
     /// Its lanes, by number.
     pub lanes: Range<usize>,
     /// Its lanes that compute at the same time.
@@ -31,9 +31,9 @@ pub(crate) struct Layout {
 impl ParallelSpec {
     /// Where the histories of this plan live, for a model that can have its history on a device (`has_device`): there
     /// where one lane trains and nothing is made ready ahead, for which the host would have to read views.
-    pub fn history_place(&self, has_device: bool) -> HistoryPlace {
+    pub fn history_location(&self, has_device: bool) -> HistoryLocation {
         let alone = self.plan().lanes() == 1 && self.prefetch == 0;
-        if alone && has_device { HistoryPlace::Device } else { HistoryPlace::Host }
+        if alone && has_device { HistoryLocation::Device } else { HistoryLocation::Host }
     }
 
     /// The share of process `rank` of `world`, where the model may train on a device with its history if it
@@ -43,14 +43,14 @@ impl ParallelSpec {
     /// A sentence if the processes cannot share the plan.
     pub(crate) fn layout(&self, rank: usize, world: usize, has_resident: bool) -> Result<Layout, String> {
         let plan = self.plan();
-        let lanes = plan.share(rank, world)?;
+        let lanes = plan.lanes_of_process(rank, world)?;
         let workers = if self.threads == 0 { lanes.len() } else { self.threads.min(lanes.len()) };
         let histories = plan.lane(lanes.start).history..plan.lane(lanes.end - 1).history + 1;
         let sharers = (world > plan.memory).then(|| {
             let each = world / plan.memory;
             histories.start * each..(histories.start + 1) * each
         });
-        Ok(Layout { plan, place: self.history_place(has_resident), lanes, workers, histories, sharers })
+        Ok(Layout { plan, history_location: self.history_location(has_resident), lanes, workers, histories, sharers })
     }
 }
 
@@ -64,11 +64,11 @@ mod tests {
 
     #[test]
     fn a_history_lives_on_a_device_for_one_lane_that_nothing_is_made_ready_for() {
-        assert_eq!(spec([1; 3]).history_place(true), HistoryPlace::Device);
-        assert_eq!(spec([1; 3]).history_place(false), HistoryPlace::Host);
-        assert_eq!(spec([1, 2, 1]).history_place(true), HistoryPlace::Host);
+        assert_eq!(spec([1; 3]).history_location(true), HistoryLocation::Device);
+        assert_eq!(spec([1; 3]).history_location(false), HistoryLocation::Host);
+        assert_eq!(spec([1, 2, 1]).history_location(true), HistoryLocation::Host);
         let ahead = ParallelSpec { prefetch: 1, ..spec([1; 3]) };
-        assert_eq!(ahead.history_place(true), HistoryPlace::Host);
+        assert_eq!(ahead.history_location(true), HistoryLocation::Host);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::TrainError;
 
 /// How far a pipeline runs ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ahead {
+pub(crate) struct Lookahead {
     /// Items made ready before the one in hand is done with; at least `reach`.
     pub depth: usize,
     /// How many items before its turn an item's memories are read; at least 1.
@@ -31,16 +31,16 @@ pub(crate) struct Ahead {
 /// Which memories an item is read from does not depend on how fast anybody is: item `n + reach` is read from the memories that stood
 /// when item `n` was taken, and the first `reach` items from those that stood when the first was.
 pub(crate) struct Pipeline<T, M> {
-    ahead: Ahead,
+    ahead: Lookahead,
     /// None only while it ends.
-    ends: Option<Ends<T, M>>,
+    queues: Option<Queues<T, M>>,
     /// Read and waiting for their turn, or the error that stands in the place of one.
-    coming: VecDeque<Result<T, TrainError>>,
+    upcoming: VecDeque<Result<T, TrainError>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// The trainer's ends of the queues.
-struct Ends<T, M> {
+struct Queues<T, M> {
     free: Sender<T>,
     memories: Sender<M>,
     ready: Receiver<Result<T, TrainError>>,
@@ -53,7 +53,7 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
     /// # Errors
     /// If the system gives no threads.
     pub fn start(
-        ahead: Ahead,
+        ahead: Lookahead,
         sample: impl FnMut(&mut T) -> Result<(), TrainError> + Send + 'static,
         read: impl Fn(&mut T, &M) + Send + 'static,
     ) -> std::io::Result<Pipeline<T, M>> {
@@ -67,45 +67,45 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
             spawn("sample", move || sample_all(&to_sample, &sampled, sample))?,
             spawn("memory", move || read_all(&tokens, &to_read, &read_ones, read))?,
         ];
-        Ok(Pipeline { ahead, ends: Some(Ends { free, memories, ready }), coming: VecDeque::new(), threads })
+        Ok(Pipeline { ahead, queues: Some(Queues { free, memories, ready }), upcoming: VecDeque::new(), threads })
     }
 
-    /// The next item. From here on until [`settle`](Pipeline::settle) the one that comes `reach` after it is read from the memories
+    /// The next item. From here on until [`wait_for_reads`](Pipeline::wait_for_reads) the one that comes `reach` after it is read from the memories
     /// that stand `now`.
     ///
     /// # Errors
     /// What sampling it failed with.
     pub fn take(&mut self, now: impl Fn() -> M) -> Result<T, TrainError> {
-        while self.coming.len() < self.ahead.reach {
+        while self.upcoming.len() < self.ahead.reach {
             self.read_from(now());
             if !self.receive() {
                 break;
             }
         }
-        let Some(item) = self.coming.pop_front() else { self.fail() };
+        let Some(item) = self.upcoming.pop_front() else { self.fail() };
         self.read_from(now());
         item
     }
 
     /// Waits until nobody reads the memories any more: they may be written.
-    pub fn settle(&mut self) {
+    pub fn wait_for_reads(&mut self) {
         // After an error nothing comes, nor after a panic, which is told when the item is missed.
         self.receive();
     }
 
     /// The items that wait for their turn, the next first.
-    pub fn coming(&self) -> impl Iterator<Item = &T> {
-        self.coming.iter().flatten()
+    pub fn upcoming(&self) -> impl Iterator<Item = &T> {
+        self.upcoming.iter().flatten()
     }
 
     /// The same, to be written.
-    pub fn coming_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.coming.iter_mut().flatten()
+    pub fn upcoming_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.upcoming.iter_mut().flatten()
     }
 
     /// Gives back an item that was done with, to be filled again.
-    pub fn give_back(&mut self, item: T) {
-        if let Some(Ends { free, .. }) = &self.ends {
+    pub fn recycle(&mut self, item: T) {
+        if let Some(Queues { free, .. }) = &self.queues {
             // Refused only by a sampler that has ended, which told why.
             let _ = free.send(item);
         }
@@ -113,21 +113,21 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
 
     /// Waits for the item that is being read; whether there was one.
     fn receive(&mut self) -> bool {
-        let item = self.ends.as_ref().and_then(|ends| ends.ready.recv().ok());
+        let item = self.queues.as_ref().and_then(|queues| queues.ready.recv().ok());
         let came = item.is_some();
-        self.coming.extend(item);
+        self.upcoming.extend(item);
         came
     }
 
     fn read_from(&self, memories: M) {
-        if let Some(ends) = &self.ends {
-            let _ = ends.memories.send(memories);
+        if let Some(queues) = &self.queues {
+            let _ = queues.memories.send(memories);
         }
     }
 
     /// Nothing came, and no error in its place: a stage has panicked.
     fn fail(&mut self) -> ! {
-        self.ends = None;
+        self.queues = None;
         for thread in self.threads.drain(..) {
             if let Err(panic) = thread.join() {
                 resume_unwind(panic);
@@ -139,7 +139,7 @@ impl<T: Default + Send + 'static, M: Send + 'static> Pipeline<T, M> {
 
 impl<T, M> Drop for Pipeline<T, M> {
     fn drop(&mut self) {
-        self.ends = None;
+        self.queues = None;
         // A stage that panicked has nothing more to say: nobody took what it would have made.
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     /// Numbers the items; item `failing` cannot be sampled. `pause` says how long each stage takes, in units of ten microseconds.
-    fn numbered(ahead: Ahead, failing: usize, pause: [u64; 2]) -> Pipeline<Item, Arc<Memories>> {
+    fn numbered(ahead: Lookahead, failing: usize, pause: [u64; 2]) -> Pipeline<Item, Arc<Memories>> {
         let wait = |units: u64| std::thread::sleep(Duration::from_micros(10 * units));
         let mut next = 0;
         let sample = move |item: &mut Item| {
@@ -246,27 +246,27 @@ mod tests {
             reach in 1usize..4, more in 0usize..3, count in 0usize..12, pause in any::<[bool; 3]>(),
         ) {
             let [sample, read, train] = pause.map(|slow| 30 * u64::from(slow));
-            let mut pipeline = numbered(Ahead { depth: reach + more, reach }, usize::MAX, [sample, read]);
+            let mut pipeline = numbered(Lookahead { depth: reach + more, reach }, usize::MAX, [sample, read]);
             let mut memories = memories();
             for number in 0..count {
                 let item = pipeline.take(|| memories.clone()).unwrap();
                 prop_assert_eq!(&item, &Item { number, read: number.saturating_sub(reach) as u64 });
                 std::thread::sleep(Duration::from_micros(10 * train));
-                pipeline.settle();
-                pipeline.give_back(item);
+                pipeline.wait_for_reads();
+                pipeline.recycle(item);
                 write(&mut memories);
             }
         }
 
         #[test]
         fn an_error_comes_in_the_place_of_the_item_that_failed(reach in 1usize..4, more in 0usize..3, failing in 0usize..8) {
-            let mut pipeline = numbered(Ahead { depth: reach + more, reach }, failing, [0, 0]);
+            let mut pipeline = numbered(Lookahead { depth: reach + more, reach }, failing, [0, 0]);
             let mut memories = memories();
             for number in 0..failing {
                 let item = pipeline.take(|| memories.clone()).unwrap();
                 prop_assert_eq!(item.number, number);
-                pipeline.settle();
-                pipeline.give_back(item);
+                pipeline.wait_for_reads();
+                pipeline.recycle(item);
                 write(&mut memories);
             }
             let error = pipeline.take(|| memories.clone()).unwrap_err();
@@ -284,7 +284,7 @@ mod tests {
             Ok(())
         };
         let mut pipeline =
-            Pipeline::start(Ahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
+            Pipeline::start(Lookahead { depth: 3, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
         let memories = memories();
         let _held = pipeline.take(|| memories.clone()).unwrap();
         std::thread::sleep(Duration::from_millis(20));
@@ -297,7 +297,7 @@ mod tests {
     fn a_stage_that_panics_ends_the_training_with_its_panic() {
         let sample = |_: &mut Item| -> Result<(), TrainError> { panic!("out of luck") };
         let mut pipeline =
-            Pipeline::start(Ahead { depth: 2, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
+            Pipeline::start(Lookahead { depth: 2, reach: 1 }, sample, |_: &mut Item, _: &Arc<Memories>| ()).unwrap();
         let told = catch_unwind(AssertUnwindSafe(|| pipeline.take(memories))).map(|_| ()).unwrap_err();
         assert_eq!(told.downcast_ref::<&str>(), Some(&"out of luck"));
     }

@@ -10,18 +10,18 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Batch, Features, Graph, Memories, NodeId, Store, View};
 
-use crate::parallel::batch_builder::{BatchBuilder, Begun, LaneInput};
-use crate::parallel::pipeline::{Ahead, Pipeline};
-use crate::plan::Stand;
+use crate::parallel::batch_builder::{BatchBuilder, GlobalBatch, LaneInput};
+use crate::parallel::pipeline::{Lookahead, Pipeline};
+use crate::plan::PlanPosition;
 use crate::setup::trace::{Stage, Trace, note};
 use crate::{ParallelSpec, TrainError};
 
 /// Before the names of views that were read ahead, in a checkpoint.
-pub(crate) const AHEAD: &str = "ahead.";
+pub(crate) const PREFETCH_PREFIX: &str = "ahead.";
 
 /// The batches to come of all histories of a process.
 pub(crate) struct Prefetch {
-    pipeline: Pipeline<Ready, Vec<Now>>,
+    pipeline: Pipeline<PreparedStep, Vec<HistoryState>>,
     /// Numbers of the histories in the plan.
     histories: Vec<usize>,
     staleness: usize,
@@ -30,10 +30,10 @@ pub(crate) struct Prefetch {
 
 /// The batches that all histories begin at one step.
 #[derive(Default)]
-pub(crate) struct Ready {
+pub(crate) struct PreparedStep {
     step: u64,
     /// In the order of the histories.
-    pub begun: Vec<Begun>,
+    pub begun: Vec<GlobalBatch>,
     /// Seconds it took to draw and look up.
     sampling: f64,
     /// Seconds it took to read memories.
@@ -42,9 +42,9 @@ pub(crate) struct Ready {
 
 /// The memories of a history as they stand.
 #[derive(Clone)]
-pub(crate) struct Now {
+pub(crate) struct HistoryState {
     /// The batch that the history is to observe next.
-    pub stand: Stand,
+    pub position: PlanPosition,
     pub memories: Arc<Memories>,
 }
 
@@ -57,24 +57,24 @@ impl Prefetch {
         step: u64,
         trace: Option<Arc<Trace>>,
     ) -> Result<Prefetch, TrainError> {
-        let ahead = Ahead { depth: spec.prefetch, reach: spec.staleness.max(1) };
+        let ahead = Lookahead { depth: spec.prefetch, reach: spec.staleness.max(1) };
         let histories = graphs.iter().map(|(number, _)| *number).collect();
         let reader = Reader { builder: builder.clone(), exact: spec.staleness == 0, trace: trace.clone() };
         let pending = vec![Vec::new(); graphs.len()];
         let mut sampler = Sampler { builder, graphs, pending, step, trace: trace.clone() };
-        let sample = move |ready: &mut Ready| sampler.fill(ready);
-        let read = move |ready: &mut Ready, now: &Vec<Now>| reader.read(ready, now);
+        let sample = move |ready: &mut PreparedStep| sampler.fill(ready);
+        let read = move |ready: &mut PreparedStep, now: &Vec<HistoryState>| reader.read(ready, now);
         let pipeline = Pipeline::start(ahead, sample, read)
             .map_err(|error| TrainError::Plan(format!("cannot start the threads of parallel.prefetch: {error}")))?;
         Ok(Prefetch { pipeline, histories, staleness: spec.staleness, trace })
     }
 
-    /// The batches of the next step, by histories that stand as `now` says. From here on until [`settle`](Prefetch::settle) their memories
+    /// The batches of the next step, by histories that stand as `now` says. From here on until [`wait_for_reads`](Prefetch::wait_for_reads) their memories
     /// are read for a later step.
     ///
     /// # Errors
     /// What sampling them failed with.
-    pub fn take(&mut self, now: &[Now], report: &mut PrefetchReport) -> Result<Ready, TrainError> {
+    pub fn take(&mut self, now: &[HistoryState], report: &mut PrefetchReport) -> Result<PreparedStep, TrainError> {
         let began = Instant::now();
         let mut ready = self.pipeline.take(|| now.to_vec())?;
         note(&self.trace, Stage::Wait, ready.step, began);
@@ -82,7 +82,7 @@ impl Prefetch {
 
         let began = Instant::now();
         // What a history that has just been emptied shows could not be read before.
-        std::iter::once(&mut ready).chain(self.pipeline.coming_mut()).for_each(|ready| ready.read(now, |_| None));
+        std::iter::once(&mut ready).chain(self.pipeline.upcoming_mut()).for_each(|ready| ready.read(now, |_| None));
         if self.staleness == 0 {
             ready.complete(now);
         }
@@ -94,16 +94,16 @@ impl Prefetch {
     }
 
     /// Waits until nobody reads the memories any more: they may be written.
-    pub fn settle(&mut self, step: u64, report: &mut PrefetchReport) {
+    pub fn wait_for_reads(&mut self, step: u64, report: &mut PrefetchReport) {
         let began = Instant::now();
-        self.pipeline.settle();
+        self.pipeline.wait_for_reads();
         note(&self.trace, Stage::Wait, step, began);
         report.waiting += began.elapsed().as_secs_f64();
     }
 
     /// Takes back what was taken, to be filled again.
-    pub fn give_back(&mut self, ready: Ready) {
-        self.pipeline.give_back(ready);
+    pub fn recycle(&mut self, ready: PreparedStep) {
+        self.pipeline.recycle(ready);
     }
 
     /// What the batches to come show of memories that are no more: what a run that goes on elsewhere has to know.
@@ -112,10 +112,10 @@ impl Prefetch {
         if self.staleness == 0 {
             return store;
         }
-        for (ahead, ready) in self.pipeline.coming().enumerate() {
+        for (ahead, ready) in self.pipeline.upcoming().enumerate() {
             for (history, begun) in self.histories.iter().zip(&ready.begun).filter(|(_, begun)| begun.read) {
                 let shown = begun.inputs.iter().enumerate().filter(|(_, input)| !input.view.nodes.is_empty());
-                shown.for_each(|(i, input)| store.join(&name(*history, ahead, i), input.view.to_store()));
+                shown.for_each(|(i, input)| store.merge(&name(*history, ahead, i), input.view.to_store()));
             }
         }
         store
@@ -125,8 +125,13 @@ impl Prefetch {
     ///
     /// # Errors
     /// A view that cannot be read.
-    pub fn restore(&mut self, first: &mut Ready, store: &mut Store, features: &Features) -> Result<(), TrainError> {
-        for (ahead, ready) in std::iter::once(first).chain(self.pipeline.coming_mut()).enumerate() {
+    pub fn restore(
+        &mut self,
+        first: &mut PreparedStep,
+        store: &mut Store,
+        features: &Features,
+    ) -> Result<(), TrainError> {
+        for (ahead, ready) in std::iter::once(first).chain(self.pipeline.upcoming_mut()).enumerate() {
             for (history, begun) in self.histories.iter().zip(&mut ready.begun) {
                 for (i, input) in begun.inputs.iter_mut().enumerate() {
                     let told = store.split_off(&name(*history, ahead, i));
@@ -141,21 +146,21 @@ impl Prefetch {
 }
 
 fn name(history: usize, ahead: usize, input: usize) -> String {
-    format!("{AHEAD}{history}.{ahead}.{input}.")
+    format!("{PREFETCH_PREFIX}{history}.{ahead}.{input}.")
 }
 
-impl Ready {
+impl PreparedStep {
     /// Reads the memories of batches that stand in the same pass over the log as their history does now, but for what `pending`, the batch
     /// that a history is to observe before, will write.
-    fn read<'b>(&mut self, now: &[Now], pending: impl Fn(&Now) -> Option<Batch<'b>>) {
+    fn read<'b>(&mut self, now: &[HistoryState], pending: impl Fn(&HistoryState) -> Option<Batch<'b>>) {
         for (begun, now) in self.begun.iter_mut().zip(now) {
-            if begun.read || begun.stand.sweep != now.stand.sweep {
+            if begun.read || begun.position.sweep != now.position.sweep {
                 continue;
             }
-            let pending = if begun.stand == now.stand { None } else { pending(now) };
+            let pending = if begun.position == now.position { None } else { pending(now) };
             for LaneInput { view, .. } in &mut begun.inputs {
                 match &pending {
-                    Some(pending) => now.memories.read_ahead_into(pending, &begun.pending, view),
+                    Some(pending) => now.memories.prefetch_into(pending, &begun.pending, view),
                     None => now.memories.read_into(view),
                 }
             }
@@ -164,9 +169,9 @@ impl Ready {
     }
 
     /// Reads what was left out before it was written.
-    fn complete(&mut self, now: &[Now]) {
+    fn complete(&mut self, now: &[HistoryState]) {
         for (begun, now) in self.begun.iter_mut().zip(now) {
-            begun.inputs.iter_mut().for_each(|input| now.memories.complete_in(&mut input.view));
+            begun.inputs.iter_mut().for_each(|input| now.memories.complete_prefetch(&mut input.view));
         }
     }
 }
@@ -180,9 +185,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(&self, ready: &mut Ready, now: &[Now]) {
+    fn read(&self, ready: &mut PreparedStep, now: &[HistoryState]) {
         let began = Instant::now();
-        let next = |now: &Now| self.builder.batch(&self.builder.whole(now.stand.batch));
+        let next = |now: &HistoryState| self.builder.batch(&self.builder.events_of(now.position.batch));
         ready.read(now, |now| self.exact.then(|| next(now)));
         ready.reading = began.elapsed().as_secs_f64();
         note(&self.trace, Stage::Memory, ready.step, began);
@@ -201,23 +206,23 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn fill(&mut self, ready: &mut Ready) -> Result<(), TrainError> {
+    fn fill(&mut self, ready: &mut PreparedStep) -> Result<(), TrainError> {
         let Sampler { builder, graphs, pending, step, trace } = self;
         let began = Instant::now();
         ready.step = *step;
-        ready.begun.resize_with(graphs.len(), || Begun::room(builder.plan));
+        ready.begun.resize_with(graphs.len(), || GlobalBatch::allocate(builder.plan));
         for (((history, graph), pending), begun) in graphs.iter_mut().zip(pending).zip(&mut ready.begun) {
-            begun.stand = builder.plan.begins(*history, *step, builder.batches);
+            begun.position = builder.plan.position_at(*history, *step, builder.batches);
             begun.read = false;
-            if begun.stand.starts_over() {
+            if begun.position.resets_history() {
                 graph.reset();
             }
-            for (input, slot) in builder.of(*history, *step, &mut begun.inputs) {
-                builder.form(input, slot)?;
+            for (input, slot) in builder.own_inputs(*history, *step, &mut begun.inputs) {
+                builder.form_queries(input, slot)?;
                 builder.sample(graph, input, slot);
             }
             std::mem::swap(&mut begun.pending, pending);
-            graph.observe(&builder.batch(&builder.whole(begun.stand.batch)))?;
+            graph.observe(&builder.batch(&builder.events_of(begun.position.batch)))?;
             pending.clear();
             pending.extend(graph.received().nodes());
         }

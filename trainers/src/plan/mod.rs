@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 /// observed at the end of step `t`, once.
 ///
 /// ```
-/// use tempograph_trainers::{Plan, Turn};
+/// use tempograph_trainers::{Plan, LaneTask};
 ///
 /// let plan = Plan { minibatch: 1, epoch: 2, memory: 1 };
 /// // Two lanes on one history: lane 0 trains batch 4 a second time while lane 1 begins batch 5.
-/// assert_eq!(plan.turn(0, 5, 10), Some(Turn { history: 0, sweep: 0, batch: 4, set: 1, shard: 0, begun: 4 }));
-/// assert_eq!(plan.turn(1, 5, 10), Some(Turn { history: 0, sweep: 0, batch: 5, set: 0, shard: 0, begun: 5 }));
+/// assert_eq!(plan.lane_task(0, 5, 10), Some(LaneTask { history: 0, sweep: 0, batch: 4, set: 1, shard: 0, begun: 4 }));
+/// assert_eq!(plan.lane_task(1, 5, 10), Some(LaneTask { history: 0, sweep: 0, batch: 5, set: 0, shard: 0, begun: 5 }));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Plan {
@@ -37,7 +37,7 @@ pub struct Plan {
 
 /// What one lane does in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Turn {
+pub struct LaneTask {
     /// The history its batch was read from.
     pub history: usize,
     /// How often that history had been emptied when it was read.
@@ -65,16 +65,16 @@ pub struct Lane {
 
 /// A global batch on its way through a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Stand {
+pub struct PlanPosition {
     /// How often the history has been emptied.
     pub sweep: u64,
     /// The global batch, counted from the start of the log.
     pub batch: usize,
 }
 
-impl Stand {
+impl PlanPosition {
     /// Whether the history is emptied before the batch is read.
-    pub fn starts_over(&self) -> bool {
+    pub fn resets_history(&self) -> bool {
         self.batch == 0 && self.sweep > 0
     }
 }
@@ -105,28 +105,28 @@ impl Plan {
     }
 
     /// The batch that history `history` begins at `step`.
-    pub fn begins(&self, history: usize, step: u64, batches: usize) -> Stand {
+    pub fn position_at(&self, history: usize, step: u64, batches: usize) -> PlanPosition {
         let place = (history * batches / self.memory) as u64 + step;
-        Stand { sweep: place / batches as u64, batch: (place % batches as u64) as usize }
+        PlanPosition { sweep: place / batches as u64, batch: (place % batches as u64) as usize }
     }
 
     /// The epoch lane that begins a batch at `step`.
-    pub fn begins_lane(&self, step: u64) -> usize {
+    pub fn epoch_lane_at(&self, step: u64) -> usize {
         (step % self.epoch as u64) as usize
     }
 
     /// What lane `rank` trains at `step`; nothing in the first steps of a lane that has begun no batch yet.
-    pub fn turn(&self, rank: usize, step: u64, batches: usize) -> Option<Turn> {
+    pub fn lane_task(&self, rank: usize, step: u64, batches: usize) -> Option<LaneTask> {
         let lane = self.lane(rank);
         let j = self.epoch as u64;
         let set = (step % j + j - lane.epoch as u64) % j;
         let begun = step.checked_sub(set)?;
-        let Stand { sweep, batch } = self.begins(lane.history, begun, batches);
-        Some(Turn { history: lane.history, sweep, batch, set: set as usize, shard: lane.shard, begun })
+        let PlanPosition { sweep, batch } = self.position_at(lane.history, begun, batches);
+        Some(LaneTask { history: lane.history, sweep, batch, set: set as usize, shard: lane.shard, begun })
     }
 
     /// Batches, each with one set of negatives, that are trained at `step` by all lanes together.
-    pub fn trained_at(&self, step: u64) -> usize {
+    pub fn batches_trained_at(&self, step: u64) -> usize {
         self.memory * self.epoch.min(usize::try_from(step).unwrap_or(usize::MAX).saturating_add(1))
     }
 
@@ -144,7 +144,7 @@ impl Plan {
     ///
     /// # Errors
     /// A sentence if the lanes cannot be dealt out evenly, or if a history would be shared by processes that also have others.
-    pub fn share(&self, rank: usize, world: usize) -> Result<Range<usize>, String> {
+    pub fn lanes_of_process(&self, rank: usize, world: usize) -> Result<Range<usize>, String> {
         let Plan { minibatch, epoch, memory } = self;
         let lanes = self.lanes();
         let named = format!("the plan {minibatch} x {epoch} x {memory} has {lanes} lanes on {memory} histories");

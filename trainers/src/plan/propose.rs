@@ -6,7 +6,7 @@ use crate::Plan;
 
 /// What a proposal is made from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
+pub struct PlanInputs {
     /// Events of a lane's shard, `train.batch`: what fills a device.
     pub batch: usize,
     /// Events trained on in an epoch.
@@ -95,8 +95,8 @@ pub enum NoProposal {
 ///
 /// # Errors
 /// [`NoProposal`], with its values.
-pub fn propose(facts: &Facts) -> Result<Proposal, NoProposal> {
-    let &Facts { batch, events, machines, devices, room, history, .. } = facts;
+pub fn propose(facts: &PlanInputs) -> Result<Proposal, NoProposal> {
+    let &PlanInputs { batch, events, machines, devices, room, history, .. } = facts;
     if machines == 0 || devices == 0 {
         return Err(NoProposal::NoDevice { machines, devices });
     }
@@ -115,7 +115,7 @@ pub fn propose(facts: &Facts) -> Result<Proposal, NoProposal> {
     Ok(Proposal { plan, largest, copies })
 }
 
-impl Facts {
+impl PlanInputs {
     /// What a lane has of its own where `epoch` lanes take turns at a batch, bytes.
     fn lane_with_views(&self, epoch: usize) -> u64 {
         self.lane.saturating_add(self.view.saturating_mul((epoch + self.ahead) as u64))
@@ -129,7 +129,7 @@ impl Facts {
 }
 
 /// The largest size that captures enough, with all smaller ones from `batch` on.
-fn largest_batch(facts: &Facts) -> usize {
+fn largest_batch(facts: &PlanInputs) -> usize {
     let own =
         facts.captured.iter().find(|captured| captured.batch == facts.batch).map_or(0.0, |captured| captured.share);
     let larger = facts.captured.iter().filter(|captured| captured.batch >= facts.batch);
@@ -150,9 +150,9 @@ mod tests {
     use super::*;
 
     /// Half of what 100 events capture is lost at 800.
-    fn facts() -> Facts {
+    fn facts() -> PlanInputs {
         let captured = [(100, 0.4), (200, 0.38), (400, 0.34), (800, 0.2), (1600, 0.35)];
-        Facts {
+        PlanInputs {
             batch: 100,
             events: 50_000,
             captured: captured.map(|(batch, share)| Captured { batch, share }).to_vec(),
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    fn plan(facts: &Facts) -> [usize; 3] {
+    fn plan(facts: &PlanInputs) -> [usize; 3] {
         let Plan { minibatch, epoch, memory } = propose(facts).unwrap().plan;
         [minibatch, epoch, memory]
     }
@@ -176,18 +176,18 @@ mod tests {
     fn shards_stop_at_the_largest_batch_that_captures_enough() {
         assert_eq!(propose(&facts()).unwrap().largest, 400);
         assert_eq!(plan(&facts()), [4, 1, 2]);
-        assert_eq!(plan(&Facts { keep: 0.9, ..facts() }), [2, 1, 4]);
-        assert_eq!(plan(&Facts { keep: 1.0, ..facts() }), [1, 1, 8]);
-        assert_eq!(plan(&Facts { keep: 0.0, ..facts() }), [8, 1, 1]);
+        assert_eq!(plan(&PlanInputs { keep: 0.9, ..facts() }), [2, 1, 4]);
+        assert_eq!(plan(&PlanInputs { keep: 1.0, ..facts() }), [1, 1, 8]);
+        assert_eq!(plan(&PlanInputs { keep: 0.0, ..facts() }), [8, 1, 1]);
     }
 
     #[test]
     fn what_has_no_room_for_histories_of_its_own_becomes_epoch_parallelism() {
         let room = |histories: u64| (8 << 20) + (histories << 20);
-        assert_eq!(plan(&Facts { keep: 1.0, room: room(3), ..facts() }), [1, 4, 2]);
-        assert_eq!(plan(&Facts { keep: 1.0, room: room(1), ..facts() }), [1, 8, 1]);
-        assert_eq!(plan(&Facts { room: room(1), ..facts() }), [4, 2, 1]);
-        let error = propose(&Facts { room: room(0), ..facts() }).unwrap_err().to_string();
+        assert_eq!(plan(&PlanInputs { keep: 1.0, room: room(3), ..facts() }), [1, 4, 2]);
+        assert_eq!(plan(&PlanInputs { keep: 1.0, room: room(1), ..facts() }), [1, 8, 1]);
+        assert_eq!(plan(&PlanInputs { room: room(1), ..facts() }), [4, 2, 1]);
+        let error = propose(&PlanInputs { room: room(0), ..facts() }).unwrap_err().to_string();
         assert!(error.contains("1048576 bytes) and 8 lanes") && error.contains("8388608 bytes a machine"), "{error}");
     }
 
@@ -195,17 +195,17 @@ mod tests {
     fn a_lane_has_room_for_the_past_of_each_of_its_sets_of_negatives_and_of_what_is_made_ready_ahead() {
         let mib = |count: u64| count << 20;
         // Eight lanes of 1 MiB and their views: 1 x j x k has k histories and 8 j views.
-        let facts = |room| Facts { keep: 1.0, view: mib(1), room: mib(room), ..facts() };
+        let facts = |room| PlanInputs { keep: 1.0, view: mib(1), room: mib(room), ..facts() };
         let of = |(j, k): (u64, u64)| 8 + 8 * j + k;
         assert_eq!(plan(&facts(of((1, 8)))), [1, 1, 8]);
         // More histories need less here than more sets of negatives, so that what has no room for eight has room for nothing.
         let error = propose(&facts(of((1, 8)) - 1)).unwrap_err().to_string();
         assert!(error.contains(&format!("8 lanes ({} bytes each)", mib(9))), "{error}");
-        let large = |room| Facts { history: mib(100), ..facts(room) };
+        let large = |room| PlanInputs { history: mib(100), ..facts(room) };
         let of = |(j, k): (u64, u64)| 8 + 8 * j + 100 * k;
         assert_eq!(plan(&large(of((2, 4)))), [1, 2, 4]);
         assert_eq!(plan(&large(of((2, 4)) - 1)), [1, 4, 2]);
-        let ahead = |room| Facts { ahead: 3, ..large(room) };
+        let ahead = |room| PlanInputs { ahead: 3, ..large(room) };
         assert_eq!(plan(&ahead(of((2, 4)) + 3 * 8)), [1, 2, 4]);
         assert_eq!(plan(&ahead(of((2, 4)) + 3 * 8 - 1)), [1, 4, 2]);
     }
@@ -214,7 +214,7 @@ mod tests {
     fn four_machines_of_eight_devices_with_room_for_two_histories_each() {
         let captured = [(1600, 1.0), (3200, 0.8), (6400, 0.5)].map(|(batch, share)| Captured { batch, share }).to_vec();
         let room = 8 * (1 << 20) + 2 * (1 << 20);
-        let facts = Facts { batch: 1600, events: 1_000_000, captured, machines: 4, room, ..facts() };
+        let facts = PlanInputs { batch: 1600, events: 1_000_000, captured, machines: 4, room, ..facts() };
         assert_eq!(plan(&facts), [2, 2, 8]);
     }
 
@@ -224,13 +224,17 @@ mod tests {
             for devices in 1..=12 {
                 for copies in 1..=12 {
                     for keep in [0.0, 0.5, 0.8, 0.9, 1.0] {
-                        let facts = Facts { machines, devices, keep, lane: 0, room: copies << 20, ..facts() };
+                        let facts = PlanInputs { machines, devices, keep, lane: 0, room: copies << 20, ..facts() };
                         let plan = propose(&facts).unwrap().plan;
                         assert_eq!(plan.lanes(), machines * devices);
                         assert_eq!(plan.memory % machines, 0);
                         assert!(plan.memory / machines <= copies as usize);
                         // A process for each machine, and one for each device, can share it.
-                        assert!(plan.share(0, machines).is_ok() && plan.share(0, machines * devices).is_ok(), "{plan}");
+                        assert!(
+                            plan.lanes_of_process(0, machines).is_ok()
+                                && plan.lanes_of_process(0, machines * devices).is_ok(),
+                            "{plan}"
+                        );
                     }
                 }
             }
@@ -239,9 +243,9 @@ mod tests {
 
     #[test]
     fn histories_are_never_more_than_batches_to_begin_at() {
-        assert_eq!(plan(&Facts { keep: 1.0, events: 301, ..facts() }), [1, 2, 4]);
-        let error = propose(&Facts { keep: 1.0, events: 99, machines: 2, ..facts() }).unwrap_err().to_string();
+        assert_eq!(plan(&PlanInputs { keep: 1.0, events: 301, ..facts() }), [1, 2, 4]);
+        let error = propose(&PlanInputs { keep: 1.0, events: 99, machines: 2, ..facts() }).unwrap_err().to_string();
         assert!(error.contains("99 events make 1 batches of 100"), "{error}");
-        assert!(propose(&Facts { devices: 0, ..facts() }).unwrap_err().to_string().contains("0 devices"));
+        assert!(propose(&PlanInputs { devices: 0, ..facts() }).unwrap_err().to_string().contains("0 devices"));
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::timetable;
-use crate::{Lane, Plan, Turn};
+use crate::{Lane, LaneTask, Plan};
 
 /// Plans of up to four in each way, with every number of global batches that is enough for its histories.
 fn worlds() -> impl Iterator<Item = (Plan, usize)> {
@@ -24,7 +24,7 @@ struct Actor {
     next: usize,
     sweep: u64,
     /// What each lane holds, and how often it has trained it.
-    held: Vec<Option<Turn>>,
+    held: Vec<Option<LaneTask>>,
 }
 
 impl Actor {
@@ -33,15 +33,21 @@ impl Actor {
     }
 
     /// Acts one step; what each lane trains in it.
-    fn step(&mut self, step: u64, batches: usize) -> Vec<Option<Turn>> {
+    fn step(&mut self, step: u64, batches: usize) -> Vec<Option<LaneTask>> {
         let sets = self.held.len();
-        let done = |held: &Option<Turn>| held.is_none_or(|turn| turn.set + 1 == sets);
+        let done = |held: &Option<LaneTask>| held.is_none_or(|turn| turn.set + 1 == sets);
         let free = self.held.iter().position(done).expect("one lane comes free in each step");
         for turn in self.held.iter_mut().flatten() {
             turn.set += 1;
         }
-        self.held[free] =
-            Some(Turn { history: self.history, sweep: self.sweep, batch: self.next, set: 0, shard: 0, begun: step });
+        self.held[free] = Some(LaneTask {
+            history: self.history,
+            sweep: self.sweep,
+            batch: self.next,
+            set: 0,
+            shard: 0,
+            begun: step,
+        });
         self.next += 1;
         if self.next == batches {
             (self.next, self.sweep) = (0, self.sweep + 1);
@@ -58,10 +64,10 @@ fn the_plan_is_the_rules_acted_out() {
             for step in 0..(3 * batches + plan.epoch) as u64 {
                 for (epoch, acted) in actor.step(step, batches).into_iter().enumerate() {
                     for shard in 0..plan.minibatch {
-                        let found = plan.turn(plan.rank(Lane { history, epoch, shard }), step, batches);
+                        let found = plan.lane_task(plan.rank(Lane { history, epoch, shard }), step, batches);
                         assert_eq!(
                             found,
-                            acted.map(|turn| Turn { shard, ..turn }),
+                            acted.map(|turn| LaneTask { shard, ..turn }),
                             "{plan}, {batches} batches, step {step}"
                         );
                     }
@@ -72,9 +78,9 @@ fn the_plan_is_the_rules_acted_out() {
 }
 
 /// Every turn of every lane in `steps`.
-fn turns(plan: &Plan, batches: usize, steps: Range<u64>) -> impl Iterator<Item = (u64, usize, Turn)> {
+fn turns(plan: &Plan, batches: usize, steps: Range<u64>) -> impl Iterator<Item = (u64, usize, LaneTask)> {
     steps.flat_map(move |step| {
-        (0..plan.lanes()).filter_map(move |rank| Some((step, rank, plan.turn(rank, step, batches)?)))
+        (0..plan.lanes()).filter_map(move |rank| Some((step, rank, plan.lane_task(rank, step, batches)?)))
     })
 }
 
@@ -106,7 +112,7 @@ fn one_lane_at_a_time_reads_and_writes_a_history() {
                 let begin = turns(&plan, batches, step..step + 1)
                     .filter(|(_, _, turn)| turn.history == history && turn.set == 0);
                 let begin: BTreeSet<usize> = begin.map(|(_, rank, _)| plan.lane(rank).epoch).collect();
-                assert_eq!(begin, BTreeSet::from([plan.begins_lane(step)]), "{plan}, {batches} batches, step {step}");
+                assert_eq!(begin, BTreeSet::from([plan.epoch_lane_at(step)]), "{plan}, {batches} batches, step {step}");
             }
         }
     }
@@ -116,7 +122,7 @@ fn one_lane_at_a_time_reads_and_writes_a_history() {
 fn a_history_meets_all_batches_in_order_and_is_emptied_before_the_first() {
     for (plan, batches) in worlds() {
         for history in 0..plan.memory {
-            let stands: Vec<_> = (0..3 * batches as u64).map(|step| plan.begins(history, step, batches)).collect();
+            let stands: Vec<_> = (0..3 * batches as u64).map(|step| plan.position_at(history, step, batches)).collect();
             assert_eq!((stands[0].batch, stands[0].sweep), (history * batches / plan.memory, 0));
             for pair in stands.windows(2) {
                 let wraps = pair[0].batch + 1 == batches;
@@ -129,7 +135,8 @@ fn a_history_meets_all_batches_in_order_and_is_emptied_before_the_first() {
             }
         }
         // No two histories stand at one place.
-        let places: BTreeSet<usize> = (0..plan.memory).map(|history| plan.begins(history, 0, batches).batch).collect();
+        let places: BTreeSet<usize> =
+            (0..plan.memory).map(|history| plan.position_at(history, 0, batches).batch).collect();
         assert_eq!(places.len(), plan.memory);
     }
 }
@@ -139,8 +146,8 @@ fn a_batch_is_trained_for_j_consecutive_steps_by_the_lanes_that_began_it() {
     for (plan, batches) in worlds() {
         for (step, rank, turn) in turns(&plan, batches, 0..3 * batches as u64) {
             assert_eq!(step, turn.begun + turn.set as u64);
-            let begun = plan.turn(rank, turn.begun, batches);
-            assert_eq!(begun, Some(Turn { set: 0, ..turn }), "{plan}, {batches} batches, step {step}");
+            let begun = plan.lane_task(rank, turn.begun, batches);
+            assert_eq!(begun, Some(LaneTask { set: 0, ..turn }), "{plan}, {batches} batches, step {step}");
         }
     }
 }
@@ -160,7 +167,7 @@ fn what_a_step_trains_is_counted() {
         for step in 0..2 * batches as u64 {
             let trained: BTreeSet<_> =
                 turns(&plan, batches, step..step + 1).map(|(_, _, turn)| (turn.history, turn.begun)).collect();
-            assert_eq!(trained.len(), plan.trained_at(step), "{plan}, step {step}");
+            assert_eq!(trained.len(), plan.batches_trained_at(step), "{plan}, step {step}");
         }
     }
 }
@@ -170,10 +177,10 @@ fn processes_share_all_lanes_and_split_histories_or_whole_ones() {
     for (plan, _) in worlds() {
         for world in 0..=plan.lanes() + 1 {
             let shares: Result<Vec<Range<usize>>, String> =
-                (0..world.max(1)).map(|rank| plan.share(rank, world)).collect();
+                (0..world.max(1)).map(|rank| plan.lanes_of_process(rank, world)).collect();
             let fits = world > 0 && plan.lanes() % world == 0 && (plan.memory % world == 0 || world % plan.memory == 0);
             let Ok(shares) = shares else {
-                let error = plan.share(0, world).expect_err("it was one");
+                let error = plan.lanes_of_process(0, world).expect_err("it was one");
                 assert!(
                     !fits
                         && error.contains(&plan.to_string().replace('x', " x "))

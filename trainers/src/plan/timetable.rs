@@ -1,6 +1,6 @@
 //! A plan's timetable, drawn.
 
-use crate::{Lane, Plan, Turn};
+use crate::{Lane, LaneTask, Plan};
 
 /// Draws who trains what in the first `steps` steps of a pass of `batches` global batches: a row for each lane, a column for each step.
 ///
@@ -30,7 +30,7 @@ pub fn timetable(plan: &Plan, batches: usize, steps: u64) -> String {
     let head = format!("{plan_name}{:>rest$} {numbers}", "step", rest = width - plan_name.len());
     let rows = names.iter().enumerate().map(|(rank, name)| {
         let cells: String =
-            (0..steps).map(|step| column(plan.turn(rank, step, batches).map_or(String::new(), drawn))).collect();
+            (0..steps).map(|step| column(plan.lane_task(rank, step, batches).map_or(String::new(), drawn))).collect();
         format!("{name:<width$} {cells}")
     });
     std::iter::once(head).chain(rows).map(|line| format!("{}\n", line.trim_end())).collect()
@@ -45,8 +45,8 @@ fn name(plan: &Plan, lane: Lane) -> String {
     format!("{history}lane {epoch}{shard}")
 }
 
-fn drawn(turn: Turn) -> String {
-    let Turn { batch, set, .. } = turn;
+fn drawn(turn: LaneTask) -> String {
+    let LaneTask { batch, set, .. } = turn;
     let emptied = if batch == 0 && set == 0 { '|' } else { ' ' };
     let begun = if set == 0 { "*" } else { "" };
     format!("{emptied}{batch}.{set}{begun}")

@@ -4,20 +4,20 @@ use std::path::Path;
 
 use tensorboard_rs::summary_writer::SummaryWriter;
 
-use crate::{EpochReport, Evaluation, PrefetchReport, StepRecord, Watch};
+use crate::{EpochReport, Evaluation, PrefetchReport, StepRecord, TrainingObserver};
 
 /// Writes scalars for TensorBoard: per step loss, learning rate, gradient norm and events/s; per epoch metrics, stage times, staleness
 /// and memory norms, under the number of steps taken.
-pub struct Board {
+pub struct TensorBoardWriter {
     writer: SummaryWriter,
     steps: usize,
     every: usize,
 }
 
-impl Board {
+impl TensorBoardWriter {
     /// Writes into `folder`, one point every `every` steps.
-    pub fn new(folder: &Path, every: usize) -> Board {
-        Board { writer: SummaryWriter::new(folder), steps: 0, every: every.max(1) }
+    pub fn new(folder: &Path, every: usize) -> TensorBoardWriter {
+        TensorBoardWriter { writer: SummaryWriter::new(folder), steps: 0, every: every.max(1) }
     }
 
     fn scalar(&mut self, tag: &str, value: f64) {
@@ -76,7 +76,7 @@ impl Board {
     }
 }
 
-impl Watch for Board {
+impl TrainingObserver for TensorBoardWriter {
     fn step(&mut self, _: usize, _: usize, _: usize, record: &StepRecord) {
         self.steps = record.step as usize + 1;
         if !self.steps.is_multiple_of(self.every) {

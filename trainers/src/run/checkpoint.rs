@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tempograph_framework::{Features, History, Needs, Store, StoreError};
 
 use crate::step::learner::Learner;
-use crate::{EpochReport, Evaluation, Plan, PrefetchReport, Stages, StepRecord, TrainError, TrainReport};
+use crate::{EpochReport, Evaluation, Plan, PrefetchReport, StageTimes, StepRecord, TrainError, TrainReport};
 
 /// Where a run stands. Sums are kept exactly, so that the reports of a resumed run are those of one that never stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,11 +30,11 @@ pub(crate) struct Progress {
     pub lr: f64,
     /// Training time of this epoch.
     pub seconds: f64,
-    pub stages: Stages,
+    pub stages: StageTimes,
     /// What the pipeline did in this epoch.
     pub prefetch: PrefetchReport,
     pub epochs: Vec<EpochReport>,
-    pub best: Option<Mark>,
+    pub best: Option<BestEpoch>,
     /// Seconds of earlier sessions.
     pub earlier_seconds: f64,
 }
@@ -52,7 +52,7 @@ impl Progress {
             loss: 0.0,
             lr: 0.0,
             seconds: 0.0,
-            stages: Stages::default(),
+            stages: StageTimes::default(),
             prefetch: PrefetchReport::default(),
             epochs: Vec::new(),
             best: None,
@@ -61,7 +61,7 @@ impl Progress {
     }
 
     /// A step was taken.
-    pub fn passed(&mut self, record: &StepRecord) {
+    pub fn record_step(&mut self, record: &StepRecord) {
         self.step += 1;
         self.epoch_steps += 1;
         self.events += record.events;
@@ -83,22 +83,22 @@ impl Progress {
         };
         self.epoch = end;
         self.epochs.push(EpochReport { epoch: self.epoch, steps: self.step, train: report, val, memory_norm });
-        (self.epoch_steps, self.events, self.loss, self.seconds, self.stages) = (0, 0, 0.0, 0.0, Stages::default());
+        (self.epoch_steps, self.events, self.loss, self.seconds, self.stages) = (0, 0, 0.0, 0.0, StageTimes::default());
     }
 }
 
 /// A checkpoint's arrays: weights, moments, and what the lanes told.
-pub(crate) fn gather(
+pub(crate) fn build_checkpoint(
     path: &Path,
     learner: &Learner,
     lanes: impl IntoIterator<Item = Store>,
     progress: &Progress,
 ) -> Result<Store, TrainError> {
     let mut store = Store::default();
-    store.join("model.", learner.parameters().to_store());
-    store.join("adam.", learner.moments());
-    lanes.into_iter().for_each(|lanes| store.join("", lanes));
-    store.note(
+    store.merge("model.", learner.parameters().to_store());
+    store.merge("adam.", learner.moments());
+    lanes.into_iter().for_each(|lanes| store.merge("", lanes));
+    store.set_metadata(
         "progress",
         serde_json::to_string(progress).map_err(|error| TrainError::Note { path: path.into(), error })?,
     );
@@ -106,7 +106,11 @@ pub(crate) fn gather(
 }
 
 /// Reads a checkpoint; weights and moments go into `learner`, and what the lanes told stays in `store`.
-pub(crate) fn take_up(path: &Path, store: &mut Store, learner: &mut Learner) -> Result<Progress, TrainError> {
+pub(crate) fn restore_checkpoint(
+    path: &Path,
+    store: &mut Store,
+    learner: &mut Learner,
+) -> Result<Progress, TrainError> {
     let progress = note(store, "progress", path)?;
     learner.restore_weights(store.split_off("model."))?;
     learner.restore_moments(store.split_off("adam."))?;
@@ -115,18 +119,18 @@ pub(crate) fn take_up(path: &Path, store: &mut Store, learner: &mut Learner) -> 
 
 /// Weights worth keeping and the history they left at the end of validation.
 #[derive(Debug)]
-pub struct Kept {
+pub struct BestModel {
     /// The weights under their dotted names.
     pub weights: Store,
     /// What the model has seen: everything before the test split.
     pub history: History,
     /// Which epoch they are from.
-    pub mark: Mark,
+    pub mark: BestEpoch,
 }
 
 /// Which epoch kept weights are from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct BestEpoch {
     /// Counted from 1.
     pub epoch: usize,
     /// Its validation score.
@@ -134,11 +138,19 @@ pub struct Mark {
 }
 
 /// Writes the weights, a history and a mark.
-pub(crate) fn keep(path: &Path, learner: &Learner, history: &History, mark: Mark) -> Result<(), TrainError> {
+pub(crate) fn write_best_model(
+    path: &Path,
+    learner: &Learner,
+    history: &History,
+    mark: BestEpoch,
+) -> Result<(), TrainError> {
     let mut store = Store::default();
-    store.join("model.", learner.parameters().to_store());
-    store.join("history.", history.to_store());
-    store.note("mark", serde_json::to_string(&mark).map_err(|error| TrainError::Note { path: path.into(), error })?);
+    store.merge("model.", learner.parameters().to_store());
+    store.merge("history.", history.to_store());
+    store.set_metadata(
+        "mark",
+        serde_json::to_string(&mark).map_err(|error| TrainError::Note { path: path.into(), error })?,
+    );
     Ok(store.write(path)?)
 }
 
@@ -146,15 +158,15 @@ pub(crate) fn keep(path: &Path, learner: &Learner, history: &History, mark: Mark
 ///
 /// # Errors
 /// A file that is missing or damaged, or a history of a model with other needs.
-pub fn kept(path: &Path, needs: Needs, features: Features) -> Result<Kept, TrainError> {
+pub fn read_best_model(path: &Path, needs: Needs, features: Features) -> Result<BestModel, TrainError> {
     let mut store = Store::read(path)?;
     let mark = note(&store, "mark", path)?;
     let weights = store.split_off("model.");
-    Ok(Kept { weights, history: History::from_store(store.split_off("history."), needs, features)?, mark })
+    Ok(BestModel { weights, history: History::from_store(store.split_off("history."), needs, features)?, mark })
 }
 
 fn note<T: DeserializeOwned>(store: &Store, name: &str, path: &Path) -> Result<T, TrainError> {
     let missing = || StoreError::Array { name: name.into(), problem: format!("is no note of {}", path.display()) };
-    let text = store.noted(name).ok_or_else(missing)?;
+    let text = store.metadata(name).ok_or_else(missing)?;
     serde_json::from_str(text).map_err(|error| TrainError::Note { path: path.into(), error })
 }

@@ -8,10 +8,10 @@ use crate::parallel::lanes::Lanes;
 use crate::run::session::{EpochSteps, TrainingSession};
 use crate::step::adam::StepSettings;
 use crate::step::record::StepRecord;
-use crate::{Stages, TrainError};
+use crate::{StageTimes, TrainError};
 
 impl TrainingSession<'_> {
-    /// As [`train_to`](TrainingSession::train_to), with the history on the device. History, weights and moments come
+    /// As [`train_to_epoch`](TrainingSession::train_to_epoch), with the history on the device. History, weights and moments come
     /// back to the host for a checkpoint, at the end of the epoch, and where the run stops.
     pub(super) fn train_on_device(&mut self, epoch: &EpochSteps) -> Result<bool, TrainError> {
         let last = epoch.steps.end;
@@ -19,9 +19,9 @@ impl TrainingSession<'_> {
         if self.progress.step < last {
             self.lanes.begin_sweep(self.progress.step, &mut *self.exchange)?;
         }
-        while self.progress.step < last && !self.fit.is_stopped() {
-            self.visit_device(epoch)?;
-            if self.is_due() && self.progress.step < last {
+        while self.progress.step < last && !self.run.is_stopped() {
+            self.train_segment_on_device(epoch)?;
+            if self.checkpoint_is_due() && self.progress.step < last {
                 self.save()?;
             }
         }
@@ -29,43 +29,43 @@ impl TrainingSession<'_> {
     }
 
     /// Trains on the device until the end of `epoch`, until stopped, or until a checkpoint is due.
-    fn visit_device(&mut self, epoch: &EpochSteps) -> Result<(), TrainError> {
-        let (fit, last) = (self.fit, epoch.steps.end);
-        let log = &fit.course.dataset.log;
-        self.learner.enter_device(self.lanes.take_history(), log);
-        let (mut handed, mut goes_on) = (Handed::none(), true);
+    fn train_segment_on_device(&mut self, epoch: &EpochSteps) -> Result<(), TrainError> {
+        let (run, last) = (self.run, epoch.steps.end);
+        let log = &run.training_data.dataset.log;
+        self.learner.move_to_device(self.lanes.take_history(), log);
+        let (mut submitted, mut goes_on) = (SubmittedSteps::none(), true);
         while goes_on {
             let model = self.learner.on_device();
             let mut step = self.progress.step;
-            while step < last && model.room() > 0 && !fit.is_stopped() {
-                handed.hand(step, &mut self.lanes, model, &fit.step_settings(step, epoch.of_run))?;
+            while step < last && model.steps_before_read() > 0 && !run.is_stopped() {
+                submitted.submit(step, &mut self.lanes, model, &run.step_settings(step, epoch.of_run))?;
                 step += 1;
             }
-            for record in handed.hear(model)? {
-                self.passed(&record, epoch);
+            for record in submitted.collect_losses(model)? {
+                self.record_step(&record, epoch);
             }
-            goes_on = step < last && !fit.is_stopped() && !self.is_due();
+            goes_on = step < last && !run.is_stopped() && !self.checkpoint_is_due();
         }
-        self.lanes.set_history(self.learner.leave_device(log));
+        self.lanes.set_history(self.learner.move_to_host(log));
         Ok(())
     }
 }
 
 /// Steps that were handed to a device and whose losses have not been heard.
-struct Handed {
+struct SubmittedSteps {
     since: Instant,
     asking: f64,
     /// Step, first event, events, and learning rate.
     steps: Vec<(u64, usize, usize, f64)>,
 }
 
-impl Handed {
-    fn none() -> Handed {
-        Handed { since: Instant::now(), asking: 0.0, steps: Vec::new() }
+impl SubmittedSteps {
+    fn none() -> SubmittedSteps {
+        SubmittedSteps { since: Instant::now(), asking: 0.0, steps: Vec::new() }
     }
 
     /// Asks what step `step` of the one lane asks and hands it to `model`.
-    fn hand(
+    fn submit(
         &mut self,
         step: u64,
         lanes: &mut Lanes,
@@ -86,11 +86,12 @@ impl Handed {
     ///
     /// # Errors
     /// A loss that is not finite: the first such. Nothing was learned from that step on.
-    fn hear(&mut self, model: &mut dyn ResidentModel) -> Result<Vec<StepRecord>, TrainError> {
-        let losses = model.learned();
+    fn collect_losses(&mut self, model: &mut dyn ResidentModel) -> Result<Vec<StepRecord>, TrainError> {
+        let losses = model.take_losses();
         let count = losses.len().max(1) as f64;
         let (asking, all) = (self.asking, self.since.elapsed().as_secs_f64());
-        let stages = Stages { ask: asking / count, forward: (all - asking).max(0.0) / count, ..Stages::default() };
+        let stages =
+            StageTimes { ask: asking / count, forward: (all - asking).max(0.0) / count, ..StageTimes::default() };
         (self.since, self.asking) = (Instant::now(), 0.0);
         let told = self.steps.drain(..).zip(losses).map(|((step, first, events, lr), [loss, norm])| {
             if !loss.is_finite() {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::{LinkMetrics, Lookup, write_whole};
+use tempograph_framework::{LinkMetrics, Lookup, write_atomic};
 
-use crate::{Evaluation, PrefetchReport, Stages};
+use crate::{Evaluation, PrefetchReport, StageTimes};
 
 /// Version of the report's form. It rises when a field changes its meaning or goes; new fields leave it.
 pub const REPORT_SCHEMA: u32 = 1;
@@ -54,7 +54,7 @@ pub struct Report {
     /// The same under every rule, by its name.
     pub test_by_rule: BTreeMap<String, Evaluation>,
     /// Models without weights on the same questions.
-    pub floors: Vec<Floor>,
+    pub floors: Vec<Baseline>,
     /// Largest resident memory of the process so far.
     pub peak_memory_bytes: u64,
     /// Bytes of the history: memory, mail, neighbours.
@@ -146,7 +146,7 @@ pub struct TrainReport {
     /// Learning rate of the last step.
     pub lr: f64,
     /// Where the time of the first process went.
-    pub stages: Stages,
+    pub stages: StageTimes,
     /// What the first process made ready ahead, and how stale the memories were; nothing without `parallel.prefetch`.
     #[serde(default)]
     pub prefetch: PrefetchReport,
@@ -154,7 +154,7 @@ pub struct TrainReport {
 
 /// A heuristic on the test split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Floor {
+pub struct Baseline {
     /// Its name.
     pub name: String,
     /// What a query saw of its own batch.
@@ -169,7 +169,7 @@ impl Report {
     /// # Errors
     /// What the file system says.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        write_whole(path, &serde_json::to_vec_pretty(self)?)
+        write_atomic(path, &serde_json::to_vec_pretty(self)?)
     }
 
     /// Reads a report.

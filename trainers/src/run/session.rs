@@ -5,26 +5,26 @@ use std::time::Instant;
 
 use tempograph_framework::{History, Scorer, Store, StoreError, sha256_hex};
 
-use crate::parallel::lanes::{Lanes, Wishes};
-use crate::parallel::layout::HistoryPlace;
-use crate::run::checkpoint::{Mark, Progress, gather, keep, take_up};
+use crate::parallel::lanes::{ControlFlags, Lanes};
+use crate::parallel::layout::HistoryLocation;
+use crate::run::checkpoint::{BestEpoch, Progress, build_checkpoint, restore_checkpoint, write_best_model};
 use crate::run::report::private_memory_bytes;
-use crate::run::{Fitted, Watch};
-use crate::setup::Fit;
-use crate::step::evaluate::{Answers, Evaluation, Examination, evaluate, warm};
+use crate::run::{TrainingObserver, TrainingSummary};
+use crate::setup::TrainingRun;
+use crate::step::evaluate::{BatchScores, Evaluation, EvaluationTask, evaluate, warm_up};
 use crate::step::learner::Learner;
 use crate::step::record::StepRecord;
-use crate::transport::exchange::{Exchange, agree};
+use crate::transport::exchange::{Exchange, check_same_hash};
 use crate::{Part, ProcessReport, SelectBy, TrainError};
 
 /// A run from its start, or from a checkpoint, to its end or the next stop.
 pub(crate) struct TrainingSession<'a> {
-    pub(super) fit: &'a Fit<'a>,
+    pub(super) run: &'a TrainingRun<'a>,
     pub(super) exchange: &'a mut dyn Exchange,
     pub(super) learner: &'a mut Learner,
     pub lanes: Lanes,
     pub(super) progress: Progress,
-    watch: &'a mut dyn Watch,
+    watch: &'a mut dyn TrainingObserver,
     begun: Instant,
     /// Seconds of the sessions before.
     earlier: f64,
@@ -37,17 +37,17 @@ pub(crate) struct TrainingSession<'a> {
 impl<'a> TrainingSession<'a> {
     /// From the checkpoint, if there is one to go on from.
     pub fn start(
-        fit: &'a Fit<'a>,
+        run: &'a TrainingRun<'a>,
         exchange: &'a mut dyn Exchange,
         learner: &'a mut Learner,
-        watch: &'a mut dyn Watch,
+        watch: &'a mut dyn TrainingObserver,
     ) -> Result<Self, TrainError> {
-        let (data, plan) = (fit.course.dataset.checksum.clone(), fit.parallel.plan());
-        let mut lanes = Lanes::new(fit, learner, exchange)?;
+        let (data, plan) = (run.training_data.dataset.checksum.clone(), run.parallel.plan());
+        let mut lanes = Lanes::new(run, learner, exchange)?;
         let mut progress = Progress::start(data.clone(), plan);
-        let path = fit.files.checkpoint();
-        if let Some(mut store) = fit.checkpoint(exchange)? {
-            progress = take_up(&path, &mut store, learner)?;
+        let path = run.files.checkpoint();
+        if let Some(mut store) = run.checkpoint(exchange)? {
+            progress = restore_checkpoint(&path, &mut store, learner)?;
             if progress.data != data {
                 return Err(TrainError::OtherData { path, found: progress.data, expected: data });
             }
@@ -59,7 +59,7 @@ impl<'a> TrainingSession<'a> {
         }
         let earlier = progress.earlier_seconds;
         Ok(TrainingSession {
-            fit,
+            run,
             exchange,
             learner,
             lanes,
@@ -73,49 +73,49 @@ impl<'a> TrainingSession<'a> {
     }
 
     /// Whether there is no epoch left to train.
-    pub fn is_over(&self) -> bool {
-        let (done, patience) = (self.progress.epoch, self.fit.train.patience);
+    pub fn is_finished(&self) -> bool {
+        let (done, patience) = (self.progress.epoch, self.run.train.patience);
         let waited = self.progress.best.map_or(0, |mark| done - mark.epoch);
-        done >= self.fit.train.epochs || (patience > 0 && waited >= patience)
+        done >= self.run.train.epochs || (patience > 0 && waited >= patience)
     }
 
     /// The epoch after which the model is examined next: when every history has been passed once more, so that the
     /// first one stands at the end of the training split, or the last of the run.
-    pub fn next(&self) -> usize {
+    pub fn next_evaluation_epoch(&self) -> usize {
         let passes = self.lanes.plan.passes();
-        self.fit.train.epochs.min((self.progress.epoch / passes + 1) * passes)
+        self.run.train.epochs.min((self.progress.epoch / passes + 1) * passes)
     }
 
     /// The steps from where the last epoch closed to the end of epoch `end`.
     fn steps_to(&self, end: usize) -> EpochSteps {
         let after = |epochs| self.lanes.plan.steps(epochs, self.lanes.batches);
-        let Fit { course, train, .. } = self.fit;
+        let TrainingRun { training_data, train, .. } = self.run;
         let begin = self.progress.epoch;
         EpochSteps {
             end,
             steps: after(begin)..after(end),
             of_run: after(train.epochs),
-            events: (end - begin) * course.split.train.len(),
+            events: (end - begin) * training_data.split.train.len(),
         }
     }
 
     /// Trains to the end of epoch `end`. `Ok(false)` if stopped before.
-    pub fn train_to(&mut self, end: usize) -> Result<bool, TrainError> {
+    pub fn train_to_epoch(&mut self, end: usize) -> Result<bool, TrainError> {
         let epoch = self.steps_to(end);
-        if self.lanes.home == HistoryPlace::Device {
+        if self.lanes.history_location == HistoryLocation::Device {
             return self.train_on_device(&epoch);
         }
         let alone = self.exchange.world() == 1;
         while self.progress.step < epoch.steps.end {
-            let wishes = Wishes { stop: self.fit.is_stopped(), save: self.is_due() };
-            if alone && wishes.stop {
+            let flags = ControlFlags { stop: self.run.is_stopped(), save: self.checkpoint_is_due() };
+            if alone && flags.stop {
                 return Ok(false);
             }
             let step = self.progress.step;
-            let settings = self.fit.step_settings(step, epoch.of_run);
-            let (record, agreed) = self.lanes.step(step, &mut *self.learner, &mut *self.exchange, settings, wishes)?;
-            self.passed(&record, &epoch);
-            if self.progress.step.is_multiple_of(self.fit.parallel.check_every) {
+            let settings = self.run.step_settings(step, epoch.of_run);
+            let (record, agreed) = self.lanes.step(step, &mut *self.learner, &mut *self.exchange, settings, flags)?;
+            self.record_step(&record, &epoch);
+            if self.progress.step.is_multiple_of(self.run.parallel.check_every) {
                 self.check_weights()?;
             }
             if agreed.save {
@@ -129,8 +129,8 @@ impl<'a> TrainingSession<'a> {
     }
 
     /// A step of `epoch` was taken.
-    pub(super) fn passed(&mut self, record: &StepRecord, epoch: &EpochSteps) {
-        self.progress.passed(record);
+    pub(super) fn record_step(&mut self, record: &StepRecord, epoch: &EpochSteps) {
+        self.progress.record_step(record);
         self.watch.step(epoch.end, epoch.events_done(record.step), epoch.events, record);
     }
 
@@ -140,16 +140,16 @@ impl<'a> TrainingSession<'a> {
     }
 
     /// Whether it is time for a checkpoint, by the first process's clock.
-    pub(super) fn is_due(&self) -> bool {
-        let due = self.fit.train.checkpoint_minutes * 60.0;
+    pub(super) fn checkpoint_is_due(&self) -> bool {
+        let due = self.run.train.checkpoint_minutes * 60.0;
         self.exchange.rank() == 0 && due > 0.0 && self.seconds() - self.progress.earlier_seconds > due
     }
 
     /// All processes have the same weights, or one computes otherwise.
     fn check_weights(&mut self) -> Result<(), TrainError> {
         let step = self.progress.step;
-        if self.exchange.world() > 1 && self.fit.parallel.check_every > 0 && self.agreed != Some(step) {
-            agree(&mut *self.exchange, self.learner.parameters().to_store().sha256().as_bytes(), step)?;
+        if self.exchange.world() > 1 && self.run.parallel.check_every > 0 && self.agreed != Some(step) {
+            check_same_hash(&mut *self.exchange, self.learner.parameters().to_store().sha256().as_bytes(), step)?;
             self.agreed = Some(step);
         }
         Ok(())
@@ -157,36 +157,38 @@ impl<'a> TrainingSession<'a> {
 
     /// Examines the model on the validation split; nothing if stopped.
     pub fn validate(&mut self) -> Result<Option<Evaluation>, TrainError> {
-        let evaluation = if self.exchange.rank() == 0 { self.examine()? } else { None };
+        let evaluation = if self.exchange.rank() == 0 { self.evaluate_validation()? } else { None };
         if self.exchange.world() == 1 {
             return Ok(evaluation);
         }
-        let path = self.fit.files.checkpoint();
+        let path = self.run.files.checkpoint();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
         let told = serde_json::to_vec(&evaluation).map_err(unreadable)?;
         let told = self.exchange.all_gather(0..self.exchange.world(), &told)?;
         serde_json::from_slice(&told[0]).map_err(unreadable)
     }
 
-    fn examine(&mut self) -> Result<Option<Evaluation>, TrainError> {
-        let Fit { course, train, eval, stop, .. } = self.fit;
-        if self.fit.is_stopped() {
+    fn evaluate_validation(&mut self) -> Result<Option<Evaluation>, TrainError> {
+        let TrainingRun { training_data, train, eval, stop, .. } = self.run;
+        if self.run.is_stopped() {
             return Ok(None);
         }
-        let Some(mut history) = self.at_end_of_training()? else { return Ok(None) };
-        let range = course.range(Part::Val);
-        let negatives = course.negatives(Part::Val, eval.rules[0], eval);
-        let asked = Examination {
+        let Some(mut history) = self.history_after_training()? else { return Ok(None) };
+        let range = training_data.range(Part::Val);
+        let negatives = training_data.negatives(Part::Val, eval.rules[0], eval);
+        let asked = EvaluationTask {
             range: range.clone(),
             batch: train.batch,
             negatives: &negatives,
             rank_every: eval.val_every,
-            new_nodes: Some(&course.new_nodes),
+            new_nodes: Some(&training_data.new_nodes),
         };
         let watch = &mut *self.watch;
-        let mut heard =
-            |answers: &Answers<'_>| watch.examined("validation", answers.first.index() - range.start, range.len());
-        let evaluation = evaluate(&mut *self.learner, &mut history, &course.dataset.log, &asked, stop, &mut heard)?;
+        let mut heard = |answers: &BatchScores<'_>| {
+            watch.evaluation_progress("validation", answers.first.index() - range.start, range.len())
+        };
+        let evaluation =
+            evaluate(&mut *self.learner, &mut history, &training_data.dataset.log, &asked, stop, &mut heard)?;
         self.validated = Some(history);
         Ok(evaluation)
     }
@@ -197,31 +199,37 @@ impl<'a> TrainingSession<'a> {
     /// stands elsewhere, the split happens once more, by the weights of now. That is another thing: weights have
     /// learned from memories that were made by those before them, batch for batch, and do worse with memories that are
     /// all their own.
-    fn at_end_of_training(&mut self) -> Result<Option<History>, TrainError> {
-        let Fit { course, train, stop, .. } = self.fit;
-        if self.lanes.plan.begins(0, self.progress.step, self.lanes.batches).starts_over() {
+    fn history_after_training(&mut self) -> Result<Option<History>, TrainError> {
+        let TrainingRun { training_data, train, stop, .. } = self.run;
+        if self.lanes.plan.position_at(0, self.progress.step, self.lanes.batches).resets_history() {
             return Ok(Some(self.lanes.history().clone()));
         }
-        let mut history = course.history(self.learner.needs());
-        let warmed =
-            warm(&mut *self.learner, &mut history, &course.dataset.log, course.split.train.clone(), train.batch, stop)?;
+        let mut history = training_data.history(self.learner.needs());
+        let warmed = warm_up(
+            &mut *self.learner,
+            &mut history,
+            &training_data.dataset.log,
+            training_data.split.train.clone(),
+            train.batch,
+            stop,
+        )?;
         Ok(warmed.then_some(history))
     }
 
     /// Writes down the epoch, and keeps the model if it is the best yet.
     pub fn close_epoch(&mut self, val: Evaluation) -> Result<(), TrainError> {
         self.check_weights()?;
-        let score = match self.fit.train.select_by {
+        let score = match self.run.train.select_by {
             SelectBy::Ap => val.all.ap,
             SelectBy::Mrr => val.all.mrr,
         };
         self.progress.prefetch = std::mem::take(&mut self.lanes.prefetched);
-        self.progress.close_epoch(self.next(), val, memory_norm(self.lanes.history()));
+        self.progress.close_epoch(self.next_evaluation_epoch(), val, memory_norm(self.lanes.history()));
         let best = self.progress.best.is_none_or(|mark| score > mark.score);
         if best {
-            let mark = Mark { epoch: self.progress.epoch, score };
+            let mark = BestEpoch { epoch: self.progress.epoch, score };
             if let Some(after_val) = self.validated.take() {
-                keep(&self.fit.files.best(), self.learner, &after_val, mark)?;
+                write_best_model(&self.run.files.best(), self.learner, &after_val, mark)?;
             }
             self.progress.best = Some(mark);
         }
@@ -237,24 +245,24 @@ impl<'a> TrainingSession<'a> {
         self.check_weights()?;
         self.progress.earlier_seconds = self.seconds();
         self.progress.prefetch.clone_from(&self.lanes.prefetched);
-        let (path, own) = (self.fit.files.checkpoint(), self.lanes.to_store(self.progress.step));
+        let (path, own) = (self.run.files.checkpoint(), self.lanes.to_store(self.progress.step));
         if self.exchange.world() == 1 {
-            return Ok(gather(&path, self.learner, [own], &self.progress)?.write(&path)?);
+            return Ok(build_checkpoint(&path, self.learner, [own], &self.progress)?.write(&path)?);
         }
         let told = own.to_bytes().map_err(|source| StoreError::Format { path: path.clone(), source })?;
         let told = self.exchange.gather(told)?;
         if self.exchange.rank() == 0 {
             let lanes = told.iter().map(|told| Store::from_bytes(told, &path)).collect::<Result<Vec<_>, _>>()?;
-            gather(&path, self.learner, lanes, &self.progress)?.write(&path)?;
+            build_checkpoint(&path, self.learner, lanes, &self.progress)?.write(&path)?;
         }
         Ok(())
     }
 
     /// What it leaves.
-    pub fn fitted(mut self) -> Result<Fitted, TrainError> {
+    pub fn summary(mut self) -> Result<TrainingSummary, TrainError> {
         self.check_weights()?;
         let (history_sha256, processes) = (self.history_sha256()?, self.processes()?);
-        Ok(Fitted {
+        Ok(TrainingSummary {
             processes,
             seconds: self.seconds(),
             history_bytes: self.lanes.bytes() as u64,
@@ -274,7 +282,7 @@ impl<'a> TrainingSession<'a> {
             own_bytes: self.lanes.own_bytes() as u64,
             private_bytes: private_memory_bytes(),
         };
-        let path = self.fit.files.report();
+        let path = self.run.files.report();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
         let told =
             self.exchange.all_gather(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;

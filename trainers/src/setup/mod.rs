@@ -1,18 +1,18 @@
 //! What a run is made of.
-pub(crate) mod course;
 pub(crate) mod files;
 pub(crate) mod spec;
 pub(crate) mod trace;
+pub(crate) mod training_data;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::{Course, EvalSpec, ParallelSpec, RunFiles, Trace, TrainSpec};
+use crate::{EvalSpec, ParallelSpec, RunFiles, Trace, TrainSpec, TrainingData};
 
 /// Everything a run is made of but its model.
-pub struct Fit<'a> {
+pub struct TrainingRun<'a> {
     /// The data.
-    pub course: &'a Course,
+    pub training_data: &'a TrainingData,
     /// How to train.
     pub train: &'a TrainSpec,
     /// How trainers share the work.

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 use tempograph_framework::{Parameters, Store, StoreError};
 use tempograph_kernels::AdamStep;
-use tempograph_kernels::cpu::{adam_step, stay_awake, sum_of_squares};
+use tempograph_kernels::cpu::{adam_step, sum_of_squares, with_spinning_workers};
 
 /// Numbers of one task, as in the kernels.
 const CHUNK: usize = 1 << 14;
@@ -59,7 +59,7 @@ impl FlatAdam {
         if weights.len() <= CHUNK {
             self.apply(weights, gradients, settings)
         } else {
-            stay_awake(|| self.apply(weights, gradients, settings))
+            with_spinning_workers(|| self.apply(weights, gradients, settings))
         }
     }
 

@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use tempograph_framework::{
     Batch, Draw, EventId, EventLog, History, LinkAccumulator, LinkMetrics, NegativeSet, NewNodes, Purpose, PurposeDraw,
-    Queries, Scored, Scorer, Ties, Update, View,
+    Queries, ScoredBatch, Scorer, TiePolicy, Update, View,
 };
 
 use crate::TrainError;
-use crate::step::record::Drawn;
-use crate::step::walk::{Walker, walk};
+use crate::step::record::SampledNegatives;
+use crate::step::walk::{ReplayVisitor, replay};
 
 /// What an examination found.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -28,7 +28,7 @@ pub struct Evaluation {
 
 /// What an examination asks.
 #[derive(Debug)]
-pub struct Examination<'a> {
+pub struct EvaluationTask<'a> {
     /// The events asked about.
     pub range: Range<usize>,
     /// Events a batch.
@@ -43,7 +43,7 @@ pub struct Examination<'a> {
 
 /// Scores of one examined batch, as handed to a listener.
 #[derive(Debug)]
-pub struct Answers<'a> {
+pub struct BatchScores<'a> {
     /// First event of the batch.
     pub first: EventId,
     /// What was asked.
@@ -62,30 +62,30 @@ pub fn evaluate(
     model: &mut dyn Scorer,
     history: &mut History,
     log: &EventLog,
-    asked: &Examination<'_>,
+    asked: &EvaluationTask<'_>,
     stop: &AtomicBool,
-    heard: &mut dyn FnMut(&Answers<'_>),
+    heard: &mut dyn FnMut(&BatchScores<'_>),
 ) -> Result<Option<Evaluation>, TrainError> {
     let start = std::time::Instant::now();
-    let mut examiner = Examiner {
+    let mut evaluator = Evaluator {
         model,
         asked,
-        all: LinkAccumulator::new(Ties::Mean),
-        ranked: LinkAccumulator::new(Ties::Mean),
-        new_nodes: LinkAccumulator::new(Ties::Mean),
+        all: LinkAccumulator::new(TiePolicy::Mean),
+        ranked: LinkAccumulator::new(TiePolicy::Mean),
+        new_nodes: LinkAccumulator::new(TiePolicy::Mean),
         heard,
         events: Vec::new(),
-        drawn: Drawn::default(),
+        drawn: SampledNegatives::default(),
     };
-    let end = walk(history, log, asked.range.clone(), asked.batch, sampling(), stop, &mut examiner)?;
+    let end = replay(history, log, asked.range.clone(), asked.batch, sampling(), stop, &mut evaluator)?;
     if end < asked.range.end {
         return Ok(None);
     }
-    let (Some(mut all), Some(ranked)) = (examiner.all.finish(), examiner.ranked.finish()) else {
+    let (Some(mut all), Some(ranked)) = (evaluator.all.finish(), evaluator.ranked.finish()) else {
         return Err(TrainError::EmptySplit { range: asked.range.clone() });
     };
     (all.mrr, all.hits1, all.hits3, all.hits10) = (ranked.mrr, ranked.hits1, ranked.hits3, ranked.hits10);
-    let new_nodes = asked.new_nodes.and_then(|_| examiner.new_nodes.finish());
+    let new_nodes = asked.new_nodes.and_then(|_| evaluator.new_nodes.finish());
     Ok(Some(Evaluation { all, ranked: ranked.count, new_nodes, seconds: start.elapsed().as_secs_f64() }))
 }
 
@@ -93,7 +93,7 @@ pub fn evaluate(
 ///
 /// # Errors
 /// An event that cannot happen. `Ok(false)` if stopped.
-pub fn warm(
+pub fn warm_up(
     model: &mut dyn Scorer,
     history: &mut History,
     log: &EventLog,
@@ -102,7 +102,7 @@ pub fn warm(
     stop: &AtomicBool,
 ) -> Result<bool, TrainError> {
     let end = range.end;
-    Ok(walk(history, log, range, batch, sampling(), stop, &mut Warmer(model))? == end)
+    Ok(replay(history, log, range, batch, sampling(), stop, &mut WarmUp(model))? == end)
 }
 
 /// Uniform neighbours outside training are drawn the same way every time.
@@ -110,27 +110,27 @@ fn sampling() -> PurposeDraw {
     Draw::new(0).of(Purpose::Sampling)
 }
 
-struct Examiner<'a> {
+struct Evaluator<'a> {
     model: &'a mut dyn Scorer,
-    asked: &'a Examination<'a>,
+    asked: &'a EvaluationTask<'a>,
     all: LinkAccumulator,
     ranked: LinkAccumulator,
     new_nodes: LinkAccumulator,
-    heard: &'a mut dyn FnMut(&Answers<'_>),
+    heard: &'a mut dyn FnMut(&BatchScores<'_>),
     /// The events of the batch in hand, and whom each is set against.
     events: Vec<EventId>,
-    drawn: Drawn,
+    drawn: SampledNegatives,
 }
 
-impl Examination<'_> {
+impl EvaluationTask<'_> {
     fn is_ranked(&self, event: EventId) -> bool {
         (event.index() - self.range.start).is_multiple_of(self.rank_every)
     }
 }
 
-impl Walker for Examiner<'_> {
+impl ReplayVisitor for Evaluator<'_> {
     fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError> {
-        let (asked, Drawn { nodes, offsets }) = (self.asked, &mut self.drawn);
+        let (asked, SampledNegatives { nodes, offsets }) = (self.asked, &mut self.drawn);
         self.events.clear();
         nodes.clear();
         offsets.clear();
@@ -144,15 +144,15 @@ impl Walker for Examiner<'_> {
             self.events.push(event.id);
             offsets.push(nodes.len());
         }
-        queries.ask_batch(batch, nodes, offsets);
+        queries.set_batch(batch, nodes, offsets);
         Ok(())
     }
 
     fn answer(&mut self, batch: &Batch<'_>, queries: &Queries, view: &View) -> Result<&Update, TrainError> {
         let (scores, update) = self.model.score(queries, view);
-        (self.heard)(&Answers { first: batch.first, queries, scores });
+        (self.heard)(&BatchScores { first: batch.first, queries, scores });
         let (positive, negative) = scores.split_at(self.events.len());
-        let scored = Scored::ragged(&self.events, positive, negative, &self.drawn.offsets)?;
+        let scored = ScoredBatch::ragged(&self.events, positive, negative, &self.drawn.offsets)?;
         self.all.push(scored)?;
         self.ranked.push_where(scored, |event| self.asked.is_ranked(event))?;
         if let Some(new) = self.asked.new_nodes {
@@ -164,12 +164,12 @@ impl Walker for Examiner<'_> {
     }
 }
 
-struct Warmer<'a>(&'a mut dyn Scorer);
+struct WarmUp<'a>(&'a mut dyn Scorer);
 
-impl Walker for Warmer<'_> {
+impl ReplayVisitor for WarmUp<'_> {
     fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError> {
         if self.0.needs().ends {
-            queries.ask_ends(batch);
+            queries.set_ends(batch);
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use tempograph_framework::{
 };
 use tempograph_kernels::cpu::Version;
 
-use crate::Stages;
+use crate::StageTimes;
 use crate::step::adam::{FlatAdam, StepSettings};
-use crate::step::walk::Clock;
+use crate::step::walk::LapTimer;
 
 /// A model that is trained: an executor of its passes and its optimiser. A step computes gradients, then applies them.
 ///
@@ -36,12 +36,12 @@ pub struct StepOutput<'a> {
     /// What observing the batch will write, by the weights from before the step.
     pub update: &'a Update,
     /// Time of its forward pass, its backward pass and the optimiser; the other stages are 0.
-    pub stages: Stages,
+    pub stages: StageTimes,
 }
 
 /// A loss that is not finite, so that its gradients mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NotFinite {
+pub struct NonFiniteLoss {
     /// The loss.
     pub loss: f32,
 }
@@ -94,14 +94,14 @@ impl Learner {
     ///
     /// # Errors
     /// A loss that is not finite; no step was taken then.
-    pub fn step(&mut self, batch: &LaneBatch<'_>, settings: &StepSettings) -> Result<StepOutput<'_>, NotFinite> {
+    pub fn step(&mut self, batch: &LaneBatch<'_>, settings: &StepSettings) -> Result<StepOutput<'_>, NonFiniteLoss> {
         self.compute_gradients(&[Some(*batch)], &LanePool::new(1));
         let lane = self.executor.lane_mut(0);
         let (loss, mut stages) = (lane.loss, stages(lane));
         if !loss.is_finite() {
-            return Err(NotFinite { loss });
+            return Err(NonFiniteLoss { loss });
         }
-        let mut clock = Clock::start();
+        let mut clock = LapTimer::start();
         let mut gradients = std::mem::take(&mut lane.gradients);
         let gradient_norm = self.apply(&mut gradients, settings);
         self.executor.lane_mut(0).gradients = gradients;
@@ -137,18 +137,18 @@ impl Learner {
     }
 
     /// Hands the history, the weights and the moments to the model on the device. The learner's own are those from
-    /// before until [`leave_device`](Learner::leave_device).
+    /// before until [`move_to_host`](Learner::move_to_host).
     ///
     /// # Panics
     /// Where there is [none](Learner::has_resident), as do the next two.
-    pub(crate) fn enter_device(&mut self, history: History, log: &EventLog) {
+    pub(crate) fn move_to_device(&mut self, history: History, log: &EventLog) {
         let (parameters, adam) = (self.executor.parameters(), &self.adam);
         let device = resident(&mut self.device);
         if device.version != parameters.version() {
             device.model.set_parameters(parameters.values());
             device.model.set_moments(adam.steps, [&adam.first, &adam.second]);
         }
-        device.model.enter(history, log);
+        device.model.load_history(history, log);
     }
 
     /// The model on the device, between entering and leaving it.
@@ -157,9 +157,9 @@ impl Learner {
     }
 
     /// Takes the weights and the moments that the device has come to, and gives back the history. Waits for the device.
-    pub(crate) fn leave_device(&mut self, log: &EventLog) -> History {
+    pub(crate) fn move_to_host(&mut self, log: &EventLog) -> History {
         let device = resident(&mut self.device);
-        let history = device.model.leave(log);
+        let history = device.model.take_history(log);
         let (steps, [first, second]) = device.model.moments();
         (self.adam.steps, self.adam.first, self.adam.second) = (steps, first, second);
         self.executor.parameters_mut().values_mut().copy_from_slice(device.model.parameters().values());
@@ -173,8 +173,8 @@ fn resident(device: &mut Option<Resident>) -> &mut Resident {
 }
 
 /// The times of a lane's passes.
-pub(crate) fn stages(lane: &LaneGradients) -> Stages {
-    Stages { forward: lane.forward_seconds, backward: lane.backward_seconds, ..Stages::default() }
+pub(crate) fn stages(lane: &LaneGradients) -> StageTimes {
+    StageTimes { forward: lane.forward_seconds, backward: lane.backward_seconds, ..StageTimes::default() }
 }
 
 impl Scorer for Learner {

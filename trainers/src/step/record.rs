@@ -2,17 +2,17 @@
 
 use tempograph_framework::{Batch, NegativeSampler, NegativesError, NodeId};
 
-use crate::Stages;
+use crate::StageTimes;
 
 /// The negatives of a batch, event by event.
 #[derive(Default)]
-pub(crate) struct Drawn {
+pub(crate) struct SampledNegatives {
     pub nodes: Vec<NodeId>,
     /// Where each event's begin, and where the last one's end.
     pub offsets: Vec<usize>,
 }
 
-impl Drawn {
+impl SampledNegatives {
     /// Draws `each` negatives for every event of `batch`, those of pass `pass` over the log.
     pub fn draw(
         &mut self,
@@ -45,5 +45,5 @@ pub struct StepRecord {
     /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
     /// Where the time of this process went.
-    pub stages: Stages,
+    pub stages: StageTimes,
 }

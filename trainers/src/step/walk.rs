@@ -9,7 +9,7 @@ use tempograph_framework::{Batch, EventLog, History, PurposeDraw, Queries, Updat
 use crate::TrainError;
 
 /// Takes part in a walk over the log.
-pub(crate) trait Walker {
+pub(crate) trait ReplayVisitor {
     /// Fills `queries` with what is asked before `batch` happens; those of the batch before are still in it.
     fn ask(&mut self, batch: &Batch<'_>, queries: &mut Queries) -> Result<(), TrainError>;
 
@@ -19,7 +19,7 @@ pub(crate) trait Walker {
 
 /// Time spent in each stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Stages {
+pub struct StageTimes {
     /// Drawing negatives and forming queries, seconds.
     pub ask: f64,
     /// Reading the past: neighbours, memory rows, mail.
@@ -37,9 +37,9 @@ pub struct Stages {
     pub observe: f64,
 }
 
-impl Stages {
+impl StageTimes {
     /// Adds another's times to these.
-    pub fn add(&mut self, other: &Stages) {
+    pub fn add(&mut self, other: &StageTimes) {
         self.ask += other.ask;
         self.view += other.view;
         self.forward += other.forward;
@@ -56,14 +56,14 @@ impl Stages {
 }
 
 /// Walks over `range` of the log in batches of `size`. Gives the first event not walked over: `range.end`, unless stopped.
-pub(crate) fn walk(
+pub(crate) fn replay(
     history: &mut History,
     log: &EventLog,
     range: Range<usize>,
     size: usize,
     chance: PurposeDraw,
     stop: &AtomicBool,
-    walker: &mut impl Walker,
+    visitor: &mut impl ReplayVisitor,
 ) -> Result<usize, TrainError> {
     // Kept and filled again: a walk that is warm asks for no memory.
     let (mut queries, mut view) = (Queries::none(), View::default());
@@ -74,9 +74,9 @@ pub(crate) fn walk(
         }
         let end = (next + size).min(range.end);
         let batch = log.batch(next..end);
-        walker.ask(&batch, &mut queries)?;
+        visitor.ask(&batch, &mut queries)?;
         history.view_into(&queries, Some(&batch), chance, &mut view);
-        let update = walker.answer(&batch, &queries, &view)?;
+        let update = visitor.answer(&batch, &queries, &view)?;
         history.observe(&batch, update)?;
         next = end;
     }
@@ -84,11 +84,11 @@ pub(crate) fn walk(
 }
 
 /// A stop watch read in laps.
-pub(crate) struct Clock(Instant);
+pub(crate) struct LapTimer(Instant);
 
-impl Clock {
-    pub fn start() -> Clock {
-        Clock(Instant::now())
+impl LapTimer {
+    pub fn start() -> LapTimer {
+        LapTimer(Instant::now())
     }
 
     /// Seconds since the last lap.

@@ -11,7 +11,7 @@ const CHUNK: usize = 1 << 13;
 
 /// The other processes of a training, as seen from one of them. Every process calls the same methods in the same order.
 ///
-/// One process is [`Alone`].
+/// One process is [`SingleProcess`].
 pub trait Exchange {
     /// This process among all, from 0.
     fn rank(&self) -> usize;
@@ -76,14 +76,14 @@ pub enum ExchangeError {
     },
     /// The processes did not find each other.
     #[error("the processes cannot meet: {0}")]
-    Meeting(String),
+    Rendezvous(String),
 }
 
 /// The only process.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl Exchange for Alone {
+impl Exchange for SingleProcess {
     fn rank(&self) -> usize {
         0
     }
@@ -126,7 +126,7 @@ pub fn add_in_order(arrays: &[&[f32]], total: &mut [f32]) {
 ///
 /// # Errors
 /// [`ExchangeError::Diverged`] naming those that differ from most of them, or all where no hash is that of most; another if one is gone.
-pub fn agree(exchange: &mut dyn Exchange, hash: &[u8], step: u64) -> Result<(), ExchangeError> {
+pub fn check_same_hash(exchange: &mut dyn Exchange, hash: &[u8], step: u64) -> Result<(), ExchangeError> {
     let world = exchange.world();
     let hashes = exchange.all_gather(0..world, hash)?;
     let mut alike: Vec<Vec<usize>> = Vec::new();

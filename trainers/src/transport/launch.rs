@@ -14,12 +14,12 @@ pub struct Launch {
     /// How many on this machine.
     pub local_world: usize,
     /// Where they meet.
-    pub meeting: Meeting,
+    pub rendezvous: Rendezvous,
 }
 
 /// Where processes meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meeting {
+pub enum Rendezvous {
     /// The first process listens there.
     Address {
         /// Name or number of the first process's machine.
@@ -81,19 +81,19 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         let port = self.port()?.ok_or("the variable MASTER_PORT is not set")?;
         let taken = self.text("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|yes| yes == "True");
         let port = if taken { port.wrapping_add(1) } else { port };
-        Ok(Launch { rank, world, local_rank, local_world, meeting: Meeting::Address { host, port } })
+        Ok(Launch { rank, world, local_rank, local_world, rendezvous: Rendezvous::Address { host, port } })
     }
 
     fn open_mpi(&self) -> Result<Launch, String> {
         let of = |name: &str| self.number(&format!("OMPI_COMM_WORLD_{name}"));
         let (rank, world, local_rank, local_world) = (of("RANK")?, of("SIZE")?, of("LOCAL_RANK")?, of("LOCAL_SIZE")?);
-        let meeting = match self.text("MASTER_ADDR") {
-            Some(host) => Meeting::Address { host, port: self.port()?.unwrap_or(PORT) },
+        let rendezvous = match self.text("MASTER_ADDR") {
+            Some(host) => Rendezvous::Address { host, port: self.port()?.unwrap_or(PORT) },
             None if local_world == world => {
                 let job = self.text("PMIX_NAMESPACE").or_else(|| self.text("OMPI_MCA_ess_base_jobid"));
                 let job = job.ok_or("neither PMIX_NAMESPACE nor OMPI_MCA_ess_base_jobid is set: is this mpirun?")?;
                 let job: String = job.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-                Meeting::File(std::env::temp_dir().join(format!("tempograph-{job}.port")))
+                Rendezvous::File(std::env::temp_dir().join(format!("tempograph-{job}.port")))
             }
             None => {
                 return Err(format!(
@@ -101,7 +101,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
                 ));
             }
         };
-        Ok(Launch { rank, world, local_rank, local_world, meeting })
+        Ok(Launch { rank, world, local_rank, local_world, rendezvous })
     }
 
     fn slurm(&self) -> Result<Launch, String> {
@@ -118,7 +118,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         };
         let job = self.number("SLURM_JOB_ID").unwrap_or(0);
         let port = self.port()?.unwrap_or(20_000 + (job % 10_000) as u16);
-        Ok(Launch { rank, world, local_rank, local_world, meeting: Meeting::Address { host, port } })
+        Ok(Launch { rank, world, local_rank, local_world, rendezvous: Rendezvous::Address { host, port } })
     }
 
     fn port(&self) -> Result<Option<u16>, String> {
@@ -147,8 +147,8 @@ mod tests {
         Launch::read(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string()))
     }
 
-    fn address(host: &str, port: u16) -> Meeting {
-        Meeting::Address { host: host.into(), port }
+    fn address(host: &str, port: u16) -> Rendezvous {
+        Rendezvous::Address { host: host.into(), port }
     }
 
     #[test]
@@ -169,10 +169,10 @@ mod tests {
         let launch = read(&there).unwrap().unwrap();
         assert_eq!(
             launch,
-            Launch { rank: 3, world: 4, local_rank: 1, local_world: 2, meeting: address("10.0.0.1", 29500) }
+            Launch { rank: 3, world: 4, local_rank: 1, local_world: 2, rendezvous: address("10.0.0.1", 29500) }
         );
         let agent = [&there[..], &[("TORCHELASTIC_USE_AGENT_STORE", "True")]].concat();
-        assert_eq!(read(&agent).unwrap().unwrap().meeting, address("10.0.0.1", 29501));
+        assert_eq!(read(&agent).unwrap().unwrap().rendezvous, address("10.0.0.1", 29501));
         assert!(read(&own).unwrap_err().contains("MASTER_ADDR"));
         assert!(
             read(&[&own[1..], &[("RANK", "4"), there[4], there[5]]].concat()).unwrap_err().contains("process 4 of 4")
@@ -191,11 +191,11 @@ mod tests {
                 ("PMIX_NAMESPACE", "prterun-a/7@1"),
             ]
         };
-        let Meeting::File(path) = read(&of("4")).unwrap().unwrap().meeting else { panic!("it is one machine") };
+        let Rendezvous::File(path) = read(&of("4")).unwrap().unwrap().rendezvous else { panic!("it is one machine") };
         assert!(path.ends_with("tempograph-prterun-a-7-1.port"), "{}", path.display());
         assert!(read(&of("2")).unwrap_err().contains("MASTER_ADDR"));
         let named = [&of("2")[..], &[("MASTER_ADDR", "first")]].concat();
-        assert_eq!(read(&named).unwrap().unwrap().meeting, address("first", PORT));
+        assert_eq!(read(&named).unwrap().unwrap().rendezvous, address("first", PORT));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         ]);
         assert_eq!(
             launch.unwrap().unwrap(),
-            Launch { rank: 5, world: 6, local_rank: 2, local_world: 3, meeting: address("gpu07", 23456) }
+            Launch { rank: 5, world: 6, local_rank: 2, local_world: 3, rendezvous: address("gpu07", 23456) }
         );
     }
 

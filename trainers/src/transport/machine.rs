@@ -1,6 +1,6 @@
 //! Which processes are on one machine, and what is there once for all of them.
 
-use tempograph_framework::{Room, Shared};
+use tempograph_framework::{SharedArena, SharedMemory};
 
 use crate::transport::exchange::{Exchange, ExchangeError};
 
@@ -14,7 +14,7 @@ pub(crate) fn name() -> String {
 }
 
 /// For each process the first of those on its machine; itself, if it does not know where it is.
-pub(crate) fn firsts(exchange: &mut dyn Exchange) -> Result<Vec<usize>, ExchangeError> {
+pub(crate) fn first_ranks(exchange: &mut dyn Exchange) -> Result<Vec<usize>, ExchangeError> {
     let names = exchange.all_gather(0..exchange.world(), exchange.machine().as_bytes())?;
     let first = |(rank, name): (usize, &Vec<u8>)| match name.is_empty() {
         true => rank,
@@ -33,13 +33,13 @@ pub(crate) fn first_of_several(first: &[usize], rank: usize) -> bool {
 ///
 /// # Errors
 /// What making it fails with, or if another process is gone.
-pub fn once_a_machine<T, L, E: From<ExchangeError>>(
+pub fn once_per_machine<T, L, E: From<ExchangeError>>(
     exchange: &mut dyn Exchange,
     make: impl Fn() -> Result<T, E>,
     lend: impl FnOnce(&mut T) -> Option<(L, String)>,
     borrow: impl Fn(&str) -> Option<T>,
 ) -> Result<T, E> {
-    let (rank, world, first) = (exchange.rank(), exchange.world(), firsts(exchange)?);
+    let (rank, world, first) = (exchange.rank(), exchange.world(), first_ranks(exchange)?);
     let mut made = if first[rank] == rank { Some(make()?) } else { None };
     let lent = made.as_mut().filter(|_| first_of_several(&first, rank)).and_then(lend);
     let told = lent.as_ref().map_or("", |(_, told)| told.as_str());
@@ -53,26 +53,26 @@ pub fn once_a_machine<T, L, E: From<ExchangeError>>(
     }
 }
 
-/// As [`once_a_machine`], of what lies in memory and is never written again: the first of a machine moves what it made to as many bytes of
+/// As [`once_per_machine`], of what lies in memory and is never written again: the first of a machine moves what it made to as many bytes of
 /// shared memory as are `needed` (`enter`), and the others find it there (`find`).
-pub(crate) fn once_in_memory<T, E: From<ExchangeError>>(
+pub(crate) fn once_in_shared_memory<T, E: From<ExchangeError>>(
     exchange: &mut dyn Exchange,
     make: impl Fn() -> Result<T, E>,
     needed: impl FnOnce(&mut T) -> usize,
-    enter: impl FnOnce(&mut T, Room),
-    find: impl Fn(Room) -> T,
+    enter: impl FnOnce(&mut T, SharedArena),
+    find: impl Fn(SharedArena) -> T,
 ) -> Result<T, E> {
     let lend = |made: &mut T| {
-        let shared = Shared::zeros(needed(made)).ok()?;
+        let shared = SharedMemory::zeros(needed(made)).ok()?;
         // SAFETY: nobody else knows of it yet.
-        enter(made, unsafe { shared.room() });
+        enter(made, unsafe { shared.arena() });
         let address = shared.address().ok()?;
         Some((shared, address))
     };
     let borrow = |address: &str| {
-        let shared = Shared::open(address).ok()?;
+        let shared = SharedMemory::open(address).ok()?;
         // SAFETY: it was written before anybody was told of it, and nobody writes it again.
-        Some(find(unsafe { shared.room() }))
+        Some(find(unsafe { shared.arena() }))
     };
-    once_a_machine(exchange, make, lend, borrow)
+    once_per_machine(exchange, make, lend, borrow)
 }

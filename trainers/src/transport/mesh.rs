@@ -27,15 +27,15 @@ pub(crate) trait Mesh {
 ///
 /// To reduce arrays, process `c` gets the `c`-th part of all of them, adds the parts up in the order of the lanes, and sends everybody the
 /// sum. So each number is added in one order on one process, wherever the lanes are, and nobody receives more than it has to.
-pub(crate) struct Over<M>(pub M);
+pub(crate) struct MeshExchange<M>(pub M);
 
-impl<M: Mesh> Over<M> {
+impl<M: Mesh> MeshExchange<M> {
     fn others(&self) -> Vec<usize> {
         (0..self.0.world()).filter(|&peer| peer != self.0.rank()).collect()
     }
 }
 
-impl<M: Mesh> Exchange for Over<M> {
+impl<M: Mesh> Exchange for MeshExchange<M> {
     fn rank(&self) -> usize {
         self.0.rank()
     }

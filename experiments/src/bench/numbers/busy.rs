@@ -14,15 +14,15 @@ pub(crate) fn launches() -> u64 {
 }
 
 /// Samples how busy a GPU is while it runs, by its driver's own tool.
-pub(crate) struct Busy(Child);
+pub(crate) struct GpuUtilisation(Child);
 
-impl Busy {
+impl GpuUtilisation {
     /// Starts sampling `device`; nothing where it is not one GPU, or its driver's tool is not there.
-    pub fn watch(device: &Device) -> Option<Busy> {
+    pub fn watch(device: &Device) -> Option<GpuUtilisation> {
         let mut command = Command::new("nvidia-smi");
         command.args(["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=200", "--id"]);
         command.arg(device.gpu()?.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.spawn().ok().map(Busy)
+        command.spawn().ok().map(GpuUtilisation)
     }
 
     /// The mean share, 0 to 1, of all samples; nothing if there are none.

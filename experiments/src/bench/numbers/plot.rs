@@ -5,7 +5,8 @@ use plotters::prelude::*;
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (640, 360);
-const COLOURS: [RGBColor; 4] = [RGBColor(31, 111, 180), RGBColor(209, 101, 26), RGBColor(58, 138, 58), RGBColor(138, 58, 138)];
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(31, 111, 180), RGBColor(209, 101, 26), RGBColor(58, 138, 58), RGBColor(138, 58, 138)];
 
 /// A named line through points (x, y).
 pub(crate) struct Line {

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use tempograph_framework::{Draw, EventLog, NodeId, Purpose, PurposeDraw, average_precision, link_loss_on_slices};
-use tempograph_models::{PretrainSpec, StaticGraph};
+use tempograph_models::{PretrainSpec, StaticMemoryTrainer};
 
 /// Events examined at once.
-const EXAMINED: usize = 4096;
+const EVALUATION_BATCH: usize = 4096;
 
 /// What is learned from, and how.
-pub(crate) struct Learning<'a> {
+pub(crate) struct Pretraining<'a> {
     pub log: &'a EventLog,
     /// The training events: nothing else is looked at.
     pub train: Range<usize>,
@@ -24,18 +24,18 @@ pub(crate) struct Learning<'a> {
 }
 
 /// What was learned.
-pub(crate) struct Learned {
+pub(crate) struct PretrainedVectors {
     /// `[N, S]`
     pub vectors: Vec<f32>,
     /// Passes over all training events.
     pub epochs: usize,
     /// How the best pass over the others did on the held-out tail, where there is one.
-    pub tail: Option<Tail>,
+    pub tail: Option<HeldOutMetrics>,
 }
 
 /// How the held-out tail was told from its negatives.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tail {
+pub(crate) struct HeldOutMetrics {
     /// As the trainer's.
     pub loss: f32,
     /// Average precision, one negative an event.
@@ -43,21 +43,21 @@ pub(crate) struct Tail {
 }
 
 /// What there is to tell while it goes on.
-pub(crate) enum Heard {
+pub(crate) enum PretrainProgress {
     /// Events done of those of a pass, and its number, counted from 1.
     Events { epoch: usize, done: usize, of: usize },
     /// A pass without the tail, and how the tail did after it.
-    Passed { epoch: usize, loss: f64, tail: Tail },
+    Passed { epoch: usize, loss: f64, tail: HeldOutMetrics },
     /// The passes over all training events begin.
-    Anew { epochs: usize },
+    FinalPasses { epochs: usize },
 }
 
-impl Learning<'_> {
+impl Pretraining<'_> {
     /// Finds out how many passes are best, and makes them. `None` if stopped.
     ///
     /// # Errors
     /// Training events with a single destination, or a loss that is not finite.
-    pub fn run(&self, heard: &mut dyn FnMut(Heard)) -> Result<Option<Learned>> {
+    pub fn run(&self, heard: &mut dyn FnMut(PretrainProgress)) -> Result<Option<PretrainedVectors>> {
         let (head, tail) = self.cut();
         let (epochs, tail) = match tail.is_empty() {
             true => (self.spec.epochs, None),
@@ -66,19 +66,19 @@ impl Learning<'_> {
                 None => return Ok(None),
             },
         };
-        heard(Heard::Anew { epochs });
+        heard(PretrainProgress::FinalPasses { epochs });
         let (mut graph, pool) = (self.fresh(), Pool::of(self.log, self.train.clone())?);
         for epoch in 1..=epochs {
             if self.pass(&mut graph, &pool, epoch, heard)?.is_none() {
                 return Ok(None);
             }
         }
-        Ok(Some(Learned { vectors: graph.vectors(), epochs, tail }))
+        Ok(Some(PretrainedVectors { vectors: graph.vectors(), epochs, tail }))
     }
 
-    fn fresh(&self) -> StaticGraph {
+    fn fresh(&self) -> StaticMemoryTrainer {
         let [width, decoder] = self.widths;
-        StaticGraph::new(self.nodes, width, decoder, self.seed)
+        StaticMemoryTrainer::new(self.nodes, width, decoder, self.seed)
     }
 
     /// The training events without the last of them, and those.
@@ -89,13 +89,18 @@ impl Learning<'_> {
     }
 
     /// The number of passes over the pool's events after which the loss of `tail` is least.
-    fn best(&self, pool: &Pool<'_>, tail: Range<usize>, heard: &mut dyn FnMut(Heard)) -> Result<Option<(usize, Tail)>> {
+    fn best(
+        &self,
+        pool: &Pool<'_>,
+        tail: Range<usize>,
+        heard: &mut dyn FnMut(PretrainProgress),
+    ) -> Result<Option<(usize, HeldOutMetrics)>> {
         let mut graph = self.fresh();
-        let mut best: Option<(usize, Tail)> = None;
+        let mut best: Option<(usize, HeldOutMetrics)> = None;
         for epoch in 1..=self.spec.epochs {
             let Some(loss) = self.pass(&mut graph, pool, epoch, heard)? else { return Ok(None) };
-            let found = self.examine(&mut graph, pool, tail.clone())?;
-            heard(Heard::Passed { epoch, loss, tail: found });
+            let found = self.evaluate(&mut graph, pool, tail.clone())?;
+            heard(PretrainProgress::Passed { epoch, loss, tail: found });
             match best {
                 Some((at, least)) if found.loss >= least.loss => {
                     if epoch - at >= self.spec.patience {
@@ -111,10 +116,10 @@ impl Learning<'_> {
     /// One pass in a random order; the mean loss, or `None` if stopped.
     fn pass(
         &self,
-        graph: &mut StaticGraph,
+        graph: &mut StaticMemoryTrainer,
         pool: &Pool<'_>,
         epoch: usize,
-        heard: &mut dyn FnMut(Heard),
+        heard: &mut dyn FnMut(PretrainProgress),
     ) -> Result<Option<f64>> {
         let draw = Draw::new(self.seed);
         let mut order: Vec<usize> = pool.events.clone().collect();
@@ -125,7 +130,7 @@ impl Learning<'_> {
                 return Ok(None);
             }
             pool.ask(batch, self.spec.negatives, draw.of(Purpose::Negatives), epoch as u32, &mut pairs);
-            let loss = graph.learn(&pairs, self.spec.lr, self.spec.weight_decay, |scores, score_grads| {
+            let loss = graph.train_step(&pairs, self.spec.lr, self.spec.weight_decay, |scores, score_grads| {
                 link_loss_on_slices(scores, batch.len(), score_grads)
             });
             if !loss.is_finite() {
@@ -135,16 +140,21 @@ impl Learning<'_> {
                 );
             }
             sum += f64::from(loss) * batch.len() as f64;
-            heard(Heard::Events { epoch, done: step * self.spec.batch + batch.len(), of: order.len() });
+            heard(PretrainProgress::Events { epoch, done: step * self.spec.batch + batch.len(), of: order.len() });
         }
         Ok(Some(sum / order.len().max(1) as f64))
     }
 
     /// Loss and average precision, one negative an event, the same every time. Only events between nodes that the pool's events name are
     /// asked about: of others the vectors say nothing.
-    fn examine(&self, graph: &mut StaticGraph, pool: &Pool<'_>, events: Range<usize>) -> Result<Tail> {
+    fn evaluate(
+        &self,
+        graph: &mut StaticMemoryTrainer,
+        pool: &Pool<'_>,
+        events: Range<usize>,
+    ) -> Result<HeldOutMetrics> {
         let draw = Draw::new(self.seed).of(Purpose::Evaluation);
-        let known = |&event: &usize| graph.knows(self.log.src()[event]) && graph.knows(self.log.dst()[event]);
+        let known = |&event: &usize| graph.is_trained(self.log.src()[event]) && graph.is_trained(self.log.dst()[event]);
         let (all, mut pairs, mut score_grads) = (events.filter(known).collect::<Vec<_>>(), Vec::new(), Vec::new());
         if all.is_empty() {
             bail!(
@@ -152,14 +162,14 @@ impl Learning<'_> {
             );
         }
         let (mut scores, mut labels, mut sum) = (Vec::new(), Vec::new(), 0.0);
-        for batch in all.chunks(EXAMINED) {
+        for batch in all.chunks(EVALUATION_BATCH) {
             pool.ask(batch, 1, draw, 0, &mut pairs);
-            let found = graph.examine(&pairs);
+            let found = graph.score_pairs(&pairs);
             sum += f64::from(link_loss_on_slices(found, batch.len(), &mut score_grads)) * batch.len() as f64;
             scores.extend_from_slice(found);
             labels.extend((0..found.len()).map(|pair| pair < batch.len()));
         }
-        Ok(Tail { loss: (sum / all.len() as f64) as f32, ap: average_precision(&scores, &labels)? })
+        Ok(HeldOutMetrics { loss: (sum / all.len() as f64) as f32, ap: average_precision(&scores, &labels)? })
     }
 }
 
@@ -209,8 +219,8 @@ mod tests {
         train: Range<usize>,
         spec: &'a PretrainSpec,
         stop: &'a AtomicBool,
-    ) -> Learning<'a> {
-        Learning { log, train, nodes: 12, widths: [6, 6], spec, seed: 3, stop }
+    ) -> Pretraining<'a> {
+        Pretraining { log, train, nodes: 12, widths: [6, 6], spec, seed: 3, stop }
     }
 
     /// Each of 0 to 4 meets one of 5 to 9, from event 64 on another, and from 80 on 10 or 11.
@@ -246,9 +256,9 @@ mod tests {
         let (mut losses, mut anew) = (Vec::new(), 0);
         let learned = learning(&log, 0..80, &spec, &stop)
             .run(&mut |heard| match heard {
-                Heard::Passed { tail, .. } => losses.push(tail.loss),
-                Heard::Anew { epochs } => anew = epochs,
-                Heard::Events { .. } => {}
+                PretrainProgress::Passed { tail, .. } => losses.push(tail.loss),
+                PretrainProgress::FinalPasses { epochs } => anew = epochs,
+                PretrainProgress::Events { .. } => {}
             })
             .unwrap()
             .unwrap();

@@ -13,13 +13,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tempograph_framework::{StaticMemory, StaticOrigin, Table};
 use tempograph_models::PretrainSpec;
-use tempograph_trainers::Course;
+use tempograph_trainers::TrainingData;
 
 use crate::setup::data;
 use crate::setup::device;
 use crate::setup::spec::RunSpec;
-use crate::terminal::interrupt::stop_when_asked;
-use learn::{Heard, Learned, Learning};
+use crate::terminal::interrupt::stop_on_signal;
+use learn::{PretrainProgress, PretrainedVectors, Pretraining};
 
 /// Learn a static vector for each node from the training events of a spec, for models with [model.static].
 #[derive(Args, Debug)]
@@ -48,7 +48,7 @@ pub struct PretrainArgs {
 
 /// What the vectors depend on beside the events, as their origin tells it.
 #[derive(Serialize)]
-struct Told<'a> {
+struct OriginSettings<'a> {
     val: f64,
     test: f64,
     hold_out: f64,
@@ -71,17 +71,17 @@ pub fn run(args: &PretrainArgs) -> Result<()> {
     if out.exists() && !args.force {
         bail!("{} exists; --force replaces it", out.display());
     }
-    let stop = stop_when_asked("stopping at the next batch")?;
-    device::use_threads(spec.threads)?;
-    device::on_a_computing_thread(|| pretrain(args, &spec, &out, &stop))
+    let stop = stop_on_signal("stopping at the next batch")?;
+    device::init_thread_pool(spec.threads)?;
+    device::run_on_pool(|| pretrain(args, &spec, &out, &stop))
 }
 
 fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &AtomicBool) -> Result<()> {
-    let course = data::open(&spec.data)?;
+    let training_data = data::open(&spec.data)?;
     let begun = Instant::now();
-    let (set, train) = (&course.dataset, course.split.train.clone());
-    let widths = widths(spec, &course)?;
-    let learning = Learning {
+    let (set, train) = (&training_data.dataset, training_data.split.train.clone());
+    let widths = widths(spec, &training_data)?;
+    let learning = Pretraining {
         log: &set.log,
         train: train.clone(),
         nodes: set.nodes,
@@ -90,7 +90,7 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
         seed: spec.seed,
         stop,
     };
-    let shown = Shown::new(spec, args.json);
+    let shown = ProgressDisplay::new(spec, args.json);
     let learned = learning.run(&mut |heard| shown.show(heard));
     shown.bar.finish_and_clear();
     let Some(learned) = learned? else { bail!("stopped; nothing was written") };
@@ -98,20 +98,20 @@ fn pretrain(args: &PretrainArgs, spec: &RunSpec, out: &std::path::Path, stop: &A
     StaticMemory::new(Table::new(learned.vectors.clone(), widths[0])?, origin)
         .write(out)
         .with_context(|| format!("cannot write {}", out.display()))?;
-    say(args, &course, &learned, widths[0], out, begun.elapsed().as_secs_f64());
+    say(args, &training_data, &learned, widths[0], out, begun.elapsed().as_secs_f64());
     Ok(())
 }
 
 /// Width of the vectors and of the decoder that is learned with them: the model's own.
-fn widths(spec: &RunSpec, course: &Course) -> Result<[usize; 2]> {
+fn widths(spec: &RunSpec, training_data: &TrainingData) -> Result<[usize; 2]> {
     let Some(reads) = spec.model.static_memory() else {
         bail!("model.kind = \"{}\" reads no static memory: there is nothing to learn for it", spec.model.kind())
     };
-    Ok([reads.width, spec.program(course)?.head().width()])
+    Ok([reads.width, spec.program(training_data)?.head().width()])
 }
 
-fn told(spec: &RunSpec, [width, decoder_width]: [usize; 2], learned: &Learned) -> Result<String> {
-    Ok(toml::to_string(&Told {
+fn told(spec: &RunSpec, [width, decoder_width]: [usize; 2], learned: &PretrainedVectors) -> Result<String> {
+    Ok(toml::to_string(&OriginSettings {
         val: spec.data.val,
         test: spec.data.test,
         hold_out: spec.data.hold_out,
@@ -122,8 +122,15 @@ fn told(spec: &RunSpec, [width, decoder_width]: [usize; 2], learned: &Learned) -
     })?)
 }
 
-fn say(args: &PretrainArgs, course: &Course, learned: &Learned, width: usize, out: &std::path::Path, seconds: f64) {
-    let (set, events) = (&course.dataset, course.split.train.len());
+fn say(
+    args: &PretrainArgs,
+    training_data: &TrainingData,
+    learned: &PretrainedVectors,
+    width: usize,
+    out: &std::path::Path,
+    seconds: f64,
+) {
+    let (set, events) = (&training_data.dataset, training_data.split.train.len());
     let known = learned.vectors.chunks_exact(width).filter(|row| row.iter().any(|x| *x != 0.0)).count();
     if args.json {
         let tail = learned.tail.map(|tail| serde_json::json!({ "loss": tail.loss, "ap": tail.ap }));
@@ -146,23 +153,23 @@ fn say(args: &PretrainArgs, course: &Course, learned: &Learned, width: usize, ou
 }
 
 /// A live bar on a terminal, a line a pass anywhere.
-struct Shown {
+struct ProgressDisplay {
     bar: ProgressBar,
     most: usize,
     quiet: bool,
 }
 
-impl Shown {
-    fn new(spec: &RunSpec, quiet: bool) -> Shown {
+impl ProgressDisplay {
+    fn new(spec: &RunSpec, quiet: bool) -> ProgressDisplay {
         let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
         let style = ProgressStyle::with_template("{prefix:>14} {wide_bar} {pos}/{len} {per_sec:>14} eta {eta:>4}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Shown { bar, most: spec.pretrain.epochs, quiet }
+        ProgressDisplay { bar, most: spec.pretrain.epochs, quiet }
     }
 
-    fn show(&self, heard: Heard) {
+    fn show(&self, heard: PretrainProgress) {
         match heard {
-            Heard::Events { epoch, done, of } => {
+            PretrainProgress::Events { epoch, done, of } => {
                 if done <= self.bar.position() as usize {
                     self.bar.reset();
                 }
@@ -170,11 +177,13 @@ impl Shown {
                 self.bar.set_length(of as u64);
                 self.bar.set_position(done as u64);
             }
-            Heard::Passed { epoch, loss, tail } => {
+            PretrainProgress::Passed { epoch, loss, tail } => {
                 let held_out = format!("held-out loss {:.4}  AP {:.4}", tail.loss, tail.ap);
                 self.line(&format!("pass {epoch:>3}/{}  loss {loss:.4}  {held_out}", self.most));
             }
-            Heard::Anew { epochs } => self.line(&format!("once more over all training events, {epochs} passes")),
+            PretrainProgress::FinalPasses { epochs } => {
+                self.line(&format!("once more over all training events, {epochs} passes"))
+            }
         }
     }
 

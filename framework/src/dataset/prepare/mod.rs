@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::dataset::Dataset;
-use common::assemble::{About, assemble};
+use common::assemble::{DatasetInfo, assemble};
 pub use common::error::PrepareError;
 use common::options::stem;
 pub use common::options::{Format, PrepareOptions, Progress, UnknownFormat};
@@ -62,7 +62,7 @@ struct Meta {
     ts_unit: Option<String>,
 }
 
-fn about(source: &Path, file: &Path, options: &PrepareOptions) -> About {
+fn about(source: &Path, file: &Path, options: &PrepareOptions) -> DatasetInfo {
     let meta = fs::read(file.with_file_name("meta.json"))
         .ok()
         .and_then(|text| serde_json::from_slice::<Meta>(&text).ok())
@@ -70,7 +70,7 @@ fn about(source: &Path, file: &Path, options: &PrepareOptions) -> About {
     let given = if source.is_dir() { source.canonicalize().ok() } else { None };
     let folder = given.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     let stem = || stem(file).trim_start_matches("ml_").to_owned();
-    About {
+    DatasetInfo {
         name: options.name.clone().or(meta.name).or(folder).unwrap_or_else(stem),
         time_unit: options.time_unit.clone().or(meta.ts_unit).unwrap_or_default(),
     }

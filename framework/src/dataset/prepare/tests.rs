@@ -46,7 +46,7 @@ type Told = (u64, u64, i64, f32, Vec<f32>);
 fn told(set: &Dataset) -> Vec<Told> {
     let features = |id: EventId| set.log.features().map_or(Vec::new(), |rows| rows.row(id.0).to_vec());
     let tell = |event: crate::Event| {
-        (set.ids.own(event.src), set.ids.own(event.dst), event.time.0, event.label, features(event.id))
+        (set.ids.external_id(event.src), set.ids.external_id(event.dst), event.time.0, event.label, features(event.id))
     };
     set.log.batch(0..set.log.len()).events().map(tell).collect()
 }
@@ -78,7 +78,7 @@ fn csv_is_read_with_its_feature_columns() {
     let set =
         Folder::new(&[("edges.csv", CSV), ("meta.json", br#"{"name": "mail", "ts_unit": "day", "nodes": 3}"#)]).read();
     assert_eq!(told(&set), csv_events());
-    assert_eq!((set.sides, set.nodes, set.ids.all()), (Sides::OneMode, 3, &[5, 7, 9][..]));
+    assert_eq!((set.sides, set.nodes, set.ids.external_ids()), (Sides::OneMode, 3, &[5, 7, 9][..]));
     assert_eq!((set.name.as_str(), set.time_unit.description.as_str(), set.time_unit.scale), ("mail", "day", 1));
     assert!(set.notices.is_empty(), "{:?}", set.notices);
 }
@@ -406,10 +406,10 @@ proptest! {
         expected.sort_by_key(|event| event.2);
         prop_assert_eq!(told(&set), expected);
         for event in set.log.batch(0..set.log.len()).events() {
-            prop_assert_eq!(set.ids.source(set.ids.own(event.src)), Ok(event.src));
-            prop_assert_eq!(set.ids.destination(set.ids.own(event.dst)), Ok(event.dst));
+            prop_assert_eq!(set.ids.source(set.ids.external_id(event.src)), Ok(event.src));
+            prop_assert_eq!(set.ids.destination(set.ids.external_id(event.dst)), Ok(event.dst));
         }
-        let ascending = set.ids.all().is_sorted() || set.sides != Sides::OneMode;
+        let ascending = set.ids.external_ids().is_sorted() || set.sides != Sides::OneMode;
         prop_assert!(ascending);
     }
 

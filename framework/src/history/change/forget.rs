@@ -14,7 +14,7 @@ impl History {
         let graph = &self.graph;
         let touched = |node: NodeId| graph.adjacency.degree(node) > 0 || self.memories.holds(node);
         // An event of the newest tick is in nobody's list yet.
-        let present: FxHashSet<NodeId> = self.unsettled().flat_map(|(src, dst)| [src, dst]).collect();
+        let present: FxHashSet<NodeId> = self.pending_ends().flat_map(|(src, dst)| [src, dst]).collect();
         let nodes = (nodes.start..nodes.end.min(graph.nodes() as u32)).map(NodeId);
         nodes.filter(|&node| graph.is_idle_since(node, time) && touched(node) && !present.contains(&node)).collect()
     }
@@ -42,29 +42,29 @@ impl Graph {
     fn is_idle_since(&self, node: NodeId, time: Timestamp) -> bool {
         // Where each event of a node leaves it mail, and nothing else does, that says when the newest was.
         if self.needs.memory > 0 && self.needs.receivers() == 0 {
-            return self.renewed(node) < time;
+            return self.memory_time(node) < time;
         }
         match self.adjacency.newest_first(node).next() {
             Some(newest) => newest.time < time,
             // All that was kept has been taken back.
-            None => self.needs.memory > 0 && self.renewed(node) < time,
+            None => self.needs.memory > 0 && self.memory_time(node) < time,
         }
     }
 
     fn forget(&mut self, node: NodeId) {
-        if self.first.is_empty() {
-            self.first = vec![EventId(0); self.nodes()];
+        if self.valid_from.is_empty() {
+            self.valid_from = vec![EventId(0); self.nodes()];
         }
-        self.first[node.index()] = EventId(self.seen);
-        self.renewed[node.index()] = self.origin;
+        self.valid_from[node.index()] = EventId(self.seen);
+        self.memory_time[node.index()] = self.origin;
         self.adjacency.forget(node);
         if let Some(walks) = &mut self.walks {
-            walks.forget(node, self.first[node.index()]);
+            walks.forget(node, self.valid_from[node.index()]);
         }
     }
 
     /// Whether a link leads to whoever has the number now, and not to one it had before.
-    pub(crate) fn leads_to_present(&self, link: &Link) -> bool {
-        self.first.get(link.node.index()).is_none_or(|&first| link.event >= first)
+    pub(crate) fn leads_to_current_node(&self, link: &Link) -> bool {
+        self.valid_from.get(link.node.index()).is_none_or(|&first| link.event >= first)
     }
 }

@@ -1,6 +1,6 @@
 //! What is done to a history besides observing: reads of an earlier moment, taking back, forgetting, and observing several events at once.
+pub(crate) mod change_detector;
 pub(crate) mod forget;
-pub(crate) mod reach;
 pub(crate) mod retract;
 pub(crate) mod undo;
 pub(crate) mod waves;

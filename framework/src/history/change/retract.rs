@@ -16,7 +16,7 @@ impl History {
     /// was is shown with the memory it would have without it, but by a model that updates nodes without mail. Of a pair whose newest event is taken back, the time of the last is that of the newest
     /// that is still kept, if any is. Rows of [walks](crate::WalkRule) keep every walk that an event is a step of, once the event has settled:
     /// later events have carried its part on, and what it was is not known any more. An event of the newest tick has not settled, and leaves
-    /// nothing there. [`Needs::keeps_of_retracted`](crate::Needs::keeps_of_retracted) names what stays.
+    /// nothing there. [`Needs::kept_after_retract`](crate::Needs::kept_after_retract) names what stays.
     /// Counts as one change of [`version`](History::version), if any was known.
     ///
     /// # Panics
@@ -30,10 +30,10 @@ impl History {
         for (&(event, src, dst), holders) in events.iter().zip(&holders) {
             let waits = |node| memories.mailbox.waiting(node).any(|mail| mail.event == event);
             let waits = holders.iter().any(|&node| waits(node));
-            if self.graph.take_back(event, src, dst) || waits {
-                memories.take_back(event, holders, [src, dst], version);
+            if self.graph.retract(event, src, dst) || waits {
+                memories.retract(event, holders, [src, dst], version);
                 for &node in holders.iter().filter(|_| self.graph.needs.memory > 0) {
-                    self.graph.renewed[node.index()] = memories.renewed_by_mail(node);
+                    self.graph.memory_time[node.index()] = memories.memory_time_from_mail(node);
                 }
                 taken += 1;
             }
@@ -55,7 +55,7 @@ impl History {
 
 impl Graph {
     /// Removes an event from what is shown, if it is still known.
-    fn take_back(&mut self, event: EventId, src: NodeId, dst: NodeId) -> bool {
+    fn retract(&mut self, event: EventId, src: NodeId, dst: NodeId) -> bool {
         if let Some(at) = self.pending.iter().position(|known| (known.id, known.src, known.dst) == (event, src, dst)) {
             self.pending.remove(at);
             return true;
@@ -65,16 +65,16 @@ impl Graph {
             return false;
         }
         // An end that was forgotten since does not count the event any more.
-        let counts = |node: &NodeId| self.first.get(node.index()).is_none_or(|first| event >= *first);
+        let counts = |node: &NodeId| self.valid_from.get(node.index()).is_none_or(|first| event >= *first);
         let ends: Vec<NodeId> = ends().map(|(node, _)| node).filter(counts).collect();
-        ends.into_iter().for_each(|node| self.adjacency.take_back(node, event));
+        ends.into_iter().for_each(|node| self.adjacency.retract(node, event));
         if self.needs.pairs {
             let kept =
                 [src, dst].into_iter().flat_map(|node| self.adjacency.newest_first(node).map(move |link| (node, link)));
             let between = kept
                 .filter(|(node, link)| (*node == src && link.leads_to(dst)) || (*node == dst && link.comes_from(src)));
             let last = between.map(|(_, link)| link.time).max();
-            self.pairs.take_back(src, dst, last);
+            self.pairs.retract(src, dst, last);
         }
         true
     }
@@ -82,9 +82,9 @@ impl Graph {
 
 impl Memories {
     /// Throws away unread mail of an event.
-    fn take_back(&mut self, event: EventId, holders: &[NodeId], ends: [NodeId; 2], version: u64) {
+    fn retract(&mut self, event: EventId, holders: &[NodeId], ends: [NodeId; 2], version: u64) {
         for &node in holders {
-            if self.mailbox.take_back(node, event) {
+            if self.mailbox.retract(node, event) {
                 self.written[node.index()] = version;
             }
         }

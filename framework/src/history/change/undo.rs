@@ -4,22 +4,22 @@ use std::mem::swap;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::history::graph::adjacency::KeptLinks;
+use crate::history::graph::adjacency::SavedLinks;
 use crate::history::graph::pairs::NEVER;
-use crate::history::graph::walks::KeptWalks;
-use crate::history::memory::KeptMemory;
+use crate::history::graph::walks::SavedWalks;
+use crate::history::memory::SavedMemory;
 use crate::{Batch, Event, EventId, History, Lookup, NodeId, PurposeDraw, Queries, Timestamp, View};
 
-/// What a history was when this was [begun](History::earlier), as far as it has changed since.
+/// What a history was when this was [begun](History::begin_undo_log), as far as it has changed since.
 ///
 /// Whoever changes the history says before what is about to change; it is copied then, once. So a look back costs what has happened since,
 /// and not what there is.
 #[derive(Debug)]
-pub struct Earlier {
-    frame: Frame,
+pub struct UndoLog {
+    header: HistoryHeader,
     /// Number of the first event that had not settled.
-    unsettled: EventId,
-    nodes: FxHashMap<NodeId, Kept>,
+    first_pending: EventId,
+    nodes: FxHashMap<NodeId, SavedNode>,
     pairs: FxHashMap<(NodeId, NodeId), (u32, Timestamp)>,
     /// Whether nodes were forgotten since: links to them are not shown any more.
     forgotten: bool,
@@ -27,7 +27,7 @@ pub struct Earlier {
 
 /// What is neither of a node nor of a pair.
 #[derive(Debug)]
-struct Frame {
+struct HistoryHeader {
     pending: Vec<Event>,
     newest: Option<Timestamp>,
     seen: u64,
@@ -37,82 +37,82 @@ struct Frame {
 
 /// What is of a node.
 #[derive(Debug)]
-struct Kept {
-    links: KeptLinks,
-    memory: KeptMemory,
-    renewed: Timestamp,
+struct SavedNode {
+    links: SavedLinks,
+    memory: SavedMemory,
+    memory_time: Timestamp,
     first: EventId,
-    walks: Option<KeptWalks>,
+    walks: Option<SavedWalks>,
 }
 
-impl Earlier {
+impl UndoLog {
     /// Batches the history had observed.
     pub fn version(&self) -> u64 {
-        self.frame.versions[0]
+        self.header.versions[0]
     }
 
     /// Whether `view`, which is of `history` as it is now, shows what one of then would: nothing that is in it has changed since.
-    pub fn is_shown_by(&self, view: &View, history: &History) -> bool {
-        self.nodes.is_empty() || !history.read_by(view, self.forgotten).any(|node| self.nodes.contains_key(&node))
+    pub fn is_unchanged_in(&self, view: &View, history: &History) -> bool {
+        self.nodes.is_empty() || !history.nodes_read_by(view, self.forgotten).any(|node| self.nodes.contains_key(&node))
     }
 
     /// Before a batch, or a wave, of events happens.
-    pub fn before_events(&mut self, history: &History, batch: &Batch<'_>) {
+    pub fn save_before_batch(&mut self, history: &History, batch: &Batch<'_>) {
         let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
-        self.keep_ends(history, history.settled_by(batch).chain(own));
-        history.graph.receivers(batch).nodes().for_each(|node| self.keep(history, node));
+        self.save_ends(history, history.flushed_by(batch).chain(own));
+        history.graph.receivers(batch).nodes().for_each(|node| self.save(history, node));
     }
 
     /// Before events are taken back, of which the ends are given.
-    pub fn before_retracting(&mut self, history: &History, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
-        self.keep_ends(history, ends.clone());
+    pub fn save_before_retract(&mut self, history: &History, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
+        self.save_ends(history, ends.clone());
         let holders = ends.clone().flat_map(|(src, dst)| history.mail_holders(src, dst));
-        holders.for_each(|node| self.keep(history, node));
+        holders.for_each(|node| self.save(history, node));
         for node in ends.flat_map(|(src, dst)| [src, dst]) {
             if let Some(kept) = self.nodes.get_mut(&node) {
-                history.graph.adjacency.keep_list(node, self.unsettled, &mut kept.links);
+                history.graph.adjacency.save_list(node, self.first_pending, &mut kept.links);
             }
         }
     }
 
     /// Before nodes are forgotten.
-    pub fn before_forgetting(&mut self, history: &History, nodes: &[NodeId]) {
-        nodes.iter().for_each(|&node| self.keep(history, node));
+    pub fn save_before_forget(&mut self, history: &History, nodes: &[NodeId]) {
+        nodes.iter().for_each(|&node| self.save(history, node));
         self.forgotten |= !nodes.is_empty();
     }
 
-    fn keep_ends(&mut self, history: &History, ends: impl Iterator<Item = (NodeId, NodeId)>) {
+    fn save_ends(&mut self, history: &History, ends: impl Iterator<Item = (NodeId, NodeId)>) {
         for (src, dst) in ends {
-            [src, dst].into_iter().for_each(|node| self.keep(history, node));
+            [src, dst].into_iter().for_each(|node| self.save(history, node));
             if history.needs().pairs {
                 self.pairs.entry((src, dst)).or_insert_with(|| history.graph.pairs.get(src, dst).unwrap_or(NEVER));
             }
         }
     }
 
-    fn keep(&mut self, history: &History, node: NodeId) {
+    fn save(&mut self, history: &History, node: NodeId) {
         let graph = &history.graph;
-        self.nodes.entry(node).or_insert_with(|| Kept {
-            links: graph.adjacency.keep(node),
-            memory: history.memories.keep(node),
-            renewed: graph.renewed(node),
-            first: graph.first.get(node.index()).copied().unwrap_or_default(),
-            walks: graph.walks.as_ref().map(|walks| walks.keep(node)),
+        self.nodes.entry(node).or_insert_with(|| SavedNode {
+            links: graph.adjacency.save(node),
+            memory: history.memories.save(node),
+            memory_time: graph.memory_time(node),
+            first: graph.valid_from.get(node.index()).copied().unwrap_or_default(),
+            walks: graph.walks.as_ref().map(|walks| walks.save(node)),
         });
     }
 }
 
 impl History {
-    /// What there is now, to be [looked back at](History::view_earlier_into) while it goes on. From then on it has to be told of every
-    /// change before: of [events](Earlier::before_events), [retractions](Earlier::before_retracting) and [nodes that are
-    /// forgotten](Earlier::before_forgetting).
-    pub fn earlier(&self) -> Earlier {
+    /// What there is now, to be [looked back at](History::view_snapshot_into) while it goes on. From then on it has to be told of every
+    /// change before: of [events](UndoLog::save_before_batch), [retractions](UndoLog::save_before_retract) and [nodes that are
+    /// forgotten](UndoLog::save_before_forget).
+    pub fn begin_undo_log(&self) -> UndoLog {
         let graph = &self.graph;
         let versions = [graph.version, self.memories.version];
-        let frame = Frame { pending: graph.pending.clone(), newest: graph.newest, seen: graph.seen, versions };
-        Earlier {
-            frame,
-            unsettled: self.first_unsettled(),
+        let header = HistoryHeader { pending: graph.pending.clone(), newest: graph.newest, seen: graph.seen, versions };
+        UndoLog {
+            header,
+            first_pending: self.first_pending(),
             nodes: FxHashMap::default(),
             pairs: FxHashMap::default(),
             forgotten: false,
@@ -124,9 +124,9 @@ impl History {
     ///
     /// # Panics
     /// As [`view`](History::view) does.
-    pub fn view_earlier_into(
+    pub fn view_snapshot_into(
         &mut self,
-        earlier: &mut Earlier,
+        earlier: &mut UndoLog,
         queries: &Queries,
         during: Option<&Batch<'_>>,
         chance: PurposeDraw,
@@ -135,14 +135,14 @@ impl History {
         let asked =
             queries.pairs().iter().map(|pair| (queries.nodes()[pair.src as usize], queries.nodes()[pair.dst as usize]));
         let pairs: FxHashSet<_> = asked.filter(|pair| earlier.pairs.contains_key(pair)).collect();
-        self.swap_frame(&mut earlier.frame);
+        self.swap_header(&mut earlier.header);
         self.swap_pairs(earlier, &pairs, false);
         let mut back = FxHashSet::default();
         loop {
             self.view_into(queries, during, chance, view);
             // What is behind a node is known once the node is as it was: this ends after as many turns as there are layers.
             let changed = |node: &NodeId| earlier.nodes.contains_key(node) && !back.contains(node);
-            let more: FxHashSet<_> = self.read_by(view, earlier.forgotten).filter(changed).collect();
+            let more: FxHashSet<_> = self.nodes_read_by(view, earlier.forgotten).filter(changed).collect();
             if more.is_empty() {
                 break;
             }
@@ -151,11 +151,11 @@ impl History {
         }
         self.swap_nodes(earlier, &back, true);
         self.swap_pairs(earlier, &pairs, true);
-        self.swap_frame(&mut earlier.frame);
+        self.swap_header(&mut earlier.header);
     }
 
-    fn swap_frame(&mut self, frame: &mut Frame) {
-        let Frame { pending, newest, seen, versions: [of_graph, of_memories] } = frame;
+    fn swap_header(&mut self, header: &mut HistoryHeader) {
+        let HistoryHeader { pending, newest, seen, versions: [of_graph, of_memories] } = header;
         swap(&mut self.graph.pending, pending);
         swap(&mut self.graph.newest, newest);
         swap(&mut self.graph.seen, seen);
@@ -164,13 +164,13 @@ impl History {
     }
 
     /// Exchanges what is with what was, or `again` what was with what is.
-    fn swap_nodes(&mut self, earlier: &mut Earlier, nodes: &FxHashSet<NodeId>, again: bool) {
+    fn swap_nodes(&mut self, earlier: &mut UndoLog, nodes: &FxHashSet<NodeId>, again: bool) {
         for &node in nodes {
             let Some(kept) = earlier.nodes.get_mut(&node) else { continue };
             self.memories_mut().swap(node, &mut kept.memory);
-            self.graph.adjacency.swap(node, &mut kept.links, earlier.unsettled, again);
-            swap(&mut self.graph.renewed[node.index()], &mut kept.renewed);
-            if let Some(first) = self.graph.first.get_mut(node.index()) {
+            self.graph.adjacency.swap(node, &mut kept.links, earlier.first_pending, again);
+            swap(&mut self.graph.memory_time[node.index()], &mut kept.memory_time);
+            if let Some(first) = self.graph.valid_from.get_mut(node.index()) {
                 swap(first, &mut kept.first);
             }
             if let (Some(walks), Some(kept)) = (&mut self.graph.walks, &mut kept.walks) {
@@ -179,7 +179,7 @@ impl History {
         }
     }
 
-    fn swap_pairs(&mut self, earlier: &mut Earlier, pairs: &FxHashSet<(NodeId, NodeId)>, again: bool) {
+    fn swap_pairs(&mut self, earlier: &mut UndoLog, pairs: &FxHashSet<(NodeId, NodeId)>, again: bool) {
         for &pair in pairs {
             if let Some(fact) = earlier.pairs.get_mut(&pair) {
                 self.graph.pairs.swap(pair, fact);
@@ -192,7 +192,7 @@ impl History {
     }
 
     /// The nodes that something in `view` was read from, and if it is asked, those that links lead to whether they are shown or not.
-    fn read_by<'a>(&'a self, view: &'a View, all_links: bool) -> impl Iterator<Item = NodeId> + 'a {
+    fn nodes_read_by<'a>(&'a self, view: &'a View, all_links: bool) -> impl Iterator<Item = NodeId> + 'a {
         let senders = view.nodes.iter().flat_map(|&node| self.memories.senders_read(node));
         let linked = view.nodes.iter().flat_map(|&node| self.graph.adjacency.newest_first(node).map(|link| link.node));
         let shown = |node| view.nodes.binary_search(&node).is_ok();
@@ -200,7 +200,7 @@ impl History {
         let needs = self.needs();
         let (walks, in_order) = (needs.walks.is_some(), needs.walks.is_some() && needs.lookup == Lookup::Ordered);
         let unsettled = self
-            .unsettled()
+            .pending_ends()
             .filter(move |&(src, dst)| in_order || shown(src) || shown(dst))
             .flat_map(|(src, dst)| [src, dst]);
         let links = all_links.then_some(linked).into_iter().flatten();

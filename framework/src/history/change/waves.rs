@@ -1,12 +1,12 @@
 //! Which events may happen together.
 
 use crate::history::graph::receivers::NeighbourMail;
-use crate::history::view::places::Places;
-use crate::history::view::present::{Moment, Present};
+use crate::history::view::node_positions::NodePositions;
+use crate::history::view::pending_index::{Moment, PendingIndex};
 use crate::{Batch, Event, History, Lookup, NodeId};
 
 /// Cuts events that happen one by one into waves: events in a row of which none reads what another writes. Observed
-/// [apart](History::observe_apart) they leave the history as they do one after the other, and what they write can be computed at once.
+/// [apart](History::observe_wave) they leave the history as they do one after the other, and what they write can be computed at once.
 ///
 /// An event writes the memory and the mail of its ends, the lists of their neighbours, and the mail of the neighbours that get its own. It
 /// reads the memory and the mail of its ends; where mail carries no memory of its sender, that too; and where the update
@@ -16,9 +16,9 @@ use crate::{Batch, Event, History, Lookup, NodeId};
 pub struct Waves {
     /// Nodes that the wave so far writes something of.
     touched: Vec<NodeId>,
-    places: Places,
+    places: NodePositions,
     receivers: NeighbourMail,
-    present: Present,
+    present: PendingIndex,
 }
 
 impl Waves {
@@ -53,10 +53,10 @@ impl Waves {
     /// Whether an earlier event of the wave writes what `event` reads.
     fn conflicts(&self, history: &History, event: &Event, hops: usize) -> bool {
         let moment = match history.needs().lookup {
-            Lookup::Ordered => Moment::Place(event.time, event.id),
+            Lookup::Ordered => Moment::Position(event.time, event.id),
             Lookup::Exact | Lookup::Batch => Moment::Time(event.time),
         };
-        let window = history.needs().in_window();
+        let window = history.needs().window_size();
         [event.src, event.dst].into_iter().any(|end| self.writes_behind(history, end, moment, hops, window))
     }
 

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use tempograph_kernels::cube::{
-    DeviceEvents, DeviceHistory, DeviceLog, DevicePast, DeviceRoots, DeviceRules, DeviceSampler, DeviceState,
-    DeviceWorld, Matrix, StateLink, StateMail, TooLarge,
+    DeviceDataset, DeviceEvents, DeviceHistory, DeviceLog, DeviceRoots, DeviceRules, DeviceSampler, DeviceState,
+    DeviceView, Matrix, StateLink, StateMail, TooLarge,
 };
 use tempograph_kernels::tensor::CubeRuntime;
 
 use crate::history::memory::mailbox::Mail;
 use crate::log::link::Link;
 use crate::{
-    Batch, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, Memories, Needs, NodeId, PairFact,
-    PurposeDraw, Queries, Sampler, Says, Timestamp, View,
+    Batch, Delta, Event, EventId, EventLog, Features, Graph, History, Lookup, MailContent, Memories, Needs, NodeId,
+    PairFact, PurposeDraw, Queries, Sampler, Timestamp, View,
 };
 
 /// A history on a device, in the words of one in host memory.
@@ -36,7 +36,7 @@ struct Facts {
 
 /// Why a history cannot be on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffDevice {
+pub enum HostFallback {
     /// There is no room for it, or for what its nodes have beside it.
     TooLarge(TooLarge),
     /// Kernels count time in ticks from the log's first event, and not so many.
@@ -48,16 +48,16 @@ pub enum OffDevice {
     Viewed,
 }
 
-impl std::fmt::Display for OffDevice {
+impl std::fmt::Display for HostFallback {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            OffDevice::TooLarge(TooLarge { bytes, room }) => {
+            HostFallback::TooLarge(TooLarge { bytes, room }) => {
                 write!(f, "it takes {bytes} bytes, and there is room for {room}")
             }
-            OffDevice::TooLong { ticks } => {
+            HostFallback::TooLong { ticks } => {
                 write!(f, "its events are {ticks} ticks apart, and kernels count below {MOST_TICKS}")
             }
-            OffDevice::Viewed => write!(f, "several lanes train from views of it, or batches are made ready ahead"),
+            HostFallback::Viewed => write!(f, "several lanes train from views of it, or batches are made ready ahead"),
         }
     }
 }
@@ -74,8 +74,8 @@ impl Needs {
     fn rules(&self) -> DeviceRules {
         DeviceRules {
             memory: self.memory,
-            said: self.widths()[1],
-            given: self.memory > 0 && self.mail.says != Says::Memory,
+            mail_width: self.widths()[1],
+            given: self.memory > 0 && self.mail.says != MailContent::Memory,
             neighbours: self.neighbours,
             // roots that are shown nothing are centres all the same
             layers: self.layers.max(1),
@@ -99,19 +99,19 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     /// bytes it may take: edge features that do not fit stay in host memory.
     ///
     /// # Errors
-    /// [`OffDevice`] where the rest does not fit, or the log is too long.
+    /// [`HostFallback`] where the rest does not fit, or the log is too long.
     ///
     /// # Panics
     /// Where [`Needs::on_device`] names something.
-    pub fn new(device: &R::Device, history: &History, log: &EventLog, room: u64) -> Result<Self, OffDevice> {
+    pub fn new(device: &R::Device, history: &History, log: &EventLog, room: u64) -> Result<Self, HostFallback> {
         let needs = history.needs().clone();
         needs.on_device().unwrap_or_else(|what| panic!("a history on a device has no {what}"));
         let ticks = log.time().last().map_or(0, |last| last.0.saturating_sub(history.graph.origin.0));
         if ticks >= MOST_TICKS {
-            return Err(OffDevice::TooLong { ticks });
+            return Err(HostFallback::TooLong { ticks });
         }
         let by_node = needs.keeps_all().then(|| ByNode::of(log, history.nodes()));
-        let world = DeviceWorld {
+        let world = DeviceDataset {
             nodes: history.nodes(),
             origin: history.graph.origin.0,
             features: history.features.edges.clone(),
@@ -120,7 +120,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
             room,
         };
         Ok(Self {
-            device: DeviceHistory::new(device, needs.rules(), &world).map_err(OffDevice::TooLarge)?,
+            device: DeviceHistory::new(device, needs.rules(), &world).map_err(HostFallback::TooLarge)?,
             origin: history.graph.origin,
             features: history.features.clone(),
             nodes: history.nodes(),
@@ -128,7 +128,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
             version: 0,
             facts: needs.pairs.then(|| {
                 let mut graph = Graph::new(history.nodes(), needs.clone(), history.graph.origin);
-                graph.follow(log, history.nodes());
+                graph.attach_log(log, history.nodes());
                 Facts { graph, view: View::default() }
             }),
             needs,
@@ -144,8 +144,8 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     ///
     /// # Panics
     /// If a node is not below the number of nodes.
-    pub fn look(&self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> DevicePast<R> {
-        let places: Vec<u64> = queries.places().iter().map(|place| place.0).collect();
+    pub fn look(&self, queries: &Queries, batch: &Batch<'_>, chance: PurposeDraw) -> DeviceView<R> {
+        let places: Vec<u64> = queries.log_positions().iter().map(|place| place.0).collect();
         let (node, time) = (raw(queries.nodes()), ticks(queries.times()));
         let roots = DeviceRoots {
             node: &node,
@@ -170,7 +170,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     ///
     /// # Panics
     /// Where an event is earlier than one that has happened, or mail has nothing to say.
-    pub fn observe(&mut self, batch: &Batch<'_>, past: &DevicePast<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
+    pub fn observe(&mut self, batch: &Batch<'_>, past: &DeviceView<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
         self.device.observe(past, memory, said);
         if let Some(facts) = &mut self.facts {
             facts.graph.observe(batch).unwrap_or_else(|error| panic!("a log's batches come in order: {error}"));
@@ -193,7 +193,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         self.device.restore(&state_of(history), &events);
         if let Some(facts) = &mut self.facts {
             facts.graph = history.graph.clone();
-            facts.graph.follow(log, history.nodes());
+            facts.graph.attach_log(log, history.nodes());
         }
     }
 
@@ -201,7 +201,7 @@ impl<R: CubeRuntime> ResidentHistory<R> {
     pub fn leave(&self, log: &EventLog) -> History {
         let state = self.device.state();
         let mut graph = Graph::new(self.nodes, self.needs.clone(), self.origin);
-        graph.follow(log, self.nodes);
+        graph.attach_log(log, self.nodes);
         (graph.seen, graph.version) = (self.seen, self.version);
         graph.pending = state.pending.iter().map(|&id| event(log, id)).collect();
         graph.newest = graph.pending.last().map(|event| event.time);
@@ -211,16 +211,16 @@ impl<R: CubeRuntime> ResidentHistory<R> {
         match &self.facts {
             // those that are shown to nobody are known to who tells facts
             Some(facts) if self.needs.neighbours == 0 => graph.adjacency = facts.graph.adjacency.clone(),
-            _ => settle(&mut graph, &state, log),
+            _ => restore_adjacency(&mut graph, &state, log),
         }
         let mut memories = Memories::new(self.nodes, &self.needs, self.origin);
         memories.version = self.version;
         memories.updated = state.updated.iter().copied().map(Timestamp).collect::<Vec<_>>().into();
-        deliver(&mut memories, &state);
+        restore_mail(&mut memories, &state);
         memories.rows = state.memory.into();
-        let renewed =
+        let memory_time =
             state.mail.iter().zip(&state.updated).map(|(mail, &updated)| mail.map_or(updated, |mail| mail.time));
-        graph.renewed = renewed.map(Timestamp).collect::<Vec<_>>().into();
+        graph.memory_time = memory_time.map(Timestamp).collect::<Vec<_>>().into();
         History::of(graph, memories, self.features.clone())
     }
 }
@@ -276,7 +276,7 @@ fn state_of(history: &History) -> DeviceState {
     state
 }
 
-fn deliver(memories: &mut Memories, state: &DeviceState) {
+fn restore_mail(memories: &mut Memories, state: &DeviceState) {
     let carried = memories.mailbox.carried();
     for (node, mail) in state.mail.iter().enumerate() {
         let Some(StateMail { event, other, time, since }) = *mail else { continue };
@@ -286,7 +286,7 @@ fn deliver(memories: &mut Memories, state: &DeviceState) {
 }
 
 /// Gives every node the events its degree counts: those of the ring, or the first of the log.
-fn settle(graph: &mut Graph, state: &DeviceState, log: &EventLog) {
+fn restore_adjacency(graph: &mut Graph, state: &DeviceState, log: &EventLog) {
     let k = graph.needs.neighbours;
     let degrees: Vec<u64> = state.degree.iter().copied().map(u64::from).collect();
     let mut links: Vec<(NodeId, Link)> = Vec::new();

@@ -5,34 +5,34 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::history::view::present::Moment;
+use crate::history::view::pending_index::Moment;
 use crate::log::by_node::TemporalCsr;
 use crate::log::link::Link;
-use crate::storage::buffer::{Buffer, Table};
+use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{EventId, NodeId, Timestamp};
 
 /// Which events of a node are kept.
 #[derive(Clone, Debug)]
-enum Kept {
+enum LinkStorage {
     /// `[N, K]`, slot `i % K` holding the node's `i`-th event.
-    Last { k: usize, ring: Buffer<Link> },
+    Ring { k: usize, ring: Buffer<Link> },
     /// Every event of every node.
     All(Vec<Vec<Link>>),
     /// The last `last` of those that a log knows of the node and that have happened, or all of them.
-    Known { log: Arc<TemporalCsr>, last: Option<usize> },
+    InLog { log: Arc<TemporalCsr>, last: Option<usize> },
 }
 
 /// The settled neighbourhood of every node, in (time, event id) order.
 #[derive(Clone, Debug)]
 pub(crate) struct Adjacency {
-    kept: Kept,
+    kept: LinkStorage,
     /// `[N]` events ever inserted for the node.
     degree: Buffer<u64>,
 }
 
 /// What a node's events were, as far as they have to be kept for who looks back.
 #[derive(Debug)]
-pub(crate) struct KeptLinks {
+pub(crate) struct SavedLinks {
     degree: u64,
     /// Its place in the ring, or its list; of a list that has only grown since what has come behind, while it is put back.
     links: Vec<Link>,
@@ -42,40 +42,40 @@ pub(crate) struct KeptLinks {
 impl Adjacency {
     pub fn last(nodes: usize, k: usize) -> Adjacency {
         Adjacency {
-            kept: Kept::Last { k, ring: vec![Link::default(); nodes * k].into() },
+            kept: LinkStorage::Ring { k, ring: vec![Link::default(); nodes * k].into() },
             degree: vec![0; nodes].into(),
         }
     }
 
     pub fn all(nodes: usize) -> Adjacency {
-        Adjacency { kept: Kept::All(vec![Vec::new(); nodes]), degree: vec![0; nodes].into() }
+        Adjacency { kept: LinkStorage::All(vec![Vec::new(); nodes]), degree: vec![0; nodes].into() }
     }
 
     pub fn grow(&mut self, nodes: usize) {
         match &mut self.kept {
-            Kept::Last { k, ring } => ring.resize(nodes * *k, Link::default()),
-            Kept::All(lists) => lists.resize(nodes, Vec::new()),
-            Kept::Known { .. } => {}
+            LinkStorage::Ring { k, ring } => ring.resize(nodes * *k, Link::default()),
+            LinkStorage::All(lists) => lists.resize(nodes, Vec::new()),
+            LinkStorage::InLog { .. } => {}
         }
         self.degree.resize(nodes, 0);
     }
 
     /// Its tables, each with the entries a node has in it; lists that a node has of its own are in none.
-    pub fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+    pub fn tables(&mut self) -> Vec<(&mut dyn AnyBuffer, usize)> {
         let Adjacency { kept, degree } = self;
-        let mut tables: Vec<(&mut dyn Table, usize)> = vec![(degree, 1)];
-        if let Kept::Last { k, ring } = kept {
+        let mut tables: Vec<(&mut dyn AnyBuffer, usize)> = vec![(degree, 1)];
+        if let LinkStorage::Ring { k, ring } = kept {
             tables.push((ring, *k));
         }
         tables
     }
 
     /// Finds events where `log` has them and keeps none, if what was inserted so far is the beginning of that.
-    pub fn follow(&mut self, log: &Arc<TemporalCsr>) {
+    pub fn attach_log(&mut self, log: &Arc<TemporalCsr>) {
         let last = match self.kept {
-            Kept::Last { k, .. } => Some(k),
-            Kept::All(_) => None,
-            Kept::Known { .. } => return,
+            LinkStorage::Ring { k, .. } => Some(k),
+            LinkStorage::All(_) => None,
+            LinkStorage::InLog { .. } => return,
         };
         let begins = |n: usize| {
             let ((older, newer), node) = (self.runs(NodeId(n as u32)), NodeId(n as u32));
@@ -86,20 +86,20 @@ impl Adjacency {
             })
         };
         if (0..self.degree.len()).into_par_iter().all(begins) {
-            self.kept = Kept::Known { log: log.clone(), last };
+            self.kept = LinkStorage::InLog { log: log.clone(), last };
         }
     }
 
     pub fn insert(&mut self, node: NodeId, link: Link) {
         let n = node.index();
         match &mut self.kept {
-            Kept::Last { k: 0, .. } => {}
-            Kept::Last { k, ring } => ring[n * *k + (self.degree[n] % *k as u64) as usize] = link,
-            Kept::All(lists) => lists[n].push(link),
-            Kept::Known { log, .. } if log.of_node(node).get(self.degree[n] as usize) == Some(&link) => {}
-            Kept::Known { last, .. } => {
+            LinkStorage::Ring { k: 0, .. } => {}
+            LinkStorage::Ring { k, ring } => ring[n * *k + (self.degree[n] % *k as u64) as usize] = link,
+            LinkStorage::All(lists) => lists[n].push(link),
+            LinkStorage::InLog { log, .. } if log.of_node(node).get(self.degree[n] as usize) == Some(&link) => {}
+            LinkStorage::InLog { last, .. } => {
                 let last = *last;
-                self.part(last);
+                self.detach_from_log(last);
                 return self.insert(node, link);
             }
         }
@@ -107,24 +107,24 @@ impl Adjacency {
     }
 
     /// Takes note of an event that another process has inserted into the tables they have together: lists are each one's own.
-    pub fn watch(&mut self, node: NodeId, link: Link) {
-        if let Kept::All(lists) = &mut self.kept {
+    pub fn apply_remote(&mut self, node: NodeId, link: Link) {
+        if let LinkStorage::All(lists) = &mut self.kept {
             lists[node.index()].push(link);
         }
     }
 
     /// Keeps what it needs itself from here on: what happens is not what the known log says.
-    fn part(&mut self, last: Option<usize>) {
+    fn detach_from_log(&mut self, last: Option<usize>) {
         let lists = (0..self.degree.len()).map(|n| self.runs(NodeId(n as u32)).0);
         self.kept = match last {
-            None => Kept::All(lists.map(<[Link]>::to_vec).collect()),
+            None => LinkStorage::All(lists.map(<[Link]>::to_vec).collect()),
             Some(k) => {
                 let mut ring = vec![Link::default(); self.degree.len() * k];
                 for (n, list) in lists.enumerate() {
                     let first = self.degree[n] as usize - list.len();
                     list.iter().enumerate().for_each(|(i, &link)| ring[n * k + (first + i) % k] = link);
                 }
-                Kept::Last { k, ring: ring.into() }
+                LinkStorage::Ring { k, ring: ring.into() }
             }
         };
     }
@@ -137,9 +137,9 @@ impl Adjacency {
     /// Bytes of the events kept here and nowhere else.
     pub fn bytes(&self) -> usize {
         let links: usize = match &self.kept {
-            Kept::Last { k, .. } => self.degree.iter().map(|&degree| (degree as usize).min(*k)).sum(),
-            Kept::All(lists) => lists.iter().map(Vec::len).sum(),
-            Kept::Known { .. } => 0,
+            LinkStorage::Ring { k, .. } => self.degree.iter().map(|&degree| (degree as usize).min(*k)).sum(),
+            LinkStorage::All(lists) => lists.iter().map(Vec::len).sum(),
+            LinkStorage::InLog { .. } => 0,
         };
         links * size_of::<Link>()
     }
@@ -148,13 +148,13 @@ impl Adjacency {
     fn runs(&self, node: NodeId) -> (&[Link], &[Link]) {
         let n = node.index();
         match &self.kept {
-            Kept::Last { k: 0, .. } => (&[], &[]),
-            Kept::Last { k, ring } => {
+            LinkStorage::Ring { k: 0, .. } => (&[], &[]),
+            LinkStorage::Ring { k, ring } => {
                 let (newer, older) = ring[n * k..][..*k].split_at((self.degree[n] % *k as u64) as usize);
                 (if self.degree[n] < *k as u64 { &[] } else { older }, newer)
             }
-            Kept::All(lists) => (&lists[n], &[]),
-            Kept::Known { log, last } => {
+            LinkStorage::All(lists) => (&lists[n], &[]),
+            LinkStorage::InLog { log, last } => {
                 let known = &log.of_node(node)[..self.degree[n] as usize];
                 (&known[last.map_or(0, |k| known.len().saturating_sub(k))..], &[])
             }
@@ -175,15 +175,15 @@ impl Adjacency {
 
     /// Takes an event of `node` back, which need not be kept any more: as if it had never come, but that an older one it has pushed out does
     /// not come back.
-    pub fn take_back(&mut self, node: NodeId, event: EventId) {
-        if let Kept::Known { last, .. } = self.kept {
-            self.part(last);
+    pub fn retract(&mut self, node: NodeId, event: EventId) {
+        if let LinkStorage::InLog { last, .. } = self.kept {
+            self.detach_from_log(last);
         }
         let kept: Vec<Link> = self.newest_first(node).filter(|link| link.event != event).copied().collect();
         let n = node.index();
         self.degree[n] = self.degree[n].saturating_sub(1);
         match &mut self.kept {
-            Kept::Last { k, ring } => {
+            LinkStorage::Ring { k, ring } => {
                 let ring = &mut ring[n * *k..(n + 1) * *k];
                 ring.fill(Link::default());
                 let newest = self.degree[n] + *k as u64 - 1;
@@ -191,8 +191,8 @@ impl Adjacency {
                     .enumerate()
                     .for_each(|(back, &link)| ring[((newest - back as u64) % *k as u64) as usize] = link);
             }
-            Kept::All(lists) => lists[n] = kept.into_iter().rev().collect(),
-            Kept::Known { .. } => unreachable!("it has just parted from the log"),
+            LinkStorage::All(lists) => lists[n] = kept.into_iter().rev().collect(),
+            LinkStorage::InLog { .. } => unreachable!("it has just parted from the log"),
         }
     }
 
@@ -204,28 +204,28 @@ impl Adjacency {
     /// The newest kept event of `node` before `moment`.
     pub fn newest_before(&self, node: NodeId, moment: Moment) -> Option<&Link> {
         match &self.kept {
-            Kept::Last { .. } | Kept::Known { last: Some(_), .. } => {
+            LinkStorage::Ring { .. } | LinkStorage::InLog { last: Some(_), .. } => {
                 self.newest_first(node).find(|link| moment.sees(link))
             }
-            Kept::All(_) | Kept::Known { last: None, .. } => self.all_before(node, moment).last(),
+            LinkStorage::All(_) | LinkStorage::InLog { last: None, .. } => self.all_before(node, moment).last(),
         }
     }
 
     /// What the events of `node` are, before they change.
-    pub fn keep(&self, node: NodeId) -> KeptLinks {
+    pub fn save(&self, node: NodeId) -> SavedLinks {
         let (n, degree) = (node.index(), self.degree[node.index()]);
         match &self.kept {
-            Kept::Last { k, ring } => KeptLinks { degree, links: ring[n * *k..][..*k].to_vec(), whole: true },
+            LinkStorage::Ring { k, ring } => SavedLinks { degree, links: ring[n * *k..][..*k].to_vec(), whole: true },
             // What comes behind is told by its number.
-            Kept::All(_) | Kept::Known { .. } => KeptLinks { degree, links: Vec::new(), whole: false },
+            LinkStorage::All(_) | LinkStorage::InLog { .. } => SavedLinks { degree, links: Vec::new(), whole: false },
         }
     }
 
     /// Before an event is taken out of the list of `node`: what of it had settled before event `unsettled`.
-    pub fn keep_list(&self, node: NodeId, unsettled: EventId, kept: &mut KeptLinks) {
-        if let (Kept::All(lists), false) = (&self.kept, kept.whole) {
+    pub fn save_list(&self, node: NodeId, unsettled: EventId, kept: &mut SavedLinks) {
+        if let (LinkStorage::All(lists), false) = (&self.kept, kept.whole) {
             let list = &lists[node.index()];
-            *kept = KeptLinks {
+            *kept = SavedLinks {
                 links: list[..list.partition_point(|link| link.event < unsettled)].to_vec(),
                 whole: true,
                 ..*kept
@@ -234,19 +234,19 @@ impl Adjacency {
     }
 
     /// Puts back what the events of `node` were before event `unsettled`, and keeps what they are; or `again` what they are.
-    pub fn swap(&mut self, node: NodeId, kept: &mut KeptLinks, unsettled: EventId, again: bool) {
+    pub fn swap(&mut self, node: NodeId, kept: &mut SavedLinks, unsettled: EventId, again: bool) {
         let n = node.index();
         std::mem::swap(&mut self.degree[n], &mut kept.degree);
         match &mut self.kept {
-            Kept::Last { k, ring } => ring[n * *k..][..*k].swap_with_slice(&mut kept.links),
-            Kept::All(lists) if kept.whole => std::mem::swap(&mut lists[n], &mut kept.links),
-            Kept::All(lists) if again => lists[n].append(&mut kept.links),
-            Kept::All(lists) => {
+            LinkStorage::Ring { k, ring } => ring[n * *k..][..*k].swap_with_slice(&mut kept.links),
+            LinkStorage::All(lists) if kept.whole => std::mem::swap(&mut lists[n], &mut kept.links),
+            LinkStorage::All(lists) if again => lists[n].append(&mut kept.links),
+            LinkStorage::All(lists) => {
                 let settled = lists[n].partition_point(|link| link.event < unsettled);
                 kept.links = lists[n].split_off(settled);
             }
             // How many of the log's have happened says all.
-            Kept::Known { .. } => {}
+            LinkStorage::InLog { .. } => {}
         }
     }
 
@@ -255,20 +255,20 @@ impl Adjacency {
     /// # Panics
     /// If all events are kept.
     pub fn forget(&mut self, node: NodeId) {
-        let Kept::Last { k, ring } = &mut self.kept else { panic!("all events of node {} are kept", node.0) };
+        let LinkStorage::Ring { k, ring } = &mut self.kept else { panic!("all events of node {} are kept", node.0) };
         ring[node.index() * *k..][..*k].fill(Link::default());
         self.degree[node.index()] = 0;
     }
 
     /// Forgets all events; the room stays.
     pub fn clear(&mut self) {
-        self.start_over();
+        self.reset_local();
         self.degree.fill(0);
     }
 
     /// Forgets what is in no table.
-    pub fn start_over(&mut self) {
-        if let Kept::All(lists) = &mut self.kept {
+    pub fn reset_local(&mut self) {
+        if let LinkStorage::All(lists) = &mut self.kept {
             lists.iter_mut().for_each(Vec::clear);
         }
     }
@@ -287,7 +287,7 @@ impl Adjacency {
 
     /// Whether all events of every node are kept, in lists that only grow.
     pub fn keeps_all(&self) -> bool {
-        matches!(self.kept, Kept::All(_) | Kept::Known { last: None, .. })
+        matches!(self.kept, LinkStorage::All(_) | LinkStorage::InLog { last: None, .. })
     }
 
     /// Every event of `node`, oldest first; nothing where only the last are kept.

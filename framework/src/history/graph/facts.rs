@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::history::view::Hop;
 use crate::history::view::pair_fact::{PairFact, Recency};
-use crate::history::view::present::{Moment, Present};
+use crate::history::view::pending_index::{Moment, PendingIndex};
 use crate::{Graph, NodeId, Pair, Queries, Timestamp};
 
 /// Pairs one task tells about.
@@ -13,12 +13,12 @@ const PAIRS_A_TASK: usize = 64;
 impl Graph {
     /// The facts of each pair over what `facts` held, if the model needs them. `first` is the first hop with nodes for rows, `roots` the
     /// centre of each root in it.
-    pub(crate) fn tell_facts(
+    pub(crate) fn fill_pair_facts(
         &self,
         queries: &Queries,
         first: Option<&Hop>,
         roots: &[u32],
-        present: &Present,
+        present: &PendingIndex,
         facts: &mut Vec<PairFact>,
     ) {
         facts.clear();
@@ -35,11 +35,11 @@ impl Graph {
         });
     }
 
-    fn fact(&self, queries: &Queries, pair: &Pair, [of_src, of_dst]: [&[u32]; 2], present: &Present) -> PairFact {
+    fn fact(&self, queries: &Queries, pair: &Pair, [of_src, of_dst]: [&[u32]; 2], present: &PendingIndex) -> PairFact {
         let [src, dst] = [pair.src, pair.dst].map(|root| queries.nodes()[root as usize]);
         let moment = self.moment(queries, pair.src as usize);
         let time = moment.time();
-        let (count, last) = self.together(src, dst, moment, present);
+        let (count, last) = self.pair_history(src, dst, moment, present);
         PairFact {
             count,
             since_last: last.map(|last| time.since(last)),
@@ -52,7 +52,13 @@ impl Graph {
     }
 
     /// How often `src` turned to `dst` before `moment`, and when last.
-    fn together(&self, src: NodeId, dst: NodeId, moment: Moment, present: &Present) -> (u32, Option<Timestamp>) {
+    fn pair_history(
+        &self,
+        src: NodeId,
+        dst: NodeId,
+        moment: Moment,
+        present: &PendingIndex,
+    ) -> (u32, Option<Timestamp>) {
         let settled = self.pairs.get(src, dst).filter(|&(_, last)| last < moment.time());
         let fresh = present.before(src, moment).iter().filter(|link| link.leads_to(dst));
         let (mut count, mut last) = settled.map_or((0, None), |(count, last)| (count, Some(last)));
@@ -63,7 +69,7 @@ impl Graph {
         (count, last)
     }
 
-    fn newest_before(&self, node: NodeId, moment: Moment, present: &Present) -> Option<Timestamp> {
+    fn newest_before(&self, node: NodeId, moment: Moment, present: &PendingIndex) -> Option<Timestamp> {
         let newest = present.before(node, moment).last().or_else(|| self.adjacency.newest_before(node, moment));
         newest.map(|link| link.time)
     }

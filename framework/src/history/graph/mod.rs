@@ -1,10 +1,10 @@
 //! Who met whom and when: the half of a history that follows from the events alone.
 pub(crate) mod adjacency;
+pub(crate) mod event_window;
 pub(crate) mod facts;
-pub(crate) mod look;
 pub(crate) mod pairs;
 pub(crate) mod receivers;
-pub(crate) mod second_look;
+pub(crate) mod sample;
 pub(crate) mod walks;
 
 use crate::history::graph::adjacency::Adjacency;
@@ -12,16 +12,16 @@ use crate::history::graph::pairs::PairIndex;
 use crate::history::graph::receivers::NeighbourMail;
 use crate::history::graph::walks::Walks;
 use crate::log::link::Link;
-use crate::storage::buffer::{Buffer, Table};
+use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{Batch, Event, EventId, EventLog, Needs, NodeId, ObserveError, Timestamp};
 
 /// Which part a process has in what happens to tables it has together with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hand {
+pub(crate) enum TableWriter {
     /// It writes the tables.
-    Writes,
+    ThisProcess,
     /// It finds them written.
-    Watches,
+    OtherProcess,
 }
 
 /// Recent neighbours, pairs, times and, if there is need of them, rows of temporal walks of every node.
@@ -39,9 +39,9 @@ pub struct Graph {
     /// Time of the newest event, which may have been taken back since.
     pub(crate) newest: Option<Timestamp>,
     /// `[N]` when each memory is from once its waiting mail is read: the node's newest event, or the origin.
-    pub(crate) renewed: Buffer<Timestamp>,
+    pub(crate) memory_time: Buffer<Timestamp>,
     /// `[N]` the first event that may be of whoever has the number now, once numbers have been [given on](crate::History::forget).
-    pub(crate) first: Vec<EventId>,
+    pub(crate) valid_from: Vec<EventId>,
     pub(crate) seen: u64,
     pub(crate) version: u64,
     /// Who else gets mail of the batch at hand.
@@ -65,8 +65,8 @@ impl Graph {
             pairs: PairIndex::default(),
             pending: Vec::new(),
             newest: None,
-            renewed: Buffer::default(),
-            first: Vec::new(),
+            memory_time: Buffer::default(),
+            valid_from: Vec::new(),
             seen: 0,
             version: 0,
             receivers: NeighbourMail::default(),
@@ -80,60 +80,60 @@ impl Graph {
     pub fn grow(&mut self, nodes: usize) {
         let nodes = nodes.max(self.nodes());
         self.adjacency.grow(nodes);
-        self.renewed.resize(nodes, self.origin);
-        if !self.first.is_empty() {
-            self.first.resize(nodes, EventId(0));
+        self.memory_time.resize(nodes, self.origin);
+        if !self.valid_from.is_empty() {
+            self.valid_from.resize(nodes, EventId(0));
         }
         if let Some(walks) = &mut self.walks {
             walks.grow(nodes);
         }
     }
 
-    /// As [`History::follow`](crate::History::follow).
-    pub fn follow(&mut self, log: &EventLog, rings: usize) {
-        if Graph::follows(&self.needs, log, rings) {
-            self.adjacency.follow(log.by_node());
+    /// As [`History::attach_log`](crate::History::attach_log).
+    pub fn attach_log(&mut self, log: &EventLog, rings: usize) {
+        if Graph::attaches_log(&self.needs, log, rings) {
+            self.adjacency.attach_log(log.by_node());
         }
     }
 
-    /// Whether graphs that are to [follow](crate::History::follow) `log` find events there, sorted by node, and keep none.
-    pub fn follows(needs: &Needs, log: &EventLog, rings: usize) -> bool {
+    /// Whether graphs that are to [follow](crate::History::attach_log) `log` find events there, sorted by node, and keep none.
+    pub fn attaches_log(needs: &Needs, log: &EventLog, rings: usize) -> bool {
         let ring = size_of::<Link>() * needs.recent();
         needs.keeps_all() || rings * ring > 2 * size_of::<Link>() * log.len()
     }
 
     /// Its tables, each with the entries a node has in it.
-    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn AnyBuffer, usize)> {
         let mut tables = self.adjacency.tables();
-        tables.push((&mut self.renewed, 1));
+        tables.push((&mut self.memory_time, 1));
         tables.extend(self.walks.iter_mut().flat_map(Walks::tables));
         tables
     }
 
     /// Forgets everything that happened; the room stays.
     pub fn reset(&mut self) {
-        let given_on = !self.first.is_empty();
-        self.start_over();
+        let recycled = !self.valid_from.is_empty();
+        self.reset_local();
         if let Some(walks) = &mut self.walks {
-            walks.reset(given_on);
+            walks.reset(recycled);
         }
         self.adjacency.clear();
-        self.renewed.fill(self.origin);
+        self.memory_time.fill(self.origin);
     }
 
     /// Forgets what is in no table.
-    pub(crate) fn start_over(&mut self) {
-        self.adjacency.start_over();
+    pub(crate) fn reset_local(&mut self) {
+        self.adjacency.reset_local();
         self.pairs.clear();
         self.pending.clear();
         self.newest = None;
-        self.first.clear();
+        self.valid_from.clear();
         (self.seen, self.version) = (0, 0);
     }
 
     /// Nodes there is room for.
     pub fn nodes(&self) -> usize {
-        self.renewed.len()
+        self.memory_time.len()
     }
 
     /// Batches observed.
@@ -174,7 +174,7 @@ impl Graph {
     pub fn observe(&mut self, batch: &Batch<'_>) -> Result<(), ObserveError> {
         self.check(batch)?;
         let receivers = self.find_receivers(batch);
-        self.enter(batch, &receivers, 1, Hand::Writes);
+        self.apply(batch, &receivers, 1, TableWriter::ThisProcess);
         self.receivers = receivers;
         Ok(())
     }
@@ -202,14 +202,14 @@ impl Graph {
     }
 
     /// Lets as many batches happen, which can, as there are `versions`.
-    pub(crate) fn enter(&mut self, batch: &Batch<'_>, receivers: &NeighbourMail, versions: u64, hand: Hand) {
+    pub(crate) fn apply(&mut self, batch: &Batch<'_>, receivers: &NeighbourMail, versions: u64, writer: TableWriter) {
         for (e, event) in batch.events().enumerate() {
-            self.settle_before(event.time, hand);
+            self.flush_pending_before(event.time, writer);
             self.pending.push(event);
             self.newest = Some(event.time);
-            if hand == Hand::Writes {
-                self.renew(event);
-                receivers.of_event(e).iter().for_each(|sent| self.renewed[sent.to.index()] = event.time);
+            if writer == TableWriter::ThisProcess {
+                self.set_memory_time(event);
+                receivers.of_event(e).iter().for_each(|sent| self.memory_time[sent.to.index()] = event.time);
             }
         }
         self.seen += batch.len() as u64;
@@ -217,25 +217,25 @@ impl Graph {
     }
 
     /// The event's mail waits at both ends. Without memory nothing waits.
-    fn renew(&mut self, event: Event) {
+    fn set_memory_time(&mut self, event: Event) {
         if self.needs.memory > 0 {
-            [event.src, event.dst].into_iter().for_each(|node| self.renewed[node.index()] = event.time);
+            [event.src, event.dst].into_iter().for_each(|node| self.memory_time[node.index()] = event.time);
         }
     }
 
     /// Moves the pending events into the settled past if they are strictly before `time`.
-    fn settle_before(&mut self, time: Timestamp, hand: Hand) {
+    fn flush_pending_before(&mut self, time: Timestamp, writer: TableWriter) {
         if self.pending.last().is_none_or(|event| event.time >= time) {
             return;
         }
-        if hand == Hand::Writes {
-            self.settle_walks();
+        if writer == TableWriter::ThisProcess {
+            self.flush_pending_walks();
         }
         for event in self.pending.drain(..) {
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
-                match hand {
-                    Hand::Writes => self.adjacency.insert(node, link),
-                    Hand::Watches => self.adjacency.watch(node, link),
+                match writer {
+                    TableWriter::ThisProcess => self.adjacency.insert(node, link),
+                    TableWriter::OtherProcess => self.adjacency.apply_remote(node, link),
                 }
             }
             if self.needs.pairs {
@@ -245,7 +245,7 @@ impl Graph {
     }
 
     /// When the memory of `node` is from, once its waiting mail is read.
-    pub(crate) fn renewed(&self, node: NodeId) -> Timestamp {
-        self.renewed[node.index()]
+    pub(crate) fn memory_time(&self, node: NodeId) -> Timestamp {
+        self.memory_time[node.index()]
     }
 }

@@ -1,9 +1,9 @@
 //! How often two nodes have met, and when last.
 
-use crate::{NodeId, PartedMap, Timestamp};
+use crate::{NodeId, PartitionedMap, Timestamp};
 
 /// A pair of nodes, how often they met in this direction, and when last.
-pub(crate) type Met = ((NodeId, NodeId), (u32, Timestamp));
+pub(crate) type PairEntry = ((NodeId, NodeId), (u32, Timestamp));
 
 /// What stands for a pair that has not met where one has to stand: no query is after it.
 pub(crate) const NEVER: (u32, Timestamp) = (0, Timestamp(i64::MAX));
@@ -12,8 +12,8 @@ pub(crate) const NEVER: (u32, Timestamp) = (0, Timestamp(i64::MAX));
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PairIndex {
     /// In the order they first met, but where one was taken out.
-    met: Vec<Met>,
-    place: PartedMap<(NodeId, NodeId), u32>,
+    met: Vec<PairEntry>,
+    place: PartitionedMap<(NodeId, NodeId), u32>,
 }
 
 impl PairIndex {
@@ -28,7 +28,7 @@ impl PairIndex {
     }
 
     /// Takes an event of the pair back; `last` is the newest that is still known of, if any is.
-    pub fn take_back(&mut self, src: NodeId, dst: NodeId, last: Option<Timestamp>) {
+    pub fn retract(&mut self, src: NodeId, dst: NodeId, last: Option<Timestamp>) {
         let Some(place) = self.place(src, dst) else { return };
         let (_, (count, known)) = &mut self.met[place];
         *count -= 1;
@@ -72,13 +72,13 @@ impl PairIndex {
     }
 
     /// Every pair that has met: what a snapshot stores.
-    pub fn all(&self) -> &[Met] {
+    pub fn all(&self) -> &[PairEntry] {
         &self.met
     }
 
     /// # Errors
     /// A pair that is named twice.
-    pub fn restore(&mut self, met: impl Iterator<Item = Met>) -> Result<(), (NodeId, NodeId)> {
+    pub fn restore(&mut self, met: impl Iterator<Item = PairEntry>) -> Result<(), (NodeId, NodeId)> {
         self.met = met.collect();
         for (place, &(pair, _)) in self.met.iter().enumerate() {
             if self.place.insert(pair, place as u32).is_some() {

@@ -1,7 +1,7 @@
 //! `Graph::receivers`: which neighbours of a batch's ends get its mail.
 
 use crate::history::view::needs::{Lookup, Receivers};
-use crate::history::view::present::{Moment, Present};
+use crate::history::view::pending_index::{Moment, PendingIndex};
 use crate::{Batch, Graph, NodeId, Timestamp};
 
 /// The mail of a batch that goes to neighbours of its ends, where [`Receivers::Neighbours`] asks for that; none where only the ends get mail.
@@ -9,13 +9,13 @@ use crate::{Batch, Graph, NodeId, Timestamp};
 pub struct NeighbourMail {
     /// `[B + 1]` where each event's begin; empty where there is none at all.
     starts: Vec<u32>,
-    sent: Vec<Sent>,
-    present: Present,
+    sent: Vec<NeighbourDelivery>,
+    present: PendingIndex,
 }
 
 /// Mail to a neighbour of an end.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Sent {
+pub(crate) struct NeighbourDelivery {
     /// Who gets it.
     pub to: NodeId,
     /// The end it is a neighbour of: 0 the source, 1 the destination.
@@ -27,7 +27,7 @@ pub(crate) struct Sent {
 impl Clone for NeighbourMail {
     /// What is at work in it is none's but its own.
     fn clone(&self) -> Self {
-        NeighbourMail { starts: self.starts.clone(), sent: self.sent.clone(), present: Present::default() }
+        NeighbourMail { starts: self.starts.clone(), sent: self.sent.clone(), present: PendingIndex::default() }
     }
 }
 
@@ -39,7 +39,7 @@ impl NeighbourMail {
     }
 
     /// Who gets mail of the batch's `event`-th event.
-    pub(crate) fn of_event(&self, event: usize) -> &[Sent] {
+    pub(crate) fn of_event(&self, event: usize) -> &[NeighbourDelivery] {
         match self.starts.get(event..event + 2) {
             Some(&[start, end]) => &self.sent[start as usize..end as usize],
             _ => &[],
@@ -80,11 +80,11 @@ impl Graph {
             return;
         }
         let NeighbourMail { starts, sent, present } = mail;
-        self.gather_present(Some(batch), present);
+        self.collect_pending(Some(batch), present);
         starts.push(0);
         for event in batch.events() {
             let moment = match self.needs.lookup {
-                Lookup::Ordered => Moment::Place(event.time, event.id),
+                Lookup::Ordered => Moment::Position(event.time, event.id),
                 Lookup::Exact | Lookup::Batch => Moment::Time(event.time),
             };
             let ends = [event.src, event.dst];
@@ -97,7 +97,7 @@ impl Graph {
                     }
                     let to = link.node;
                     if !ends.contains(&to) && sent[first..].iter().all(|sent| sent.to != to) {
-                        sent.push(Sent { to, of, weight: self.weight(event.time, link.time) });
+                        sent.push(NeighbourDelivery { to, of, weight: self.weight(event.time, link.time) });
                     }
                 }
             }

@@ -19,10 +19,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::history::view::present::{ENDS, Moment, Present};
-use crate::history::view::work::WalkWork;
+use crate::history::view::pending_index::{ENDS, Moment, PendingIndex};
+use crate::history::view::scratch::WalkScratch;
 use crate::log::link::Link;
-use crate::storage::buffer::{Buffer, Table};
+use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{Draw, Event, EventId, Graph, Lookup, NodeId, Purpose, Queries, Timestamp, WalkRule};
 
 /// Roots whose rows one task shows.
@@ -45,14 +45,14 @@ pub(crate) struct Walks {
 
 /// What the rows of a node were, for who looks back.
 #[derive(Debug)]
-pub(crate) struct KeptWalks {
+pub(crate) struct SavedWalks {
     rows: Vec<f32>,
     at: Timestamp,
 }
 
 /// Rows 1 to `L` of a node at some time.
 #[derive(Clone, Copy)]
-struct Found<'a> {
+struct WalkRows<'a> {
     rows: &'a [f32],
     at: Timestamp,
 }
@@ -98,7 +98,7 @@ impl Walks {
     }
 
     /// Its tables, each with the entries a node has in it.
-    pub fn tables(&mut self) -> [(&mut dyn Table, usize); 2] {
+    pub fn tables(&mut self) -> [(&mut dyn AnyBuffer, usize); 2] {
         let numbers = self.rule.numbers();
         [(&mut self.rows, numbers), (&mut self.at, 1)]
     }
@@ -109,14 +109,14 @@ impl Walks {
     }
 
     /// Lets events happen of which each sees those before it.
-    pub fn settle_in_order(&mut self, events: &[Event]) {
-        events.iter().for_each(|event| self.settle(std::slice::from_ref(event)));
+    pub fn apply_in_order(&mut self, events: &[Event]) {
+        events.iter().for_each(|event| self.apply(std::slice::from_ref(event)));
     }
 
     /// Lets events of one time happen, of which none sees another.
-    pub fn settle(&mut self, events: &[Event]) {
+    pub fn apply(&mut self, events: &[Event]) {
         for event in events {
-            [event.src, event.dst].into_iter().for_each(|node| self.fade_to(node, event.time));
+            [event.src, event.dst].into_iter().for_each(|node| self.decay_to(node, event.time));
         }
         let (numbers, width) = (self.rule.numbers(), self.rule.width);
         // The lower row is read as it was, since it is written after the higher one.
@@ -132,40 +132,40 @@ impl Walks {
     }
 
     /// Makes the rows of `node` those of `time`, before which nothing happens any more.
-    fn fade_to(&mut self, node: NodeId, time: Timestamp) {
+    fn decay_to(&mut self, node: NodeId, time: Timestamp) {
         let (numbers, width) = (self.rule.numbers(), self.rule.width);
         let at = std::mem::replace(&mut self.at[node.index()], time);
         if at == time {
             return;
         }
         let rows = &mut self.rows[node.index() * numbers..][..numbers];
-        for (row, factor) in rows[width..].chunks_exact_mut(width).zip(fading(self.rule.decay, at, time)) {
+        for (row, factor) in rows[width..].chunks_exact_mut(width).zip(decay_factors(self.rule.decay, at, time)) {
             row.iter_mut().for_each(|number| *number *= factor);
         }
     }
 
     /// Makes the rows of `node` those of a new one, whose first event is `first` or later: walks that ended at the old one do not end at it.
     pub fn forget(&mut self, node: NodeId, first: EventId) {
-        self.draw_anew(node, first);
+        self.redraw_row(node, first);
         let rule = self.rule;
         self.rows[node.index() * rule.numbers()..][..rule.numbers()][rule.width..].fill(0.0);
         self.at[node.index()] = self.origin;
     }
 
     /// Draws the first row of a node whose number was given on at event `first`.
-    pub fn draw_anew(&mut self, node: NodeId, first: EventId) {
+    pub fn redraw_row(&mut self, node: NodeId, first: EventId) {
         let rule = self.rule;
         draw_row(&rule, node, first, &mut self.rows[node.index() * rule.numbers()..][..rule.width]);
     }
 
     /// A copy of all that is of `node`, before it changes.
-    pub fn keep(&self, node: NodeId) -> KeptWalks {
+    pub fn save(&self, node: NodeId) -> SavedWalks {
         let numbers = self.rule.numbers();
-        KeptWalks { rows: self.rows[node.index() * numbers..][..numbers].to_vec(), at: self.at[node.index()] }
+        SavedWalks { rows: self.rows[node.index() * numbers..][..numbers].to_vec(), at: self.at[node.index()] }
     }
 
     /// Exchanges what is of `node` with what was kept of it.
-    pub fn swap(&mut self, node: NodeId, kept: &mut KeptWalks) {
+    pub fn swap(&mut self, node: NodeId, kept: &mut SavedWalks) {
         let numbers = self.rule.numbers();
         self.rows[node.index() * numbers..][..numbers].swap_with_slice(&mut kept.rows);
         std::mem::swap(&mut self.at[node.index()], &mut kept.at);
@@ -204,18 +204,18 @@ impl Walks {
 
     /// The settled rows of `node`, if all that happened to it came before `moment`. `settled` is the number of the first event that has not
     /// settled. What rows were earlier is not known any more.
-    fn before(&self, node: NodeId, moment: Moment, settled: EventId) -> Option<Found<'_>> {
+    fn before(&self, node: NodeId, moment: Moment, settled: EventId) -> Option<WalkRows<'_>> {
         let at = self.at[node.index()];
         let known = match moment {
             Moment::Time(time) => at < time,
-            Moment::Place(time, place) => at < time || at == time && place >= settled,
+            Moment::Position(time, place) => at < time || at == time && place >= settled,
         };
-        known.then(|| Found { rows: self.changing(node.index()), at })
+        known.then(|| WalkRows { rows: self.changing(node.index()), at })
     }
 }
 
 /// What rows 1, 2, .. are multiplied by from `at` to `time`.
-fn fading(decay: f64, at: Timestamp, time: Timestamp) -> impl Iterator<Item = f32> {
+fn decay_factors(decay: f64, at: Timestamp, time: Timestamp) -> impl Iterator<Item = f32> {
     let ticks = time.0.saturating_sub(at.0).max(0) as f64;
     let step = (-decay * ticks).exp();
     std::iter::successors(Some(step), move |all| Some(all * step)).map(|all| all as f32)
@@ -237,21 +237,27 @@ fn add(rows: &mut [f32], to: usize, from: usize, width: usize) {
 
 impl Graph {
     /// Moves the pending events into the rows of walks, if these are kept.
-    pub(crate) fn settle_walks(&mut self) {
+    pub(crate) fn flush_pending_walks(&mut self) {
         let Some(walks) = &mut self.walks else { return };
         match self.needs.lookup {
-            Lookup::Ordered => walks.settle_in_order(&self.pending),
-            Lookup::Exact | Lookup::Batch => walks.settle(&self.pending),
+            Lookup::Ordered => walks.apply_in_order(&self.pending),
+            Lookup::Exact | Lookup::Batch => walks.apply(&self.pending),
         }
     }
 
     /// The rows of each root at its moment over what `shown` held, `[R, (L + 1) d]`, if the model needs them: settled rows and what the
     /// unsettled events before the moment make of them.
-    pub(crate) fn show_walks(&self, queries: &Queries, present: &Present, work: &mut WalkWork, shown: &mut Vec<f32>) {
+    pub(crate) fn fill_walks(
+        &self,
+        queries: &Queries,
+        present: &PendingIndex,
+        work: &mut WalkScratch,
+        shown: &mut Vec<f32>,
+    ) {
         let (Some(walks), false) = (&self.walks, queries.is_empty()) else { return shown.clear() };
         let numbers = walks.rule.numbers();
         shown.resize(queries.len() * numbers, 0.0);
-        let reader = Reader { graph: self, walks, present, settled: self.first_unsettled() };
+        let reader = Reader { graph: self, walks, present, settled: self.first_pending() };
         work.find(&reader, queries);
         work.fill(&reader);
         let work = &*work;
@@ -264,7 +270,7 @@ impl Graph {
     }
 
     /// Number of the first event that has not settled, or of the next to come.
-    pub(crate) fn first_unsettled(&self) -> EventId {
+    pub(crate) fn first_pending(&self) -> EventId {
         self.pending.first().map_or(EventId(self.seen), |event| event.id)
     }
 }
@@ -273,7 +279,7 @@ impl Graph {
 struct Reader<'a> {
     graph: &'a Graph,
     walks: &'a Walks,
-    present: &'a Present,
+    present: &'a PendingIndex,
     settled: EventId,
 }
 
@@ -288,7 +294,7 @@ impl Reader<'_> {
     /// What an event that is `link` to its owner sees.
     fn moment_of(&self, link: &Link) -> Moment {
         match self.graph.needs.lookup {
-            Lookup::Ordered => Moment::Place(link.time, link.event),
+            Lookup::Ordered => Moment::Position(link.time, link.event),
             Lookup::Exact | Lookup::Batch => Moment::Time(link.time),
         }
     }
@@ -302,35 +308,35 @@ impl Reader<'_> {
     }
 
     /// Rows 1 to `L` of `node` at the newest of its events before `moment`. `done` are the rows after unsettled links, at the places of these.
-    fn rows<'a>(&'a self, (place, done): (&[u32], &'a [f32]), node: NodeId, moment: Moment) -> Option<Found<'a>> {
+    fn rows<'a>(&'a self, (place, done): (&[u32], &'a [f32]), node: NodeId, moment: Moment) -> Option<WalkRows<'a>> {
         let stored = self.walks.stored();
         match self.last_link(node, moment) {
             None => self.walks.before(node, moment, self.settled),
             Some(link) => {
                 let rows = &done[place[link] as usize * stored..][..stored];
-                Some(Found { rows, at: self.present.links()[link].time })
+                Some(WalkRows { rows, at: self.present.links()[link].time })
             }
         }
     }
 
     /// Writes all rows of `node` at `moment`, `[(L + 1) d]`.
-    fn show(&self, work: &WalkWork, node: NodeId, moment: Moment, shown: &mut [f32]) {
+    fn show(&self, work: &WalkScratch, node: NodeId, moment: Moment, shown: &mut [f32]) {
         let (fixed, changing) = shown.split_at_mut(self.walks.rule.width);
         fixed.copy_from_slice(self.walks.fixed(node));
-        self.write_faded(self.rows((&work.place, &work.rows), node, moment), moment.time(), changing);
+        self.write_decayed(self.rows((&work.place, &work.rows), node, moment), moment.time(), changing);
     }
 
     /// Writes rows 1 to `L` as they are at `time`; those of a node of which nothing is known are zeros.
-    fn write_faded(&self, found: Option<Found<'_>>, time: Timestamp, into: &mut [f32]) {
-        let Some(Found { rows, at }) = found else { return into.fill(0.0) };
-        let (width, factors) = (self.walks.rule.width, fading(self.walks.rule.decay, at, time));
+    fn write_decayed(&self, found: Option<WalkRows<'_>>, time: Timestamp, into: &mut [f32]) {
+        let Some(WalkRows { rows, at }) = found else { return into.fill(0.0) };
+        let (width, factors) = (self.walks.rule.width, decay_factors(self.walks.rule.decay, at, time));
         for ((into, row), factor) in into.chunks_exact_mut(width).zip(rows.chunks_exact(width)).zip(factors) {
             into.iter_mut().zip(row).for_each(|(into, number)| *into = number * factor);
         }
     }
 }
 
-impl WalkWork {
+impl WalkScratch {
     /// Finds the unsettled links after which rows are needed, in the order of the log: those that roots see, and what these are made of.
     fn find(&mut self, reader: &Reader<'_>, queries: &Queries) {
         let links = reader.present.links();
@@ -370,7 +376,7 @@ impl WalkWork {
 
     /// Computes the rows that are needed, by the very operations that settling takes.
     fn fill(&mut self, reader: &Reader<'_>) {
-        let WalkWork { place, needed, rows } = self;
+        let WalkScratch { place, needed, rows } = self;
         let (walks, width, stored) = (reader.walks, reader.walks.rule.width, reader.walks.stored());
         rows.reserve((ENDS * stored).saturating_sub(rows.len()));
         rows.resize(needed.len() * stored, 0.0);
@@ -378,13 +384,13 @@ impl WalkWork {
             let (moment, group) = reader.group(owner, link as usize);
             let (done, rest) = rows.split_at_mut(at * stored);
             let (done, own) = ((&**place, &*done), &mut rest[..stored]);
-            reader.write_faded(reader.rows(done, owner, moment), moment.time(), own);
+            reader.write_decayed(reader.rows(done, owner, moment), moment.time(), own);
             for link in group {
                 // Row 0 of the other end does not fade.
                 let (first, higher) = own.split_at_mut(width.min(stored));
                 first.iter_mut().zip(walks.fixed(link.node)).for_each(|(sum, number)| *sum += number);
-                let Some(Found { rows, at }) = reader.rows(done, link.node, moment) else { continue };
-                let lower = rows.chunks_exact(width).zip(fading(walks.rule.decay, at, moment.time()));
+                let Some(WalkRows { rows, at }) = reader.rows(done, link.node, moment) else { continue };
+                let lower = rows.chunks_exact(width).zip(decay_factors(walks.rule.decay, at, moment.time()));
                 for (sum, (row, factor)) in higher.chunks_exact_mut(width).zip(lower) {
                     sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += number * factor);
                 }

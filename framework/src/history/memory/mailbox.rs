@@ -1,7 +1,7 @@
 //! Mail that waits: what each node's next memory update will be made of.
 
 use crate::history::view::needs::{Combine, MailRule, Receivers};
-use crate::storage::buffer::{Buffer, Table};
+use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{EventId, NodeId, Timestamp};
 
 /// One message as it waits at its receiver. The receiver's own memory is not in it: that is the stored memory itself.
@@ -25,7 +25,7 @@ impl Mail {
     }
 
     /// The same, of which as much counts as `weight` says.
-    pub fn weighing(self, weight: f32) -> Mail {
+    pub fn with_weight(self, weight: f32) -> Mail {
         Mail { weight: weight.max(f32::MIN_POSITIVE), ..self }
     }
 
@@ -43,11 +43,11 @@ pub(crate) struct Mailbox {
     reads_other: bool,
     /// Numbers that a mail holds of the other end, or 0 where it is read with that end's memory.
     carried: usize,
-    kept: Kept,
+    kept: MailStorage,
 }
 
 #[derive(Clone, Debug)]
-enum Kept {
+enum MailStorage {
     /// At most one mail a node, `[N]`, and what it carries, `[N, C]`.
     Last { mails: Buffer<Mail>, others: Buffer<f32> },
     /// At most `size` mails a node, `[N, S]`, and what they carry, `[N, S, C]`: a node's `i`-th mail is in slot `i % size`. `got`, `[N]`, are
@@ -59,27 +59,27 @@ enum Kept {
 
 /// The mail of a node outside the box.
 #[derive(Debug)]
-pub(crate) struct KeptMail {
+pub(crate) struct SavedMail {
     mails: Vec<Mail>,
     others: Vec<f32>,
     got: u64,
 }
 
 /// Mails of a node one behind the other, and what they carry, `[mails, C]`.
-pub(crate) type Run<'a> = (&'a [Mail], &'a [f32]);
+pub(crate) type MailRun<'a> = (&'a [Mail], &'a [f32]);
 
 impl Mailbox {
     /// `memory` is the width of a node's memory.
     pub fn new(nodes: usize, rule: MailRule, memory: usize) -> Mailbox {
         let kept = match rule.combine {
-            Combine::Last => Kept::Last { mails: Buffer::default(), others: Buffer::default() },
-            Combine::Slots(size) | Combine::MeanSlots(size) => Kept::Slots {
+            Combine::Last => MailStorage::Last { mails: Buffer::default(), others: Buffer::default() },
+            Combine::Slots(size) | Combine::MeanSlots(size) => MailStorage::Slots {
                 size: size.max(1),
                 mails: Buffer::default(),
                 others: Buffer::default(),
                 got: Buffer::default(),
             },
-            Combine::Mean => Kept::All { mails: Vec::new(), others: Vec::new() },
+            Combine::Mean => MailStorage::All { mails: Vec::new(), others: Vec::new() },
         };
         let reads_other = rule.reads_other();
         let carried = if reads_other || memory == 0 { 0 } else { rule.width(memory) };
@@ -90,16 +90,16 @@ impl Mailbox {
 
     pub fn grow(&mut self, nodes: usize) {
         match &mut self.kept {
-            Kept::Last { mails, others } => {
+            MailStorage::Last { mails, others } => {
                 mails.resize(nodes, Mail::default());
                 others.resize(nodes * self.carried, 0.0);
             }
-            Kept::Slots { size, mails, others, got } => {
+            MailStorage::Slots { size, mails, others, got } => {
                 mails.resize(nodes * *size, Mail::default());
                 others.resize(nodes * *size * self.carried, 0.0);
                 got.resize(nodes, 0);
             }
-            Kept::All { mails, others } => {
+            MailStorage::All { mails, others } => {
                 mails.resize(nodes, Vec::new());
                 others.resize(nodes, Vec::new());
             }
@@ -107,19 +107,19 @@ impl Mailbox {
     }
 
     /// Its tables, each with the entries a node has in it; none where a node may have any number of mails.
-    pub fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+    pub fn tables(&mut self) -> Vec<(&mut dyn AnyBuffer, usize)> {
         match &mut self.kept {
-            Kept::Last { mails, others } => vec![(mails, 1), (others, self.carried)],
-            Kept::Slots { size, mails, others, got } => {
+            MailStorage::Last { mails, others } => vec![(mails, 1), (others, self.carried)],
+            MailStorage::Slots { size, mails, others, got } => {
                 vec![(mails, *size), (others, *size * self.carried), (got, 1)]
             }
-            Kept::All { .. } => Vec::new(),
+            MailStorage::All { .. } => Vec::new(),
         }
     }
 
     /// Whether a node may have any number of mails, which are in no table.
     pub fn keeps_any_number(&self) -> bool {
-        matches!(self.kept, Kept::All { .. })
+        matches!(self.kept, MailStorage::All { .. })
     }
 
     pub fn rule(&self) -> &MailRule {
@@ -137,7 +137,7 @@ impl Mailbox {
     }
 
     /// Whether mails count differently.
-    pub fn weighs(&self) -> bool {
+    pub fn has_weights(&self) -> bool {
         matches!(self.rule.to, Receivers::Neighbours { decay: Some(_), .. }) || self.averages()
     }
 
@@ -148,21 +148,21 @@ impl Mailbox {
 
     /// Bytes of the tables a node has, whether mail waits or not.
     pub fn bytes_a_node(&self) -> usize {
-        let mails = if let Kept::Slots { size, .. } = self.kept { size } else { 1 };
-        let counts = if let Kept::Slots { .. } = self.kept { size_of::<u64>() } else { 0 };
+        let mails = if let MailStorage::Slots { size, .. } = self.kept { size } else { 1 };
+        let counts = if let MailStorage::Slots { .. } = self.kept { size_of::<u64>() } else { 0 };
         mails * (size_of::<Mail>() + 4 * self.carried) + counts
     }
 
     /// The mail waiting for `node` in two runs, each in (time, event id) order, the older run first. The second is empty but for a ring.
-    pub fn runs(&self, node: NodeId) -> [Run<'_>; 2] {
+    pub fn runs(&self, node: NodeId) -> [MailRun<'_>; 2] {
         let (n, c) = (node.index(), self.carried);
         match &self.kept {
-            Kept::Last { mails, others } => {
+            MailStorage::Last { mails, others } => {
                 let mails = mails[n].as_slice();
                 [(mails, &others[n * c..][..mails.len() * c]), (&[], &[])]
             }
-            Kept::All { mails, others } => [(&mails[n], &others[n]), (&[], &[])],
-            Kept::Slots { size, mails, others, got } => {
+            MailStorage::All { mails, others } => [(&mails[n], &others[n]), (&[], &[])],
+            MailStorage::Slots { size, mails, others, got } => {
                 let (mails, others) = (&mails[n * size..][..*size], &others[n * size * c..][..size * c]);
                 let next = (got[n] % *size as u64) as usize;
                 let ((newer, older), (newer_rows, older_rows)) = (mails.split_at(next), others.split_at(next * c));
@@ -182,9 +182,9 @@ impl Mailbox {
     pub fn newest(&self, node: NodeId) -> Option<&Mail> {
         let n = node.index();
         match &self.kept {
-            Kept::Last { mails, .. } => mails[n].as_slice().last(),
-            Kept::All { mails, .. } => mails[n].last(),
-            Kept::Slots { size, mails, got, .. } => {
+            MailStorage::Last { mails, .. } => mails[n].as_slice().last(),
+            MailStorage::All { mails, .. } => mails[n].last(),
+            MailStorage::Slots { size, mails, got, .. } => {
                 got[n].checked_sub(1).map(|last| &mails[n * size + (last % *size as u64) as usize])
             }
         }
@@ -194,9 +194,9 @@ impl Mailbox {
     pub fn newest_row(&self, node: NodeId) -> &[f32] {
         let (n, c) = (node.index(), self.carried);
         match &self.kept {
-            Kept::Last { mails, others } => &others[n * c..][..mails[n].as_slice().len() * c],
-            Kept::All { others, .. } => &others[n][others[n].len().saturating_sub(c)..],
-            Kept::Slots { size, others, got, .. } => got[n]
+            MailStorage::Last { mails, others } => &others[n * c..][..mails[n].as_slice().len() * c],
+            MailStorage::All { others, .. } => &others[n][others[n].len().saturating_sub(c)..],
+            MailStorage::Slots { size, others, got, .. } => got[n]
                 .checked_sub(1)
                 .map_or(&[], |last| &others[(n * size + (last % *size as u64) as usize) * c..][..c]),
         }
@@ -208,35 +208,37 @@ impl Mailbox {
     }
 
     /// A copy of the mail of `node`, before it changes.
-    pub fn keep(&self, node: NodeId) -> KeptMail {
+    pub fn save(&self, node: NodeId) -> SavedMail {
         let (n, c) = (node.index(), self.carried);
         match &self.kept {
-            Kept::Last { mails, others } => {
-                KeptMail { mails: vec![mails[n]], others: others[n * c..][..c].to_vec(), got: 0 }
+            MailStorage::Last { mails, others } => {
+                SavedMail { mails: vec![mails[n]], others: others[n * c..][..c].to_vec(), got: 0 }
             }
-            Kept::Slots { size, mails, others, got } => KeptMail {
+            MailStorage::Slots { size, mails, others, got } => SavedMail {
                 mails: mails[n * size..][..*size].to_vec(),
                 others: others[n * size * c..][..size * c].to_vec(),
                 got: got[n],
             },
-            Kept::All { mails, others } => KeptMail { mails: mails[n].clone(), others: others[n].clone(), got: 0 },
+            MailStorage::All { mails, others } => {
+                SavedMail { mails: mails[n].clone(), others: others[n].clone(), got: 0 }
+            }
         }
     }
 
     /// Exchanges the mail of `node` with what was kept of it.
-    pub fn swap(&mut self, node: NodeId, kept: &mut KeptMail) {
+    pub fn swap(&mut self, node: NodeId, kept: &mut SavedMail) {
         let (n, c) = (node.index(), self.carried);
         match &mut self.kept {
-            Kept::Last { mails, others } => {
+            MailStorage::Last { mails, others } => {
                 mails[n..=n].swap_with_slice(&mut kept.mails);
                 others[n * c..][..c].swap_with_slice(&mut kept.others);
             }
-            Kept::Slots { size, mails, others, got } => {
+            MailStorage::Slots { size, mails, others, got } => {
                 mails[n * *size..][..*size].swap_with_slice(&mut kept.mails);
                 others[n * *size * c..][..*size * c].swap_with_slice(&mut kept.others);
                 std::mem::swap(&mut got[n], &mut kept.got);
             }
-            Kept::All { mails, others } => {
+            MailStorage::All { mails, others } => {
                 std::mem::swap(&mut mails[n], &mut kept.mails);
                 std::mem::swap(&mut others[n], &mut kept.others);
             }
@@ -245,7 +247,7 @@ impl Mailbox {
 
     /// The mail of `node` has been read into its memory: it is thrown away, but from slots, where it stays until newer mail pushes it out.
     pub fn mark_read(&mut self, node: NodeId) {
-        if !matches!(self.kept, Kept::Slots { .. }) {
+        if !matches!(self.kept, MailStorage::Slots { .. }) {
             self.clear(node);
         }
     }
@@ -254,9 +256,9 @@ impl Mailbox {
     pub fn clear(&mut self, node: NodeId) {
         let n = node.index();
         match &mut self.kept {
-            Kept::Last { mails, .. } => mails[n] = Mail::default(),
-            Kept::Slots { got, .. } => got[n] = 0,
-            Kept::All { mails, others } => {
+            MailStorage::Last { mails, .. } => mails[n] = Mail::default(),
+            MailStorage::Slots { got, .. } => got[n] = 0,
+            MailStorage::All { mails, others } => {
                 mails[n].clear();
                 others[n].clear();
             }
@@ -265,13 +267,13 @@ impl Mailbox {
 
     /// Throws away mail of `event` that waits for `node`. Says whether there was any. What it has pushed out does not come back, and out of a
     /// mean of several mails none is taken.
-    pub fn take_back(&mut self, node: NodeId, event: EventId) -> bool {
+    pub fn retract(&mut self, node: NodeId, event: EventId) -> bool {
         let (carried, averages) = (self.carried, self.averages());
         let taken = |mail: &Mail| mail.event == event && !(averages && mail.weight < 1.0);
         if !self.waiting(node).any(taken) {
             return false;
         }
-        let of_run = |(mails, rows): Run<'_>| -> Vec<(Mail, Vec<f32>)> {
+        let of_run = |(mails, rows): MailRun<'_>| -> Vec<(Mail, Vec<f32>)> {
             let row = |i: usize| rows[i * carried..][..carried].to_vec();
             mails.iter().enumerate().map(|(i, &mail)| (mail, row(i))).filter(|(mail, _)| !taken(mail)).collect()
         };
@@ -284,9 +286,9 @@ impl Mailbox {
     /// Throws away all mail.
     pub fn clear_all(&mut self) {
         match &mut self.kept {
-            Kept::Last { mails, .. } => mails.fill(Mail::default()),
-            Kept::Slots { got, .. } => got.fill(0),
-            Kept::All { mails, others } => {
+            MailStorage::Last { mails, .. } => mails.fill(Mail::default()),
+            MailStorage::Slots { got, .. } => got.fill(0),
+            MailStorage::All { mails, others } => {
                 mails.iter_mut().for_each(Vec::clear);
                 others.iter_mut().for_each(Vec::clear);
             }
@@ -297,7 +299,8 @@ impl Mailbox {
     /// what a mail carries.
     pub fn deliver(&mut self, node: NodeId, mail: Mail, other: &[f32], first: EventId) {
         let (n, c, averages) = (node.index(), self.carried, self.averages());
-        let (Combine::MeanSlots(_), Kept::Slots { size, mails, others, got }) = (self.rule.combine, &mut self.kept)
+        let (Combine::MeanSlots(_), MailStorage::Slots { size, mails, others, got }) =
+            (self.rule.combine, &mut self.kept)
         else {
             return self.put(node, mail, other);
         };
@@ -318,17 +321,17 @@ impl Mailbox {
         let (n, c) = (node.index(), self.carried);
         let other = &other[..c];
         match &mut self.kept {
-            Kept::Last { mails, others } => {
+            MailStorage::Last { mails, others } => {
                 mails[n] = mail;
                 others[n * c..][..c].copy_from_slice(other);
             }
-            Kept::Slots { size, mails, others, got } => {
+            MailStorage::Slots { size, mails, others, got } => {
                 let slot = n * *size + (got[n] % *size as u64) as usize;
                 mails[slot] = mail;
                 others[slot * c..][..c].copy_from_slice(other);
                 got[n] += 1;
             }
-            Kept::All { mails, others } => {
+            MailStorage::All { mails, others } => {
                 mails[n].push(mail);
                 others[n].extend_from_slice(other);
             }
@@ -391,7 +394,7 @@ mod tests {
             let mut mailbox = Mailbox::new(2, MailRule { combine, ..MailRule::default() }, 1);
             (0..5).for_each(|event| mailbox.put(NodeId(1), mail(event), &[event as f32]));
             let before = told(&mailbox).0.len();
-            let taken = mailbox.take_back(NodeId(1), EventId(back));
+            let taken = mailbox.retract(NodeId(1), EventId(back));
             assert_eq!(
                 (told(&mailbox), taken),
                 (numbers(&expected), expected.len() < before),
@@ -415,10 +418,10 @@ mod tests {
             events.into_iter().zip(rows.iter().zip(mails).map(|(row, mail)| row * mail.weight)).collect()
         };
         assert_eq!(means(&mailbox), [(3, 2.0), (4, 4.0)]);
-        assert!(!mailbox.take_back(NodeId(1), EventId(3)), "out of a mean of three");
-        assert!(mailbox.take_back(NodeId(1), EventId(4)));
+        assert!(!mailbox.retract(NodeId(1), EventId(3)), "out of a mean of three");
+        assert!(mailbox.retract(NodeId(1), EventId(4)));
         assert_eq!(means(&mailbox), [(3, 2.0)]);
-        mailbox.deliver(NodeId(1), mail(6).weighing(0.5), &[8.0], EventId(6));
+        mailbox.deliver(NodeId(1), mail(6).with_weight(0.5), &[8.0], EventId(6));
         mailbox.deliver(NodeId(1), mail(7), &[6.0], EventId(6));
         assert_eq!(means(&mailbox), [(3, 2.0), (7, 5.0)]);
     }

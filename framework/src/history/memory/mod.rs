@@ -1,15 +1,15 @@
 //! What a model made of the events: the half of a history that follows from its weights.
-pub(crate) mod ahead;
 pub(crate) mod mailbox;
 pub(crate) mod read;
+pub(crate) mod updated_cache;
 
-use crate::history::graph::receivers::{NeighbourMail, Sent};
-use crate::history::memory::ahead::Ahead;
-use crate::history::memory::mailbox::{KeptMail, Mail, Mailbox};
-use crate::history::view::needs::Says;
-use crate::history::view::places::Places;
+use crate::history::graph::receivers::{NeighbourDelivery, NeighbourMail};
+use crate::history::memory::mailbox::{Mail, Mailbox, SavedMail};
+use crate::history::memory::updated_cache::UpdatedMemoryCache;
+use crate::history::view::needs::MailContent;
+use crate::history::view::node_positions::NodePositions;
 use crate::log::link::Link;
-use crate::storage::buffer::{Buffer, Table};
+use crate::storage::buffer::{AnyBuffer, Buffer};
 use crate::{Batch, Needs, NodeId, ObserveError, Timestamp, Update};
 
 /// The memory of every node and the mail that waits for it.
@@ -26,18 +26,18 @@ pub struct Memories {
     /// `[N]` the version that came of writing each memory and its mail last.
     pub(crate) written: Buffer<u64>,
     pub(crate) version: u64,
-    pub(crate) ahead: Option<Ahead>,
+    pub(crate) updated_cache: Option<UpdatedMemoryCache>,
     /// Where each node stands in the update at hand.
-    places: Places,
+    places: NodePositions,
 }
 
 /// What the memory of a node was, for who looks back.
 #[derive(Debug)]
-pub(crate) struct KeptMemory {
+pub(crate) struct SavedMemory {
     row: Vec<f32>,
     updated: Timestamp,
     written: u64,
-    mail: KeptMail,
+    mail: SavedMail,
 }
 
 impl Memories {
@@ -51,8 +51,8 @@ impl Memories {
             mailbox: Mailbox::new(0, needs.mail, needs.memory),
             written: Buffer::default(),
             version: 0,
-            ahead: None,
-            places: Places::default(),
+            updated_cache: None,
+            places: NodePositions::default(),
         };
         memories.grow(nodes);
         memories
@@ -66,7 +66,7 @@ impl Memories {
         self.mailbox.grow(nodes);
         self.written.resize(nodes, 0);
         self.places.make_room(nodes);
-        if let Some(ahead) = &mut self.ahead {
+        if let Some(ahead) = &mut self.updated_cache {
             ahead.grow(nodes, self.width);
         }
     }
@@ -77,17 +77,21 @@ impl Memories {
         self.updated.fill(self.origin);
         self.mailbox.clear_all();
         self.written.fill(0);
-        if let Some(ahead) = &mut self.ahead {
+        if let Some(ahead) = &mut self.updated_cache {
             ahead.clear();
         }
         self.version = 0;
     }
 
     /// Its tables, each with the entries a node has in it; mail is in none where a node may have any number of mails.
-    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn Table, usize)> {
+    pub(crate) fn tables(&mut self) -> Vec<(&mut dyn AnyBuffer, usize)> {
         let mut tables = self.mailbox.tables();
-        tables.extend([(&mut self.rows as &mut dyn Table, self.width), (&mut self.updated, 1), (&mut self.written, 1)]);
-        tables.extend(self.ahead.iter_mut().flat_map(|ahead| ahead.tables(self.width)));
+        tables.extend([
+            (&mut self.rows as &mut dyn AnyBuffer, self.width),
+            (&mut self.updated, 1),
+            (&mut self.written, 1),
+        ]);
+        tables.extend(self.updated_cache.iter_mut().flat_map(|ahead| ahead.tables(self.width)));
         tables
     }
 
@@ -114,7 +118,10 @@ impl Memories {
     /// Bytes it holds.
     pub fn bytes(&self) -> usize {
         let mail = self.nodes() * self.mailbox.bytes_a_node();
-        4 * self.rows.len() + 16 * self.nodes() + mail + self.ahead.as_ref().map_or(0, Ahead::bytes)
+        4 * self.rows.len()
+            + 16 * self.nodes()
+            + mail
+            + self.updated_cache.as_ref().map_or(0, UpdatedMemoryCache::bytes)
     }
 
     /// Writes what a model made of `batch`: the memories of its ends are written, and mail of this batch takes the place of what was read into
@@ -129,12 +136,12 @@ impl Memories {
         update: &Update,
         receivers: &NeighbourMail,
     ) -> Result<(), ObserveError> {
-        self.happen(batch, update, receivers, 1)
+        self.apply(batch, update, receivers, 1)
     }
 
     /// Does its part in a batch that another process has written to the tables they have together: what is in none is written here. `mail` is
     /// what the update said, where the model gives that.
-    pub(crate) fn watch(&mut self, batch: &Batch<'_>, mail: &[f32], receivers: &NeighbourMail) {
+    pub(crate) fn apply_remote(&mut self, batch: &Batch<'_>, mail: &[f32], receivers: &NeighbourMail) {
         if self.width > 0 && self.mailbox.keeps_any_number() {
             batch.src.iter().chain(batch.dst).for_each(|&node| self.mailbox.mark_read(node));
             self.deliver(batch, mail, receivers, false);
@@ -142,13 +149,13 @@ impl Memories {
         self.version += 1;
     }
 
-    /// Whether who [watches](Memories::watch) has to know what the update says in mail.
-    pub(crate) fn watches_mail(&self) -> bool {
+    /// Whether who [watches](Memories::apply_remote) has to know what the update says in mail.
+    pub(crate) fn needs_remote_mail(&self) -> bool {
         self.width > 0 && self.mailbox.keeps_any_number() && self.given().is_some()
     }
 
     /// Forgets what is in no table.
-    pub(crate) fn start_over(&mut self) {
+    pub(crate) fn reset_local(&mut self) {
         if self.mailbox.keeps_any_number() {
             self.mailbox.clear_all();
         }
@@ -156,7 +163,7 @@ impl Memories {
     }
 
     /// Lets as many batches as there are `versions` happen, of which none reads what another writes.
-    pub(crate) fn happen(
+    pub(crate) fn apply(
         &mut self,
         batch: &Batch<'_>,
         update: &Update,
@@ -178,8 +185,8 @@ impl Memories {
     /// The width of what a model gives to be said in mail, if it does.
     fn given(&self) -> Option<usize> {
         match self.mailbox.rule().says {
-            Says::Given(width) => Some(width),
-            Says::Memory => None,
+            MailContent::Given(width) => Some(width),
+            MailContent::Memory => None,
         }
     }
 
@@ -189,7 +196,7 @@ impl Memories {
                 if node.index() >= self.nodes() {
                     return Err(ObserveError::UnknownNode { event: event.id.0, node: node.0, nodes: self.nodes() });
                 }
-                if self.width > 0 && self.renewed(node, update).is_none() {
+                if self.width > 0 && self.update_row(node, update).is_none() {
                     return Err(ObserveError::MissingRow { node: node.0 });
                 }
             }
@@ -202,7 +209,7 @@ impl Memories {
     }
 
     /// The row of `node` in the update at hand, `[D]`.
-    fn renewed<'u>(&self, node: NodeId, update: &'u Update) -> Option<&'u [f32]> {
+    fn update_row<'u>(&self, node: NodeId, update: &'u Update) -> Option<&'u [f32]> {
         let row = self.places.of(node, &update.nodes)?;
         update.memory.get(row * self.width..(row + 1) * self.width)
     }
@@ -213,7 +220,7 @@ impl Memories {
             if self.width == 0 {
                 continue;
             }
-            if let Some(row) = self.renewed(node, update) {
+            if let Some(row) = self.update_row(node, update) {
                 self.rows[node.index() * self.width..][..self.width].copy_from_slice(row);
             }
             if let Some(mail) = self.mailbox.newest(node) {
@@ -232,16 +239,16 @@ impl Memories {
             let first = batch.id(if apart { e } else { 0 });
             // What an end says: 0 the source, 1 the destination.
             let said = |of: usize| match says {
-                Says::Memory => &rows[[event.src, event.dst][of].index() * *width..][..*width],
-                Says::Given(width) => &given[(2 * e + of) * width..][..width],
+                MailContent::Memory => &rows[[event.src, event.dst][of].index() * *width..][..*width],
+                MailContent::Given(width) => &given[(2 * e + of) * width..][..width],
             };
             for (node, link) in Link::ends(event.id, event.src, event.dst, event.time) {
                 let mail = Mail::new(event.id, link.node, event.time, updated[node.index()]);
                 mailbox.deliver(node, mail, said(usize::from(link.direction == Link::OUTGOING)), first);
             }
-            for &Sent { to, of, weight } in receivers.of_event(e) {
+            for &NeighbourDelivery { to, of, weight } in receivers.of_event(e) {
                 let other = [event.src, event.dst][of];
-                let mail = Mail::new(event.id, other, event.time, updated[to.index()]).weighing(weight);
+                let mail = Mail::new(event.id, other, event.time, updated[to.index()]).with_weight(weight);
                 mailbox.deliver(to, mail, said(of), first);
             }
         }
@@ -261,18 +268,18 @@ impl Memories {
     }
 
     /// A copy of all that is of `node`, before it changes. What is kept ahead is not part of it: it says itself from when it is.
-    pub(crate) fn keep(&self, node: NodeId) -> KeptMemory {
+    pub(crate) fn save(&self, node: NodeId) -> SavedMemory {
         let n = node.index();
-        KeptMemory {
+        SavedMemory {
             row: self.of(node).to_vec(),
             updated: self.updated[n],
             written: self.written[n],
-            mail: self.mailbox.keep(node),
+            mail: self.mailbox.save(node),
         }
     }
 
     /// Exchanges what is of `node` with what was kept of it.
-    pub(crate) fn swap(&mut self, node: NodeId, kept: &mut KeptMemory) {
+    pub(crate) fn swap(&mut self, node: NodeId, kept: &mut SavedMemory) {
         let n = node.index();
         self.rows[n * self.width..][..self.width].swap_with_slice(&mut kept.row);
         std::mem::swap(&mut self.updated[n], &mut kept.updated);

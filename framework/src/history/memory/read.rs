@@ -7,7 +7,7 @@ use tempograph_kernels::{MailPlan, Rows};
 
 use crate::history::memory::mailbox::Mail;
 use crate::history::view::needs::Combine;
-use crate::history::view::work::Pending;
+use crate::history::view::scratch::DeferredReads;
 use crate::history::view::{MailView, ManyMails};
 use crate::{Batch, Memories, NodeId, View};
 
@@ -26,17 +26,17 @@ impl Memories {
 
     /// As [`read_into`](Memories::read_into), but early: `pending` will be observed before the view is used, and `receivers` get its mail
     /// beside its ends ([`Graph::receivers`](crate::Graph::receivers)). What that will write is left to
-    /// [`complete_in`](Memories::complete_in).
+    /// [`complete_prefetch`](Memories::complete_prefetch).
     ///
     /// # Panics
     /// If the view names a node there is no room for.
-    pub fn read_ahead_into(&self, pending: &Batch<'_>, receivers: &[NodeId], view: &mut View) {
+    pub fn prefetch_into(&self, pending: &Batch<'_>, receivers: &[NodeId], view: &mut View) {
         self.read(Some((pending, receivers)), view);
     }
 
-    /// Reads what [`read_ahead_into`](Memories::read_ahead_into) has left out, now that the batch it was told of has been observed and no
+    /// Reads what [`prefetch_into`](Memories::prefetch_into) has left out, now that the batch it was told of has been observed and no
     /// other: `view` shows what reading all of it now would.
-    pub fn complete_in(&self, view: &mut View) {
+    pub fn complete_prefetch(&self, view: &mut View) {
         view.memory_version = self.version;
         if view.work.pending.late.is_empty() {
             return;
@@ -45,7 +45,7 @@ impl Memories {
             MailView::Last(plan) => Arc::get_mut(plan),
             MailView::Many(_) => None,
         };
-        let Some(plan) = plan.filter(|_| self.ahead.is_none()) else { return self.read_into(view) };
+        let Some(plan) = plan.filter(|_| self.updated_cache.is_none()) else { return self.read_into(view) };
         for [row, m] in view.work.pending.late.drain(..).map(|late| late.map(|at| at as usize)) {
             let node = view.nodes[row];
             let mail = self.mailbox.newest(node);
@@ -53,9 +53,9 @@ impl Memories {
             plan.event[m] = mail.map_or(0, |mail| mail.event.0);
             plan.dt[m] = mail.map_or(0.0, since_update);
             copy_row(&mut plan.memory[row * self.width..][..self.width], self.of(node));
-            let said = self.said_width();
+            let said = self.mail_width();
             let other = &mut plan.other[m * said..][..said];
-            copy_row(other, self.said(node));
+            copy_row(other, self.newest_mail_row(node));
             weigh(other, mail.map_or(1.0, |mail| mail.weight));
         }
     }
@@ -63,7 +63,7 @@ impl Memories {
     fn read(&self, pending: Option<(&Batch<'_>, &[NodeId])>, view: &mut View) {
         let (several, later) = (self.mailbox.rule().combine != Combine::Last, &mut view.work.pending);
         // How many mails a node will have is not known, and memories that are kept ahead come and go: all will be read again.
-        let again = pending.is_some() && (several || self.ahead.is_some());
+        let again = pending.is_some() && (several || self.updated_cache.is_some());
         later.refill(pending.filter(|_| !again), self.nodes());
         match (several, &mut view.mail) {
             (false, MailView::Last(plan)) => {
@@ -83,7 +83,7 @@ impl Memories {
         &self,
         nodes: &[NodeId],
         features: Option<&Arc<dyn Rows>>,
-        pending: &mut Pending,
+        pending: &mut DeferredReads,
         plan: &mut MailPlan,
     ) {
         self.read_rows(nodes, &mut plan.memory);
@@ -95,7 +95,7 @@ impl Memories {
         plan.dt.clear();
         for (row, &node) in nodes.iter().enumerate() {
             // A node that is about to be written will have mail, whether it has any now or not.
-            let unread = self.reads(node) && self.read_ahead(node).is_none();
+            let unread = self.reads(node) && self.cached_row(node).is_none();
             if !unread && (self.width == 0 || !pending.has(node)) {
                 continue;
             }
@@ -109,10 +109,10 @@ impl Memories {
             plan.dt.push(mail.map_or(0.0, since_update));
         }
         let MailPlan { rows, other, .. } = plan;
-        fill_rows(other, self.said_width(), rows, |&row| self.said(nodes[row as usize]));
-        if self.mailbox.weighs() && self.said_width() > 0 {
+        fill_rows(other, self.mail_width(), rows, |&row| self.newest_mail_row(nodes[row as usize]));
+        if self.mailbox.has_weights() && self.mail_width() > 0 {
             let weight = |&row: &u32| self.mailbox.newest(nodes[row as usize]).map_or(1.0, |mail| mail.weight);
-            let mails = other.chunks_exact_mut(self.said_width()).zip(rows);
+            let mails = other.chunks_exact_mut(self.mail_width()).zip(rows);
             mails.for_each(|(other, row)| weigh(other, weight(row)));
         }
     }
@@ -123,7 +123,7 @@ impl Memories {
     }
 
     /// Numbers that a mail is shown to say.
-    fn said_width(&self) -> usize {
+    fn mail_width(&self) -> usize {
         if self.width == 0 { 0 } else { self.mailbox.rule().width(self.width) }
     }
 
@@ -134,7 +134,7 @@ impl Memories {
     }
 
     /// What the last mail of `node` says, not yet times what it counts; nothing where no mail waits.
-    fn said(&self, node: NodeId) -> &[f32] {
+    fn newest_mail_row(&self, node: NodeId) -> &[f32] {
         match self.carries_stored() {
             false => self.mailbox.newest_row(node),
             true => self.mailbox.newest(node).map_or(&[], |mail| self.of(mail.other)),
@@ -161,7 +161,7 @@ impl Memories {
             }
         }
         mails.starts.push(mails.event.len() as u32);
-        let (said, carried) = (self.said_width(), self.mailbox.carried());
+        let (said, carried) = (self.mail_width(), self.mailbox.carried());
         let found = |[row, which]: [u32; 2]| {
             let ([older, newer], which) = (self.mailbox.runs(nodes[row as usize]), which as usize);
             let ((mails, rows), at) =
@@ -172,14 +172,14 @@ impl Memories {
             (true, (mail, _)) => self.of(mail.other),
             (false, (_, row)) => row,
         });
-        if self.mailbox.weighs() && said > 0 {
+        if self.mailbox.has_weights() && said > 0 {
             let mails = mails.other.chunks_exact_mut(said).zip(&*shown);
             mails.for_each(|(other, &mail)| weigh(other, found(mail).0.weight));
         }
     }
 
     fn read_rows(&self, nodes: &[NodeId], memory: &mut Vec<f32>) {
-        fill_rows(memory, self.width, nodes, |&node| self.read_ahead(node).unwrap_or_else(|| self.of(node)));
+        fill_rows(memory, self.width, nodes, |&node| self.cached_row(node).unwrap_or_else(|| self.of(node)));
     }
 }
 

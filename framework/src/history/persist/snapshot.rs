@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::history::memory::mailbox::Mail;
-use crate::history::persist::extent::{Extent, ListPlace};
+use crate::history::persist::extent::{ListCursor, SnapshotExtent};
 use crate::log::link::Link;
 use crate::{Event, EventId, Features, Graph, History, Memories, Needs, NodeId, Store, StoreError, Timestamp};
 
@@ -21,17 +21,17 @@ impl History {
     /// are kept `walks.rows [N, L d]` and `walks.time [N]`, the time these are of.
     pub fn to_store(&self) -> Store {
         let extent = self.extent();
-        let mut store = self.frame_to_store();
-        store.join("", self.nodes_to_store(&extent, 0..extent.nodes()));
-        store.join("", self.pairs_to_store(0..extent.pairs()));
+        let mut store = self.header_to_store();
+        store.merge("", self.nodes_to_store(&extent, 0..extent.nodes()));
+        store.merge("", self.pairs_to_store(0..extent.pairs()));
         if extent.lists() {
-            store.join("", self.lists_to_store(&extent, ListPlace::default(), extent.nodes(), usize::MAX).0);
+            store.merge("", self.lists_to_store(&extent, ListCursor::default(), extent.nodes(), usize::MAX).0);
         }
         store
     }
 
     /// Of [`to_store`](History::to_store), what is neither by node nor by pair nor in lists: `position`, `pending`, `newest`.
-    pub fn frame_to_store(&self) -> Store {
+    pub fn header_to_store(&self) -> Store {
         let mut store = Store::default();
         let position = [FORMAT, self.graph.seen, self.graph.version, self.graph.origin.0 as u64];
         store.put("position", [4], position.to_vec());
@@ -44,7 +44,7 @@ impl History {
     ///
     /// # Panics
     /// If `nodes` goes beyond the extent.
-    pub fn nodes_to_store(&self, extent: &Extent, nodes: Range<usize>) -> Store {
+    pub fn nodes_to_store(&self, extent: &SnapshotExtent, nodes: Range<usize>) -> Store {
         assert!(nodes.end <= extent.nodes(), "nodes {nodes:?} of {}", extent.nodes());
         let (mut store, graph) = (Store::default(), &self.graph);
         self.memories.store(&mut store, nodes.clone());
@@ -53,7 +53,7 @@ impl History {
             store_links(&mut store, &graph.adjacency.links(nodes.clone()).collect::<Vec<_>>());
         }
         if extent.forgets() {
-            store.put("first", [nodes.len()], graph.first[nodes.clone()].iter().map(|event| event.0).collect());
+            store.put("first", [nodes.len()], graph.valid_from[nodes.clone()].iter().map(|event| event.0).collect());
         }
         if let Some(walks) = &graph.walks {
             let (rows, at) = walks.store(nodes.clone());
@@ -78,7 +78,13 @@ impl History {
 
     /// Of [`to_store`](History::to_store) where all events of a node are kept, links that had settled: from a place on, of nodes before `to`,
     /// and about as many as `most`. Says where it has come to.
-    pub fn lists_to_store(&self, extent: &Extent, from: ListPlace, to: usize, most: usize) -> (Store, ListPlace) {
+    pub fn lists_to_store(
+        &self,
+        extent: &SnapshotExtent,
+        from: ListCursor,
+        to: usize,
+        most: usize,
+    ) -> (Store, ListCursor) {
         let (mut links, mut at, mut work) = (Vec::new(), from, 0);
         while at.node < to && work < most {
             let node = NodeId(at.node as u32);
@@ -89,7 +95,7 @@ impl History {
             work += part.len().max(1);
             at.link += part.len();
             if at.link == list.len() {
-                at = ListPlace { node: at.node + 1, link: 0 };
+                at = ListCursor { node: at.node + 1, link: 0 };
             }
         }
         let mut store = Store::default();
@@ -114,7 +120,8 @@ impl History {
         memories.restore(&mut store)?;
         let mut graph = Graph::new(nodes, needs, origin);
         (graph.seen, graph.version) = (position[1], position[2]);
-        graph.renewed = (0..nodes as u32).map(|node| memories.renewed_by_mail(NodeId(node))).collect::<Vec<_>>().into();
+        graph.memory_time =
+            (0..nodes as u32).map(|node| memories.memory_time_from_mail(NodeId(node))).collect::<Vec<_>>().into();
         graph.restore(&mut store)?;
         Ok(History::of(graph, memories, features))
     }
@@ -145,7 +152,7 @@ impl Memories {
         store.put("mail.time", [count], times(mails.iter().map(|(_, mail)| mail.time)));
         store.put("mail.since", [count], times(mails.iter().map(|(_, mail)| mail.since)));
         store.put("mail.rows", [count, width], rows);
-        if self.mailbox.weighs() {
+        if self.mailbox.has_weights() {
             store.put("mail.weight", [count], mails.iter().map(|(_, mail)| mail.weight).collect());
         }
     }
@@ -164,18 +171,18 @@ impl Memories {
         let since = store.take_len::<i64>("mail.since", count)?;
         let width = self.mailbox.carried();
         let rows = store.take_len::<f32>("mail.rows", count * width)?;
-        let weighs = self.mailbox.weighs();
-        let weight = if weighs { store.take_len::<f32>("mail.weight", count)? } else { vec![1.0; count] };
+        let has_weights = self.mailbox.has_weights();
+        let weight = if has_weights { store.take_len::<f32>("mail.weight", count)? } else { vec![1.0; count] };
         for i in 0..count {
             let mail = Mail::new(EventId(event[i]), others[i], Timestamp(time[i]), Timestamp(since[i]));
-            let mail = mail.weighing(weight[i]);
+            let mail = mail.with_weight(weight[i]);
             self.mailbox.put(owners[i], mail, &rows[i * width..(i + 1) * width]);
         }
         Ok(())
     }
 
     /// When the memory of `node` is from, once its waiting mail is read.
-    pub(crate) fn renewed_by_mail(&self, node: NodeId) -> Timestamp {
+    pub(crate) fn memory_time_from_mail(&self, node: NodeId) -> Timestamp {
         self.mailbox.newest(node).map_or(self.updated[node.index()], |mail| mail.time)
     }
 }
@@ -205,8 +212,8 @@ impl Graph {
         let rows = store.take_len::<f32>("walks.rows", nodes * walks.stored())?;
         let at = store.take_len::<i64>("walks.time", nodes)?;
         walks.restore(&rows, at.into_iter().map(Timestamp));
-        let given_on = self.first.iter().enumerate().filter(|(_, first)| first.0 > 0);
-        given_on.for_each(|(node, &first)| walks.draw_anew(NodeId(node as u32), first));
+        let recycled = self.valid_from.iter().enumerate().filter(|(_, first)| first.0 > 0);
+        recycled.for_each(|(node, &first)| walks.redraw_row(NodeId(node as u32), first));
         Ok(())
     }
 
@@ -258,7 +265,7 @@ impl Graph {
         self.pending = (0..src.len()).map(event).collect();
         self.newest = self.pending.last().map(|event| event.time);
         if store.get::<u64>("first").is_some() {
-            self.first = store.take_len::<u64>("first", self.nodes())?.into_iter().map(EventId).collect();
+            self.valid_from = store.take_len::<u64>("first", self.nodes())?.into_iter().map(EventId).collect();
         }
         if store.get::<i64>("newest").is_some() {
             self.newest = Some(Timestamp(store.take_len::<i64>("newest", 1)?[0]));

@@ -25,7 +25,7 @@ impl View {
         store_mail(&self.mail, &mut store);
         store.put("hops", [1], vec![self.hops.len() as u64]);
         for (depth, hop) in self.hops.iter().enumerate() {
-            store.join(&format!("hop.{depth}."), store_hop(hop));
+            store.merge(&format!("hop.{depth}."), store_hop(hop));
         }
         store_pairs(&self.pairs, &mut store);
         store_window(&self.window, &mut store);

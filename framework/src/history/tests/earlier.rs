@@ -1,6 +1,6 @@
 //! Looking back at a moment while the history goes on.
 use crate::history::tests::*;
-use crate::{Earlier, View};
+use crate::{UndoLog, View};
 
 /// What happens between two batches.
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +26,13 @@ fn between() -> impl Strategy<Value = Between> {
 /// A history that is looked back at, and a copy of what it was.
 struct LookedAt {
     history: History,
-    was: Option<(History, Earlier)>,
+    was: Option<(History, UndoLog)>,
 }
 
 impl LookedAt {
-    fn happen(&mut self, batch: &Batch<'_>) {
+    fn apply(&mut self, batch: &Batch<'_>) {
         if let Some((_, earlier)) = &mut self.was {
-            earlier.before_events(&self.history, batch);
+            earlier.save_before_batch(&self.history, batch);
         }
         let update = update_for(batch, self.history.version(), self.history.needs());
         self.history.observe(batch, &update).unwrap();
@@ -47,19 +47,19 @@ impl LookedAt {
                     log.batch(0..history.seen() as usize).events().nth(which.index(history.seen() as usize)).unwrap();
                 earlier
                     .into_iter()
-                    .for_each(|earlier| earlier.before_retracting(history, [(event.src, event.dst)].into_iter()));
+                    .for_each(|earlier| earlier.save_before_retract(history, [(event.src, event.dst)].into_iter()));
                 history.retract(&[(event.id, event.src, event.dst)]);
             }
             Between::Forget(idle) if !history.needs().keeps_all() && history.seen() > 0 => {
                 let nodes = history.idle_since(Timestamp(history.newest().unwrap().0 - idle), 0..NODES);
-                earlier.into_iter().for_each(|earlier| earlier.before_forgetting(history, &nodes));
+                earlier.into_iter().for_each(|earlier| earlier.save_before_forget(history, &nodes));
                 history.forget(&nodes);
             }
             // Nothing of the moment that is looked back at, so that the copy has the same.
             Between::Note if earlier.is_some_and(|earlier| earlier.version() < history.version()) => {
                 let nodes: Vec<NodeId> = (0..NODES).map(NodeId).collect();
                 let memory = vec![0.5; nodes.len() * history.needs().memory];
-                history.note_ahead(&Update { nodes, memory, mail: Vec::new() }, history.version());
+                history.cache_updated(&Update { nodes, memory, mail: Vec::new() }, history.version());
             }
             _ => {}
         }
@@ -75,11 +75,11 @@ impl LookedAt {
             let mut queries = Queries::none();
             queries.push_pair(NodeId(src), NodeId(dst), Timestamp(was.newest().unwrap_or(ORIGIN).0 + after));
             let expected = was.view(&queries, None, chance());
-            self.history.view_earlier_into(earlier, &queries, None, chance(), &mut view);
+            self.history.view_snapshot_into(earlier, &queries, None, chance(), &mut view);
             assert_eq!(format!("{view:?}"), format!("{expected:?}"), "{queries:?}");
             assert_eq!(self.history.to_store(), stands, "it is left as it is");
             let mut now = self.history.view(&queries, None, chance());
-            if earlier.is_shown_by(&now, &self.history) && now.mail.memory() == expected.mail.memory() {
+            if earlier.is_unchanged_in(&now, &self.history) && now.mail.memory() == expected.mail.memory() {
                 (now.version, now.memory_version) = (was.version(), was.version());
                 assert_eq!(format!("{now:?}"), format!("{expected:?}"), "{queries:?}");
             }
@@ -96,14 +96,14 @@ proptest! {
         changes in prop::collection::vec(between(), 30),
     ) {
         let mut looked_at = LookedAt { history: empty(NODES, &needs), was: None };
-        looked_at.history.keep_ahead();
+        looked_at.history.enable_updated_cache();
         for (i, range) in story.batches.iter().enumerate() {
             if i == begin {
-                looked_at.was = Some((looked_at.history.clone(), looked_at.history.earlier()));
+                looked_at.was = Some((looked_at.history.clone(), looked_at.history.begin_undo_log()));
             }
             looked_at.change(changes[i], &story.log);
             looked_at.look();
-            looked_at.happen(&story.log.batch(range.clone()));
+            looked_at.apply(&story.log.batch(range.clone()));
         }
         looked_at.look();
     }

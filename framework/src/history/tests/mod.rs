@@ -21,8 +21,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::{
-    Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailRule, Needs, NodeId, OtherMemory,
-    Purpose, PurposeDraw, Queries, Receivers, Sampler, Says, Table, Timestamp, Update, WalkRule, WindowLook,
+    Batch, Combine, Delta, Draw, EventId, EventLog, Features, History, Lookup, MailContent, MailRule, Needs, NodeId,
+    OtherMemory, Purpose, PurposeDraw, Queries, Receivers, Sampler, Table, Timestamp, Update, WalkRule, WindowSpec,
 };
 
 /// Nodes of a story; few, so that they meet often.
@@ -72,7 +72,7 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
         (1usize..4).prop_map(Combine::Slots),
         (1usize..4).prop_map(Combine::MeanSlots)
     ];
-    let says = prop_oneof![2 => Just(Says::Memory), 1 => (1usize..4).prop_map(Says::Given)];
+    let says = prop_oneof![2 => Just(MailContent::Memory), 1 => (1usize..4).prop_map(MailContent::Given)];
     let decay = prop_oneof![Just(None), (1i64..5).prop_map(|ticks| Some(ticks as f64 / 2.0))];
     let some = (1usize..4, decay).prop_map(|(count, decay)| Receivers::Neighbours { count, decay });
     let to = prop_oneof![Just(Receivers::Ends), some];
@@ -88,7 +88,7 @@ fn needs(sampler: Sampler) -> impl Strategy<Value = Needs> {
     let flags = (lookup, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let walks = prop_oneof![1 => Just(None), 2 => rules_of_walks().prop_map(Some)];
     let ticks = prop_oneof![Just(None), (0i64..5).prop_map(Some)];
-    let look = (0usize..7, ticks).prop_map(|(neighbours, ticks)| Some(WindowLook { neighbours, ticks }));
+    let look = (0usize..7, ticks).prop_map(|(neighbours, ticks)| Some(WindowSpec { neighbours, ticks }));
     let window = prop_oneof![2 => Just(None), 1 => look];
     (prop_oneof![Just(0usize), Just(2)], rule, 0usize..4, 0usize..3, flags, window, walks).prop_map(
         move |(memory, mail, neighbours, layers, (lookup, since_event, idle, pairs, ends), window, walks)| Needs {
@@ -169,7 +169,7 @@ fn update_for(batch: &Batch<'_>, version: u64, needs: &Needs) -> Update {
 
 /// What the source (0) or the destination (1) of an event says where the model gives that, each another thing.
 fn said(event: u64, of: usize, needs: &Needs) -> Vec<f32> {
-    let width = if let (Says::Given(width), true) = (needs.mail.says, needs.memory > 0) { width } else { 0 };
+    let width = if let (MailContent::Given(width), true) = (needs.mail.says, needs.memory > 0) { width } else { 0 };
     (0..width).map(|column| -((event as usize * 100 + of * 10 + column) as f32)).collect()
 }
 
@@ -206,7 +206,9 @@ type Root = (NodeId, Timestamp, EventId);
 
 /// The roots of `queries`.
 fn roots(queries: &Queries) -> Vec<Root> {
-    (0..queries.len()).map(|root| (queries.nodes()[root], queries.times()[root], queries.places()[root])).collect()
+    (0..queries.len())
+        .map(|root| (queries.nodes()[root], queries.times()[root], queries.log_positions()[root]))
+        .collect()
 }
 
 /// The part of a log a query may look into.
@@ -252,7 +254,7 @@ impl Visible<'_> {
     }
 
     /// The newest of them that a second look shows, newest first.
-    fn window(&self, root: Root, look: WindowLook) -> Vec<Seen> {
+    fn window(&self, root: Root, look: WindowSpec) -> Vec<Seen> {
         let mut seen = self.last(root, look.neighbours);
         seen.retain(|seen| look.ticks.is_none_or(|ticks| root.1.0 - seen.time.0 <= ticks));
         seen
@@ -315,9 +317,9 @@ impl Slow {
             for (node, other, weight) in to_ends.into_iter().chain(to_others.collect::<Vec<_>>()) {
                 let since = self.updated[node.index()];
                 let row = match self.needs.mail.says {
-                    Says::Memory => self.memory[other.index()].clone(),
+                    MailContent::Memory => self.memory[other.index()].clone(),
                     // The source of a self-loop hears its destination.
-                    Says::Given(_) => {
+                    MailContent::Given(_) => {
                         let of_src = other == event.src && (event.src != event.dst || node != event.src);
                         said(event.id.0, usize::from(!of_src), &self.needs)
                     }
@@ -370,7 +372,7 @@ fn mean(mails: &[SlowMail], reads: bool) -> SlowMail {
 /// Which neighbours of `end` get mail of `event`, and what that counts.
 fn receivers(event: &crate::Event, end: NodeId, needs: &Needs, visible: &Visible<'_>) -> Vec<(NodeId, f32)> {
     let Receivers::Neighbours { count, decay } = needs.mail.to else { return Vec::new() };
-    let list = needs.neighbours.max(needs.in_window()).max(count).max(usize::from(needs.pairs));
+    let list = needs.neighbours.max(needs.window_size()).max(count).max(usize::from(needs.pairs));
     let mut found: Vec<(NodeId, f32)> = Vec::new();
     for seen in visible.last((end, event.time, event.id), list) {
         let known = found.iter().any(|&(node, _)| node == seen.other);

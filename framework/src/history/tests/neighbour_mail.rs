@@ -64,7 +64,7 @@ proptest! {
         for range in &story.batches {
             let batch = story.log.batch(range.clone());
             let (before, memory) = (rows(&history), history.memory().to_vec());
-            let named = history.settled_by(&batch).flat_map(|(src, dst)| [src, dst]);
+            let named = history.flushed_by(&batch).flat_map(|(src, dst)| [src, dst]);
             let ends: Vec<NodeId> = batch.src.iter().chain(batch.dst).copied().collect();
             let receivers = history.graph().receivers(&batch);
             let named: Vec<NodeId> = named.chain(ends.iter().copied()).chain(receivers.nodes()).collect();
@@ -100,9 +100,9 @@ proptest! {
                 prop_assert!(!left.contains(&event.0), "mail of {} is left", event);
             }
             for node in (0..NODES).map(NodeId) {
-                let renewed = history.graph().renewed(node);
-                let expected = if needs.memory > 0 { history.memories().renewed_by_mail(node) } else { ORIGIN };
-                prop_assert_eq!(renewed, expected, "node {}", node);
+                let memory_time = history.graph().memory_time(node);
+                let expected = if needs.memory > 0 { history.memories().memory_time_from_mail(node) } else { ORIGIN };
+                prop_assert_eq!(memory_time, expected, "node {}", node);
             }
         }
     }
@@ -125,7 +125,7 @@ fn mail(history: &History, needs: &Needs) -> Vec<(u32, u64, Vec<f32>)> {
 #[test]
 fn an_end_hears_the_other_and_a_neighbour_hears_the_end_it_knows() {
     let to = Receivers::Neighbours { count: 5, decay: None };
-    let rule = MailRule { combine: Combine::Slots(4), says: Says::Given(1), to, ..MailRule::default() };
+    let rule = MailRule { combine: Combine::Slots(4), says: MailContent::Given(1), to, ..MailRule::default() };
     let needs = Needs { memory: 1, mail: rule, ..Needs::nothing() };
     let mut history = empty(4, &needs);
     let at = |node: u32| NodeId(node);
@@ -199,21 +199,21 @@ fn ends_stand_where_the_queries_say() {
     let ends = |queries: &Queries| -> Vec<(u32, i64, u64)> {
         queries
             .ends()
-            .map(|root| (queries.nodes()[root].0, queries.times()[root].0, queries.places()[root].0))
+            .map(|root| (queries.nodes()[root].0, queries.times()[root].0, queries.log_positions()[root].0))
             .collect()
     };
     let all = [(0, 0, 0), (3, 0, 0), (1, 5, 1), (4, 5, 1), (0, 9, 2), (2, 9, 2)];
     let mut queries = Queries::of_ends(&whole);
     assert_eq!((ends(&queries), queries.pairs().len(), queries.len()), (all.to_vec(), 0, 6));
-    queries.ask_batch(&part, &[NodeId(2)], &[0, 1]);
+    queries.set_batch(&part, &[NodeId(2)], &[0, 1]);
     assert_eq!((ends(&queries), queries.ends()), (all[2..4].to_vec(), 0..2));
     let asked = queries.clone();
     queries.append_ends(&whole);
     assert_eq!((ends(&queries), queries.ends()), (all.to_vec(), 3..9));
     assert_eq!(queries.pairs(), asked.pairs());
-    queries.without_ends();
+    queries.clear_ends();
     assert_eq!((queries.ends().len(), queries.len()), (0, 9));
-    queries.ask_ends(&part);
+    queries.set_ends(&part);
     assert_eq!((ends(&queries), queries.len(), queries.positives()), (all[2..4].to_vec(), 2, 0));
     assert!(Queries::of_candidates(NodeId(0), &[NodeId(1)], Timestamp(4)).ends().is_empty());
 }
@@ -229,7 +229,7 @@ fn needs_written_down_before_there_were_these_rules_are_read_as_they_were() {
     assert_eq!(serde_json::from_value::<Needs>(told).unwrap(), needs);
     let rule = MailRule {
         combine: Combine::Slots(10),
-        says: Says::Given(7),
+        says: MailContent::Given(7),
         to: Receivers::Neighbours { count: 3, decay: Some(2.5) },
         ..MailRule::default()
     };

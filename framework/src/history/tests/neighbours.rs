@@ -73,7 +73,7 @@ proptest! {
                     reached.iter().flat_map(|&node| visible.last((node, batch.time[0], batch.first), needs.neighbours)).map(|seen| seen.other).collect();
                 reached.extend(beyond);
             }
-            if let Some(look) = needs.second_look() {
+            if let Some(look) = needs.window_spec() {
                 let seen = queries.nodes().iter().flat_map(|&node| visible.window((node, batch.time[0], batch.first), look));
                 expected.extend(seen.map(|seen| seen.other));
             }
@@ -98,7 +98,7 @@ proptest! {
     #[test]
     fn roots_share_a_centre_exactly_where_nothing_shown_can_tell_them_apart(story in stories(), needs in of_newest()) {
         let needs = Needs { layers: needs.layers.max(1), ..needs };
-        let dated = needs.idle || needs.age || needs.dates_mail() || needs.dates_window();
+        let dated = needs.idle || needs.age || needs.shows_mail_times() || needs.window_is_timed();
         let still = needs.lookup == Lookup::Batch && needs.delta == Delta::SinceUpdate && !dated;
         replay(&story, &needs, |history, _, batch, _| {
             let queries = everyone(batch);

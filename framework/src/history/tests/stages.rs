@@ -35,8 +35,8 @@ proptest! {
             history.graph().sample_into(&everyone(batch), Some(batch), chance(), &mut view);
             history.features().show_in(&mut view);
             if let Some((memories, pending, receivers)) = &before {
-                memories.read_ahead_into(pending, receivers, &mut view);
-                history.memories().complete_in(&mut view);
+                memories.prefetch_into(pending, receivers, &mut view);
+                history.memories().complete_prefetch(&mut view);
                 assert_eq!(format!("{view:?}"), format!("{now:?}"));
             }
             before = batches.next().map(|batch| {

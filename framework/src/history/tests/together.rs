@@ -1,25 +1,25 @@
 //! A history that several processes have together; here they are several maps of one memory.
 #![cfg(target_os = "linux")]
-use crate::Shared;
+use crate::SharedMemory;
 use crate::history::tests::*;
 
 /// An empty history among several that follow `log` or do not.
 fn blank(needs: &Needs, follows: Option<&EventLog>) -> History {
     let mut history = empty(0, needs);
     if let Some(log) = follows {
-        history.follow(log, 1 << 40);
+        history.attach_log(log, 1 << 40);
     }
     history
 }
 
 /// `count` histories in one room; the first brings what it holds there if it is to `keep` that.
-fn several(count: usize, first: &Shared, make: impl Fn() -> History, keep: bool) -> Vec<History> {
+fn several(count: usize, first: &SharedMemory, make: impl Fn() -> History, keep: bool) -> Vec<History> {
     let address = first.address().unwrap();
     let enter = |i: usize| {
-        let shared = Shared::open(&address).unwrap();
+        let shared = SharedMemory::open(&address).unwrap();
         let mut history = make();
         // SAFETY: one thread writes and reads.
-        history.enter(unsafe { shared.room() }, NODES as usize, keep && i == 0);
+        history.move_to_shared(unsafe { shared.arena() }, NODES as usize, keep && i == 0);
         history
     };
     (0..count).map(enter).collect()
@@ -31,7 +31,7 @@ proptest! {
         story in stories(), needs in any_needs(), follows: bool, count in 1usize..4, turns in prop::collection::vec(0usize..3, 60), restart in 0usize..20,
     ) {
         let make = || blank(&needs, follows.then_some(&story.log));
-        let shared = Shared::zeros(make().needed(NODES as usize)).unwrap();
+        let shared = SharedMemory::zeros(make().needed(NODES as usize)).unwrap();
         let mut all = several(count, &shared, make, false);
         all[0].reset();
         let mut alone = empty(NODES, &needs);
@@ -42,14 +42,14 @@ proptest! {
             if at == part {
                 alone.reset();
                 all[writer].reset();
-                (0..count).filter(|&i| i != writer).for_each(|i| all[i].start_over());
+                (0..count).filter(|&i| i != writer).for_each(|i| all[i].reset_local());
             }
             let update = update_for(&batch, alone.version(), &needs);
             alone.observe(&batch, &update).unwrap();
-            (0..count).filter(|&i| i != writer).for_each(|i| all[i].expect(&batch).unwrap());
+            (0..count).filter(|&i| i != writer).for_each(|i| all[i].expect_remote(&batch).unwrap());
             all[writer].observe(&batch, &update).unwrap();
-            let mail = if all[writer].watches_mail() { &update.mail[..] } else { &[] };
-            (0..count).filter(|&i| i != writer).for_each(|i| all[i].watch(&batch, mail).unwrap());
+            let mail = if all[writer].needs_remote_mail() { &update.mail[..] } else { &[] };
+            (0..count).filter(|&i| i != writer).for_each(|i| all[i].apply_remote(&batch, mail).unwrap());
             let queries = everyone(&batch);
             let expected = format!("{:?}", alone.view(&queries, Some(&batch), chance()));
             for history in &all {
@@ -65,18 +65,18 @@ proptest! {
         let make = || {
             let mut told = History::from_store(end.to_store(), needs.clone(), Features::default()).unwrap();
             if follows {
-                told.follow(&story.log, 1 << 40);
+                told.attach_log(&story.log, 1 << 40);
             }
             told
         };
         let needed = make().needed(NODES as usize);
         prop_assert!(!follows || needed == blank(&needs, Some(&story.log)).needed(NODES as usize), "it keeps what an empty one keeps");
-        let shared = Shared::zeros(needed).unwrap();
+        let shared = SharedMemory::zeros(needed).unwrap();
         let mut all = several(2, &shared, make, true);
         prop_assert_eq!(all[1].to_store(), end.to_store());
         let copy = all[1].clone();
         all[0].reset();
-        all[1].start_over();
+        all[1].reset_local();
         prop_assert_eq!(all[1].to_store(), empty(NODES, &needs).to_store());
         prop_assert_eq!(copy.to_store(), end.to_store());
     }

@@ -67,7 +67,7 @@ proptest! {
         let end = replay(&story, &needs, |history, _, batch, _| {
             if history.version() == start {
                 following = Some(history.clone());
-                following.as_mut().unwrap().follow(if same { &story.log } else { &other.log }, 1 << 40);
+                following.as_mut().unwrap().attach_log(if same { &story.log } else { &other.log }, 1 << 40);
             }
             let Some(following) = &mut following else { return };
             let [ours, theirs] = [&*following, history].map(|history| history.view(&everyone(batch), Some(batch), chance()));

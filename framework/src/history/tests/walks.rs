@@ -121,7 +121,7 @@ proptest! {
         }
         history.retract(&[(taken.id, taken.src, taken.dst)]);
         prop_assert_eq!(rows(&history), rows(&without));
-        prop_assert!(needs.keeps_of_retracted().contains(&"walks"));
+        prop_assert!(needs.kept_after_retract().contains(&"walks"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Events that happen in waves, and what a model makes of what it is shown.
 use crate::history::tests::*;
-use crate::{MailView, Reach, View, Waves};
+use crate::{ChangeDetector, MailView, View, Waves};
 
 /// What a model would make of a view: numbers that depend on all that it shows of each node, and of each root, and on nothing else.
 fn made_of(needs: &Needs, queries: &Queries, view: &View) -> Update {
@@ -72,10 +72,10 @@ fn happen(history: &mut History, batch: &Batch<'_>) {
         update.mail =
             batch.events().flat_map(|event| [0, 1].map(|of| said(event.id.0, of, &needs))).flatten().collect();
     }
-    history.observe_apart(batch, &update).unwrap();
-    if history.keeps_ahead() {
+    history.observe_wave(batch, &update).unwrap();
+    if history.has_updated_cache() {
         let view = history.view(&Queries::none(), Some(batch), chance());
-        history.note_ahead(&made_of(&needs, &Queries::none(), &view), view.version);
+        history.cache_updated(&made_of(&needs, &Queries::none(), &view), view.version);
     }
 }
 
@@ -83,7 +83,7 @@ fn happen(history: &mut History, batch: &Batch<'_>) {
 fn with_model() -> impl Strategy<Value = Needs> {
     any_needs().prop_map(|mut needs| {
         // What is given is made of the ends.
-        needs.ends |= needs.mail.says != Says::Memory;
+        needs.ends |= needs.mail.says != MailContent::Memory;
         needs
     })
 }
@@ -109,8 +109,8 @@ proptest! {
         let mut alone = empty(20, &needs);
         let mut together = empty(20, &needs);
         if ahead {
-            alone.keep_ahead();
-            together.keep_ahead();
+            alone.enable_updated_cache();
+            together.enable_updated_cache();
         }
         let (mut waves, mut done) = (Waves::default(), 0);
         while done < log.len() {
@@ -128,7 +128,7 @@ proptest! {
         let needs = Needs { pairs: false, ..needs };
         let mut history = empty(NODES, &needs);
         if hide {
-            history.keep_ahead();
+            history.enable_updated_cache();
         }
         let far = Timestamp(1000);
         let shown = |history: &History| -> Vec<String> {
@@ -143,7 +143,7 @@ proptest! {
             before.push((history.version(), shown(&history)));
             let batch = story.log.batch(range.clone());
             history.observe(&batch, &update_for(&batch, history.version(), &needs)).unwrap();
-            let (now, mut reach) = (shown(&history), Reach::default());
+            let (now, mut reach) = (shown(&history), ChangeDetector::default());
             reach.prepare(&history);
             for (version, was) in &before {
                 for node in (0..NODES).filter(|&node| !reach.since(&history, NodeId(node), far, needs.layers, *version)) {

@@ -5,7 +5,7 @@ use crate::{View, Window};
 /// Needs of a model that looks twice, neighbours chosen in any way.
 fn looking_twice(most: impl Strategy<Value = usize>) -> impl Strategy<Value = Needs> {
     let ticks = prop_oneof![2 => Just(None), 1 => (0i64..6).prop_map(Some)];
-    let look = (most, ticks).prop_map(|(neighbours, ticks)| WindowLook { neighbours, ticks });
+    let look = (most, ticks).prop_map(|(neighbours, ticks)| WindowSpec { neighbours, ticks });
     (any_needs(), look).prop_map(|(needs, look)| Needs { window: Some(look), layers: needs.layers.max(1), ..needs })
 }
 
@@ -128,7 +128,7 @@ fn histories_and_artifacts_written_before_there_was_a_second_look_are_read() {
 
 #[test]
 fn a_history_keeps_as_many_events_as_the_larger_look_shows() {
-    let look = Some(WindowLook { neighbours: 9, ticks: None });
+    let look = Some(WindowSpec { neighbours: 9, ticks: None });
     let needs = Needs { neighbours: 3, layers: 1, window: look, ..Needs::nothing() };
     assert_eq!(needs.recent(), 9);
     assert_eq!(Needs { neighbours: 12, ..needs.clone() }.recent(), 12);

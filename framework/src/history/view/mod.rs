@@ -1,19 +1,19 @@
 //! What a model is shown of the past.
 pub(crate) mod needs;
+pub(crate) mod node_positions;
 pub(crate) mod pair_fact;
-pub(crate) mod places;
-pub(crate) mod present;
+pub(crate) mod pending_index;
 pub(crate) mod queries;
+pub(crate) mod scratch;
 pub(crate) mod update;
 pub(crate) mod window;
-pub(crate) mod work;
 
 use std::sync::Arc;
 
 use tempograph_kernels::{MailPlan, Neighbours, PairPlan, Rows};
 
+use crate::history::view::scratch::ViewScratch;
 use crate::history::view::window::Window;
-use crate::history::view::work::Work;
 use crate::{NodeId, PairFact, Queries};
 
 /// The past of some roots, strictly before each root's time. Reading it changes nothing.
@@ -49,7 +49,7 @@ pub struct View {
     pub node_features: Option<Arc<dyn Rows>>,
     /// Static memory by node, where the model reads any.
     pub static_memory: Option<Arc<dyn Rows>>,
-    pub(crate) work: Work,
+    pub(crate) work: ViewScratch,
 }
 
 impl View {

@@ -37,7 +37,7 @@ pub struct Needs {
     /// A second look at the past of each root, besides its neighbours ([`View::window`](crate::View::window)). It is shown for the centres of
     /// the first hop, so nothing is shown without layers.
     #[serde(default)]
-    pub window: Option<WindowLook>,
+    pub window: Option<WindowSpec>,
     /// Rows of temporal walk matrices that are kept of each node and shown of each root ([`View::walks`](crate::View::walks)); none without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub walks: Option<WalkRule>,
@@ -48,7 +48,7 @@ pub struct Needs {
 ///
 /// It sees what the first look sees: the same lookup, and no forgotten nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WindowLook {
+pub struct WindowSpec {
     /// Most events of a root, the newest first.
     pub neighbours: usize,
     /// Where it is given, only events of the last so many ticks before the root's time.
@@ -101,46 +101,46 @@ impl Needs {
 
     /// What of an event stays when it is [taken back](crate::History::retract): parts of the state that cannot be undone. To be rid of it there,
     /// too, is to replay the log without the event.
-    pub fn keeps_of_retracted(&self) -> Vec<&'static str> {
+    pub fn kept_after_retract(&self) -> Vec<&'static str> {
         let kept = [(self.memory > 0, "memory"), (self.walks.is_some(), "walks")];
         kept.into_iter().filter(|(keeps, _)| *keeps).map(|(_, what)| what).collect()
     }
 
     /// Whether a view shows when each mail is from, so that a model can tell a moment from every other by it.
-    pub fn dates_mail(&self) -> bool {
+    pub fn shows_mail_times(&self) -> bool {
         self.memory > 0 && self.mail.combine.slots().is_some()
     }
 
     /// Whether all events of a node are kept: any may be drawn, or stand just before an old event.
     pub fn keeps_all(&self) -> bool {
-        self.sampler != Sampler::Recent || self.looks_back()
+        self.sampler != Sampler::Recent || self.reads_past_neighbours()
     }
 
     /// Whether neighbours are looked up as they were at events of the past.
-    pub(crate) fn looks_back(&self) -> bool {
+    pub(crate) fn reads_past_neighbours(&self) -> bool {
         self.before_events && self.layers > 1
     }
 
     /// The second look that a view shows; nothing without layers.
-    pub fn second_look(&self) -> Option<WindowLook> {
+    pub fn window_spec(&self) -> Option<WindowSpec> {
         self.window.filter(|_| self.layers > 0)
     }
 
     /// Whether the time of a query alone decides what a second look shows, though nothing has happened.
-    pub fn dates_window(&self) -> bool {
-        self.second_look().is_some_and(|look| look.ticks.is_some())
+    pub fn window_is_timed(&self) -> bool {
+        self.window_spec().is_some_and(|look| look.ticks.is_some())
     }
 
     /// Most events that a second look shows of a root; 0 where there is none.
-    pub(crate) fn in_window(&self) -> usize {
-        self.second_look().map_or(0, |look| look.neighbours)
+    pub(crate) fn window_size(&self) -> usize {
+        self.window_spec().map_or(0, |look| look.neighbours)
     }
 
     /// Newest events of a node that are kept where not all are: as many as a view shows, at the first look or the second, and as mail to
     /// neighbours looks at. Where facts about pairs say how long a node has been idle, or no mail says when its newest event was, that takes
     /// one at least.
     pub(crate) fn recent(&self) -> usize {
-        let shown = self.neighbours.max(self.in_window());
+        let shown = self.neighbours.max(self.window_size());
         shown.max(usize::from(self.pairs || self.memory == 0)).max(self.receivers())
     }
 
@@ -184,13 +184,13 @@ impl WalkRule {
 pub struct MailRule {
     /// Which mails are kept for the node.
     pub combine: Combine,
-    /// Which state of the other end a message carries. What a model [gives](Says::Given) is always that of the event.
+    /// Which state of the other end a message carries. What a model [gives](MailContent::Given) is always that of the event.
     pub other: OtherMemory,
     /// Whether nodes without mail go through the updater with a zero message, as PyG's `TGNMemory` does.
     pub update_without_mail: bool,
     /// What mail says of the other end.
     #[serde(default)]
-    pub says: Says,
+    pub says: MailContent,
     /// Who gets the mail of an event.
     #[serde(default)]
     pub to: Receivers,
@@ -203,7 +203,7 @@ impl Default for MailRule {
             combine: Combine::Last,
             other: OtherMemory::AtEvent,
             update_without_mail: false,
-            says: Says::Memory,
+            says: MailContent::Memory,
             to: Receivers::Ends,
         }
     }
@@ -212,14 +212,14 @@ impl Default for MailRule {
 impl MailRule {
     /// Whether mail is read with the other end's memory as it is then, and holds nothing of it itself.
     pub fn reads_other(&self) -> bool {
-        self.says == Says::Memory && self.other == OtherMemory::AtRead
+        self.says == MailContent::Memory && self.other == OtherMemory::AtRead
     }
 
     /// Numbers that a mail says of the other end, for memories of width `memory`.
     pub fn width(&self, memory: usize) -> usize {
         match self.says {
-            Says::Memory => memory,
-            Says::Given(width) => width,
+            MailContent::Memory => memory,
+            MailContent::Given(width) => width,
         }
     }
 }
@@ -227,7 +227,7 @@ impl MailRule {
 /// What mail says of the other end of its event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Says {
+pub enum MailContent {
     /// Its memory.
     #[default]
     Memory,
@@ -245,7 +245,7 @@ pub enum Receivers {
     /// Its two ends, and neighbours of each end: APAN's propagator, DyGNN's propagation.
     ///
     /// The neighbours are the nodes of the newest events of the end that a query at the event would see: as many events as the history
-    /// keeps for the model, which is the largest of [`Needs::neighbours`], [`WindowLook::neighbours`] and `count`. They are never drawn. Neither end of the event is
+    /// keeps for the model, which is the largest of [`Needs::neighbours`], [`WindowSpec::neighbours`] and `count`. They are never drawn. Neither end of the event is
     /// among them, nor is a node twice. To a neighbour the mail says of the end what it says of it to the other end. The neighbour's memory
     /// is not written when the event happens: that waits until the neighbour has an event.
     Neighbours {

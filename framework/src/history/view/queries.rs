@@ -47,7 +47,7 @@ impl Queries {
     /// If `offsets` does not have `B + 1` entries that end at `negatives.len()`.
     pub fn of_batch(batch: &Batch<'_>, negatives: &[NodeId], offsets: &[usize]) -> Queries {
         let mut queries = Queries::none();
-        queries.ask_batch(batch, negatives, offsets);
+        queries.set_batch(batch, negatives, offsets);
         queries
     }
 
@@ -55,7 +55,7 @@ impl Queries {
     ///
     /// # Panics
     /// As [`of_batch`](Queries::of_batch) does.
-    pub fn ask_batch(&mut self, batch: &Batch<'_>, negatives: &[NodeId], offsets: &[usize]) {
+    pub fn set_batch(&mut self, batch: &Batch<'_>, negatives: &[NodeId], offsets: &[usize]) {
         let events = batch.len();
         let ends = (offsets.len(), offsets.last().copied());
         assert_eq!(ends, (events + 1, Some(negatives.len())), "offsets of {events} events' negatives");
@@ -79,12 +79,12 @@ impl Queries {
     /// [need](crate::Needs::ends) where nothing is asked.
     pub fn of_ends(batch: &Batch<'_>) -> Queries {
         let mut queries = Queries::none();
-        queries.ask_ends(batch);
+        queries.set_ends(batch);
         queries
     }
 
     /// Asks what [`of_ends`](Queries::of_ends) asks instead of what was asked before, in the same memory.
-    pub fn ask_ends(&mut self, batch: &Batch<'_>) {
+    pub fn set_ends(&mut self, batch: &Batch<'_>) {
         self.clear();
         self.append_ends(batch);
     }
@@ -102,7 +102,7 @@ impl Queries {
     }
 
     /// Says that no event will be observed: no roots are [ends](Queries::ends) any more. What is asked stays.
-    pub fn without_ends(&mut self) {
+    pub fn clear_ends(&mut self) {
         self.ends = [0, 0];
     }
 
@@ -150,7 +150,7 @@ impl Queries {
     }
 
     /// The event each root is asked about at, `[R]`; behind all events where it is none of the log's.
-    pub fn places(&self) -> &[EventId] {
+    pub fn log_positions(&self) -> &[EventId] {
         &self.places
     }
 
@@ -193,7 +193,7 @@ impl Queries {
         self.places.clear();
         self.pairs.clear();
         self.positives = 0;
-        self.without_ends();
+        self.clear_ends();
     }
 
     fn reserve(&mut self, roots: usize, pairs: usize) {

@@ -9,7 +9,7 @@ pub struct Update {
     pub nodes: Vec<NodeId>,
     /// `[nodes, D]`.
     pub memory: Vec<f32>,
-    /// What mail of the batch says, `[2 B, width]`, where a model [gives](crate::Says::Given) it: row `2 e` is what the source of event `e`
+    /// What mail of the batch says, `[2 B, width]`, where a model [gives](crate::MailContent::Given) it: row `2 e` is what the source of event `e`
     /// says, row `2 e + 1` what its destination says. Each goes to the other end. Empty where mail says memory.
     pub mail: Vec<f32>,
 }

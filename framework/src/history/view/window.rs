@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// The second look at the past of `C` centres: as many events of each as there are, up to [`WindowLook::neighbours`](crate::WindowLook::neighbours), newest first.
+/// The second look at the past of `C` centres: as many events of each as there are, up to [`WindowSpec::neighbours`](crate::WindowSpec::neighbours), newest first.
 ///
 /// The events of centre `c` stand at [`of(c)`](Window::of) in each array.
 #[derive(Debug, Default, PartialEq)]

@@ -1,7 +1,7 @@
 //! The passes of lanes on devices, from views. Histories, weights and scoring are the host's.
 
-use crate::model::executor::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer};
-use crate::{DeviceModel, Gradients, Needs, Parameters, Queries, Update, View};
+use crate::model::executor::{Executor, LaneBatch, LaneGradients, LanePool, Scorer, Stopwatch};
+use crate::{DeviceGradients, DeviceModel, Needs, Parameters, Queries, Update, View};
 use tempograph_kernels::cpu::Version;
 
 /// A model on some devices, and the executor of the same model on the host, which scores and has the weights. Lane `l`
@@ -27,8 +27,9 @@ impl<D: DeviceModel> DeviceExecutor<D> {
 }
 
 fn compute(device: &impl DeviceModel, batch: &LaneBatch<'_>, lane: &mut (LaneGradients, Update)) {
-    let (mut clock, LaneBatch { queries, view, dropout, share, observed, .. }) = (Clock::start(), *batch);
-    let Gradients { loss, mut gradients, update } = device.compute_gradients(queries, view, dropout, observed.as_ref());
+    let (mut clock, LaneBatch { queries, view, dropout, share, observed, .. }) = (Stopwatch::start(), *batch);
+    let DeviceGradients { loss, mut gradients, update } =
+        device.compute_gradients(queries, view, dropout, observed.as_ref());
     if share != 1.0 {
         gradients.iter_mut().for_each(|gradient| *gradient *= share);
     }

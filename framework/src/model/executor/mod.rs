@@ -87,7 +87,7 @@ pub struct LaneBatch<'a> {
 
 impl<'a> LaneBatch<'a> {
     /// The batch of the only lane, with dropout of seed `dropout`.
-    pub fn alone(queries: &'a Queries, view: &'a View, dropout: u64) -> LaneBatch<'a> {
+    pub fn single(queries: &'a Queries, view: &'a View, dropout: u64) -> LaneBatch<'a> {
         LaneBatch { queries, view, dropout, share: 1.0, observed: None, targets: None }
     }
 }
@@ -120,11 +120,11 @@ impl LaneGradients {
 }
 
 /// A stop watch that is read in laps.
-struct Clock(std::time::Instant);
+struct Stopwatch(std::time::Instant);
 
-impl Clock {
-    fn start() -> Clock {
-        Clock(std::time::Instant::now())
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        Stopwatch(std::time::Instant::now())
     }
 
     /// Seconds since the last lap.

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tempograph_kernels::cpu::{on_each_thread, stay_awake};
+use tempograph_kernels::cpu::{on_each_thread, with_spinning_workers};
 
 /// A number of workers among the threads of the caller.
 ///
@@ -25,7 +25,7 @@ impl LanePool {
     pub fn each<T: Send>(&self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
         let workers = self.workers.min(rayon::current_num_threads());
         if workers < 2 {
-            return items.for_each(|item| stay_awake(|| work(item)));
+            return items.for_each(|item| with_spinning_workers(|| work(item)));
         }
         let items: Vec<Mutex<Option<T>>> = items.map(|item| Mutex::new(Some(item))).collect();
         on_each_thread(|thread| {

@@ -1,9 +1,9 @@
 //! The passes of a model written by hand on slices of host memory.
 
 use crate::model::executor::{
-    Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_loss_on_slices, row_loss_on_slices,
+    Executor, LaneBatch, LaneGradients, LanePool, Scorer, Stopwatch, link_loss_on_slices, row_loss_on_slices,
 };
-use crate::{Answer, Needs, Parameters, Queries, SliceModel, Update, View};
+use crate::{ForwardOutput, Needs, Parameters, Queries, SliceModel, Update, View};
 
 /// A [`SliceModel`] and the memory its passes work in. Lanes are computed at the same time, each with working memory of
 /// its own. Once the largest batch has been seen, one lane allocates nothing.
@@ -29,9 +29,9 @@ impl<M: SliceModel> Lane<M> {
     /// Goes forward and, where the loss is finite, back.
     fn compute(&mut self, model: &M, batch: &LaneBatch<'_>) {
         let Lane { work, output_grads, computed } = self;
-        let mut clock = Clock::start();
+        let mut clock = Stopwatch::start();
         model.forward(batch.queries, batch.view, Some(batch.dropout), work);
-        let Answer { scores, outputs, .. } = work.as_ref();
+        let ForwardOutput { scores, outputs, .. } = work.as_ref();
         computed.loss = match batch.targets {
             None => link_loss_on_slices(scores, batch.queries.positives(), output_grads),
             Some(targets) => {
@@ -66,7 +66,7 @@ impl<M: SliceModel> Scorer for SliceExecutor<M> {
     fn score(&mut self, queries: &Queries, view: &View) -> (&[f32], &Update) {
         let SliceExecutor { model, lanes } = self;
         model.forward(queries, view, None, &mut lanes[0].work);
-        let Answer { scores, update, .. } = lanes[0].work.as_ref();
+        let ForwardOutput { scores, update, .. } = lanes[0].work.as_ref();
         (scores, update)
     }
 

@@ -8,8 +8,8 @@ use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use tempograph_kernels::cpu::Version;
 use tempograph_kernels::tensor::{AutodiffBackend, Backend, Tensor};
 
-use crate::model::executor::{Clock, Executor, LaneBatch, LaneGradients, LanePool, Scorer, link_loss, row_loss};
-use crate::model::weights::Path;
+use crate::model::executor::{Executor, LaneBatch, LaneGradients, LanePool, Scorer, Stopwatch, link_loss, row_loss};
+use crate::model::weights::ModulePath;
 use crate::weights;
 use crate::{Model, Needs, Parameters, Queries, Update, View, values, with_parameters};
 
@@ -100,7 +100,7 @@ fn compute<B: AutodiffBackend, M: Model<B> + Module<B>>(
     (computed, update): &mut (LaneGradients, Update),
 ) {
     let _alone = TAPE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut clock = Clock::start();
+    let mut clock = Stopwatch::start();
     let forward = model.forward(batch.queries, batch.view, Some(batch.dropout));
     let loss = match (batch.targets, forward.outputs) {
         (Some(targets), Some(outputs)) => row_loss(outputs, targets),
@@ -112,7 +112,7 @@ fn compute<B: AutodiffBackend, M: Model<B> + Module<B>>(
     if computed.loss.is_finite() {
         let tape = loss.backward();
         let (share, gradients) = (batch.share, &mut computed.gradients);
-        model.visit(&mut Collect::<B> { path: Path::default(), tape: &tape, share, parameters, gradients });
+        model.visit(&mut Collect::<B> { path: ModulePath::default(), tape: &tape, share, parameters, gradients });
     }
     computed.backward_seconds = clock.lap();
 }
@@ -120,7 +120,7 @@ fn compute<B: AutodiffBackend, M: Model<B> + Module<B>>(
 /// Copies the gradients of all weights from a tape, times `share`, to where the weights stand; those that no gradient
 /// reached are left as they are.
 struct Collect<'a, B: AutodiffBackend> {
-    path: Path,
+    path: ModulePath,
     tape: &'a B::Gradients,
     share: f32,
     parameters: &'a Parameters,

@@ -1,17 +1,17 @@
 //! Gradients of temporal attention. Neighbours are put together again; only their weights were kept.
-use crate::cpu::attention::{RootTile, Seen, Table, as_blocks, as_blocks_mut};
+use crate::cpu::attention::{AttentionBuffers, NeighbourTable, RootTile, as_blocks, as_blocks_mut};
 use crate::cpu::vector::groups::Groups;
 use crate::cpu::vector::math::{add_two, sin_row};
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::time::add_time_gradient;
-use crate::plan::neighbours::Attending;
+use crate::plan::neighbours::AttentionPlanRef;
 
 /// Rows of `hidden` a task takes.
 const ROWS: usize = 16;
 
 /// Gradients of one attention over `C` roots.
 #[derive(Clone, Debug, Default)]
-pub struct SeenGradient {
+pub struct AttentionGradientBuffers {
     /// `[C, H, X]` of the sums: given.
     pub(crate) seen: Vec<f32>,
     /// `[C, H, X]` of the queries.
@@ -24,8 +24,8 @@ pub struct SeenGradient {
     pub(crate) groups: Groups,
 }
 
-impl SeenGradient {
-    /// Makes room as [`Seen::resize`].
+impl AttentionGradientBuffers {
+    /// Makes room as [`AttentionBuffers::resize`].
     pub(crate) fn resize(&mut self, rows: usize, stride: usize, k: usize) {
         self.seen.resize(rows * stride, 0.0);
         self.query.resize(rows * stride, 0.0);
@@ -50,17 +50,17 @@ pub(crate) struct ChunkGradient<'a> {
 
 /// Gradients of one chunk of roots, given what the forward pass kept.
 pub(crate) fn attend_chunk_backward(
-    attending: &Attending<'_>,
-    table: Table<'_>,
+    attending: &AttentionPlanRef<'_>,
+    table: NeighbourTable<'_>,
     [first, heads]: [usize; 2],
-    kept: &Seen,
+    kept: &AttentionBuffers,
     chunk: ChunkGradient<'_>,
 ) {
     let (columns, k) = (table.columns(attending), attending.neighbours.k);
     let ChunkGradient { seen, query, dropped, score, time } = chunk;
     RootTile::with(columns, k, |tile| {
         let wide = heads * tile.blocks;
-        let mut encoder = TimeShare::new(table, attending, columns, time);
+        let mut encoder = TimeGradientAccumulator::new(table, attending, columns, time);
         let roots = as_blocks(seen).chunks_exact(wide).zip(as_blocks_mut(query).chunks_exact_mut(wide)).enumerate();
         for (i, (of_seen, of_query)) in roots {
             let root = first + i;
@@ -91,7 +91,7 @@ pub(crate) fn attend_chunk_backward(
 
 /// Turns `score`, the gradients of the dropped weights of one root and head, into those of the scores; `dropped` gets those weights.
 fn score_gradients(
-    attending: &Attending<'_>,
+    attending: &AttentionPlanRef<'_>,
     [root, head, heads]: [usize; 3],
     weights: &[f32],
     slopes: &[f32],
@@ -100,7 +100,7 @@ fn score_gradients(
 ) {
     let mut mean = 0.0;
     for (slot, (score, dropped)) in score.iter_mut().zip(dropped).enumerate() {
-        let keep = attending.keep(root, head, heads, slot);
+        let keep = attending.dropout_factor(root, head, heads, slot);
         *score *= keep;
         *dropped = weights[slot] * keep;
         mean += weights[slot] * *score;
@@ -111,8 +111,8 @@ fn score_gradients(
 }
 
 /// What neighbours contribute to the gradients of frequencies and phases.
-struct TimeShare<'a> {
-    table: Table<'a>,
+struct TimeGradientAccumulator<'a> {
+    table: NeighbourTable<'a>,
     /// First time column of a neighbour.
     start: usize,
     /// Numbers from one head of a root to the next.
@@ -124,8 +124,8 @@ struct TimeShare<'a> {
 /// Widest time encoding whose working memory is kept on the stack.
 const WIDEST: usize = 1024;
 
-impl<'a> TimeShare<'a> {
-    fn new(table: Table<'a>, attending: &Attending<'_>, columns: usize, time: &'a mut [f32]) -> Self {
+impl<'a> TimeGradientAccumulator<'a> {
+    fn new(table: NeighbourTable<'a>, attending: &AttentionPlanRef<'_>, columns: usize, time: &'a mut [f32]) -> Self {
         let (freq, phase) = time.split_at_mut(table.time.freq.len());
         Self {
             table,
@@ -138,7 +138,7 @@ impl<'a> TimeShare<'a> {
 
     fn add_root(
         &mut self,
-        attending: &Attending<'_>,
+        attending: &AttentionPlanRef<'_>,
         root: usize,
         [dropped, score]: [&[f32]; 2],
         [seen, query]: [&[f32]; 2],
@@ -162,17 +162,17 @@ impl<'a> TimeShare<'a> {
 }
 
 /// Groups the valid slots by which of `rows` rows they read.
-pub(crate) fn group_slots(groups: &mut Groups, attending: &Attending<'_>, rows: usize) {
+pub(crate) fn group_slots(groups: &mut Groups, attending: &AttentionPlanRef<'_>, rows: usize) {
     groups.fill(rows, attending.neighbours.valid_slots(), &attending.neighbours.row);
 }
 
 /// Writes to every row of `out`, the gradient of `hidden` `[N, W]`, what the slots that read it contribute, in their order: for slot `k` the
 /// sum over heads of `dropped * gradient of the sum + score * query`. Slots are grouped already.
 pub(crate) fn hidden_gradient(
-    attending: &Attending<'_>,
-    table: Table<'_>,
-    kept: &Seen,
-    gradient: &SeenGradient,
+    attending: &AttentionPlanRef<'_>,
+    table: NeighbourTable<'_>,
+    kept: &AttentionBuffers,
+    gradient: &AttentionGradientBuffers,
     out: &mut [f32],
 ) {
     let (width, columns) = (table.width, table.columns(attending));
@@ -184,7 +184,7 @@ pub(crate) fn hidden_gradient(
     let stride = crate::cpu::product::gemm::padded(columns);
     let heads = kept.seen.len() / (neighbours.roots * stride);
     let rows = out.len() / table.stride;
-    let SeenGradient { seen, dropped, score, groups, .. } = gradient;
+    let AttentionGradientBuffers { seen, dropped, score, groups, .. } = gradient;
     let all = DisjointRows::new(out, table.stride);
     in_chunks(rows, ROWS, |chunk| {
         // SAFETY: chunks do not overlap.

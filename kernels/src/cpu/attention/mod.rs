@@ -3,19 +3,19 @@ pub(crate) mod backward;
 pub(crate) mod projected;
 
 use crate::cpu::attention::backward::{
-    ChunkGradient, SeenGradient, attend_chunk_backward, group_slots, hidden_gradient,
+    AttentionGradientBuffers, ChunkGradient, attend_chunk_backward, group_slots, hidden_gradient,
 };
 use crate::cpu::product::gemm::padded;
 use crate::cpu::vector::blocks::{BLOCK, Block, blocks, dots, mix};
 use crate::cpu::vector::math::{cos_row, softmax};
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::time::{TimeWeights, sum_rows};
-use crate::plan::neighbours::Attending;
+use crate::plan::neighbours::AttentionPlanRef;
 use std::cell::RefCell;
 
 /// What neighbours are put together from: `hidden` `[N, W]` and the weights of the time encoding.
 #[derive(Clone, Copy, Debug)]
-pub struct Table<'a> {
+pub struct NeighbourTable<'a> {
     /// `[N, W]`
     pub hidden: &'a [f32],
     /// `W`
@@ -26,14 +26,14 @@ pub struct Table<'a> {
     pub time: TimeWeights<'a>,
 }
 
-impl Table<'_> {
+impl NeighbourTable<'_> {
     /// `X = W + E + T + 1`: columns of a neighbour.
-    pub(crate) fn columns(&self, attending: &Attending<'_>) -> usize {
+    pub(crate) fn columns(&self, attending: &AttentionPlanRef<'_>) -> usize {
         self.width + attending.edge_width() + self.time.freq.len() + 1
     }
 
     /// Panics when the parts do not fit together.
-    pub(crate) fn check(&self, attending: &Attending<'_>) {
+    pub(crate) fn check(&self, attending: &AttentionPlanRef<'_>) {
         attending.neighbours.check();
         assert_eq!(self.time.phase.len(), self.time.freq.len(), "phase is not as long as freq");
     }
@@ -79,7 +79,7 @@ impl RootTile {
     }
 
     /// Gathers the neighbours of `root`.
-    pub(super) fn load(&mut self, attending: &Attending<'_>, table: Table<'_>, root: usize) {
+    pub(super) fn load(&mut self, attending: &AttentionPlanRef<'_>, table: NeighbourTable<'_>, root: usize) {
         let neighbours = attending.neighbours;
         let (width, edge_width, time_width) = (table.width, attending.edge_width(), table.time.freq.len());
         self.count = neighbours.count[root] as usize;
@@ -110,7 +110,7 @@ impl RootTile {
     /// Attention of the root in the tile: from its `query`, for one head, to `weights`, `slopes` and what it has `seen`.
     pub(super) fn attend(
         &mut self,
-        attending: &Attending<'_>,
+        attending: &AttentionPlanRef<'_>,
         [root, head, heads]: [usize; 3],
         query: &[Block],
         weights: &mut [f32],
@@ -125,7 +125,7 @@ impl RootTile {
         softmax(weights);
         let mut dropped = std::mem::take(&mut self.dropped);
         for (slot, (dropped, &weight)) in dropped.iter_mut().zip(&*weights).enumerate() {
-            *dropped = weight * attending.keep(root, head, heads, slot);
+            *dropped = weight * attending.dropout_factor(root, head, heads, slot);
         }
         self.mix(&dropped[..self.count], seen);
         self.dropped = dropped;
@@ -144,7 +144,7 @@ pub(super) fn as_blocks_mut(numbers: &mut [f32]) -> &mut [Block] {
 
 /// Arrays of one attention over `C` roots, padded: an attention's working memory, kept from one to the next.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct AttentionBuffers {
     /// `[C, H, X]` queries against whole neighbours.
     pub(crate) query: Vec<f32>,
     /// `[C, H, X]` sums of neighbours.
@@ -155,7 +155,7 @@ pub struct Seen {
     pub(crate) slopes: Vec<f32>,
 }
 
-impl Seen {
+impl AttentionBuffers {
     /// Makes room; queries and sums have rows of `stride` numbers.
     pub(crate) fn resize(&mut self, rows: usize, stride: usize, k: usize) {
         self.query.resize(rows * stride, 0.0);
@@ -167,8 +167,8 @@ impl Seen {
 
 /// One chunk of roots attends: `query` and `seen` `[roots, H, X]` padded, `weights` and `slopes` `[roots, H, K]`, from root `first` on.
 pub(super) fn attend_chunk(
-    attending: &Attending<'_>,
-    table: Table<'_>,
+    attending: &AttentionPlanRef<'_>,
+    table: NeighbourTable<'_>,
     [first, heads]: [usize; 2],
     query: &[f32],
     seen: &mut [f32],
@@ -201,8 +201,8 @@ pub(super) fn attend_chunk(
 /// An attention whose queries are given against whole neighbours, head by head: the operation on the tape.
 #[derive(Clone, Debug, Default)]
 pub struct Attention {
-    kept: Seen,
-    gradient: SeenGradient,
+    kept: AttentionBuffers,
+    gradient: AttentionGradientBuffers,
 }
 
 /// Roots a task takes.
@@ -212,8 +212,8 @@ impl Attention {
     /// `[H, R, X]` from `query` `[H, R, X]`.
     pub(crate) fn forward(
         &mut self,
-        attending: &Attending<'_>,
-        table: Table<'_>,
+        attending: &AttentionPlanRef<'_>,
+        table: NeighbourTable<'_>,
         heads: usize,
         query: &[f32],
     ) -> Vec<f32> {
@@ -222,7 +222,7 @@ impl Attention {
         assert_eq!(query.len(), heads * roots * columns, "query is not [{heads}, {roots}, {columns}]");
         let stride = padded(columns);
         self.kept.resize(roots * heads, stride, k);
-        let Seen { query: looked, seen, weights, slopes } = &mut self.kept;
+        let AttentionBuffers { query: looked, seen, weights, slopes } = &mut self.kept;
         by_root(looked, query, [heads, roots, columns]);
         let (seen, weights) = (DisjointRows::new(seen, heads * stride), DisjointRows::new(weights, heads * k));
         let (slopes, looked) = (DisjointRows::new(slopes, heads * k), &*looked);
@@ -244,8 +244,8 @@ impl Attention {
     /// Gradients of `hidden`, `query`, `freq` and `phase`, from that of the output.
     pub(crate) fn backward(
         &mut self,
-        attending: &Attending<'_>,
-        table: Table<'_>,
+        attending: &AttentionPlanRef<'_>,
+        table: NeighbourTable<'_>,
         heads: usize,
         grad: &[f32],
     ) -> [Vec<f32>; 4] {
@@ -254,7 +254,7 @@ impl Attention {
         self.gradient.resize(roots * heads, stride, k);
         by_root(&mut self.gradient.seen, grad, [heads, roots, columns]);
         let mut partial = vec![0.0; roots.div_ceil(CHUNK) * 2 * width];
-        let SeenGradient { seen, query, dropped, score, .. } = &mut self.gradient;
+        let AttentionGradientBuffers { seen, query, dropped, score, .. } = &mut self.gradient;
         let (query, dropped) = (DisjointRows::new(query, heads * stride), DisjointRows::new(dropped, heads * k));
         let (score, sums) = (DisjointRows::new(score, heads * k), DisjointRows::new(&mut partial, 2 * width));
         let (kept, seen) = (&self.kept, &*seen);

@@ -1,14 +1,14 @@
 //! Attention from projected queries to projected values: key and value weights are moved to the query and behind the sum.
 use crate::cpu::attention::backward::{
-    ChunkGradient, SeenGradient, attend_chunk_backward, group_slots, hidden_gradient,
+    AttentionGradientBuffers, ChunkGradient, attend_chunk_backward, group_slots, hidden_gradient,
 };
-use crate::cpu::attention::{Seen, Table, attend_chunk};
+use crate::cpu::attention::{AttentionBuffers, NeighbourTable, attend_chunk};
 use crate::cpu::product::bf16::Precision;
-use crate::cpu::product::gemm::{Into, Matrix, Packed, gradient_here, multiply, padded};
+use crate::cpu::product::gemm::{Matrix, Packed, WriteMode, gradient_here, multiply, padded};
 use crate::cpu::product::version::Version;
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
 use crate::cpu::vector::time::sum_rows;
-use crate::plan::neighbours::Attending;
+use crate::plan::neighbours::AttentionPlanRef;
 
 /// Roots a task takes.
 const TILE: usize = 12;
@@ -29,8 +29,8 @@ pub struct ProjectedAttention {
     packed: Vec<[Packed; 4]>,
     /// Version of the weights that are packed.
     version: Option<(Version, Precision)>,
-    kept: Seen,
-    gradient: SeenGradient,
+    kept: AttentionBuffers,
+    gradient: AttentionGradientBuffers,
     /// `[tasks, 2T]`
     partial: Vec<f32>,
 }
@@ -75,9 +75,9 @@ impl ProjectedAttention {
     /// Writes `out` `[C, O]` from `query` `[C, O]`, both with rows [`head_stride`] apart, and the rows of `table`.
     pub fn forward(
         &mut self,
-        attending: &Attending<'_>,
+        attending: &AttentionPlanRef<'_>,
         weights: ProjectionWeights<'_>,
-        table: Table<'_>,
+        table: NeighbourTable<'_>,
         query: &[f32],
         out: &mut [f32],
     ) {
@@ -91,7 +91,7 @@ impl ProjectedAttention {
         let (stride, row, per_head) = (padded(columns), head_stride(weights.key.len() / columns, heads), self.per_head);
         assert_eq!([query.len(), out.len()], [roots * row; 2], "query or output is not [{roots}, {row}]");
         self.kept.resize(roots * heads, stride, k);
-        let Seen { query: looked, seen, weights, slopes } = &mut self.kept;
+        let AttentionBuffers { query: looked, seen, weights, slopes } = &mut self.kept;
         let (looked, seen) = (DisjointRows::new(looked, heads * stride), DisjointRows::new(seen, heads * stride));
         let (weights, slopes) = (DisjointRows::new(weights, heads * k), DisjointRows::new(slopes, heads * k));
         let (out, packed) = (DisjointRows::new(out, row), &self.packed);
@@ -104,12 +104,12 @@ impl ProjectedAttention {
                 unsafe { (weights.rows(tile.clone()), slopes.rows(tile.clone()), out.rows(tile)) };
             for (head, [key, ..]) in packed.iter().enumerate() {
                 let query = Matrix::new(&query[head * per_head..], rows, per_head, row);
-                multiply(&mut looked[head * stride..], heads * stride, Into::Replace, query, key);
+                multiply(&mut looked[head * stride..], heads * stride, WriteMode::Replace, query, key);
             }
             attend_chunk(attending, table, [first, heads], looked, seen, weights, slopes);
             for (head, [_, value, ..]) in packed.iter().enumerate() {
                 let seen = Matrix::new(&seen[head * stride..], rows, columns, heads * stride);
-                multiply(&mut out[head * per_head..], row, Into::Replace, seen, value);
+                multiply(&mut out[head * per_head..], row, WriteMode::Replace, seen, value);
             }
         });
     }
@@ -151,8 +151,8 @@ impl ProjectedAttention {
     /// Gradients, given that of the output, `[C, O]` with rows [`head_stride`] apart. The rest is as [`forward`](Self::forward) had it.
     pub fn backward(
         &mut self,
-        attending: &Attending<'_>,
-        table: Table<'_>,
+        attending: &AttentionPlanRef<'_>,
+        table: NeighbourTable<'_>,
         query: &[f32],
         out: &[f32],
         gradients: ProjectionGradients<'_>,
@@ -185,7 +185,7 @@ impl ProjectedAttention {
                 };
                 let left = Matrix::new(&left[head * per_head..], roots, per_head, row);
                 let right = Matrix::new(&right[head * stride..], roots, columns, heads * stride);
-                gradient_here(out, columns, Into::Replace, left, right);
+                gradient_here(out, columns, WriteMode::Replace, left, right);
             });
         }
         hidden_gradient(attending, table, &self.kept, &self.gradient, hidden);
@@ -193,7 +193,13 @@ impl ProjectedAttention {
     }
 
     /// Gradients of what stands by root: of sums, of whole-neighbour queries, of queries; each task's of the time encoding in `partial`.
-    fn root_gradients(&mut self, attending: &Attending<'_>, table: Table<'_>, out: &[f32], query: &mut [f32]) {
+    fn root_gradients(
+        &mut self,
+        attending: &AttentionPlanRef<'_>,
+        table: NeighbourTable<'_>,
+        out: &[f32],
+        query: &mut [f32],
+    ) {
         let (roots, k, heads, per_head) =
             (attending.neighbours.roots, attending.neighbours.k, self.heads, self.per_head);
         let (columns, stride, row) = (self.columns, padded(self.columns), head_stride(heads * per_head, heads));
@@ -202,7 +208,7 @@ impl ProjectedAttention {
         let width = 2 * table.time.freq.len();
         self.partial.clear();
         self.partial.resize(roots.div_ceil(TILE) * width, 0.0);
-        let SeenGradient { seen, query: looked, dropped, score, .. } = &mut self.gradient;
+        let AttentionGradientBuffers { seen, query: looked, dropped, score, .. } = &mut self.gradient;
         let (seen, looked) = (DisjointRows::new(seen, heads * stride), DisjointRows::new(looked, heads * stride));
         let (dropped, score) = (DisjointRows::new(dropped, heads * k), DisjointRows::new(score, heads * k));
         let (query, partial) = (DisjointRows::new(query, row), DisjointRows::new(&mut self.partial, width));
@@ -219,13 +225,13 @@ impl ProjectedAttention {
             let time = unsafe { partial.rows(task..task + 1) };
             for (head, [_, _, value, _]) in packed.iter().enumerate() {
                 let out = Matrix::new(&out[head * per_head..], rows, per_head, row);
-                multiply(&mut seen[head * stride..], heads * stride, Into::Replace, out, value);
+                multiply(&mut seen[head * stride..], heads * stride, WriteMode::Replace, out, value);
             }
             let chunk = ChunkGradient { seen, query: looked, dropped, score, time };
             attend_chunk_backward(attending, table, [first, heads], kept, chunk);
             for (head, [.., key_t]) in packed.iter().enumerate() {
                 let looked = Matrix::new(&looked[head * stride..], rows, columns, heads * stride);
-                multiply(&mut query[head * per_head..], row, Into::Replace, looked, key_t);
+                multiply(&mut query[head * per_head..], row, WriteMode::Replace, looked, key_t);
             }
         });
     }

@@ -4,7 +4,7 @@ pub(crate) mod recurrent;
 
 use crate::cpu::memory::cell::{gru, gru_backward, rnn, rnn_backward};
 use crate::cpu::product::bf16::Precision;
-use crate::cpu::product::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
+use crate::cpu::product::gemm::{Matrix, Packed, WriteMode, gradient, multiply, padded};
 use crate::cpu::product::scratch::with_scratch;
 use crate::cpu::product::version::Version;
 use crate::cpu::vector::math::{add, cos_row, sin_row};
@@ -222,8 +222,16 @@ impl MemoryUpdate {
         let (w_summed, w_apart) = w_hh.split_at_mut(summed * d);
         let memory = Matrix::new(&self.message, mails, d, message_stride);
         rayon::join(
-            || gradient(w_ih, x, Into::Replace, Matrix::new(&self.gates, full, g, gate_stride), message),
-            || gradient(w_apart, d, Into::Replace, Matrix::new(&self.recurrent, mails, apart, apart_stride), memory),
+            || gradient(w_ih, x, WriteMode::Replace, Matrix::new(&self.gates, full, g, gate_stride), message),
+            || {
+                gradient(
+                    w_apart,
+                    d,
+                    WriteMode::Replace,
+                    Matrix::new(&self.recurrent, mails, apart, apart_stride),
+                    memory,
+                )
+            },
         );
         // what mails with a message add to the summed rows of `w_hh` stands in the own-memory columns of `w_ih`
         for (w_hh, w_ih) in w_summed.chunks_exact_mut(d).zip(w_ih.chunks_exact(x)) {
@@ -232,7 +240,7 @@ impl MemoryUpdate {
         if empties > 0 {
             let gates = Matrix::new(&self.gates[full * gate_stride..], empties, summed, gate_stride);
             let memory = Matrix::new(&self.message[full * message_stride..], empties, d, message_stride);
-            gradient(w_summed, d, Into::Add, gates, memory);
+            gradient(w_summed, d, WriteMode::Add, gates, memory);
         }
         b_ih.fill(0.0);
         b_hh.fill(0.0);
@@ -299,7 +307,7 @@ fn time_gradient(
     let (freq, phase) = sums.split_at_mut(t);
     with_scratch(mails.len() * stride + t, |scratch| {
         let (encoding, sine) = scratch.split_at_mut(mails.len() * stride);
-        multiply(encoding, stride, Into::Replace, gates, w_time);
+        multiply(encoding, stride, WriteMode::Replace, gates, w_time);
         for (row, &mail) in encoding.chunks_exact(stride).zip(mails) {
             let dt = plan.dt[mail as usize];
             sin_row(sine, dt, time.freq, time.phase);
@@ -339,12 +347,18 @@ impl Shape {
         let Shape { d, x, g, .. } = *self;
         let [merged, w_empty, w_apart] = packed;
         let [message_stride, gate_stride, apart_stride] = [x, g, self.apart()].map(padded);
-        multiply(gates, gate_stride, Into::Replace, Matrix::new(message, full, x, message_stride), merged);
+        multiply(gates, gate_stride, WriteMode::Replace, Matrix::new(message, full, x, message_stride), merged);
         if full < mails {
             let (gates, message) = (&mut gates[full * gate_stride..], &message[full * message_stride..]);
             gates.fill(0.0);
-            multiply(gates, gate_stride, Into::Replace, Matrix::new(message, mails - full, d, message_stride), w_empty);
+            multiply(
+                gates,
+                gate_stride,
+                WriteMode::Replace,
+                Matrix::new(message, mails - full, d, message_stride),
+                w_empty,
+            );
         }
-        multiply(recurrent, apart_stride, Into::Replace, Matrix::new(message, mails, d, message_stride), w_apart);
+        multiply(recurrent, apart_stride, WriteMode::Replace, Matrix::new(message, mails, d, message_stride), w_apart);
     }
 }

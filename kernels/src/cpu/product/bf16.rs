@@ -1,5 +1,5 @@
 //! Products of numbers rounded to bfloat16, summed in single precision: twice as many to an instruction.
-use crate::cpu::product::gemm::{Into, Matrix};
+use crate::cpu::product::gemm::{Matrix, WriteMode};
 use crate::cpu::product::scratch::with_words;
 use crate::cpu::vector::simd::vectorised;
 
@@ -15,13 +15,13 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Whether this processor has the instructions, and the [`Level`](crate::cpu::Level) in use has them too.
+    /// Whether this processor has the instructions, and the [`SimdLevel`](crate::cpu::SimdLevel) in use has them too.
     pub fn available(self) -> bool {
         match self {
             Self::F32 => true,
             #[cfg(target_arch = "x86_64")]
             Self::Bf16 => {
-                crate::cpu::vector::simd::level() == crate::cpu::vector::simd::Level::Avx512
+                crate::cpu::vector::simd::level() == crate::cpu::vector::simd::SimdLevel::Avx512
                     && is_x86_feature_detected!("avx512bf16")
             }
             #[cfg(not(target_arch = "x86_64"))]
@@ -84,7 +84,7 @@ pub(crate) fn pack(panels: &mut Vec<u32>, depth: usize, columns: usize, row: imp
 }
 
 /// `out = lhs rhs` or `out += lhs rhs` with `rhs` `[depth, columns]` packed; see [`multiply`](crate::cpu::product::gemm::multiply).
-pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'_>, panels: &[u32], room: usize) {
+pub(crate) fn multiply(out: &mut [f32], stride: usize, into: WriteMode, lhs: Matrix<'_>, panels: &[u32], room: usize) {
     assert!(Precision::Bf16.available(), "this processor has no instructions for bfloat16");
     let pairs = lhs.columns.div_ceil(2);
     with_words(lhs.rows * pairs, |words| {
@@ -101,7 +101,14 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
                 unsafe {
                     let (out, words) =
                         (out.as_mut_ptr().add(row * stride + p * PANEL), words.as_ptr().add(row * pairs));
-                    x86::KERNELS[rows - 1][vectors - 1](out, stride, into == Into::Add, words, panel.as_ptr(), pairs);
+                    x86::KERNELS[rows - 1][vectors - 1](
+                        out,
+                        stride,
+                        into == WriteMode::Add,
+                        words,
+                        panel.as_ptr(),
+                        pairs,
+                    );
                 }
             }
         }
@@ -207,7 +214,7 @@ mod tests {
             let (a, b, stride) = (numbers(m * k, 1), numbers(k * n, 2), padded(n));
             let mut packed = Packed::default();
             packed.rows(Matrix::new(&b, k, n, n), Precision::Bf16);
-            for (into, base) in [(Into::Replace, 0.0), (Into::Add, 1.0)] {
+            for (into, base) in [(WriteMode::Replace, 0.0), (WriteMode::Add, 1.0)] {
                 let mut out = vec![1.0; m * stride];
                 crate::cpu::product::gemm::multiply(&mut out, stride, into, Matrix::new(&a, m, k, k), &packed);
                 for at in 0..m * n {

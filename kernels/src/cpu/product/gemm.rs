@@ -6,7 +6,7 @@
 use crate::cpu::product::bf16;
 use crate::cpu::product::bf16::Precision;
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
-use crate::cpu::vector::simd::{Level, level};
+use crate::cpu::vector::simd::{SimdLevel, level};
 use gemm_common::microkernel::MicroKernelFn;
 use std::ops::Range;
 
@@ -54,14 +54,14 @@ fn micro() -> Micro {
     const LANES: usize = 1;
     match level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => {
+        SimdLevel::Avx512 => {
             Micro { lanes: 16, vectors: avx512::MR_DIV_N, rows: avx512::NR, kernels: |v, r| avx512::UKR[v - 1][r - 1] }
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => {
+        SimdLevel::Avx2 => {
             Micro { lanes: 8, vectors: fma::MR_DIV_N, rows: fma::NR, kernels: |v, r| fma::UKR[v - 1][r - 1] }
         }
-        Level::Baseline => Micro {
+        SimdLevel::Baseline => Micro {
             lanes: LANES,
             vectors: baseline::MR_DIV_N,
             rows: baseline::NR,
@@ -102,7 +102,7 @@ impl<'a> Matrix<'a> {
 
 /// What happens to the numbers already there.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Into {
+pub(crate) enum WriteMode {
     Replace,
     Add,
 }
@@ -182,13 +182,13 @@ fn panel_width() -> usize {
 ///
 /// `out` is `[lhs.rows, n]`, and its rows have room for `n` rounded up to [`PAD`]: what stands in that room is overwritten by zeros, or
 /// kept where something is added.
-pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'_>, rhs: &Packed) {
+pub(crate) fn multiply(out: &mut [f32], stride: usize, into: WriteMode, lhs: Matrix<'_>, rhs: &Packed) {
     let micro = micro();
     let panel = micro.lanes * micro.vectors;
     let room = padded(rhs.columns);
     assert!(lhs.rows == 0 || (lhs.rows - 1) * stride + room <= out.len(), "no room for rows of {room}, {stride} apart");
     assert_eq!(lhs.columns, rhs.depth, "a matrix product with unequal sides");
-    if rhs.depth == 0 && into == Into::Replace {
+    if rhs.depth == 0 && into == WriteMode::Replace {
         out.chunks_mut(stride).take(lhs.rows).for_each(|row| row[..room].fill(0.0));
     }
     if rhs.precision == Precision::Bf16 {
@@ -216,7 +216,7 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
                     lhs.stride as isize,
                     1.0,
                     1.0,
-                    u8::from(into == Into::Add),
+                    u8::from(into == WriteMode::Add),
                     false,
                     false,
                     false,
@@ -232,7 +232,7 @@ pub(crate) fn multiply(out: &mut [f32], stride: usize, into: Into, lhs: Matrix<'
 ///
 /// Rows of `out` are `stride` apart and nothing beside its `n` columns is written. The rows of `x` have room for `n` rounded up to
 /// [`PAD`].
-pub(crate) fn gradient(out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
+pub(crate) fn gradient(out: &mut [f32], stride: usize, into: WriteMode, grad: Matrix<'_>, x: Matrix<'_>) {
     let chunk = match grad.rows {
         rows if rows * grad.columns * x.columns < SMALL => grad.columns,
         // Every task reads all of `x`, which no cache holds: one task a thread. Sums are in the same order whatever the tasks are.
@@ -243,11 +243,11 @@ pub(crate) fn gradient(out: &mut [f32], stride: usize, into: Into, grad: Matrix<
 }
 
 /// As [`gradient`], on this thread.
-pub(crate) fn gradient_here(out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
+pub(crate) fn gradient_here(out: &mut [f32], stride: usize, into: WriteMode, grad: Matrix<'_>, x: Matrix<'_>) {
     gradient_in_chunks(grad.columns, out, stride, into, grad, x);
 }
 
-fn gradient_in_chunks(chunk: usize, out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, x: Matrix<'_>) {
+fn gradient_in_chunks(chunk: usize, out: &mut [f32], stride: usize, into: WriteMode, grad: Matrix<'_>, x: Matrix<'_>) {
     let (rows, g, n) = (grad.rows, grad.columns, x.columns);
     if g == 0 || n == 0 {
         return;
@@ -266,15 +266,22 @@ fn gradient_in_chunks(chunk: usize, out: &mut [f32], stride: usize, into: Into, 
 }
 
 /// Some rows of a gradient, on this thread.
-fn gradient_rows(out: &mut [f32], stride: usize, into: Into, grad: Matrix<'_>, range: Range<usize>, x: Matrix<'_>) {
+fn gradient_rows(
+    out: &mut [f32],
+    stride: usize,
+    into: WriteMode,
+    grad: Matrix<'_>,
+    range: Range<usize>,
+    x: Matrix<'_>,
+) {
     let micro = micro();
     let panel = micro.lanes * micro.vectors;
-    if grad.rows == 0 && into == Into::Replace {
+    if grad.rows == 0 && into == WriteMode::Replace {
         out.chunks_mut(stride).for_each(|row| row[..x.columns].fill(0.0));
     }
     for depth in (0..grad.rows).step_by(DEPTH) {
         let summands = DEPTH.min(grad.rows - depth);
-        let adds = into == Into::Add || depth > 0;
+        let adds = into == WriteMode::Add || depth > 0;
         for first in (0..x.columns).step_by(panel) {
             let columns = panel.min(x.columns - first);
             for row in (0..range.len()).step_by(micro.rows) {
@@ -329,7 +336,7 @@ mod tests {
             straight.rows(Matrix::new(&b, k, n, n), Precision::F32);
             let flipped: Vec<f32> = (0..n * k).map(|at| b[at % k * n + at / k]).collect();
             transposed.transpose(Matrix::new(&flipped, n, k, k), Precision::F32);
-            for (packed, into, base) in [(&straight, Into::Replace, 0.0), (&transposed, Into::Add, 1.0)] {
+            for (packed, into, base) in [(&straight, WriteMode::Replace, 0.0), (&transposed, WriteMode::Add, 1.0)] {
                 let mut out = vec![1.0; m * stride];
                 multiply(&mut out, stride, into, Matrix::new(&a, m, k, k + 3), packed);
                 for (at, &value) in out.iter().enumerate() {
@@ -351,7 +358,7 @@ mod tests {
         {
             let x = padded(n);
             let (grad, input) = (numbers(rows * (g + 2), 3), numbers(rows * x, 4));
-            for (into, base) in [(Into::Replace, 0.0), (Into::Add, 2.0)] {
+            for (into, base) in [(WriteMode::Replace, 0.0), (WriteMode::Add, 2.0)] {
                 let mut out = vec![2.0; g * (n + 1)];
                 gradient(&mut out, n + 1, into, Matrix::new(&grad, rows, g, g + 2), Matrix::new(&input, rows, n, x));
                 for (at, &value) in out.iter().enumerate() {

@@ -2,7 +2,7 @@
 use std::ops::Range;
 
 use crate::cpu::product::bf16::Precision;
-use crate::cpu::product::gemm::{Into, Matrix, Packed, gradient, multiply, padded};
+use crate::cpu::product::gemm::{Matrix, Packed, WriteMode, gradient, multiply, padded};
 use crate::cpu::product::version::Version;
 use crate::cpu::vector::math::{add, column_sums};
 use crate::cpu::vector::parallel::{DisjointRows, in_chunks};
@@ -24,11 +24,11 @@ pub struct PaddedRows {
 impl PaddedRows {
     /// Makes room for rows whose numbers are about to be written; what stands there is of no particular value.
     pub fn resize(&mut self, rows: usize, columns: usize) {
-        self.resize_apart(rows, columns, padded(columns));
+        self.resize_with_stride(rows, columns, padded(columns));
     }
 
     /// The same with rows `stride` apart, a multiple of a vector.
-    pub fn resize_apart(&mut self, rows: usize, columns: usize, stride: usize) {
+    pub fn resize_with_stride(&mut self, rows: usize, columns: usize, stride: usize) {
         debug_assert!(stride >= padded(columns) && stride == padded(stride));
         (self.rows, self.columns, self.stride) = (rows, columns, stride);
         self.values.resize(rows * stride, 0.0);
@@ -150,11 +150,11 @@ impl Linear {
     /// Where shapes do not fit together.
     pub fn forward(&mut self, x: &PaddedRows, weights: LinearWeights<'_>, activation: Activation, y: &mut PaddedRows) {
         y.resize(x.rows, weights.weight.len() / x.columns.max(1));
-        self.forward_apart(x, weights, activation, y);
+        self.forward_into(x, weights, activation, y);
     }
 
     /// As [`forward`](Self::forward) into rows that are laid out already.
-    pub fn forward_apart(
+    pub fn forward_into(
         &mut self,
         x: &PaddedRows,
         weights: LinearWeights<'_>,
@@ -173,19 +173,19 @@ impl Linear {
             // SAFETY: tiles do not overlap.
             let out = unsafe { out.rows(tile.clone()) };
             let input = Matrix::new(&x.values[tile.start * x.stride..], tile.len(), inputs, x.stride);
-            multiply(out, stride, Into::Replace, input, packed);
+            multiply(out, stride, WriteMode::Replace, input, packed);
             for row in out.chunks_exact_mut(stride) {
                 if let Some(bias) = bias {
                     add(&mut row[..outputs], bias);
                 }
                 if activation == Activation::Relu {
-                    rectify(&mut row[..outputs]);
+                    relu(&mut row[..outputs]);
                 }
             }
         });
     }
 
-    /// Gradients, given that of `y` before the activation ([`mask`]). `weight` is written over; `bias` too; `x` is written over or added to.
+    /// Gradients, given that of `y` before the activation ([`relu_backward`]). `weight` is written over; `bias` too; `x` is written over or added to.
     pub fn backward(
         &mut self,
         x: &PaddedRows,
@@ -195,22 +195,22 @@ impl Linear {
         into: InputGradient<'_>,
     ) {
         let mut of_weights = || {
-            gradient(weight_gradient, x.columns, Into::Replace, y.matrix(), x.matrix());
+            gradient(weight_gradient, x.columns, WriteMode::Replace, y.matrix(), x.matrix());
             column_sums(bias_gradient, &y.values, y.stride);
         };
         let (into, out) = match into {
             InputGradient::Unwanted => return of_weights(),
             InputGradient::Replace(out) => {
                 out.resize(x.rows, x.columns);
-                (Into::Replace, out)
+                (WriteMode::Replace, out)
             }
-            InputGradient::Add(out) => (Into::Add, out),
+            InputGradient::Add(out) => (WriteMode::Add, out),
         };
         assert_eq!((out.rows, out.columns), (x.rows, x.columns), "the gradient of the input is not like the input");
         rayon::join(of_weights, || self.input_gradient(weight, y, into, out));
     }
 
-    fn input_gradient(&mut self, weight: &[f32], y: &PaddedRows, into: Into, out: &mut PaddedRows) {
+    fn input_gradient(&mut self, weight: &[f32], y: &PaddedRows, into: WriteMode, out: &mut PaddedRows) {
         let (inputs, outputs, stride) = (out.columns, y.columns, out.stride);
         let precision = self.version.map_or(Precision::F32, |(_, precision)| precision);
         self.weight.rows(Matrix::new(weight, outputs, inputs, inputs), precision);
@@ -237,7 +237,7 @@ pub enum InputGradient<'a> {
 
 vectorised! {
     /// `max(0, x)` in place.
-    pub(crate) fn rectify<I>(x: &mut [f32]) {
+    pub(crate) fn relu<I>(x: &mut [f32]) {
         for x in x {
             *x = x.max(0.0);
         }
@@ -246,7 +246,7 @@ vectorised! {
 
 vectorised! {
     /// Zeroes the gradient of what was rectified to zero.
-    pub fn mask<I>(grad: &mut [f32], rectified: &[f32]) {
+    pub fn relu_backward<I>(grad: &mut [f32], rectified: &[f32]) {
         for (grad, &x) in grad.iter_mut().zip(rectified) {
             *grad = if x > 0.0 { *grad } else { 0.0 };
         }

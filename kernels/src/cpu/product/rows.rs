@@ -16,7 +16,7 @@ fn dot<I: Isa>(a: &[f32], b: &[f32]) -> f32 {
 vectorised! {
     /// Inner products of rows of `width` numbers, those of `a` and behind them those of `b`, each two once: of the first row with itself and
     /// all behind it, then of the second, and so on. `n (n + 1) / 2` of `n` rows; of a shorter `out` the first.
-    pub fn products_of_rows<I>(out: &mut [f32], a: &[f32], b: &[f32], width: usize) {
+    pub fn pairwise_dot_products<I>(out: &mut [f32], a: &[f32], b: &[f32], width: usize) {
         let rows = || a.chunks_exact(width).chain(b.chunks_exact(width));
         let pairs = rows().enumerate().flat_map(|(i, one)| rows().skip(i).map(move |other| (one, other)));
         for (out, (one, other)) in out.iter_mut().zip(pairs) {
@@ -44,7 +44,7 @@ mod tests {
             let expected: Vec<f64> =
                 (0..5).flat_map(|i| (i..5).map(move |j| (i, j))).map(|(i, j)| exact(rows[i], rows[j])).collect();
             let mut found = vec![f32::NAN; 15];
-            products_of_rows(&mut found, &a, &b, width);
+            pairwise_dot_products(&mut found, &a, &b, width);
             for (found, expected) in found.iter().zip(expected) {
                 assert!((f64::from(*found) - expected).abs() < 1e-5, "{width}: {found} is not {expected}");
             }

@@ -55,14 +55,14 @@ pub fn token_rows(
 
 /// The gradient of the time encoding in [`token_rows`]. Keeps the memory it is computed in.
 #[derive(Clone, Debug, Default)]
-pub struct TokenTimes {
+pub struct TokenTimeGradients {
     /// `[tasks, 2 T]`
     partial: Vec<f32>,
     /// `[tasks, T]`
     sine: Vec<f32>,
 }
 
-impl TokenTimes {
+impl TokenTimeGradients {
     /// Adds to the gradients of frequencies and phases, given that of the tokens.
     pub fn backward(
         &mut self,
@@ -185,7 +185,7 @@ mod tests {
         };
         let (mut of_freq, mut of_phase) = ([1.0; 2], [2.0; 2]);
         let time = TimeWeights { freq: &freq, phase: &phase };
-        TokenTimes::default().backward(&neighbours, 1, time, &grad, [&mut of_freq, &mut of_phase]);
+        TokenTimeGradients::default().backward(&neighbours, 1, time, &grad, [&mut of_freq, &mut of_phase]);
         for i in 0..2 {
             let moved = |numbers: &[f32; 2], by: f32| {
                 let mut numbers = *numbers;

@@ -1,10 +1,10 @@
 //! Loops over rows of numbers, cut for vectors and for threads.
 pub(crate) mod adam;
-pub(crate) mod awake;
 pub(crate) mod blocks;
 pub(crate) mod groups;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod parallel;
 pub(crate) mod simd;
+pub(crate) mod spin;
 pub(crate) mod time;

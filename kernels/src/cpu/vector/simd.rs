@@ -52,7 +52,7 @@ pub(crate) type Baseline = Separate;
 
 /// Instruction sets a body is compiled for, each with all that those before it have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum SimdLevel {
     /// What every processor of the target has.
     Baseline,
     /// AVX2 and FMA.
@@ -64,26 +64,26 @@ pub enum Level {
 /// The environment variable that keeps the kernels to a level.
 const CAP: &str = "TEMPOGRAPH_CPU";
 
-static LEVEL: OnceLock<Level> = OnceLock::new();
+static LEVEL: OnceLock<SimdLevel> = OnceLock::new();
 
 /// The level in use, found out once: kernels ask for every row.
 #[inline]
-pub(crate) fn level() -> Level {
+pub(crate) fn level() -> SimdLevel {
     *LEVEL.get_or_init(|| read().unwrap_or_else(|why| panic!("{why}")))
 }
 
-fn read() -> Result<Level, String> {
+fn read() -> Result<SimdLevel, String> {
     let asked = std::env::var_os(CAP).map(|value| value.to_string_lossy().into_owned());
-    capped(Level::of_processor(), asked.as_deref())
+    capped(SimdLevel::of_processor(), asked.as_deref())
 }
 
 /// The best level there is, or the one that is asked for.
-fn capped(best: Level, asked: Option<&str>) -> Result<Level, String> {
+fn capped(best: SimdLevel, asked: Option<&str>) -> Result<SimdLevel, String> {
     let Some(asked) = asked else { return Ok(best) };
     let level = match asked {
-        "baseline" => Level::Baseline,
-        "avx2" => Level::Avx2,
-        "avx512" => Level::Avx512,
+        "baseline" => SimdLevel::Baseline,
+        "avx2" => SimdLevel::Avx2,
+        "avx512" => SimdLevel::Avx512,
         _ => return Err(format!("{CAP} = \"{asked}\"; it is \"baseline\", \"avx2\" or \"avx512\"")),
     };
     if level > best {
@@ -92,13 +92,13 @@ fn capped(best: Level, asked: Option<&str>) -> Result<Level, String> {
     Ok(level)
 }
 
-impl Level {
+impl SimdLevel {
     /// The level the kernels compute with: the best of this processor, or the one that `TEMPOGRAPH_CPU` asks for (`baseline`, `avx2` or
     /// `avx512`). It is read once, and the same for the whole program.
     ///
     /// # Errors
     /// Another name, or a level this processor has not. Kernels that compute nevertheless panic.
-    pub fn chosen() -> Result<Level, String> {
+    pub fn chosen() -> Result<SimdLevel, String> {
         match LEVEL.get() {
             Some(level) => Ok(*level),
             None => read().map(|level| *LEVEL.get_or_init(|| level)),
@@ -106,32 +106,32 @@ impl Level {
     }
 
     /// The best level of this processor, whatever is asked for.
-    pub fn of_processor() -> Level {
+    pub fn of_processor() -> SimdLevel {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
             if has!("avx512f") && has!("avx512dq") && has!("avx512bw") && has!("avx512vl") {
-                return Level::Avx512;
+                return SimdLevel::Avx512;
             }
             if has!("avx2") && has!("fma") {
-                return Level::Avx2;
+                return SimdLevel::Avx2;
             }
         }
-        Level::Baseline
+        SimdLevel::Baseline
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for SimdLevel {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str(match self {
-            Level::Baseline => "baseline vector instructions",
-            Level::Avx2 => "AVX2",
-            Level::Avx512 => "AVX-512",
+            SimdLevel::Baseline => "baseline vector instructions",
+            SimdLevel::Avx2 => "AVX2",
+            SimdLevel::Avx512 => "AVX-512",
         })
     }
 }
 
-/// Declares a function whose body is compiled once per [`Level`]. Loops over slices become vector code;
+/// Declares a function whose body is compiled once per [`SimdLevel`]. Loops over slices become vector code;
 /// whatever the body calls must be `#[inline(always)]`.
 macro_rules! vectorised {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$isa:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
@@ -157,10 +157,10 @@ macro_rules! vectorised {
             match $crate::cpu::vector::simd::level() {
                 // SAFETY: the level was detected on this processor.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::vector::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::cpu::vector::simd::SimdLevel::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::vector::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::cpu::vector::simd::SimdLevel::Avx2 => unsafe { avx2($($arg),*) },
                 _ => body::<$crate::cpu::vector::simd::Baseline>($($arg),*),
             }
         }
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_level_is_capped_by_its_name_and_what_is_not_there_is_refused() {
-        use Level::*;
+        use SimdLevel::*;
         assert_eq!(capped(Avx2, None), Ok(Avx2));
         for (asked, level) in [("baseline", Baseline), ("avx2", Avx2), ("avx512", Avx512)] {
             assert_eq!(capped(Avx512, Some(asked)), Ok(level));

@@ -10,7 +10,7 @@ pub(crate) struct Constants {
     beta2: f32,
     eps: f32,
     /// `1 - lr * weight_decay`
-    kept: f32,
+    decay: f32,
     step_size: f32,
     root_correction: f32,
 }
@@ -24,7 +24,7 @@ impl<R: CubeRuntime> ConstantsLaunch<R> {
 
 /// Moves parameter `i` and its moments by the gradient `g`.
 #[cube]
-pub(crate) fn moved(
+pub(crate) fn adam_update(
     param: &mut Array<f32>,
     first: &mut Array<f32>,
     second: &mut Array<f32>,
@@ -37,5 +37,5 @@ pub(crate) fn moved(
     first[i] = m;
     second[i] = v;
     let root = v.sqrt() / constants.root_correction + constants.eps;
-    param[i] = param[i] * constants.kept - m * constants.step_size / root;
+    param[i] = param[i] * constants.decay - m * constants.step_size / root;
 }

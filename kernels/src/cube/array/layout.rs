@@ -1,5 +1,5 @@
 //! Where the weights of a model stand in the one array of them: side by side in blocks that one matrix product reads.
-use crate::cube::launch::span::padded;
+use crate::cube::launch::buffer::padded;
 
 /// A matrix in the array of weights, `[rows, columns]`. What no weight was put into is 0 and stays 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Block {
 
 /// Blocks and the weights in them.
 #[derive(Clone, Debug, Default)]
-pub struct Layout {
+pub struct WeightLayout {
     pieces: Vec<Piece>,
     end: usize,
 }
@@ -33,7 +33,7 @@ pub fn with_one(columns: usize) -> usize {
     (columns + 1).next_multiple_of(4)
 }
 
-impl Layout {
+impl WeightLayout {
     /// Another block.
     pub fn block(&mut self, rows: usize, columns: usize) -> Block {
         let start = self.end;
@@ -45,7 +45,7 @@ impl Layout {
     ///
     /// # Panics
     /// Where they reach out of the block.
-    pub fn stand(&mut self, block: Block, corner: [usize; 2], [rows, columns]: [usize; 2], from: usize) {
+    pub fn assign(&mut self, block: Block, corner: [usize; 2], [rows, columns]: [usize; 2], from: usize) {
         let [row, column] = corner;
         assert!(
             row + rows <= block.rows && column + columns <= block.columns,
@@ -66,7 +66,7 @@ impl Layout {
     }
 
     /// The array, from the numbers of all weights.
-    pub(crate) fn put(&self, weights: &[f32]) -> Vec<f32> {
+    pub(crate) fn pack(&self, weights: &[f32]) -> Vec<f32> {
         assert_eq!(weights.len(), self.weights(), "numbers of all weights");
         let mut array = vec![0.0; self.end];
         self.pieces.iter().flat_map(Piece::rows).for_each(|(from, at, columns)| {
@@ -76,7 +76,7 @@ impl Layout {
     }
 
     /// The numbers of all weights, from the array.
-    pub(crate) fn taken(&self, array: &[f32]) -> Vec<f32> {
+    pub(crate) fn unpack(&self, array: &[f32]) -> Vec<f32> {
         let mut weights = vec![0.0; self.weights()];
         self.pieces.iter().flat_map(Piece::rows).for_each(|(from, at, columns)| {
             weights[from..from + columns].copy_from_slice(&array[at..at + columns]);
@@ -99,15 +99,15 @@ mod tests {
 
     #[test]
     fn weights_come_back_as_they_were_put() {
-        let mut layout = Layout::default();
+        let mut layout = WeightLayout::default();
         let (map, vector) = (layout.block(2, with_one(3)), layout.block(1, 5));
-        layout.stand(map, [0, 0], [2, 3], 0);
-        layout.stand(vector, [0, 0], [1, 5], 8);
-        layout.stand(map, [0, 3], [2, 1], 6);
+        layout.assign(map, [0, 0], [2, 3], 0);
+        layout.assign(vector, [0, 0], [1, 5], 8);
+        layout.assign(map, [0, 3], [2, 1], 6);
         let numbers: Vec<f32> = (1..14).map(|i| i as f32).collect();
-        let array = layout.put(&numbers);
+        let array = layout.pack(&numbers);
         assert_eq!(array[..8], [1.0, 2.0, 3.0, 7.0, 4.0, 5.0, 6.0, 8.0]);
         assert_eq!(array.iter().filter(|&&x| x == 0.0).count(), array.len() - numbers.len());
-        assert_eq!(layout.taken(&array), numbers);
+        assert_eq!(layout.unpack(&array), numbers);
     }
 }

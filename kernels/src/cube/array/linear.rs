@@ -2,7 +2,7 @@
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::products::product;
 use crate::cube::array::weights::Weight;
-use crate::cube::launch::span::transposed;
+use crate::cube::launch::buffer::transposed;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -24,7 +24,7 @@ impl<R: CubeRuntime> Weight<R> {
     pub fn backward(&self, x: &Matrix<R>, grad: &Matrix<R>) {
         self.check(x);
         if x.rows() > 0 {
-            let grad = x.device.columns(&grad.span, [x.rows(), self.rows], grad.columns());
+            let grad = x.device.columns(&grad.buffer, [x.rows(), self.rows], grad.columns());
             product(transposed(&grad), x.tensor(), x.device.tensor(&self.gradient, [self.rows, self.columns]));
         }
     }
@@ -33,7 +33,7 @@ impl<R: CubeRuntime> Weight<R> {
     pub fn backward_input(&self, grad: &Matrix<R>) -> Matrix<R> {
         let out = Matrix::new(&grad.device, grad.rows(), self.columns);
         if grad.rows() > 0 {
-            let grad = grad.device.columns(&grad.span, [grad.rows(), self.rows], grad.columns());
+            let grad = grad.device.columns(&grad.buffer, [grad.rows(), self.rows], grad.columns());
             product(grad, self.matrix().tensor(), out.tensor());
         }
         out
@@ -44,7 +44,7 @@ impl<R: CubeRuntime> Weight<R> {
         self.check(x);
         if x.rows() > 0 {
             let weights = x.device.blocks(&self.value, [heads, self.rows / heads, self.columns]);
-            let x = x.device.blocks(&x.span, [1, x.rows(), self.columns]);
+            let x = x.device.blocks(&x.buffer, [1, x.rows(), self.columns]);
             product(x, transposed(&weights), out.clone());
         }
     }

@@ -1,5 +1,5 @@
 //! Matrices on a device.
-use crate::cube::launch::span::{Device, Span, UNITS, units};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -9,7 +9,7 @@ use std::fmt;
 #[derive(Clone)]
 pub struct Matrix<R: CubeRuntime> {
     pub(crate) device: Device<R>,
-    pub(crate) span: Span<R>,
+    pub(crate) buffer: DeviceBuffer<R>,
     rows: usize,
     columns: usize,
 }
@@ -60,16 +60,16 @@ impl<R: CubeRuntime> Matrix<R> {
         Self::of(device, device.empty(rows * columns).part(0, rows * columns), rows, columns)
     }
 
-    /// The first numbers of `span` as a matrix.
-    pub(crate) fn of(device: &Device<R>, span: Span<R>, rows: usize, columns: usize) -> Self {
-        Self { device: device.clone(), span: span.part(0, rows * columns), rows, columns }
+    /// The first numbers of `buffer` as a matrix.
+    pub(crate) fn of(device: &Device<R>, buffer: DeviceBuffer<R>, rows: usize, columns: usize) -> Self {
+        Self { device: device.clone(), buffer: buffer.part(0, rows * columns), rows, columns }
     }
 
     /// The numbers of `tensor`, which has that many.
     pub(crate) fn from_tensor(tensor: &CubeTensor<R>, rows: usize, columns: usize) -> Self {
         let device = Device::of(tensor);
-        let span = device.span(tensor);
-        Self::of(&device, span, rows, columns)
+        let buffer = device.buffer(tensor);
+        Self::of(&device, buffer, rows, columns)
     }
 
     /// Number of rows.
@@ -84,12 +84,12 @@ impl<R: CubeRuntime> Matrix<R> {
 
     /// The numbers, row by row. Waits for the device.
     pub fn values(&self) -> Vec<f32> {
-        self.device.floats(&self.span)
+        self.device.floats(&self.buffer)
     }
 
     /// The same numbers as a tensor, `[rows, columns]`.
     pub(crate) fn tensor(&self) -> CubeTensor<R> {
-        self.device.tensor(&self.span, [self.rows, self.columns])
+        self.device.tensor(&self.buffer, [self.rows, self.columns])
     }
 
     /// The sum of the first `columns` columns of both.
@@ -100,10 +100,10 @@ impl<R: CubeRuntime> Matrix<R> {
     pub fn plus(&self, other: &Self, columns: usize) -> Self {
         assert_eq!(self.rows, other.rows, "rows of a sum");
         let out = Self::new(&self.device, self.rows, columns);
-        if out.span.len() > 0 {
-            let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
-            let (one, two, strides) = (self.span.arg(), other.span.arg(), [self.columns, other.columns]);
-            plus_kernel::launch::<R>(&self.device.client, count, dim, one, two, out.span.arg(), columns, strides);
+        if out.buffer.len() > 0 {
+            let (count, dim) = (units(out.buffer.len()), CubeDim::new_1d(UNITS));
+            let (one, two, strides) = (self.buffer.arg(), other.buffer.arg(), [self.columns, other.columns]);
+            plus_kernel::launch::<R>(&self.device.client, count, dim, one, two, out.buffer.arg(), columns, strides);
         }
         out
     }
@@ -111,14 +111,14 @@ impl<R: CubeRuntime> Matrix<R> {
     /// `columns` of its columns from `start` on, copied.
     pub(crate) fn part(&self, start: usize, columns: usize) -> Self {
         let out = Self::new(&self.device, self.rows, columns);
-        if out.span.len() > 0 {
-            let (count, part) = (units(out.span.len()), Columns { columns, stride: self.columns, start });
+        if out.buffer.len() > 0 {
+            let (count, part) = (units(out.buffer.len()), Columns { columns, stride: self.columns, start });
             part_kernel::launch::<R>(
                 &self.device.client,
                 count,
                 CubeDim::new_1d(UNITS),
-                self.span.arg(),
-                out.span.arg(),
+                self.buffer.arg(),
+                out.buffer.arg(),
                 part,
             );
         }

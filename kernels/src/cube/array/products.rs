@@ -1,5 +1,5 @@
 //! Matrix products: the tensor library's, at the precision asked for.
-use crate::cube::launch::span::{Device, count_launch, zeros};
+use crate::cube::launch::buffer::{Device, count_launch, zeros};
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -8,12 +8,12 @@ use cubek_matmul::launch::{Strategy, launch_ref};
 use cubek_std::InputBinding;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-static PRODUCTS: AtomicU8 = AtomicU8::new(Products::F32 as u8);
+static PRODUCTS: AtomicU8 = AtomicU8::new(ProductPrecision::F32 as u8);
 
 /// What matrix products on devices round their inputs to; sums are in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Products {
+pub enum ProductPrecision {
     /// Nothing.
     F32,
     /// 10 bits behind the binary point, where a GPU has faster units for that.
@@ -23,7 +23,7 @@ pub enum Products {
 }
 
 /// Says what matrix products of this crate's operations round their inputs to: nothing unless this was called. For the whole program.
-pub fn set_products(products: Products) {
+pub fn set_product_precision(products: ProductPrecision) {
     PRODUCTS.store(products as u8, Ordering::Relaxed);
 }
 
@@ -32,8 +32,8 @@ fn chosen() -> (Strategy, MatmulElems) {
     let float = DType::F32.into();
     let mut types = MatmulElems::from_globals(&MatmulGlobalElems { lhs: float, rhs: float, out: float });
     match PRODUCTS.load(Ordering::Relaxed) {
-        products if products == Products::Tf32 as u8 => (Strategy::Auto, types),
-        products if products == Products::Bf16 as u8 => {
+        products if products == ProductPrecision::Tf32 as u8 => (Strategy::Auto, types),
+        products if products == ProductPrecision::Bf16 as u8 => {
             let short = DType::BF16.into();
             (types.lhs_stage, types.rhs_stage, types.lhs_register, types.rhs_register) = (short, short, short, short);
             (Strategy::Auto, types)
@@ -55,7 +55,7 @@ pub(crate) fn product<R: CubeRuntime>(left: CubeTensor<R>, right: CubeTensor<R>,
 }
 
 /// `left` `[.., n, m]` times `right` `[.., m, k]`, with equal numbers of blocks; sizes may be 0.
-pub(crate) fn all<R: CubeRuntime>(left: &CubeTensor<R>, right: &CubeTensor<R>) -> CubeTensor<R> {
+pub(crate) fn batched_product<R: CubeRuntime>(left: &CubeTensor<R>, right: &CubeTensor<R>) -> CubeTensor<R> {
     let (mut shape, of_right, axes) = (left.shape(), right.shape(), left.shape().num_dims());
     let (inner, rows, columns) = (shape[axes - 1], of_right[axes - 2], of_right[axes - 1]);
     assert_eq!((inner, &shape[..axes - 2]), (rows, &of_right[..axes - 2]), "a product of {shape:?} and {of_right:?}");

@@ -1,15 +1,15 @@
 //! All weights of a model on a device, with their gradients and moments: the optimiser's step is two kernels, whatever there are of them.
 use crate::AdamStep;
-use crate::cube::array::adam::{Constants, ConstantsLaunch, moved};
-use crate::cube::array::layout::{Block, Layout};
+use crate::cube::array::adam::{Constants, ConstantsLaunch, adam_update};
+use crate::cube::array::layout::{Block, WeightLayout};
 use crate::cube::array::matrix::Matrix;
-use crate::cube::launch::span::{Device, Span, UNITS, UploadBuffer, cubes, units};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, UploadBuffer, cubes, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 use std::ops::Range;
 
 /// Steps whose losses are kept on the device before somebody has to ask for them.
-pub const REMEMBERED: usize = 64;
+pub const MAX_UNREAD_STEPS: usize = 64;
 /// Cubes that add up squares.
 const PARTIAL: usize = 256;
 
@@ -17,13 +17,13 @@ const PARTIAL: usize = 256;
 #[derive(Clone)]
 pub struct Weights<R: CubeRuntime> {
     device: Device<R>,
-    layout: Layout,
-    values: Span<R>,
-    gradients: Span<R>,
-    moments: [Span<R>; 2],
+    layout: WeightLayout,
+    values: DeviceBuffer<R>,
+    gradients: DeviceBuffer<R>,
+    moments: [DeviceBuffer<R>; 2],
     steps: u64,
-    /// `[REMEMBERED, 2]` loss and squared norm of all gradients.
-    records: Span<R>,
+    /// `[MAX_UNREAD_STEPS, 2]` loss and squared norm of all gradients.
+    records: DeviceBuffer<R>,
     recorded: usize,
 }
 
@@ -31,15 +31,15 @@ pub struct Weights<R: CubeRuntime> {
 #[derive(Clone, Debug)]
 pub struct Weight<R: CubeRuntime> {
     pub(crate) device: Device<R>,
-    pub(crate) value: Span<R>,
-    pub(crate) gradient: Span<R>,
+    pub(crate) value: DeviceBuffer<R>,
+    pub(crate) gradient: DeviceBuffer<R>,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
 }
 
 /// What a record kept of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Learned {
+pub struct StepRecord {
     /// Its loss, before the step. Where it is not finite, the step was not taken.
     pub loss: f32,
     /// Norm of all gradients before clipping.
@@ -105,7 +105,7 @@ fn step_kernel(
     if i < grad.len() && finite {
         let norm = square.sqrt();
         let g = grad[i] * select(clip > 0.0f32 && norm > clip, clip / norm, 1.0f32);
-        moved(param, first, second, i, g, constants);
+        adam_update(param, first, second, i, g, constants);
     }
 }
 
@@ -153,25 +153,25 @@ fn clear_part_kernel(
     }
 }
 
-/// Sets all numbers of `span` to 0.
-fn clear<R: CubeRuntime>(device: &Device<R>, span: &Span<R>) {
-    clear_kernel::launch::<R>(&device.client, units(span.len()), CubeDim::new_1d(UNITS), span.arg());
+/// Sets all numbers of `buffer` to 0.
+fn clear<R: CubeRuntime>(device: &Device<R>, buffer: &DeviceBuffer<R>) {
+    clear_kernel::launch::<R>(&device.client, units(buffer.len()), CubeDim::new_1d(UNITS), buffer.arg());
 }
 
 impl<R: CubeRuntime> Weights<R> {
     /// Weights that stand as `layout` says, all 0.
-    pub fn new(device: &R::Device, layout: Layout) -> Self {
+    pub fn new(device: &R::Device, layout: WeightLayout) -> Self {
         let device = Device::new(device);
         let zeros = || device.filled(layout.len(), 0);
         let (values, gradients, moments) = (zeros(), zeros(), [zeros(), zeros()]);
-        let records = device.filled(2 * REMEMBERED, 0);
+        let records = device.filled(2 * MAX_UNREAD_STEPS, 0);
         Self { layout, values, gradients, moments, steps: 0, records, recorded: 0, device }
     }
 
     /// The weights of a block.
     pub fn at(&self, block: Block) -> Weight<R> {
         let Block { start, rows, columns } = block;
-        let [value, gradient] = [&self.values, &self.gradients].map(|span| span.part(start, rows * columns));
+        let [value, gradient] = [&self.values, &self.gradients].map(|buffer| buffer.part(start, rows * columns));
         Weight { device: self.device.clone(), value, gradient, rows, columns }
     }
 
@@ -184,18 +184,18 @@ impl<R: CubeRuntime> Weights<R> {
 
     /// The numbers of all weights, one after the other. Waits for the device.
     pub fn values(&self) -> Vec<f32> {
-        self.layout.taken(&self.device.floats(&self.values))
+        self.layout.unpack(&self.device.floats(&self.values))
     }
 
     /// What a pass has found: its loss, `[1, 1]`, and the gradients in the same order. Waits for the device.
-    pub fn found(&self, loss: &Matrix<R>) -> (f32, Vec<f32>) {
-        let [loss, gradients] = [&loss.span, &self.gradients].map(|span| self.device.ask(span));
-        (loss.wait()[0], self.layout.taken(&gradients.wait()))
+    pub fn read_gradients(&self, loss: &Matrix<R>) -> (f32, Vec<f32>) {
+        let [loss, gradients] = [&loss.buffer, &self.gradients].map(|buffer| self.device.read_later(buffer));
+        (loss.wait()[0], self.layout.unpack(&gradients.wait()))
     }
 
     /// Steps taken and both moments, in the same order. Waits for the device.
     pub fn moments(&self) -> (u64, [Vec<f32>; 2]) {
-        (self.steps, self.moments.each_ref().map(|moment| self.layout.taken(&self.device.floats(moment))))
+        (self.steps, self.moments.each_ref().map(|moment| self.layout.unpack(&self.device.floats(moment))))
     }
 
     /// Takes these numbers. What was made [`at`](Weights::at) a block before keeps those of before: they get another place, because a thread that
@@ -208,7 +208,7 @@ impl<R: CubeRuntime> Weights<R> {
     }
 
     /// The same weights with gradients of their own, for a pass beside others whose step somebody else takes.
-    pub fn apart(&self) -> Self {
+    pub fn with_own_gradients(&self) -> Self {
         let own = Self { gradients: self.device.empty(self.layout.len()).part(0, self.layout.len()), ..self.clone() };
         clear(&own.device, &own.gradients);
         own
@@ -223,9 +223,9 @@ impl<R: CubeRuntime> Weights<R> {
         self.moments = moments.map(|moment| self.sent(moment));
     }
 
-    fn sent(&self, values: &[f32]) -> Span<R> {
+    fn sent(&self, values: &[f32]) -> DeviceBuffer<R> {
         let mut upload = UploadBuffer::default();
-        upload.floats(self.layout.put(values));
+        upload.floats(self.layout.pack(values));
         self.device.send(upload)
     }
 
@@ -233,9 +233,9 @@ impl<R: CubeRuntime> Weights<R> {
     /// the loss is not finite nothing is learned. Waits for nothing.
     ///
     /// # Panics
-    /// Where [`REMEMBERED`] steps were taken and nobody has asked for their losses.
+    /// Where [`MAX_UNREAD_STEPS`] steps were taken and nobody has asked for their losses.
     pub fn step(&mut self, loss: &Matrix<R>, constants: &AdamStep, clip: f32) {
-        assert!(self.recorded < REMEMBERED, "losses of {REMEMBERED} steps have not been asked for");
+        assert!(self.recorded < MAX_UNREAD_STEPS, "losses of {MAX_UNREAD_STEPS} steps have not been asked for");
         let (device, dim) = (&self.device, CubeDim::new_1d(UNITS));
         let squares = device.empty(PARTIAL).part(0, PARTIAL);
         squares_kernel::launch::<R>(&device.client, cubes(PARTIAL), dim, self.gradients.arg(), squares.arg());
@@ -248,7 +248,7 @@ impl<R: CubeRuntime> Weights<R> {
             first.arg(),
             second.arg(),
             self.gradients.arg(),
-            loss.span.arg(),
+            loss.buffer.arg(),
             squares.arg(),
             self.records.arg(),
             self.recorded as u32,
@@ -270,7 +270,7 @@ impl<R: CubeRuntime> Weights<R> {
     }
 
     /// Losses and norms of the steps since they were last asked for, oldest first. Waits for the device.
-    pub fn learned(&mut self) -> Vec<Learned> {
+    pub fn take_step_records(&mut self) -> Vec<StepRecord> {
         let count = std::mem::take(&mut self.recorded);
         if count == 0 {
             return Vec::new();
@@ -279,7 +279,7 @@ impl<R: CubeRuntime> Weights<R> {
         numbers
             .chunks(2)
             .take(count)
-            .map(|record| Learned { loss: record[0], gradient_norm: record[1].sqrt() })
+            .map(|record| StepRecord { loss: record[0], gradient_norm: record[1].sqrt() })
             .collect()
     }
 }

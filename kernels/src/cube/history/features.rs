@@ -1,8 +1,8 @@
 //! Edge features: all of them on the device or, where there is no room, the rows a step names.
 use crate::Rows;
 use crate::cube::history::past::Hop;
-use crate::cube::launch::plans::{EMPTY, MailSpans, NONE, Table};
-use crate::cube::launch::span::{Device, Places, Span, UploadBuffer};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, OffsetAllocator, UploadBuffer};
+use crate::cube::launch::plans::{EMPTY, FeatureTable, MailBuffers, NONE};
 use burn_cubecl::CubeRuntime;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub(crate) enum Features<R: CubeRuntime> {
     None,
     /// `[events, E]` on the device.
     Resident {
-        table: Span<R>,
+        table: DeviceBuffer<R>,
         width: usize,
     },
     /// In host memory: every step asks which rows it names, waits for the answer, and gets them from there.
@@ -45,23 +45,24 @@ impl<R: CubeRuntime> Features<R> {
     }
 
     /// The table of all rows, where it is on the device.
-    pub(crate) fn resident(&self) -> Option<Span<R>> {
+    pub(crate) fn resident(&self) -> Option<DeviceBuffer<R>> {
         if let Self::Resident { table, .. } = self { Some(table.clone()) } else { None }
     }
 
     /// What is named by these events: numbers of rows, and the rows themselves where they are not on the device. A row of all events has the number of
     /// its event.
-    pub(crate) fn table(&self, events: impl Iterator<Item = Option<u64>>) -> Table<'_> {
+    pub(crate) fn table(&self, events: impl Iterator<Item = Option<u64>>) -> FeatureTable<'_> {
         match self {
-            Self::None | Self::Resident { .. } => {
-                Table { index: events.map(|event| event.unwrap_or(0) as u32).collect(), ..Table::default() }
-            }
-            Self::Host(rows) => Table::new(Some(rows.as_ref()), events),
+            Self::None | Self::Resident { .. } => FeatureTable {
+                index: events.map(|event| event.unwrap_or(0) as u32).collect(),
+                ..FeatureTable::default()
+            },
+            Self::Host(rows) => FeatureTable::new(Some(rows.as_ref()), events),
         }
     }
 
     /// Gives mail and hops, which name events, the rows of these.
-    pub(crate) fn find(&self, device: &Device<R>, mail: &mut MailSpans<R>, hops: &mut [Hop<R>]) {
+    pub(crate) fn find(&self, device: &Device<R>, mail: &mut MailBuffers<R>, hops: &mut [Hop<R>]) {
         match self {
             Self::None => {}
             Self::Resident { table, .. } => {
@@ -74,7 +75,7 @@ impl<R: CubeRuntime> Features<R> {
 }
 
 /// Asks the device which events are named and sends their features, each once.
-fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailSpans<R>, hops: &mut [Hop<R>]) {
+fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailBuffers<R>, hops: &mut [Hop<R>]) {
     let event = |number: u32, exists: bool| (exists && number != NONE).then_some(u64::from(number));
     let marks = device.integers(&mail.rows);
     let mut events: Vec<Option<u64>> = device
@@ -100,7 +101,7 @@ fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailSpa
         };
         events.extend(slots.map(&mut zeros));
     }
-    let mut table = Table::new(Some(rows), events.into_iter());
+    let mut table = FeatureTable::new(Some(rows), events.into_iter());
     of_zeros.into_iter().for_each(|at| table.index[at] = NONE);
 
     let lens: Vec<usize> =
@@ -113,8 +114,8 @@ fn fetch<R: CubeRuntime>(device: &Device<R>, rows: &dyn Rows, mail: &mut MailSpa
     }
     upload.floats(table.numbers());
     let sent = device.send(upload);
-    let mut places = Places::default();
-    let mut next = |len: usize| sent.part(places.next(len), len);
+    let mut offsets = OffsetAllocator::default();
+    let mut next = |len: usize| sent.part(offsets.next(len), len);
     mail.feature = next(lens[0]);
     hops.iter_mut().zip(&lens[1..]).for_each(|(hop, &len)| hop.attention.feature = next(len));
     let table = next(table.len());

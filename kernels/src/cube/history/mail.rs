@@ -1,13 +1,13 @@
 //! What the mail of a batch says, from rows of its ends.
 use crate::cube::array::matrix::Matrix;
-use crate::cube::history::past::{DevicePast, EndRows};
-use crate::cube::launch::span::{UNITS, units};
+use crate::cube::history::past::{DeviceView, EndRows};
+use crate::cube::launch::buffer::{UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
 /// Which rows of an event's ends the mail of it says to one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SaidRows {
+pub enum MailRows {
     /// That of the other end.
     Other,
     /// Its own, and behind it that of the other end.
@@ -19,14 +19,14 @@ pub enum SaidRows {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Shape {
     width: usize,
-    rows: SaidRows,
+    rows: MailRows,
     /// Whether ends are listed, and do not follow each other.
     listed: bool,
 }
 
 impl Shape {
     fn columns(&self) -> usize {
-        if self.rows == SaidRows::Both { 2 * self.width } else { self.width }
+        if self.rows == MailRows::Both { 2 * self.width } else { self.width }
     }
 }
 
@@ -38,7 +38,7 @@ fn row_of(list: &Array<u32>, first: u32, end: usize, #[comptime] shape: Shape) -
 
 /// `[2 B, columns]`: row `2 e` is what the source of event `e` says to its destination, the row behind it what that one says.
 #[cube(launch)]
-fn said_kernel(table: &Array<f32>, list: &Array<u32>, first: u32, out: &mut Array<f32>, #[comptime] shape: Shape) {
+fn mail_rows_kernel(table: &Array<f32>, list: &Array<u32>, first: u32, out: &mut Array<f32>, #[comptime] shape: Shape) {
     let i = ABSOLUTE_POS;
     if i < out.len() {
         let width = comptime!(shape.width);
@@ -48,9 +48,9 @@ fn said_kernel(table: &Array<f32>, list: &Array<u32>, first: u32, out: &mut Arra
         let own = row_of(list, first, says, shape);
         let other = row_of(list, first, hears, shape);
         let mut value = table[select(column < width, other, own) * width + column % width];
-        if comptime!(shape.rows == SaidRows::Other) {
+        if comptime!(shape.rows == MailRows::Other) {
             value = table[own * width + column];
-        } else if comptime!(shape.rows == SaidRows::Sum) {
+        } else if comptime!(shape.rows == MailRows::Sum) {
             value += table[own * width + column];
         }
         out[i] = value;
@@ -58,17 +58,17 @@ fn said_kernel(table: &Array<f32>, list: &Array<u32>, first: u32, out: &mut Arra
 }
 
 /// What the mail of the batch in hand says, `[2 B, ..]`, from the `table` of the roots' rows.
-pub fn said<R: CubeRuntime>(past: &DevicePast<R>, table: &Matrix<R>, rows: SaidRows) -> Matrix<R> {
+pub fn mail_rows<R: CubeRuntime>(past: &DeviceView<R>, table: &Matrix<R>, rows: MailRows) -> Matrix<R> {
     let (listed, list, first, ends) = match &past.ends {
         EndRows::From(first, ends) => (false, &past.touched_rows, *first, *ends),
         EndRows::Listed(list) => (true, list, 0, list.len()),
     };
     let shape = Shape { width: table.columns(), rows, listed };
     let out = Matrix::new(&past.device, ends, shape.columns());
-    if out.span.len() > 0 {
-        let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
-        let (table, list, first) = (table.span.arg(), list.arg(), first as u32);
-        said_kernel::launch::<R>(&past.device.client, count, dim, table, list, first, out.span.arg(), shape);
+    if out.buffer.len() > 0 {
+        let (count, dim) = (units(out.buffer.len()), CubeDim::new_1d(UNITS));
+        let (table, list, first) = (table.buffer.arg(), list.arg(), first as u32);
+        mail_rows_kernel::launch::<R>(&past.device.client, count, dim, table, list, first, out.buffer.arg(), shape);
     }
     out
 }

@@ -2,27 +2,27 @@
 //!
 //! A step sends what is asked and what happens in one transfer, and waits for nothing: how many distinct nodes there are stays on the device,
 //! where every array has room for as many as there can be. Only edge features that did not fit are asked for and sent in every step.
+pub(crate) mod apply;
 pub(crate) mod features;
+pub(crate) mod inputs;
 pub(crate) mod look;
 pub(crate) mod mail;
-pub(crate) mod moving;
 pub(crate) mod neighbours;
 pub(crate) mod past;
 pub(crate) mod sampling;
 pub(crate) mod sent;
-pub(crate) mod settle;
 pub(crate) mod state;
-pub(crate) mod world;
+pub(crate) mod transfer;
 
 use crate::cube::array::matrix::Matrix;
+use crate::cube::history::apply::apply_batch;
 use crate::cube::history::features::Features;
-use crate::cube::history::neighbours::{Neighbourhoods, Settled};
-use crate::cube::history::past::{DevicePast, Happening};
-use crate::cube::history::settle::settle;
-use crate::cube::history::state::States;
-use crate::cube::history::world::{DeviceEvents, DeviceRules, DeviceSampler, DeviceWorld, TooLarge, bytes_of};
+use crate::cube::history::inputs::{DeviceDataset, DeviceEvents, DeviceRules, DeviceSampler, TooLarge, bytes_of};
+use crate::cube::history::neighbours::{NeighbourStore, Neighbourhoods};
+use crate::cube::history::past::{CurrentBatch, DeviceView};
+use crate::cube::history::state::NodeStates;
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UploadBuffer};
 use crate::cube::launch::plans::NONE;
-use crate::cube::launch::span::{Device, Span, UploadBuffer};
 use burn_cubecl::CubeRuntime;
 
 /// Node memories, mail, neighbours and edge features on a device.
@@ -31,12 +31,12 @@ pub struct DeviceHistory<R: CubeRuntime> {
     pub(super) nodes: usize,
     pub(super) origin: i64,
     pub(super) rules: DeviceRules,
-    pub(super) states: States<R>,
+    pub(super) states: NodeStates<R>,
     pub(super) neighbourhoods: Neighbourhoods<R>,
     /// `[N]` the first name of every node in the lookup at hand; [`NONE`] of all nodes between two of them.
-    pub(super) first: Span<R>,
+    pub(super) first: DeviceBuffer<R>,
     /// `[N]` how often rows are named in the lookup at hand; zeros between two of them.
-    pub(super) counts: Span<R>,
+    pub(super) counts: DeviceBuffer<R>,
     pub(super) features: Features<R>,
     /// Ends of the events of the newest tick, which have not settled.
     pub(super) pending: Vec<End>,
@@ -59,29 +59,29 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     ///
     /// # Panics
     /// Where `rules` ask for two hops of no neighbours, or for draws without a log.
-    pub fn new(device: &R::Device, rules: DeviceRules, world: &DeviceWorld<'_>) -> Result<Self, TooLarge> {
+    pub fn new(device: &R::Device, rules: DeviceRules, dataset: &DeviceDataset<'_>) -> Result<Self, TooLarge> {
         let all = rules.sampler != DeviceSampler::Recent || rules.before_events && rules.layers > 1;
-        assert!(!all || world.log.is_some(), "any event may be shown, and there is no log by node");
+        assert!(!all || dataset.log.is_some(), "any event may be shown, and there is no log by node");
         let hops = if rules.neighbours > 0 { 1..=2 } else { 1..=1 };
         assert!(hops.contains(&rules.layers), "{} hops of {} neighbours", rules.layers, rules.neighbours);
-        let (device, nodes, room) = (Device::new(device), world.nodes, world.room);
-        let bytes = bytes_of(&rules, world);
+        let (device, nodes, room) = (Device::new(device), dataset.nodes, dataset.room);
+        let bytes = bytes_of(&rules, dataset);
         if bytes > room {
             return Err(TooLarge { bytes, room });
         }
-        let features = Features::new(&device, world.features.clone(), world.events, room - bytes);
-        let tick = |time: i64| u32::try_from(time - world.origin).expect("a log of fewer than 2^32 ticks");
+        let features = Features::new(&device, dataset.features.clone(), dataset.events, room - bytes);
+        let tick = |time: i64| u32::try_from(time - dataset.origin).expect("a log of fewer than 2^32 ticks");
         let sent = |numbers: &mut dyn Iterator<Item = u32>| {
             let mut upload = UploadBuffer::default();
             upload.integers(numbers);
             device.send(upload)
         };
-        let settled = match &world.log {
+        let settled = match &dataset.log {
             None => {
                 let [node, time, event] = [(); 3].map(|()| device.filled(nodes * rules.neighbours, 0));
-                Settled::Rings { node, time, event }
+                NeighbourStore::Rings { node, time, event }
             }
-            Some(log) => Settled::ByNode {
+            Some(log) => NeighbourStore::ByNode {
                 starts: sent(&mut log.starts.iter().copied()),
                 node: sent(&mut log.node.iter().copied()),
                 time: sent(&mut log.time.iter().map(|&time| tick(time))),
@@ -90,9 +90,9 @@ impl<R: CubeRuntime> DeviceHistory<R> {
         };
         Ok(Self {
             nodes,
-            origin: world.origin,
+            origin: dataset.origin,
             rules,
-            states: States::new(&device, nodes, rules.rule()),
+            states: NodeStates::new(&device, nodes, rules.rule()),
             neighbourhoods: Neighbourhoods { degree: device.filled(nodes, 0), settled },
             first: device.filled(nodes, NONE),
             counts: device.filled(nodes, 0),
@@ -108,13 +108,13 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     }
 
     /// Whether what it sends in large uploads goes through pinned memory: whether the device's driver has such.
-    pub fn pins(&self) -> bool {
-        self.device.pins()
+    pub fn uses_pinned_memory(&self) -> bool {
+        self.device.uses_pinned_memory()
     }
 
     /// Forgets everything that happened.
     pub fn reset(&mut self) {
-        self.states = States::new(&self.device, self.nodes, self.rules.rule());
+        self.states = NodeStates::new(&self.device, self.nodes, self.rules.rule());
         self.neighbourhoods.degree = self.device.filled(self.nodes, 0);
         self.pending.clear();
     }
@@ -124,23 +124,26 @@ impl<R: CubeRuntime> DeviceHistory<R> {
     ///
     /// # Panics
     /// Where `memory` has not a row for each of the past's, mail has nothing to say, or another history has read it.
-    pub fn observe(&mut self, past: &DevicePast<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
+    pub fn observe(&mut self, past: &DeviceView<R>, memory: &Matrix<R>, said: Option<&Matrix<R>>) {
         assert_eq!([memory.rows(), memory.columns()], [past.capacity, self.rules.memory], "new memories");
-        assert!(!self.rules.given || said.is_some_and(|said| said.columns() == self.rules.said), "what mail says");
-        let Some(Happening { ends, fates, all_ends, unsettled }) = &past.happening else {
+        assert!(
+            !self.rules.given || said.is_some_and(|said| said.columns() == self.rules.mail_width),
+            "what mail says"
+        );
+        let Some(CurrentBatch { ends, end_effects, all_ends, unsettled }) = &past.current_batch else {
             panic!("a past that the host has read")
         };
         let all = (&self.states, &self.neighbourhoods);
-        let happens = (ends, fates, *unsettled);
-        settle(
+        let happens = (ends, end_effects, *unsettled);
+        apply_batch(
             &self.device,
             all,
             happens,
-            (&past.touched_rows, &memory.span, said.map_or(&memory.span, |said| &said.span)),
+            (&past.touched_rows, &memory.buffer, said.map_or(&memory.buffer, |said| &said.buffer)),
             self.rules.rule(),
             self.rules.neighbours,
         );
-        self.pending = all_ends[settled(all_ends)..].to_vec();
+        self.pending = all_ends[count_observable(all_ends)..].to_vec();
     }
 
     pub(super) fn tick(&self, time: i64) -> u32 {
@@ -161,7 +164,7 @@ impl<R: CubeRuntime> DeviceHistory<R> {
 }
 
 /// How many of `ends` settle when the newest of them happen: all that are earlier.
-pub(super) fn settled(ends: &[End]) -> usize {
+pub(super) fn count_observable(ends: &[End]) -> usize {
     let newest = ends.last().map(|end| end.time);
     ends.partition_point(|end| Some(end.time) != newest)
 }

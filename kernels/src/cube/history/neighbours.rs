@@ -1,7 +1,7 @@
 //! Recent neighbours: a ring for each node, and the events that have not settled into it.
-use crate::cube::history::sampling::{ByNodeLaunch, ChanceLaunch, draw_kernel, newest_kernel};
+use crate::cube::history::sampling::{ByNodeLaunch, RandomStreamLaunch, draw_kernel, newest_kernel};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, units};
 use crate::cube::launch::plans::NONE;
-use crate::cube::launch::span::{Device, Span, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -54,7 +54,7 @@ pub(crate) struct Roots {
 
 /// When the memory of each node is from, `[N]`: without its waiting mail, and the mail's event and time.
 #[derive(CubeType, CubeLaunch)]
-pub(crate) struct Clock {
+pub(crate) struct MemoryTimes {
     pub(crate) updated: Array<u32>,
     pub(crate) mail_event: Array<u32>,
     pub(crate) mail_time: Array<u32>,
@@ -62,7 +62,7 @@ pub(crate) struct Clock {
 
 /// What is found: how many, then in each slot node, event and time difference.
 #[derive(CubeType, CubeLaunch)]
-pub(crate) struct Found {
+pub(crate) struct NeighbourSlots {
     pub(crate) count: Array<u32>,
     /// The slots come behind other names.
     pub(crate) named: Array<u32>,
@@ -95,7 +95,7 @@ pub(crate) fn absent(roots: &Roots, root: usize) -> bool {
 
 /// A root and one of the other names claim their nodes.
 #[cube]
-pub(crate) fn claim(found: &mut Found, roots: &Roots, at: usize, #[comptime] lookup: Lookup) {
+pub(crate) fn claim(found: &mut NeighbourSlots, roots: &Roots, at: usize, #[comptime] lookup: Lookup) {
     if comptime!(lookup.claims) {
         if at < roots.count as usize && roots.node[at] != NONE {
             found.first[roots.node[at] as usize].fetch_min(at as u32);
@@ -109,7 +109,7 @@ pub(crate) fn claim(found: &mut Found, roots: &Roots, at: usize, #[comptime] loo
 
 /// Marks the slots of a root that nothing was found for.
 #[cube]
-pub(crate) fn slots_left(found: &mut Found, root: usize, count: u32, skipped: u32, #[comptime] k: usize) {
+pub(crate) fn slots_left(found: &mut NeighbourSlots, root: usize, count: u32, skipped: u32, #[comptime] k: usize) {
     for slot in count..k as u32 {
         found.named[skipped as usize + root * k + slot as usize] = NONE.runtime();
     }
@@ -118,8 +118,8 @@ pub(crate) fn slots_left(found: &mut Found, root: usize, count: u32, skipped: u3
 /// Fills a slot of `found` with `link`: node, event and time.
 #[cube]
 pub(crate) fn put(
-    found: &mut Found,
-    clock: &Clock,
+    found: &mut NeighbourSlots,
+    memory_times: &MemoryTimes,
     slot: usize,
     skipped: usize,
     link: (u32, u32, u32),
@@ -130,7 +130,7 @@ pub(crate) fn put(
     let mut then = now;
     if comptime!(lookup.since_update) {
         let n = node as usize;
-        then = select(clock.mail_event[n] == NONE, clock.updated[n], clock.mail_time[n]);
+        then = select(memory_times.mail_event[n] == NONE, memory_times.updated[n], memory_times.mail_time[n]);
     }
     found.named[skipped + slot] = node;
     if comptime!(lookup.claims) {
@@ -150,7 +150,7 @@ pub(crate) fn put(
 
 /// Shows no neighbours to any root.
 #[cube(launch)]
-fn alone_kernel(roots: &Roots, found: &mut Found, #[comptime] lookup: Lookup) {
+fn no_neighbours_kernel(roots: &Roots, found: &mut NeighbourSlots, #[comptime] lookup: Lookup) {
     claim(found, roots, ABSOLUTE_POS, lookup);
     if ABSOLUTE_POS < roots.count as usize {
         found.count[ABSOLUTE_POS] = 0;
@@ -176,11 +176,12 @@ fn pad_kernel(
 
 /// How long ago the memory of each root was updated.
 #[cube(launch)]
-fn idle_kernel(roots: &Roots, clock: &Clock, out: &mut Array<f32>) {
+fn idle_kernel(roots: &Roots, memory_times: &MemoryTimes, out: &mut Array<f32>) {
     let root = ABSOLUTE_POS;
     if root < out.len() {
         let node = select(absent(roots, root), 0u32, roots.node[root]) as usize;
-        let then = select(clock.mail_event[node] == NONE, clock.updated[node], clock.mail_time[node]);
+        let then =
+            select(memory_times.mail_event[node] == NONE, memory_times.updated[node], memory_times.mail_time[node]);
         out[root] = since(roots.time[root], then);
     }
 }
@@ -192,8 +193,8 @@ fn look_kernel(
     ends: &Ends,
     visible: u32,
     ring: &Ring,
-    clock: &Clock,
-    found: &mut Found,
+    memory_times: &MemoryTimes,
+    found: &mut NeighbourSlots,
     skipped: u32,
     #[comptime] lookup: Lookup,
 ) {
@@ -212,7 +213,7 @@ fn look_kernel(
             let end = ends.time[j];
             if ends.node[j] == node && seen(end, ends.event[j], time, place) && count < k as u32 {
                 let link = (ends.other[j], ends.event[j], end);
-                put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
+                put(found, memory_times, root * k + count as usize, skipped as usize, link, time, lookup);
                 count += 1;
             }
         }
@@ -222,7 +223,7 @@ fn look_kernel(
             let end = ring.time[j];
             if seen(end, ring.event[j], time, place) && count < k as u32 {
                 let link = (ring.node[j], ring.event[j], end);
-                put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
+                put(found, memory_times, root * k + count as usize, skipped as usize, link, time, lookup);
                 count += 1;
             }
         }
@@ -232,84 +233,104 @@ fn look_kernel(
 }
 
 /// Events as their ends see them, on a device.
-pub(crate) struct EndSpans<R: CubeRuntime> {
-    pub(crate) node: Span<R>,
-    pub(crate) other: Span<R>,
-    pub(crate) time: Span<R>,
-    pub(crate) event: Span<R>,
+pub(crate) struct EndBuffers<R: CubeRuntime> {
+    pub(crate) node: DeviceBuffer<R>,
+    pub(crate) other: DeviceBuffer<R>,
+    pub(crate) time: DeviceBuffer<R>,
+    pub(crate) event: DeviceBuffer<R>,
 }
 
-impl<R: CubeRuntime> EndSpans<R> {
+impl<R: CubeRuntime> EndBuffers<R> {
     pub(crate) fn arg(&self) -> EndsLaunch<R> {
         EndsLaunch::new(self.node.arg(), self.other.arg(), self.time.arg(), self.event.arg())
     }
 }
 
 /// What has settled, on a device.
-pub(crate) enum Settled<R: CubeRuntime> {
+pub(crate) enum NeighbourStore<R: CubeRuntime> {
     /// The newest events of every node, `[N, K]`.
-    Rings { node: Span<R>, time: Span<R>, event: Span<R> },
+    Rings { node: DeviceBuffer<R>, time: DeviceBuffer<R>, event: DeviceBuffer<R> },
     /// As many events of every node as its degree says, of those of a log sorted by node.
-    ByNode { starts: Span<R>, node: Span<R>, time: Span<R>, event: Span<R> },
+    ByNode { starts: DeviceBuffer<R>, node: DeviceBuffer<R>, time: DeviceBuffer<R>, event: DeviceBuffer<R> },
 }
 
 /// The settled neighbourhood of every node.
 pub(crate) struct Neighbourhoods<R: CubeRuntime> {
     /// `[N]` events ever settled.
-    pub(crate) degree: Span<R>,
-    pub(crate) settled: Settled<R>,
+    pub(crate) degree: DeviceBuffer<R>,
+    pub(crate) settled: NeighbourStore<R>,
 }
 
 /// Draws with replacement: their key, the time ticks count from, and the ticks they reach back.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Drawing {
+pub(crate) struct UniformSampling {
     pub(crate) key: u64,
     pub(crate) origin: i64,
     pub(crate) window: i64,
 }
 
-impl Drawing {
-    fn arg<R: CubeRuntime>(self) -> ChanceLaunch<R> {
+impl UniformSampling {
+    fn arg<R: CubeRuntime>(self) -> RandomStreamLaunch<R> {
         let (key, origin) = (self.key, self.origin as u64);
         let window = self.window.clamp(0, i64::from(i32::MAX)) as i32;
-        ChanceLaunch::new(key as u32, (key >> 32) as u32, origin as u32, (origin >> 32) as u32, window)
+        RandomStreamLaunch::new(key as u32, (key >> 32) as u32, origin as u32, (origin >> 32) as u32, window)
     }
 }
 
 /// Whom a lookup asks about, `[R]`, and what it finds: slots behind `skipped` names.
-pub(crate) struct Asked<'a, R: CubeRuntime> {
-    pub(crate) roots: [&'a Span<R>; 3],
-    pub(crate) ends: &'a EndSpans<R>,
+pub(crate) struct NeighbourQuery<'a, R: CubeRuntime> {
+    pub(crate) roots: [&'a DeviceBuffer<R>; 3],
+    pub(crate) ends: &'a EndBuffers<R>,
     /// Other names: where they begin and how many there are.
     pub(crate) others: [usize; 2],
     /// Of the ends, how many may be seen.
     pub(crate) visible: usize,
     /// When memories were updated, and event and time of waiting mail.
-    pub(crate) clock: [&'a Span<R>; 3],
+    pub(crate) memory_times: [&'a DeviceBuffer<R>; 3],
     /// Counts, names, events, time differences, times and places, and first names.
-    pub(crate) found: [&'a Span<R>; 7],
+    pub(crate) found: [&'a DeviceBuffer<R>; 7],
     pub(crate) skipped: usize,
 }
 
 impl<R: CubeRuntime> Neighbourhoods<R> {
     /// Fills `found` with what the roots see of the visible ends and of what has settled: the newest, or what is drawn.
-    pub(crate) fn look(&self, device: &Device<R>, asked: &Asked<'_, R>, drawing: Option<Drawing>, lookup: Lookup) {
-        let Asked { roots: [name, at, before], others: [others_from, others], ends, visible, clock, found, skipped } =
-            asked;
-        let [updated, mail_event, mail_time] = clock;
+    pub(crate) fn sample(
+        &self,
+        device: &Device<R>,
+        asked: &NeighbourQuery<'_, R>,
+        drawing: Option<UniformSampling>,
+        lookup: Lookup,
+    ) {
+        let NeighbourQuery {
+            roots: [name, at, before],
+            others: [others_from, others],
+            ends,
+            visible,
+            memory_times,
+            found,
+            skipped,
+        } = asked;
+        let [updated, mail_event, mail_time] = memory_times;
         let [counts, named, event, dt, time, place, first] = found;
         let (client, count, dim) = (&device.client, units(counts.len().max(*others)), CubeDim::new_1d(UNITS));
         let sizes = [counts.len(), *others_from, *others].map(|size| size as u32);
         let roots = RootsLaunch::new(name.arg(), at.arg(), before.arg(), sizes[0], sizes[1], sizes[2]);
-        let found =
-            FoundLaunch::new(counts.arg(), named.arg(), event.arg(), dt.arg(), time.arg(), place.arg(), first.arg());
+        let found = NeighbourSlotsLaunch::new(
+            counts.arg(),
+            named.arg(),
+            event.arg(),
+            dt.arg(),
+            time.arg(),
+            place.arg(),
+            first.arg(),
+        );
         if lookup.k == 0 {
-            return alone_kernel::launch::<R>(client, count, dim, roots, found, lookup);
+            return no_neighbours_kernel::launch::<R>(client, count, dim, roots, found, lookup);
         }
-        let clock = ClockLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg());
+        let memory_times = MemoryTimesLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg());
         let (visible, skipped) = (*visible as u32, *skipped as u32);
         match &self.settled {
-            Settled::Rings { node, time, event } => {
+            NeighbourStore::Rings { node, time, event } => {
                 let ring = RingLaunch::new(self.degree.arg(), node.arg(), time.arg(), event.arg());
                 look_kernel::launch::<R>(
                     client,
@@ -319,13 +340,13 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
                     ends.arg(),
                     visible,
                     ring,
-                    clock,
+                    memory_times,
                     found,
                     skipped,
                     lookup,
                 );
             }
-            Settled::ByNode { starts, node, time, event } => {
+            NeighbourStore::ByNode { starts, node, time, event } => {
                 let log = ByNodeLaunch::new(starts.arg(), node.arg(), time.arg(), event.arg(), self.degree.arg());
                 let Some(drawing) = drawing else {
                     return newest_kernel::launch::<R>(
@@ -336,7 +357,7 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
                         ends.arg(),
                         visible,
                         log,
-                        clock,
+                        memory_times,
                         found,
                         skipped,
                         lookup,
@@ -351,7 +372,7 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
                     ends.arg(),
                     visible,
                     log,
-                    clock,
+                    memory_times,
                     found,
                     skipped,
                     chance,
@@ -365,8 +386,8 @@ impl<R: CubeRuntime> Neighbourhoods<R> {
 /// Gives each of the first names that has no neighbours one of zeros.
 pub(crate) fn pad<R: CubeRuntime>(
     device: &Device<R>,
-    [names, times]: [&Span<R>; 2],
-    [counts, event, dt]: [&Span<R>; 3],
+    [names, times]: [&DeviceBuffer<R>; 2],
+    [counts, event, dt]: [&DeviceBuffer<R>; 3],
     k: usize,
 ) {
     if counts.len() > 0 {
@@ -379,22 +400,28 @@ pub(crate) fn pad<R: CubeRuntime>(
 /// `[R]` how long ago the memories of the first so many names were updated, as of `times`.
 pub(crate) fn idle<R: CubeRuntime>(
     device: &Device<R>,
-    [names, times]: [&Span<R>; 2],
-    [updated, mail_event, mail_time]: [&Span<R>; 3],
+    [names, times]: [&DeviceBuffer<R>; 2],
+    [updated, mail_event, mail_time]: [&DeviceBuffer<R>; 3],
     count: usize,
-) -> Span<R> {
+) -> DeviceBuffer<R> {
     let (out, dim) = (device.empty(count).part(0, count), CubeDim::new_1d(UNITS));
     if count > 0 {
         let roots = RootsLaunch::new(names.arg(), times.arg(), times.arg(), count as u32, 0, 0);
-        let clock = ClockLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg());
-        idle_kernel::launch::<R>(&device.client, units(count), dim, roots, clock, out.arg());
+        let memory_times = MemoryTimesLaunch::new(updated.arg(), mail_event.arg(), mail_time.arg());
+        idle_kernel::launch::<R>(&device.client, units(count), dim, roots, memory_times, out.arg());
     }
     out
 }
 
 /// Behind `roots` of times and places, `[C]`, come those of their slots: each root's own.
 #[cube(launch)]
-fn spread_kernel(times: &mut Array<u32>, places: &mut Array<u32>, roots: u32, first: u32, #[comptime] k: usize) {
+fn broadcast_root_times_kernel(
+    times: &mut Array<u32>,
+    places: &mut Array<u32>,
+    roots: u32,
+    first: u32,
+    #[comptime] k: usize,
+) {
     let slot = ABSOLUTE_POS;
     if slot < roots as usize * k {
         let at = first as usize + slot;
@@ -404,15 +431,24 @@ fn spread_kernel(times: &mut Array<u32>, places: &mut Array<u32>, roots: u32, fi
 }
 
 /// Gives the slots of `roots` roots, which begin at `first`, the roots' times and places.
-pub(crate) fn spread<R: CubeRuntime>(
+pub(crate) fn broadcast_root_times<R: CubeRuntime>(
     device: &Device<R>,
-    [times, places]: [&Span<R>; 2],
+    [times, places]: [&DeviceBuffer<R>; 2],
     roots: usize,
     first: usize,
     k: usize,
 ) {
     let (count, dim) = (units(roots * k), CubeDim::new_1d(UNITS));
-    spread_kernel::launch::<R>(&device.client, count, dim, times.arg(), places.arg(), roots as u32, first as u32, k);
+    broadcast_root_times_kernel::launch::<R>(
+        &device.client,
+        count,
+        dim,
+        times.arg(),
+        places.arg(),
+        roots as u32,
+        first as u32,
+        k,
+    );
 }
 
 /// Rows of the table below in which every root and every slot has a row of its own: its own number, [`NONE`] where the slot is empty. Every row is
@@ -445,10 +481,10 @@ fn own_rows_kernel(
 /// `[first + R * K]` rows, and where the group of each begins and who is in it: see the kernel.
 pub(crate) fn own_rows<R: CubeRuntime>(
     device: &Device<R>,
-    counts: &Span<R>,
+    counts: &DeviceBuffer<R>,
     first: usize,
     k: usize,
-) -> (Span<R>, [Span<R>; 2]) {
+) -> (DeviceBuffer<R>, [DeviceBuffer<R>; 2]) {
     let len = first + counts.len() * k;
     let [rows, starts, names] = [len, len + 1, len].map(|len| device.empty(len).part(0, len));
     let (count, dim) = (units(len + 1), CubeDim::new_1d(UNITS));

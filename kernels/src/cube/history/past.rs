@@ -1,34 +1,34 @@
 //! The past of some roots on a device, and what is computed from it.
 use crate::Cell;
-use crate::cube::array::layout::{Block, Layout, with_one};
+use crate::cube::array::layout::{Block, WeightLayout, with_one};
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::weights::{Weight, Weights};
 use crate::cube::history::End;
-use crate::cube::history::neighbours::EndSpans;
-use crate::cube::history::settle::FateSpans;
+use crate::cube::history::apply::EndEffectBuffers;
+use crate::cube::history::neighbours::EndBuffers;
 use crate::cube::kernel::memory;
 use crate::cube::kernel::memory::{CellWeights, Shape};
 use crate::cube::kernel::memory_backward;
-use crate::cube::kernel::memory_backward::Written;
-use crate::cube::kernel::time::{TimeEncoding, TimeShares};
-use crate::cube::launch::gather::gather_span;
-use crate::cube::launch::plans::{AttentionSpans, EMPTY, MailSpans, NONE};
-use crate::cube::launch::span::{Arriving, Device, Span};
+use crate::cube::kernel::memory_backward::CellGradientBuffers;
+use crate::cube::kernel::time::{TimeEncoding, TimeGradientPartials};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, PendingRead};
+use crate::cube::launch::gather::gather_buffer;
+use crate::cube::launch::plans::{EMPTY, MailBuffers, NONE, NeighbourBuffers};
 use burn_cubecl::CubeRuntime;
 
 /// The past of some roots, as it lies on the device.
-pub struct DevicePast<R: CubeRuntime> {
+pub struct DeviceView<R: CubeRuntime> {
     pub(crate) device: Device<R>,
     /// Most rows there can be.
     pub(crate) capacity: usize,
     /// Widths of a memory and of what a mail says.
     pub(crate) widths: [usize; 2],
     /// `[P + 1]`, the number of rows last.
-    pub(crate) starts: Span<R>,
-    pub(crate) nodes: Span<R>,
+    pub(crate) starts: DeviceBuffer<R>,
+    pub(crate) nodes: DeviceBuffer<R>,
     /// Rows of the nodes that the batch in hand touches.
-    pub(crate) touched_rows: Span<R>,
-    pub(crate) mail: MailSpans<R>,
+    pub(crate) touched_rows: DeviceBuffer<R>,
+    pub(crate) mail: MailBuffers<R>,
     /// Columns of edge features.
     pub(crate) features: usize,
     /// Farthest first.
@@ -36,9 +36,9 @@ pub struct DevicePast<R: CubeRuntime> {
     /// Rows of the roots' table that the batch's ends are, `[2 B]`: source and destination by turns.
     pub(crate) ends: EndRows<R>,
     /// Constant rows of the nodes, features and vectors, where they are not on the device for all nodes.
-    pub(crate) beside: Option<[Span<R>; 2]>,
+    pub(crate) node_rows: Option<[DeviceBuffer<R>; 2]>,
     /// What a history on the device needs to let the batch happen.
-    pub(crate) happening: Option<Happening<R>>,
+    pub(crate) current_batch: Option<CurrentBatch<R>>,
 }
 
 /// Where the ends of a batch stand in the roots' table.
@@ -47,13 +47,13 @@ pub(crate) enum EndRows<R: CubeRuntime> {
     /// One after the other: so many from this row on.
     From(usize, usize),
     /// In these rows.
-    Listed(Span<R>),
+    Listed(DeviceBuffer<R>),
 }
 
 /// The batch in hand, as a history on the device lets it happen.
-pub(crate) struct Happening<R: CubeRuntime> {
-    pub(crate) ends: EndSpans<R>,
-    pub(crate) fates: FateSpans<R>,
+pub(crate) struct CurrentBatch<R: CubeRuntime> {
+    pub(crate) ends: EndBuffers<R>,
+    pub(crate) end_effects: EndEffectBuffers<R>,
     pub(crate) all_ends: Vec<End>,
     pub(crate) unsettled: usize,
 }
@@ -63,8 +63,8 @@ pub(crate) struct Happening<R: CubeRuntime> {
 pub struct Hop<R: CubeRuntime> {
     pub(crate) device: Device<R>,
     /// `[C]` rows of the table below; of a hop below another, centres that nobody asks about have none.
-    pub(crate) centres: Span<R>,
-    pub(crate) attention: AttentionSpans<R>,
+    pub(crate) centres: DeviceBuffer<R>,
+    pub(crate) attention: NeighbourBuffers<R>,
     /// Slots of a centre.
     pub(crate) neighbours: usize,
     /// Columns of edge features.
@@ -72,7 +72,7 @@ pub struct Hop<R: CubeRuntime> {
     /// Rows of the table below.
     pub(crate) below: usize,
     /// `[C]` ticks since the centres' memories were updated, where they are shown.
-    pub(crate) idle: Option<Span<R>>,
+    pub(crate) idle: Option<DeviceBuffer<R>>,
     /// Whether a centre without neighbours has one of zeros instead, met at the first event: no row of the table and no event, unless the table has
     /// rows of such.
     pub(crate) pads: bool,
@@ -88,7 +88,7 @@ pub struct CellBlocks {
 
 /// Where the numbers of these weights begin among those of all: of messages and of memories.
 #[derive(Clone, Copy, Debug)]
-pub struct CellNumbers {
+pub struct CellOffsets {
     /// `[gates, width]` each.
     pub matrices: [usize; 2],
     /// `[gates]` each.
@@ -98,18 +98,23 @@ pub struct CellNumbers {
 impl CellBlocks {
     /// For messages of width `message`, of which the last `time` columns are a time encoding, and memories of width `memory`. On the device the time
     /// encoding comes first.
-    pub fn stand(layout: &mut Layout, cell: Cell, [message, time, memory]: [usize; 3], from: &CellNumbers) -> Self {
+    pub fn allocate(
+        layout: &mut WeightLayout,
+        cell: Cell,
+        [message, time, memory]: [usize; 3],
+        from: &CellOffsets,
+    ) -> Self {
         let gates = cell.gates() * memory;
         let matrices = [message, memory].map(|width| layout.block(gates, with_one(width)));
         let [input, recurrent] = matrices;
         for gate in 0..gates {
             let row = from.matrices[0] + gate * message;
-            layout.stand(input, [gate, time], [1, message - time], row);
-            layout.stand(input, [gate, 0], [1, time], row + message - time);
+            layout.assign(input, [gate, time], [1, message - time], row);
+            layout.assign(input, [gate, 0], [1, time], row + message - time);
         }
-        layout.stand(recurrent, [0, 0], [gates, memory], from.matrices[1]);
+        layout.assign(recurrent, [0, 0], [gates, memory], from.matrices[1]);
         for (i, width) in [message, memory].into_iter().enumerate() {
-            layout.stand(matrices[i], [0, width], [gates, 1], from.biases[i]);
+            layout.assign(matrices[i], [0, width], [gates, 1], from.biases[i]);
         }
         Self { cell, matrices }
     }
@@ -124,10 +129,10 @@ pub struct DeviceCell<R: CubeRuntime> {
 }
 
 /// What a memory update keeps for its backward pass.
-pub struct UpdateKept<R: CubeRuntime> {
+pub struct SavedMemoryUpdate<R: CubeRuntime> {
     shape: Shape,
     weights: CellWeights<R>,
-    kept: memory::Kept<R>,
+    kept: memory::Saved<R>,
 }
 
 impl<R: CubeRuntime> DeviceCell<R> {
@@ -140,7 +145,7 @@ impl<R: CubeRuntime> DeviceCell<R> {
     ///
     /// # Panics
     /// Where the weights do not fit the past.
-    pub fn forward(&self, past: &DevicePast<R>) -> (Matrix<R>, UpdateKept<R>) {
+    pub fn forward(&self, past: &DeviceView<R>) -> (Matrix<R>, SavedMemoryUpdate<R>) {
         let device = &past.device;
         let ([d, o], e, t) = (past.widths, past.features, self.time.width());
         let shape = Shape { d, o, e, t, cell: self.cell, joint: true };
@@ -153,21 +158,29 @@ impl<R: CubeRuntime> DeviceCell<R> {
         let [w_ih, w_hh] = [input, recurrent].map(|weight| weight.matrix().tensor());
         let weights = CellWeights { w_ih, w_hh, biases: None, freq: self.time.freq(), phase: self.time.phase() };
         let (new, kept) = memory::update(device, &shape, &past.mail, past.capacity, &weights);
-        (Matrix::from_tensor(&new, past.capacity, d), UpdateKept { shape, weights, kept })
+        (Matrix::from_tensor(&new, past.capacity, d), SavedMemoryUpdate { shape, weights, kept })
     }
 
     /// Writes the gradients of the cell and tells `time` what it brings to the time encoding, from the gradient of the new memory: the first columns
     /// of `grad`.
-    pub fn backward(&self, kept: &UpdateKept<R>, grad: &Matrix<R>, time: &mut TimeShares<R>) {
+    pub fn backward(&self, kept: &SavedMemoryUpdate<R>, grad: &Matrix<R>, time: &mut TimeGradientPartials<R>) {
         if kept.kept.rows.len() == 0 {
             self.matrices.iter().for_each(Weight::clear_gradient);
             return;
         }
         let [w_ih, w_hh] = self.matrices.each_ref().map(|weight| weight.gradient.clone());
-        let written = Written { w_ih, w_hh, biases: None };
-        let UpdateKept { shape, weights, kept } = kept;
+        let written = CellGradientBuffers { w_ih, w_hh, biases: None };
+        let SavedMemoryUpdate { shape, weights, kept } = kept;
         let shares = time.take(kept.rows.len());
-        memory_backward::gradients(&grad.device, shape, weights, kept, (&grad.span, grad.columns()), &written, &shares);
+        memory_backward::gradients(
+            &grad.device,
+            shape,
+            weights,
+            kept,
+            (&grad.buffer, grad.columns()),
+            &written,
+            &shares,
+        );
     }
 }
 
@@ -183,7 +196,7 @@ impl<R: CubeRuntime> Hop<R> {
     }
 }
 
-impl<R: CubeRuntime> DevicePast<R> {
+impl<R: CubeRuntime> DeviceView<R> {
     /// Rows there is room for.
     pub fn rows(&self) -> usize {
         self.capacity
@@ -195,14 +208,14 @@ impl<R: CubeRuntime> DevicePast<R> {
     }
 
     /// Asks for the rows of `memory` `[rows, D]` whose nodes the batch in hand touches.
-    pub fn ask_touched(&self, memory: &Matrix<R>) -> Arriving<'_> {
-        let tensor = gather_span(&self.device, &memory.span, &self.touched_rows, memory.columns());
-        self.device.ask(&self.device.span(&tensor))
+    pub fn read_touched_later(&self, memory: &Matrix<R>) -> PendingRead<'_> {
+        let tensor = gather_buffer(&self.device, &memory.buffer, &self.touched_rows, memory.columns());
+        self.device.read_later(&self.device.buffer(&tensor))
     }
 
     /// Asks for the numbers of `matrix`.
-    pub fn ask(&self, matrix: &Matrix<R>) -> Arriving<'_> {
-        self.device.ask(&matrix.span)
+    pub fn ask(&self, matrix: &Matrix<R>) -> PendingRead<'_> {
+        self.device.read_later(&matrix.buffer)
     }
 
     /// Its hops, the farthest first; the centres of the last are the roots.
@@ -226,7 +239,7 @@ impl<R: CubeRuntime> DevicePast<R> {
 
     /// Rows of `columns` numbers, put on the device.
     pub fn rows_of(&self, values: &[f32], columns: usize) -> Matrix<R> {
-        let mut upload = crate::cube::launch::span::UploadBuffer::default();
+        let mut upload = crate::cube::launch::buffer::UploadBuffer::default();
         upload.floats(values.iter().copied());
         let rows = values.len().checked_div(columns).unwrap_or(self.capacity);
         Matrix::of(&self.device, self.device.send(upload), rows, columns)
@@ -235,7 +248,7 @@ impl<R: CubeRuntime> DevicePast<R> {
 
 /// The mail of a node, copied to the host.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct HostMail {
+pub struct FetchedMail {
     /// Whether the message is the zero vector; then the rest means nothing.
     pub empty: bool,
     /// Its event.
@@ -246,15 +259,15 @@ pub struct HostMail {
     pub other: Vec<f32>,
 }
 
-/// [`DevicePast`] copied to the host, with the farthest hop's neighbours: what tests look at.
+/// [`DeviceView`] copied to the host, with the farthest hop's neighbours: what tests look at.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct HostPast {
+pub struct FetchedView {
     /// `[U]` the node of every row, as first named.
     pub nodes: Vec<u32>,
     /// `[U, D]`
     pub memory: Vec<f32>,
     /// `[U]` what every row reads, if anything.
-    pub mail: Vec<Option<HostMail>>,
+    pub mail: Vec<Option<FetchedMail>>,
     /// `[C]` row of every centre; `u32::MAX` where nobody is asked about.
     pub roots: Vec<u32>,
     /// `[C]` ticks since the centres' memories were updated, where they are shown.
@@ -265,11 +278,13 @@ pub struct HostPast {
     pub slots: Vec<Vec<u32>>,
 }
 
-impl<R: CubeRuntime> DevicePast<R> {
+impl<R: CubeRuntime> DeviceView<R> {
     /// Copies it to the host. Waits for the device.
-    pub fn fetch(&self) -> HostPast {
-        let (integers, floats) =
-            (|span: &Span<R>| self.device.integers(span), |span: &Span<R>| self.device.floats(span));
+    pub fn fetch(&self) -> FetchedView {
+        let (integers, floats) = (
+            |buffer: &DeviceBuffer<R>| self.device.integers(buffer),
+            |buffer: &DeviceBuffer<R>| self.device.floats(buffer),
+        );
         let ([d, said], k) = (self.widths, self.hops[0].neighbours);
         let unique = *integers(&self.starts).last().expect("the number of rows") as usize;
         let (mail_of, marks, events) =
@@ -277,7 +292,7 @@ impl<R: CubeRuntime> DevicePast<R> {
         let (times, others) = (floats(&self.mail.dt), floats(&self.mail.other));
         let mail = |row: usize| {
             let at = mail_of[row] as usize;
-            let told = || HostMail {
+            let told = || FetchedMail {
                 empty: marks[at] & EMPTY != 0,
                 event: events[at],
                 dt: times[at],
@@ -296,7 +311,7 @@ impl<R: CubeRuntime> DevicePast<R> {
                 .filter_map(|name| name.checked_sub(first))
                 .collect()
         };
-        HostPast {
+        FetchedView {
             nodes: integers(&self.nodes)[..unique].to_vec(),
             memory: floats(&self.mail.memory)[..unique * d].to_vec(),
             mail: (0..unique).map(mail).collect(),

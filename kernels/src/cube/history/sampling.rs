@@ -1,6 +1,8 @@
 //! Neighbours drawn with replacement from all of a node's past: the host's draws, number for number.
-use crate::cube::history::neighbours::{Clock, Ends, Found, Lookup, Roots, absent, claim, put, seen, slots_left};
-use crate::cube::launch::wide::{Wide, times};
+use crate::cube::history::neighbours::{
+    Ends, Lookup, MemoryTimes, NeighbourSlots, Roots, absent, claim, put, seen, slots_left,
+};
+use crate::cube::launch::wide::{WideU64, wide_mul};
 use cubecl::prelude::*;
 
 /// A log by node, and how much of it has settled.
@@ -17,7 +19,7 @@ pub(crate) struct ByNode {
 
 /// Where random numbers are: the key, the time at which ticks begin, and how far back a draw may reach.
 #[derive(CubeType, CubeLaunch)]
-pub(crate) struct Chance {
+pub(crate) struct RandomStream {
     key_low: u32,
     key_high: u32,
     origin_low: u32,
@@ -27,7 +29,7 @@ pub(crate) struct Chance {
 
 /// Random word number `i` at a place: of Philox4x32-10, four words to a block, the last of each first.
 #[cube]
-pub(crate) fn word(chance: &Chance, node: u32, tick: u32, i: u32) -> u32 {
+pub(crate) fn random_word(chance: &RandomStream, node: u32, tick: u32, i: u32) -> u32 {
     let low = chance.origin_low + tick;
     let high = chance.origin_high + select(low < tick, 1u32, 0u32);
     let mut counter_0 = i / 4;
@@ -37,8 +39,8 @@ pub(crate) fn word(chance: &Chance, node: u32, tick: u32, i: u32) -> u32 {
     let mut key_0 = chance.key_low;
     let mut key_1 = chance.key_high;
     for _ in 0..10u32 {
-        let first = times(Wide { high: 0u32, low: counter_0 }, 0u32, 0xd251_1f53u32);
-        let second = times(Wide { high: 0u32, low: counter_2 }, 0u32, 0xcd9e_8d57u32);
+        let first = wide_mul(WideU64 { high: 0u32, low: counter_0 }, 0u32, 0xd251_1f53u32);
+        let second = wide_mul(WideU64 { high: 0u32, low: counter_2 }, 0u32, 0xcd9e_8d57u32);
         counter_0 = second.high ^ counter_1 ^ key_0;
         counter_1 = second.low;
         counter_2 = first.high ^ counter_3 ^ key_1;
@@ -86,14 +88,14 @@ fn before(log: &ByNode, first: u32, end: u32, from: i32) -> u32 {
 
 /// Draws `k` numbers below `n` into `out[start..]`, ascending.
 #[cube]
-fn draw(chance: &Chance, node: u32, tick: u32, n: u32, out: &mut Array<u32>, start: usize, #[comptime] k: usize) {
+fn draw(chance: &RandomStream, node: u32, tick: u32, n: u32, out: &mut Array<u32>, start: usize, #[comptime] k: usize) {
     let surplus = (0 - n) % n;
     let mut taken = 0u32;
     for slot in 0..k {
         let mut drawn = 0u32;
         let mut again = true;
         while again {
-            let product = times(Wide { high: 0u32, low: word(chance, node, tick, taken) }, 0u32, n);
+            let product = wide_mul(WideU64 { high: 0u32, low: random_word(chance, node, tick, taken) }, 0u32, n);
             taken += 1;
             drawn = product.high;
             again = product.low < surplus;
@@ -114,8 +116,8 @@ pub(crate) fn newest_kernel(
     ends: &Ends,
     visible: u32,
     log: &ByNode,
-    clock: &Clock,
-    found: &mut Found,
+    memory_times: &MemoryTimes,
+    found: &mut NeighbourSlots,
     skipped: u32,
     #[comptime] lookup: Lookup,
 ) {
@@ -134,7 +136,7 @@ pub(crate) fn newest_kernel(
             let end = ends.time[j];
             if ends.node[j] == node && seen(end, ends.event[j], time, place) && count < k as u32 {
                 let link = (ends.other[j], ends.event[j], end);
-                put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
+                put(found, memory_times, root * k + count as usize, skipped as usize, link, time, lookup);
                 count += 1;
             }
         }
@@ -144,7 +146,7 @@ pub(crate) fn newest_kernel(
         for back in 0..u32::min(settled, k as u32 - count) {
             let at = (first + settled - 1 - back) as usize;
             let link = (log.node[at], log.event[at], log.time[at]);
-            put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
+            put(found, memory_times, root * k + count as usize, skipped as usize, link, time, lookup);
             count += 1;
         }
         found.count[root] = count;
@@ -159,10 +161,10 @@ pub(crate) fn draw_kernel(
     ends: &Ends,
     visible: u32,
     log: &ByNode,
-    clock: &Clock,
-    found: &mut Found,
+    memory_times: &MemoryTimes,
+    found: &mut NeighbourSlots,
     skipped: u32,
-    chance: &Chance,
+    chance: &RandomStream,
     #[comptime] lookup: Lookup,
 ) {
     let root = ABSOLUTE_POS;
@@ -202,7 +204,7 @@ pub(crate) fn draw_kernel(
                 if ends.node[j] == node && seen(end, ends.event[j], time, place) && i32::reinterpret(end) >= from {
                     while count < k as u32 && found.event[root * k + u32::min(count, k as u32 - 1) as usize] == back {
                         let link = (ends.other[j], ends.event[j], end);
-                        put(found, clock, root * k + count as usize, skipped as usize, link, time, lookup);
+                        put(found, memory_times, root * k + count as usize, skipped as usize, link, time, lookup);
                         count += 1;
                     }
                     back += 1;
@@ -212,7 +214,7 @@ pub(crate) fn draw_kernel(
                 let slot = root * k + count as usize;
                 let at = (first + skip + all - 1 - found.event[slot]) as usize;
                 let link = (log.node[at], log.event[at], log.time[at]);
-                put(found, clock, slot, skipped as usize, link, time, lookup);
+                put(found, memory_times, slot, skipped as usize, link, time, lookup);
                 count += 1;
             }
         }

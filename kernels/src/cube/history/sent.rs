@@ -1,17 +1,18 @@
 //! The past of some roots as the host has read it, sent to a device in one upload.
 use crate::cube::history::features::Features;
-use crate::cube::history::past::{DevicePast, EndRows, Hop};
+use crate::cube::history::past::{DeviceView, EndRows, Hop};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, OffsetAllocator, UploadBuffer};
 use crate::cube::launch::plans::{
-    AttentionSpans, Groups, MailSpans, NONE, Table, group, mail_events, pack_mail, pack_neighbours, slot_events,
+    FeatureTable, Groups, MailBuffers, NONE, NeighbourBuffers, group, mail_events, pack_mail, pack_neighbours,
+    slot_events,
 };
-use crate::cube::launch::span::{Device, Places, Span, UploadBuffer};
 use crate::{MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
 use std::sync::Arc;
 
 /// What the host has read of the past of some roots.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadPast<'a> {
+pub struct HostView<'a> {
     /// `[U]` distinct nodes.
     pub nodes: &'a [u32],
     /// Rows of the nodes that the batch in hand touches.
@@ -19,14 +20,14 @@ pub struct ReadPast<'a> {
     /// Their memories and mail; its features are not looked at.
     pub mail: &'a MailPlan,
     /// Who neighbours whom, farthest first.
-    pub hops: &'a [ReadHop<'a>],
+    pub hops: &'a [HostHop<'a>],
     /// Rows of the roots' table that the batch's ends are, `[2 B]`, where anybody asks.
     pub ends: &'a [u32],
 }
 
 /// Centres and their neighbours.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadHop<'a> {
+pub struct HostHop<'a> {
     /// `[C]` rows of the table below: nodes, or centres of the hop before.
     pub centres: &'a [u32],
     /// Their neighbours in that table.
@@ -47,13 +48,13 @@ pub struct HostRows {
 }
 
 /// Sends to a device what the host has read. Edge features stay on the device where there is room for them.
-pub struct PastSender<R: CubeRuntime> {
+pub struct ViewUploader<R: CubeRuntime> {
     device: Device<R>,
     /// Widths of a memory and of what a mail says.
     widths: [usize; 2],
     features: Features<R>,
     /// Features and vectors of nodes, where there is no room for those of all nodes.
-    beside: Option<[HostRows; 2]>,
+    node_rows: Option<[HostRows; 2]>,
 }
 
 /// Stands where a neighbour of zeros has no event.
@@ -64,10 +65,10 @@ struct Padded(Option<(Vec<u32>, Neighbours)>);
 
 impl Padded {
     /// The hops, farthest first. Of those below another, the last centre is one of zeros.
-    fn of(hops: &[ReadHop<'_>]) -> Vec<Padded> {
+    fn of(hops: &[HostHop<'_>]) -> Vec<Padded> {
         let mut zeros = NONE;
         let last = hops.len().saturating_sub(1);
-        let pad = |(depth, hop): (usize, &ReadHop<'_>)| {
+        let pad = |(depth, hop): (usize, &HostHop<'_>)| {
             let wanted = !hop.age.is_empty() && hop.neighbours.k > 0;
             wanted.then(|| Self::pad(hop, std::mem::replace(&mut zeros, hop.len() as u32), depth < last))
         };
@@ -75,7 +76,7 @@ impl Padded {
     }
 
     /// `zeros` is the row of the table below that is one of zeros.
-    fn pad(hop: &ReadHop<'_>, zeros: u32, more: bool) -> (Vec<u32>, Neighbours) {
+    fn pad(hop: &HostHop<'_>, zeros: u32, more: bool) -> (Vec<u32>, Neighbours) {
         let (mut centres, mut found, mut age) = (hop.centres.to_vec(), hop.neighbours.clone(), hop.age.to_vec());
         if more {
             centres.push(zeros);
@@ -97,9 +98,9 @@ impl Padded {
         (centres, found)
     }
 
-    fn read<'a>(&'a self, hop: &ReadHop<'a>) -> ReadHop<'a> {
+    fn read<'a>(&'a self, hop: &HostHop<'a>) -> HostHop<'a> {
         match &self.0 {
-            Some((centres, neighbours)) => ReadHop { centres, neighbours, ..*hop },
+            Some((centres, neighbours)) => HostHop { centres, neighbours, ..*hop },
             None => *hop,
         }
     }
@@ -114,7 +115,7 @@ impl HostRows {
     }
 }
 
-impl ReadHop<'_> {
+impl HostHop<'_> {
     /// Who names each of `below` rows: centres, and behind them the slots.
     fn groups(&self, below: usize) -> Groups {
         let count = self.centres.len() as u32;
@@ -142,28 +143,28 @@ impl ReadHop<'_> {
     }
 }
 
-impl<R: CubeRuntime> PastSender<R> {
+impl<R: CubeRuntime> ViewUploader<R> {
     /// Of memories and mail of these `widths`, and of the `features` of as many events as there are in the log, which may take `room` bytes of the device.
-    /// What nodes have `beside` their memory travels with them where it is given.
+    /// Constant `node_rows` travel with the memory where they are given.
     pub fn new(
         device: &R::Device,
         widths: [usize; 2],
         (features, events): (Option<Arc<dyn Rows>>, usize),
-        beside: Option<[HostRows; 2]>,
+        node_rows: Option<[HostRows; 2]>,
         room: u64,
     ) -> Self {
         let device = Device::new(device);
-        Self { features: Features::new(&device, features, events, room), device, widths, beside }
+        Self { features: Features::new(&device, features, events, room), device, widths, node_rows }
     }
 
     /// Whether what nodes have beside their memory travels with them.
-    pub fn brings_node_rows(&self) -> bool {
-        self.beside.is_some()
+    pub fn streams_node_rows(&self) -> bool {
+        self.node_rows.is_some()
     }
 
     /// Whether what it sends goes through pinned memory: whether the device's driver has such.
-    pub fn pins(&self) -> bool {
-        self.device.pins()
+    pub fn uses_pinned_memory(&self) -> bool {
+        self.device.uses_pinned_memory()
     }
 
     /// Whether edge features are on the device.
@@ -175,15 +176,15 @@ impl<R: CubeRuntime> PastSender<R> {
     ///
     /// # Panics
     /// Where its parts do not fit together.
-    pub fn send(&self, past: &ReadPast<'_>) -> DevicePast<R> {
+    pub fn send(&self, past: &HostView<'_>) -> DeviceView<R> {
         let padded = Padded::of(past.hops);
-        let hops: Vec<ReadHop<'_>> = past.hops.iter().zip(&padded).map(|(hop, padded)| padded.read(hop)).collect();
-        let past = &ReadPast { hops: &hops, ..*past };
-        let ReadPast { nodes, mail, hops, .. } = *past;
+        let hops: Vec<HostHop<'_>> = past.hops.iter().zip(&padded).map(|(hop, padded)| padded.read(hop)).collect();
+        let past = &HostView { hops: &hops, ..*past };
+        let HostView { nodes, mail, hops, .. } = *past;
         mail.check(self.widths);
         assert_eq!(mail.unique, nodes.len(), "rows of memory");
         hops.iter().for_each(|hop| hop.neighbours.check());
-        let below: Vec<usize> = std::iter::once(nodes.len()).chain(hops.iter().map(ReadHop::len)).collect();
+        let below: Vec<usize> = std::iter::once(nodes.len()).chain(hops.iter().map(HostHop::len)).collect();
         let groups: Vec<Groups> = hops.iter().zip(&below).map(|(hop, &below)| hop.groups(below)).collect();
         let events = mail_events(mail).chain(hops.iter().flat_map(|hop| hop.events()));
         let mut table = self.features.table(events);
@@ -193,19 +194,19 @@ impl<R: CubeRuntime> PastSender<R> {
             slots.filter(|&at| at < named).for_each(|at| table.index[at] = NONE);
             first += hop.neighbours.row.len();
         }
-        let sent = self.device.send_ahead(self.pack(past, &groups, &table));
+        let sent = self.device.send_overlapped(self.pack(past, &groups, &table));
         self.unpack(past, &groups, &below, table.len(), &sent)
     }
 
-    fn pack(&self, past: &ReadPast<'_>, groups: &[Groups], table: &Table<'_>) -> UploadBuffer {
-        let ReadPast { nodes, touched, mail, hops, ends } = *past;
+    fn pack(&self, past: &HostView<'_>, groups: &[Groups], table: &FeatureTable<'_>) -> UploadBuffer {
+        let HostView { nodes, touched, mail, hops, ends } = *past;
         let mut upload = UploadBuffer::default();
         upload.floats(table.numbers());
         upload.integers([nodes.len() as u32]);
         upload.integers(nodes.iter().copied());
         upload.integers(touched.iter().copied());
         upload.integers(ends.iter().copied());
-        self.beside.iter().flatten().for_each(|rows| rows.pack(&mut upload, nodes));
+        self.node_rows.iter().flatten().for_each(|rows| rows.pack(&mut upload, nodes));
         let (of_mail, mut rest) = table.index.split_at(mail.rows.len());
         pack_mail(&mut upload, mail, of_mail);
         for (hop, groups) in hops.iter().zip(groups) {
@@ -218,28 +219,29 @@ impl<R: CubeRuntime> PastSender<R> {
         upload
     }
 
-    /// The past whose arrays [`pack`](PastSender::pack) has packed, with a table of `features` numbers.
+    /// The past whose arrays [`pack`](ViewUploader::pack) has packed, with a table of `features` numbers.
     fn unpack(
         &self,
-        past: &ReadPast<'_>,
+        past: &HostView<'_>,
         groups: &[Groups],
         below: &[usize],
         features: usize,
-        sent: &Span<R>,
-    ) -> DevicePast<R> {
-        let ReadPast { nodes, touched, mail, hops, ends } = *past;
-        let mut places = Places::default();
-        let mut next = |len: usize| sent.part(places.next(len), len);
+        sent: &DeviceBuffer<R>,
+    ) -> DeviceView<R> {
+        let HostView { nodes, touched, mail, hops, ends } = *past;
+        let mut offsets = OffsetAllocator::default();
+        let mut next = |len: usize| sent.part(offsets.next(len), len);
         let of_step = next(features);
         let (table, device) = (self.features.resident().unwrap_or(of_step), &self.device);
         // in the order in which they were packed
         let [starts, nodes_of_rows, touched_rows, ends] = [1, nodes.len(), touched.len(), ends.len()].map(&mut next);
-        let beside = self.beside.as_ref().map(|rows| rows.each_ref().map(|rows| next(nodes.len() * rows.columns)));
-        let of_mail = MailSpans::unpack(mail, self.widths, mail.rows.len(), table.clone(), &mut next);
+        let node_rows =
+            self.node_rows.as_ref().map(|rows| rows.each_ref().map(|rows| next(nodes.len() * rows.columns)));
+        let of_mail = MailBuffers::unpack(mail, self.widths, mail.rows.len(), table.clone(), &mut next);
         let hops = hops.iter().zip(groups).zip(below).map(|((hop, groups), &below)| {
             let (centres, count, slots) = (next(hop.len()), hop.len(), hop.neighbours.row.len());
             let idle = next(hop.idle.len());
-            let attention = AttentionSpans::unpack(hop.neighbours, groups, count, slots, table.clone(), &mut next);
+            let attention = NeighbourBuffers::unpack(hop.neighbours, groups, count, slots, table.clone(), &mut next);
             Hop {
                 device: device.clone(),
                 centres,
@@ -251,7 +253,7 @@ impl<R: CubeRuntime> PastSender<R> {
                 pads: !hop.age.is_empty(),
             }
         });
-        DevicePast {
+        DeviceView {
             hops: hops.collect(),
             device: device.clone(),
             capacity: nodes.len(),
@@ -260,10 +262,10 @@ impl<R: CubeRuntime> PastSender<R> {
             starts,
             nodes: nodes_of_rows,
             touched_rows,
-            beside,
+            node_rows,
             mail: of_mail,
             features: self.features.width(),
-            happening: None,
+            current_batch: None,
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Memories and waiting mail of all nodes on a device, and reading those of some rows.
 use crate::cube::history::neighbours::since;
-use crate::cube::launch::plans::{EMPTY, MailSpans, NONE};
-use crate::cube::launch::span::{Device, Span, UNITS, units};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, units};
+use crate::cube::launch::plans::{EMPTY, MailBuffers, NONE};
 use crate::cube::launch::unique::Unique;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
 /// What mail is and who reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Rule {
+pub(crate) struct MailConfig {
     /// Width of a memory.
     pub(crate) d: usize,
     /// Numbers that a mail says of the other end.
-    pub(crate) said: usize,
+    pub(crate) mail_width: usize,
     /// Whether these are given, and not the other end's memory.
     pub(crate) given: bool,
     /// Whether the other end's memory is that of the moment of reading, not of the event.
@@ -21,10 +21,10 @@ pub(crate) struct Rule {
     pub(crate) update_without_mail: bool,
 }
 
-impl Rule {
+impl MailConfig {
     /// Numbers of a row that a kernel goes over: those of a memory and of a mail, and one for what is counted by row.
     pub(crate) fn width(&self) -> usize {
-        self.d.max(self.said).max(1)
+        self.d.max(self.mail_width).max(1)
     }
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Mail {
     pub(crate) other: Array<f32>,
 }
 
-/// Rows that are read: as [`MailSpans`] has them.
+/// Rows that are read: as [`MailBuffers`] has them.
 #[derive(CubeType, CubeLaunch)]
 struct Rows {
     memory: Array<f32>,
@@ -61,10 +61,10 @@ fn read_kernel(
     mail: &Mail,
     out: &mut Rows,
     first: &mut Array<u32>,
-    #[comptime] rule: Rule,
+    #[comptime] rule: MailConfig,
 ) {
     let d = comptime!(rule.d);
-    let said = comptime!(rule.said);
+    let said = comptime!(rule.mail_width);
     let row = ABSOLUTE_POS / comptime!(rule.width());
     let column = ABSOLUTE_POS % comptime!(rule.width());
     if row < nodes.len() {
@@ -72,7 +72,7 @@ fn read_kernel(
         let node = select(exists, nodes[row], 0u32) as usize;
         let event = mail.event[node];
         let waits = comptime!(rule.d > 0) && exists && event != NONE;
-        if comptime!(rule.said > 0) {
+        if comptime!(rule.mail_width > 0) {
             if column < said {
                 let mut other = 0.0f32;
                 if waits {
@@ -108,26 +108,26 @@ fn read_kernel(
 }
 
 /// What is kept of every node apart from its neighbours.
-pub(crate) struct States<R: CubeRuntime> {
+pub(crate) struct NodeStates<R: CubeRuntime> {
     /// `[N, D]`
-    pub(crate) memory: Span<R>,
+    pub(crate) memory: DeviceBuffer<R>,
     /// `[N]`
-    pub(crate) updated: Span<R>,
+    pub(crate) updated: DeviceBuffer<R>,
     /// `[N]`
-    pub(crate) event: Span<R>,
-    pub(crate) node: Span<R>,
+    pub(crate) event: DeviceBuffer<R>,
+    pub(crate) node: DeviceBuffer<R>,
     /// `[N]`
-    pub(crate) time: Span<R>,
-    pub(crate) since: Span<R>,
+    pub(crate) time: DeviceBuffer<R>,
+    pub(crate) since: DeviceBuffer<R>,
     /// `[N, said]`, or nothing where mail carries nothing.
-    pub(crate) other: Span<R>,
+    pub(crate) other: DeviceBuffer<R>,
 }
 
-impl<R: CubeRuntime> States<R> {
+impl<R: CubeRuntime> NodeStates<R> {
     /// Zero memories as of time 0 and no mail.
-    pub(crate) fn new(device: &Device<R>, nodes: usize, rule: Rule) -> Self {
+    pub(crate) fn new(device: &Device<R>, nodes: usize, rule: MailConfig) -> Self {
         let zeros = |len: usize| device.filled(len, 0);
-        let carried = if rule.other_at_read { 0 } else { nodes * rule.said };
+        let carried = if rule.other_at_read { 0 } else { nodes * rule.mail_width };
         Self {
             memory: zeros(nodes * rule.d),
             updated: zeros(nodes),
@@ -145,14 +145,21 @@ impl<R: CubeRuntime> States<R> {
 
     /// Memory and mail of `rows`, as the memory update reads them, with the events of the mail in place of feature rows. `first` `[N]` forgets the
     /// rows' nodes.
-    pub(crate) fn read(&self, device: &Device<R>, rows: &Unique<R>, first: &Span<R>, rule: Rule) -> MailSpans<R> {
+    pub(crate) fn read(
+        &self,
+        device: &Device<R>,
+        rows: &Unique<R>,
+        first: &DeviceBuffer<R>,
+        rule: MailConfig,
+    ) -> MailBuffers<R> {
         let capacity = rows.nodes.len();
-        let [memory, other] = [rule.d, rule.said].map(|width| device.empty(capacity * width).part(0, capacity * width));
+        let [memory, other] =
+            [rule.d, rule.mail_width].map(|width| device.empty(capacity * width).part(0, capacity * width));
         let [mail_of, marks, dt, feature] = [(); 4].map(|()| device.empty(capacity).part(0, capacity));
         let out = RowsLaunch::new(memory.arg(), other.arg(), mail_of.arg(), marks.arg(), dt.arg(), feature.arg());
         let (count, dim) = (units(capacity * rule.width()), CubeDim::new_1d(UNITS));
         let (nodes, starts, all) = (rows.nodes.arg(), rows.starts.arg(), self.memory.arg());
         read_kernel::launch::<R>(&device.client, count, dim, nodes, starts, all, self.mail(), out, first.arg(), rule);
-        MailSpans { memory, other, mail_of, rows: marks, dt, feature, table: device.empty(0).part(0, 0) }
+        MailBuffers { memory, other, mail_of, rows: marks, dt, feature, table: device.empty(0).part(0, 0) }
     }
 }

@@ -1,8 +1,8 @@
 //! Temporal attention: a cube for each root and head, which reads every neighbour where it lies.
 use crate::cube::array::dropout::{Mask, MaskLaunch, factor};
 use crate::cube::array::math::{cos, time_argument};
-use crate::cube::launch::plans::{AttentionSpans, NONE};
-use crate::cube::launch::span::{Device, Span, cubes, zeros};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, cubes, zeros};
+use crate::cube::launch::plans::{NONE, NeighbourBuffers};
 use crate::{AttentionPlan, Dropout, ScoreActivation};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
@@ -190,7 +190,7 @@ pub(crate) fn slope(score: f32, activation: f32, #[comptime] shape: Shape) -> f3
 
 /// What dropout multiplies the weight of a slot by. A neighbour of zeros is never dropped.
 #[cube]
-pub(crate) fn keep(
+pub(crate) fn dropout_factor(
     neighbours: &Neighbourhood,
     mask: &Mask,
     root: usize,
@@ -265,7 +265,7 @@ fn forward_kernel(
         if slot < count {
             let score = scores[slot];
             weight = (score * slope(score, activation, shape) - highest).exp() / sum;
-            dropped[slot] = weight * keep(neighbours, mask, root, head, slot, shape);
+            dropped[slot] = weight * dropout_factor(neighbours, mask, root, head, slot, shape);
         }
         weights[at * k + slot] = weight;
     }
@@ -275,20 +275,20 @@ fn forward_kernel(
 
 /// Inputs of an attention on a device.
 pub(crate) struct Inputs<R: CubeRuntime> {
-    pub(crate) hidden: Span<R>,
-    pub(crate) query: Span<R>,
-    pub(crate) freq: Span<R>,
-    pub(crate) phase: Span<R>,
+    pub(crate) hidden: DeviceBuffer<R>,
+    pub(crate) query: DeviceBuffer<R>,
+    pub(crate) freq: DeviceBuffer<R>,
+    pub(crate) phase: DeviceBuffer<R>,
 }
 
 impl<R: CubeRuntime> Inputs<R> {
     pub(crate) fn new(device: &Device<R>, inputs: &[CubeTensor<R>; 4]) -> Self {
-        let [hidden, query, freq, phase] = inputs.each_ref().map(|tensor| device.span(tensor));
+        let [hidden, query, freq, phase] = inputs.each_ref().map(|tensor| device.buffer(tensor));
         Self { hidden, query, freq, phase }
     }
 
-    pub(crate) fn neighbourhood(&self, sent: &AttentionSpans<R>) -> NeighbourhoodLaunch<R> {
-        let AttentionSpans { count, row, dt, feature, table, .. } = sent;
+    pub(crate) fn neighbourhood(&self, sent: &NeighbourBuffers<R>) -> NeighbourhoodLaunch<R> {
+        let NeighbourBuffers { count, row, dt, feature, table, .. } = sent;
         let Self { hidden, freq, phase, .. } = self;
         NeighbourhoodLaunch::new(
             hidden.arg(),
@@ -331,19 +331,19 @@ impl Constants {
 
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
-pub struct Kept<R: CubeRuntime> {
-    pub(crate) sent: AttentionSpans<R>,
+pub struct Saved<R: CubeRuntime> {
+    pub(crate) sent: NeighbourBuffers<R>,
     /// `[H, R, K]` attention weights before dropout.
     pub(crate) weights: CubeTensor<R>,
 }
 
 /// Output `[H, R, X]`, and what the backward pass needs.
-pub(crate) fn forward<R: CubeRuntime>(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> (CubeTensor<R>, Kept<R>) {
+pub(crate) fn forward<R: CubeRuntime>(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> (CubeTensor<R>, Saved<R>) {
     let device = Device::of(&inputs[0]);
     let shape = Shape::new(plan, inputs);
-    let sent = AttentionSpans::send(&device, plan, inputs[0].shape()[0]);
+    let sent = NeighbourBuffers::send(&device, plan, inputs[0].shape()[0]);
     let [output, weights] = attend(&device, &Constants::of(plan), &shape, &sent, inputs);
-    (output, Kept { sent, weights })
+    (output, Saved { sent, weights })
 }
 
 /// Output `[H, R, X]` and weights `[H, R, K]` of neighbours that are on the device.
@@ -351,7 +351,7 @@ pub(crate) fn attend<R: CubeRuntime>(
     device: &Device<R>,
     constants: &Constants,
     shape: &Shape,
-    sent: &AttentionSpans<R>,
+    sent: &NeighbourBuffers<R>,
     inputs: &[CubeTensor<R>; 4],
 ) -> [CubeTensor<R>; 2] {
     let Shape { heads, k, .. } = *shape;

@@ -3,12 +3,12 @@ use crate::AttentionPlan;
 use crate::cube::array::dropout::Mask;
 use crate::cube::array::math::{sin, time_argument};
 use crate::cube::kernel::attention::{
-    Constants, Inputs, Kept, Neighbourhood, Shape, UNITS, dots, keep, mix, slope, task, tasks,
+    Constants, Inputs, Neighbourhood, Saved, Shape, UNITS, dots, dropout_factor, mix, slope, task, tasks,
 };
-use crate::cube::kernel::time::sum_shares;
-use crate::cube::launch::plans::AttentionSpans;
-use crate::cube::launch::reduce::{COLUMNS, ROWS, down};
-use crate::cube::launch::span::{Device, Span, cubes, padded, zeros};
+use crate::cube::kernel::time::sum_time_partials;
+use crate::cube::launch::buffer::{Device, DeviceBuffer, cubes, padded, zeros};
+use crate::cube::launch::plans::NeighbourBuffers;
+use crate::cube::launch::reduce::{COLUMNS, ROWS, sum_unit_rows};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -50,13 +50,13 @@ fn query_kernel(
     let count = neighbours.count[root] as usize;
     let mut mean = 0.0f32;
     for slot in 0..count {
-        mean += weights[at * k + slot] * (grads[slot] * keep(neighbours, mask, root, head, slot, shape));
+        mean += weights[at * k + slot] * (grads[slot] * dropout_factor(neighbours, mask, root, head, slot, shape));
     }
     for slot in range_stepped(UNIT_POS as usize, k, comptime!(UNITS as usize)) {
         let mut dropped = 0.0f32;
         let mut score = 0.0f32;
         if slot < count {
-            let kept = keep(neighbours, mask, root, head, slot, shape);
+            let kept = dropout_factor(neighbours, mask, root, head, slot, shape);
             let weight = weights[at * k + slot];
             dropped = weight * kept;
             score = weight * (grads[slot] * kept - mean);
@@ -215,7 +215,7 @@ fn hidden_kernel(
                 }
             }
         }
-        let sum = down(sum, &mut shared);
+        let sum = sum_unit_rows(sum, &mut shared);
         if UNIT_POS_Y == 0 && column < w {
             out[row * w + column] = sum;
         }
@@ -226,7 +226,7 @@ fn hidden_kernel(
 pub(crate) fn backward<R: CubeRuntime>(
     plan: &AttentionPlan,
     inputs: &[CubeTensor<R>; 4],
-    kept: &Kept<R>,
+    kept: &Saved<R>,
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 4] {
     let device = Device::of(grad);
@@ -238,8 +238,8 @@ pub(crate) fn backward<R: CubeRuntime>(
     }
     let shared = slot_gradients(&device, &constants, &shape, &kept.sent, inputs, &kept.weights, grad);
     let shares = device.empty(roots * 2 * padded(shape.t));
-    time_shares(&device, &shape, &kept.sent, inputs, &shared, None, &shares);
-    let times = sum_shares(&device, &shares, if shape.t > 0 { roots } else { 0 }, shape.t);
+    time_gradient_partials(&device, &shape, &kept.sent, inputs, &shared, None, &shares);
+    let times = sum_time_partials(&device, &shares, if shape.t > 0 { roots } else { 0 }, shape.t);
     let hidden = hidden_gradient(&device, &shape, &kept.sent, inputs, &shared, None);
     debug_assert_eq!(hidden.shape()[0], n, "rows of hidden");
     let [freq, phase] = times.map(|sum| device.tensor(&sum, [shape.t]));
@@ -248,12 +248,12 @@ pub(crate) fn backward<R: CubeRuntime>(
 
 /// What the gradients of neighbours are made of.
 pub(crate) struct SlotGradients<R: CubeRuntime> {
-    dropped: Span<R>,
-    score: Span<R>,
+    dropped: DeviceBuffer<R>,
+    score: DeviceBuffer<R>,
     /// `[H, R, X]` gradient of the output.
-    grad: Span<R>,
+    grad: DeviceBuffer<R>,
     /// `[H, R, X]` gradient of the query.
-    pub(crate) query: Span<R>,
+    pub(crate) query: DeviceBuffer<R>,
 }
 
 impl<R: CubeRuntime> SlotGradients<R> {
@@ -267,15 +267,15 @@ pub(crate) fn slot_gradients<R: CubeRuntime>(
     device: &Device<R>,
     constants: &Constants,
     shape: &Shape,
-    sent: &AttentionSpans<R>,
+    sent: &NeighbourBuffers<R>,
     inputs: &[CubeTensor<R>; 4],
     weights: &CubeTensor<R>,
     grad: &CubeTensor<R>,
 ) -> SlotGradients<R> {
     let (Shape { heads, k, x, .. }, roots) = (*shape, inputs[1].shape()[1]);
-    let (spans, weights) = (Inputs::new(device, inputs), device.span(weights));
+    let (spans, weights) = (Inputs::new(device, inputs), device.buffer(weights));
     let [dropped, score] = [(); 2].map(|()| device.empty(heads * roots * k));
-    let shared = SlotGradients { dropped, score, grad: device.span(grad), query: device.empty(heads * roots * x) };
+    let shared = SlotGradients { dropped, score, grad: device.buffer(grad), query: device.empty(heads * roots * x) };
     let (count, dim) = tasks(shape, roots);
     query_kernel::launch::<R>(
         &device.client,
@@ -296,14 +296,14 @@ pub(crate) fn slot_gradients<R: CubeRuntime>(
 
 /// Writes what each root adds to the gradients of `freq` and `phase`, `[R, 2, padded]`, to `out`: with its slots and, where there are such, with the
 /// encoding of no time that it asked with.
-pub(crate) fn time_shares<R: CubeRuntime>(
+pub(crate) fn time_gradient_partials<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
-    sent: &AttentionSpans<R>,
+    sent: &NeighbourBuffers<R>,
     inputs: &[CubeTensor<R>; 4],
     shared: &SlotGradients<R>,
-    now: Option<(&Span<R>, Now)>,
-    out: &Span<R>,
+    now: Option<(&DeviceBuffer<R>, Now)>,
+    out: &DeviceBuffer<R>,
 ) {
     if shape.t == 0 {
         return;
@@ -330,10 +330,10 @@ pub(crate) fn time_shares<R: CubeRuntime>(
 pub(crate) fn hidden_gradient<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
-    sent: &AttentionSpans<R>,
+    sent: &NeighbourBuffers<R>,
     inputs: &[CubeTensor<R>; 4],
     shared: &SlotGradients<R>,
-    own: Option<([&Span<R>; 2], Own)>,
+    own: Option<([&DeviceBuffer<R>; 2], Own)>,
 ) -> CubeTensor<R> {
     let (n, roots) = (inputs[0].shape()[0], inputs[1].shape()[1]);
     let (hidden, rows) = device.matrix(n, shape.w);
@@ -345,7 +345,7 @@ pub(crate) fn hidden_gradient<R: CubeRuntime>(
             cubes(n),
             CubeDim::new_2d(COLUMNS, ROWS),
             NamesLaunch::new(starts.arg(), names.arg(), first, of_own[0].arg(), of_own[1].arg()),
-            device.span(&inputs[1]).arg(),
+            device.buffer(&inputs[1]).arg(),
             shared.grad.arg(),
             shared.shares(),
             rows.arg(),

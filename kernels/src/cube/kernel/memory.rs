@@ -2,8 +2,8 @@
 use crate::cube::array::layout::with_one;
 use crate::cube::array::math::{cos, sigmoid, tanh, time_argument};
 use crate::cube::array::products::product;
-use crate::cube::launch::plans::{EMPTY, MailSpans, NONE};
-use crate::cube::launch::span::{Device, Span, UNITS, transposed, units};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, transposed, units};
+use crate::cube::launch::plans::{EMPTY, MailBuffers, NONE};
 use crate::{Cell, MailPlan};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
@@ -32,15 +32,15 @@ pub(crate) struct CellWeights<R: CubeRuntime> {
     pub(crate) w_ih: CubeTensor<R>,
     pub(crate) w_hh: CubeTensor<R>,
     /// Of input and recurrence, where they are no columns of the matrices.
-    pub(crate) biases: Option<[Span<R>; 2]>,
-    pub(crate) freq: Span<R>,
-    pub(crate) phase: Span<R>,
+    pub(crate) biases: Option<[DeviceBuffer<R>; 2]>,
+    pub(crate) freq: DeviceBuffer<R>,
+    pub(crate) phase: DeviceBuffer<R>,
 }
 
 impl<R: CubeRuntime> CellWeights<R> {
     pub(crate) fn of(weights: &[CubeTensor<R>; 6]) -> Self {
         let [w_ih, w_hh, rest @ ..] = weights;
-        let [b_ih, b_hh, freq, phase] = rest.each_ref().map(|tensor| Device::of(tensor).span(tensor));
+        let [b_ih, b_hh, freq, phase] = rest.each_ref().map(|tensor| Device::of(tensor).buffer(tensor));
         Self { w_ih: w_ih.clone(), w_hh: w_hh.clone(), biases: Some([b_ih, b_hh]), freq, phase }
     }
 }
@@ -82,21 +82,21 @@ impl Shape {
 
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
-pub struct Kept<R: CubeRuntime> {
+pub struct Saved<R: CubeRuntime> {
     /// `[M]` the row of each mail, marked where it is empty.
-    pub(crate) rows: Span<R>,
+    pub(crate) rows: DeviceBuffer<R>,
     /// `[M]`, 0 where the mail is empty.
-    pub(crate) dt: Span<R>,
+    pub(crate) dt: DeviceBuffer<R>,
     /// `[M, X]`
-    pub(crate) message: Span<R>,
+    pub(crate) message: DeviceBuffer<R>,
     /// `[M, H]` memory before.
-    pub(crate) own: Span<R>,
+    pub(crate) own: DeviceBuffer<R>,
     /// `[M, 4D]` r, z, n and `W_hn h + b_hn` of a GRU, `[M, D]` the new memory of a plain cell.
-    pub(crate) gates: Span<R>,
+    pub(crate) gates: DeviceBuffer<R>,
 }
 
-impl<R: CubeRuntime> Kept<R> {
-    fn new(device: &Device<R>, shape: &Shape, sent: &MailSpans<R>) -> Self {
+impl<R: CubeRuntime> Saved<R> {
+    fn new(device: &Device<R>, shape: &Shape, sent: &MailBuffers<R>) -> Self {
         let (mails, d) = (sent.rows.len(), shape.d);
         let kept = match shape.cell {
             Cell::Gru => 4 * d,
@@ -123,7 +123,7 @@ struct Parts {
 
 /// What stands in a column of a message: with joint biases the time encoding comes first, so that its weights begin a row.
 #[cube]
-fn logical(column: usize, #[comptime] shape: Shape) -> usize {
+fn logical_column(column: usize, #[comptime] shape: Shape) -> usize {
     if comptime!(shape.joint) {
         let t = comptime!(shape.t);
         let rest = comptime!(shape.d + shape.o + shape.e);
@@ -139,7 +139,7 @@ fn logical(column: usize, #[comptime] shape: Shape) -> usize {
 fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>, #[comptime] shape: Shape) {
     let x = comptime!(shape.x());
     let mail = ABSOLUTE_POS / x;
-    let column = logical(ABSOLUTE_POS % x, shape);
+    let column = logical_column(ABSOLUTE_POS % x, shape);
     if mail < parts.rows.len() {
         let d = comptime!(shape.d);
         let o = comptime!(shape.o);
@@ -178,7 +178,7 @@ fn message_kernel(parts: &Parts, message: &mut Array<f32>, own: &mut Array<f32>,
 
 /// Products of messages and memories with their weights, and the biases where they are not in them.
 #[derive(CubeType, CubeLaunch)]
-struct Products {
+struct GateProducts {
     input: Array<f32>,
     recurrent: Array<f32>,
     b_ih: Array<f32>,
@@ -187,7 +187,7 @@ struct Products {
 
 /// The argument of one gate.
 #[cube]
-fn argument(products: &Products, mail: usize, gate: usize, #[comptime] shape: Shape) -> f32 {
+fn argument(products: &GateProducts, mail: usize, gate: usize, #[comptime] shape: Shape) -> f32 {
     let at = mail * comptime!(shape.gates()) + gate;
     if comptime!(shape.joint) {
         products.input[at] + products.recurrent[at]
@@ -206,7 +206,7 @@ fn with_bias(product: &Array<f32>, bias: &Array<f32>, mail: usize, gate: usize, 
 /// The new memory of every row, and what its backward pass needs.
 #[cube(launch)]
 fn cell_kernel(
-    products: &Products,
+    products: &GateProducts,
     memory: &Array<f32>,
     mail_of: &Array<u32>,
     kept: &mut Array<f32>,
@@ -247,10 +247,10 @@ pub(crate) fn forward<R: CubeRuntime>(
     plan: &MailPlan,
     cell: Cell,
     weights: &[CubeTensor<R>; 6],
-) -> (CubeTensor<R>, Kept<R>) {
+) -> (CubeTensor<R>, Saved<R>) {
     let device = Device::of(&weights[0]);
     let shape = Shape::new(plan, cell, weights);
-    let sent = MailSpans::send(&device, plan, [shape.d; 2]);
+    let sent = MailBuffers::send(&device, plan, [shape.d; 2]);
     update(&device, &shape, &sent, plan.unique, &CellWeights::of(weights))
 }
 
@@ -258,11 +258,11 @@ pub(crate) fn forward<R: CubeRuntime>(
 pub(crate) fn update<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
-    sent: &MailSpans<R>,
+    sent: &MailBuffers<R>,
     unique: usize,
     weights: &CellWeights<R>,
-) -> (CubeTensor<R>, Kept<R>) {
-    let (kept, mails) = (Kept::new(device, shape, sent), sent.rows.len());
+) -> (CubeTensor<R>, Saved<R>) {
+    let (kept, mails) = (Saved::new(device, shape, sent), sent.rows.len());
     if mails * shape.d == 0 {
         return (device.tensor(&sent.memory, [unique, shape.d]), kept);
     }
@@ -298,7 +298,7 @@ pub(crate) fn update<R: CubeRuntime>(
         &device.client,
         units(out.len()),
         dim,
-        ProductsLaunch::new(input.arg(), recurrent.arg(), b_ih.arg(), b_hh.arg()),
+        GateProductsLaunch::new(input.arg(), recurrent.arg(), b_ih.arg(), b_hh.arg()),
         sent.memory.arg(),
         sent.mail_of.arg(),
         kept.gates.arg(),

@@ -1,11 +1,11 @@
 //! Gradients of the memory update's weights.
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::products::product;
-use crate::cube::kernel::memory::{CellWeights, Kept, Shape};
-use crate::cube::kernel::time::{sum_shares, write_shares};
+use crate::cube::kernel::memory::{CellWeights, Saved, Shape};
+use crate::cube::kernel::time::{sum_time_partials, write_time_partials};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, padded, transposed, units, zeros};
 use crate::cube::launch::plans::{EMPTY, NONE};
 use crate::cube::launch::reduce::sum_rows_into;
-use crate::cube::launch::span::{Device, Span, UNITS, padded, transposed, units, zeros};
 use crate::{Cell, MailPlan};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -66,10 +66,10 @@ fn cell_kernel(
 }
 
 /// Where the gradients of matrices are written, and of biases where they are no columns of them.
-pub(crate) struct Written<R: CubeRuntime> {
-    pub(crate) w_ih: Span<R>,
-    pub(crate) w_hh: Span<R>,
-    pub(crate) biases: Option<[Span<R>; 2]>,
+pub(crate) struct CellGradientBuffers<R: CubeRuntime> {
+    pub(crate) w_ih: DeviceBuffer<R>,
+    pub(crate) w_hh: DeviceBuffer<R>,
+    pub(crate) biases: Option<[DeviceBuffer<R>; 2]>,
 }
 
 /// Gradients of the six weights.
@@ -77,7 +77,7 @@ pub(crate) fn backward<R: CubeRuntime>(
     plan: &MailPlan,
     cell: Cell,
     weights: &[CubeTensor<R>; 6],
-    kept: &Kept<R>,
+    kept: &Saved<R>,
     grad: &CubeTensor<R>,
 ) -> [CubeTensor<R>; 6] {
     let (device, shape) = (Device::of(grad), Shape::new(plan, cell, weights));
@@ -87,15 +87,15 @@ pub(crate) fn backward<R: CubeRuntime>(
     }
     let (x, gates) = (shape.x(), shape.gates());
     let [w_ih, w_hh, b_ih, b_hh] = [gates * x, gates * shape.d, gates, gates].map(|len| device.empty(len).part(0, len));
-    let written = Written { w_ih, w_hh, biases: Some([b_ih.clone(), b_hh.clone()]) };
+    let written = CellGradientBuffers { w_ih, w_hh, biases: Some([b_ih.clone(), b_hh.clone()]) };
     let shares = device.empty(mails * 2 * padded(shape.t));
     let weights = CellWeights::of(weights);
-    gradients(&device, &shape, &weights, kept, (&device.span(grad), shape.d), &written, &shares);
-    let [freq, phase] = sum_shares(&device, &shares, if shape.t > 0 { mails } else { 0 }, shape.t);
-    let [freq, phase] = [freq, phase].map(|span| device.tensor(&span, [shape.t]));
+    gradients(&device, &shape, &weights, kept, (&device.buffer(grad), shape.d), &written, &shares);
+    let [freq, phase] = sum_time_partials(&device, &shares, if shape.t > 0 { mails } else { 0 }, shape.t);
+    let [freq, phase] = [freq, phase].map(|buffer| device.tensor(&buffer, [shape.t]));
     let [w_ih, w_hh] =
-        [(written.w_ih, x), (written.w_hh, shape.d)].map(|(span, width)| device.tensor(&span, [gates, width]));
-    let [b_ih, b_hh] = [b_ih, b_hh].map(|span| device.tensor(&span, [gates]));
+        [(written.w_ih, x), (written.w_hh, shape.d)].map(|(buffer, width)| device.tensor(&buffer, [gates, width]));
+    let [b_ih, b_hh] = [b_ih, b_hh].map(|buffer| device.tensor(&buffer, [gates]));
     [w_ih, w_hh, b_ih, b_hh, freq, phase]
 }
 
@@ -105,10 +105,10 @@ pub(crate) fn gradients<R: CubeRuntime>(
     device: &Device<R>,
     shape: &Shape,
     weights: &CellWeights<R>,
-    kept: &Kept<R>,
-    (grad, stride): (&Span<R>, usize),
-    written: &Written<R>,
-    shares: &Span<R>,
+    kept: &Saved<R>,
+    (grad, stride): (&DeviceBuffer<R>, usize),
+    written: &CellGradientBuffers<R>,
+    shares: &DeviceBuffer<R>,
 ) {
     let (Shape { d, o, e, t, .. }, mails) = (*shape, kept.rows.len());
     let (x, gates) = (shape.x(), shape.gates());
@@ -139,11 +139,11 @@ pub(crate) fn gradients<R: CubeRuntime>(
         let (encoding, of_encoding) = device.matrix(mails, t);
         // with joint biases they begin every row
         let of_time = match shape.joint {
-            true => device.columns(&device.span(&weights.w_ih), [gates, t], x),
+            true => device.columns(&device.buffer(&weights.w_ih), [gates, t], x),
             false => Matrix::from_tensor(&weights.w_ih, gates, x).part(d + o + e, t).tensor(),
         };
         product(input, of_time, encoding);
-        write_shares(
+        write_time_partials(
             device,
             mails,
             &kept.dt,

@@ -9,10 +9,10 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
 impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
-    type MemoryKept = memory::Kept<R>;
-    type AttentionKept = attention::Kept<R>;
+    type SavedMemoryUpdate = memory::Saved<R>;
+    type SavedAttention = attention::Saved<R>;
 
-    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> (CubeTensor<R>, memory::Kept<R>) {
+    fn memory_forward(plan: &MailPlan, cell: Cell, weights: &[CubeTensor<R>; 6]) -> (CubeTensor<R>, memory::Saved<R>) {
         memory::forward(plan, cell, weights)
     }
 
@@ -20,13 +20,13 @@ impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
         plan: &MailPlan,
         cell: Cell,
         weights: &[CubeTensor<R>; 6],
-        kept: memory::Kept<R>,
+        kept: memory::Saved<R>,
         grad: &CubeTensor<R>,
     ) -> [CubeTensor<R>; 6] {
         memory_backward::backward(plan, cell, weights, &kept, grad)
     }
 
-    fn attention_forward(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> (CubeTensor<R>, attention::Kept<R>) {
+    fn attention_forward(plan: &AttentionPlan, inputs: &[CubeTensor<R>; 4]) -> (CubeTensor<R>, attention::Saved<R>) {
         attention::forward(plan, inputs)
     }
 
@@ -37,7 +37,7 @@ impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
     fn attention_backward(
         plan: &AttentionPlan,
         inputs: &[CubeTensor<R>; 4],
-        kept: attention::Kept<R>,
+        kept: attention::Saved<R>,
         grad: &CubeTensor<R>,
     ) -> [CubeTensor<R>; 4] {
         attention_backward::backward(plan, inputs, &kept, grad)
@@ -60,7 +60,7 @@ impl<R: CubeRuntime, B: BoolElement> Kernels for CubeBackend<R, f32, i32, B> {
     }
 
     fn product(left: &CubeTensor<R>, right: &CubeTensor<R>) -> CubeTensor<R> {
-        products::all(left, right)
+        products::batched_product(left, right)
     }
 
     fn pairs_forward(plan: &PairPlan, inputs: &[CubeTensor<R>; 5]) -> CubeTensor<R> {

@@ -1,9 +1,11 @@
 //! Scores of pairs, the last step of a link decoder, and their gradients.
 use crate::PairPlan;
 use crate::cube::array::matrix::Matrix;
+use crate::cube::launch::buffer::{
+    Device, DeviceBuffer, OffsetAllocator, UNITS, UploadBuffer, cubes, padded, units, zeros,
+};
 use crate::cube::launch::plans::group;
-use crate::cube::launch::reduce::{COLUMNS, ROWS, down, sum_rows};
-use crate::cube::launch::span::{Device, Places, Span, UNITS, UploadBuffer, cubes, padded, units, zeros};
+use crate::cube::launch::reduce::{COLUMNS, ROWS, sum_rows, sum_unit_rows};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -16,8 +18,8 @@ pub(crate) const CHUNK: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct DevicePairs<R: CubeRuntime> {
     pub(crate) device: Device<R>,
-    pub(crate) i: Span<R>,
-    pub(crate) j: Span<R>,
+    pub(crate) i: DeviceBuffer<R>,
+    pub(crate) j: DeviceBuffer<R>,
     /// Of every table where the pairs of each row begin, and the pairs row by row.
     groups: Vec<Group<R>>,
 }
@@ -25,8 +27,8 @@ pub(crate) struct DevicePairs<R: CubeRuntime> {
 /// Where the pairs of each row begin, and the pairs row by row: of one table or of two of the same rows, of which the second's come behind the first's.
 #[derive(Clone, Debug)]
 struct Group<R: CubeRuntime> {
-    starts: Span<R>,
-    pairs: Span<R>,
+    starts: DeviceBuffer<R>,
+    pairs: DeviceBuffer<R>,
 }
 
 impl<R: CubeRuntime> DevicePairs<R> {
@@ -55,8 +57,8 @@ impl<R: CubeRuntime> DevicePairs<R> {
             upload.integers(pairs.iter().copied());
         }
         let sent = device.send(upload);
-        let mut places = Places::default();
-        let mut next = |len: usize| sent.part(places.next(len), len);
+        let mut offsets = OffsetAllocator::default();
+        let mut next = |len: usize| sent.part(offsets.next(len), len);
         let (i, j) = (next(plan.i.len()), next(plan.j.len()));
         let groups = groups
             .iter()
@@ -149,7 +151,13 @@ fn scores_kernel(parts: &Parts, scores: &mut Array<f32>, #[comptime] shape: Shap
 
 /// The gradient of a pair's column.
 #[cube]
-pub(crate) fn slope(parts: &Parts, grad: &Array<f32>, pair: usize, column: usize, #[comptime] shape: Shape) -> f32 {
+pub(crate) fn hidden_gradient(
+    parts: &Parts,
+    grad: &Array<f32>,
+    pair: usize,
+    column: usize,
+    #[comptime] shape: Shape,
+) -> f32 {
     select(hidden(parts, pair, column, shape) > 0.0f32, grad[pair] * parts.weight[column], 0.0f32)
 }
 
@@ -175,10 +183,10 @@ fn table_kernel(
         let mut sum = 0.0f32;
         if column < width {
             for at in range_stepped(first + UNIT_POS_Y, last, ROWS) {
-                sum += slope(parts, grad, pairs[at as usize] as usize - end * grad.len(), column, shape);
+                sum += hidden_gradient(parts, grad, pairs[at as usize] as usize - end * grad.len(), column, shape);
             }
         }
-        let sum = down(sum, &mut shared);
+        let sum = sum_unit_rows(sum, &mut shared);
         if UNIT_POS_Y == 0 && column < width {
             out[row * comptime!(shape.stride()) + end * width + column] = sum;
         }
@@ -191,7 +199,7 @@ fn added_kernel(parts: &Parts, grad: &Array<f32>, out: &mut Array<f32>, #[compti
     let i = ABSOLUTE_POS;
     if i < out.len() {
         let width = comptime!(shape.width);
-        out[i] = slope(parts, grad, i / width, i % width, shape);
+        out[i] = hidden_gradient(parts, grad, i / width, i % width, shape);
     }
 }
 
@@ -226,18 +234,18 @@ fn weight_kernel(
 
 /// Inputs of the scores: two tables, what is added if anything is, weight and bias.
 pub(crate) struct Inputs<R: CubeRuntime> {
-    pub(crate) a: Span<R>,
-    pub(crate) b: Span<R>,
-    pub(crate) c: Span<R>,
-    pub(crate) weight: Span<R>,
-    pub(crate) bias: Span<R>,
+    pub(crate) a: DeviceBuffer<R>,
+    pub(crate) b: DeviceBuffer<R>,
+    pub(crate) c: DeviceBuffer<R>,
+    pub(crate) weight: DeviceBuffer<R>,
+    pub(crate) bias: DeviceBuffer<R>,
     pub(crate) shape: Shape,
 }
 
 impl<R: CubeRuntime> Inputs<R> {
     fn of(device: &Device<R>, inputs: &[CubeTensor<R>; 5]) -> Self {
         let shape = Shape { width: inputs[3].shape().num_elements(), joint: false, added: inputs[2].shape()[0] > 0 };
-        let [a, b, c, weight, bias] = inputs.each_ref().map(|tensor| device.span(tensor));
+        let [a, b, c, weight, bias] = inputs.each_ref().map(|tensor| device.buffer(tensor));
         Self { a, b, c, weight, bias, shape }
     }
 
@@ -247,7 +255,7 @@ impl<R: CubeRuntime> Inputs<R> {
     }
 
     /// `[P]`
-    fn scores(&self, pairs: &DevicePairs<R>) -> Span<R> {
+    fn scores(&self, pairs: &DevicePairs<R>) -> DeviceBuffer<R> {
         let count = pairs.i.len();
         let scores = pairs.device.empty(count).part(0, count);
         if count > 0 {
@@ -258,12 +266,12 @@ impl<R: CubeRuntime> Inputs<R> {
     }
 
     /// The gradient of the first or the second table, `[rows, O]`, or of the joint one, `[rows, 2 O]`, from those of the scores.
-    pub(crate) fn table(&self, pairs: &DevicePairs<R>, which: usize, rows: usize, grad: &Span<R>) -> Matrix<R> {
+    pub(crate) fn table(&self, pairs: &DevicePairs<R>, which: usize, rows: usize, grad: &DeviceBuffer<R>) -> Matrix<R> {
         let (device, Group { starts, pairs: grouped }) = (&pairs.device, &pairs.groups[which]);
         let out = Matrix::new(device, rows, self.shape.stride());
         if rows > 0 {
             let (launch, dim) = (cubes(starts.len() - 1), CubeDim::new_2d(COLUMNS, ROWS));
-            let (parts, out, rows) = (self.parts(pairs), out.span.arg(), rows as u32);
+            let (parts, out, rows) = (self.parts(pairs), out.buffer.arg(), rows as u32);
             table_kernel::launch::<R>(
                 &device.client,
                 launch,
@@ -281,7 +289,7 @@ impl<R: CubeRuntime> Inputs<R> {
     }
 
     /// The gradient of what is added, `[P, O]`, written to `out`.
-    pub(crate) fn added(&self, pairs: &DevicePairs<R>, grad: &Span<R>, out: &Span<R>) {
+    pub(crate) fn added(&self, pairs: &DevicePairs<R>, grad: &DeviceBuffer<R>, out: &DeviceBuffer<R>) {
         if out.len() > 0 {
             let (launch, dim) = (units(out.len()), CubeDim::new_1d(UNITS));
             added_kernel::launch::<R>(
@@ -297,7 +305,7 @@ impl<R: CubeRuntime> Inputs<R> {
     }
 
     /// Gradients of weight `[O]` and bias `[1]`.
-    fn weights(&self, pairs: &DevicePairs<R>, grad: &Span<R>) -> [Span<R>; 2] {
+    fn weights(&self, pairs: &DevicePairs<R>, grad: &DeviceBuffer<R>) -> [DeviceBuffer<R>; 2] {
         let (device, count, width) = (&pairs.device, pairs.i.len(), self.shape.width);
         let (chunks, padded) = (count.div_ceil(CHUNK), padded(width));
         let shares = device.empty(chunks * 2 * padded);
@@ -337,11 +345,11 @@ pub(crate) fn backward<R: CubeRuntime>(
     let device = Device::of(grad);
     let rows = [0, 1].map(|table| inputs[table].shape()[0]);
     let pairs = DevicePairs::send(&device, plan, rows);
-    let (of, grad) = (Inputs::of(&device, inputs), device.span(grad));
+    let (of, grad) = (Inputs::of(&device, inputs), device.buffer(grad));
     let [a, b] = [0, 1].map(|which| of.table(&pairs, which, rows[which], &grad).tensor());
     let c = zeros(&inputs[2]);
     if of.shape.added {
-        of.added(&pairs, &grad, &device.span(&c));
+        of.added(&pairs, &grad, &device.buffer(&c));
     }
     let [weight, bias] = of.weights(&pairs, &grad);
     [a, b, c, device.tensor(&weight, inputs[3].shape()), device.tensor(&bias, [1])]

@@ -1,10 +1,10 @@
 //! The time encoding `cos(dt * freq + phase)` and its gradients.
-use crate::cube::array::layout::{Block, Layout};
+use crate::cube::array::layout::{Block, WeightLayout};
 use crate::cube::array::math::{cos, sin, time_argument};
 use crate::cube::array::weights::{Weight, Weights};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, UploadBuffer, padded, units};
 use crate::cube::launch::plans::EMPTY;
 use crate::cube::launch::reduce::{sum_rows, sum_rows_into};
-use crate::cube::launch::span::{Device, Span, UNITS, UploadBuffer, padded, units};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -51,7 +51,7 @@ fn shares_kernel(
 /// `[n, T]`.
 pub(crate) fn encode<R: CubeRuntime>(dt: &[f32], [freq, phase]: &[CubeTensor<R>; 2]) -> CubeTensor<R> {
     let device = Device::of(freq);
-    let [freq, phase] = [freq, phase].map(|tensor| device.span(tensor));
+    let [freq, phase] = [freq, phase].map(|tensor| device.buffer(tensor));
     let (tensor, out) = device.matrix(dt.len(), freq.len());
     if out.len() > 0 {
         let mut upload = UploadBuffer::default();
@@ -74,21 +74,21 @@ pub(crate) fn encode_backward<R: CubeRuntime>(
     upload.floats(dt.iter().copied());
     let rows = dt.len();
     let dt = device.send(upload);
-    let [freq, phase, grad] = [freq, phase, grad].map(|tensor| device.span(tensor));
+    let [freq, phase, grad] = [freq, phase, grad].map(|tensor| device.buffer(tensor));
     let shares = device.empty(rows * 2 * padded(freq.len()));
-    write_shares(&device, rows, &dt, [&freq, &phase], (&grad, None), &shares);
-    sum_shares(&device, &shares, rows, freq.len()).map(|span| device.tensor(&span, [freq.len()]))
+    write_time_partials(&device, rows, &dt, [&freq, &phase], (&grad, None), &shares);
+    sum_time_partials(&device, &shares, rows, freq.len()).map(|buffer| device.tensor(&buffer, [freq.len()]))
 }
 
 /// Writes what `rows` times bring to the gradients of `freq` and `phase`, `[rows, 2, padded]`, from the gradients of their encodings. Where there are
 /// marks, rows marked [`EMPTY`] bring nothing.
-pub(crate) fn write_shares<R: CubeRuntime>(
+pub(crate) fn write_time_partials<R: CubeRuntime>(
     device: &Device<R>,
     rows: usize,
-    dt: &Span<R>,
-    [freq, phase]: [&Span<R>; 2],
-    (grad, marks): (&Span<R>, Option<&Span<R>>),
-    out: &Span<R>,
+    dt: &DeviceBuffer<R>,
+    [freq, phase]: [&DeviceBuffer<R>; 2],
+    (grad, marks): (&DeviceBuffer<R>, Option<&DeviceBuffer<R>>),
+    out: &DeviceBuffer<R>,
 ) {
     let padded = padded(freq.len());
     if rows * freq.len() > 0 {
@@ -112,12 +112,12 @@ pub(crate) fn write_shares<R: CubeRuntime>(
 }
 
 /// Adds up what rows bring to both gradients, `[rows, 2, padded]`.
-pub(crate) fn sum_shares<R: CubeRuntime>(
+pub(crate) fn sum_time_partials<R: CubeRuntime>(
     device: &Device<R>,
-    shares: &Span<R>,
+    shares: &DeviceBuffer<R>,
     rows: usize,
     width: usize,
-) -> [Span<R>; 2] {
+) -> [DeviceBuffer<R>; 2] {
     let padded = padded(width);
     let sum = sum_rows(device, shares, rows, 2 * padded);
     [0, padded].map(|start| sum.part(start, width))
@@ -132,9 +132,9 @@ pub struct TimeBlock {
 
 impl TimeBlock {
     /// Of `width` numbers each; both stand among the weights' numbers where `from` says.
-    pub fn stand(layout: &mut Layout, width: usize, from: [usize; 2]) -> Self {
+    pub fn allocate(layout: &mut WeightLayout, width: usize, from: [usize; 2]) -> Self {
         let all = layout.block(2, padded(width));
-        from.into_iter().enumerate().for_each(|(row, from)| layout.stand(all, [row, 0], [1, width], from));
+        from.into_iter().enumerate().for_each(|(row, from)| layout.assign(all, [row, 0], [1, width], from));
         Self { all, width }
     }
 }
@@ -156,29 +156,29 @@ impl<R: CubeRuntime> TimeEncoding<R> {
         self.width
     }
 
-    pub(crate) fn freq(&self) -> Span<R> {
+    pub(crate) fn freq(&self) -> DeviceBuffer<R> {
         self.all.value.part(0, self.width)
     }
 
-    pub(crate) fn phase(&self) -> Span<R> {
+    pub(crate) fn phase(&self) -> DeviceBuffer<R> {
         self.all.value.part(self.all.columns, self.width)
     }
 
     pub(crate) fn tensors(&self) -> [CubeTensor<R>; 2] {
-        [self.freq(), self.phase()].map(|span| self.all.device.tensor(&span, [self.width]))
+        [self.freq(), self.phase()].map(|buffer| self.all.device.tensor(&buffer, [self.width]))
     }
 }
 
 /// What all rows of a pass bring to the gradients of one time encoding, added up together at its end.
-pub struct TimeShares<R: CubeRuntime> {
+pub struct TimeGradientPartials<R: CubeRuntime> {
     time: TimeEncoding<R>,
     /// `[rows, 2, padded]`
-    shares: Span<R>,
+    shares: DeviceBuffer<R>,
     rows: usize,
     taken: usize,
 }
 
-impl<R: CubeRuntime> TimeShares<R> {
+impl<R: CubeRuntime> TimeGradientPartials<R> {
     /// Room for `rows`.
     pub fn new(time: &TimeEncoding<R>, rows: usize) -> Self {
         let shares = time.all.device.empty(rows * 2 * padded(time.width));
@@ -189,7 +189,7 @@ impl<R: CubeRuntime> TimeShares<R> {
     ///
     /// # Panics
     /// Where there is no room for them.
-    pub(crate) fn take(&mut self, rows: usize) -> Span<R> {
+    pub(crate) fn take(&mut self, rows: usize) -> DeviceBuffer<R> {
         assert!(self.taken + rows <= self.rows, "{rows} rows behind {} of {}", self.taken, self.rows);
         let row = 2 * padded(self.time.width);
         let taken = self.shares.part(self.taken * row, rows * row);

@@ -1,7 +1,7 @@
 //! Rows of a matrix by number, and back.
+use crate::cube::launch::buffer::{Device, DeviceBuffer, OffsetAllocator, UNITS, UploadBuffer, cubes, units};
 use crate::cube::launch::plans::{NONE, group};
-use crate::cube::launch::reduce::{COLUMNS, ROWS, down};
-use crate::cube::launch::span::{Device, Places, Span, UNITS, UploadBuffer, cubes, units};
+use crate::cube::launch::reduce::{COLUMNS, ROWS, sum_unit_rows};
 use burn::tensor::TensorMetadata;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -43,7 +43,7 @@ fn scatter_kernel(
                 sum += grad[positions[at as usize] as usize * width + column];
             }
         }
-        let sum = down(sum, &mut shared);
+        let sum = sum_unit_rows(sum, &mut shared);
         if UNIT_POS_Y == 0 && column < width {
             if comptime!(add) {
                 out[row * width + column] += sum;
@@ -62,14 +62,14 @@ pub(crate) fn gather<R: CubeRuntime>(hidden: &CubeTensor<R>, rows: &[u32]) -> Cu
     let mut upload = UploadBuffer::default();
     upload.integers(rows.iter().copied());
     let sent = device.send(upload).part(0, rows.len());
-    gather_span(&device, &device.span(hidden), &sent, width)
+    gather_buffer(&device, &device.buffer(hidden), &sent, width)
 }
 
 /// `hidden[rows]`, `[rows, width]`; 0 where a row is [`NONE`].
-pub(crate) fn gather_span<R: CubeRuntime>(
+pub(crate) fn gather_buffer<R: CubeRuntime>(
     device: &Device<R>,
-    hidden: &Span<R>,
-    rows: &Span<R>,
+    hidden: &DeviceBuffer<R>,
+    rows: &DeviceBuffer<R>,
     width: usize,
 ) -> CubeTensor<R> {
     let (tensor, out) = device.matrix(rows.len(), width);
@@ -89,20 +89,20 @@ pub(crate) fn gather_backward<R: CubeRuntime>(grad: &CubeTensor<R>, rows: &[u32]
     upload.integers(starts);
     upload.integers(positions);
     let sent = device.send(upload);
-    let mut places = Places::default();
-    let [starts, positions] = lens.map(|len| sent.part(places.next(len), len));
+    let mut offsets = OffsetAllocator::default();
+    let [starts, positions] = lens.map(|len| sent.part(offsets.next(len), len));
     let (tensor, out) = device.matrix(count, grad.shape()[1]);
-    scatter_onto(&device, &device.span(grad), [&starts, &positions], count, &out, false);
+    scatter_onto(&device, &device.buffer(grad), [&starts, &positions], count, &out, false);
     tensor
 }
 
 /// Writes, or adds, to `out` `[count, width]` the sums of the rows of `grad` that each of `count` groups names.
 pub(crate) fn scatter_onto<R: CubeRuntime>(
     device: &Device<R>,
-    grad: &Span<R>,
-    [starts, positions]: [&Span<R>; 2],
+    grad: &DeviceBuffer<R>,
+    [starts, positions]: [&DeviceBuffer<R>; 2],
     count: usize,
-    out: &Span<R>,
+    out: &DeviceBuffer<R>,
     add: bool,
 ) {
     if out.len() > 0 {

@@ -1,7 +1,7 @@
 //! Positions grouped by the row they name, on the device.
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, units};
 use crate::cube::launch::plans::NONE;
 use crate::cube::launch::scan::starts;
-use crate::cube::launch::span::{Device, Span, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -37,10 +37,10 @@ fn order_kernel(rows: &Array<u32>, starts: &Array<u32>, unordered: &Array<u32>, 
 /// device. `rows` has [`NONE`] where a position is in no group. `counts` says how many name each row; afterwards it holds zeros.
 pub(crate) fn group<R: CubeRuntime>(
     device: &Device<R>,
-    rows: &Span<R>,
-    counts: &Span<R>,
+    rows: &DeviceBuffer<R>,
+    counts: &DeviceBuffer<R>,
     count: usize,
-) -> [Span<R>; 2] {
+) -> [DeviceBuffer<R>; 2] {
     let (client, dim) = (&device.client, CubeDim::new_1d(UNITS));
     let starts = starts(device, counts, count);
     let [unordered, ordered] = [(); 2].map(|()| device.empty(rows.len()));

@@ -1,5 +1,5 @@
 //! Plans as arrays on a device.
-use crate::cube::launch::span::{Device, Places, Span, UploadBuffer};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, OffsetAllocator, UploadBuffer};
 use crate::{AttentionPlan, MailPlan, Neighbours, Rows};
 use burn_cubecl::CubeRuntime;
 use std::collections::HashMap;
@@ -10,34 +10,34 @@ pub(crate) const EMPTY: u32 = 1 << 31;
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// A [`MailPlan`] on a device.
-pub(crate) struct MailSpans<R: CubeRuntime> {
+pub(crate) struct MailBuffers<R: CubeRuntime> {
     /// `[U, D]`
-    pub(crate) memory: Span<R>,
+    pub(crate) memory: DeviceBuffer<R>,
     /// `[M, said]`
-    pub(crate) other: Span<R>,
+    pub(crate) other: DeviceBuffer<R>,
     /// `[U]` the mail of each row, or [`NONE`].
-    pub(crate) mail_of: Span<R>,
+    pub(crate) mail_of: DeviceBuffer<R>,
     /// `[M]` the row of each mail, marked [`EMPTY`] where it is.
-    pub(crate) rows: Span<R>,
+    pub(crate) rows: DeviceBuffer<R>,
     /// `[M]`, 0 where the mail is empty.
-    pub(crate) dt: Span<R>,
+    pub(crate) dt: DeviceBuffer<R>,
     /// `[M]` row of `table`.
-    pub(crate) feature: Span<R>,
+    pub(crate) feature: DeviceBuffer<R>,
     /// `[.., E]`
-    pub(crate) table: Span<R>,
+    pub(crate) table: DeviceBuffer<R>,
 }
 
-impl<R: CubeRuntime> MailSpans<R> {
+impl<R: CubeRuntime> MailBuffers<R> {
     /// Sends `plan`, in which memories and what mail says are so wide, in one transfer.
     pub(crate) fn send(device: &Device<R>, plan: &MailPlan, widths: [usize; 2]) -> Self {
         assert!(plan.unique < EMPTY as usize, "a plan of {} rows", plan.unique);
-        let table = Table::new(plan.features.as_deref(), mail_events(plan));
+        let table = FeatureTable::new(plan.features.as_deref(), mail_events(plan));
         let mut upload = UploadBuffer::default();
         upload.floats(table.numbers());
         pack_mail(&mut upload, plan, &table.index);
         let sent = device.send(upload);
-        let mut places = Places::default();
-        let mut next = |len: usize| sent.part(places.next(len), len);
+        let mut offsets = OffsetAllocator::default();
+        let mut next = |len: usize| sent.part(offsets.next(len), len);
         let features = next(table.len());
         Self::unpack(plan, widths, table.index.len(), features, next)
     }
@@ -47,8 +47,8 @@ impl<R: CubeRuntime> MailSpans<R> {
         plan: &MailPlan,
         [width, said]: [usize; 2],
         index: usize,
-        table: Span<R>,
-        mut next: impl FnMut(usize) -> Span<R>,
+        table: DeviceBuffer<R>,
+        mut next: impl FnMut(usize) -> DeviceBuffer<R>,
     ) -> Self {
         let mails = plan.rows.len();
         Self {
@@ -82,37 +82,37 @@ pub(crate) fn mail_events(plan: &MailPlan) -> impl Iterator<Item = Option<u64>> 
 
 /// An [`AttentionPlan`] on a device.
 #[derive(Clone, Debug)]
-pub(crate) struct AttentionSpans<R: CubeRuntime> {
+pub(crate) struct NeighbourBuffers<R: CubeRuntime> {
     /// `[R]`
-    pub(crate) count: Span<R>,
+    pub(crate) count: DeviceBuffer<R>,
     /// `[R, K]`
-    pub(crate) row: Span<R>,
+    pub(crate) row: DeviceBuffer<R>,
     /// `[R, K]`
-    pub(crate) dt: Span<R>,
+    pub(crate) dt: DeviceBuffer<R>,
     /// `[N + 1]`, and as many as there are names: for every row of `hidden` where its group begins, and what names it, ascending: valid slots, counted from
     /// `first_slot` on, and where that is not 0 the roots themselves.
-    pub(crate) groups: [Span<R>; 2],
+    pub(crate) groups: [DeviceBuffer<R>; 2],
     pub(crate) first_slot: usize,
     /// `[R, K]` row of `table`.
-    pub(crate) feature: Span<R>,
+    pub(crate) feature: DeviceBuffer<R>,
     /// `[.., E]`
-    pub(crate) table: Span<R>,
+    pub(crate) table: DeviceBuffer<R>,
 }
 
-impl<R: CubeRuntime> AttentionSpans<R> {
+impl<R: CubeRuntime> NeighbourBuffers<R> {
     /// Sends `plan`, whose hidden state has `n` rows, in one transfer.
     pub(crate) fn send(device: &Device<R>, plan: &AttentionPlan, n: usize) -> Self {
         let neighbours = &plan.neighbours;
         let rows_fit = neighbours.valid_slots().all(|slot| (neighbours.row[slot as usize] as usize) < n);
         assert!(rows_fit, "a neighbour's row is not below {n}");
-        let table = Table::new(plan.features.as_deref(), slot_events(neighbours));
+        let table = FeatureTable::new(plan.features.as_deref(), slot_events(neighbours));
         let groups = group(n, neighbours.valid_slots(), &neighbours.row);
         let mut upload = UploadBuffer::default();
         upload.floats(table.numbers());
         pack_neighbours(&mut upload, neighbours, &groups, &table.index);
         let sent = device.send(upload);
-        let mut places = Places::default();
-        let mut next = |len: usize| sent.part(places.next(len), len);
+        let mut offsets = OffsetAllocator::default();
+        let mut next = |len: usize| sent.part(offsets.next(len), len);
         let features = next(table.len());
         Self::unpack(neighbours, &groups, 0, table.index.len(), features, next)
     }
@@ -123,8 +123,8 @@ impl<R: CubeRuntime> AttentionSpans<R> {
         (starts, names): &Groups,
         first_slot: usize,
         index: usize,
-        table: Span<R>,
-        mut next: impl FnMut(usize) -> Span<R>,
+        table: DeviceBuffer<R>,
+        mut next: impl FnMut(usize) -> DeviceBuffer<R>,
     ) -> Self {
         let slots = neighbours.row.len();
         Self {
@@ -162,13 +162,13 @@ pub(crate) fn slot_events(neighbours: &Neighbours) -> impl Iterator<Item = Optio
 
 /// The feature rows that some events name, each once.
 #[derive(Default)]
-pub(crate) struct Table<'a> {
+pub(crate) struct FeatureTable<'a> {
     pub(crate) index: Vec<u32>,
     pub(crate) rows: Vec<&'a [f32]>,
     pub(crate) width: usize,
 }
 
-impl<'a> Table<'a> {
+impl<'a> FeatureTable<'a> {
     /// Nothing at all where there are no features; what an event that is not there refers to does not matter.
     pub(crate) fn new(features: Option<&'a dyn Rows>, events: impl Iterator<Item = Option<u64>>) -> Self {
         let mut table = Self { index: Vec::new(), rows: Vec::new(), width: features.map_or(0, Rows::width) };

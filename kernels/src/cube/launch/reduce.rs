@@ -1,5 +1,5 @@
 //! Sums over rows, in a fixed order.
-use crate::cube::launch::span::{Device, Span, cubes};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, cubes};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -13,7 +13,7 @@ const CHUNK: usize = 256;
 ///
 /// `shared` holds a number for each unit. Every unit of the cube must come here.
 #[cube]
-pub(crate) fn down(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
+pub(crate) fn sum_unit_rows(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
     sync_cube();
     shared[(UNIT_POS_Y * COLUMNS + UNIT_POS_X) as usize] = value;
     sync_cube();
@@ -40,14 +40,19 @@ fn sum_chunks(input: &Array<f32>, out: &mut Array<f32>, rows: u32, width: u32, c
             sum += input[(row * width + column) as usize];
         }
     }
-    let sum = down(sum, &mut shared);
+    let sum = sum_unit_rows(sum, &mut shared);
     if UNIT_POS_Y == 0 && column < width {
         out[(chunk * width + column) as usize] = sum;
     }
 }
 
 /// `[width]`: the sum of the rows of `input` `[rows, width]`.
-pub(crate) fn sum_rows<R: CubeRuntime>(device: &Device<R>, input: &Span<R>, rows: usize, width: usize) -> Span<R> {
+pub(crate) fn sum_rows<R: CubeRuntime>(
+    device: &Device<R>,
+    input: &DeviceBuffer<R>,
+    rows: usize,
+    width: usize,
+) -> DeviceBuffer<R> {
     let out = device.empty(width);
     sum_rows_into(device, input, rows, width, &out);
     out
@@ -56,10 +61,10 @@ pub(crate) fn sum_rows<R: CubeRuntime>(device: &Device<R>, input: &Span<R>, rows
 /// As [`sum_rows`], written to the first numbers of `out`.
 pub(crate) fn sum_rows_into<R: CubeRuntime>(
     device: &Device<R>,
-    input: &Span<R>,
+    input: &DeviceBuffer<R>,
     rows: usize,
     width: usize,
-    out: &Span<R>,
+    out: &DeviceBuffer<R>,
 ) {
     let (mut input, mut rows) = (input.clone(), rows);
     loop {

@@ -1,6 +1,6 @@
 //! Where each of a row of numbers begins when they are lengths.
+use crate::cube::launch::buffer::{Device, DeviceBuffer, cubes};
 use crate::cube::launch::plans::NONE;
-use crate::cube::launch::span::{Device, Span, cubes};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -59,7 +59,13 @@ fn starts_kernel(numbers: &Array<u32>, first: &Array<u32>, starts: &mut Array<u3
     }
 }
 
-fn launch<R: CubeRuntime>(device: &Device<R>, numbers: &Span<R>, first: &Span<R>, n: usize, names: bool) -> Span<R> {
+fn launch<R: CubeRuntime>(
+    device: &Device<R>,
+    numbers: &DeviceBuffer<R>,
+    first: &DeviceBuffer<R>,
+    n: usize,
+    names: bool,
+) -> DeviceBuffer<R> {
     let starts = device.empty(n + 1).part(0, n + 1);
     let (client, dim) = (&device.client, CubeDim::new_1d(UNITS));
     starts_kernel::launch::<R>(client, cubes(1), dim, numbers.arg(), first.arg(), starts.arg(), n as u32, names);
@@ -67,11 +73,15 @@ fn launch<R: CubeRuntime>(device: &Device<R>, numbers: &Span<R>, first: &Span<R>
 }
 
 /// `[n + 1]`, from lengths `[n]`.
-pub(crate) fn starts<R: CubeRuntime>(device: &Device<R>, lengths: &Span<R>, n: usize) -> Span<R> {
+pub(crate) fn starts<R: CubeRuntime>(device: &Device<R>, lengths: &DeviceBuffer<R>, n: usize) -> DeviceBuffer<R> {
     launch(device, lengths, lengths, n, false)
 }
 
 /// `[n + 1]` how many nodes were named before each name, from names `[n]` and the first of every node, `[N]`.
-pub(crate) fn starts_of_nodes<R: CubeRuntime>(device: &Device<R>, names: &Span<R>, first: &Span<R>) -> Span<R> {
+pub(crate) fn starts_of_nodes<R: CubeRuntime>(
+    device: &Device<R>,
+    names: &DeviceBuffer<R>,
+    first: &DeviceBuffer<R>,
+) -> DeviceBuffer<R> {
     launch(device, names, first, names.len(), true)
 }

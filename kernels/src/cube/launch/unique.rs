@@ -1,7 +1,7 @@
 //! The distinct nodes of a list, in the order they are first named.
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, units};
 use crate::cube::launch::plans::NONE;
 use crate::cube::launch::scan::starts_of_nodes;
-use crate::cube::launch::span::{Device, Span, UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -34,20 +34,20 @@ fn rows_kernel(
 /// Distinct nodes of a list.
 pub(crate) struct Unique<R: CubeRuntime> {
     /// `[P]` the row of every name, [`NONE`] where there is none.
-    pub(crate) rows: Span<R>,
+    pub(crate) rows: DeviceBuffer<R>,
     /// `[capacity]` the node of every row; behind the last one nothing is written.
-    pub(crate) nodes: Span<R>,
+    pub(crate) nodes: DeviceBuffer<R>,
     /// `[P + 1]` whose last number is how many rows there are.
-    pub(crate) starts: Span<R>,
+    pub(crate) starts: DeviceBuffer<R>,
 }
 
 /// The distinct nodes of `named` `[P]`, at most `capacity`, whose `first` `[N]` names are known. How often each row is named is added to `counts`,
 /// which holds zeros.
 pub(crate) fn unique<R: CubeRuntime>(
     device: &Device<R>,
-    named: &Span<R>,
-    first: &Span<R>,
-    counts: &Span<R>,
+    named: &DeviceBuffer<R>,
+    first: &DeviceBuffer<R>,
+    counts: &DeviceBuffer<R>,
     capacity: usize,
 ) -> Unique<R> {
     let names = named.len();

@@ -1,9 +1,9 @@
 //! Rows of a hop's centres, and back.
 use crate::cube::array::matrix::Matrix;
 use crate::cube::history::past::Hop;
-use crate::cube::launch::gather::gather_span;
-use crate::cube::launch::reduce::{COLUMNS, ROWS, down};
-use crate::cube::launch::span::cubes;
+use crate::cube::launch::buffer::cubes;
+use crate::cube::launch::gather::gather_buffer;
+use crate::cube::launch::reduce::{COLUMNS, ROWS, sum_unit_rows};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -34,7 +34,7 @@ fn named_kernel(
                 }
             }
         }
-        let sum = down(sum, &mut shared);
+        let sum = sum_unit_rows(sum, &mut shared);
         if UNIT_POS_Y == 0 && column < width {
             out[row * width + column] = sum;
         }
@@ -47,22 +47,22 @@ fn named_kernel(
 /// Where `table` is not the table below.
 pub fn at_centres<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>) -> Matrix<R> {
     assert_eq!(table.rows(), hop.below, "rows of the table below");
-    let rows = gather_span(&hop.device, &table.span, &hop.centres, table.columns());
+    let rows = gather_buffer(&hop.device, &table.buffer, &hop.centres, table.columns());
     Matrix::from_tensor(&rows, hop.len(), table.columns())
 }
 
 /// The gradient of the table, `[rows, width]`, from that of its rows at the centres: the columns of `grad` behind `first` others.
 pub fn at_centres_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, first: usize, width: usize) -> Matrix<R> {
     let ([starts, names], out) = (&hop.attention.groups, Matrix::new(&hop.device, hop.below, width));
-    if out.span.len() > 0 {
+    if out.buffer.len() > 0 {
         named_kernel::launch::<R>(
             &hop.device.client,
             cubes(hop.below),
             CubeDim::new_2d(COLUMNS, ROWS),
-            grad.span.arg(),
+            grad.buffer.arg(),
             starts.arg(),
             names.arg(),
-            out.span.arg(),
+            out.buffer.arg(),
             hop.len() as u32,
             width,
             grad.columns(),

@@ -1,11 +1,11 @@
 //! A link decoder on a device, from mapped ends of pairs to the loss and back.
 use crate::PairPlan;
-use crate::cube::array::layout::{Block, Layout};
+use crate::cube::array::layout::{Block, WeightLayout};
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::weights::{Weight, Weights};
-use crate::cube::kernel::pairs::{CHUNK, DevicePairs, Inputs, Parts, Shape, hidden, score, slope};
+use crate::cube::kernel::pairs::{CHUNK, DevicePairs, Inputs, Parts, Shape, hidden, hidden_gradient, score};
+use crate::cube::launch::buffer::{DeviceBuffer, UNITS, cubes, units};
 use crate::cube::launch::reduce::{COLUMNS, ROWS};
-use crate::cube::launch::span::{Span, UNITS, cubes, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -23,7 +23,7 @@ fn loss_kernel(
     parts: &Parts,
     share: &Share,
     losses: &mut Array<f32>,
-    slopes: &mut Array<f32>,
+    score_grads: &mut Array<f32>,
     #[comptime] shape: Shape,
 ) {
     let pair = CUBE_POS * ROWS as usize + UNIT_POS_Y as usize;
@@ -37,7 +37,7 @@ fn loss_kernel(
         let small = (-x.abs()).exp();
         let sigmoid = select(x >= 0.0f32, 1.0f32, small) / (1.0f32 + small);
         losses[pair] = share * (f32::max(x, 0.0f32) + (1.0f32 + small).ln());
-        slopes[pair] = sign * share * sigmoid;
+        score_grads[pair] = sign * share * sigmoid;
     }
 }
 
@@ -46,7 +46,7 @@ fn loss_kernel(
 fn shares_kernel(
     parts: &Parts,
     losses: &Array<f32>,
-    slopes: &Array<f32>,
+    score_grads: &Array<f32>,
     out: &mut Array<f32>,
     #[comptime] shape: Shape,
 ) {
@@ -59,11 +59,11 @@ fn shares_kernel(
     let mut sum = 0.0f32;
     for pair in first..end {
         if column < width {
-            sum += slopes[pair] * f32::max(hidden(parts, pair, column, shape), 0.0f32);
+            sum += score_grads[pair] * f32::max(hidden(parts, pair, column, shape), 0.0f32);
         } else if column < 3 * width {
-            sum += slope(parts, slopes, pair, column % width, shape);
+            sum += hidden_gradient(parts, score_grads, pair, column % width, shape);
         } else {
-            sum += select(column == 3 * width, slopes[pair], losses[pair]);
+            sum += select(column == 3 * width, score_grads[pair], losses[pair]);
         }
     }
     if ABSOLUTE_POS < out.len() {
@@ -101,7 +101,7 @@ pub struct DecoderBlocks {
 
 /// Where the numbers of these weights begin among those of all: weight and bias of either end, and of the last map.
 #[derive(Clone, Copy, Debug)]
-pub struct DecoderNumbers {
+pub struct DecoderOffsets {
     /// `[width, input]` each.
     pub ends: [usize; 2],
     /// `[width]` each.
@@ -113,15 +113,20 @@ pub struct DecoderNumbers {
 impl DecoderBlocks {
     /// For embeddings of width `input`, `width` wide inside. With `roles` a row is the embedding of a root as a source and, behind it, as a
     /// destination.
-    pub fn stand(layout: &mut Layout, (input, roles): (usize, bool), width: usize, from: &DecoderNumbers) -> Self {
+    pub fn allocate(
+        layout: &mut WeightLayout,
+        (input, roles): (usize, bool),
+        width: usize,
+        from: &DecoderOffsets,
+    ) -> Self {
         let columns = if roles { 2 * input } else { input };
         let (ends, last) = (layout.block(2 * width, columns), layout.block(1, 3 * width + 1));
         for end in [0, 1] {
-            layout.stand(ends, [end * width, if roles { end * input } else { 0 }], [width, input], from.ends[end]);
-            layout.stand(last, [0, (end + 1) * width], [1, width], from.biases[end]);
+            layout.assign(ends, [end * width, if roles { end * input } else { 0 }], [width, input], from.ends[end]);
+            layout.assign(last, [0, (end + 1) * width], [1, width], from.biases[end]);
         }
-        layout.stand(last, [0, 0], [1, width], from.last[0]);
-        layout.stand(last, [0, 3 * width], [1, 1], from.last[1]);
+        layout.assign(last, [0, 0], [1, width], from.last[0]);
+        layout.assign(last, [0, 3 * width], [1, 1], from.last[1]);
         Self { ends, last, roles }
     }
 }
@@ -135,12 +140,12 @@ pub struct PairDecoder<R: CubeRuntime> {
 }
 
 /// What a forward pass keeps: pairs, ends mapped, the loss `[1]` and its derivative in every score.
-pub struct Decoded<R: CubeRuntime> {
+pub struct SavedDecoder<R: CubeRuntime> {
     pairs: DevicePairs<R>,
     inputs: Inputs<R>,
     rows: usize,
-    losses: Span<R>,
-    slopes: Span<R>,
+    losses: DeviceBuffer<R>,
+    score_grads: DeviceBuffer<R>,
 }
 
 impl<R: CubeRuntime> PairDecoder<R> {
@@ -160,15 +165,15 @@ impl<R: CubeRuntime> PairDecoder<R> {
         embeddings: &Matrix<R>,
         facts: Option<&Matrix<R>>,
         positives: usize,
-    ) -> Decoded<R> {
+    ) -> SavedDecoder<R> {
         let (device, rows, count) = (&embeddings.device, embeddings.rows(), plan.i.len());
         let pairs = DevicePairs::send_joint(device, plan, rows);
-        let mapped = self.ends.forward(embeddings).span;
+        let mapped = self.ends.forward(embeddings).buffer;
         let shape = Shape { width: self.ends.rows / 2, joint: true, added: facts.is_some() };
-        let c = facts.map_or_else(|| mapped.clone(), |facts| facts.span.clone());
+        let c = facts.map_or_else(|| mapped.clone(), |facts| facts.buffer.clone());
         let weight = self.last.value.clone();
         let inputs = Inputs { a: mapped.clone(), b: mapped, c, bias: weight.clone(), weight, shape };
-        let [losses, slopes] = [(); 2].map(|()| device.empty(count).part(0, count));
+        let [losses, score_grads] = [(); 2].map(|()| device.empty(count).part(0, count));
         if count > 0 {
             let (launch, dim) = (cubes(count.div_ceil(ROWS as usize)), CubeDim::new_2d(COLUMNS, ROWS));
             let [positive, negative] = [positives, count - positives].map(|count| 1.0 / count.max(1) as f32);
@@ -180,16 +185,16 @@ impl<R: CubeRuntime> PairDecoder<R> {
                 inputs.parts(&pairs),
                 share,
                 losses.arg(),
-                slopes.arg(),
+                score_grads.arg(),
                 shape,
             );
         }
-        Decoded { pairs, inputs, rows, losses, slopes }
+        SavedDecoder { pairs, inputs, rows, losses, score_grads }
     }
 
     /// Writes the gradients of the weights; gives the loss, `[1, 1]`, and the gradient of the embeddings.
-    pub fn backward(&self, decoded: &Decoded<R>, embeddings: &Matrix<R>) -> (Matrix<R>, Matrix<R>) {
-        let Decoded { pairs, inputs, rows, losses, slopes } = decoded;
+    pub fn backward(&self, decoded: &SavedDecoder<R>, embeddings: &Matrix<R>) -> (Matrix<R>, Matrix<R>) {
+        let SavedDecoder { pairs, inputs, rows, losses, score_grads } = decoded;
         let (device, dim, chunks) = (&pairs.device, CubeDim::new_1d(UNITS), losses.len().div_ceil(CHUNK));
         let all = self.last.columns + 1;
         let (shares, loss) = (device.empty(chunks * all).part(0, chunks * all), Matrix::new(device, 1, 1));
@@ -201,7 +206,7 @@ impl<R: CubeRuntime> PairDecoder<R> {
                 dim,
                 parts,
                 losses.arg(),
-                slopes.arg(),
+                score_grads.arg(),
                 shares.arg(),
                 inputs.shape,
             );
@@ -213,10 +218,10 @@ impl<R: CubeRuntime> PairDecoder<R> {
             dim,
             shares.arg(),
             gradient,
-            loss.span.arg(),
+            loss.buffer.arg(),
             chunks as u32,
         );
-        let mapped = inputs.table(pairs, 0, *rows, slopes);
+        let mapped = inputs.table(pairs, 0, *rows, score_grads);
         self.ends.backward(embeddings, &mapped);
         if self.roles {
             // what either end does not read of the other's columns
@@ -228,10 +233,10 @@ impl<R: CubeRuntime> PairDecoder<R> {
     }
 
     /// The gradient of the facts, `[P, width]`.
-    pub fn backward_facts(&self, decoded: &Decoded<R>) -> Matrix<R> {
-        let Decoded { pairs, inputs, slopes, .. } = decoded;
-        let out = Matrix::new(&pairs.device, slopes.len(), inputs.shape.width);
-        inputs.added(pairs, slopes, &out.span);
+    pub fn backward_facts(&self, decoded: &SavedDecoder<R>) -> Matrix<R> {
+        let SavedDecoder { pairs, inputs, score_grads, .. } = decoded;
+        let out = Matrix::new(&pairs.device, score_grads.len(), inputs.shape.width);
+        inputs.added(pairs, score_grads, &out.buffer);
         out
     }
 }

@@ -1,11 +1,11 @@
 //! What nodes show beside their memory: constant rows, mapped and added to it or standing behind it.
 use crate::Rows;
-use crate::cube::array::layout::{Block, Layout};
+use crate::cube::array::layout::{Block, WeightLayout};
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::weights::{Weight, Weights};
-use crate::cube::history::past::DevicePast;
-use crate::cube::history::sampling::{Chance, ChanceLaunch, word};
-use crate::cube::launch::span::{Device, Span, UNITS, UploadBuffer, units};
+use crate::cube::history::past::DeviceView;
+use crate::cube::history::sampling::{RandomStream, RandomStreamLaunch, random_word};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, UploadBuffer, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 #[derive(Clone, Debug)]
 pub struct NodeRows<R: CubeRuntime> {
     /// `[N, columns]` on the device; without it a past brings those of its nodes.
-    table: Option<Span<R>>,
+    table: Option<DeviceBuffer<R>>,
     columns: usize,
 }
 
@@ -31,7 +31,7 @@ impl<R: CubeRuntime> NodeRows<R> {
     }
 
     /// Rows that are not on the device: every past brings those of its nodes.
-    pub fn brought(columns: usize) -> Self {
+    pub fn streamed(columns: usize) -> Self {
         Self { table: None, columns }
     }
 }
@@ -48,24 +48,24 @@ struct Shape {
     /// Columns of vectors.
     vectors: usize,
     /// Whether vectors stand behind the memory and are not added.
-    behind: bool,
+    concat: bool,
     /// Columns of 1, one for each bias.
     ones: usize,
     /// Columns of what the map reads.
     read: usize,
     hiding: bool,
     /// Whether constant rows are those of the past's rows, and not of all nodes.
-    brought: bool,
+    streamed: bool,
 }
 
 impl Shape {
     /// Columns of vectors among those that the map reads.
     fn added(&self) -> usize {
-        if self.behind { 0 } else { self.vectors }
+        if self.concat { 0 } else { self.vectors }
     }
 
     fn width(&self) -> usize {
-        self.d + if self.behind { self.vectors } else { 0 }
+        self.d + if self.concat { self.vectors } else { 0 }
     }
 }
 
@@ -79,7 +79,7 @@ struct Nodes {
     hidden: f32,
     /// Nodes whose vectors are corrected: the first so many.
     corrected: u32,
-    chance: Chance,
+    chance: RandomStream,
 }
 
 /// Constant rows by node, and what corrects them.
@@ -96,7 +96,7 @@ fn hides(nodes: &Nodes, node: u32, #[comptime] shape: Shape) -> bool {
     let mut hides = false;
     if comptime!(shape.hiding) {
         // 2^-24
-        hides = f32::cast_from(word(&nodes.chance, 0u32, node, 0u32) >> 8) * 5.960_464_5e-8f32 < nodes.hidden;
+        hides = f32::cast_from(random_word(&nodes.chance, 0u32, node, 0u32) >> 8) * 5.960_464_5e-8f32 < nodes.hidden;
     }
     hides
 }
@@ -104,7 +104,7 @@ fn hides(nodes: &Nodes, node: u32, #[comptime] shape: Shape) -> bool {
 /// Which of the constant rows is that of a row.
 #[cube]
 fn constant(nodes: &Nodes, row: usize, #[comptime] shape: Shape) -> usize {
-    if comptime!(shape.brought) { row } else { nodes.nodes[row] as usize }
+    if comptime!(shape.streamed) { row } else { nodes.nodes[row] as usize }
 }
 
 /// Column of the vector of a row's node.
@@ -169,7 +169,7 @@ fn join_kernel(
             if comptime!(shape.read > 0) {
                 value += mapped[row * d + column];
             }
-        } else if comptime!(shape.behind) {
+        } else if comptime!(shape.concat) {
             if (row as u32) < nodes.starts[nodes.starts.len() - 1] {
                 value = vector(nodes, constants, row, column - d, shape);
             }
@@ -200,7 +200,7 @@ fn correct_kernel(
 
 /// Widths of what stands beside a memory.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct BesideWidths {
+pub struct NodeInputWidths {
     /// Of the memory, `D`, or of the zeros in its place.
     pub memory: usize,
     /// Whether there is memory.
@@ -210,12 +210,12 @@ pub struct BesideWidths {
     /// Of vectors; 0 where there are none.
     pub vectors: usize,
     /// Whether vectors stand behind the memory, and are not added by a map.
-    pub behind: bool,
+    pub concat: bool,
 }
 
 /// Where the numbers of these weights begin among those of all: of weight and bias.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct BesideNumbers {
+pub struct NodeInputOffsets {
     /// `[D, features]` and `[D]`.
     pub features: [usize; 2],
     /// `[D, vectors]` and `[D]`, where vectors are added.
@@ -226,18 +226,19 @@ pub struct BesideNumbers {
 
 /// Where the weights of what stands beside a memory are.
 #[derive(Clone, Copy, Debug)]
-pub struct BesideBlocks {
+pub struct NodeInputBlocks {
     shape: Shape,
     map: Option<Block>,
     correction: Option<Block>,
 }
 
-impl BesideBlocks {
+impl NodeInputBlocks {
     /// Of what has these widths.
-    pub fn stand(layout: &mut Layout, widths: BesideWidths, from: &BesideNumbers) -> Self {
-        let BesideWidths { memory: d, remembers, features, vectors, behind } = widths;
-        let ones = usize::from(features > 0) + usize::from(vectors > 0 && !behind);
-        let mut shape = Shape { d, remembers, features, vectors, behind, ones, read: 0, hiding: false, brought: false };
+    pub fn allocate(layout: &mut WeightLayout, widths: NodeInputWidths, from: &NodeInputOffsets) -> Self {
+        let NodeInputWidths { memory: d, remembers, features, vectors, concat } = widths;
+        let ones = usize::from(features > 0) + usize::from(vectors > 0 && !concat);
+        let mut shape =
+            Shape { d, remembers, features, vectors, concat, ones, read: 0, hiding: false, streamed: false };
         shape.read = if ones > 0 { (features + shape.added() + ones).next_multiple_of(4) } else { 0 };
         let map = (ones > 0).then(|| layout.block(d, shape.read));
         let mut one = features + shape.added();
@@ -246,13 +247,13 @@ impl BesideBlocks {
             parts.into_iter().zip([map; 2]).filter(|((columns, ..), _)| *columns > 0)
         {
             let Some(map) = map else { continue };
-            layout.stand(map, [0, column], [d, columns], weight);
-            layout.stand(map, [0, one], [d, 1], bias);
+            layout.assign(map, [0, column], [d, columns], weight);
+            layout.assign(map, [0, one], [d, 1], bias);
             one += 1;
         }
         let correction = from.correction.map(|(from, nodes)| {
             let block = layout.block(nodes, vectors);
-            layout.stand(block, [0, 0], [nodes, vectors], from);
+            layout.assign(block, [0, 0], [nodes, vectors], from);
             block
         });
         Self { shape, map, correction }
@@ -261,7 +262,7 @@ impl BesideBlocks {
 
 /// What nodes show beside their memory, on a device.
 #[derive(Clone, Debug)]
-pub struct Beside<R: CubeRuntime> {
+pub struct NodeInputs<R: CubeRuntime> {
     shape: Shape,
     map: Option<Weight<R>>,
     correction: Option<Weight<R>>,
@@ -271,7 +272,7 @@ pub struct Beside<R: CubeRuntime> {
 
 /// Which nodes' vectors are hidden in a step: a share of them, by the numbers of this key.
 #[derive(Clone, Copy, Debug)]
-pub struct Hidden {
+pub struct VectorDropout {
     /// From 0 up to 1.
     pub share: f32,
     /// Of the draws.
@@ -279,21 +280,21 @@ pub struct Hidden {
 }
 
 /// What a forward pass keeps.
-pub struct Shown<R: CubeRuntime> {
-    hidden: Option<Hidden>,
+pub struct SavedNodeInputs<R: CubeRuntime> {
+    hidden: Option<VectorDropout>,
     /// `[rows, read]`
     read: Matrix<R>,
 }
 
-impl<R: CubeRuntime> Beside<R> {
+impl<R: CubeRuntime> NodeInputs<R> {
     /// With the weights at `blocks` and constant rows, which are as wide as was said there: either both are on the device or none is.
     ///
     /// # Panics
     /// Where they are not as wide.
-    pub fn at(weights: &Weights<R>, blocks: BesideBlocks, [features, vectors]: [Option<NodeRows<R>>; 2]) -> Self {
+    pub fn at(weights: &Weights<R>, blocks: NodeInputBlocks, [features, vectors]: [Option<NodeRows<R>>; 2]) -> Self {
         let columns = |rows: &Option<NodeRows<R>>| rows.as_ref().map_or(0, |rows| rows.columns);
-        let brought = [&features, &vectors].into_iter().flatten().any(|rows| rows.table.is_none());
-        let shape = Shape { brought, ..blocks.shape };
+        let streamed = [&features, &vectors].into_iter().flatten().any(|rows| rows.table.is_none());
+        let shape = Shape { streamed, ..blocks.shape };
         assert_eq!(
             [columns(&features), columns(&vectors)],
             [shape.features, shape.vectors],
@@ -303,22 +304,22 @@ impl<R: CubeRuntime> Beside<R> {
         Self { shape, map, correction, features, vectors }
     }
 
-    fn shape(&self, hidden: Option<Hidden>) -> Shape {
+    fn shape(&self, hidden: Option<VectorDropout>) -> Shape {
         Shape { hiding: hidden.is_some(), ..self.shape }
     }
 
-    fn nodes(&self, past: &DevicePast<R>, hidden: Option<Hidden>) -> NodesLaunch<R> {
+    fn nodes(&self, past: &DeviceView<R>, hidden: Option<VectorDropout>) -> NodesLaunch<R> {
         let (share, key) = hidden.map_or((0.0, 0), |hidden| (hidden.share, hidden.key));
-        let chance = ChanceLaunch::new(key as u32, (key >> 32) as u32, 0, 0, 0);
+        let chance = RandomStreamLaunch::new(key as u32, (key >> 32) as u32, 0, 0, 0);
         let corrected = self.correction.as_ref().map_or(0, |weight| weight.rows as u32);
         NodesLaunch::new(past.nodes.arg(), past.starts.arg(), share, corrected, chance)
     }
 
-    fn constants(&self, past: &DevicePast<R>) -> ConstantsLaunch<R> {
+    fn constants(&self, past: &DeviceView<R>) -> ConstantsLaunch<R> {
         let nothing = past.device.empty(0);
         let [features, vectors] = [0, 1].map(|i| {
             let here = [&self.features, &self.vectors][i].as_ref().and_then(|rows| rows.table.as_ref());
-            here.or(past.beside.as_ref().map(|brought| &brought[i])).unwrap_or(&nothing).arg()
+            here.or(past.node_rows.as_ref().map(|streamed| &streamed[i])).unwrap_or(&nothing).arg()
         });
         let correction = self.correction.as_ref().map_or(&nothing, |weight| &weight.value).arg();
         ConstantsLaunch::new(features, vectors, correction)
@@ -327,29 +328,29 @@ impl<R: CubeRuntime> Beside<R> {
     /// What nodes of `past` are shown as, `[rows, W]`, from their memory `[rows, D]`, if they have any.
     pub fn forward(
         &self,
-        past: &DevicePast<R>,
+        past: &DeviceView<R>,
         memory: Option<&Matrix<R>>,
-        hidden: Option<Hidden>,
-    ) -> (Matrix<R>, Shown<R>) {
+        hidden: Option<VectorDropout>,
+    ) -> (Matrix<R>, SavedNodeInputs<R>) {
         let (device, dim, shape, rows) = (&past.device, CubeDim::new_1d(UNITS), self.shape(hidden), past.capacity);
         let read = Matrix::new(device, rows, shape.read);
         let mapped = self.map.as_ref().map(|map| {
             let (nodes, constants) = (self.nodes(past, hidden), self.constants(past));
             read_kernel::launch::<R>(
                 &device.client,
-                units(read.span.len()),
+                units(read.buffer.len()),
                 dim,
                 nodes,
                 constants,
-                read.span.arg(),
+                read.buffer.arg(),
                 shape,
             );
             map.forward(&read)
         });
         let out = Matrix::new(device, rows, shape.width());
-        let (nodes, constants, count) = (self.nodes(past, hidden), self.constants(past), units(out.span.len()));
-        let memory = memory.map_or_else(|| out.span.clone(), |memory| memory.span.clone());
-        let mapped = mapped.map_or_else(|| memory.clone(), |mapped| mapped.span);
+        let (nodes, constants, count) = (self.nodes(past, hidden), self.constants(past), units(out.buffer.len()));
+        let memory = memory.map_or_else(|| out.buffer.clone(), |memory| memory.buffer.clone());
+        let mapped = mapped.map_or_else(|| memory.clone(), |mapped| mapped.buffer);
         join_kernel::launch::<R>(
             &device.client,
             count,
@@ -358,21 +359,21 @@ impl<R: CubeRuntime> Beside<R> {
             constants,
             memory.arg(),
             mapped.arg(),
-            out.span.arg(),
+            out.buffer.arg(),
             shape,
         );
-        (out, Shown { hidden, read })
+        (out, SavedNodeInputs { hidden, read })
     }
 
     /// Writes the gradients of maps and corrections, from that of what is shown. Its first columns are the gradient of the memory.
-    pub fn backward(&self, past: &DevicePast<R>, shown: &Shown<R>, grad: &Matrix<R>) {
+    pub fn backward(&self, past: &DeviceView<R>, shown: &SavedNodeInputs<R>, grad: &Matrix<R>) {
         if let Some(map) = &self.map {
             map.backward(&shown.read, grad);
         }
         let Some(correction) = &self.correction else { return };
         let shape = self.shape(shown.hidden);
         let (of_vectors, first) = match &self.map {
-            Some(map) if !shape.behind => (map.backward_input(grad), shape.features),
+            Some(map) if !shape.concat => (map.backward_input(grad), shape.features),
             _ => (grad.clone(), shape.d),
         };
         correction.clear_gradient();
@@ -383,7 +384,7 @@ impl<R: CubeRuntime> Beside<R> {
             count,
             dim,
             nodes,
-            of_vectors.span.arg(),
+            of_vectors.buffer.arg(),
             correction.gradient.arg(),
             shape,
             stride,

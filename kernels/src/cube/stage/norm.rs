@@ -1,11 +1,11 @@
 //! Layer norm of sums of rows, as an attention layer's residual connection has it.
 use crate::Dropout;
 use crate::cube::array::dropout::{Mask, MaskLaunch, factor};
-use crate::cube::array::layout::{Block, Layout, with_one};
+use crate::cube::array::layout::{Block, WeightLayout, with_one};
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::weights::{Weight, Weights, cube_sum};
+use crate::cube::launch::buffer::{DeviceBuffer, UNITS, cubes, padded};
 use crate::cube::launch::reduce::sum_rows_into;
-use crate::cube::launch::span::{Span, UNITS, cubes, padded};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -145,9 +145,9 @@ pub struct NormBlock {
 
 impl NormBlock {
     /// Of so many columns; both stand among the weights' numbers where `from` says.
-    pub fn stand(layout: &mut Layout, width: usize, from: [usize; 2]) -> Self {
+    pub fn allocate(layout: &mut WeightLayout, width: usize, from: [usize; 2]) -> Self {
         let all = layout.block(2, padded(width));
-        from.into_iter().enumerate().for_each(|(row, from)| layout.stand(all, [row, 0], [1, width], from));
+        from.into_iter().enumerate().for_each(|(row, from)| layout.assign(all, [row, 0], [1, width], from));
         Self { all, width }
     }
 }
@@ -161,11 +161,11 @@ pub struct ResidualNorm<R: CubeRuntime> {
 }
 
 /// What a forward pass keeps.
-pub struct Normed<R: CubeRuntime> {
+pub struct SavedNorm<R: CubeRuntime> {
     /// `[n, width]`
-    normal: Span<R>,
+    normal: DeviceBuffer<R>,
     /// `[n]`
-    rates: Span<R>,
+    rates: DeviceBuffer<R>,
 }
 
 /// Gradients of what was added up.
@@ -202,7 +202,7 @@ impl<R: CubeRuntime> ResidualNorm<R> {
         one: &Matrix<R>,
         other: &Matrix<R>,
         (behind, columns): (&Matrix<R>, usize),
-    ) -> (Matrix<R>, Normed<R>) {
+    ) -> (Matrix<R>, SavedNorm<R>) {
         let (device, n, width) = (&one.device, one.rows(), self.width);
         assert_eq!([one.columns(), other.rows(), behind.rows()], [width, n, n], "rows that are added up");
         let all = with_one(width + columns);
@@ -210,16 +210,17 @@ impl<R: CubeRuntime> ResidualNorm<R> {
         let out = Matrix::new(device, n, all);
         let [normal, rates] = [n * width, n].map(|len| device.empty(len).part(0, len));
         if n > 0 {
-            let rows = RowsLaunch::new(one.span.arg(), other.span.arg(), behind.span.arg(), self.weights.value.arg());
+            let rows =
+                RowsLaunch::new(one.buffer.arg(), other.buffer.arg(), behind.buffer.arg(), self.weights.value.arg());
             let (count, dim) = (cubes(n), CubeDim::new_1d(UNITS));
-            let (to, normal, rates) = (out.span.arg(), normal.arg(), rates.arg());
+            let (to, normal, rates) = (out.buffer.arg(), normal.arg(), rates.arg());
             norm_kernel::launch::<R>(&device.client, count, dim, rows, self.mask(), to, normal, rates, shape);
         }
-        (out, Normed { normal, rates })
+        (out, SavedNorm { normal, rates })
     }
 
     /// Writes the gradients of weight and bias; gives those of what was added up, from that of the result: the first columns of `grad`.
-    pub fn backward(&self, kept: &Normed<R>, grad: &Matrix<R>) -> NormGradients<R> {
+    pub fn backward(&self, kept: &SavedNorm<R>, grad: &Matrix<R>) -> NormGradients<R> {
         let (device, n, shape) = (&grad.device, grad.rows(), self.shape(grad.columns()));
         let other = Matrix::new(device, n, self.width);
         let one = if shape.drops { Matrix::new(device, n, self.width) } else { other.clone() };
@@ -231,13 +232,13 @@ impl<R: CubeRuntime> ResidualNorm<R> {
                 &device.client,
                 count,
                 dim,
-                grad.span.arg(),
+                grad.buffer.arg(),
                 weights,
                 normal,
                 rates,
                 self.mask(),
-                other.span.arg(),
-                one.span.arg(),
+                other.buffer.arg(),
+                one.buffer.arg(),
                 shares.arg(),
                 shape,
             );

@@ -6,9 +6,11 @@ use crate::cube::array::weights::Weight;
 use crate::cube::history::past::Hop;
 use crate::cube::kernel::attention;
 use crate::cube::kernel::attention::{Constants, Shape};
-use crate::cube::kernel::attention_backward::{Now, Own, SlotGradients, hidden_gradient, slot_gradients, time_shares};
-use crate::cube::kernel::time::{TimeEncoding, TimeShares};
-use crate::cube::launch::span::{Device, Span, UNITS, transposed, units};
+use crate::cube::kernel::attention_backward::{
+    Now, Own, SlotGradients, hidden_gradient, slot_gradients, time_gradient_partials,
+};
+use crate::cube::kernel::time::{TimeEncoding, TimeGradientPartials};
+use crate::cube::launch::buffer::{Device, DeviceBuffer, UNITS, transposed, units};
 use crate::{Dropout, ScoreActivation};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -21,16 +23,16 @@ struct Joint {
     per_head: usize,
     /// Columns of the result.
     columns: usize,
-    beside: Beside,
+    beside: JoinedColumns,
 }
 
 /// What stands beside joined heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Beside {
+enum JoinedColumns {
     /// A 1, and zeros.
     One,
     /// Other columns, in rows of `stride`, behind `start` others.
-    Behind { stride: usize, start: usize },
+    Concat { stride: usize, start: usize },
     /// The same, added.
     Added { stride: usize, start: usize },
 }
@@ -55,17 +57,17 @@ fn join_heads_kernel(
             value = heads[(column / per_head * rows as usize + row) * per_head + column % per_head];
         }
         match comptime!(joint.beside) {
-            Beside::One => {
+            JoinedColumns::One => {
                 if column == width {
                     value = 1.0f32;
                 }
             }
-            Beside::Behind { stride, start } => {
+            JoinedColumns::Concat { stride, start } => {
                 if column >= width {
                     value = other[row * comptime!(stride) + comptime!(start) + column - width];
                 }
             }
-            Beside::Added { stride, start } => {
+            JoinedColumns::Added { stride, start } => {
                 value += other[row * comptime!(stride) + comptime!(start) + column];
             }
         }
@@ -93,7 +95,7 @@ fn split_heads_kernel(
 
 /// What neighbours are attended to by.
 #[derive(Clone, Copy, Debug)]
-pub struct Attended<'a, R: CubeRuntime> {
+pub struct AttentionInputs<'a, R: CubeRuntime> {
     /// `[rows, W]` the table below the hop.
     pub table: &'a Matrix<R>,
     /// `[C, O]`
@@ -111,7 +113,7 @@ pub struct Attended<'a, R: CubeRuntime> {
 }
 
 /// What [`attend`] keeps for its backward pass.
-pub struct AttendedKept<R: CubeRuntime> {
+pub struct SavedAttention<R: CubeRuntime> {
     shape: Shape,
     constants: Constants,
     /// `hidden`, `query`, `freq`, `phase`.
@@ -126,7 +128,7 @@ pub struct AttendedKept<R: CubeRuntime> {
 #[derive(Clone, Debug)]
 pub struct ByHead<R: CubeRuntime> {
     device: Device<R>,
-    span: Span<R>,
+    buffer: DeviceBuffer<R>,
     heads: usize,
     rows: usize,
     width: usize,
@@ -143,9 +145,9 @@ impl<R: CubeRuntime> ByHead<R> {
     /// The first `width` columns of `x` `[C, ..]`. `heads` divide them.
     pub fn split(x: &Matrix<R>, heads: usize, width: usize) -> Self {
         let (out, device, rows) = (Self::new(&x.device, heads, x.rows(), width), &x.device, x.rows());
-        if out.span.len() > 0 {
-            let (count, dim, per_head) = (units(out.span.len()), CubeDim::new_1d(UNITS), width / heads);
-            let (from, to) = (x.span.arg(), out.span.arg());
+        if out.buffer.len() > 0 {
+            let (count, dim, per_head) = (units(out.buffer.len()), CubeDim::new_1d(UNITS), width / heads);
+            let (from, to) = (x.buffer.arg(), out.buffer.arg());
             split_heads_kernel::launch::<R>(&device.client, count, dim, from, to, rows as u32, x.columns(), per_head);
         }
         out
@@ -153,26 +155,26 @@ impl<R: CubeRuntime> ByHead<R> {
 
     /// Nobody has written it yet.
     fn new(device: &Device<R>, heads: usize, rows: usize, width: usize) -> Self {
-        let span = device.empty(rows * width).part(0, rows * width);
-        Self { device: device.clone(), span, heads, rows, width }
+        let buffer = device.empty(rows * width).part(0, rows * width);
+        Self { device: device.clone(), buffer, heads, rows, width }
     }
 
     fn tensor(&self) -> CubeTensor<R> {
-        self.device.blocks(&self.span, [self.heads, self.rows, self.width / self.heads])
+        self.device.blocks(&self.buffer, [self.heads, self.rows, self.width / self.heads])
     }
 
-    fn join(&self, columns: usize, beside: Beside, other: &Span<R>) -> Matrix<R> {
+    fn join(&self, columns: usize, beside: JoinedColumns, other: &DeviceBuffer<R>) -> Matrix<R> {
         let (device, rows, out) = (&self.device, self.rows as u32, Matrix::new(&self.device, self.rows, columns));
-        if out.span.len() > 0 {
+        if out.buffer.len() > 0 {
             let joint = Joint { width: self.width, per_head: self.width / self.heads, columns, beside };
-            let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
+            let (count, dim) = (units(out.buffer.len()), CubeDim::new_1d(UNITS));
             join_heads_kernel::launch::<R>(
                 &device.client,
                 count,
                 dim,
-                self.span.arg(),
+                self.buffer.arg(),
                 other.arg(),
-                out.span.arg(),
+                out.buffer.arg(),
                 rows,
                 joint,
             );
@@ -182,22 +184,26 @@ impl<R: CubeRuntime> ByHead<R> {
 
     /// `[C, ..]`, as a linear map reads it.
     pub fn joined(&self) -> Matrix<R> {
-        self.join(with_one(self.width), Beside::One, &self.span)
+        self.join(with_one(self.width), JoinedColumns::One, &self.buffer)
     }
 
     /// `[C, O]`, with the columns of `other` from `start` on added.
-    pub fn joined_and(&self, other: &Matrix<R>, start: usize) -> Matrix<R> {
-        self.join(self.width, Beside::Added { stride: other.columns(), start }, &other.span)
+    pub fn joined_plus(&self, other: &Matrix<R>, start: usize) -> Matrix<R> {
+        self.join(self.width, JoinedColumns::Added { stride: other.columns(), start }, &other.buffer)
     }
 
     /// `[C, O + columns]`, with the columns of `other` behind it.
-    pub fn joined_beside(&self, other: &Matrix<R>) -> Matrix<R> {
-        self.join(self.width + other.columns(), Beside::Behind { stride: other.columns(), start: 0 }, &other.span)
+    pub fn joined_concat(&self, other: &Matrix<R>) -> Matrix<R> {
+        self.join(
+            self.width + other.columns(),
+            JoinedColumns::Concat { stride: other.columns(), start: 0 },
+            &other.buffer,
+        )
     }
 
     /// `[C, O]`
     pub fn joined_alone(&self) -> Matrix<R> {
-        self.join(self.width, Beside::One, &self.span)
+        self.join(self.width, JoinedColumns::One, &self.buffer)
     }
 }
 
@@ -205,12 +211,12 @@ impl<R: CubeRuntime> ByHead<R> {
 ///
 /// # Panics
 /// Where the weights do not fit.
-pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: Attended<'_, R>) -> (ByHead<R>, AttendedKept<R>) {
-    let Attended { table, query, key, value, time, activation, dropout } = by;
+pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: AttentionInputs<'_, R>) -> (ByHead<R>, SavedAttention<R>) {
+    let AttentionInputs { table, query, key, value, time, activation, dropout } = by;
     let (device, heads, centres, width, x) = (&hop.device, query.heads, hop.len(), key.rows, key.columns);
     let per_head = width / heads;
     let constants = Constants { activation, dropout };
-    let of_weight = |span: &Span<R>| device.blocks(span, [heads, per_head, x]);
+    let of_weight = |buffer: &DeviceBuffer<R>| device.blocks(buffer, [heads, per_head, x]);
     let moved = device.blocks(&device.empty(heads * centres * x), [heads, centres, x]);
     product(query.tensor(), of_weight(&key.value), moved.clone());
     let [freq, phase] = time.tensors();
@@ -219,23 +225,23 @@ pub fn attend<R: CubeRuntime>(hop: &Hop<R>, by: Attended<'_, R>) -> (ByHead<R>, 
     let [seen, weights] = attention::attend(device, &constants, &shape, &hop.attention, &inputs);
     let out = ByHead::new(device, heads, centres, width);
     product(seen.clone(), transposed(&of_weight(&value.value)), out.tensor());
-    (out, AttendedKept { shape, constants, inputs, seen, weights })
+    (out, SavedAttention { shape, constants, inputs, seen, weights })
 }
 
 /// What the gradients of table and time encoding are made of.
-pub struct AttendedGradients<R: CubeRuntime>(SlotGradients<R>);
+pub struct AttentionGradients<R: CubeRuntime>(SlotGradients<R>);
 
 /// Writes the gradients of key and value; gives that of the queries, from that of the result, the first columns of `grad` `[C, ..]`.
 pub fn attend_backward<R: CubeRuntime>(
     hop: &Hop<R>,
-    by: Attended<'_, R>,
-    kept: &AttendedKept<R>,
+    by: AttentionInputs<'_, R>,
+    kept: &SavedAttention<R>,
     grad: &Matrix<R>,
-) -> (ByHead<R>, AttendedGradients<R>) {
-    let Attended { query, key, value, .. } = by;
-    let AttendedKept { shape, constants, inputs, seen, weights } = kept;
+) -> (ByHead<R>, AttentionGradients<R>) {
+    let AttentionInputs { query, key, value, .. } = by;
+    let SavedAttention { shape, constants, inputs, seen, weights } = kept;
     let (device, heads, centres, width, x) = (&hop.device, query.heads, hop.len(), key.rows, key.columns);
-    let of_weight = |span: &Span<R>| device.blocks(span, [heads, width / heads, x]);
+    let of_weight = |buffer: &DeviceBuffer<R>| device.blocks(buffer, [heads, width / heads, x]);
     let grad = ByHead::split(grad, heads, width);
     let of_seen = device.blocks(&device.empty(heads * centres * x), [heads, centres, x]);
     product(grad.tensor(), of_weight(&value.value), of_seen.clone());
@@ -246,26 +252,32 @@ pub fn attend_backward<R: CubeRuntime>(
     product(transposed(&query.tensor()), of_moved.clone(), of_weight(&key.gradient));
     let of_query = ByHead::new(device, heads, centres, width);
     product(of_moved, transposed(&of_weight(&key.value)), of_query.tensor());
-    (of_query, AttendedGradients(shared))
+    (of_query, AttentionGradients(shared))
 }
 
-/// The gradient of the table, `[rows, W]`: of its rows as neighbours and, in the first columns of `asking` and in those of `merged` behind so many
+/// The gradient of the table, `[rows, W]`: of its rows as neighbours and, in the first columns of `query_rows` and in those of `merged` behind so many
 /// others, as the centres themselves. Tells `time` what it brings to the time encoding, with which centres asked `now` or did not.
 pub fn table_backward<R: CubeRuntime>(
     hop: &Hop<R>,
-    kept: &AttendedKept<R>,
-    AttendedGradients(shared): &AttendedGradients<R>,
-    (asking, now): (&Matrix<R>, bool),
+    kept: &SavedAttention<R>,
+    AttentionGradients(shared): &AttentionGradients<R>,
+    (query_rows, now): (&Matrix<R>, bool),
     merged: Option<(&Matrix<R>, usize)>,
-    time: &mut TimeShares<R>,
+    time: &mut TimeGradientPartials<R>,
 ) -> Matrix<R> {
     let (device, shape) = (&hop.device, &kept.shape);
-    let now = now.then_some((&asking.span, Now { stride: asking.columns(), start: shape.w }));
-    time_shares(device, shape, &hop.attention, &kept.inputs, shared, now, &time.take(hop.len()));
-    let (second, start) = merged.unwrap_or((asking, 0));
-    let own = Own { first: asking.columns(), second: merged.map_or(0, |(merged, _)| merged.columns()), start };
-    let tensor =
-        hidden_gradient(device, shape, &hop.attention, &kept.inputs, shared, Some(([&asking.span, &second.span], own)));
+    let now = now.then_some((&query_rows.buffer, Now { stride: query_rows.columns(), start: shape.w }));
+    time_gradient_partials(device, shape, &hop.attention, &kept.inputs, shared, now, &time.take(hop.len()));
+    let (second, start) = merged.unwrap_or((query_rows, 0));
+    let own = Own { first: query_rows.columns(), second: merged.map_or(0, |(merged, _)| merged.columns()), start };
+    let tensor = hidden_gradient(
+        device,
+        shape,
+        &hop.attention,
+        &kept.inputs,
+        shared,
+        Some(([&query_rows.buffer, &second.buffer], own)),
+    );
     Matrix::from_tensor(&tensor, hop.below, shape.w)
 }
 

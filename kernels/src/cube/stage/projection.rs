@@ -1,13 +1,13 @@
 //! Time projections: rows of the roots scaled by how long nothing has happened to them.
 use crate::Dropout;
 use crate::cube::array::dropout::{Mask, MaskLaunch, factor};
-use crate::cube::array::layout::{Block, Layout};
+use crate::cube::array::layout::{Block, WeightLayout};
 use crate::cube::array::matrix::Matrix;
 use crate::cube::array::weights::{Weight, Weights};
 use crate::cube::history::past::Hop;
+use crate::cube::launch::buffer::{DeviceBuffer, UNITS, padded, units};
 use crate::cube::launch::plans::NONE;
 use crate::cube::launch::reduce::sum_rows_into;
-use crate::cube::launch::span::{Span, UNITS, padded, units};
 use crate::cube::stage::centres::at_centres_backward;
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
@@ -145,10 +145,10 @@ pub struct ProjectionBlock {
 
 impl ProjectionBlock {
     /// Of rows of `width` columns; drift and bias, where there is one, stand among the weights' numbers where `from` says.
-    pub fn stand(layout: &mut Layout, width: usize, (drift, bias): (usize, Option<usize>)) -> Self {
+    pub fn allocate(layout: &mut WeightLayout, width: usize, (drift, bias): (usize, Option<usize>)) -> Self {
         let all = layout.block(2, padded(width));
-        layout.stand(all, [0, 0], [1, width], drift);
-        bias.into_iter().for_each(|bias| layout.stand(all, [1, 0], [1, width], bias));
+        layout.assign(all, [0, 0], [1, width], drift);
+        bias.into_iter().for_each(|bias| layout.assign(all, [1, 0], [1, width], bias));
         Self { all, width, bias: bias.is_some() }
     }
 }
@@ -181,10 +181,10 @@ impl<R: CubeRuntime> Projection<R> {
         MaskLaunch::new(rate, (seed >> 32) as u32, seed as u32)
     }
 
-    fn roots(&self, hop: &Hop<R>, idle: &Span<R>, table: &Matrix<R>) -> RootsLaunch<R> {
+    fn roots(&self, hop: &Hop<R>, idle: &DeviceBuffer<R>, table: &Matrix<R>) -> RootsLaunch<R> {
         let ([shift, scale], other) = (self.units.first, self.units.second.unwrap_or(self.units.first));
         RootsLaunch::new(
-            table.span.arg(),
+            table.buffer.arg(),
             hop.centres.arg(),
             idle.arg(),
             self.weights.value.arg(),
@@ -203,10 +203,10 @@ impl<R: CubeRuntime> Projection<R> {
         assert_eq!([table.rows(), table.columns()], [hop.below, self.width], "the table below");
         let (shape, dim) = (self.shape(0), CubeDim::new_1d(UNITS));
         let out = Matrix::new(&hop.device, hop.len(), shape.parts * self.width);
-        if out.span.len() > 0 {
+        if out.buffer.len() > 0 {
             let idle = hop.idle.as_ref().expect("a past with idle times");
-            let (count, roots) = (units(out.span.len()), self.roots(hop, idle, table));
-            project_kernel::launch::<R>(&hop.device.client, count, dim, roots, self.mask(), out.span.arg(), shape);
+            let (count, roots) = (units(out.buffer.len()), self.roots(hop, idle, table));
+            project_kernel::launch::<R>(&hop.device.client, count, dim, roots, self.mask(), out.buffer.arg(), shape);
         }
         out
     }
@@ -216,10 +216,10 @@ impl<R: CubeRuntime> Projection<R> {
         let (shape, dim, device) = (self.shape(grad.columns()), CubeDim::new_1d(UNITS), &hop.device);
         let of_rows = Matrix::new(device, hop.len(), self.width);
         let shares = device.empty(hop.len() * 2 * shape.padded);
-        if of_rows.span.len() > 0 {
+        if of_rows.buffer.len() > 0 {
             let idle = hop.idle.as_ref().expect("a past with idle times");
             let (count, roots) = (units(hop.len() * shape.padded), self.roots(hop, idle, table));
-            let (grad, out) = (grad.span.arg(), of_rows.span.arg());
+            let (grad, out) = (grad.buffer.arg(), of_rows.buffer.arg());
             backward_kernel::launch::<R>(
                 &device.client,
                 count,

@@ -4,8 +4,8 @@ use crate::cube::array::math::cos;
 use crate::cube::array::matrix::Matrix;
 use crate::cube::history::past::Hop;
 use crate::cube::kernel::time::TimeEncoding;
+use crate::cube::launch::buffer::{UNITS, units};
 use crate::cube::launch::plans::NONE;
-use crate::cube::launch::span::{UNITS, units};
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
@@ -27,7 +27,7 @@ impl Widths {
 
 /// `[table[row] | cos(phase) | 1 | 0]`, 0 for the first part where there is no row.
 #[cube(launch)]
-fn asking_kernel(
+fn query_rows_kernel(
     table: &Array<f32>,
     rows: &Array<u32>,
     phase: &Array<f32>,
@@ -122,21 +122,21 @@ fn rectify_backward_kernel(
 ///
 /// # Panics
 /// Where `table` is not the table below.
-pub fn asking<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>, now: Option<&TimeEncoding<R>>) -> Matrix<R> {
+pub fn query_rows<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>, now: Option<&TimeEncoding<R>>) -> Matrix<R> {
     assert_eq!(table.rows(), hop.below, "rows of the table below");
     let widths = Widths::new(table.columns(), now.map_or(0, TimeEncoding::width), 0);
     let out = Matrix::new(&hop.device, hop.len(), widths.all);
-    if out.span.len() > 0 {
-        let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
-        let phase = now.map_or_else(|| table.span.clone(), TimeEncoding::phase);
-        asking_kernel::launch::<R>(
+    if out.buffer.len() > 0 {
+        let (count, dim) = (units(out.buffer.len()), CubeDim::new_1d(UNITS));
+        let phase = now.map_or_else(|| table.buffer.clone(), TimeEncoding::phase);
+        query_rows_kernel::launch::<R>(
             &hop.device.client,
             count,
             dim,
-            table.span.arg(),
+            table.buffer.arg(),
             hop.centres.arg(),
             phase.arg(),
-            out.span.arg(),
+            out.buffer.arg(),
             widths,
         );
     }
@@ -144,13 +144,13 @@ pub fn asking<R: CubeRuntime>(hop: &Hop<R>, table: &Matrix<R>, now: Option<&Time
 }
 
 /// `[projected | centres]` `[C, ..]`, nothing of `projected` `[C, O]` where a centre has no neighbours. The centres are the first `width` columns of
-/// what [`asking`] gave.
-pub fn merge<R: CubeRuntime>(hop: &Hop<R>, projected: &Matrix<R>, asking: &Matrix<R>, width: usize) -> Matrix<R> {
-    let widths = Widths::new(projected.columns(), width, asking.columns());
+/// what [`query_rows`] gave.
+pub fn merge<R: CubeRuntime>(hop: &Hop<R>, projected: &Matrix<R>, query_rows: &Matrix<R>, width: usize) -> Matrix<R> {
+    let widths = Widths::new(projected.columns(), width, query_rows.columns());
     let out = Matrix::new(&hop.device, hop.len(), widths.all);
-    if out.span.len() > 0 {
+    if out.buffer.len() > 0 {
         let (count, dim, first, second) =
-            (units(out.span.len()), CubeDim::new_1d(UNITS), &projected.span, &asking.span);
+            (units(out.buffer.len()), CubeDim::new_1d(UNITS), &projected.buffer, &query_rows.buffer);
         let counts = hop.attention.count.arg();
         merge_kernel::launch::<R>(
             &hop.device.client,
@@ -159,7 +159,7 @@ pub fn merge<R: CubeRuntime>(hop: &Hop<R>, projected: &Matrix<R>, asking: &Matri
             counts,
             first.arg(),
             second.arg(),
-            out.span.arg(),
+            out.buffer.arg(),
             widths,
         );
     }
@@ -169,40 +169,48 @@ pub fn merge<R: CubeRuntime>(hop: &Hop<R>, projected: &Matrix<R>, asking: &Matri
 /// The gradient of what was projected, `[C, width]`, from that of what [`merge`] gave.
 pub fn merge_backward<R: CubeRuntime>(hop: &Hop<R>, grad: &Matrix<R>, width: usize) -> Matrix<R> {
     let out = Matrix::new(&hop.device, hop.len(), width);
-    if out.span.len() > 0 {
+    if out.buffer.len() > 0 {
         let widths = Widths { first: width, second: 0, stride: 0, all: grad.columns() };
-        let (count, dim, counts) = (units(out.span.len()), CubeDim::new_1d(UNITS), hop.attention.count.arg());
-        unmerge_kernel::launch::<R>(&hop.device.client, count, dim, counts, grad.span.arg(), out.span.arg(), widths);
+        let (count, dim, counts) = (units(out.buffer.len()), CubeDim::new_1d(UNITS), hop.attention.count.arg());
+        unmerge_kernel::launch::<R>(
+            &hop.device.client,
+            count,
+            dim,
+            counts,
+            grad.buffer.arg(),
+            out.buffer.arg(),
+            widths,
+        );
     }
     out
 }
 
 /// The positive part of `x` `[n, O]`, as the next map reads it, which may have a bias or not.
-pub fn rectified<R: CubeRuntime>(x: &Matrix<R>, biased: bool) -> Matrix<R> {
+pub fn relu<R: CubeRuntime>(x: &Matrix<R>, biased: bool) -> Matrix<R> {
     let widths = Widths::new(x.columns(), 0, 0);
     let out = Matrix::new(&x.device, x.rows(), widths.all);
-    if out.span.len() > 0 {
-        let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
+    if out.buffer.len() > 0 {
+        let (count, dim) = (units(out.buffer.len()), CubeDim::new_1d(UNITS));
         let one = if biased { 1.0 } else { 0.0 };
-        rectify_kernel::launch::<R>(&x.device.client, count, dim, x.span.arg(), out.span.arg(), one, widths);
+        rectify_kernel::launch::<R>(&x.device.client, count, dim, x.buffer.arg(), out.buffer.arg(), one, widths);
     }
     out
 }
 
-/// The gradient of `x` `[n, width]`, from that of what [`rectified`] gave and this itself.
-pub fn rectified_backward<R: CubeRuntime>(grad: &Matrix<R>, rectified: &Matrix<R>, width: usize) -> Matrix<R> {
+/// The gradient of `x` `[n, width]`, from that of what [`relu`] gave and this itself.
+pub fn relu_backward<R: CubeRuntime>(grad: &Matrix<R>, rectified: &Matrix<R>, width: usize) -> Matrix<R> {
     let out = Matrix::new(&grad.device, grad.rows(), width);
-    if out.span.len() > 0 {
+    if out.buffer.len() > 0 {
         let widths = Widths { first: width, second: 0, stride: 0, all: grad.columns() };
-        let (count, dim) = (units(out.span.len()), CubeDim::new_1d(UNITS));
-        let (grad, rectified) = (&grad.span, &rectified.span);
+        let (count, dim) = (units(out.buffer.len()), CubeDim::new_1d(UNITS));
+        let (grad, rectified) = (&grad.buffer, &rectified.buffer);
         rectify_backward_kernel::launch::<R>(
             &out.device.client,
             count,
             dim,
             grad.arg(),
             rectified.arg(),
-            out.span.arg(),
+            out.buffer.arg(),
             widths,
         );
     }

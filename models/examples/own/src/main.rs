@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 use tempograph_models::{
-    Builder, Context, CpuTape, DataFacts, Gradients, Into, Mail, ModelKind, Operation, Outputs, PaddedRows, Param,
-    Reads, Registry, Stage, Tensor, TensorContext, TimeInit, Updater,
+    Builder, Context, CpuTape, DatasetStats, Gradients, InputTables, MemoryUpdateSettings, ModelKind, Operation,
+    Outputs, PaddedRows, Param, Registry, Stage, TableGradients, Tensor, TensorContext, TimeInit, Updater,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,20 +33,20 @@ impl ModelKind for Fading {
         let fits = self.unit.is_none_or(|unit| unit > 0.0);
         fits.then_some(()).ok_or_else(|| format!("model.unit = {:?}; it must be positive", self.unit))
     }
-    fn complete(&mut self, facts: &DataFacts) {
+    fn complete(&mut self, facts: &DatasetStats) {
         self.unit.get_or_insert(facts.time_scale);
     }
     fn build(&self, g: &mut Builder) -> Outputs {
         let time = g.time_encoding("memory.time", self.memory, TimeInit::LogSpaced);
-        let memory = g.memory_update("memory", time, Mail::last(self.memory, Updater::Gru));
+        let memory = g.memory_update("memory", time, MemoryUpdateSettings::last(self.memory, Updater::Gru));
         let roots = g.centres(memory);
         let rates = (1..=self.memory).map(|i| i as f32 / self.memory as f32).collect();
         let rate = g.parameters.values("embedding.rate", &[self.memory], rates);
         let fade = Fade { rate, unit: self.unit.unwrap_or(1.0) as f32 };
-        g.idle();
-        let embedding = g.own("embedding", fade, &[roots], g.shape(roots));
+        g.require_idle_times();
+        let embedding = g.custom("embedding", fade, &[roots], g.shape(roots));
         let decoder = g.link_decoder(self.memory, self.memory, false);
-        Outputs { memory: Some(memory), embedding, decoder, says: None }
+        Outputs { memory: Some(memory), embedding, decoder, mail_payload: None }
     }
 }
 
@@ -72,7 +72,7 @@ impl Operation for Fade {
 }
 
 impl Stage for Fade {
-    fn forward(&mut self, cx: &Context, reads: Reads, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context, reads: InputTables, out: &mut PaddedRows) {
         let (s, rate) = (reads.table(0), cx.weights.values(self.rate));
         out.zeros(s.rows(), s.columns());
         for (row, ticks) in cx.view.hops[0].idle.iter().enumerate() {
@@ -80,9 +80,16 @@ impl Stage for Fade {
             z.zip(s.row(row)).zip(rate).for_each(|((z, s), w)| *z = s * (-idle * w * w).exp());
         }
     }
-    fn backward(&mut self, cx: &Context, reads: Reads, of_z: &mut PaddedRows, into: &mut Into, of: &mut Gradients) {
+    fn backward(
+        &mut self,
+        cx: &Context,
+        reads: InputTables,
+        of_z: &mut PaddedRows,
+        into: &mut TableGradients,
+        of: &mut Gradients,
+    ) {
         let (s, rate) = (reads.table(0), cx.weights.values(self.rate));
-        let (of_s, of_rate) = (into.table(0, s), of.one(self.rate));
+        let (of_s, of_rate) = (into.table(0, s), of.param_mut(self.rate));
         of_rate.fill(0.0);
         for (row, ticks) in cx.view.hops[0].idle.iter().enumerate() {
             let (idle, s, of_z, of_s) = (ticks / self.unit, s.row(row), of_z.row(row), of_s.row_mut(row));

@@ -2,31 +2,31 @@
 //! the names, shapes and fresh numbers that they have on the host.
 //!
 //! Differs: with the history on the device roots are not gathered into distinct centres first, so dropout falls on other slots than on the host.
-mod laying;
+mod layout_builder;
 mod pass;
 mod stage;
 
 use std::sync::Arc;
 
 use tempograph_framework::{
-    ArrivingUpdate, Batch, DeviceModel, EventLog, Gradients, History, Needs, Parameters, PastSource, PlacedHistory,
-    Placement, PurposeDraw, Queries, ResidentModel, Update, View, ViewSender,
+    Batch, DeviceGradients, DeviceModel, DeviceOrHostHistory, DeviceViewSource, EventLog, History, HostViewSource,
+    Needs, Parameters, Placement, PurposeDraw, Queries, ResidentModel, Update, UpdateDownload, View,
 };
 use tempograph_kernels::AdamStep;
-use tempograph_kernels::cube::{DevicePast, NodeRows, REMEMBERED, TimeBlock, TimeEncoding, Weights};
+use tempograph_kernels::cube::{DeviceView, MAX_UNREAD_STEPS, NodeRows, TimeBlock, TimeEncoding, Weights};
 use tempograph_kernels::tensor::CubeRuntime;
 
-pub(crate) use laying::{Laying, TimeSlot};
-pub(crate) use stage::{Back, DeviceContext, DeviceStage, Shares, through};
+pub(crate) use layout_builder::{LayoutBuilder, TimeSlot};
+pub(crate) use stage::{BackwardFn, DeviceContext, DeviceStage, TimeGradients, linear_backward};
 
 use crate::ops::DeviceDecoder;
 use crate::program::Program;
 use pass::Pass;
 
-/// A program with its parameters on a device. `P` is where it gets the past from: a [`PlacedHistory`], with which it trains alone, its optimiser
-/// beside it, or a [`ViewSender`], by which several lanes show it views and somebody else has the optimiser.
+/// A program with its parameters on a device. `P` is where it gets the past from: a [`DeviceOrHostHistory`], with which it trains alone, its optimiser
+/// beside it, or a [`HostViewSource`], by which several lanes show it views and somebody else has the optimiser.
 pub struct DeviceProgram<R: CubeRuntime, P> {
-    placed: PlacedProgram<R>,
+    compiled: CompiledProgram<R>,
     /// Names and shapes; the numbers are on the device.
     parameters: Parameters,
     weights: Weights<R>,
@@ -34,7 +34,7 @@ pub struct DeviceProgram<R: CubeRuntime, P> {
 }
 
 /// A program whose operations know where their parameters stand.
-struct PlacedProgram<R: CubeRuntime> {
+struct CompiledProgram<R: CubeRuntime> {
     program: Arc<Program>,
     times: Vec<TimeBlock>,
     /// One for each step.
@@ -51,12 +51,12 @@ impl Program {
     }
 }
 
-impl<R: CubeRuntime, P: PastSource<R>> DeviceProgram<R, P> {
+impl<R: CubeRuntime, P: DeviceViewSource<R>> DeviceProgram<R, P> {
     /// `program` with fresh parameters, the same as [`SliceProgram`](crate::SliceProgram) draws from `seed`, for what histories like `history` will
     /// see of `log`. `room` are the bytes of the device that the past and all features may take.
     ///
     /// # Errors
-    /// [What has no form on a device](Program::on_device).
+    /// [What has no form on a device](Program::check_device_support).
     pub fn new(
         program: Arc<Program>,
         seed: u64,
@@ -64,22 +64,22 @@ impl<R: CubeRuntime, P: PastSource<R>> DeviceProgram<R, P> {
         (history, log): (&History, &EventLog),
         room: u64,
     ) -> Result<Self, String> {
-        program.on_device()?;
-        let (parameters, columns) = (program.declarations.fresh(seed), program.node_columns());
+        program.check_device_support()?;
+        let (parameters, columns) = (program.declarations.initial_parameters(seed), program.node_columns());
         let past = P::new(device, history, log, columns, room);
         let node_rows = past.node_rows(device, history, columns);
-        let mut laying = Laying::new(&program);
-        let stages = program.steps.iter().map(|step| step.op.device_stage(&step.reads, &mut laying)).collect();
-        let decoder = DeviceDecoder::stand(program.links()?, &mut laying);
-        let (layout, times) = laying.finish();
+        let mut layout_builder = LayoutBuilder::new(&program);
+        let stages = program.steps.iter().map(|step| step.op.device_stage(&step.reads, &mut layout_builder)).collect();
+        let decoder = DeviceDecoder::allocate(program.links()?, &mut layout_builder);
+        let (layout, times) = layout_builder.finish();
         let mut weights = Weights::new(device, layout);
         weights.set_values(parameters.values());
-        Ok(Self { placed: PlacedProgram { program, times, stages, decoder, node_rows }, parameters, weights, past })
+        Ok(Self { compiled: CompiledProgram { program, times, stages, decoder, node_rows }, parameters, weights, past })
     }
 
     /// The program.
     pub fn program(&self) -> &Arc<Program> {
-        &self.placed.program
+        &self.compiled.program
     }
 
     /// Where what it reads is.
@@ -88,7 +88,7 @@ impl<R: CubeRuntime, P: PastSource<R>> DeviceProgram<R, P> {
     }
 }
 
-impl<R: CubeRuntime> PlacedProgram<R> {
+impl<R: CubeRuntime> CompiledProgram<R> {
     /// The time encodings at some weights.
     fn times(&self, weights: &Weights<R>) -> Vec<TimeEncoding<R>> {
         self.times.iter().map(|&block| TimeEncoding::at(weights, block)).collect()
@@ -97,16 +97,16 @@ impl<R: CubeRuntime> PlacedProgram<R> {
     fn context<'a>(
         &'a self,
         weights: &'a Weights<R>,
-        (past, times): (&'a DevicePast<R>, &'a [TimeEncoding<R>]),
+        (past, times): (&'a DeviceView<R>, &'a [TimeEncoding<R>]),
         dropout: u64,
     ) -> DeviceContext<'a, R> {
         DeviceContext { weights, past, node_rows: &self.node_rows, times, dropout: Some(dropout) }
     }
 }
 
-impl<R: CubeRuntime> ResidentModel for DeviceProgram<R, PlacedHistory<R>> {
+impl<R: CubeRuntime> ResidentModel for DeviceProgram<R, DeviceOrHostHistory<R>> {
     fn needs(&self) -> Needs {
-        self.placed.program.needs.clone()
+        self.compiled.program.needs.clone()
     }
 
     fn parameters(&self) -> Parameters {
@@ -127,11 +127,11 @@ impl<R: CubeRuntime> ResidentModel for DeviceProgram<R, PlacedHistory<R>> {
         self.weights.set_moments(steps, moments);
     }
 
-    fn enter(&mut self, history: History, log: &EventLog) {
+    fn load_history(&mut self, history: History, log: &EventLog) {
         self.past.enter(history, log);
     }
 
-    fn leave(&mut self, log: &EventLog) -> History {
+    fn take_history(&mut self, log: &EventLog) -> History {
         self.past.leave(log)
     }
 
@@ -144,35 +144,35 @@ impl<R: CubeRuntime> ResidentModel for DeviceProgram<R, PlacedHistory<R>> {
         step: &AdamStep,
         clip: f32,
     ) {
-        let Self { placed, weights, past: history, .. } = self;
+        let Self { compiled, weights, past: history, .. } = self;
         let past = history.look(queries, batch, chance);
-        let times = placed.times(weights);
-        let mut pass = Pass::new(placed, placed.context(weights, (&past, &times), dropout));
+        let times = compiled.times(weights);
+        let mut pass = Pass::new(compiled, compiled.context(weights, (&past, &times), dropout));
         let (memory, said) = pass.update(queries);
         let arriving = history.ask(&past, &memory, said.as_ref());
         pass.embed();
         let pairs = history.pairs(queries);
         // computed on the host while the device computes what comes before
         let facts = history.facts(queries, batch, chance);
-        let loss = pass.back((&pairs, queries.positives()), facts);
+        let loss = pass.backward((&pairs, queries.positives()), facts);
         weights.step(&loss, step, clip);
         history.observe(batch, &past, (&memory, said.as_ref()), arriving);
     }
 
-    fn room(&self) -> usize {
-        REMEMBERED - self.weights.recorded()
+    fn steps_before_read(&self) -> usize {
+        MAX_UNREAD_STEPS - self.weights.recorded()
     }
 
     fn steps(&self) -> u64 {
         self.weights.steps()
     }
 
-    fn learned(&mut self) -> Vec<[f32; 2]> {
-        self.weights.learned().into_iter().map(|step| [step.loss, step.gradient_norm]).collect()
+    fn take_losses(&mut self) -> Vec<[f32; 2]> {
+        self.weights.take_step_records().into_iter().map(|step| [step.loss, step.gradient_norm]).collect()
     }
 }
 
-impl<R: CubeRuntime> DeviceModel for DeviceProgram<R, ViewSender<R>> {
+impl<R: CubeRuntime> DeviceModel for DeviceProgram<R, HostViewSource<R>> {
     fn set_parameters(&mut self, values: &[f32]) {
         self.weights.set_values(values);
     }
@@ -183,17 +183,17 @@ impl<R: CubeRuntime> DeviceModel for DeviceProgram<R, ViewSender<R>> {
         view: &View,
         dropout: u64,
         observed: Option<&Batch<'_>>,
-    ) -> Gradients {
-        let (mut nodes, weights) = (Vec::new(), self.weights.apart());
+    ) -> DeviceGradients {
+        let (mut nodes, weights) = (Vec::new(), self.weights.with_own_gradients());
         observed.into_iter().for_each(|batch| batch.nodes_into(&mut nodes));
         let past = self.past.send(queries, view, &nodes);
-        let times = self.placed.times(&weights);
-        let mut pass = Pass::new(&self.placed, self.placed.context(&weights, (&past, &times), dropout));
+        let times = self.compiled.times(&weights);
+        let mut pass = Pass::new(&self.compiled, self.compiled.context(&weights, (&past, &times), dropout));
         let (memory, said) = pass.update(queries);
-        let arriving = observed.map(|_| ArrivingUpdate::ask(&past, &memory, said.as_ref()));
+        let arriving = observed.map(|_| UpdateDownload::ask(&past, &memory, said.as_ref()));
         pass.embed();
-        let loss = pass.back((&view.pair_plan(queries), queries.positives()), &view.pairs);
-        let (loss, gradients) = weights.found(&loss);
-        Gradients { loss, gradients, update: arriving.map_or_else(Update::none, |arriving| arriving.wait(nodes)) }
+        let loss = pass.backward((&view.pair_plan(queries), queries.positives()), &view.pairs);
+        let (loss, gradients) = weights.read_gradients(&loss);
+        DeviceGradients { loss, gradients, update: arriving.map_or_else(Update::none, |arriving| arriving.wait(nodes)) }
     }
 }

@@ -2,52 +2,55 @@
 
 use tempograph_framework::{PairFact, Queries};
 use tempograph_kernels::PairPlan;
-use tempograph_kernels::cube::{Matrix, said};
+use tempograph_kernels::cube::{Matrix, mail_rows};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::device::{Back, DeviceContext, PlacedProgram, Shares};
+use crate::executor::device::{BackwardFn, CompiledProgram, DeviceContext, TimeGradients};
 use crate::program::Value;
 
 /// The operations of a program at some weights, whose gradients it writes.
 pub(super) struct Pass<'a, R: CubeRuntime> {
-    placed: &'a PlacedProgram<R>,
+    compiled: &'a CompiledProgram<R>,
     cx: DeviceContext<'a, R>,
     /// One for each value, once it is computed.
     tables: Vec<Option<Matrix<R>>>,
     /// One for each step that was run.
-    backs: Vec<Option<Back<'a, R>>>,
+    backs: Vec<Option<BackwardFn<'a, R>>>,
 }
 
 impl<'a, R: CubeRuntime> Pass<'a, R> {
-    pub fn new(placed: &'a PlacedProgram<R>, cx: DeviceContext<'a, R>) -> Pass<'a, R> {
-        let steps = placed.stages.iter().map(|_| None).collect();
-        Pass { placed, cx, tables: vec![None; placed.program.shapes.len()], backs: steps }
+    pub fn new(compiled: &'a CompiledProgram<R>, cx: DeviceContext<'a, R>) -> Pass<'a, R> {
+        let steps = compiled.stages.iter().map(|_| None).collect();
+        Pass { compiled, cx, tables: vec![None; compiled.program.shapes.len()], backs: steps }
     }
 
     /// Runs the steps that an update depends on, those that drop something out without: they will be run once more where embeddings depend on them.
     /// Gives the new memories of the past's rows, or those that are stored where the model writes none, and what mail says, where the model gives
     /// that and the batch's ends are asked about.
     pub fn update(&mut self, queries: &Queries) -> (Matrix<R>, Option<Matrix<R>>) {
-        let (program, past, ends) = (&*self.placed.program, self.cx.past, !queries.ends().is_empty());
+        let (program, past, ends) = (&*self.compiled.program, self.cx.past, !queries.ends().is_empty());
         let mut clean: Vec<Option<Matrix<R>>> = vec![None; program.shapes.len()];
         for (i, step) in program.steps.iter().enumerate().filter(|(_, step)| step.updates_with(ends)) {
-            if step.drops {
+            if step.has_dropout {
                 let read = |value: &Value| clean[value.index()].as_ref().unwrap_or_else(|| self.table(*value)).clone();
                 let reads = step.reads.iter().map(read).collect();
                 let cx = DeviceContext { dropout: None, ..self.cx };
-                clean[step.gives.index()] = Some(self.placed.stages[i].forward(cx, reads).0);
+                clean[step.gives.index()] = Some(self.compiled.stages[i].forward(cx, reads).0);
             } else {
                 self.run(i);
             }
         }
         let clean_of = |value: Value| clean[value.index()].as_ref().unwrap_or_else(|| self.table(value)).clone();
         let memory = program.memory.map_or_else(|| past.memory(), clean_of);
-        (memory, program.says.filter(|_| ends).map(|says| said(past, &clean_of(says.value), says.rows.into())))
+        (
+            memory,
+            program.mail_payload.filter(|_| ends).map(|says| mail_rows(past, &clean_of(says.value), says.rows.into())),
+        )
     }
 
     /// Runs the steps that embeddings depend on and that were not run.
     pub fn embed(&mut self) {
-        for (i, step) in self.placed.program.steps.iter().enumerate() {
+        for (i, step) in self.compiled.program.steps.iter().enumerate() {
             if step.embeds && self.tables[step.gives.index()].is_none() {
                 self.run(i);
             }
@@ -55,9 +58,9 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
     }
 
     fn run(&mut self, i: usize) {
-        let step = &self.placed.program.steps[i];
+        let step = &self.compiled.program.steps[i];
         let reads = step.reads.iter().map(|&value| self.table(value).clone()).collect();
-        let (table, back) = self.placed.stages[i].forward(self.cx, reads);
+        let (table, back) = self.compiled.stages[i].forward(self.cx, reads);
         self.tables[step.gives.index()] = Some(table);
         self.backs[i] = Some(back);
     }
@@ -67,11 +70,11 @@ impl<'a, R: CubeRuntime> Pass<'a, R> {
     }
 
     /// Scores the pairs, of which the first `positives` happened, and goes back to the weights. Gives the loss, `[1, 1]`.
-    pub fn back(mut self, (pairs, positives): (&PairPlan, usize), facts: &[PairFact]) -> Matrix<R> {
-        let program = &*self.placed.program;
+    pub fn backward(mut self, (pairs, positives): (&PairPlan, usize), facts: &[PairFact]) -> Matrix<R> {
+        let program = &*self.compiled.program;
         let top = self.table(program.embedding);
-        let (loss, grad) = self.placed.decoder.loss(self.cx.weights, top, (pairs, positives), facts);
-        let mut shares = Shares::new(&self.cx, &self.placed.stages);
+        let (loss, grad) = self.compiled.decoder.loss(self.cx.weights, top, (pairs, positives), facts);
+        let mut shares = TimeGradients::new(&self.cx, &self.compiled.stages);
         let mut gradients = vec![None; program.shapes.len()];
         gradients[program.embedding.index()] = Some(grad);
         for (step, back) in program.steps.iter().zip(&mut self.backs).rev() {

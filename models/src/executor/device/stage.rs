@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use tempograph_kernels::cube::{DevicePast, Hop, Matrix, NodeRows, TimeEncoding, TimeShares, Weight, Weights};
+use tempograph_kernels::cube::{
+    DeviceView, Hop, Matrix, NodeRows, TimeEncoding, TimeGradientPartials, Weight, Weights,
+};
 use tempograph_kernels::tensor::CubeRuntime;
 
 use crate::executor::device::TimeSlot;
@@ -11,7 +13,7 @@ use crate::executor::device::TimeSlot;
 pub(crate) struct DeviceContext<'a, R: CubeRuntime> {
     /// All parameters, whose gradients are written.
     pub weights: &'a Weights<R>,
-    pub past: &'a DevicePast<R>,
+    pub past: &'a DeviceView<R>,
     /// Features and static memory of the nodes.
     pub node_rows: &'a [Option<NodeRows<R>>; 2],
     pub times: &'a [TimeEncoding<R>],
@@ -40,46 +42,46 @@ impl<'a, R: CubeRuntime> DeviceContext<'a, R> {
 }
 
 /// What all operations bring to the gradients of the time encodings, added up together at the end of a pass.
-pub(crate) struct Shares<R: CubeRuntime>(Vec<TimeShares<R>>);
+pub(crate) struct TimeGradients<R: CubeRuntime>(Vec<TimeGradientPartials<R>>);
 
-impl<R: CubeRuntime> Shares<R> {
+impl<R: CubeRuntime> TimeGradients<R> {
     /// Room for as many rows of each encoding as the `stages` say.
-    pub fn new(cx: &DeviceContext<'_, R>, stages: &[Box<dyn DeviceStage<R>>]) -> Shares<R> {
+    pub fn new(cx: &DeviceContext<'_, R>, stages: &[Box<dyn DeviceStage<R>>]) -> TimeGradients<R> {
         let mut rows = vec![0; cx.times.len()];
-        let wanted = stages.iter().filter_map(|stage| stage.shares(cx));
+        let wanted = stages.iter().filter_map(|stage| stage.time_gradient_rows(cx));
         wanted.for_each(|(TimeSlot(i), more)| rows[i] += more);
-        Shares(cx.times.iter().zip(rows).map(|(time, rows)| TimeShares::new(time, rows)).collect())
+        TimeGradients(cx.times.iter().zip(rows).map(|(time, rows)| TimeGradientPartials::new(time, rows)).collect())
     }
 
     /// Those of one encoding.
-    pub fn of(&mut self, TimeSlot(i): TimeSlot) -> &mut TimeShares<R> {
+    pub fn of(&mut self, TimeSlot(i): TimeSlot) -> &mut TimeGradientPartials<R> {
         &mut self.0[i]
     }
 
     /// Writes the gradients.
     pub fn sum(self) {
-        self.0.into_iter().for_each(TimeShares::sum);
+        self.0.into_iter().for_each(TimeGradientPartials::sum);
     }
 }
 
 /// The way back through an operation: it writes the gradients of its parameters and gives those of the tables it has read, in their order, from
 /// that of its own table. All of these may have columns behind those of the tables, which mean nothing.
-pub(crate) type Back<'a, R> = Box<dyn FnOnce(&Matrix<R>, &mut Shares<R>) -> Vec<Matrix<R>> + 'a>;
+pub(crate) type BackwardFn<'a, R> = Box<dyn FnOnce(&Matrix<R>, &mut TimeGradients<R>) -> Vec<Matrix<R>> + 'a>;
 
 /// An operation on a device: it knows where its parameters stand.
 pub(crate) trait DeviceStage<R: CubeRuntime>: Debug + Send + Sync {
     /// Launches what computes its table; gives that and the way back.
-    fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, Back<'a, R>);
+    fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, BackwardFn<'a, R>);
 
     /// Rows that it brings to the gradient of a time encoding on the way back.
-    fn shares(&self, cx: &DeviceContext<'_, R>) -> Option<(TimeSlot, usize)> {
+    fn time_gradient_rows(&self, cx: &DeviceContext<'_, R>) -> Option<(TimeSlot, usize)> {
         let _ = cx;
         None
     }
 }
 
 /// Writes the gradient of a map; gives that of what it has read.
-pub(crate) fn through<R: CubeRuntime>(map: &Weight<R>, read: &Matrix<R>, grad: &Matrix<R>) -> Matrix<R> {
+pub(crate) fn linear_backward<R: CubeRuntime>(map: &Weight<R>, read: &Matrix<R>, grad: &Matrix<R>) -> Matrix<R> {
     map.backward(read, grad);
     map.backward_input(grad)
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use burn::tensor::activation::relu;
 use tempograph_kernels::cpu::{
-    Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients,
+    Activation, AttentionPlanRef, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients,
     ProjectionWeights, head_stride,
 };
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{AttentionPlan, ScoreActivation, TemporalOps, gather_rows, product, temporal_attention};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Into, Operation, Reads, SHARED, Stage};
-use crate::ops::layers::attention::{Parts, Projections, attended_table, gather_with_now, now_backward, scatter};
+use crate::operation::{Context, InputTables, MIN_PARALLEL_ROWS, Operation, Stage, TableGradients};
+use crate::ops::layers::attention::{
+    Parts, Projections, attended_table, gather_with_zero_time, scatter, zero_time_backward,
+};
 use crate::ops::{Op, TimeEncoding};
 use crate::program::{Axis, Builder, Gradients, HopSizes, Map, Products, Shape, StepSizes, Value};
 
@@ -30,8 +32,8 @@ impl Builder {
     /// Embeddings of the centres of `hop`, `width` columns wide, from the rows of `table`. Parameters are called `NAME.neighbour…` and
     /// `NAME.merge…`.
     pub fn neighbour_sum(&mut self, name: &str, table: Value, hop: usize, time: TimeEncoding, width: usize) -> Value {
-        let (input, edge) = (self.width(table), self.edge());
-        self.look(hop);
+        let (input, edge) = (self.width(table), self.edge_width());
+        self.require_neighbours(hop);
         let neighbour = self.parameters.linear(&format!("{name}.neighbour"), input + edge + time.width, width, true);
         let merge = self.parameters.linear(&format!("{name}.merge"), width + input + time.width, width, true);
         let op = NeighbourSum { neighbour, merge, time, hop, input };
@@ -62,8 +64,8 @@ impl NeighbourSum {
         cx.linear(&self.merge, Tensor::cat(vec![seen, centres, now], 1))
     }
 
-    fn attending<'a>(&self, cx: &Context<'a>) -> Attending<'a> {
-        Attending {
+    fn attending<'a>(&self, cx: &Context<'a>) -> AttentionPlanRef<'a> {
+        AttentionPlanRef {
             neighbours: &cx.view.hops[self.hop].neighbours,
             features: cx.view.edge_features.as_deref(),
             activation: ScoreActivation::Scaled(1.0),
@@ -128,17 +130,17 @@ impl NeighbourSum {
 }
 
 impl Stage for SumStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         let (SumStage { op, work }, table) = (self, reads.table(0));
         let (hop, width, weights) = (&cx.view.hops[op.hop], op.merge.outputs, cx.weights);
         let (rows, stride) = (hop.centres.len(), head_stride(width, 1));
-        gather_with_now(&mut work.centres, table, hop, &op.time, weights);
+        gather_with_zero_time(&mut work.centres, table, hop, &op.time, weights);
         // the value's map stands for the key's too: a query of zero makes nothing of it
         let columns = op.neighbour.inputs + 1;
-        work.projections.join(weights, [width, columns], [op.parts(), op.parts()], rows >= SHARED);
-        work.query.resize_apart(rows, width, stride);
+        work.projections.concat(weights, [width, columns], [op.parts(), op.parts()], rows >= MIN_PARALLEL_ROWS);
+        work.query.resize_with_stride(rows, width, stride);
         work.query.values.fill(0.0);
-        work.seen.resize_apart(rows, width, stride);
+        work.seen.resize_with_stride(rows, width, stride);
         let (version, precision) = (weights.parameters.version(), weights.precision);
         let Projections { key, value, .. } = &work.projections;
         let projections = ProjectionWeights { key, value, heads: 1, version, precision };
@@ -150,15 +152,15 @@ impl Stage for SumStage {
             left.iter_mut().zip(work.seen.row(row)).for_each(|(h, &mean)| *h = (mean * count as f32).max(0.0));
             right.copy_from_slice(work.centres.row(row));
         }
-        work.merge.forward(&work.concat, weights.of(&op.merge), Activation::None, out);
+        work.merge.forward(&work.concat, weights.linear(&op.merge), Activation::None, out);
     }
 
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let (SumStage { op, work }, table) = (self, reads.table(0));
@@ -181,7 +183,7 @@ impl Stage for SumStage {
         key_gradient.resize(key.len(), 0.0);
         value_gradient.resize(value.len(), 0.0);
         query_gradient.resize_like(query);
-        let [freq, phase] = gradients.many([op.time.freq, op.time.phase]);
+        let [freq, phase] = gradients.params_mut([op.time.freq, op.time.phase]);
         let found = ProjectionGradients {
             key: key_gradient,
             value: value_gradient,
@@ -191,8 +193,8 @@ impl Stage for SumStage {
         };
         let from = attended_table(table, &op.time, weights);
         attention.backward(&op.attending(cx), from, &query.values, &seen.values, found);
-        work.projections.part(gradients, width, [[None; 3], op.parts()]);
-        now_backward(&work.centres_gradient, table.columns(), &mut work.sine, &op.time, weights, gradients);
+        work.projections.split_gradients(gradients, width, [[None; 3], op.parts()]);
+        zero_time_backward(&work.centres_gradient, table.columns(), &mut work.sine, &op.time, weights, gradients);
         scatter(of_table, hop, &work.centres_gradient);
     }
 }

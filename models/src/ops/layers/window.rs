@@ -9,16 +9,16 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tempograph_framework::WindowLook;
+use tempograph_framework::WindowSpec;
 use tempograph_kernels::TemporalOps;
 use tempograph_kernels::cpu::{PaddedRows, WindowMeans, WindowRows};
 use tempograph_kernels::product;
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Into, Operation, Reads, Stage};
+use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
 use crate::ops::Op;
-use crate::ops::tables::centres::{nodes_into, nodes_of};
+use crate::ops::tables::centres::{centre_nodes, centre_nodes_into};
 use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};
 
 /// What the sum of rows is divided by.
@@ -34,19 +34,19 @@ pub enum MeanOver {
 /// Means of what the roots meet at the second look.
 #[derive(Clone, Debug)]
 pub struct WindowMean {
-    pub(crate) look: WindowLook,
+    pub(crate) look: WindowSpec,
     pub(crate) over: MeanOver,
 }
 
 impl Builder {
     /// Rows of the roots from the rows of nodes in `table`, as wide, over the events that `look` shows. A program has one second look.
-    pub fn window_mean(&mut self, name: &str, table: Value, look: WindowLook, over: MeanOver) -> Value {
+    pub fn window_mean(&mut self, name: &str, table: Value, look: WindowSpec, over: MeanOver) -> Value {
         let (axis, width) = (self.axis(table), self.width(table));
         self.check(axis == Axis::Nodes, || format!("a mean of a window reads rows of nodes, not of {axis}"));
         let other = self.needs.window.is_some_and(|own| own != look);
         self.check(!other, || "two operations look at the past a second time, each in another way".into());
         self.needs.window = Some(look);
-        self.reach(0);
+        self.require_hop(0);
         let op = WindowMean { look, over };
         self.push(name, Op::Window(Arc::new(op)), &[table], Shape { axis: Axis::Centres(0), width })
     }
@@ -62,7 +62,7 @@ impl WindowMean {
     }
 
     pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, table: &Tensor<B, 2>) -> Tensor<B, 2> {
-        let (window, own, nodes) = (&cx.view.window, nodes_of(cx.view, 0), cx.view.nodes.len());
+        let (window, own, nodes) = (&cx.view.window, centre_nodes(cx.view, 0), cx.view.nodes.len());
         let mut counts = vec![0.0; own.len() * nodes];
         for (centre, (row, &node)) in counts.chunks_exact_mut(nodes.max(1)).zip(&own).enumerate() {
             let seen = window.of(centre);
@@ -76,7 +76,7 @@ impl WindowMean {
 
 impl Operation for WindowMean {
     fn describe(&self) -> String {
-        let WindowLook { neighbours, ticks } = self.look;
+        let WindowSpec { neighbours, ticks } = self.look;
         let young = ticks.map(|ticks| format!(" of {ticks} ticks")).unwrap_or_default();
         format!("mean of the last {neighbours} events{young}")
     }
@@ -109,18 +109,18 @@ impl WindowStage {
 }
 
 impl Stage for WindowStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         let WindowStage { op, own, means } = self;
-        nodes_into(cx.view, 0, own);
+        centre_nodes_into(cx.view, 0, own);
         means.forward(&WindowStage::rows(op, own, cx), reads.table(0), out);
     }
 
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         _: &mut Gradients<'_>,
     ) {
         let WindowStage { op, own, means } = self;

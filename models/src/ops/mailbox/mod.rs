@@ -29,7 +29,7 @@ const NONE: u64 = u64::MAX;
 
 /// Settings of a mailbox attention.
 #[derive(Clone, Copy, Debug)]
-pub struct Mailbox {
+pub struct MailboxSettings {
     /// Memory width `D`.
     pub width: usize,
     /// Heads `H`, which divide `D`.
@@ -45,7 +45,7 @@ pub struct Mailbox {
 /// Attends to mail that is kept.
 #[derive(Clone, Debug)]
 pub struct MailboxAttention {
-    pub(crate) settings: Mailbox,
+    pub(crate) settings: MailboxSettings,
     pub(crate) slots: usize,
     /// Columns of what a mail says.
     pub(crate) said: usize,
@@ -61,8 +61,8 @@ pub struct MailboxAttention {
 
 impl Builder {
     /// What the roots are by their memories and mailboxes, `[C, D]`. Parameters are called `NAME.query…`, `NAME.key…` and so on.
-    pub fn mailbox_attention(&mut self, name: &str, time: TimeEncoding, settings: Mailbox) -> Value {
-        let Mailbox { width, heads, rule, empty, .. } = settings;
+    pub fn mailbox_attention(&mut self, name: &str, time: TimeEncoding, settings: MailboxSettings) -> Value {
+        let MailboxSettings { width, heads, rule, empty, .. } = settings;
         self.check(width > 0, || "model.memory is 0; a mailbox attention needs at least 1 column".into());
         self.check(heads > 0 && width.is_multiple_of(heads.max(1)), || {
             format!("model.heads = {heads} does not divide model.memory = {width}")
@@ -71,10 +71,10 @@ impl Builder {
         self.check(slots > 0, || "model.slots is 0; a mailbox attention needs mail in at least 1 slot".into());
         (self.needs.memory, self.needs.mail) = (width, rule);
         self.needs.age |= empty;
-        self.reach(0);
+        self.require_hop(0);
         let said = rule.width(width);
         // What a mean says holds the features of its events.
-        let edge = if matches!(rule.combine, Combine::MeanSlots(_)) { 0 } else { self.edge() };
+        let edge = if matches!(rule.combine, Combine::MeanSlots(_)) { 0 } else { self.edge_width() };
         let seen = said + edge + time.width;
         let mut map = |part: &str, inputs| self.parameters.linear(&format!("{name}.{part}"), inputs, width, true);
         let [query, key, value] = [("query", width), ("key", seen), ("value", seen)].map(|(part, x)| map(part, x));
@@ -87,7 +87,7 @@ impl Builder {
 
 /// Which mails the roots see.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct MailboxSlots {
     /// Slots as neighbours: rows of what mails say, of which the last says nothing.
     pub slots: Neighbours,
     /// `[C]` when each centre is asked about.
@@ -96,10 +96,10 @@ pub(crate) struct Seen {
     mails: Vec<[u32; 2]>,
 }
 
-impl Seen {
+impl MailboxSlots {
     pub fn fill(&mut self, op: &MailboxAttention, queries: &Queries, view: &View) {
         let MailView::Many(mails) = &view.mail else { unreachable!("a history keeps what the program needs: slots") };
-        let (hop, Seen { slots, times, mails: spans }) = (&view.hops[0], self);
+        let (hop, MailboxSlots { slots, times, mails: spans }) = (&view.hops[0], self);
         let (centres, k) = (hop.centres.len(), op.slots);
         times.clear();
         times.resize(centres, 0);
@@ -133,14 +133,14 @@ impl Seen {
 
 /// Edge features, and zeros for slots without mail.
 #[derive(Clone, Debug)]
-pub(crate) struct WithNone {
+pub(crate) struct FeaturesOrZeros {
     rows: Arc<dyn Rows>,
     none: Vec<f32>,
 }
 
-impl WithNone {
-    pub fn new(rows: &Arc<dyn Rows>) -> WithNone {
-        WithNone { rows: rows.clone(), none: vec![0.0; rows.width()] }
+impl FeaturesOrZeros {
+    pub fn new(rows: &Arc<dyn Rows>) -> FeaturesOrZeros {
+        FeaturesOrZeros { rows: rows.clone(), none: vec![0.0; rows.width()] }
     }
 
     /// Shows others, in the same memory.
@@ -150,7 +150,7 @@ impl WithNone {
     }
 }
 
-impl Rows for WithNone {
+impl Rows for FeaturesOrZeros {
     fn width(&self) -> usize {
         self.none.len()
     }
@@ -184,7 +184,7 @@ impl Operation for MailboxAttention {
         Box::new(slices::MailboxStage::new(self.clone()))
     }
 
-    fn drops(&self) -> bool {
+    fn has_dropout(&self) -> bool {
         self.settings.dropout > 0.0
     }
 

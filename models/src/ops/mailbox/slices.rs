@@ -3,21 +3,21 @@
 use tempograph_framework::MailView;
 use tempograph_kernels::Rows;
 use tempograph_kernels::cpu::{
-    Activation, Attending, InputGradient, LayerNorm, Linear, PaddedRows, ProjectedAttention, ProjectionGradients,
-    ProjectionWeights, add, head_stride, mask,
+    Activation, AttentionPlanRef, InputGradient, LayerNorm, Linear, PaddedRows, ProjectedAttention,
+    ProjectionGradients, ProjectionWeights, add, head_stride, relu_backward,
 };
 
-use crate::operation::{Context, Into, Reads, SHARED, Stage};
+use crate::operation::{Context, InputTables, MIN_PARALLEL_ROWS, Stage, TableGradients};
 use crate::ops::layers::attention::{Parts, Projections, attended_table};
-use crate::ops::mailbox::{MailboxAttention, Seen, WithNone};
+use crate::ops::mailbox::{FeaturesOrZeros, MailboxAttention, MailboxSlots};
 use crate::ops::tables::dropout::drop_from;
 use crate::program::Gradients;
 
 #[derive(Debug)]
 pub(super) struct MailboxStage {
     op: MailboxAttention,
-    seen: Seen,
-    features: Option<WithNone>,
+    seen: MailboxSlots,
+    features: Option<FeaturesOrZeros>,
     /// `[mails + 1, W]` what mails say, zeros last.
     said: PaddedRows,
     said_gradient: Vec<f32>,
@@ -43,8 +43,13 @@ impl MailboxAttention {
         [&self.key, &self.value].map(|map| [Some(map.weight), map.bias, None])
     }
 
-    fn attending<'a>(&self, cx: &Context<'_>, seen: &'a Seen, features: Option<&'a WithNone>) -> Attending<'a> {
-        Attending {
+    fn attending<'a>(
+        &self,
+        cx: &Context<'_>,
+        seen: &'a MailboxSlots,
+        features: Option<&'a FeaturesOrZeros>,
+    ) -> AttentionPlanRef<'a> {
+        AttentionPlanRef {
             neighbours: &seen.slots,
             features: features.map(|rows| rows as &dyn Rows),
             activation: Self::activation(),
@@ -57,7 +62,7 @@ impl MailboxStage {
     pub fn new(op: MailboxAttention) -> MailboxStage {
         MailboxStage {
             op,
-            seen: Seen::default(),
+            seen: MailboxSlots::default(),
             features: None,
             said: PaddedRows::default(),
             said_gradient: Vec::new(),
@@ -86,7 +91,7 @@ impl MailboxStage {
         seen.fill(op, cx.queries, cx.view);
         match (cx.view.edge_features.as_ref().filter(|_| op.edge > 0), &mut *features) {
             (Some(rows), Some(known)) => known.show(rows),
-            (rows, features) => *features = rows.map(WithNone::new),
+            (rows, features) => *features = rows.map(FeaturesOrZeros::new),
         }
         said.resize_dense(mails.event.len() + 1, op.said);
         let (all, none) = said.values.split_at_mut(mails.other.len());
@@ -97,15 +102,15 @@ impl MailboxStage {
 }
 
 impl Stage for MailboxStage {
-    fn forward(&mut self, cx: &Context<'_>, _: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, _: InputTables<'_>, out: &mut PaddedRows) {
         self.load(cx);
         let MailboxStage { op, seen, features, said, own, query, projections, attention, attended, .. } = self;
         let (width, heads, weights) = (op.settings.width, op.settings.heads, cx.weights);
         let (rows, stride) = (own.rows(), head_stride(width, heads));
-        projections.join(weights, [width, op.key.inputs + 1], op.parts(), rows >= SHARED);
-        query.resize_apart(rows, width, stride);
-        attended.resize_apart(rows, width, stride);
-        self.maps[0].forward_apart(own, weights.of(&op.query), Activation::None, query);
+        projections.concat(weights, [width, op.key.inputs + 1], op.parts(), rows >= MIN_PARALLEL_ROWS);
+        query.resize_with_stride(rows, width, stride);
+        attended.resize_with_stride(rows, width, stride);
+        self.maps[0].forward_into(own, weights.linear(&op.query), Activation::None, query);
         let (version, precision) = (weights.parameters.version(), weights.precision);
         let Projections { key, value, .. } = &*projections;
         let projected = ProjectionWeights { key, value, heads, version, precision };
@@ -122,7 +127,7 @@ impl Stage for MailboxStage {
             add(sum, own.row(row));
         }
         self.norm.forward(summed, op.norm.map(|param| weights.values(param)), normed);
-        self.maps[1].forward(normed, weights.of(&op.last), Activation::Relu, &mut self.given);
+        self.maps[1].forward(normed, weights.linear(&op.last), Activation::Relu, &mut self.given);
         drop_from(&mut self.given, op.dropped(cx.dropout));
         out.resize_like(&self.given);
         out.values.copy_from_slice(&self.given.values);
@@ -131,20 +136,20 @@ impl Stage for MailboxStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        _: Reads<'_>,
+        _: InputTables<'_>,
         grad: &mut PaddedRows,
-        _: &mut Into<'_>,
+        _: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let MailboxStage { op, seen, features, said, own, query, projections, attention, attended, .. } = self;
         let weights = cx.weights;
         op.parts().into_iter().for_each(|parts| gradients.zero(parts.into_iter().flatten()));
         drop_from(grad, op.dropped(cx.dropout));
-        mask(&mut grad.values, &self.given.values);
+        relu_backward(&mut grad.values, &self.given.values);
         let into = InputGradient::Replace(&mut self.normed_gradient);
         let weight = weights.values(op.last.weight);
         self.maps[1].backward(&self.normed, weight, grad, gradients.map(&op.last), into);
-        let (weight, of_norm) = (weights.values(op.norm[0]), gradients.many(op.norm));
+        let (weight, of_norm) = (weights.values(op.norm[0]), gradients.params_mut(op.norm));
         self.norm.backward(&self.normed_gradient, weight, of_norm, &mut self.summed);
         let of_attended = &mut self.attended_gradient;
         of_attended.resize_like(attended);
@@ -162,11 +167,11 @@ impl Stage for MailboxStage {
             value: value_gradient,
             query: &mut self.query_gradient.values,
             hidden: &mut self.said_gradient,
-            time: gradients.many([op.time.freq, op.time.phase]),
+            time: gradients.params_mut([op.time.freq, op.time.phase]),
         };
         let (attending, table) = (op.attending(cx, seen, features.as_ref()), attended_table(said, &op.time, weights));
         attention.backward(&attending, table, &query.values, &of_attended.values, into);
-        projections.part(gradients, op.settings.width, op.parts());
+        projections.split_gradients(gradients, op.settings.width, op.parts());
         let of_query = gradients.map(&op.query);
         let weight = weights.values(op.query.weight);
         self.maps[0].backward(own, weight, &self.query_gradient, of_query, InputGradient::Unwanted);

@@ -9,7 +9,7 @@ use tempograph_kernels::{AttentionPlan, Rows, TemporalOps, gather_rows, product,
 
 use crate::executor::TensorContext;
 use crate::ops::layers::attention::{join_heads, split_heads};
-use crate::ops::mailbox::{MailboxAttention, Seen, WithNone};
+use crate::ops::mailbox::{FeaturesOrZeros, MailboxAttention, MailboxSlots};
 use crate::ops::tables::dropout::drop_on_tensors;
 use crate::ops::tables::norm::norm_on_tensors;
 
@@ -25,12 +25,12 @@ impl MailboxAttention {
         let mut said = mails.other.clone();
         said.resize(said.len() + self.said, 0.0);
         let table = cx.from_rows(said, [mails.event.len() + 1, self.said]);
-        let mut seen = Seen::default();
+        let mut seen = MailboxSlots::default();
         seen.fill(self, cx.queries, cx.view);
         let features = cx.view.edge_features.as_ref().filter(|_| self.edge > 0);
         let plan = AttentionPlan {
             neighbours: seen.slots,
-            features: features.map(|rows| Arc::new(WithNone::new(rows)) as Arc<dyn Rows>),
+            features: features.map(|rows| Arc::new(FeaturesOrZeros::new(rows)) as Arc<dyn Rows>),
             activation: Self::activation(),
             dropout: self.dropped_weights(cx.dropout),
         };

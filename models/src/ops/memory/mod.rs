@@ -27,7 +27,7 @@ use crate::settings::{Message, Updater};
 
 /// Settings of a memory update.
 #[derive(Clone, Copy, Debug)]
-pub struct Mail {
+pub struct MemoryUpdateSettings {
     /// Memory width `D`.
     pub width: usize,
     /// Message function.
@@ -38,17 +38,17 @@ pub struct Mail {
     pub rule: MailRule,
 }
 
-impl Mail {
+impl MemoryUpdateSettings {
     /// The last mail of a batch, as it is, with the other end's memory at the event, into `updater`.
-    pub fn last(width: usize, updater: Updater) -> Mail {
-        Mail { width, message: Message::Identity, updater, rule: MailRule::default() }
+    pub fn last(width: usize, updater: Updater) -> MemoryUpdateSettings {
+        MemoryUpdateSettings { width, message: Message::Identity, updater, rule: MailRule::default() }
     }
 }
 
 /// A memory update.
 #[derive(Clone, Debug)]
 pub struct MemoryUpdate {
-    pub(crate) settings: Mail,
+    pub(crate) settings: MemoryUpdateSettings,
     pub(crate) time: TimeEncoding,
     pub(crate) edge: usize,
     /// Of a message that is mapped.
@@ -59,8 +59,8 @@ pub struct MemoryUpdate {
 
 impl Builder {
     /// Reads waiting mail into memory: new memories, `[U, D]`. Parameters are called `NAME.message…` and `NAME.cell…`.
-    pub fn memory_update(&mut self, name: &str, time: TimeEncoding, settings: Mail) -> Value {
-        let (width, edge) = (settings.width, self.edge());
+    pub fn memory_update(&mut self, name: &str, time: TimeEncoding, settings: MemoryUpdateSettings) -> Value {
+        let (width, edge) = (settings.width, self.edge_width());
         self.check(width > 0, || "model.memory is 0; a memory update needs at least 1 column".into());
         self.check(settings.rule.combine.slots().is_none(), || {
             "a memory update reads the last mail or the mean of all, not mail in slots; model.mail is \"last\" or \"mean\"".into()
@@ -108,7 +108,7 @@ impl MemoryUpdate {
     }
 
     /// Says what has no form on a device.
-    pub(crate) fn on_device(&self) -> Result<(), String> {
+    pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self.message {
             Some(_) => Err("message maps (model.message = \"mlp\")".into()),
             None => Ok(()),
@@ -122,7 +122,7 @@ impl MemoryUpdate {
 
 impl Operation for MemoryUpdate {
     fn describe(&self) -> String {
-        let Mail { message, updater, rule, .. } = self.settings;
+        let MemoryUpdateSettings { message, updater, rule, .. } = self.settings;
         let message = if message == Message::Mlp { "mapped messages" } else { "messages" };
         let cell = if updater == Updater::Gru { "GRU" } else { "RNN" };
         format!(

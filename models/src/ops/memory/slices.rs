@@ -4,7 +4,7 @@ use tempograph_framework::{MailView, View};
 use tempograph_kernels::MailPlan;
 use tempograph_kernels::cpu::{self, CellGradients, CellWeights, PaddedRows};
 
-use crate::operation::{Context, Into, Reads, Stage};
+use crate::operation::{Context, InputTables, Stage, TableGradients};
 use crate::ops::memory::MemoryUpdate;
 use crate::program::{Gradients, Weights};
 
@@ -37,7 +37,7 @@ fn plan(view: &View) -> &MailPlan {
 }
 
 impl Stage for FusedStage {
-    fn forward(&mut self, cx: &Context<'_>, _: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, _: InputTables<'_>, out: &mut PaddedRows) {
         let (FusedStage { op, kernel }, plan) = (self, plan(cx.view));
         out.resize_dense(plan.unique, op.settings.width);
         kernel.forward(plan, op.cell(), op.cell_weights(cx.weights), op.time.weights(cx.weights), &mut out.values);
@@ -46,15 +46,15 @@ impl Stage for FusedStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        _: Reads<'_>,
+        _: InputTables<'_>,
         grad: &mut PaddedRows,
-        _: &mut Into<'_>,
+        _: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let FusedStage { op, kernel } = self;
         let [w_ih, w_hh, b_ih, b_hh] = op.cell;
         let [w_ih, w_hh, b_ih, b_hh, freq, phase] =
-            gradients.many([w_ih, w_hh, b_ih, b_hh, op.time.freq, op.time.phase]);
+            gradients.params_mut([w_ih, w_hh, b_ih, b_hh, op.time.freq, op.time.phase]);
         let cell = CellGradients { w_ih, w_hh, b_ih, b_hh };
         let time = op.time.weights(cx.weights);
         kernel.backward(plan(cx.view), op.cell(), time, &grad.values, cell, [freq, phase]);

@@ -2,11 +2,11 @@
 
 use tempograph_framework::MailView;
 use tempograph_kernels::cpu::{
-    Activation, CellGradients, InputGradient, Linear, PaddedRows, RecurrentCell, add, add_time_gradient, cos_row, mask,
-    sin_row,
+    Activation, CellGradients, InputGradient, Linear, PaddedRows, RecurrentCell, add, add_time_gradient, cos_row,
+    relu_backward, sin_row,
 };
 
-use crate::operation::{Context, Into, Reads, Stage};
+use crate::operation::{Context, InputTables, Stage, TableGradients};
 use crate::ops::memory::MemoryUpdate;
 use crate::program::Gradients;
 
@@ -131,7 +131,7 @@ fn mean_backward(out: &mut PaddedRows, means: &PaddedRows, starts: &[u32], rows:
 }
 
 impl Stage for StepwiseStage {
-    fn forward(&mut self, cx: &Context<'_>, _: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, _: InputTables<'_>, out: &mut PaddedRows) {
         out.resize_dense(cx.view.nodes.len(), self.op.settings.width);
         out.values.copy_from_slice(cx.view.mail.memory());
         self.load(cx);
@@ -142,8 +142,8 @@ impl Stage for StepwiseStage {
         match &op.message {
             None => mean_by_group(combined, raw, starts),
             Some([first, second]) => {
-                maps[0].forward(raw, cx.weights.of(first), Activation::Relu, rectified);
-                maps[1].forward(rectified, cx.weights.of(second), Activation::None, mapped);
+                maps[0].forward(raw, cx.weights.linear(first), Activation::Relu, rectified);
+                maps[1].forward(rectified, cx.weights.linear(second), Activation::None, mapped);
                 mean_by_group(combined, mapped, starts);
             }
         }
@@ -153,9 +153,9 @@ impl Stage for StepwiseStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        _: Reads<'_>,
+        _: InputTables<'_>,
         grad: &mut PaddedRows,
-        _: &mut Into<'_>,
+        _: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let StepwiseStage { op, rows, starts, own, dt, raw, raw_gradient, maps, rectified, .. } = self;
@@ -164,7 +164,7 @@ impl Stage for StepwiseStage {
             gradients.zero(op.cell.into_iter().chain(op.message.iter().flatten().flat_map(|map| map.params())));
             return;
         }
-        let [w_ih, w_hh, b_ih, b_hh] = gradients.many([w_ih, w_hh, b_ih, b_hh]);
+        let [w_ih, w_hh, b_ih, b_hh] = gradients.params_mut([w_ih, w_hh, b_ih, b_hh]);
         let cell = CellGradients { w_ih, w_hh, b_ih, b_hh };
         let into = InputGradient::Replace(&mut self.combined_gradient);
         let weights = op.cell_weights(cx.weights);
@@ -176,14 +176,14 @@ impl Stage for StepwiseStage {
                 let into = InputGradient::Replace(&mut self.rectified_gradient);
                 let weight = cx.weights.values(second.weight);
                 maps[1].backward(rectified, weight, &self.mapped, gradients.map(second), into);
-                mask(&mut self.rectified_gradient.values, &rectified.values);
+                relu_backward(&mut self.rectified_gradient.values, &rectified.values);
                 let into = InputGradient::Replace(raw_gradient);
                 let weight = cx.weights.values(first.weight);
                 maps[0].backward(raw, weight, &self.rectified_gradient, gradients.map(first), into);
             }
         }
         let (time, columns) = (op.time.weights(cx.weights), raw.columns() - op.time.width);
-        let [freq, phase] = gradients.many([op.time.freq, op.time.phase]);
+        let [freq, phase] = gradients.params_mut([op.time.freq, op.time.phase]);
         self.sine.resize(op.time.width, 0.0);
         for (mail, &dt) in dt.iter().enumerate() {
             sin_row(&mut self.sine, dt, time.freq, time.phase);

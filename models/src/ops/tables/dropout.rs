@@ -9,9 +9,9 @@ use crate::executor::TensorContext;
 /// Apart from what is added to a step's seed where attention weights are dropped.
 const OF_ROWS: u64 = 1 << 32;
 
-/// What a step drops out of rows under its seed, the same for the same `place`.
-pub(crate) fn of_rows(rate: f32, seed: Option<u64>, place: u64) -> Option<Dropout> {
-    seed.filter(|_| rate > 0.0).map(|seed| Dropout { rate, seed: seed.wrapping_add(OF_ROWS + place) })
+/// What a step drops out of rows under its seed, the same for the same `stream`.
+pub(crate) fn of_rows(rate: f32, seed: Option<u64>, stream: u64) -> Option<Dropout> {
+    seed.filter(|_| rate > 0.0).map(|seed| Dropout { rate, seed: seed.wrapping_add(OF_ROWS + stream) })
 }
 
 /// Drops numbers of `rows`, or of their gradient.

@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Into, Operation, Reads, Stage};
+use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
 use crate::ops::Op;
 use crate::program::{Axis, Builder, Gradients, Map, Products, Shape, StepSizes, Value};
 
@@ -72,7 +72,7 @@ struct MapStage {
 }
 
 impl Stage for MapStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         let MapStage { op, map, joined, .. } = self;
         joined.zeros(if reads.is_empty() { 0 } else { reads.table(0).rows() }, op.map.inputs);
         for row in 0..joined.rows() {
@@ -83,15 +83,15 @@ impl Stage for MapStage {
                 rest = behind;
             }
         }
-        map.forward(joined, cx.weights.of(&op.map), Activation::None, out);
+        map.forward(joined, cx.weights.linear(&op.map), Activation::None, out);
     }
 
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let MapStage { op, map, joined, of_joined } = self;

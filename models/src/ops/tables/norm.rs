@@ -7,7 +7,7 @@ use tempograph_kernels::cpu::{LayerNorm, PaddedRows};
 use tempograph_kernels::tensor::{CpuTape, Tensor};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Into, Operation, Reads, Stage};
+use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
 use crate::ops::Op;
 use crate::program::{Builder, Gradients, Param, Products, Shape, StepSizes, Value};
 
@@ -66,20 +66,20 @@ struct NormStage {
 }
 
 impl Stage for NormStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         self.norm.forward(reads.table(0), self.op.parameters.map(|param| cx.weights.values(param)), out);
     }
 
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let of_table = into.table(0, reads.table(0));
         let weight = cx.weights.values(self.op.parameters[0]);
-        self.norm.backward(grad, weight, gradients.many(self.op.parameters), of_table);
+        self.norm.backward(grad, weight, gradients.params_mut(self.op.parameters), of_table);
     }
 }

@@ -37,14 +37,14 @@ impl Builder {
                 width,
             },
         });
-        self.declared_since();
+        self.take_declared();
         self.time = width;
         encoding
     }
 
     /// A time encoding of `width` columns. Where it is not learned its numbers are constants of the program: it has no parameter, and no
     /// optimiser changes it. Else its parameters are called as those of [`time_encoding`](Self::time_encoding).
-    pub fn times(&mut self, name: &str, width: usize, frequencies: Frequencies) -> Times {
+    pub fn any_time_encoding(&mut self, name: &str, width: usize, frequencies: Frequencies) -> AnyTimeEncoding {
         self.time = width;
         let freq = match frequencies {
             Frequencies::LogSpaced => log_spaced(width),
@@ -54,7 +54,7 @@ impl Builder {
             }
             Frequencies::Learned => return self.time_encoding(name, width, TimeInit::LogSpaced).into(),
         };
-        FixedTime { phase: vec![0.0; freq.len()].into(), freq: freq.into() }.into()
+        FixedTimeEncoding { phase: vec![0.0; freq.len()].into(), freq: freq.into() }.into()
     }
 }
 
@@ -66,7 +66,7 @@ fn log_spaced(width: usize) -> Vec<f32> {
 
 /// A time encoding that is not learned (GraphMixer, Cong et al., ICLR 2023, section 3.1).
 #[derive(Clone, Debug)]
-pub struct FixedTime {
+pub struct FixedTimeEncoding {
     /// `[T]`.
     freq: Arc<[f32]>,
     /// `[T]`.
@@ -75,60 +75,60 @@ pub struct FixedTime {
 
 /// A time encoding, learned or not.
 #[derive(Clone, Debug)]
-pub enum Times {
+pub enum AnyTimeEncoding {
     /// Of parameters.
     Learned(TimeEncoding),
     /// Of constants.
-    Fixed(FixedTime),
+    Fixed(FixedTimeEncoding),
 }
 
-impl From<TimeEncoding> for Times {
-    fn from(time: TimeEncoding) -> Times {
-        Times::Learned(time)
+impl From<TimeEncoding> for AnyTimeEncoding {
+    fn from(time: TimeEncoding) -> AnyTimeEncoding {
+        AnyTimeEncoding::Learned(time)
     }
 }
 
-impl From<FixedTime> for Times {
-    fn from(time: FixedTime) -> Times {
-        Times::Fixed(time)
+impl From<FixedTimeEncoding> for AnyTimeEncoding {
+    fn from(time: FixedTimeEncoding) -> AnyTimeEncoding {
+        AnyTimeEncoding::Fixed(time)
     }
 }
 
-impl Times {
+impl AnyTimeEncoding {
     /// `T`.
     pub fn width(&self) -> usize {
         match self {
-            Times::Learned(time) => time.width,
-            Times::Fixed(time) => time.freq.len(),
+            AnyTimeEncoding::Learned(time) => time.width,
+            AnyTimeEncoding::Fixed(time) => time.freq.len(),
         }
     }
 
     /// Its parameters, if it has any.
     pub fn learned(&self) -> Option<&TimeEncoding> {
-        if let Times::Learned(time) = self { Some(time) } else { None }
+        if let AnyTimeEncoding::Learned(time) = self { Some(time) } else { None }
     }
 
     /// Its numbers on slices.
     pub fn weights<'a>(&'a self, weights: Weights<'a>) -> TimeWeights<'a> {
         match self {
-            Times::Learned(time) => time.weights(weights),
-            Times::Fixed(FixedTime { freq, phase }) => TimeWeights { freq, phase },
+            AnyTimeEncoding::Learned(time) => time.weights(weights),
+            AnyTimeEncoding::Fixed(FixedTimeEncoding { freq, phase }) => TimeWeights { freq, phase },
         }
     }
 
     /// What it is, in a few words.
     pub(crate) fn describe(&self) -> &'static str {
         match self {
-            Times::Learned(_) => "times learned",
-            Times::Fixed(_) => "times fixed",
+            AnyTimeEncoding::Learned(_) => "times learned",
+            AnyTimeEncoding::Fixed(_) => "times fixed",
         }
     }
 
     /// Encodes `dt` on tensors, `[dt, T]`.
     pub(crate) fn encode<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, dt: &[f32]) -> Tensor<B, 2> {
         match self {
-            Times::Learned(time) => time.encode(cx, dt),
-            Times::Fixed(FixedTime { freq, phase }) => {
+            AnyTimeEncoding::Learned(time) => time.encode(cx, dt),
+            AnyTimeEncoding::Fixed(FixedTimeEncoding { freq, phase }) => {
                 let mut rows = vec![0.0; dt.len() * freq.len()];
                 rows.chunks_exact_mut(freq.len().max(1)).zip(dt).for_each(|(row, &dt)| cos_row(row, dt, freq, phase));
                 cx.from_rows(rows, [dt.len(), freq.len()])
@@ -162,7 +162,7 @@ mod tests {
         let declared = program.declarations();
         let learned = declared.params().any(|param| declared.describe(param).0.starts_with("embedding.time."));
         let Some(Op::Mixer(mixer)) = program.steps().iter().map(|step| &step.op).next() else { panic!("no mixer") };
-        let freq = if let Times::Fixed(time) = &mixer.time { time.freq.to_vec() } else { Vec::new() };
+        let freq = if let AnyTimeEncoding::Fixed(time) = &mixer.time { time.freq.to_vec() } else { Vec::new() };
         (freq, learned)
     }
 

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use tempograph_framework::{NodeId, Side};
 
-use crate::engine::read::{finite, look};
+use crate::engine::read::{copy_view, finite};
 use crate::engine::state::State;
 use crate::engine::state::pass::Pass;
 use crate::engine::{Engine, position};
-use crate::request::{Answered, PairQuery, Place, RequestError, probability};
+use crate::request::{AtPosition, FieldPath, PairQuery, RequestError, probability};
 
 /// A score and what it was made of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,18 +48,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
-    pub fn explain(&self, query: &PairQuery) -> Result<Answered<Explanation>, RequestError> {
+    pub fn explain(&self, query: &PairQuery) -> Result<AtPosition<Explanation>, RequestError> {
         self.spaces.with(|space| {
-            let pass = &mut space.sight.pass;
+            let pass = &mut space.buffers.pass;
             let ([src, dst], position) = {
                 let state = &*self.state()?;
-                let features = self.show(state, &[], &mut space.told)?;
-                let src = state.find(Side::Source, query.src, Place::field("src"))?;
-                let dst = state.find(Side::Destination, query.dst, Place::field("dst"))?;
-                let time = state.read_time(&self.manifest, query.time.as_ref(), &space.told, Place::field("time"))?;
+                let features = self.stage_during(state, &[], &mut space.incoming)?;
+                let src = state.find(Side::Source, query.src, FieldPath::field("src"))?;
+                let dst = state.find(Side::Destination, query.dst, FieldPath::field("dst"))?;
+                let time =
+                    state.read_time(&self.manifest, query.time.as_ref(), &space.incoming, FieldPath::field("time"))?;
                 pass.queries.clear();
                 pass.queries.push_pair(src, dst, time);
-                look(state, Some(&space.told.whole()), &features, pass);
+                copy_view(state, Some(&space.incoming.whole()), &features, pass);
                 let shown = [(0, src), (1, dst)].map(|(root, node)| self.neighbours(state, pass, root, node));
                 (shown, position(&state.history))
             };
@@ -68,7 +69,7 @@ impl Engine {
             let score = pass.scores()[0];
             finite(&[score])?;
             let [src, dst] = [(0, src), (1, dst)].map(|(root, shown)| self.weighed(pass, root, shown));
-            Ok(Answered { answer: Explanation { score, probability: probability(score), src, dst }, position })
+            Ok(AtPosition { answer: Explanation { score, probability: probability(score), src, dst }, position })
         })
     }
 

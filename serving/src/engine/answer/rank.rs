@@ -7,11 +7,11 @@ use serde_json::Number;
 use tempograph_framework::{NodeId, Side, Timestamp};
 
 use crate::engine::read::finite;
-use crate::engine::snapshot_read::LongRead;
+use crate::engine::snapshot_read::SnapshotRead;
 use crate::engine::state::State;
 use crate::engine::workspace::{A_PASS, Workspace};
 use crate::engine::{Engine, position};
-use crate::request::{Answered, MOST, Place, Position, RankQuery, Ranked, RequestError, probability};
+use crate::request::{AtPosition, FieldPath, MAX_ITEMS, Position, RankQuery, Ranked, RequestError, probability};
 
 impl Engine {
     /// The best candidates, best first; of equals the one named first.
@@ -21,7 +21,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`RequestError`] naming the field that will not do, and why.
-    pub fn rank(&self, query: &RankQuery) -> Result<Answered<Vec<Ranked>>, RequestError> {
+    pub fn rank(&self, query: &RankQuery) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
         self.rank_in_chunks(query, A_PASS, &mut |_| ())
     }
 
@@ -35,11 +35,11 @@ impl Engine {
         query: &RankQuery,
         chunk: usize,
         between: &mut dyn FnMut(f64),
-    ) -> Result<Answered<Vec<Ranked>>, RequestError> {
+    ) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
         if query.k == 0 {
             return Err(RequestError::invalid("k", "is 0; it must be at least 1"));
         }
-        if let Some(ids) = query.candidates.as_ref().filter(|ids| ids.len() > MOST) {
+        if let Some(ids) = query.candidates.as_ref().filter(|ids| ids.len() > MAX_ITEMS) {
             return Err(RequestError::TooMany { place: "candidates".into(), count: ids.len() });
         }
         self.spaces.with(|space| self.rank_in(space, query, chunk.clamp(1, A_PASS), between))
@@ -50,7 +50,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`rank`](Engine::rank).
-    pub fn top_k(&self, src: u64, k: usize, time: Option<&Number>) -> Result<Answered<Vec<Ranked>>, RequestError> {
+    pub fn top_k(&self, src: u64, k: usize, time: Option<&Number>) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
         self.rank(&RankQuery { src, candidates: None, time: time.cloned(), k })
     }
 
@@ -60,68 +60,68 @@ impl Engine {
         query: &RankQuery,
         chunk: usize,
         between: &mut dyn FnMut(f64),
-    ) -> Result<Answered<Vec<Ranked>>, RequestError> {
-        let (asked, shown) = {
+    ) -> Result<AtPosition<Vec<Ranked>>, RequestError> {
+        let (ranking, shown) = {
             let state = &*self.state()?;
-            let asked = self.find_ranked(state, space, query)?;
-            let shown = if asked.count <= chunk {
-                let all = asked.part(0..asked.count, |places| Ok(state.names.destinations_at(places)))?;
-                asked.ask(&all, space);
-                self.look_at_pairs(state, &None, true, space);
-                Shown::Whole(all, position(&state.history))
+            let ranking = self.find_ranked(state, space, query)?;
+            let shown = if ranking.count <= chunk {
+                let all = ranking.part(0..ranking.count, |places| Ok(state.names.destinations_at(places)))?;
+                ranking.push_pairs(&all, space);
+                self.view_pairs(state, &None, true, space);
+                RankInput::Whole(all, position(&state.history))
             } else {
-                Shown::InParts(self.read_in_parts(state))
+                RankInput::InParts(self.begin_snapshot_read(state))
             };
-            (asked, shown)
+            (ranking, shown)
         };
         let mut best = Best::of(query.k);
         let position = match shown {
-            Shown::Whole(all, position) => self.take_scores(space, &all, &mut best).map(|()| position),
-            Shown::InParts(long) => self.rank_parts(space, &asked, &long, chunk, &mut best, between),
+            RankInput::Whole(all, position) => self.take_scores(space, &all, &mut best).map(|()| position),
+            RankInput::InParts(long) => self.rank_parts(space, &ranking, &long, chunk, &mut best, between),
         }?;
-        Ok(Answered { answer: best.told(), position })
+        Ok(AtPosition { answer: best.into_sorted(), position })
     }
 
     fn rank_parts(
         &self,
         space: &mut Workspace,
-        asked: &Asked,
-        long: &LongRead<'_>,
+        ranking: &Ranking,
+        long: &SnapshotRead<'_>,
         chunk: usize,
         best: &mut Best,
         between: &mut dyn FnMut(f64),
     ) -> Result<Position, RequestError> {
-        for start in (0..asked.count).step_by(chunk) {
-            let end = asked.count.min(start + chunk);
-            let part = asked.part(start..end, |places| long.destinations(places))?;
-            asked.ask(&part, space);
-            self.look_back_at_pairs(long, &None, true, space)?;
+        for start in (0..ranking.count).step_by(chunk) {
+            let end = ranking.count.min(start + chunk);
+            let part = ranking.part(start..end, |places| long.destinations(places))?;
+            ranking.push_pairs(&part, space);
+            self.view_pairs_snapshot(long, &None, true, space)?;
             self.take_scores(space, &part, best)?;
-            if end < asked.count {
-                between(end as f64 / asked.count as f64);
+            if end < ranking.count {
+                between(end as f64 / ranking.count as f64);
             }
         }
         Ok(long.position)
     }
 
-    fn find_ranked(&self, state: &State, space: &mut Workspace, query: &RankQuery) -> Result<Asked, RequestError> {
-        self.show(state, &[], &mut space.told)?;
-        let src = state.find(Side::Source, query.src, Place::field("src"))?;
-        let time = state.read_time(&self.manifest, query.time.as_ref(), &space.told, Place::field("time"))?;
-        let find = |(i, &id)| Ok((state.find(Side::Destination, id, Place::of("candidates", i, ""))?, id));
+    fn find_ranked(&self, state: &State, space: &mut Workspace, query: &RankQuery) -> Result<Ranking, RequestError> {
+        self.stage_during(state, &[], &mut space.incoming)?;
+        let src = state.find(Side::Source, query.src, FieldPath::field("src"))?;
+        let time = state.read_time(&self.manifest, query.time.as_ref(), &space.incoming, FieldPath::field("time"))?;
+        let find = |(i, &id)| Ok((state.find(Side::Destination, id, FieldPath::of("candidates", i, ""))?, id));
         let named = query
             .candidates
             .as_ref()
             .map(|ids| ids.iter().enumerate().map(find).collect::<Result<Vec<_>, _>>())
             .transpose()?;
         let count = named.as_ref().map_or(state.names.destinations().len(), Vec::len);
-        Ok(Asked { src, time, named, count })
+        Ok(Ranking { src, time, named, count })
     }
 
     fn take_scores(&self, space: &mut Workspace, part: &[(NodeId, u64)], best: &mut Best) -> Result<(), RequestError> {
         let mut scores = std::mem::take(&mut space.scores);
         scores.clear();
-        self.score_shown(space, &mut scores)?;
+        self.score_viewed(space, &mut scores)?;
         finite(&scores)?;
         best.take(part, &scores);
         space.scores = scores;
@@ -130,7 +130,7 @@ impl Engine {
 }
 
 /// What is ranked, and for whom.
-struct Asked {
+struct Ranking {
     src: NodeId,
     time: Timestamp,
     /// Candidates with their own ids; all destinations where none are named.
@@ -139,12 +139,12 @@ struct Asked {
 }
 
 /// What is ranked is shown already, or will be part by part.
-enum Shown<'a> {
+enum RankInput<'a> {
     Whole(Vec<(NodeId, u64)>, Position),
-    InParts(LongRead<'a>),
+    InParts(SnapshotRead<'a>),
 }
 
-impl Asked {
+impl Ranking {
     /// Some of the candidates, with their own ids.
     fn part(
         &self,
@@ -157,9 +157,9 @@ impl Asked {
         }
     }
 
-    fn ask(&self, part: &[(NodeId, u64)], space: &mut Workspace) {
-        space.asked.clear();
-        space.asked.extend(part.iter().map(|&(node, _)| (self.src, node, self.time)));
+    fn push_pairs(&self, part: &[(NodeId, u64)], space: &mut Workspace) {
+        space.pairs.clear();
+        space.pairs.extend(part.iter().map(|&(node, _)| (self.src, node, self.time)));
     }
 }
 
@@ -186,7 +186,7 @@ impl Best {
         }
     }
 
-    fn told(mut self) -> Vec<Ranked> {
+    fn into_sorted(mut self) -> Vec<Ranked> {
         self.entries.sort_unstable_by(better);
         self.entries.into_iter().map(|(score, _, dst)| Ranked { dst, score, probability: probability(score) }).collect()
     }
@@ -210,7 +210,7 @@ mod tests {
         for (k, part) in [(1, 97), (5, 10), (40, 7), (97, 20), (200, 50)] {
             let mut best = Best::of(k);
             ids.chunks(part).zip(scores.chunks(part)).for_each(|(ids, scores)| best.take(ids, scores));
-            let told: Vec<u64> = best.told().iter().map(|ranked| ranked.dst).collect();
+            let told: Vec<u64> = best.into_sorted().iter().map(|ranked| ranked.dst).collect();
             assert_eq!(
                 told,
                 all.iter().take(k).map(|&at| ids[at].1).collect::<Vec<_>>(),

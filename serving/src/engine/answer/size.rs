@@ -10,7 +10,7 @@ impl Engine {
     pub(crate) fn neighbours_of(&self, queries: &[PairQuery]) -> usize {
         let Ok(state) = self.state() else { return 0 };
         let needs = state.history.needs();
-        let looks = [needs.neighbours, needs.second_look().map_or(0, |look| look.neighbours)].map(|most| most as u64);
+        let looks = [needs.neighbours, needs.window_spec().map_or(0, |look| look.neighbours)].map(|most| most as u64);
         let shown = |degree: u64| looks.iter().map(|&most| degree.min(most)).sum::<u64>();
         let of = |side, id| state.names.find(side, id).map_or(0, |node| shown(state.history.degree(node)));
         queries.iter().map(|query| of(Side::Source, query.src) + of(Side::Destination, query.dst)).sum::<u64>() as usize

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use tempograph_framework::{Batch, Extent, ListPlace, NodeId, Store};
+use tempograph_framework::{Batch, ListCursor, NodeId, SnapshotExtent, Store};
 
-use crate::artifact::names::Newcomers;
+use crate::artifact::names::NewNodes;
 use crate::engine::state::State;
 
 /// Nodes copied together where one of them is about to change.
@@ -18,14 +18,14 @@ const PLACES_A_PAGE: usize = 256;
 /// is about to change first, where they are not copied yet. So each row is copied once, as it was, and nobody waits for more than a few.
 #[derive(Debug)]
 pub(crate) struct Capture {
-    extent: Extent,
+    extent: SnapshotExtent,
     /// What is kept by node: memory, mail, recent neighbours, names.
     nodes: Pages,
     pairs: Pages,
     destinations: Pages,
     free: Pages,
     /// How far lists of all events are copied.
-    lists: ListPlace,
+    lists: ListCursor,
     /// Nodes beyond whose lists are copied already.
     lists_copied: BTreeSet<usize>,
     /// What writers have copied.
@@ -72,14 +72,14 @@ impl Capture {
             pairs: Pages::new(extent.pairs(), PLACES_A_PAGE),
             destinations: Pages::new(state.names.destinations().len(), PLACES_A_PAGE),
             free: Pages::new(state.names.free().len(), PLACES_A_PAGE),
-            lists: ListPlace::default(),
+            lists: ListCursor::default(),
             lists_copied: BTreeSet::new(),
             extent,
             pieces: Vec::new(),
             rows: 0,
             at_once,
         };
-        capture.pieces.push(Piece { file: InFile::History, key: 0, part: state.history.frame_to_store() });
+        capture.pieces.push(Piece { file: InFile::History, key: 0, part: state.history.header_to_store() });
         // Arrays that every artifact has, be there rows of them or not.
         LISTS[..3].iter().for_each(|&list| capture.copy(state, list, 0..0));
         if capture.extent.lists() {
@@ -89,14 +89,14 @@ impl Capture {
     }
 
     /// Before a batch, or a wave, of events happens.
-    pub fn before_events(&mut self, state: &State, batch: &Batch<'_>, newcomers: &Newcomers) {
+    pub fn before_events(&mut self, state: &State, batch: &Batch<'_>, new_nodes: &NewNodes) {
         // Of the batch itself all but the last may settle.
         let own = batch.src.iter().copied().zip(batch.dst.iter().copied());
-        let ends = state.history.settled_by(batch).chain(own);
+        let ends = state.history.flushed_by(batch).chain(own);
         self.keep_ends(state, ends);
         let receivers = state.history.graph().receivers(batch);
         self.keep(state, List::Nodes, receivers.nodes().map(|node| node.index()));
-        let (named, free) = (newcomers.count_until(batch.first.0 + batch.len() as u64), state.names.free().len());
+        let (named, free) = (new_nodes.count_until(batch.first.0 + batch.len() as u64), state.names.free().len());
         self.keep(state, List::Free, free.saturating_sub(named)..free);
     }
 
@@ -116,14 +116,14 @@ impl Capture {
     /// Before nodes are forgotten.
     pub fn before_forgetting(&mut self, state: &State, nodes: &[NodeId]) {
         self.keep(state, List::Nodes, nodes.iter().map(|node| node.index()));
-        self.keep(state, List::Destinations, state.names.places_of_forgetting(nodes));
+        self.keep(state, List::Destinations, state.names.destinations_moved_by_forgetting(nodes));
     }
 
     /// Nodes that events are of, and what is known of them as pairs.
     fn keep_ends(&mut self, state: &State, ends: impl Iterator<Item = (NodeId, NodeId)> + Clone) {
         self.keep(state, List::Nodes, ends.clone().flat_map(|(src, dst)| [src.index(), dst.index()]));
         if state.history.needs().pairs {
-            self.keep(state, List::Pairs, ends.filter_map(|(src, dst)| state.history.place_of_pair(src, dst)));
+            self.keep(state, List::Pairs, ends.filter_map(|(src, dst)| state.history.pair_position(src, dst)));
         }
     }
 
@@ -179,7 +179,7 @@ impl Capture {
 
     /// Copies what is left to copy of a list that an event is taken back from.
     fn keep_list(&mut self, state: &State, node: usize) {
-        let from = ListPlace { node, link: 0 }.max(self.lists);
+        let from = ListCursor { node, link: 0 }.max(self.lists);
         if from.node == node && node < self.extent.nodes() && self.lists_copied.insert(node) {
             let (part, _) = state.history.lists_to_store(&self.extent, from, node + 1, usize::MAX);
             self.push_links(from, part);
@@ -188,7 +188,7 @@ impl Capture {
 
     fn copy_next_lists(&mut self, state: &State) {
         while self.lists_copied.remove(&self.lists.node) {
-            self.lists = ListPlace { node: self.lists.node + 1, link: 0 };
+            self.lists = ListCursor { node: self.lists.node + 1, link: 0 };
         }
         let to = self.lists_copied.first().copied().unwrap_or(self.extent.nodes());
         self.copy_lists(state, to, self.at_once);
@@ -200,7 +200,7 @@ impl Capture {
         self.push_links(from, part);
     }
 
-    fn push_links(&mut self, from: ListPlace, part: Store) {
+    fn push_links(&mut self, from: ListCursor, part: Store) {
         self.rows += part.get::<u64>("link.event").map_or(0, <[u64]>::len);
         self.pieces.push(Piece { file: InFile::History, key: (from.node as u64) << 32 | from.link as u64, part });
     }

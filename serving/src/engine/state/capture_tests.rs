@@ -31,41 +31,45 @@ pub(crate) fn engine_working(spec: TgnSpec, how: &EngineSpec) -> (tempfile::Temp
 }
 
 /// What happens to an engine, drawn at random.
-pub(crate) struct Story {
+pub(crate) struct RandomWorkload {
     chance: RandomNumbers,
     now: i64,
-    told: Vec<Retraction>,
+    observed: Vec<Retraction>,
     /// Whether its nodes may be forgotten.
     forgets: bool,
 }
 
-impl Story {
+impl RandomWorkload {
     /// Of an engine that has seen nothing until then: some events.
-    pub fn begin(engine: &Engine, spec: &TgnSpec, seed: u64) -> Story {
+    pub fn begin(engine: &Engine, spec: &TgnSpec, seed: u64) -> RandomWorkload {
         let chance = Draw::new(seed).of(Purpose::Generator).at(0, 0);
-        let mut story =
-            Story { chance, now: 2_000_000_000, told: Vec::new(), forgets: spec.sampler == Sampler::Recent };
-        story.tell(engine, Granularity::Event);
-        (0..40).for_each(|_| story.go_on(engine));
+        let mut story = RandomWorkload {
+            chance,
+            now: 2_000_000_000,
+            observed: Vec::new(),
+            forgets: spec.sampler == Sampler::Recent,
+        };
+        story.observe(engine, Granularity::Event);
+        (0..40).for_each(|_| story.step(engine));
         story
     }
 
     /// Some events, a retraction, or a look for idle nodes.
-    pub fn go_on(&mut self, engine: &Engine) {
+    pub fn step(&mut self, engine: &Engine) {
         match self.chance.below(12) {
-            0 => self.take_back(engine),
+            0 => self.retract(engine),
             1 if self.forgets => _ = engine.expire(&Number::from(self.now - 40)).unwrap(),
-            2 => self.tell(engine, Granularity::Batch),
-            _ => self.tell(engine, Granularity::Event),
+            2 => self.observe(engine, Granularity::Batch),
+            _ => self.observe(engine, Granularity::Event),
         }
     }
 
-    fn tell(&mut self, engine: &Engine, granularity: Granularity) {
+    fn observe(&mut self, engine: &Engine, granularity: Granularity) {
         let first = engine.position().log_seq;
         let count = 1 + self.chance.below(9);
         let events: Vec<NewEvent> = (0..count).map(|_| self.event()).collect();
         engine.observe(&events, granularity).unwrap();
-        self.told.extend(events.iter().zip(first..).map(|(event, seq)| Retraction {
+        self.observed.extend(events.iter().zip(first..).map(|(event, seq)| Retraction {
             seq,
             src: event.src,
             dst: event.dst,
@@ -81,16 +85,16 @@ impl Story {
         NewEvent { src, dst, time: Number::from(self.now), label: 0.0, features: None, id: None }
     }
 
-    fn take_back(&mut self, engine: &Engine) {
+    fn retract(&mut self, engine: &Engine) {
         let taken: Vec<Retraction> =
-            (0..2).map(|_| self.told[self.chance.below(self.told.len() as u32) as usize]).collect();
+            (0..2).map(|_| self.observed[self.chance.below(self.observed.len() as u32) as usize]).collect();
         // Who was forgotten may be unknown by now.
         let _ = engine.retract(&taken);
     }
 }
 
 /// What is there now.
-fn stands(engine: &Engine) -> (Store, Store) {
+fn stored_state(engine: &Engine) -> (Store, Store) {
     let state = engine.state().unwrap();
     (state.history.to_store(), state.names.to_store())
 }
@@ -107,22 +111,22 @@ fn a_copy_is_of_its_first_moment_whatever_happens_meanwhile() {
     ];
     for (seed, spec) in (0..4).flat_map(|seed| variants.iter().map(move |spec| (seed, spec))) {
         let (folder, engine) = engine(spec.clone());
-        let mut story = Story::begin(&engine, spec, seed);
+        let mut story = RandomWorkload::begin(&engine, spec, seed);
         for round in 0..3 {
-            let expected = stands(&engine);
+            let expected = stored_state(&engine);
             let copied = copy(&engine, folder.path(), &mut story);
             assert!(copied == expected, "seed {seed}, round {round}: {spec:?}");
-            assert!(stands(&engine) != expected, "nothing has happened meanwhile");
+            assert!(stored_state(&engine) != expected, "nothing has happened meanwhile");
         }
     }
 }
 
 /// A copy, between whose steps the story goes on.
-fn copy(engine: &Engine, folder: &std::path::Path, story: &mut Story) -> (Store, Store) {
+fn copy(engine: &Engine, folder: &std::path::Path, story: &mut RandomWorkload) -> (Store, Store) {
     engine.begin(AT_ONCE).unwrap();
     let mut files = Files::create(folder, false).unwrap();
     loop {
-        story.go_on(engine);
+        story.step(engine);
         let pieces = engine.next_pieces().unwrap();
         if pieces.is_empty() {
             break;

@@ -1,8 +1,8 @@
 //! What events change.
-pub(crate) mod alone;
 pub(crate) mod capture;
 #[cfg(test)]
 pub(crate) mod capture_tests;
+pub(crate) mod exclusive;
 pub(crate) mod pass;
 pub(crate) mod stats;
 
@@ -10,9 +10,9 @@ use serde_json::Number;
 use tempograph_framework::{Batch, History, NodeId, Side, Timestamp, Update};
 
 use crate::artifact::manifest::Manifest;
-use crate::artifact::names::{Names, Newcomers};
-use crate::request::incoming::{Incoming, Rules, not_before};
-use crate::request::{Granularity, NewEvent, Place, RequestError, ticks};
+use crate::artifact::names::{Names, NewNodes};
+use crate::request::incoming::{EventRules, Incoming, not_before};
+use crate::request::{FieldPath, Granularity, NewEvent, RequestError, ticks};
 
 /// What has happened, and to whom.
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub(crate) struct State {
 
 impl State {
     /// What events to come are held against.
-    pub fn rules<'a>(&self, manifest: &'a Manifest) -> Rules<'a> {
-        Rules { unit: &manifest.time_unit, edge_width: manifest.widths.edge, newest: self.history.newest() }
+    pub fn rules<'a>(&self, manifest: &'a Manifest) -> EventRules<'a> {
+        EventRules { unit: &manifest.time_unit, edge_width: manifest.widths.edge, newest: self.history.newest() }
     }
 
     /// The node under the user's `id`.
-    pub fn find(&self, side: Side, id: u64, place: Place<'_>) -> Result<NodeId, RequestError> {
+    pub fn find(&self, side: Side, id: u64, place: FieldPath<'_>) -> Result<NodeId, RequestError> {
         let unknown = || RequestError::UnknownNode { place: place.to_string(), what: self.names.what(side), id };
         self.names.find(side, id).ok_or_else(unknown)
     }
@@ -43,29 +43,29 @@ impl State {
     }
 
     /// Finds the nodes of `events`, or numbers for those that are new: they are named when their first event [happens](Self::observe).
-    pub fn number(&self, events: &[NewEvent], told: &mut Incoming, newcomers: &mut Newcomers) {
+    pub fn number(&self, events: &[NewEvent], incoming: &mut Incoming, new_nodes: &mut NewNodes) {
         for (i, event) in events.iter().enumerate() {
-            let event_id = told.first + i as u64;
+            let event_id = incoming.first + i as u64;
             let mut node = |side, id| {
-                self.names.find(side, id).unwrap_or_else(|| newcomers.number(&self.names, event_id, side, id))
+                self.names.find(side, id).unwrap_or_else(|| new_nodes.number(&self.names, event_id, side, id))
             };
-            told.src.push(node(Side::Source, event.src));
-            told.dst.push(node(Side::Destination, event.dst));
-            told.label.push(event.label);
+            incoming.src.push(node(Side::Source, event.src));
+            incoming.dst.push(node(Side::Destination, event.dst));
+            incoming.label.push(event.label);
         }
     }
 
     /// Lets a batch, or a wave, of events that have been checked happen.
-    pub fn observe(&mut self, batch: &Batch<'_>, granularity: Granularity, update: &Update, newcomers: &mut Newcomers) {
+    pub fn observe(&mut self, batch: &Batch<'_>, granularity: Granularity, update: &Update, new_nodes: &mut NewNodes) {
         let observed = match granularity {
             Granularity::Batch => self.history.observe(batch, update),
-            Granularity::Event => self.history.observe_apart(batch, update),
+            Granularity::Event => self.history.observe_wave(batch, update),
         };
         observed.unwrap_or_else(|error| unreachable!("events are checked before they happen: {error}"));
-        newcomers.until(batch.first.0 + batch.len() as u64).for_each(|(side, id)| {
+        new_nodes.until(batch.first.0 + batch.len() as u64).for_each(|(side, id)| {
             self.names.add(side, id);
         });
-        batch.dst.iter().for_each(|&node| self.names.act_on(node));
+        batch.dst.iter().for_each(|&node| self.names.mark_destination(node));
     }
 
     /// The time a read is for: as asked, or one tick after the newest event.
@@ -73,8 +73,8 @@ impl State {
         &self,
         manifest: &Manifest,
         asked: Option<&Number>,
-        told: &Incoming,
-        place: Place<'_>,
+        incoming: &Incoming,
+        place: FieldPath<'_>,
     ) -> Result<Timestamp, RequestError> {
         let newest = self.history.newest();
         if let Some(asked) = asked {
@@ -82,7 +82,7 @@ impl State {
             not_before(&manifest.time_unit, newest, time, place)?;
             return Ok(time);
         }
-        let shown = told.time.last().copied().or(newest);
+        let shown = incoming.time.last().copied().or(newest);
         let shown = shown
             .ok_or_else(|| RequestError::invalid(place, "is missing, and there is no event yet to be just after"))?;
         Ok(Timestamp(shown.0.saturating_add(1)))

@@ -1,6 +1,6 @@
 //! One pass of the model as it is served: with the kernels that trained it, on slices of host memory.
 
-use tempograph_framework::{Answer, MailView, Queries, SliceModel, Update, View};
+use tempograph_framework::{ForwardOutput, MailView, Queries, SliceModel, Update, View};
 use tempograph_models::{SliceProgram, SliceWork};
 
 /// One pass at a time: what is asked, what is shown of the past, and what comes of it, in memory that is kept for the next.
@@ -22,7 +22,7 @@ impl Pass {
         model.advance(&self.queries, &self.view, &mut self.work);
     }
 
-    fn answer(&self) -> &Answer {
+    fn answer(&self) -> &ForwardOutput {
         self.work.as_ref()
     }
 

@@ -140,7 +140,7 @@ impl Counts {
         self.most_looked_at.fetch_max(nodes as u64, Ordering::Relaxed);
     }
 
-    pub fn alone(&self, took: Duration) {
+    pub fn exclusive(&self, took: Duration) {
         self.longest_alone_us.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
     }
 

@@ -3,9 +3,9 @@
 use serde_json::Number;
 use tempograph_framework::Side;
 
-use crate::access::refused::{Kind, Refused};
+use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::grpc::proto::tempograph as message;
-use crate::interface::server::Seen;
+use crate::interface::server::ReadConsistency;
 use crate::request::{Granularity, NewEvent, PairQuery, Position, RequestError};
 use crate::service::{Ack, IngestRequest, Receipt};
 
@@ -27,33 +27,36 @@ pub(crate) use time;
 
 /// # Errors
 /// 422 for what is no number.
-pub(crate) fn fraction(time: f64, place: impl ToString) -> Result<Number, Refused> {
+pub(crate) fn fraction(time: f64, place: impl ToString) -> Result<Number, ApiError> {
     Number::from_f64(time).ok_or_else(|| RequestError::invalid(place, format!("is {time}, which is no time")).into())
 }
 
 /// # Errors
 /// 422 naming the first event without a time, or 400 for an enumeration that is not known.
-pub(crate) fn ingest(request: message::EventsRequest) -> Result<IngestRequest, Refused> {
+pub(crate) fn ingest_request(request: message::EventsRequest) -> Result<IngestRequest, ApiError> {
     let granularity = match request.granularity() {
         message::Granularity::Event => Granularity::Event,
         message::Granularity::Batch => Granularity::Batch,
     };
     if message::Granularity::try_from(request.granularity).is_err() {
-        return Err(Refused::new(Kind::Malformed, format!("granularity is {}, which is none", request.granularity)));
+        return Err(ApiError::new(
+            ErrorKind::Malformed,
+            format!("granularity is {}, which is none", request.granularity),
+        ));
     }
     let ack = match message::Ack::try_from(request.ack) {
         Ok(message::Ack::Unspecified) => Ack::default(),
         Ok(message::Ack::Accepted) => Ack::Accepted,
         Ok(message::Ack::Durable) => Ack::Durable,
         Ok(message::Ack::Applied) => Ack::Applied,
-        Err(_) => return Err(Refused::new(Kind::Malformed, format!("ack is {}, which is none", request.ack))),
+        Err(_) => return Err(ApiError::new(ErrorKind::Malformed, format!("ack is {}, which is none", request.ack))),
     };
     Ok(IngestRequest { events: events("events", request.events)?, granularity, ack })
 }
 
 /// # Errors
 /// 422 naming the first event without a time.
-pub(crate) fn events(list: &str, events: Vec<message::Event>) -> Result<Vec<NewEvent>, Refused> {
+pub(crate) fn events(list: &str, events: Vec<message::Event>) -> Result<Vec<NewEvent>, ApiError> {
     let own = |(i, event): (usize, message::Event)| {
         let message::Event { id, src, dst, label, features, when } = event;
         let place = || format!("{list}[{i}].time");
@@ -66,25 +69,25 @@ pub(crate) fn events(list: &str, events: Vec<message::Event>) -> Result<Vec<NewE
 
 /// # Errors
 /// 422 for a time that is no number.
-pub(crate) fn pair(place: &str, pair: message::Pair) -> Result<PairQuery, Refused> {
+pub(crate) fn pair(place: &str, pair: message::Pair) -> Result<PairQuery, ApiError> {
     let message::Pair { src, dst, when } = pair;
     Ok(PairQuery { src, dst, time: time!(when, pair, format!("{place}.time"))? })
 }
 
 /// # Errors
 /// 400 for a side that is not known.
-pub(crate) fn side(side: i32) -> Result<Option<Side>, Refused> {
+pub(crate) fn side(side: i32) -> Result<Option<Side>, ApiError> {
     match message::Side::try_from(side) {
         Ok(message::Side::Unspecified) => Ok(None),
         Ok(message::Side::Source) => Ok(Some(Side::Source)),
         Ok(message::Side::Destination) => Ok(Some(Side::Destination)),
-        Err(_) => Err(Refused::new(Kind::Malformed, format!("side is {side}, which is none"))),
+        Err(_) => Err(ApiError::new(ErrorKind::Malformed, format!("side is {side}, which is none"))),
     }
 }
 
-pub(crate) fn seen(terms: Option<message::Terms>) -> Seen {
+pub(crate) fn consistency(terms: Option<message::Terms>) -> ReadConsistency {
     let message::Terms { min_seq, max_staleness_ms } = terms.unwrap_or_default();
-    Seen { min_seq, max_staleness_ms }
+    ReadConsistency { min_seq, max_staleness_ms }
 }
 
 pub(crate) fn position(position: Position, model: impl Into<String>) -> Option<message::Position> {

@@ -8,20 +8,20 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::refused::{Kind, Refused};
+use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::grpc::proto::tempograph::events_server::Events;
 use crate::interface::grpc::proto::tempograph::{EventsRequest, Receipt, RetractAnswer, RetractRequest};
-use crate::interface::grpc::{Answered, Calls, call, convert};
-use crate::interface::server::{Call, Handed, Server};
+use crate::interface::grpc::{Calls, GrpcResult, call, convert};
+use crate::interface::server::{Call, Server, Submitted};
 
 /// Requests of a stream in line at once: while one is written to the disk the next are read.
 const AHEAD: usize = 16;
 
 #[tonic::async_trait]
 impl Events for Calls {
-    async fn send(&self, mut request: Request<EventsRequest>) -> Answered<Receipt> {
+    async fn send(&self, mut request: Request<EventsRequest>) -> GrpcResult<Receipt> {
         let call = call(&mut request)?;
-        let receipt = self.0.tell(&call, convert::ingest(request.into_inner())?).await?;
+        let receipt = self.0.ingest(&call, convert::ingest_request(request.into_inner())?).await?;
         Ok(Response::new(convert::receipt(&receipt, self.0.model()?)))
     }
 
@@ -29,17 +29,17 @@ impl Events for Calls {
 
     /// Two tasks: one hands requests in, in their order, one waits for their receipts. A client that does not read its receipts is not
     /// read from either.
-    async fn stream(&self, mut request: Request<Streaming<EventsRequest>>) -> Answered<Self::StreamStream> {
+    async fn stream(&self, mut request: Request<Streaming<EventsRequest>>) -> GrpcResult<Self::StreamStream> {
         let call = call(&mut request)?;
         let (tickets, waiting) = mpsc::channel(AHEAD);
-        tokio::spawn(hand_in(self.0.clone(), request.into_inner(), tickets));
+        tokio::spawn(submit_requests(self.0.clone(), request.into_inner(), tickets));
         let server = self.0.clone();
-        let (receipts, told) = mpsc::channel(1);
-        tokio::spawn(wait(server, call, waiting, receipts));
-        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+        let (receipts, outgoing) = mpsc::channel(1);
+        tokio::spawn(send_receipts(server, call, waiting, receipts));
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 
-    async fn retract(&self, mut request: Request<RetractRequest>) -> Answered<RetractAnswer> {
+    async fn retract(&self, mut request: Request<RetractRequest>) -> GrpcResult<RetractAnswer> {
         let call = call(&mut request)?;
         let (retracted, position) = self.0.retract(&call, request.into_inner().ids).await?;
         let remains = self.0.remains()?.into_iter().map(String::from).collect();
@@ -48,19 +48,19 @@ impl Events for Calls {
 }
 
 /// Hands requests in until one is refused, the stream ends, or nobody waits for receipts any more.
-async fn hand_in(
+async fn submit_requests(
     server: Arc<Server>,
     mut requests: Streaming<EventsRequest>,
-    tickets: mpsc::Sender<Result<Handed, Refused>>,
+    tickets: mpsc::Sender<Result<Submitted, ApiError>>,
 ) {
     let mut at = 0_u64;
     loop {
         let next = tokio::select! {
             next = tokio::time::timeout(server.limits.body(), requests.next()) => match next {
-                Ok(Some(Ok(request))) => take(&server, request, at).await,
+                Ok(Some(Ok(request))) => submit_request(&server, request, at).await,
                 // The stream's own end; one that breaks off has nobody to be told.
                 Ok(None | Some(Err(_))) => return,
-                Err(_) => Err(Refused::new(Kind::SlowRequest, format!("nothing came for {} ms", server.limits.body_ms))),
+                Err(_) => Err(ApiError::new(ErrorKind::SlowRequest, format!("nothing came for {} ms", server.limits.body_ms))),
             },
             refused = server.closing() => Err(refused),
         };
@@ -72,25 +72,26 @@ async fn hand_in(
     }
 }
 
-async fn take(server: &Server, request: EventsRequest, at: u64) -> Result<Handed, Refused> {
-    let place = |refused: Refused| refused.at(format_args!("request {at} of the stream"));
-    server.hand_in_patiently(convert::ingest(request).map_err(place)?).await.map_err(place)
+async fn submit_request(server: &Server, request: EventsRequest, at: u64) -> Result<Submitted, ApiError> {
+    let place = |refused: ApiError| refused.at(format_args!("request {at} of the stream"));
+    server.submit_when_room(convert::ingest_request(request).map_err(place)?).await.map_err(place)
 }
 
-async fn wait(
+async fn send_receipts(
     server: Arc<Server>,
     call: Call,
-    mut waiting: mpsc::Receiver<Result<Handed, Refused>>,
+    mut waiting: mpsc::Receiver<Result<Submitted, ApiError>>,
     receipts: mpsc::Sender<Result<Receipt, Status>>,
 ) {
-    while let Some(handed) = waiting.recv().await {
-        let receipt = match handed {
-            Ok(handed) => server.receipt(&call, handed).await,
+    while let Some(submitted) = waiting.recv().await {
+        let receipt = match submitted {
+            Ok(submitted) => server.wait_for_receipt(&call, submitted).await,
             Err(refused) => Err(refused),
         };
-        let told = receipt.and_then(|receipt| Ok(convert::receipt(&receipt, server.model()?))).map_err(Status::from);
-        let over = told.is_err();
-        if receipts.send(told).await.is_err() || over {
+        let outgoing =
+            receipt.and_then(|receipt| Ok(convert::receipt(&receipt, server.model()?))).map_err(Status::from);
+        let over = outgoing.is_err();
+        if receipts.send(outgoing).await.is_err() || over {
             return;
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::Router;
 use tonic::{Request, Response, Status};
 
-use crate::access::refused::Refused;
+use crate::access::error::ApiError;
 use crate::access::routes::{ROUTES, Route};
 use crate::interface::grpc::proto::open_inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use crate::interface::grpc::proto::tempograph::admin_server::AdminServer;
@@ -23,7 +23,7 @@ use crate::interface::server::{Call, Server};
 #[derive(Clone, Debug)]
 struct Calls(Arc<Server>);
 
-type Answered<T> = Result<Response<T>, Status>;
+type GrpcResult<T> = Result<Response<T>, Status>;
 
 /// Every method, those of [`ROUTES`].
 pub(crate) fn router(server: &Arc<Server>) -> Router<Arc<Server>> {
@@ -44,6 +44,6 @@ pub(crate) fn router(server: &Arc<Server>) -> Router<Arc<Server>> {
 }
 
 /// Who calls, as the way in has found out.
-fn call<T>(request: &mut Request<T>) -> Result<Call, Refused> {
-    request.extensions_mut().remove::<Call>().ok_or_else(Refused::broken)
+fn call<T>(request: &mut Request<T>) -> Result<Call, ApiError> {
+    request.extensions_mut().remove::<Call>().ok_or_else(ApiError::broken)
 }

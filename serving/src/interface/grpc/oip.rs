@@ -4,28 +4,31 @@ use std::collections::HashMap;
 
 use tonic::{Request, Response};
 
-use crate::access::refused::{Kind, Refused};
+use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::grpc::proto::open_inference as message;
 use crate::interface::grpc::proto::open_inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::interface::grpc::proto::open_inference::infer_parameter::ParameterChoice;
 use crate::interface::grpc::proto::open_inference::model_infer_request::InferInputTensor;
 use crate::interface::grpc::proto::open_inference::model_infer_response::InferOutputTensor;
 use crate::interface::grpc::proto::open_inference::model_metadata_response::TensorMetadata;
-use crate::interface::grpc::{Answered, Calls, call};
+use crate::interface::grpc::{Calls, GrpcResult, call};
 use crate::interface::oip::{EXTENSIONS, Inference, Model, Parameter, Port, Tensor, Values};
 use crate::request::Position;
 
 #[tonic::async_trait]
 impl GrpcInferenceService for Calls {
-    async fn server_live(&self, _: Request<message::ServerLiveRequest>) -> Answered<message::ServerLiveResponse> {
+    async fn server_live(&self, _: Request<message::ServerLiveRequest>) -> GrpcResult<message::ServerLiveResponse> {
         Ok(Response::new(message::ServerLiveResponse { live: true }))
     }
 
-    async fn server_ready(&self, _: Request<message::ServerReadyRequest>) -> Answered<message::ServerReadyResponse> {
+    async fn server_ready(&self, _: Request<message::ServerReadyRequest>) -> GrpcResult<message::ServerReadyResponse> {
         Ok(Response::new(message::ServerReadyResponse { ready: self.0.ready().is_ok() }))
     }
 
-    async fn model_ready(&self, request: Request<message::ModelReadyRequest>) -> Answered<message::ModelReadyResponse> {
+    async fn model_ready(
+        &self,
+        request: Request<message::ModelReadyRequest>,
+    ) -> GrpcResult<message::ModelReadyResponse> {
         let message::ModelReadyRequest { name, version } = request.into_inner();
         Model::find(&name, &version, &self.0.model()?)?;
         Ok(Response::new(message::ModelReadyResponse { ready: self.0.ready().is_ok() }))
@@ -34,7 +37,7 @@ impl GrpcInferenceService for Calls {
     async fn server_metadata(
         &self,
         _: Request<message::ServerMetadataRequest>,
-    ) -> Answered<message::ServerMetadataResponse> {
+    ) -> GrpcResult<message::ServerMetadataResponse> {
         let (name, version) = ("tempograph".into(), env!("CARGO_PKG_VERSION").into());
         Ok(Response::new(message::ServerMetadataResponse {
             name,
@@ -46,17 +49,17 @@ impl GrpcInferenceService for Calls {
     async fn model_metadata(
         &self,
         request: Request<message::ModelMetadataRequest>,
-    ) -> Answered<message::ModelMetadataResponse> {
+    ) -> GrpcResult<message::ModelMetadataResponse> {
         let message::ModelMetadataRequest { name, version } = request.into_inner();
         let now = self.0.model()?;
         let model = Model::find(&name, &version, &now)?;
         let ports = |ports: &[Port]| {
-            let told = |port: &Port| TensorMetadata {
+            let encoded = |port: &Port| TensorMetadata {
                 name: port.name.into(),
                 datatype: port.datatype.into(),
                 shape: vec![port.shape],
             };
-            ports.iter().map(told).collect()
+            ports.iter().map(encoded).collect()
         };
         Ok(Response::new(message::ModelMetadataResponse {
             name,
@@ -71,7 +74,7 @@ impl GrpcInferenceService for Calls {
     async fn model_infer(
         &self,
         mut request: Request<message::ModelInferRequest>,
-    ) -> Answered<message::ModelInferResponse> {
+    ) -> GrpcResult<message::ModelInferResponse> {
         let call = call(&mut request)?;
         let request = request.into_inner();
         let raw = !request.raw_input_contents.is_empty();
@@ -105,11 +108,11 @@ fn seen(position: Position) -> HashMap<String, message::InferParameter> {
     [("log_seq".into(), count(position.log_seq)), ("version".into(), count(position.version))].into()
 }
 
-fn malformed(fact: String) -> Refused {
-    Refused::new(Kind::Malformed, fact)
+fn malformed(fact: String) -> ApiError {
+    ApiError::new(ErrorKind::Malformed, fact)
 }
 
-fn inference(request: message::ModelInferRequest, now: &str) -> Result<Inference, Refused> {
+fn inference(request: message::ModelInferRequest, now: &str) -> Result<Inference, ApiError> {
     let message::ModelInferRequest {
         model_name,
         model_version,
@@ -150,7 +153,7 @@ fn parameter(value: message::InferParameter) -> Option<Parameter> {
     })
 }
 
-fn of_contents(name: &str, datatype: &str, contents: message::InferTensorContents) -> Result<Values, Refused> {
+fn of_contents(name: &str, datatype: &str, contents: message::InferTensorContents) -> Result<Values, ApiError> {
     match datatype {
         "INT8" | "INT16" | "INT32" => Ok(Values::Signed(contents.int_contents.into_iter().map(i64::from).collect())),
         "INT64" => Ok(Values::Signed(contents.int64_contents)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use serde::Deserialize;
 
-use crate::interface::http::body::{Answered, Nothing, json, json_or_nothing, write};
+use crate::interface::http::body::{HttpResult, Nothing, json, json_or_nothing, write};
 use crate::interface::server::Server;
 
 #[derive(Deserialize)]
@@ -16,42 +16,42 @@ struct ReloadRequest {
 }
 
 /// `POST /admin/reload` `{"artifact": FOLDER}`.
-pub(crate) async fn reload(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn reload(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (_, ReloadRequest { artifact }) = json(&server, request).await?;
     let done = server.reload(artifact).await?;
     write(&server, &done)
 }
 
 /// `POST /admin/rollback`.
-pub(crate) async fn rollback(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn rollback(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (_, Nothing {}) = json_or_nothing(&server, request).await?;
     let done = server.rollback().await?;
     write(&server, &done)
 }
 
 /// `POST /admin/snapshot`.
-pub(crate) async fn snapshot(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn snapshot(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (_, Nothing {}) = json_or_nothing(&server, request).await?;
     let done = server.snapshot().await?;
     write(&server, &done)
 }
 
 /// `POST /admin/promote`.
-pub(crate) async fn promote(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn promote(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (_, Nothing {}) = json_or_nothing(&server, request).await?;
     let done = server.promote().await?;
     write(&server, &done)
 }
 
 /// `POST /admin/drain`.
-pub(crate) async fn drain(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn drain(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (_, Nothing {}) = json_or_nothing(&server, request).await?;
     let done = server.drain().await?;
     write(&server, &done)
 }
 
 /// `POST /admin/expire`.
-pub(crate) async fn expire(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn expire(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (_, Nothing {}) = json_or_nothing(&server, request).await?;
     let done = server.expire().await?;
     write(&server, &done)

@@ -9,11 +9,11 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::access::refused::{Kind, Refused};
-use crate::interface::server::{Call, Server, off_the_reactor};
+use crate::access::error::{ApiError, ErrorKind};
+use crate::interface::server::{Call, Server, run_blocking};
 use crate::observe::metrics::Stage;
 
-pub(crate) type Answered = Result<Response, Refused>;
+pub(crate) type HttpResult = Result<Response, ApiError>;
 
 /// Bytes of JSON that may be read or written on a thread that drives connections: more would let others wait.
 const SHORT: usize = 32 << 10;
@@ -22,43 +22,47 @@ const SHORT: usize = 32 << 10;
 ///
 /// # Errors
 /// 408, 413 or 415: the body is too slow, too large or packed.
-pub(crate) async fn take(server: &Server, request: Request) -> Result<(Call, Bytes), Refused> {
+pub(crate) async fn receive(server: &Server, request: Request) -> Result<(Call, Bytes), ApiError> {
     let (mut head, body) = request.into_parts();
-    let call = head.extensions.remove::<Call>().ok_or_else(Refused::broken)?;
+    let call = head.extensions.remove::<Call>().ok_or_else(ApiError::broken)?;
     if head.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(Refused::new(Kind::WrongMedia, "the body is packed (`content-encoding`), which is not read here"));
+        return Err(ApiError::new(
+            ErrorKind::WrongMedia,
+            "the body is packed (`content-encoding`), which is not read here",
+        ));
     }
     let most = server.limits.body_bytes;
     let reading = axum::body::to_bytes(body, most);
-    let slow =
-        |_| Refused::new(Kind::SlowRequest, format!("the body did not arrive within {} ms", server.limits.body_ms));
+    let slow = |_| {
+        ApiError::new(ErrorKind::SlowRequest, format!("the body did not arrive within {} ms", server.limits.body_ms))
+    };
     let body = tokio::time::timeout(server.limits.body(), reading).await.map_err(slow)?;
     Ok((call, body.map_err(|error| broken_off(&error, most))?))
 }
 
 /// Too large, or the client went away.
-fn broken_off(error: &axum::Error, most: usize) -> Refused {
+fn broken_off(error: &axum::Error, most: usize) -> ApiError {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = source {
         if error.to_string().contains("length limit") {
-            return Refused::too_large(most);
+            return ApiError::too_large(most);
         }
         source = error.source();
     }
-    Refused::new(Kind::Malformed, format!("the body broke off: {error}"))
+    ApiError::new(ErrorKind::Malformed, format!("the body broke off: {error}"))
 }
 
 /// Takes a body and reads it as JSON.
 ///
 /// # Errors
-/// As [`take`], or 400 naming the field, line and column.
+/// As [`receive`], or 400 naming the field, line and column.
 pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(
     server: &Server,
     request: Request,
-) -> Result<(Call, T), Refused> {
+) -> Result<(Call, T), ApiError> {
     let begun = Instant::now();
-    let (call, body) = take(server, request).await?;
-    let value = if body.len() <= SHORT { read(&body)? } else { off_the_reactor(move || read(&body)).await?? };
+    let (call, body) = receive(server, request).await?;
+    let value = if body.len() <= SHORT { read(&body)? } else { run_blocking(move || read(&body)).await?? };
     server.metrics.stage(Stage::Read, begun.elapsed());
     Ok((call, value))
 }
@@ -67,13 +71,13 @@ pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(
 ///
 /// # Errors
 /// 400 as above.
-pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     // Keeping track of the path costs a good deal: only who made a mistake pays for it.
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);
     }
     let json = &mut serde_json::Deserializer::from_slice(body);
-    let malformed = |fact: String| Refused::new(Kind::Malformed, fact);
+    let malformed = |fact: String| ApiError::new(ErrorKind::Malformed, fact);
     let value =
         serde_path_to_error::deserialize(&mut *json).map_err(|error| match error.path().to_string().as_str() {
             "." => malformed(error.inner().to_string()),
@@ -87,10 +91,10 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
 ///
 /// # Errors
 /// 500: every answer has a form in JSON.
-pub(crate) fn write<T: Serialize>(server: &Server, value: &T) -> Answered {
+pub(crate) fn write<T: Serialize>(server: &Server, value: &T) -> HttpResult {
     let begun = Instant::now();
     let bytes = serde_json::to_vec(value)
-        .map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;
+        .map_err(|error| ApiError::new(ErrorKind::Internal, format!("the answer cannot be written: {error}")))?;
     server.metrics.stage(Stage::Write, begun.elapsed());
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response())
 }
@@ -107,8 +111,8 @@ pub(crate) struct Nothing {}
 pub(crate) async fn json_or_nothing<T: DeserializeOwned + Default>(
     server: &Server,
     request: Request,
-) -> Result<(Call, T), Refused> {
-    let (call, body) = take(server, request).await?;
+) -> Result<(Call, T), ApiError> {
+    let (call, body) = receive(server, request).await?;
     let value = if body.is_empty() { T::default() } else { read(&body)? };
     Ok((call, value))
 }

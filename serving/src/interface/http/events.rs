@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};
 
-use crate::interface::http::body::{Answered, json, write};
+use crate::interface::http::body::{HttpResult, json, write};
 use crate::interface::server::Server;
 use crate::request::{Granularity, NewEvent, Position};
 use crate::service::{Ack, IngestRequest, Receipt};
@@ -22,7 +22,7 @@ struct EventsRequest {
 
 /// A receipt as a client sees it.
 #[derive(Serialize)]
-pub(crate) struct Received {
+pub(crate) struct EventsAnswer {
     first_seq: u64,
     accepted: u64,
     duplicates: u64,
@@ -32,18 +32,26 @@ pub(crate) struct Received {
     model: String,
 }
 
-impl Received {
-    pub fn of(receipt: &Receipt, model: String) -> Received {
+impl EventsAnswer {
+    pub fn of(receipt: &Receipt, model: String) -> EventsAnswer {
         let Receipt { first_seq, accepted, duplicates, late, position } = *receipt;
-        Received { first_seq, accepted, duplicates, late, log_seq: position.log_seq, version: position.version, model }
+        EventsAnswer {
+            first_seq,
+            accepted,
+            duplicates,
+            late,
+            log_seq: position.log_seq,
+            version: position.version,
+            model,
+        }
     }
 }
 
 /// `POST /v1/events`: all events of the request happen, or none.
-pub(crate) async fn events(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn events(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (call, EventsRequest { events, granularity, ack }) = json(&server, request).await?;
-    let receipt = server.tell(&call, IngestRequest { events, granularity, ack }).await?;
-    write(&server, &Received::of(&receipt, server.model()?))
+    let receipt = server.ingest(&call, IngestRequest { events, granularity, ack }).await?;
+    write(&server, &EventsAnswer::of(&receipt, server.model()?))
 }
 
 #[derive(Deserialize)]
@@ -53,7 +61,7 @@ struct RetractRequest {
 }
 
 /// `POST /v1/retract`: events are taken back by their ids.
-pub(crate) async fn retract(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn retract(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (call, RetractRequest { ids }) = json(&server, request).await?;
     let (retracted, position) = server.retract(&call, ids).await?;
     let Position { log_seq, version } = position;

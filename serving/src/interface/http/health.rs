@@ -8,8 +8,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::access::refused::Refused;
-use crate::interface::http::body::{Answered, write};
+use crate::access::error::ApiError;
+use crate::interface::http::body::{HttpResult, write};
 use crate::interface::server::Server;
 use crate::service::Readiness;
 
@@ -19,18 +19,19 @@ pub(crate) async fn live() -> Json<Value> {
 }
 
 /// Only while events are taken and answers are of now; of a server that follows another, that it does.
-pub(crate) async fn ready(State(server): State<Arc<Server>>) -> Result<Json<Value>, Refused> {
+pub(crate) async fn ready(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
     server.ready()?;
     let follows = server.service()?.readiness() == Readiness::Following;
     Ok(Json(json!({ "status": if follows { "following" } else { "ready" } })))
 }
 
 /// `GET /v1/status`: all numbers of service and scheduler, as JSON.
-pub(crate) async fn status(State(server): State<Arc<Server>>) -> Answered {
+pub(crate) async fn status(State(server): State<Arc<Server>>) -> HttpResult {
     write(&server, &server.status()?)
 }
 
 /// `GET /metrics`: all numbers as Prometheus reads them.
-pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Result<Response, Refused> {
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], server.numbers()?).into_response())
+pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Result<Response, ApiError> {
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], server.prometheus_text()?)
+        .into_response())
 }

@@ -14,15 +14,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 
+use crate::access::error::{ApiError, ErrorKind};
 use crate::access::limits::LimitsSpec;
-use crate::access::refused::{Kind, Refused};
-use crate::interface::http::body::{Answered, read, write};
-use crate::interface::server::{Call, Handed, Server};
+use crate::interface::http::body::{HttpResult, read, write};
+use crate::interface::server::{Call, Server, Submitted};
 use crate::request::{Granularity, NewEvent, Position};
 use crate::service::{Ack, IngestRequest, Receipt};
 
 /// How long a batch that is not full waits for the next line.
-const PATIENCE: Duration = Duration::from_millis(2);
+const BATCH_WAIT: Duration = Duration::from_millis(2);
 /// Batches in line at once: while one is written to the disk the next are read.
 const AHEAD: usize = 8;
 
@@ -53,7 +53,7 @@ enum Receipts {
 
 /// What became of a whole stream.
 #[derive(Clone, Default, Serialize)]
-struct Sum {
+struct StreamSummary {
     lines: u64,
     accepted: u64,
     duplicates: u64,
@@ -63,7 +63,7 @@ struct Sum {
     model: String,
 }
 
-impl Sum {
+impl StreamSummary {
     fn add(&mut self, receipt: &Receipt) {
         self.accepted += receipt.accepted;
         self.duplicates += receipt.duplicates;
@@ -73,18 +73,18 @@ impl Sum {
     }
 
     /// A refusal, with how far the stream came before it.
-    fn then(self, refused: Refused) -> Refused {
+    fn then(self, refused: ApiError) -> ApiError {
         refused.with("accepted", self.accepted).with("duplicates", self.duplicates).with("late", self.late)
     }
 }
 
 /// `POST /v1/events/stream?ack=applied&batch=1000&receipts=end`, one event a line. A line that will not do ends it; the batches before it
 /// stand, and the answer says how many events that was.
-pub(crate) async fn stream(State(server): State<Arc<Server>>, mut request: Request) -> Answered {
+pub(crate) async fn stream(State(server): State<Arc<Server>>, mut request: Request) -> HttpResult {
     let options = Query::<Options>::try_from_uri(request.uri());
-    let Query(options) = options.map_err(|rejection| Refused::new(Kind::Malformed, rejection.body_text()))?;
+    let Query(options) = options.map_err(|rejection| ApiError::new(ErrorKind::Malformed, rejection.body_text()))?;
     LimitsSpec::count("batch", options.batch.unwrap_or(1), server.limits.events)?;
-    let call = request.extensions_mut().remove::<Call>().ok_or_else(Refused::broken)?;
+    let call = request.extensions_mut().remove::<Call>().ok_or_else(ApiError::broken)?;
     let body = request.into_body();
     if options.receipts == Receipts::End {
         let sum = Lines::new(server.clone(), call, &options, None).take(body).await?;
@@ -118,12 +118,12 @@ struct Lines {
     call: Call,
     ack: Ack,
     batch: usize,
-    told: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
+    receipts: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
     events: Vec<NewEvent>,
     /// The lines they came on.
     numbers: Vec<u64>,
-    in_line: VecDeque<Handed>,
-    sum: Sum,
+    in_flight: VecDeque<Submitted>,
+    sum: StreamSummary,
 }
 
 impl Lines {
@@ -131,7 +131,7 @@ impl Lines {
         server: Arc<Server>,
         call: Call,
         options: &Options,
-        told: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
+        receipts: Option<mpsc::Sender<Result<Bytes, Infallible>>>,
     ) -> Lines {
         let batch = options.batch.unwrap_or(BATCH).clamp(1, server.limits.events);
         Lines {
@@ -139,18 +139,18 @@ impl Lines {
             call,
             ack: options.ack,
             batch,
-            told,
+            receipts,
             events: Vec::new(),
             numbers: Vec::new(),
-            in_line: VecDeque::new(),
-            sum: Sum::default(),
+            in_flight: VecDeque::new(),
+            sum: StreamSummary::default(),
         }
     }
 
-    async fn take(mut self, body: Body) -> Result<Sum, Refused> {
+    async fn take(mut self, body: Body) -> Result<StreamSummary, ApiError> {
         let ended = self.run(body.into_data_stream()).await;
-        // What was handed in is waited for even where a later line is wrong: the answer says how much of it stands.
-        let settled = self.settle(0).await;
+        // What was submitted is waited for even where a later line is wrong: the answer says how much of it stands.
+        let settled = self.wait_for_receipts(0).await;
         self.sum.model = self.server.model()?;
         match ended.and(settled) {
             Ok(()) => Ok(self.sum),
@@ -158,15 +158,15 @@ impl Lines {
         }
     }
 
-    async fn run(&mut self, mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin) -> Result<(), Refused> {
+    async fn run(&mut self, mut body: impl Stream<Item = Result<Bytes, axum::Error>> + Unpin) -> Result<(), ApiError> {
         let mut rest: Vec<u8> = Vec::new();
         loop {
-            let patience = if self.events.is_empty() { self.server.limits.body() } else { PATIENCE };
+            let patience = if self.events.is_empty() { self.server.limits.body() } else { BATCH_WAIT };
             let server = self.server.clone();
             let next = tokio::select! {
                 next = tokio::time::timeout(patience, body.next()) => next,
                 refused = server.closing() => {
-                    self.hand_in().await?;
+                    self.submit_batch().await?;
                     return Err(refused);
                 }
             };
@@ -174,30 +174,30 @@ impl Lines {
                 Ok(piece) => piece,
                 // The sender pauses: what has come is not held back any longer.
                 Err(_) if !self.events.is_empty() => {
-                    self.hand_in().await?;
-                    self.settle(0).await?;
+                    self.submit_batch().await?;
+                    self.wait_for_receipts(0).await?;
                     continue;
                 }
                 Err(_) => {
-                    return Err(Refused::new(
-                        Kind::SlowRequest,
+                    return Err(ApiError::new(
+                        ErrorKind::SlowRequest,
                         format!("nothing came for {} ms", self.server.limits.body_ms),
                     ));
                 }
             };
             let Some(piece) = piece else { break };
             let piece =
-                piece.map_err(|error| Refused::new(Kind::Malformed, format!("the stream broke off: {error}")))?;
+                piece.map_err(|error| ApiError::new(ErrorKind::Malformed, format!("the stream broke off: {error}")))?;
             rest = self.split(rest, &piece).await?;
         }
         if !rest.is_empty() {
             self.line(&rest).await?;
         }
-        self.hand_in().await
+        self.submit_batch().await
     }
 
     /// Reads the whole lines of what has come; the rest of the last is returned.
-    async fn split(&mut self, mut rest: Vec<u8>, piece: &[u8]) -> Result<Vec<u8>, Refused> {
+    async fn split(&mut self, mut rest: Vec<u8>, piece: &[u8]) -> Result<Vec<u8>, ApiError> {
         let mut lines = piece.split(|&byte| byte == b'\n');
         let last = lines.next_back().unwrap_or_default();
         for line in lines {
@@ -216,7 +216,7 @@ impl Lines {
         Ok(rest)
     }
 
-    async fn line(&mut self, line: &[u8]) -> Result<(), Refused> {
+    async fn line(&mut self, line: &[u8]) -> Result<(), ApiError> {
         self.sum.lines += 1;
         if line.len() > self.server.limits.line_bytes {
             return Err(self.too_long());
@@ -224,44 +224,47 @@ impl Lines {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
-        self.events.push(read(line).map_err(|refused| self.here(refused))?);
+        self.events.push(read(line).map_err(|refused| self.at_line(refused))?);
         self.numbers.push(self.sum.lines);
-        if self.events.len() >= self.batch { self.hand_in().await } else { Ok(()) }
+        if self.events.len() >= self.batch { self.submit_batch().await } else { Ok(()) }
     }
 
-    fn too_long(&self) -> Refused {
-        self.here(Refused::new(Kind::TooLarge, format!("is longer than {} bytes", self.server.limits.line_bytes)))
+    fn too_long(&self) -> ApiError {
+        self.at_line(ApiError::new(
+            ErrorKind::TooLarge,
+            format!("is longer than {} bytes", self.server.limits.line_bytes),
+        ))
     }
 
     /// A refusal of the line in hand.
-    fn here(&self, refused: Refused) -> Refused {
+    fn at_line(&self, refused: ApiError) -> ApiError {
         refused.at(format_args!("line {}", self.sum.lines)).with("line", self.sum.lines)
     }
 
     /// Puts the events read so far in line, waiting for room.
-    async fn hand_in(&mut self) -> Result<(), Refused> {
+    async fn submit_batch(&mut self) -> Result<(), ApiError> {
         if self.events.is_empty() {
             return Ok(());
         }
-        self.settle(AHEAD - 1).await?;
+        self.wait_for_receipts(AHEAD - 1).await?;
         let (events, numbers) = (std::mem::take(&mut self.events), std::mem::take(&mut self.numbers));
         let request = IngestRequest { events, granularity: Granularity::Event, ack: self.ack };
-        let handed = self.server.hand_in_patiently(request).await;
-        self.in_line.push_back(handed.map_err(|refused| by_line(refused, &numbers))?);
+        let submitted = self.server.submit_when_room(request).await;
+        self.in_flight.push_back(submitted.map_err(|refused| by_line(refused, &numbers))?);
         Ok(())
     }
 
     /// Waits for receipts until no more than `left` batches are in line.
-    async fn settle(&mut self, left: usize) -> Result<(), Refused> {
-        while self.in_line.len() > left
-            && let Some(handed) = self.in_line.pop_front()
+    async fn wait_for_receipts(&mut self, left: usize) -> Result<(), ApiError> {
+        while self.in_flight.len() > left
+            && let Some(submitted) = self.in_flight.pop_front()
         {
-            let receipt = self.server.receipt(&self.call, handed).await?;
+            let receipt = self.server.wait_for_receipt(&self.call, submitted).await?;
             self.sum.add(&receipt);
-            if let Some(told) = &self.told {
+            if let Some(receipts) = &self.receipts {
                 // A sender that does not read its receipts is not read from either; one that has gone away is told nothing.
-                let _ = told
-                    .send(Ok(line(&crate::interface::http::events::Received::of(&receipt, self.server.model()?))))
+                let _ = receipts
+                    .send(Ok(line(&crate::interface::http::events::EventsAnswer::of(&receipt, self.server.model()?))))
                     .await;
             }
         }
@@ -270,13 +273,13 @@ impl Lines {
 }
 
 /// A refusal of `events[i]…` as one of the line that event came on.
-fn by_line(refused: Refused, numbers: &[u64]) -> Refused {
+fn by_line(refused: ApiError, numbers: &[u64]) -> ApiError {
     let index = refused.error.strip_prefix("events[").and_then(|rest| rest.split_once(']'));
     let found = index.and_then(|(index, rest)| {
         Some((*numbers.get(index.parse::<usize>().ok()?)?, rest.trim_start_matches('.').to_string()))
     });
     match found {
-        Some((line, error)) => Refused { error: format!("line {line}: {error}"), ..refused }.with("line", line),
+        Some((line, error)) => ApiError { error: format!("line {line}: {error}"), ..refused }.with("line", line),
         None => refused,
     }
 }

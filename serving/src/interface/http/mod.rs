@@ -16,7 +16,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use crate::access::refused::{Kind, Refused};
+use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::page::page;
 use crate::interface::server::Server;
 
@@ -61,12 +61,12 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-pub(crate) async fn no_such_route(request: Request) -> Refused {
-    Refused::new(Kind::NotFound, format!("there is no {}", request.uri().path()))
+pub(crate) async fn no_such_route(request: Request) -> ApiError {
+    ApiError::new(ErrorKind::NotFound, format!("there is no {}", request.uri().path()))
 }
 
-pub(crate) async fn wrong_method(request: Request) -> Refused {
-    Refused::new(Kind::WrongMethod, format!("{} does not take {}", request.uri().path(), request.method()))
+pub(crate) async fn wrong_method(request: Request) -> ApiError {
+    ApiError::new(ErrorKind::WrongMethod, format!("{} does not take {}", request.uri().path(), request.method()))
 }
 
 #[cfg(test)]
@@ -79,17 +79,17 @@ mod tests {
     #[test]
     fn every_route_is_in_the_document_and_the_other_way_round() {
         let document: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
-        let mut told = BTreeSet::new();
+        let mut shown = BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let role = operation["x-role"].as_str().unwrap_or("none");
-                told.insert(format!("{} {path} {role}", method.to_uppercase()));
+                shown.insert(format!("{} {path} {role}", method.to_uppercase()));
             }
         }
         let role = |route: &Route| route.role.map_or("none".to_string(), |role| format!("{role:?}").to_lowercase());
         let http = ROUTES.iter().filter(|route| !Route::is_grpc(route.path));
         let known: BTreeSet<String> =
             http.map(|route| format!("{} {} {}", route.method, route.path, role(route))).collect();
-        assert_eq!(told, known);
+        assert_eq!(shown, known);
     }
 }

@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::access::refused::{Kind, Refused};
-use crate::interface::http::body::{Answered, read, take};
-use crate::interface::oip::{EXTENSIONS, Inference, Model, Outcome, Parameter, Port, Tensor, Values};
+use crate::access::error::{ApiError, ErrorKind};
+use crate::interface::http::body::{HttpResult, read, receive};
+use crate::interface::oip::{EXTENSIONS, Inference, InferenceResult, Model, Parameter, Port, Tensor, Values};
 use crate::interface::server::Server;
 use crate::request::Position;
 
@@ -29,7 +29,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn find(&self, server: &Server) -> Result<Model, Refused> {
+    fn find(&self, server: &Server) -> Result<Model, ApiError> {
         Model::find(&self.model, &self.version, &server.model()?)
     }
 }
@@ -55,22 +55,22 @@ fn status(ready: bool) -> StatusCode {
 }
 
 /// `GET /v2/models/{model}/ready`.
-pub(crate) async fn model_ready(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Answered {
+pub(crate) async fn model_ready(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> HttpResult {
     named.find(&server)?;
     let ready = server.ready().is_ok();
     Ok((status(ready), Json(json!({ "name": named.model, "ready": ready }))).into_response())
 }
 
 /// `GET /v2/models/{model}`.
-pub(crate) async fn model(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> Answered {
+pub(crate) async fn model(State(server): State<Arc<Server>>, Path(named): Path<Named>) -> HttpResult {
     let model = named.find(&server)?;
     let ports = |ports: &[Port]| {
-        let told = |port: &Port| json!({ "name": port.name, "datatype": port.datatype, "shape": [port.shape] });
-        ports.iter().map(told).collect::<Vec<_>>()
+        let encoded = |port: &Port| json!({ "name": port.name, "datatype": port.datatype, "shape": [port.shape] });
+        ports.iter().map(encoded).collect::<Vec<_>>()
     };
     let (inputs, outputs) = (ports(model.inputs()), ports(model.outputs()));
-    let told = json!({ "name": named.model, "versions": [server.model()?], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
-    Ok(Json(told).into_response())
+    let encoded = json!({ "name": named.model, "versions": [server.model()?], "platform": "tempograph", "inputs": inputs, "outputs": outputs });
+    Ok(Json(encoded).into_response())
 }
 
 #[derive(Deserialize)]
@@ -114,27 +114,27 @@ impl Binary {
 }
 
 /// `POST /v2/models/{model}/infer`.
-pub(crate) async fn infer(State(server): State<Arc<Server>>, Path(named): Path<Named>, request: Request) -> Answered {
+pub(crate) async fn infer(State(server): State<Arc<Server>>, Path(named): Path<Named>, request: Request) -> HttpResult {
     let model = named.find(&server)?;
     let length = json_length(request.headers())?;
-    let (call, body) = take(&server, request).await?;
+    let (call, body) = receive(&server, request).await?;
     let (inference, binary) = parse(model, &body, length)?;
     let id = inference.id.clone();
     let outcome = inference.run(&server, &call).await?;
     write(&named.model, id, &outcome, &binary)
 }
 
-fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refused> {
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
     let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.parse().ok());
-    length
-        .map(Some)
-        .ok_or_else(|| Refused::new(Kind::Malformed, format!("the header `{JSON_LENGTH}` is not a count of bytes")))
+    length.map(Some).ok_or_else(|| {
+        ApiError::new(ErrorKind::Malformed, format!("the header `{JSON_LENGTH}` is not a count of bytes"))
+    })
 }
 
 /// Reads a request: JSON, then the bytes of those inputs that are not in it.
-fn parse(model: Model, body: &Bytes, json_length: Option<usize>) -> Result<(Inference, Binary), Refused> {
-    let malformed = |fact: String| Refused::new(Kind::Malformed, fact);
+fn parse(model: Model, body: &Bytes, json_length: Option<usize>) -> Result<(Inference, Binary), ApiError> {
+    let malformed = |fact: String| ApiError::new(ErrorKind::Malformed, fact);
     let length = json_length.unwrap_or(body.len());
     let Some((head, mut bytes)) = body.split_at_checked(length) else {
         return Err(malformed(format!("the header `{JSON_LENGTH}` says {length} bytes of a body of {}", body.len())));
@@ -208,7 +208,7 @@ struct Told<'a> {
     data: Option<&'a Values>,
 }
 
-fn write(name: &str, id: String, outcome: &Outcome, binary: &Binary) -> Answered {
+fn write(name: &str, id: String, outcome: &InferenceResult, binary: &Binary) -> HttpResult {
     let mut bytes = Vec::new();
     let mut outputs = Vec::new();
     for Tensor { name, shape, values } in &outcome.outputs {
@@ -230,7 +230,7 @@ fn write(name: &str, id: String, outcome: &Outcome, binary: &Binary) -> Answered
     let head =
         InferResponse { model_name: name, model_version: &outcome.version, id, parameters: outcome.position, outputs };
     let mut body = serde_json::to_vec(&head)
-        .map_err(|error| Refused::new(Kind::Internal, format!("the answer cannot be written: {error}")))?;
+        .map_err(|error| ApiError::new(ErrorKind::Internal, format!("the answer cannot be written: {error}")))?;
     if bytes.is_empty() {
         return Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response());
     }

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use crate::Manifest;
-use crate::access::refused::{Kind, Refused};
-use crate::interface::http::body::{Answered, json, take, write};
-use crate::interface::server::{Seen, Server};
+use crate::access::error::{ApiError, ErrorKind};
+use crate::interface::http::body::{HttpResult, json, receive, write};
+use crate::interface::server::{ReadConsistency, Server};
 use crate::request::{NewEvent, PairQuery, Position, RankQuery, Ranked, RequestError, probability, side_of};
-use crate::schedule::{Body, Read};
+use crate::schedule::{AnswerBody, ReadRequest};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,10 +34,12 @@ struct Scored<'a> {
 }
 
 /// `POST /v1/score`: logits of pairs.
-pub(crate) async fn score(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn score(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (call, ScoreRequest { queries, during, min_seq, max_staleness_ms }) = json(&server, request).await?;
-    let answer = server.ask(&call, Read::Score { queries, during }, Seen { min_seq, max_staleness_ms }).await?;
-    let Body::Scores(scores) = &answer.body else { return Err(Refused::broken()) };
+    let answer = server
+        .query(&call, ReadRequest::Score { queries, during }, ReadConsistency { min_seq, max_staleness_ms })
+        .await?;
+    let AnswerBody::Scores(scores) = &answer.body else { return Err(ApiError::broken()) };
     let probabilities = scores.iter().copied().map(probability).collect();
     let Position { log_seq, version } = answer.position;
     write(&server, &Scored { scores, probabilities, log_seq, version, model: &answer.model })
@@ -68,12 +70,16 @@ struct RankedAnswer<'a> {
 }
 
 /// `POST /v1/rank`: the best destinations of a source.
-pub(crate) async fn rank(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn rank(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (call, RankRequest { src, candidates, time, k, min_seq, max_staleness_ms }) = json(&server, request).await?;
     let answer = server
-        .ask(&call, Read::Rank(RankQuery { src, candidates, time, k }), Seen { min_seq, max_staleness_ms })
+        .query(
+            &call,
+            ReadRequest::Rank(RankQuery { src, candidates, time, k }),
+            ReadConsistency { min_seq, max_staleness_ms },
+        )
         .await?;
-    let Body::Ranked(ranked) = &answer.body else { return Err(Refused::broken()) };
+    let AnswerBody::Ranked(ranked) = &answer.body else { return Err(ApiError::broken()) };
     let Position { log_seq, version } = answer.position;
     write(&server, &RankedAnswer { ranked, log_seq, version, model: &answer.model })
 }
@@ -98,18 +104,18 @@ struct EmbeddingAnswer<'a> {
 }
 
 /// `GET /v1/embedding?node=17&side=source&time=1300`.
-pub(crate) async fn embedding(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn embedding(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let query = Query::<EmbeddingQuery>::try_from_uri(request.uri());
-    let Query(query) = query.map_err(|rejection| Refused::new(Kind::Malformed, rejection.body_text()))?;
+    let Query(query) = query.map_err(|rejection| ApiError::new(ErrorKind::Malformed, rejection.body_text()))?;
     let (read, seen) = embedding_of(&query)?;
-    let (call, _) = take(&server, request).await?;
-    let answer = server.ask(&call, read, seen).await?;
-    let Body::Embedding(embedding) = &answer.body else { return Err(Refused::broken()) };
+    let (call, _) = receive(&server, request).await?;
+    let answer = server.query(&call, read, seen).await?;
+    let AnswerBody::Embedding(embedding) = &answer.body else { return Err(ApiError::broken()) };
     let Position { log_seq, version } = answer.position;
     write(&server, &EmbeddingAnswer { embedding, log_seq, version, model: &answer.model })
 }
 
-fn embedding_of(query: &EmbeddingQuery) -> Result<(Read, Seen), RequestError> {
+fn embedding_of(query: &EmbeddingQuery) -> Result<(ReadRequest, ReadConsistency), RequestError> {
     let whole = |field: &str, text: &str, what: &str| {
         text.parse().map_err(|_| {
             RequestError::invalid(field, format!("is `{text}`, which is not {what}: a whole number from 0"))
@@ -123,11 +129,11 @@ fn embedding_of(query: &EmbeddingQuery) -> Result<(Read, Seen), RequestError> {
         text.parse().map_err(|_| RequestError::invalid("time", format!("is `{text}`, which is not a number")))
     };
     let time = query.time.as_ref().map(number).transpose()?;
-    let seen = Seen {
+    let seen = ReadConsistency {
         min_seq: count("min_seq", &query.min_seq)?,
         max_staleness_ms: count("max_staleness_ms", &query.max_staleness_ms)?,
     };
-    Ok((Read::Embedding { node, side, time }, seen))
+    Ok((ReadRequest::Embedding { node, side, time }, seen))
 }
 
 #[derive(Deserialize)]
@@ -149,10 +155,10 @@ struct Explained<'a> {
 }
 
 /// `POST /v1/explain`: what a pair's score rests on.
-pub(crate) async fn explain(State(server): State<Arc<Server>>, request: Request) -> Answered {
+pub(crate) async fn explain(State(server): State<Arc<Server>>, request: Request) -> HttpResult {
     let (call, ExplainRequest { src, dst, time, min_seq, max_staleness_ms }) = json(&server, request).await?;
     let (explanation, position, model) =
-        server.explain(&call, PairQuery { src, dst, time }, Seen { min_seq, max_staleness_ms }).await?;
+        server.explain(&call, PairQuery { src, dst, time }, ReadConsistency { min_seq, max_staleness_ms }).await?;
     write(&server, &Explained { explanation, log_seq: position.log_seq, version: position.version, model: &model })
 }
 
@@ -169,7 +175,7 @@ struct Model<'a> {
 }
 
 /// `GET /v1/model`: the manifest, and where the engine stands.
-pub(crate) async fn model(State(server): State<Arc<Server>>) -> Answered {
+pub(crate) async fn model(State(server): State<Arc<Server>>) -> HttpResult {
     let engine = server.service()?.engine();
     let (manifest, Position { log_seq, version }) = (engine.manifest(), engine.position());
     write(

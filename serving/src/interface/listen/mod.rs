@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::access::limits::LimitsSpec;
-use crate::interface::listen::prompt::Prompt;
+use crate::interface::listen::prompt::FirstBytesTimeout;
 use crate::observe::metrics::Metrics;
 
 /// The section `listen` of a server's settings. Every address speaks HTTP/1.1, HTTP/2 and gRPC.
@@ -58,7 +58,7 @@ impl ListenSpec {
 
 /// How connections are served.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct Acceptor {
     router: Router,
     tls: Option<TlsAcceptor>,
     protocol: Arc<auto::Builder<TokioExecutor>>,
@@ -67,8 +67,8 @@ pub(crate) struct Door {
     metrics: Arc<Metrics>,
 }
 
-impl Door {
-    pub fn new(router: Router, tls: Option<TlsAcceptor>, limits: &LimitsSpec, metrics: Arc<Metrics>) -> Door {
+impl Acceptor {
+    pub fn new(router: Router, tls: Option<TlsAcceptor>, limits: &LimitsSpec, metrics: Arc<Metrics>) -> Acceptor {
         let mut protocol = auto::Builder::new(TokioExecutor::new());
         protocol.http1().timer(TokioTimer::new()).header_read_timeout(limits.head());
         // A peer that has gone away without a word is noticed, and its place freed.
@@ -76,11 +76,11 @@ impl Door {
         protocol.http2().timer(TokioTimer::new()).keep_alive_interval(alive.0).keep_alive_timeout(alive.1);
         protocol.http2().max_concurrent_streams(limits.streams).adaptive_window(true);
         let room = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        Door { router, tls, protocol: Arc::new(protocol), head: limits.head(), room, metrics }
+        Acceptor { router, tls, protocol: Arc::new(protocol), head: limits.head(), room, metrics }
     }
 
     /// Takes connections until `stop` resolves, then waits `drain` for requests in flight.
-    pub async fn open(self, listener: TcpListener, stop: impl Future<Output = ()>, drain: Duration) {
+    pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>, drain: Duration) {
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         tokio::pin!(stop);
@@ -88,8 +88,8 @@ impl Door {
             tokio::select! {
                 () = &mut stop => break,
                 taken = listener.accept() => match taken {
-                    Ok((stream, _)) => self.take(stream, &graceful, &mut connections),
-                    Err(error) => rest_after(&error).await,
+                    Ok((stream, _)) => self.serve_in_task(stream, &graceful, &mut connections),
+                    Err(error) => back_off(&error).await,
                 },
                 // What has ended is forgotten.
                 Some(_) = connections.join_next() => {}
@@ -104,7 +104,7 @@ impl Door {
         }
     }
 
-    fn take(&self, stream: TcpStream, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
+    fn serve_in_task(&self, stream: TcpStream, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             self.metrics.connection_refused();
             return;
@@ -112,37 +112,39 @@ impl Door {
         // Small answers are not held back to be sent with later ones. A connection that is gone already shows when it is read.
         let _ = stream.set_nodelay(true);
         self.metrics.connection_opened();
-        let (door, watcher) = (self.clone(), graceful.watcher());
+        let (acceptor, watcher) = (self.clone(), graceful.watcher());
         connections.spawn(async move {
             let _place: OwnedSemaphorePermit = place;
-            match &door.tls {
-                None => door.speak(stream, watcher).await,
+            match &acceptor.tls {
+                None => acceptor.serve_connection(stream, watcher).await,
                 // A handshake that fails or takes too long is the peer's affair.
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(door.head, tls.accept(stream)).await {
-                        door.speak(stream, watcher).await;
+                    if let Ok(Ok(stream)) = tokio::time::timeout(acceptor.head, tls.accept(stream)).await {
+                        acceptor.serve_connection(stream, watcher).await;
                     }
                 }
             }
-            door.metrics.connection_closed();
+            acceptor.metrics.connection_closed();
         });
     }
 
-    async fn speak(
+    async fn serve_connection(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         watcher: hyper_util::server::graceful::Watcher,
     ) {
         let service = TowerToHyperService::new(self.router.clone());
-        let connection =
-            self.protocol.serve_connection(TokioIo::new(Prompt::new(stream, self.head)), service).into_owned();
+        let connection = self
+            .protocol
+            .serve_connection(TokioIo::new(FirstBytesTimeout::new(stream, self.head)), service)
+            .into_owned();
         // A connection that breaks off is the peer's affair too; what its requests did is counted where they were answered.
         let _ = watcher.watch(connection).await;
     }
 }
 
 /// An error of one connection is nothing; any other means that no more can be had for now.
-async fn rest_after(error: &io::Error) {
+async fn back_off(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         tracing::error!(%error, "a connection cannot be taken");

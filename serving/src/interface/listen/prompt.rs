@@ -12,18 +12,18 @@ use tokio::time::{Sleep, sleep};
 const PREFACE: usize = 24;
 
 /// A stream whose first bytes have to come in time.
-pub(crate) struct Prompt<S> {
+pub(crate) struct FirstBytesTimeout<S> {
     stream: S,
     waiting: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
-impl<S> Prompt<S> {
-    pub fn new(stream: S, within: Duration) -> Prompt<S> {
-        Prompt { stream, waiting: Some((0, Box::pin(sleep(within)))) }
+impl<S> FirstBytesTimeout<S> {
+    pub fn new(stream: S, within: Duration) -> FirstBytesTimeout<S> {
+        FirstBytesTimeout { stream, waiting: Some((0, Box::pin(sleep(within)))) }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FirstBytesTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -44,7 +44,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytesTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

@@ -55,13 +55,13 @@ impl TlsSpec {
 #[derive(Debug)]
 pub(crate) struct Tls {
     config: Arc<ServerConfig>,
-    certificate: Arc<Renewed>,
+    certificate: Arc<ReloadableCertificate>,
     every: Duration,
 }
 
 /// The certificate new connections get.
 #[derive(Debug)]
-struct Renewed {
+struct ReloadableCertificate {
     cert: PathBuf,
     key: PathBuf,
     now: RwLock<Arc<CertifiedKey>>,
@@ -77,7 +77,7 @@ impl Tls {
         let (Some(cert), Some(key)) = (&spec.cert, &spec.key) else { return Ok(None) };
         let provider = Arc::new(ring::default_provider());
         let now = RwLock::new(Arc::new(certified(cert, key, &provider)?));
-        let certificate = Arc::new(Renewed { cert: cert.clone(), key: key.clone(), now });
+        let certificate = Arc::new(ReloadableCertificate { cert: cert.clone(), key: key.clone(), now });
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS cannot be set up: {error}"))?;
@@ -106,11 +106,11 @@ impl Tls {
     /// Goes on looking for a newer certificate, every few seconds and at SIGHUP. One that will not do is logged, and the one before stays.
     pub async fn renew(&self) {
         let mut seen = self.certificate.changed();
-        let mut hangup = Hangup::listen();
+        let mut hangup = Sighup::listen();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(self.every) => {}
-                () = hangup.come() => {}
+                () = hangup.recv() => {}
             }
             let now = self.certificate.changed();
             if now == seen {
@@ -128,24 +128,24 @@ impl Tls {
 }
 
 /// The signal that asks to look at files anew, where there is one.
-struct Hangup {
+struct Sighup {
     #[cfg(unix)]
     signal: Option<tokio::signal::unix::Signal>,
 }
 
-impl Hangup {
+impl Sighup {
     #[cfg(unix)]
-    fn listen() -> Hangup {
+    fn listen() -> Sighup {
         // Without it the files are looked at often enough.
-        Hangup { signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok() }
+        Sighup { signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok() }
     }
 
     #[cfg(not(unix))]
-    fn listen() -> Hangup {
-        Hangup {}
+    fn listen() -> Sighup {
+        Sighup {}
     }
 
-    async fn come(&mut self) {
+    async fn recv(&mut self) {
         #[cfg(unix)]
         if let Some(signal) = &mut self.signal
             && signal.recv().await.is_some()
@@ -156,7 +156,7 @@ impl Hangup {
     }
 }
 
-impl Renewed {
+impl ReloadableCertificate {
     /// When the files were last changed; `None` for what cannot be told.
     fn changed(&self) -> [Option<SystemTime>; 2] {
         [&self.cert, &self.key].map(|path| fs::metadata(path).and_then(|facts| facts.modified()).ok())
@@ -169,7 +169,7 @@ impl Renewed {
     }
 }
 
-impl ResolvesServerCert for Renewed {
+impl ResolvesServerCert for ReloadableCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.now.read().unwrap_or_else(PoisonError::into_inner).clone())
     }

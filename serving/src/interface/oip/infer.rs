@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::access::refused::{Kind, Refused};
+use crate::access::error::{ApiError, ErrorKind};
 use crate::interface::oip::{Model, Port, Tensor, Values};
-use crate::interface::server::{Call, Seen, Server};
+use crate::interface::server::{Call, ReadConsistency, Server};
 use crate::request::{PairQuery, Position, RankQuery, probability, side_of};
-use crate::schedule::{Answer, Body, Read};
+use crate::schedule::{Answer, AnswerBody, ReadRequest};
 
 /// A parameter of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub(crate) struct Inference {
 
 /// What came of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct InferenceResult {
     /// Names the weights.
     pub version: String,
     /// What it has seen, whichever outputs were wanted.
@@ -43,19 +43,19 @@ impl Inference {
     /// Asks, and puts the answer into tensors.
     ///
     /// # Errors
-    /// [`Refused`], naming the tensor or the parameter that will not do.
-    pub async fn run(self, server: &Server, call: &Call) -> Result<Outcome, Refused> {
+    /// [`ApiError`], naming the tensor or the parameter that will not do.
+    pub async fn run(self, server: &Server, call: &Call) -> Result<InferenceResult, ApiError> {
         self.check_names()?;
-        let (read, seen) = (self.read()?, self.seen()?);
+        let (read, seen) = (self.read()?, self.consistency()?);
         let call = Call { deadline: self.deadline(call)?, ..call.clone() };
-        let answer = server.ask(&call, read, seen).await?;
+        let answer = server.query(&call, read, seen).await?;
         let mut all = tensors(&answer);
         let taken = |name: &String| all.iter().position(|tensor| tensor.name == *name).map(|at| all.swap_remove(at));
         let outputs = if self.outputs.is_empty() { all } else { self.outputs.iter().filter_map(taken).collect() };
-        Ok(Outcome { version: answer.model.to_string(), position: answer.position, outputs })
+        Ok(InferenceResult { version: answer.model.to_string(), position: answer.position, outputs })
     }
 
-    fn check_names(&self) -> Result<(), Refused> {
+    fn check_names(&self) -> Result<(), ApiError> {
         let model = self.model.name();
         let names = |ports: &[Port]| ports.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ");
         for (i, input) in self.inputs.iter().enumerate() {
@@ -87,18 +87,18 @@ impl Inference {
         self.inputs.iter().find(|input| input.name == name)
     }
 
-    fn ids(&self, name: &str) -> Result<Vec<u64>, Refused> {
+    fn ids(&self, name: &str) -> Result<Vec<u64>, ApiError> {
         self.input(name).map_or_else(|| Ok(Vec::new()), Tensor::ids)
     }
 
-    fn id(&self, name: &str) -> Result<u64, Refused> {
+    fn id(&self, name: &str) -> Result<u64, ApiError> {
         match self.ids(name)?[..] {
             [id] => Ok(id),
             ref ids => Err(malformed(format!("input `{name}` has {} values; it takes one", ids.len()))),
         }
     }
 
-    fn time(&self) -> Result<Option<serde_json::Number>, Refused> {
+    fn time(&self) -> Result<Option<serde_json::Number>, ApiError> {
         let mut times = self.input("time").map(Tensor::times).transpose()?.unwrap_or_default();
         match times.len() {
             0 | 1 => Ok(times.pop()),
@@ -106,13 +106,13 @@ impl Inference {
         }
     }
 
-    fn read(&self) -> Result<Read, Refused> {
+    fn read(&self) -> Result<ReadRequest, ApiError> {
         match self.model {
-            Model::Score => self.pairs().map(|queries| Read::Score { queries, during: Vec::new() }),
+            Model::Score => self.pairs().map(|queries| ReadRequest::Score { queries, during: Vec::new() }),
             Model::Rank => {
                 let candidates = self.input("candidates").map(Tensor::ids).transpose()?;
                 let k = self.count("k")?.unwrap_or(10) as usize;
-                Ok(Read::Rank(RankQuery { src: self.id("src")?, candidates, time: self.time()?, k }))
+                Ok(ReadRequest::Rank(RankQuery { src: self.id("src")?, candidates, time: self.time()?, k }))
             }
             Model::Embedding => {
                 let side = match self.parameters.get("side") {
@@ -120,12 +120,12 @@ impl Inference {
                     Some(Parameter::Text(name)) => Some(side_of(name)?),
                     Some(other) => return Err(malformed(format!("parameter `side` is {other:?}; it is text"))),
                 };
-                Ok(Read::Embedding { node: self.id("node")?, side, time: self.time()? })
+                Ok(ReadRequest::Embedding { node: self.id("node")?, side, time: self.time()? })
             }
         }
     }
 
-    fn pairs(&self) -> Result<Vec<PairQuery>, Refused> {
+    fn pairs(&self) -> Result<Vec<PairQuery>, ApiError> {
         let (src, dst) = (self.ids("src")?, self.ids("dst")?);
         let times = self.input("time").map(Tensor::times).transpose()?;
         if src.len() != dst.len() || times.as_ref().is_some_and(|times| times.len() != src.len()) {
@@ -136,7 +136,7 @@ impl Inference {
         Ok(src.into_iter().zip(dst).map(|(src, dst)| PairQuery { src, dst, time: times.next() }).collect())
     }
 
-    fn count(&self, name: &str) -> Result<Option<u64>, Refused> {
+    fn count(&self, name: &str) -> Result<Option<u64>, ApiError> {
         match self.parameters.get(name) {
             None => Ok(None),
             Some(&Parameter::Whole(value)) if value >= 0 => Ok(Some(value as u64)),
@@ -144,39 +144,39 @@ impl Inference {
         }
     }
 
-    fn seen(&self) -> Result<Seen, Refused> {
-        Ok(Seen { min_seq: self.count("min_seq")?, max_staleness_ms: self.count("max_staleness_ms")? })
+    fn consistency(&self) -> Result<ReadConsistency, ApiError> {
+        Ok(ReadConsistency { min_seq: self.count("min_seq")?, max_staleness_ms: self.count("max_staleness_ms")? })
     }
 
-    fn deadline(&self, call: &Call) -> Result<Option<Instant>, Refused> {
+    fn deadline(&self, call: &Call) -> Result<Option<Instant>, ApiError> {
         // What lies too far ahead to be told is no deadline.
         let asked = self.count("timeout")?.and_then(|micros| Instant::now().checked_add(Duration::from_micros(micros)));
         Ok([asked, call.deadline].into_iter().flatten().min())
     }
 }
 
-fn malformed(fact: String) -> Refused {
-    Refused::new(Kind::Malformed, fact)
+fn malformed(fact: String) -> ApiError {
+    ApiError::new(ErrorKind::Malformed, fact)
 }
 
 fn tensors(answer: &Answer) -> Vec<Tensor> {
     let float = |name: &str, values: Vec<f32>| Tensor::row(name, Values::Float(values));
     let whole = |name: &str, values: Vec<u64>| Tensor::row(name, Values::Unsigned(values));
     let mut all = match &answer.body {
-        Body::Scores(scores) => {
+        AnswerBody::Scores(scores) => {
             vec![
                 float("score", scores.clone()),
                 float("probability", scores.iter().copied().map(probability).collect()),
             ]
         }
-        Body::Ranked(ranked) => vec![
+        AnswerBody::Ranked(ranked) => vec![
             whole("dst", ranked.iter().map(|one| one.dst).collect()),
             float("score", ranked.iter().map(|one| one.score).collect()),
             float("probability", ranked.iter().map(|one| one.probability).collect()),
         ],
-        Body::Embedding(embedding) => vec![float("embedding", embedding.clone())],
+        AnswerBody::Embedding(embedding) => vec![float("embedding", embedding.clone())],
         // No tensor asks for it.
-        Body::Explained(explained) => vec![float("score", vec![explained.score])],
+        AnswerBody::Explained(explained) => vec![float("score", vec![explained.score])],
     };
     all.push(whole("log_seq", vec![answer.position.log_seq]));
     all.push(whole("version", vec![answer.position.version]));

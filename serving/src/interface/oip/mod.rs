@@ -12,10 +12,10 @@
 mod infer;
 mod tensor;
 
-pub(crate) use infer::{Inference, Outcome, Parameter};
+pub(crate) use infer::{Inference, InferenceResult, Parameter};
 pub(crate) use tensor::{Tensor, Values};
 
-use crate::access::refused::{Kind, Refused};
+use crate::access::error::{ApiError, ErrorKind};
 
 /// What a model takes or gives.
 #[derive(Clone, Copy, Debug)]
@@ -55,14 +55,14 @@ impl Model {
 
     /// # Errors
     /// 404 for a name or a version that is not served; `now` is the version that is. An empty version is any.
-    pub fn find(name: &str, version: &str, now: &str) -> Result<Model, Refused> {
+    pub fn find(name: &str, version: &str, now: &str) -> Result<Model, ApiError> {
         let Some((_, model)) = Model::ALL.into_iter().find(|(known, _)| *known == name) else {
             let known = Model::ALL.map(|(known, _)| format!("`{known}`")).join(", ");
-            return Err(Refused::new(Kind::NotFound, format!("there is no model `{name}`; there are {known}")));
+            return Err(ApiError::new(ErrorKind::NotFound, format!("there is no model `{name}`; there are {known}")));
         };
         if !version.is_empty() && version != now {
-            return Err(Refused::new(
-                Kind::NotFound,
+            return Err(ApiError::new(
+                ErrorKind::NotFound,
                 format!("model `{name}` has no version `{version}`; it is `{now}`"),
             ));
         }

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 
-use crate::access::refused::{Kind, Refused};
+use crate::access::error::{ApiError, ErrorKind};
 
 /// A named tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,14 +26,14 @@ pub(crate) enum Values {
     Double(Vec<f64>),
 }
 
-fn malformed(fact: String) -> Refused {
-    Refused::new(Kind::Malformed, fact)
+fn malformed(fact: String) -> ApiError {
+    ApiError::new(ErrorKind::Malformed, fact)
 }
 
 impl Tensor {
     /// # Errors
     /// 400 where the shape does not hold as many values as there are.
-    pub fn new(name: &str, shape: &[i64], values: Values) -> Result<Tensor, Refused> {
+    pub fn new(name: &str, shape: &[i64], values: Values) -> Result<Tensor, ApiError> {
         let count = shape.iter().try_fold(1_u64, |count, &length| count.checked_mul(u64::try_from(length).ok()?));
         if count != Some(values.len() as u64) {
             return Err(malformed(format!(
@@ -53,10 +53,10 @@ impl Tensor {
     ///
     /// # Errors
     /// 422 naming the first that is none.
-    pub fn ids(&self) -> Result<Vec<u64>, Refused> {
+    pub fn ids(&self) -> Result<Vec<u64>, ApiError> {
         let wrong = |at: usize, value: &dyn std::fmt::Display| {
-            Refused::new(
-                Kind::Invalid,
+            ApiError::new(
+                ErrorKind::Invalid,
                 format!("{}[{at}] is {value}, which is not an id: a whole number from 0", self.name),
             )
         };
@@ -77,9 +77,10 @@ impl Tensor {
     ///
     /// # Errors
     /// 422 naming the first that is not a number.
-    pub fn times(&self) -> Result<Vec<Number>, Refused> {
+    pub fn times(&self) -> Result<Vec<Number>, ApiError> {
         let real = |(at, value): (usize, f64)| {
-            let wrong = || Refused::new(Kind::Invalid, format!("{}[{at}] is {value}, which is no time", self.name));
+            let wrong =
+                || ApiError::new(ErrorKind::Invalid, format!("{}[{at}] is {value}, which is no time", self.name));
             Number::from_f64(value).ok_or_else(wrong)
         };
         match &self.values {
@@ -123,12 +124,12 @@ impl Values {
 
     /// # Errors
     /// 400 for a datatype that is not read here, or bytes that do not divide.
-    pub fn of_bytes(name: &str, datatype: &str, bytes: &[u8]) -> Result<Values, Refused> {
+    pub fn of_bytes(name: &str, datatype: &str, bytes: &[u8]) -> Result<Values, ApiError> {
         fn each<const WIDTH: usize, T>(
             name: &str,
             bytes: &[u8],
             value: impl Fn([u8; WIDTH]) -> T,
-        ) -> Result<Vec<T>, Refused> {
+        ) -> Result<Vec<T>, ApiError> {
             let (chunks, rest) = bytes.as_chunks::<WIDTH>();
             if !rest.is_empty() {
                 return Err(malformed(format!(
@@ -157,7 +158,7 @@ impl Values {
     ///
     /// # Errors
     /// 400 naming the first value that is not of the datatype.
-    pub fn of_json(name: &str, datatype: &str, data: &Value) -> Result<Values, Refused> {
+    pub fn of_json(name: &str, datatype: &str, data: &Value) -> Result<Values, ApiError> {
         let mut flat = Vec::new();
         flatten(data, 0, &mut flat).map_err(|()| malformed(format!("input `{name}`: data is nested too deep")))?;
         let wrong =
@@ -191,7 +192,7 @@ impl Serialize for Values {
     }
 }
 
-fn unread(name: &str, datatype: &str) -> Refused {
+fn unread(name: &str, datatype: &str) -> ApiError {
     malformed(format!("input `{name}` is {datatype}; INT8 to INT64, UINT8 to UINT64, FP32 and FP64 are read"))
 }
 
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_is_no_tensor_is_named() {
-        let said = |result: Result<Values, Refused>| result.unwrap_err().error;
+        let said = |result: Result<Values, ApiError>| result.unwrap_err().error;
         assert!(said(Values::of_bytes("x", "INT64", &[0; 9])).contains("`x` has 9 bytes"));
         assert!(said(Values::of_bytes("x", "BYTES", &[])).contains("`x` is BYTES"));
         assert!(said(Values::of_json("x", "UINT64", &json!([1, -2]))).contains("x[1] is -2, which is not UINT64"));

@@ -17,7 +17,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    pub fn took(&self, took: Duration) {
+    pub fn record(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = BOUNDS.partition_point(|&bound| bound < seconds);
         self.within[bucket].fetch_add(1, Ordering::Relaxed);
@@ -50,7 +50,7 @@ mod tests {
     fn every_duration_is_counted_once_and_the_buckets_sum_up() {
         let histogram = Histogram::default();
         for micros in [0, 50, 1000, 1001, 3000, 11_000_000] {
-            histogram.took(Duration::from_micros(micros));
+            histogram.record(Duration::from_micros(micros));
         }
         let mut text = String::new();
         histogram.write(&mut text, "x", "a=\"b\"");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tonic::Code;
 
 use self::histogram::Histogram;
-use self::taken::Taken;
+use self::taken::SubmissionTimes;
 use crate::access::routes::ROUTES;
 use crate::service::Ack;
 
@@ -84,7 +84,7 @@ pub(crate) struct Metrics {
     routes: Vec<RouteCounts>,
     stages: [Histogram; STAGES.len()],
     acks: [Histogram; ACKS.len()],
-    taken: Taken,
+    submission_times: SubmissionTimes,
     staleness: Histogram,
     opened: AtomicU64,
     closed: AtomicU64,
@@ -105,7 +105,7 @@ impl Default for Metrics {
             routes: (0..=ROUTES.len()).map(|_| counts()).collect(),
             stages: Default::default(),
             acks: Default::default(),
-            taken: Taken::default(),
+            submission_times: SubmissionTimes::default(),
             staleness: Histogram::default(),
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
@@ -119,26 +119,26 @@ impl Metrics {
     pub fn answered(&self, route: Option<usize>, ended: Ended, took: Duration) {
         let counts = &self.routes[route.unwrap_or(ROUTES.len())];
         counts.ended[ended.slot()].fetch_add(1, Relaxed);
-        counts.seconds.took(took);
+        counts.seconds.record(took);
     }
 
     pub fn stage(&self, stage: Stage, took: Duration) {
-        self.stages[stage as usize].took(took);
+        self.stages[stage as usize].record(took);
     }
 
-    /// Events were acknowledged, so long after they were handed in.
+    /// Events were acknowledged, so long after they were submitted.
     pub fn acknowledged(&self, ack: Ack, took: Duration) {
-        self.acks[ack as usize].took(took);
+        self.acks[ack as usize].record(took);
     }
 
     /// The line ends with event `seq` now.
-    pub fn taken(&self, seq: u64) {
-        self.taken.note(Instant::now(), seq);
+    pub fn submitted(&self, seq: u64) {
+        self.submission_times.note(Instant::now(), seq);
     }
 
     /// An answer was given that has seen `log_seq` events.
-    pub fn seen(&self, log_seq: u64) {
-        self.staleness.took(self.taken.staleness(Instant::now(), log_seq));
+    pub fn record_staleness(&self, log_seq: u64) {
+        self.staleness.record(self.submission_times.staleness(Instant::now(), log_seq));
     }
 
     pub fn connection_opened(&self) {
@@ -173,7 +173,7 @@ impl Metrics {
             out,
             "ack_seconds",
             "histogram",
-            "Seconds from events handed in to their acknowledgement; for `applied`, until reads see them.",
+            "Seconds from events submitted to their acknowledgement; for `applied`, until reads see them.",
         );
         for (ack, name) in self.acks.iter().zip(ACKS) {
             ack.write(out, "tempograph_ack_seconds", &format!("ack=\"{name}\""));

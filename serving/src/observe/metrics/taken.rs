@@ -9,9 +9,9 @@ const MOST: usize = 8192;
 
 /// How many events had been taken at some moments of late.
 #[derive(Debug, Default)]
-pub(crate) struct Taken(Mutex<VecDeque<(Instant, u64)>>);
+pub(crate) struct SubmissionTimes(Mutex<VecDeque<(Instant, u64)>>);
 
-impl Taken {
+impl SubmissionTimes {
     /// So many events have been taken by now.
     pub fn note(&self, now: Instant, seq: u64) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_as_stale_as_the_oldest_event_it_has_not_seen() {
-        let (taken, start) = (Taken::default(), Instant::now());
+        let (taken, start) = (SubmissionTimes::default(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(taken.staleness(at(0), 0), Duration::ZERO);
         [(10, 5), (20, 9), (25, 7), (30, 12)].into_iter().for_each(|(millis, seq)| taken.note(at(millis), seq));

@@ -36,7 +36,7 @@ impl Size {
         Size { items: self.items + other.items, neighbours: self.neighbours + other.neighbours }
     }
 
-    fn terms(self) -> [f64; TERMS] {
+    fn regressors(self) -> [f64; TERMS] {
         [1.0, self.items as f64, self.neighbours as f64]
     }
 }
@@ -73,12 +73,12 @@ impl CostModel {
 
     /// Seconds that a pass of this size takes, most likely.
     pub fn predict(&self, size: Size) -> f64 {
-        dot(&self.fitted, &size.terms()).max(SHORTEST)
+        dot(&self.fitted, &size.regressors()).max(SHORTEST)
     }
 
     /// Seconds that this size adds to a pass that is made anyway.
     pub fn adds(&self, size: Size) -> f64 {
-        (dot(&self.fitted, &size.terms()) - self.fitted[0]).max(SHORTEST)
+        (dot(&self.fitted, &size.regressors()) - self.fitted[0]).max(SHORTEST)
     }
 
     /// Seconds of a pass without anything in it.
@@ -97,16 +97,16 @@ impl CostModel {
     }
 
     /// Whether enough has been seen to refuse anybody because of it.
-    pub fn is_believed(&self) -> bool {
+    pub fn is_trusted(&self) -> bool {
         self.seen >= ENOUGH
     }
 
     /// A pass of this size took so long.
     pub fn learn(&mut self, size: Size, took: Duration) {
-        let (terms, foretold) = (size.terms(), self.predict(size));
+        let (terms, foretold) = (size.regressors(), self.predict(size));
         let found = took.as_secs_f64().max(SHORTEST);
         self.note_ratio(found / foretold);
-        let bounded = if self.is_believed() { found.min(OUTLIER * foretold) } else { found };
+        let bounded = if self.is_trusted() { found.min(OUTLIER * foretold) } else { found };
         let weight = 1.0 / (bounded * bounded);
         for (i, &a) in terms.iter().enumerate() {
             for (j, &b) in terms.iter().enumerate() {
@@ -204,13 +204,13 @@ mod tests {
             let items = 1 + chance.below(200) as usize;
             let size = Size { items, neighbours: chance.below(10 * items as u32) as usize };
             let factor = 1.0 + noise * (2.0 * chance.uniform_f64() - 1.0);
-            model.learn(size, Duration::from_secs_f64(factor * dot(&line, &size.terms())));
+            model.learn(size, Duration::from_secs_f64(factor * dot(&line, &size.regressors())));
         }
         model
     }
 
     fn off_by(model: &CostModel, line: [f64; TERMS], size: Size) -> f64 {
-        (model.predict(size) / dot(&line, &size.terms()) - 1.0).abs()
+        (model.predict(size) / dot(&line, &size.regressors()) - 1.0).abs()
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
                 off_by(&model, line, size) < 0.15,
                 "{size:?}: {} for {}",
                 model.predict(size),
-                dot(&line, &size.terms())
+                dot(&line, &size.regressors())
             );
         }
     }
@@ -258,7 +258,7 @@ mod tests {
         let mut within = 0;
         for _ in 0..1000 {
             let size = Size::of(1 + chance.below(100) as usize);
-            let took = dot(&line, &size.terms()) * (0.5 + chance.uniform_f64());
+            let took = dot(&line, &size.regressors()) * (0.5 + chance.uniform_f64());
             within += usize::from(took <= model.margin() * model.predict(size));
             model.learn(size, Duration::from_secs_f64(took));
         }

@@ -10,7 +10,7 @@ use crate::schedule::policy::cost::{CostModel, Size};
 /// What sort of pass a read takes. Times are learned for each by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ReadKind {
     /// Scores of pairs, answered with those of other reads.
     Score,
     /// Scores in sight of events of their own, answered alone.
@@ -25,25 +25,25 @@ pub enum Kind {
     TopK,
 }
 
-impl Kind {
+impl ReadKind {
     pub(crate) const COUNT: usize = 6;
-    pub(crate) const ALL: [Kind; Kind::COUNT] =
-        [Kind::Score, Kind::ScoreShown, Kind::Embedding, Kind::Explain, Kind::Rank, Kind::TopK];
+    pub(crate) const ALL: [ReadKind; ReadKind::COUNT] =
+        [ReadKind::Score, ReadKind::ScoreShown, ReadKind::Embedding, ReadKind::Explain, ReadKind::Rank, ReadKind::TopK];
 
     /// Whether reads of this kind share a pass.
     pub(crate) fn shares(self) -> bool {
-        self == Kind::Score
+        self == ReadKind::Score
     }
 
     /// Whether tighter deadlines may come between its chunks.
     pub(crate) fn yields(self) -> bool {
-        matches!(self, Kind::Rank | Kind::TopK)
+        matches!(self, ReadKind::Rank | ReadKind::TopK)
     }
 
     /// What its times are taken for before any is known: about those of a small model on one core.
     pub(crate) fn cost_model(self) -> CostModel {
         match self {
-            Kind::TopK => CostModel::new(50e-6, 1e-6),
+            ReadKind::TopK => CostModel::new(50e-6, 1e-6),
             _ => CostModel::new(50e-6, 20e-6),
         }
     }
@@ -53,7 +53,7 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Job<T> {
     pub read: T,
-    pub kind: Kind,
+    pub kind: ReadKind,
     pub size: Size,
     pub tenant: Arc<str>,
     pub arrived: Duration,
@@ -70,7 +70,7 @@ pub(crate) struct Key {
 /// Jobs of one kind that are answered in one pass.
 #[derive(Debug)]
 pub(crate) struct Batch<T> {
-    pub kind: Kind,
+    pub kind: ReadKind,
     pub jobs: Vec<Job<T>>,
     pub size: Size,
     /// The tightest deadline in it.
@@ -91,11 +91,11 @@ impl<T> Batch<T> {
 
 /// What a worker that has nothing to do does next.
 #[derive(Debug)]
-pub(crate) enum Turn<T> {
+pub(crate) enum WorkerAction<T> {
     /// Answers these.
     Run(Batch<T>),
     /// Waits for company until then, or until a read comes.
     Wait(Duration),
     /// Waits until a read comes.
-    Rest,
+    Idle,
 }

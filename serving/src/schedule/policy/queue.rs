@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::schedule::policy::cost::{CostModel, Size};
-use crate::schedule::policy::job::{Batch, Job, Key, Kind, Turn};
+use crate::schedule::policy::job::{Batch, Job, Key, ReadKind, WorkerAction};
 use crate::schedule::policy::spec::{Policy, SchedulerSpec};
-use crate::schedule::policy::stream::Stream;
-use crate::schedule::policy::tenants::{Spot, Tenants};
+use crate::schedule::policy::stream::ArrivalStats;
+use crate::schedule::policy::tenants::{JobLocation, Tenants};
 
 /// Share of the time that reads keep the workers busy below which nobody is made to wait for company: there is nothing to be saved.
 const BUSY: f64 = 0.5;
@@ -17,9 +17,9 @@ const BUSY: f64 = 0.5;
 pub(crate) struct Queue<T> {
     pub(crate) spec: SchedulerSpec,
     pub(crate) tenants: Tenants<T>,
-    pub(crate) costs: [CostModel; Kind::COUNT],
+    pub(crate) costs: [CostModel; ReadKind::COUNT],
     pub(crate) running: Vec<Running>,
-    arrivals: Stream,
+    arrivals: ArrivalStats,
     numbered: u64,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Running {
 
 /// Why a read does not wait here.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Denied {
+pub(crate) enum AdmissionError {
     /// There is no room for it.
     Full { waiting: usize, retry_after: Duration },
     /// It would be late.
@@ -49,9 +49,9 @@ impl<T> Queue<T> {
         Queue {
             spec,
             tenants: Tenants::default(),
-            costs: Kind::ALL.map(Kind::cost_model),
+            costs: ReadKind::ALL.map(ReadKind::cost_model),
             running,
-            arrivals: Stream::default(),
+            arrivals: ArrivalStats::default(),
             numbered: 0,
         }
     }
@@ -60,20 +60,20 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// The job, and why it is not let in.
-    pub fn admit(&mut self, now: Duration, job: Job<T>) -> Result<Option<Job<T>>, (Job<T>, Denied)> {
+    pub fn admit(&mut self, now: Duration, job: Job<T>) -> Result<Option<Job<T>>, (Job<T>, AdmissionError)> {
         let place = self.place(&job.tenant);
         self.arrivals.arrived(now);
         self.tenants.get_mut(place).stream.arrived(now);
         let order = if self.spec.policy == Policy::Deadline { job.deadline } else { job.arrived };
         self.numbered += 1;
-        let spot = Spot { tenant: place, kind: job.kind, key: Key { order, number: self.numbered } };
+        let location = JobLocation { tenant: place, kind: job.kind, key: Key { order, number: self.numbered } };
         let allowed =
-            self.has_room(spot).and_then(|displaced| self.will_be_in_time(now, spot, &job).map(|()| displaced));
+            self.has_room(location).and_then(|displaced| self.will_be_in_time(now, location, &job).map(|()| displaced));
         match allowed {
             Ok(displaced) => {
-                let displaced = displaced.and_then(|spot| self.tenants.take(spot)).map(|(job, _)| job);
+                let displaced = displaced.and_then(|location| self.tenants.take(location)).map(|(job, _)| job);
                 let cost = self.seconds(job.kind, job.size);
-                self.tenants.push(spot, job, cost);
+                self.tenants.push(location, job, cost);
                 Ok(displaced)
             }
             Err(denied) => Err((job, denied)),
@@ -86,10 +86,12 @@ impl<T> Queue<T> {
     }
 
     /// Whether there is room, and whose place has to be given up for it.
-    fn has_room(&self, spot: Spot) -> Result<Option<Spot>, Denied> {
-        let own = self.tenants.get(spot.tenant);
-        let full =
-            |waiting: usize, seconds: f64| Denied::Full { waiting, retry_after: at_least_a_millisecond(seconds / 2.0) };
+    fn has_room(&self, location: JobLocation) -> Result<Option<JobLocation>, AdmissionError> {
+        let own = self.tenants.get(location.tenant);
+        let full = |waiting: usize, seconds: f64| AdmissionError::Full {
+            waiting,
+            retry_after: at_least_a_millisecond(seconds / 2.0),
+        };
         let most = if self.spec.policy == Policy::Deadline {
             self.spec.tenant_queue.min(self.spec.queue)
         } else {
@@ -107,12 +109,12 @@ impl<T> Queue<T> {
         else {
             return Err(full(own.waiting(), everything()));
         };
-        let lasts = Kind::ALL.into_iter().filter_map(|kind| Some((longest.line(kind).last()?, kind)));
-        Ok(lasts.max().map(|(key, kind)| Spot { tenant, kind, key }))
+        let lasts = ReadKind::ALL.into_iter().filter_map(|kind| Some((longest.queue(kind).last()?, kind)));
+        Ok(lasts.max().map(|(key, kind)| JobLocation { tenant, kind, key }))
     }
 
     /// Seconds that a job adds to what waits: its part of a full pass, or the pass it takes alone.
-    pub(crate) fn seconds(&self, kind: Kind, size: Size) -> f64 {
+    pub(crate) fn seconds(&self, kind: ReadKind, size: Size) -> f64 {
         let cost = &self.costs[kind as usize];
         if kind.shares() {
             return cost.adds(size) + cost.fixed() * (size.items as f64 / self.spec.max_batch as f64).min(1.0);
@@ -121,19 +123,19 @@ impl<T> Queue<T> {
     }
 
     /// What a worker does next. Jobs that can no more be answered in time go to `late`.
-    pub fn next(&mut self, now: Duration, late: &mut Vec<Job<T>>) -> Turn<T> {
+    pub fn next(&mut self, now: Duration, late: &mut Vec<Job<T>>) -> WorkerAction<T> {
         loop {
-            if let Some(until) = self.waits_for_company(now) {
-                return Turn::Wait(until);
+            if let Some(until) = self.batching_deadline(now) {
+                return WorkerAction::Wait(until);
             }
-            let Some(spot) = self.pick(|_| true, None) else { return Turn::Rest };
-            let Some(job) = self.take(now, spot, late) else { continue };
-            return Turn::Run(self.in_company(now, Batch::of(job), None, late));
+            let Some(location) = self.pick(|_| true, None) else { return WorkerAction::Idle };
+            let Some(job) = self.take(now, location, late) else { continue };
+            return WorkerAction::Run(self.fill_batch(now, Batch::of(job), None, late));
         }
     }
 
     /// What comes between two chunks of a long job of this deadline: jobs of tighter deadlines, of tenants whose turn it is.
-    pub fn overtaking(
+    pub fn preempting_batch(
         &mut self,
         now: Duration,
         deadline: Duration,
@@ -144,16 +146,16 @@ impl<T> Queue<T> {
             return None;
         }
         let owner = self.tenants.place(tenant);
-        let short = |kind: Kind| !kind.yields();
+        let short = |kind: ReadKind| !kind.yields();
         loop {
-            let spot = self.pick(short, Some(owner)).filter(|spot| spot.key.order < deadline)?;
-            let Some(job) = self.take(now, spot, late) else { continue };
-            return Some(self.in_company(now, Batch::of(job), Some(deadline), late));
+            let location = self.pick(short, Some(owner)).filter(|location| location.key.order < deadline)?;
+            let Some(job) = self.take(now, location, late) else { continue };
+            return Some(self.fill_batch(now, Batch::of(job), Some(deadline), late));
         }
     }
 
     /// Adds jobs that share the pass, as long as none in it becomes late by that.
-    fn in_company(
+    fn fill_batch(
         &mut self,
         now: Duration,
         mut batch: Batch<T>,
@@ -162,17 +164,18 @@ impl<T> Queue<T> {
     ) -> Batch<T> {
         let kind = batch.kind;
         while kind.shares() && batch.size.items < self.spec.max_batch {
-            let Some(spot) =
-                self.pick(|other| other == kind, None).filter(|spot| before.is_none_or(|end| spot.key.order < end))
+            let Some(location) = self
+                .pick(|other| other == kind, None)
+                .filter(|location| before.is_none_or(|end| location.key.order < end))
             else {
                 break;
             };
-            let Some((_, job)) = self.tenants.get(spot.tenant).line(kind).first() else { break };
+            let Some((_, job)) = self.tenants.get(location.tenant).queue(kind).first() else { break };
             let (size, deadline) = (batch.size.with(job.size), batch.deadline.min(job.deadline));
             if size.items > self.spec.max_batch || !self.fits(now, kind, size, deadline) {
                 break;
             }
-            match self.take(now, spot, late) {
+            match self.take(now, location, late) {
                 Some(job) => batch.push(job),
                 None => continue,
             }
@@ -181,19 +184,19 @@ impl<T> Queue<T> {
     }
 
     /// Whether a pass that begins now ends by `deadline`, with a margin.
-    fn fits(&self, now: Duration, kind: Kind, size: Size, deadline: Duration) -> bool {
+    fn fits(&self, now: Duration, kind: ReadKind, size: Size, deadline: Duration) -> bool {
         let cost = &self.costs[kind as usize];
         self.spec.policy == Policy::Fifo || now + duration(cost.margin() * cost.predict(size)) <= deadline
     }
 
     /// The job whose turn it is. With `beside`, a tenant whose long job could go on takes part in the round, and it may be its turn.
-    fn pick(&mut self, wanted: impl Fn(Kind) -> bool, beside: Option<usize>) -> Option<Spot> {
+    fn pick(&mut self, wanted: impl Fn(ReadKind) -> bool, beside: Option<usize>) -> Option<JobLocation> {
         let first = self.tenants.first(&wanted)?;
         if self.spec.policy == Policy::Fifo {
             return Some(first);
         }
-        if let Some(spot) = self.tenants.first_with_credit(&wanted) {
-            return Some(spot);
+        if let Some(location) = self.tenants.first_with_credit(&wanted) {
+            return Some(location);
         }
         if beside.is_some_and(|owner| self.tenants.credit(owner) > 0.0) {
             return None;
@@ -203,32 +206,32 @@ impl<T> Queue<T> {
     }
 
     /// Takes a job out of its line and off its tenant's share; into `late` where it would be.
-    fn take(&mut self, now: Duration, spot: Spot, late: &mut Vec<Job<T>>) -> Option<Job<T>> {
-        let (job, cost) = self.tenants.take(spot)?;
+    fn take(&mut self, now: Duration, location: JobLocation, late: &mut Vec<Job<T>>) -> Option<Job<T>> {
+        let (job, cost) = self.tenants.take(location)?;
         if self.spec.policy == Policy::Deadline && now + self.alone(job.kind, job.size) > job.deadline {
             late.push(job);
             return None;
         }
         // A long job pays for its chunks one by one.
         if !job.kind.yields() {
-            self.tenants.charge(spot.tenant, cost);
+            self.tenants.charge(location.tenant, cost);
         }
         Some(job)
     }
 
     /// How long a job takes by itself, as far as anything is known of it.
-    fn alone(&self, kind: Kind, size: Size) -> Duration {
+    fn alone(&self, kind: ReadKind, size: Size) -> Duration {
         let cost = &self.costs[kind as usize];
-        if cost.is_believed() { duration(cost.predict(size)) } else { Duration::ZERO }
+        if cost.is_trusted() { duration(cost.predict(size)) } else { Duration::ZERO }
     }
 
     /// Until when it is worth waiting for more reads to share the next pass, if it is.
-    fn waits_for_company(&self, now: Duration) -> Option<Duration> {
+    fn batching_deadline(&self, now: Duration) -> Option<Duration> {
         let first = self.tenants.first(|_| true).filter(|first| first.kind.shares())?;
         if self.spec.policy == Policy::Fifo || self.tenants.waiting() >= self.spec.max_batch || !self.is_busy() {
             return None;
         }
-        let (_, job) = self.tenants.get(first.tenant).line(first.kind).first()?;
+        let (_, job) = self.tenants.get(first.tenant).queue(first.kind).first()?;
         let cost = &self.costs[first.kind as usize];
         let everyone = Size::of(self.tenants.waiting() + job.size.items);
         // The next read is due about a gap after the newest; where it has not come by two, nobody knows.
@@ -240,12 +243,20 @@ impl<T> Queue<T> {
 
     /// Whether answering every read by itself would keep the workers busy for more than half of the time.
     fn is_busy(&self) -> bool {
-        let alone = self.costs[Kind::Score as usize].predict(Size::of(1));
+        let alone = self.costs[ReadKind::Score as usize].predict(Size::of(1));
         self.arrivals.gap().is_some_and(|gap| alone > BUSY * gap * self.running.len() as f64)
     }
 
     /// A worker begins a pass of this size, or goes on with a long job of it, of which so many items are left.
-    pub fn begins(&mut self, now: Duration, worker: usize, kind: Kind, whole: Size, left: usize, deadline: Duration) {
+    pub fn set_running(
+        &mut self,
+        now: Duration,
+        worker: usize,
+        kind: ReadKind,
+        whole: Size,
+        left: usize,
+        deadline: Duration,
+    ) {
         let takes = self.costs[kind as usize].predict(whole);
         // Chunks of a job cost alike, whatever is fixed in the cost of a whole one.
         let part = |items: usize| now + duration(takes * items as f64 / whole.items.max(1) as f64);
@@ -255,7 +266,7 @@ impl<T> Queue<T> {
     }
 
     /// A pass, or all of a long job, took so long: what is foretold of the next ones follows.
-    pub fn learn(&mut self, kind: Kind, size: Size, took: Duration) {
+    pub fn learn(&mut self, kind: ReadKind, size: Size, took: Duration) {
         self.costs[kind as usize].learn(size, took);
     }
 
@@ -266,15 +277,15 @@ impl<T> Queue<T> {
     }
 
     /// A worker has nothing to do.
-    pub fn rests(&mut self, worker: usize) {
+    pub fn set_idle(&mut self, worker: usize) {
         self.running[worker] = Running::default();
     }
 
     /// Everything that waits, which will not be answered.
     pub fn clear(&mut self) -> Vec<Job<T>> {
         let mut all = Vec::new();
-        while let Some(spot) = self.tenants.first(|_| true) {
-            all.extend(self.tenants.take(spot).map(|(job, _)| job));
+        while let Some(location) = self.tenants.first(|_| true) {
+            all.extend(self.tenants.take(location).map(|(job, _)| job));
         }
         all
     }

@@ -18,7 +18,7 @@ const SMOOTH: f64 = 1.25;
 /// Streams that are alike. Each group has its part of the server, so that bursts meet each other and not who asks evenly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Group {
+pub enum ArrivalPattern {
     /// Arrivals as even as those of independent users, or evener.
     #[default]
     Smooth,
@@ -28,7 +28,7 @@ pub enum Group {
 
 /// The arrivals of one tenant.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stream {
+pub(crate) struct ArrivalStats {
     last: Option<Duration>,
     /// Remembered gaps, their sum in seconds and the sum of their squares.
     gaps: f64,
@@ -36,10 +36,10 @@ pub(crate) struct Stream {
     squares: f64,
     /// The mean of the last few.
     recent: Option<f64>,
-    group: Group,
+    group: ArrivalPattern,
 }
 
-impl Stream {
+impl ArrivalStats {
     /// A read arrived.
     pub fn arrived(&mut self, now: Duration) {
         let Some(last) = self.last.replace(now) else { return };
@@ -50,8 +50,8 @@ impl Stream {
         self.squares = kept * self.squares + gap * gap;
         self.recent = Some(self.recent.map_or(gap, |recent| recent + NOW * (gap - recent)));
         self.group = match (self.group, self.variation()) {
-            (Group::Smooth, Some(variation)) if variation > BURSTY => Group::Bursty,
-            (Group::Bursty, Some(variation)) if variation < SMOOTH => Group::Smooth,
+            (ArrivalPattern::Smooth, Some(variation)) if variation > BURSTY => ArrivalPattern::Bursty,
+            (ArrivalPattern::Bursty, Some(variation)) if variation < SMOOTH => ArrivalPattern::Smooth,
             (group, _) => group,
         };
     }
@@ -63,7 +63,7 @@ impl Stream {
     }
 
     /// The group it belongs to by now.
-    pub fn group(&self) -> Group {
+    pub fn group(&self) -> ArrivalPattern {
         self.group
     }
 
@@ -84,8 +84,8 @@ mod tests {
 
     use super::*;
 
-    fn stream(gaps: impl Iterator<Item = f64>) -> Stream {
-        let (mut stream, mut now) = (Stream::default(), 0.0);
+    fn stream(gaps: impl Iterator<Item = f64>) -> ArrivalStats {
+        let (mut stream, mut now) = (ArrivalStats::default(), 0.0);
         for gap in gaps {
             stream.arrived(Duration::from_secs_f64(now));
             now += gap;
@@ -96,24 +96,24 @@ mod tests {
     #[test]
     fn even_arrivals_vary_by_nothing_and_independent_ones_by_about_one() {
         let even = stream((0..400).map(|_| 0.01));
-        assert!(even.variation().unwrap() < 1e-3 && even.group() == Group::Smooth);
+        assert!(even.variation().unwrap() < 1e-3 && even.group() == ArrivalPattern::Smooth);
         assert!((even.gap().unwrap() - 0.01).abs() < 1e-6);
         let mut chance = Draw::new(1).of(Purpose::Sampling).at(0, 0);
         let independent = stream((0..400).map(|_| -0.01 * (1.0 - chance.uniform_f64()).ln()));
         assert!((0.6..1.5).contains(&independent.variation().unwrap()), "{:?}", independent.variation());
-        assert_eq!(independent.group(), Group::Smooth);
+        assert_eq!(independent.group(), ArrivalPattern::Smooth);
     }
 
     #[test]
     fn bursts_are_told_from_even_streams_and_forgiven_later() {
         let bursts = |i: usize| if i % 40 == 39 { 1.0 } else { 1e-4 };
-        assert_eq!(stream((0..200).map(bursts)).group(), Group::Bursty);
-        assert_eq!(stream((0..200).map(bursts).chain((0..6000).map(|_| 0.01))).group(), Group::Smooth);
+        assert_eq!(stream((0..200).map(bursts)).group(), ArrivalPattern::Bursty);
+        assert_eq!(stream((0..200).map(bursts).chain((0..6000).map(|_| 0.01))).group(), ArrivalPattern::Smooth);
     }
 
     #[test]
     fn a_few_arrivals_say_nothing() {
         let few = stream([0.0, 1.0, 0.0, 0.0].into_iter());
-        assert!(few.variation().is_none() && few.group() == Group::Smooth);
+        assert!(few.variation().is_none() && few.group() == ArrivalPattern::Smooth);
     }
 }

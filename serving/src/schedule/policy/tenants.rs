@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::schedule::policy::job::{Job, Key, Kind};
-use crate::schedule::policy::line::Line;
-use crate::schedule::policy::stream::Stream;
+use crate::schedule::policy::job::{Job, Key, ReadKind};
+use crate::schedule::policy::job_queue::JobQueue;
+use crate::schedule::policy::stream::ArrivalStats;
 
 /// Seconds of work handed out in a round.
 const ROUND: f64 = 0.004;
@@ -21,24 +21,29 @@ const MOST: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Tenant<T> {
     name: Arc<str>,
-    lines: [Line<T>; Kind::COUNT],
-    pub stream: Stream,
+    lines: [JobQueue<T>; ReadKind::COUNT],
+    pub stream: ArrivalStats,
     /// Seconds; below zero where it was served more than its share.
     credit: f64,
 }
 
 impl<T> Tenant<T> {
     fn new(name: Arc<str>) -> Tenant<T> {
-        Tenant { name, lines: std::array::from_fn(|_| Line::default()), stream: Stream::default(), credit: 0.0 }
+        Tenant {
+            name,
+            lines: std::array::from_fn(|_| JobQueue::default()),
+            stream: ArrivalStats::default(),
+            credit: 0.0,
+        }
     }
 
     pub fn waiting(&self) -> usize {
-        self.lines.iter().map(Line::len).sum()
+        self.lines.iter().map(JobQueue::len).sum()
     }
 
     /// Seconds of work that wait.
     pub fn backlog(&self) -> f64 {
-        self.lines.iter().map(Line::backlog).sum()
+        self.lines.iter().map(JobQueue::backlog).sum()
     }
 
     /// Seconds of work that wait before `key`.
@@ -46,21 +51,21 @@ impl<T> Tenant<T> {
         self.lines.iter().map(|line| line.backlog_before(key)).sum()
     }
 
-    pub fn line(&self, kind: Kind) -> &Line<T> {
+    pub fn queue(&self, kind: ReadKind) -> &JobQueue<T> {
         &self.lines[kind as usize]
     }
 
-    fn first(&self, wanted: impl Fn(Kind) -> bool) -> Option<(Key, Kind)> {
-        let lines = Kind::ALL.into_iter().filter(|&kind| wanted(kind));
-        lines.filter_map(|kind| Some((self.line(kind).first()?.0, kind))).min()
+    fn first(&self, wanted: impl Fn(ReadKind) -> bool) -> Option<(Key, ReadKind)> {
+        let lines = ReadKind::ALL.into_iter().filter(|&kind| wanted(kind));
+        lines.filter_map(|kind| Some((self.queue(kind).first()?.0, kind))).min()
     }
 }
 
 /// The place of a job that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spot {
+pub(crate) struct JobLocation {
     pub tenant: usize,
-    pub kind: Kind,
+    pub kind: ReadKind,
     pub key: Key,
 }
 
@@ -129,23 +134,23 @@ impl<T> Tenants<T> {
         self.active.iter().map(|&place| (place, &self.all[place]))
     }
 
-    pub fn push(&mut self, spot: Spot, job: Job<T>, cost: f64) {
-        let tenant = &mut self.all[spot.tenant];
+    pub fn push(&mut self, location: JobLocation, job: Job<T>, cost: f64) {
+        let tenant = &mut self.all[location.tenant];
         if tenant.waiting() == 0 {
-            self.active.push(spot.tenant);
+            self.active.push(location.tenant);
             // What an idle tenant had left is gone; what it owes it still owes.
             tenant.credit = tenant.credit.min(0.0);
         }
-        tenant.lines[spot.kind as usize].push(spot.key, job, cost);
+        tenant.lines[location.kind as usize].push(location.key, job, cost);
         self.waiting += 1;
     }
 
-    pub fn take(&mut self, spot: Spot) -> Option<(Job<T>, f64)> {
-        let tenant = &mut self.all[spot.tenant];
-        let taken = tenant.lines[spot.kind as usize].take(spot.key)?;
+    pub fn take(&mut self, location: JobLocation) -> Option<(Job<T>, f64)> {
+        let tenant = &mut self.all[location.tenant];
+        let taken = tenant.lines[location.kind as usize].take(location.key)?;
         self.waiting -= 1;
         if tenant.waiting() == 0 {
-            self.active.retain(|&place| place != spot.tenant);
+            self.active.retain(|&place| place != location.tenant);
         }
         Some(taken)
     }
@@ -161,17 +166,20 @@ impl<T> Tenants<T> {
     }
 
     /// The first job of the kinds `wanted` in order, whoever's it is.
-    pub fn first(&self, wanted: impl Fn(Kind) -> bool) -> Option<Spot> {
-        self.firsts(&wanted).min_by_key(|spot| spot.key)
+    pub fn first(&self, wanted: impl Fn(ReadKind) -> bool) -> Option<JobLocation> {
+        self.firsts(&wanted).min_by_key(|location| location.key)
     }
 
     /// The first job in order among those of tenants with credit.
-    pub fn first_with_credit(&self, wanted: impl Fn(Kind) -> bool) -> Option<Spot> {
-        self.firsts(&wanted).filter(|spot| self.all[spot.tenant].credit > 0.0).min_by_key(|spot| spot.key)
+    pub fn first_with_credit(&self, wanted: impl Fn(ReadKind) -> bool) -> Option<JobLocation> {
+        self.firsts(&wanted)
+            .filter(|location| self.all[location.tenant].credit > 0.0)
+            .min_by_key(|location| location.key)
     }
 
-    fn firsts<'a>(&'a self, wanted: &'a impl Fn(Kind) -> bool) -> impl Iterator<Item = Spot> + 'a {
-        self.active().filter_map(move |(tenant, of)| of.first(wanted).map(|(key, kind)| Spot { tenant, kind, key }))
+    fn firsts<'a>(&'a self, wanted: &'a impl Fn(ReadKind) -> bool) -> impl Iterator<Item = JobLocation> + 'a {
+        self.active()
+            .filter_map(move |(tenant, of)| of.first(wanted).map(|(key, kind)| JobLocation { tenant, kind, key }))
     }
 
     /// As many rounds as it takes until one of those that wait, or `also`, has credit.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempograph_framework::{Draw, Purpose, RandomNumbers};
 
 use crate::schedule::policy::cost::Size;
-use crate::schedule::policy::job::{Batch, Job, Kind, Turn};
+use crate::schedule::policy::job::{Batch, Job, ReadKind, WorkerAction};
 use crate::schedule::policy::queue::Queue;
 use crate::schedule::policy::spec::SchedulerSpec;
 
@@ -46,7 +46,7 @@ pub struct Machine {
 
 /// What became of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum ReadOutcome {
     /// Answered, so long after it came.
     Answered(Duration),
     /// Refused when it came.
@@ -56,11 +56,11 @@ pub enum Fate {
 }
 
 /// What became of each read of a trace, in its order.
-pub fn simulate(spec: &SchedulerSpec, machine: Machine, trace: &[Arrival]) -> Vec<Fate> {
+pub fn simulate(spec: &SchedulerSpec, machine: Machine, trace: &[Arrival]) -> Vec<ReadOutcome> {
     let queue = Queue::new(spec.clone(), machine.workers);
     let workers = (0..machine.workers).map(|_| Worker::default()).collect();
     let chance = Draw::new(1).of(Purpose::Sampling).at(0, 0);
-    let fates = vec![Fate::Dropped; trace.len()];
+    let fates = vec![ReadOutcome::Dropped; trace.len()];
     let mut simulation = Simulation {
         queue,
         machine,
@@ -104,7 +104,7 @@ struct Simulation<'a> {
     machine: Machine,
     trace: &'a [Arrival],
     workers: Vec<Worker>,
-    fates: Vec<Fate>,
+    fates: Vec<ReadOutcome>,
     chance: RandomNumbers,
     chunk: usize,
     events: BinaryHeap<Reverse<(Duration, Event)>>,
@@ -130,11 +130,11 @@ impl Simulation<'_> {
 
     fn arrives(&mut self, now: Duration, read: usize) {
         let Arrival { tenant, items, rank, within, .. } = &self.trace[read];
-        let kind = if *rank { Kind::Rank } else { Kind::Score };
+        let kind = if *rank { ReadKind::Rank } else { ReadKind::Score };
         let job =
             Job { read, kind, size: Size::of(*items), tenant: tenant.clone(), arrived: now, deadline: now + *within };
         if self.queue.admit(now, job).is_err() {
-            self.fates[read] = Fate::Refused;
+            self.fates[read] = ReadOutcome::Refused;
         }
     }
 
@@ -142,27 +142,27 @@ impl Simulation<'_> {
     fn turns(&mut self, now: Duration, worker: usize) -> bool {
         let mut late = Vec::new();
         match self.queue.next(now, &mut late) {
-            Turn::Run(batch) if batch.kind.yields() => {
+            WorkerAction::Run(batch) if batch.kind.yields() => {
                 let Some(job) = batch.jobs.into_iter().next() else { return false };
                 self.workers[worker].long = Some(Long { left: job.size.items, job, took: Duration::ZERO });
                 self.next_chunk(now, worker);
                 true
             }
-            Turn::Run(batch) => {
+            WorkerAction::Run(batch) => {
                 self.begins(now, worker, batch);
                 true
             }
-            Turn::Wait(until) => {
+            WorkerAction::Wait(until) => {
                 self.events.push(Reverse((until, Event::Wakes)));
                 false
             }
-            Turn::Rest => false,
+            WorkerAction::Idle => false,
         }
     }
 
     fn begins(&mut self, now: Duration, worker: usize, batch: Batch<usize>) {
         if !batch.kind.yields() {
-            self.queue.begins(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
+            self.queue.set_running(now, worker, batch.kind, batch.size, batch.size.items, batch.deadline);
         }
         let plain = self.machine.fixed.as_secs_f64() + batch.size.items as f64 * self.machine.item.as_secs_f64();
         let factor = 1.0 + self.machine.noise * (2.0 * self.chance.uniform_f64() - 1.0);
@@ -174,7 +174,7 @@ impl Simulation<'_> {
     fn next_chunk(&mut self, now: Duration, worker: usize) {
         let Some(long) = &mut self.workers[worker].long else { return };
         let size = Size::of(self.chunk.min(long.left));
-        self.queue.begins(now, worker, long.job.kind, long.job.size, long.left, long.job.deadline);
+        self.queue.set_running(now, worker, long.job.kind, long.job.size, long.left, long.job.deadline);
         long.left -= size.items;
         let chunk = Batch { kind: long.job.kind, jobs: Vec::new(), size, deadline: long.job.deadline };
         self.begins(now, worker, chunk);
@@ -183,24 +183,24 @@ impl Simulation<'_> {
     fn ends(&mut self, now: Duration, worker: usize) {
         let Some((batch, began)) = self.workers[worker].pass.take() else { return };
         for job in &batch.jobs {
-            self.fates[job.read] = Fate::Answered(now - job.arrived);
+            self.fates[job.read] = ReadOutcome::Answered(now - job.arrived);
         }
         if !batch.kind.yields() {
             self.queue.learn(batch.kind, batch.size, now - began);
         }
-        let Some(long) = &mut self.workers[worker].long else { return self.queue.rests(worker) };
+        let Some(long) = &mut self.workers[worker].long else { return self.queue.set_idle(worker) };
         if batch.kind.yields() {
             self.queue.charge(&long.job.tenant, now - began);
             long.took += now - began;
         }
         if long.left == 0 {
             self.queue.learn(long.job.kind, long.job.size, long.took);
-            self.fates[long.job.read] = Fate::Answered(now - long.job.arrived);
+            self.fates[long.job.read] = ReadOutcome::Answered(now - long.job.arrived);
             self.workers[worker].long = None;
-            return self.queue.rests(worker);
+            return self.queue.set_idle(worker);
         }
         let (deadline, tenant) = (long.job.deadline, long.job.tenant.clone());
-        match self.queue.overtaking(now, deadline, &tenant, &mut Vec::new()) {
+        match self.queue.preempting_batch(now, deadline, &tenant, &mut Vec::new()) {
             Some(batch) => self.begins(now, worker, batch),
             None => self.next_chunk(now, worker),
         }

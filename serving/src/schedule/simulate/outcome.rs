@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::schedule::simulate::{Arrival, Fate};
+use crate::schedule::simulate::{Arrival, ReadOutcome};
 
 /// Counts and latencies of a trace's reads.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub struct SimulationReport {
     /// Reads that came.
     pub asked: usize,
     /// Answered before their deadline.
@@ -22,21 +22,21 @@ pub struct Outcome {
     seconds: f64,
 }
 
-impl Outcome {
+impl SimulationReport {
     /// The numbers of the reads that `counts` takes in.
-    pub fn of(trace: &[Arrival], fates: &[Fate], counts: impl Fn(&Arrival) -> bool) -> Outcome {
+    pub fn of(trace: &[Arrival], fates: &[ReadOutcome], counts: impl Fn(&Arrival) -> bool) -> SimulationReport {
         let seconds = trace.last().map_or(0.0, |last| last.at.as_secs_f64());
         let mut outcome =
-            Outcome { asked: 0, in_time: 0, late: 0, refused: 0, dropped: 0, latencies: Vec::new(), seconds };
+            SimulationReport { asked: 0, in_time: 0, late: 0, refused: 0, dropped: 0, latencies: Vec::new(), seconds };
         for (arrival, fate) in trace.iter().zip(fates).filter(|(arrival, _)| counts(arrival)) {
             outcome.asked += 1;
             match fate {
-                Fate::Answered(took) => {
+                ReadOutcome::Answered(took) => {
                     outcome.latencies.push(*took);
                     *(if *took <= arrival.within { &mut outcome.in_time } else { &mut outcome.late }) += 1;
                 }
-                Fate::Refused => outcome.refused += 1,
-                Fate::Dropped => outcome.dropped += 1,
+                ReadOutcome::Refused => outcome.refused += 1,
+                ReadOutcome::Dropped => outcome.dropped += 1,
             }
         }
         outcome.latencies.sort_unstable();

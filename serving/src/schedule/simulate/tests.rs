@@ -7,8 +7,8 @@ use tempograph_framework::{Draw, Purpose};
 
 use crate::schedule::policy::spec::{Policy, SchedulerSpec};
 use crate::schedule::simulate::arrivals::Arrivals;
-use crate::schedule::simulate::outcome::Outcome;
-use crate::schedule::simulate::{Arrival, Fate, Machine, simulate};
+use crate::schedule::simulate::outcome::SimulationReport;
+use crate::schedule::simulate::{Arrival, Machine, ReadOutcome, simulate};
 
 const MACHINE: Machine =
     Machine { workers: 1, fixed: Duration::from_micros(100), item: Duration::from_micros(50), noise: 0.2 };
@@ -33,8 +33,8 @@ fn spec(policy: Policy) -> SchedulerSpec {
     SchedulerSpec { policy, ..SchedulerSpec::default() }
 }
 
-fn outcome(policy: Policy, trace: &[Arrival]) -> Outcome {
-    Outcome::of(trace, &simulate(&spec(policy), MACHINE, trace), |_| true)
+fn outcome(policy: Policy, trace: &[Arrival]) -> SimulationReport {
+    SimulationReport::of(trace, &simulate(&spec(policy), MACHINE, trace), |_| true)
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_read_by_itself_waits_for_nobody() {
 fn waiting_for_company_never_costs_a_deadline() {
     let spec = SchedulerSpec { max_wait_us: 1_000_000, ..spec(Policy::Deadline) };
     let trace = stream("a", &Arrivals::Poisson, 5_000.0, 4, 1);
-    let found = Outcome::of(&trace, &simulate(&spec, MACHINE, &trace), |_| true);
+    let found = SimulationReport::of(&trace, &simulate(&spec, MACHINE, &trace), |_| true);
     assert!(found.in_time * 1000 >= found.asked * 999, "{} of {}", found.in_time, found.asked);
 }
 
@@ -87,14 +87,14 @@ fn a_quiet_tenant_is_served_beside_a_flood() {
         stream("flood", &Arrivals::Poisson, 3.0 * SATURATION, 4, 2),
     ]);
     let fates = simulate(&spec(Policy::Deadline), MACHINE, &trace);
-    let quiet = Outcome::of(&trace, &fates, |arrival| &*arrival.tenant == "quiet");
+    let quiet = SimulationReport::of(&trace, &fates, |arrival| &*arrival.tenant == "quiet");
     assert!(
         quiet.in_time * 100 >= quiet.asked * 97,
         "{quiet:?}",
         quiet = (quiet.asked, quiet.in_time, quiet.refused, quiet.late, quiet.dropped)
     );
     let fifo = simulate(&spec(Policy::Fifo), MACHINE, &trace);
-    let unlucky = Outcome::of(&trace, &fifo, |arrival| &*arrival.tenant == "quiet");
+    let unlucky = SimulationReport::of(&trace, &fifo, |arrival| &*arrival.tenant == "quiet");
     assert!(unlucky.in_time * 2 < quiet.in_time, "{} and {}", unlucky.in_time, quiet.in_time);
 }
 
@@ -105,7 +105,9 @@ fn many_bursty_tenants_together_take_no_more_than_half_from_an_even_one() {
     streams.push(stream("even", &Arrivals::Replay(vec![0.0, 1.0]), 0.4 * SATURATION, 6, 1));
     let trace = merged(streams);
     let fates = simulate(&spec(Policy::Deadline), MACHINE, &trace);
-    let even = Outcome::of(&trace, &fates, |arrival| &*arrival.tenant == "even" && arrival.at > Duration::from_secs(4));
+    let even = SimulationReport::of(&trace, &fates, |arrival| {
+        &*arrival.tenant == "even" && arrival.at > Duration::from_secs(4)
+    });
     // By then all of them have been seen to be bursty.
     assert!(even.in_time * 10 >= even.asked * 9, "{} of {}", even.in_time, even.asked);
 }
@@ -114,8 +116,9 @@ fn many_bursty_tenants_together_take_no_more_than_half_from_an_even_one() {
 fn equal_tenants_past_saturation_are_served_equally() {
     let trace = merged((0..4).map(|i| stream(&format!("t{i}"), &Arrivals::Poisson, 0.75 * SATURATION, 4, i)).collect());
     let fates = simulate(&spec(Policy::Deadline), MACHINE, &trace);
-    let served: Vec<usize> =
-        (0..4).map(|i| Outcome::of(&trace, &fates, |arrival| *arrival.tenant == format!("t{i}")).in_time).collect();
+    let served: Vec<usize> = (0..4)
+        .map(|i| SimulationReport::of(&trace, &fates, |arrival| *arrival.tenant == format!("t{i}")).in_time)
+        .collect();
     let (least, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
     assert!(most - least <= most / 10, "{served:?}");
 }
@@ -135,12 +138,12 @@ fn long_ranks_yield_to_tight_deadlines_and_still_finish() {
     let trace = merged(vec![ranks, stream("scorer", &Arrivals::Poisson, 2000.0, 4, 1)]);
     let spec = SchedulerSpec { chunk: 100, ..spec(Policy::Deadline) };
     let fates = simulate(&spec, MACHINE, &trace);
-    let scores = Outcome::of(&trace, &fates, |arrival| !arrival.rank);
+    let scores = SimulationReport::of(&trace, &fates, |arrival| !arrival.rank);
     assert!(scores.in_time * 100 >= scores.asked * 97, "{} of {}", scores.in_time, scores.asked);
-    let ranks = Outcome::of(&trace, &fates, |arrival| arrival.rank);
+    let ranks = SimulationReport::of(&trace, &fates, |arrival| arrival.rank);
     assert!(ranks.in_time == 8, "{} of 8", ranks.in_time);
     let fifo = simulate(&SchedulerSpec { policy: Policy::Fifo, ..spec }, MACHINE, &trace);
-    let behind = Outcome::of(&trace, &fifo, |arrival| !arrival.rank);
+    let behind = SimulationReport::of(&trace, &fifo, |arrival| !arrival.rank);
     assert!(behind.in_time < scores.in_time * 3 / 4, "{} and {}", behind.in_time, scores.in_time);
 }
 
@@ -157,7 +160,7 @@ fn nobody_starves_whose_deadline_is_far_away() {
         .collect();
     let trace = merged(vec![patient, stream("hasty", &Arrivals::Poisson, 2.0 * SATURATION, 3, 1)]);
     let fates = simulate(&spec(Policy::Deadline), MACHINE, &trace);
-    let patient = Outcome::of(&trace, &fates, |arrival| &*arrival.tenant == "patient");
+    let patient = SimulationReport::of(&trace, &fates, |arrival| &*arrival.tenant == "patient");
     assert_eq!(patient.in_time, 100);
     assert!(patient.latency(1.0).unwrap() < Duration::from_millis(500), "{:?}", patient.latency(1.0));
 }
@@ -180,7 +183,10 @@ fn queues_are_bounded_and_a_full_one_makes_room_for_who_has_little_in_it() {
     let trace = merged(vec![at_once("first", 400), last]);
     let spec = SchedulerSpec { queue: 100, tenant_queue: 100, ..spec(Policy::Deadline) };
     let fates = simulate(&spec, MACHINE, &trace);
-    let first = Outcome::of(&trace, &fates, |arrival| &*arrival.tenant == "first");
+    let first = SimulationReport::of(&trace, &fates, |arrival| &*arrival.tenant == "first");
     assert_eq!((first.in_time, first.refused, first.dropped), (100, 299, 1));
-    assert!(matches!(fates[trace.iter().position(|arrival| &*arrival.tenant == "late").unwrap()], Fate::Answered(_)));
+    assert!(matches!(
+        fates[trace.iter().position(|arrival| &*arrival.tenant == "late").unwrap()],
+        ReadOutcome::Answered(_)
+    ));
 }

@@ -1,3 +1,3 @@
 //! Taking events back, and forgetting nodes that have been idle for long.
-pub(crate) mod idle;
+pub(crate) mod expire;
 pub(crate) mod retract;

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::log::{Act, ReplayError, place_after};
-use crate::request::{MOST, RequestError};
+use crate::log::{Mutation, ReplayError, entry_after};
+use crate::request::{MAX_ITEMS, RequestError};
 use crate::service::ingest::{IngestError, Receipt, Ticket};
 use crate::service::{Core, Service};
 use crate::{Position, Retraction};
 
 /// How long an event in line is waited for, which is to be taken back.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DURABLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What became of a retraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -48,37 +48,37 @@ impl Service {
 
 impl Core {
     fn retract(&self, ids: &[String]) -> Result<Ticket, IngestError> {
-        if ids.len() > MOST {
+        if ids.len() > MAX_ITEMS {
             return Err(RequestError::TooMany { place: "ids".into(), count: ids.len() }.into());
         }
         self.ready()?;
-        self.failing.try_again(|| self.log.reopen())?;
-        let events = ids.iter().enumerate().map(|(i, id)| self.told_under(i, id)).collect::<Result<_, _>>()?;
-        self.put_in_line(Act::Retract { events })
+        self.log_health.retry(|| self.log.reopen())?;
+        let events = ids.iter().enumerate().map(|(i, id)| self.find_by_id(i, id)).collect::<Result<_, _>>()?;
+        self.enqueue_mutation(Mutation::Retract { events })
     }
 
     /// The event that was told under `ids[i]`.
-    fn told_under(&self, i: usize, id: &str) -> Result<Retraction, IngestError> {
+    fn find_by_id(&self, i: usize, id: &str) -> Result<Retraction, IngestError> {
         let unknown = || {
             RequestError::invalid(
                 format!("ids[{i}]"),
                 format!("is `{id}`, and the log of record remembers no event under that id"),
             )
         };
-        let in_line = self.line.tail().ids.get(id).copied();
-        if let Some(seq) = in_line {
+        let queued = self.queue.lock().ids.get(id).copied();
+        if let Some(seq) = queued {
             // One that never gets there is not found below.
-            self.progress.wait(Instant::now() + PATIENCE, |reached| reached.durable_seq > seq);
+            self.progress.wait(Instant::now() + DURABLE_TIMEOUT, |reached| reached.durable_seq > seq);
         }
         let seq = self.log.find(id)?.ok_or_else(unknown)?;
-        let mut place = match place_after(&*self.log, seq) {
+        let mut place = match entry_after(&*self.log, seq) {
             Ok(place) => place,
             Err(ReplayError::Log(error)) => return Err(error.into()),
             Err(_) => return Err(unknown().into()),
         };
         // Entries without events may stand before the one that has it.
         while let Some(entry) = self.log.read(place, 1)?.first() {
-            if let Some(event) = entry.told().get(seq.saturating_sub(entry.first_seq) as usize) {
+            if let Some(event) = entry.new_events().get(seq.saturating_sub(entry.first_seq) as usize) {
                 return Ok(Retraction { seq, src: event.src, dst: event.dst });
             }
             place += 1;

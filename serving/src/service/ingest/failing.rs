@@ -10,7 +10,7 @@ const BETWEEN: Duration = Duration::from_millis(100);
 
 /// What the last write failed with, if it did.
 #[derive(Debug, Default)]
-pub(crate) struct Failing(Mutex<Option<Failure>>);
+pub(crate) struct LogHealth(Mutex<Option<Failure>>);
 
 #[derive(Debug)]
 struct Failure {
@@ -18,13 +18,13 @@ struct Failure {
     tried: Instant,
 }
 
-impl Failing {
+impl LogHealth {
     fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
         // What it holds is written whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn now(&self) -> bool {
+    pub fn is_failing(&self) -> bool {
         self.lock().is_some()
     }
 
@@ -40,7 +40,7 @@ impl Failing {
     ///
     /// # Errors
     /// What it failed with.
-    pub fn try_again(&self, reopen: impl FnOnce() -> Result<(), LogError>) -> Result<(), LogError> {
+    pub fn retry(&self, reopen: impl FnOnce() -> Result<(), LogError>) -> Result<(), LogError> {
         let mut held = self.lock();
         let Some(failure) = held.as_mut() else { return Ok(()) };
         if failure.tried.elapsed() < BETWEEN {

@@ -1,7 +1,7 @@
 //! What is ingested, and what the sender is told.
 pub(crate) mod failing;
-pub(crate) mod line;
 pub(crate) mod progress;
+pub(crate) mod queue;
 pub(crate) mod readiness;
 
 use std::future::Future;
@@ -83,16 +83,16 @@ pub enum IngestError {
     NotApplied(String),
 }
 
-pub(crate) type Outcome = Result<Receipt, IngestError>;
+pub(crate) type IngestResult = Result<Receipt, IngestError>;
 
 /// A receipt to come. It is waited for in a task by awaiting it, or on a thread by [`wait`](Ticket::wait).
 #[derive(Debug)]
 pub struct Ticket {
-    outcome: oneshot::Receiver<Outcome>,
+    outcome: oneshot::Receiver<IngestResult>,
 }
 
 impl Ticket {
-    pub(crate) fn new() -> (oneshot::Sender<Outcome>, Ticket) {
+    pub(crate) fn new() -> (oneshot::Sender<IngestResult>, Ticket) {
         let (sender, outcome) = oneshot::channel();
         (sender, Ticket { outcome })
     }
@@ -106,15 +106,15 @@ impl Ticket {
     ///
     /// # Errors
     /// [`IngestError`]: none of the events was taken.
-    pub fn wait(self) -> Outcome {
+    pub fn wait(self) -> IngestResult {
         self.outcome.blocking_recv().unwrap_or_else(|_| Err(gone()))
     }
 }
 
 impl Future for Ticket {
-    type Output = Outcome;
+    type Output = IngestResult;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<IngestResult> {
         Pin::new(&mut self.outcome).poll(context).map(|outcome| outcome.unwrap_or_else(|_| Err(gone())))
     }
 }

@@ -9,7 +9,7 @@ use crate::request::Position;
 
 /// How far things have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reached {
+pub struct LogProgress {
     /// Events on the disk.
     pub durable_seq: u64,
     /// What reads see.
@@ -19,34 +19,34 @@ pub struct Reached {
 /// The place where the log's and the history's progress is told.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    reached: Mutex<Reached>,
+    reached: Mutex<LogProgress>,
     changed: Condvar,
-    watched: watch::Sender<Reached>,
+    watched: watch::Sender<LogProgress>,
 }
 
 impl Progress {
-    pub fn new(reached: Reached) -> Progress {
+    pub fn new(reached: LogProgress) -> Progress {
         Progress { reached: Mutex::new(reached), changed: Condvar::new(), watched: watch::Sender::new(reached) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Reached> {
+    fn lock(&self) -> MutexGuard<'_, LogProgress> {
         // A number is written whole.
         self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn now(&self) -> Reached {
+    pub fn now(&self) -> LogProgress {
         *self.lock()
     }
 
-    pub fn durable(&self, seq: u64) {
+    pub fn set_durable(&self, seq: u64) {
         self.change(|reached| reached.durable_seq = seq);
     }
 
-    pub fn applied(&self, position: Position) {
+    pub fn set_applied(&self, position: Position) {
         self.change(|reached| reached.applied = position);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Reached)) {
+    fn change(&self, change: impl FnOnce(&mut LogProgress)) {
         let mut reached = self.lock();
         change(&mut reached);
         self.watched.send_replace(*reached);
@@ -54,7 +54,7 @@ impl Progress {
     }
 
     /// Waits on this thread until `enough`, or says `None` once the deadline has passed.
-    pub fn wait(&self, deadline: Instant, mut enough: impl FnMut(&Reached) -> bool) -> Option<Reached> {
+    pub fn wait(&self, deadline: Instant, mut enough: impl FnMut(&LogProgress) -> bool) -> Option<LogProgress> {
         let mut reached = self.lock();
         while !enough(&reached) {
             let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
@@ -64,7 +64,7 @@ impl Progress {
     }
 
     /// Waits in a task until `enough`.
-    pub async fn reach(&self, enough: impl FnMut(&Reached) -> bool) -> Reached {
+    pub async fn reach(&self, enough: impl FnMut(&LogProgress) -> bool) -> LogProgress {
         let mut watcher = self.watched.subscribe();
         // The sender lives as long as `self`.
         let reached = watcher.wait_for(enough).await.map(|reached| *reached);

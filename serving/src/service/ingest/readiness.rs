@@ -43,11 +43,11 @@ impl fmt::Display for Readiness {
 
 /// A readiness many look at.
 #[derive(Debug)]
-pub(crate) struct Shown(RwLock<Readiness>);
+pub(crate) struct SharedReadiness(RwLock<Readiness>);
 
-impl Shown {
-    pub fn new(readiness: Readiness) -> Shown {
-        Shown(RwLock::new(readiness))
+impl SharedReadiness {
+    pub fn new(readiness: Readiness) -> SharedReadiness {
+        SharedReadiness(RwLock::new(readiness))
     }
 
     pub fn get(&self) -> Readiness {
@@ -56,20 +56,20 @@ impl Shown {
 
     /// Shows another; what is broken stays so.
     pub fn set(&self, readiness: Readiness) {
-        let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*shown, Readiness::Broken { .. }) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*current, Readiness::Broken { .. }) {
             if let Readiness::Broken { why } = &readiness {
                 tracing::error!("no events are taken any more: {why}");
             }
-            *shown = readiness;
+            *current = readiness;
         }
     }
 
     /// Shows another if it is recovering or following.
     pub fn advance(&self, readiness: Readiness) {
-        let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*shown, Readiness::Recovering { .. } | Readiness::Following) {
-            *shown = readiness;
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*current, Readiness::Recovering { .. } | Readiness::Following) {
+            *current = readiness;
         }
     }
 }

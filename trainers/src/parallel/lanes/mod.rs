@@ -6,36 +6,36 @@ use std::time::Instant;
 
 use tempograph_framework::{EventId, History, LaneBatch, LanePool, Scorer, Store, Update};
 
-use crate::parallel::batch_builder::{BatchBuilder, Begun, DeviceBatch, Slot};
-use crate::parallel::group::Group;
-use crate::parallel::layout::{HistoryPlace, Layout};
-use crate::parallel::prefetch::{Now, Prefetch};
+use crate::parallel::batch_builder::{BatchBuilder, DeviceBatch, GlobalBatch, Slot};
+use crate::parallel::group::HistoryGroup;
+use crate::parallel::layout::{HistoryLocation, Layout};
+use crate::parallel::prefetch::{HistoryState, Prefetch};
 use crate::plan::{Lane, Plan};
-use crate::setup::Fit;
+use crate::setup::TrainingRun;
 use crate::setup::trace::{Stage, Trace, note};
 use crate::step::adam::StepSettings;
 use crate::step::learner::{Learner, stages};
 use crate::step::record::StepRecord;
-use crate::step::walk::Clock;
+use crate::step::walk::LapTimer;
 use crate::transport::exchange::Exchange;
-use crate::{ParallelSpec, PrefetchReport, Stages, TrainError};
-use place::{Placed, place};
+use crate::{ParallelSpec, PrefetchReport, StageTimes, TrainError};
+use allocate::{AllocatedHistories, allocate_histories};
 
-mod place;
+mod allocate;
 mod store;
 
 /// The lanes this process hosts, and the histories they train on.
 pub(crate) struct Lanes {
     pub plan: Plan,
     /// Where the histories live.
-    pub home: HistoryPlace,
+    pub history_location: HistoryLocation,
     /// Global batches of a pass.
     pub batches: usize,
     builder: Arc<BatchBuilder>,
     /// The lanes of this process, by rank.
     own: Range<usize>,
     /// The processes that share this process's history with it, where it has only one and not all of its lanes.
-    group: Option<Group>,
+    group: Option<HistoryGroup>,
     /// The first process of this machine.
     pub machine: usize,
     /// Graphs of the log on this machine.
@@ -43,7 +43,7 @@ pub(crate) struct Lanes {
     /// Bytes of the log sorted by node that processes of this machine have together.
     sorted: usize,
     pool: LanePool,
-    histories: Vec<Trained>,
+    histories: Vec<TrainingHistory>,
     /// Of all weights.
     gradients: Vec<f32>,
     ahead: ParallelSpec,
@@ -57,17 +57,17 @@ pub(crate) struct Lanes {
 }
 
 /// A history and what is being trained on it.
-struct Trained {
+struct TrainingHistory {
     /// Its number in the plan.
     number: usize,
     history: History,
     /// `[j]` by the step they were begun at, modulo `j`.
-    begun: Vec<Begun>,
+    begun: Vec<GlobalBatch>,
 }
 
 /// What a process tells the others beside its gradients; they are added up.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct ControlFlags {
     /// To stop after this step.
     pub stop: bool,
     /// To write a checkpoint after it.
@@ -75,21 +75,22 @@ pub(crate) struct Wishes {
 }
 
 impl Lanes {
-    /// The lanes of `fit` that this process hosts, all histories empty.
-    pub fn new(fit: &Fit<'_>, learner: &Learner, exchange: &mut dyn Exchange) -> Result<Lanes, TrainError> {
-        let plan = fit.parallel.plan();
-        let batches = plan.batches(fit.course.split.train.len(), fit.train.batch);
+    /// The lanes of `run` that this process hosts, all histories empty.
+    pub fn new(run: &TrainingRun<'_>, learner: &Learner, exchange: &mut dyn Exchange) -> Result<Lanes, TrainError> {
+        let plan = run.parallel.plan();
+        let batches = plan.batches(run.training_data.split.train.len(), run.train.batch);
         plan.check(batches).map_err(TrainError::Plan)?;
-        let layout = fit.parallel.layout(exchange.rank(), exchange.world(), learner.has_resident());
+        let layout = run.parallel.layout(exchange.rank(), exchange.world(), learner.has_resident());
         let layout = layout.map_err(TrainError::Plan)?;
         let needs = learner.needs();
         let ends = needs.ends;
-        let Placed { machine, graphs, sorted, group, histories } = place(fit, needs, exchange, &layout)?;
-        let Layout { place: home, lanes: own, workers, .. } = layout;
-        let builder = Arc::new(BatchBuilder::new(fit, plan, batches, own.clone(), ends));
+        let AllocatedHistories { machine, graphs, sorted, group, histories } =
+            allocate_histories(run, needs, exchange, &layout)?;
+        let Layout { history_location, lanes: own, workers, .. } = layout;
+        let builder = Arc::new(BatchBuilder::new(run, plan, batches, own.clone(), ends));
         Ok(Lanes {
             plan,
-            home,
+            history_location,
             batches,
             builder,
             own,
@@ -100,11 +101,11 @@ impl Lanes {
             pool: LanePool::new(workers),
             histories,
             gradients: Vec::new(),
-            ahead: fit.parallel.clone(),
+            ahead: run.parallel.clone(),
             prefetch: None,
             restored: Store::default(),
             prefetched: PrefetchReport::default(),
-            trace: fit.trace.clone(),
+            trace: run.trace.clone(),
         })
     }
 
@@ -131,36 +132,36 @@ impl Lanes {
         learner: &mut Learner,
         exchange: &mut dyn Exchange,
         settings: StepSettings,
-        wishes: Wishes,
-    ) -> Result<(StepRecord, Wishes), TrainError> {
+        flags: ControlFlags,
+    ) -> Result<(StepRecord, ControlFlags), TrainError> {
         let read = self.begin(step, exchange)?;
-        let (mut record, wishes) = match self.plan.lanes() {
-            1 => (self.step_alone(step, learner, settings)?, wishes),
-            _ => self.step_together(step, learner, exchange, settings, wishes)?,
+        let (mut record, flags) = match self.plan.lanes() {
+            1 => (self.step_single_lane(step, learner, settings)?, flags),
+            _ => self.step_all_lanes(step, learner, exchange, settings, flags)?,
         };
         if let Some(prefetch) = &mut self.prefetch {
-            prefetch.settle(step, &mut self.prefetched);
+            prefetch.wait_for_reads(step, &mut self.prefetched);
         }
-        let (mut clock, began) = (Clock::start(), Instant::now());
+        let (mut clock, began) = (LapTimer::start(), Instant::now());
         self.observe(step, learner, exchange)?;
         note(&self.trace, Stage::WriteBack, step, began);
         record.stages.observe = clock.lap();
         (record.stages.ask, record.stages.view) = (read.ask, read.view);
-        Ok((record, wishes))
+        Ok((record, flags))
     }
 
     /// Makes ready the batches that are begun at `step`, with all the negatives they will be trained with. Gives the
     /// time it took.
-    fn begin(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<Stages, TrainError> {
+    fn begin(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<StageTimes, TrainError> {
         self.begin_sweep(step, exchange)?;
         if self.ahead.prefetch == 0 { self.read(step) } else { self.take(step) }
     }
 
     /// Histories of which `step` begins another sweep forget.
     pub fn begin_sweep(&mut self, step: u64, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
-        for Trained { number, history, .. } in &mut self.histories {
+        for TrainingHistory { number, history, .. } in &mut self.histories {
             match &self.group {
-                _ if !self.plan.begins(*number, step, self.batches).starts_over() => {}
+                _ if !self.plan.position_at(*number, step, self.batches).resets_history() => {}
                 Some(group) => group.reset(exchange, history)?,
                 None => history.reset(),
             }
@@ -171,10 +172,10 @@ impl Lanes {
     /// What the one lane of a plan trains at `step`, for a device that has the history.
     pub fn device_batch(&mut self, step: u64) -> Result<DeviceBatch<'_>, TrainError> {
         let Lanes { plan, batches, builder, histories, .. } = self;
-        let Trained { number, begun, .. } = &mut histories[0];
-        let slot = Slot { history: *number, stand: plan.begins(*number, step, *batches), set: 0, shard: 0 };
+        let TrainingHistory { number, begun, .. } = &mut histories[0];
+        let slot = Slot { history: *number, position: plan.position_at(*number, step, *batches), set: 0, shard: 0 };
         let input = &mut begun[0].inputs[0];
-        builder.form(input, slot)?;
+        builder.form_queries(input, slot)?;
         Ok(DeviceBatch {
             batch: builder.batch(&input.whole),
             queries: &input.queries,
@@ -184,38 +185,38 @@ impl Lanes {
     }
 
     /// Reads the batches here and now.
-    fn read(&mut self, step: u64) -> Result<Stages, TrainError> {
+    fn read(&mut self, step: u64) -> Result<StageTimes, TrainError> {
         let Lanes { plan, builder, pool, histories, .. } = self;
-        let (began, mut clock, at) = (Instant::now(), Clock::start(), plan.begins_lane(step));
-        let asked = histories.iter_mut().flat_map(|Trained { number, history, begun }| {
+        let (began, mut clock, at) = (Instant::now(), LapTimer::start(), plan.epoch_lane_at(step));
+        let asked = histories.iter_mut().flat_map(|TrainingHistory { number, history, begun }| {
             let history = &*history;
-            builder.of(*number, step, &mut begun[at].inputs).map(move |(input, slot)| (history, input, slot))
+            builder.own_inputs(*number, step, &mut begun[at].inputs).map(move |(input, slot)| (history, input, slot))
         });
         pool.try_each(asked, |(history, input, slot)| {
-            let mut clock = Clock::start();
-            builder.form(input, slot)?;
+            let mut clock = LapTimer::start();
+            builder.form_queries(input, slot)?;
             input.stages.ask = clock.lap();
             builder.read(history, input, slot);
             input.stages.view = clock.lap();
             Ok::<_, TrainError>(())
         })?;
         note(&self.trace, Stage::Sample, step, began);
-        let mut stages = Stages::default();
+        let mut stages = StageTimes::default();
         self.histories.iter().flat_map(|trained| &trained.begun[at].inputs).for_each(|input| stages.add(&input.stages));
         // Lanes read at the same time: each kind of work has its part of the time that passed.
         let part = clock.lap() / stages.total().max(f64::MIN_POSITIVE);
-        Ok(Stages { ask: part * stages.ask, view: part * stages.view, ..Stages::default() })
+        Ok(StageTimes { ask: part * stages.ask, view: part * stages.view, ..StageTimes::default() })
     }
 
     /// Takes the batches that were made ready ahead.
-    fn take(&mut self, step: u64) -> Result<Stages, TrainError> {
-        let mut clock = Clock::start();
+    fn take(&mut self, step: u64) -> Result<StageTimes, TrainError> {
+        let mut clock = LapTimer::start();
         let Lanes { plan, batches, builder, histories, ahead, prefetch, restored, prefetched, trace, .. } = self;
-        let now = |Trained { number, history, .. }: &Trained| Now {
-            stand: plan.begins(*number, step, *batches),
+        let now = |TrainingHistory { number, history, .. }: &TrainingHistory| HistoryState {
+            position: plan.position_at(*number, step, *batches),
             memories: history.memories().clone(),
         };
-        let now: Vec<Now> = histories.iter().map(now).collect();
+        let now: Vec<HistoryState> = histories.iter().map(now).collect();
         let started = prefetch.is_none();
         let prefetch = match prefetch {
             Some(prefetch) => prefetch,
@@ -232,23 +233,28 @@ impl Lanes {
         for (trained, begun) in histories.iter_mut().zip(&mut ready.begun) {
             let shown = begun.inputs.iter().find(|input| !input.view.nodes.is_empty());
             prefetched.count(shown.map_or(0, |input| input.view.staleness()));
-            std::mem::swap(&mut trained.begun[plan.begins_lane(step)], begun);
+            std::mem::swap(&mut trained.begun[plan.epoch_lane_at(step)], begun);
         }
-        prefetch.give_back(ready);
-        Ok(Stages { view: clock.lap(), ..Stages::default() })
+        prefetch.recycle(ready);
+        Ok(StageTimes { view: clock.lap(), ..StageTimes::default() })
     }
 
     /// What lane `rank` trains at `step`, one of `trained` batches, if anything.
     fn lane_batch(&self, rank: usize, step: u64, trained: f32) -> Option<LaneBatch<'_>> {
-        let turn = self.plan.turn(rank, step, self.batches)?;
-        let Trained { begun, .. } = self.histories.iter().find(|trained| trained.number == turn.history)?;
-        let input = &begun[self.plan.begins_lane(turn.begun)].inputs[turn.set * self.plan.minibatch + turn.shard];
+        let turn = self.plan.lane_task(rank, step, self.batches)?;
+        let TrainingHistory { begun, .. } = self.histories.iter().find(|trained| trained.number == turn.history)?;
+        let input = &begun[self.plan.epoch_lane_at(turn.begun)].inputs[turn.set * self.plan.minibatch + turn.shard];
         let observed = (turn.begun == step && turn.shard == 0).then(|| self.builder.batch(&input.whole));
         (!input.part.is_empty()).then(|| input.lane_batch(trained, observed))
     }
 
     /// A plan of one lane: its gradients are applied where they were computed.
-    fn step_alone(&self, step: u64, learner: &mut Learner, settings: StepSettings) -> Result<StepRecord, TrainError> {
+    fn step_single_lane(
+        &self,
+        step: u64,
+        learner: &mut Learner,
+        settings: StepSettings,
+    ) -> Result<StepRecord, TrainError> {
         let Some(batch) = self.lane_batch(0, step, 1.0) else {
             return Ok(StepRecord { step, ..StepRecord::default() });
         };
@@ -267,27 +273,24 @@ impl Lanes {
     }
 
     /// Each lane computes its gradients; one optimiser step is applied to the summed gradients.
-    fn step_together(
+    fn step_all_lanes(
         &mut self,
         step: u64,
         learner: &mut Learner,
         exchange: &mut dyn Exchange,
         settings: StepSettings,
-        wishes: Wishes,
-    ) -> Result<(StepRecord, Wishes), TrainError> {
-        let (mut clock, began) = (Clock::start(), Instant::now());
-        let trained = self.plan.trained_at(step) as f32;
+        flags: ControlFlags,
+    ) -> Result<(StepRecord, ControlFlags), TrainError> {
+        let (mut clock, began) = (LapTimer::start(), Instant::now());
+        let trained = self.plan.batches_trained_at(step) as f32;
         let batches: Vec<Option<LaneBatch<'_>>> =
             self.own.clone().map(|rank| self.lane_batch(rank, step, trained)).collect();
         learner.compute_gradients(&batches, &self.pool);
         let computing = clock.lap();
         note(&self.trace, Stage::Compute, step, began);
         let began = Instant::now();
-        let told: Vec<[f32; 4]> = batches
-            .iter()
-            .enumerate()
-            .map(|(lane, batch)| wishes.beside(batch, learner.lane(lane).loss, lane))
-            .collect();
+        let told: Vec<[f32; 4]> =
+            batches.iter().enumerate().map(|(lane, batch)| flags.pack(batch, learner.lane(lane).loss, lane)).collect();
         drop(batches);
         let lanes = 0..self.own.len();
         self.gradients.resize(learner.parameters().values().len(), 0.0);
@@ -302,7 +305,7 @@ impl Lanes {
             return Err(self.diverged(step, loss));
         }
         let began = Instant::now();
-        let mut times = Stages::default();
+        let mut times = StageTimes::default();
         lanes.for_each(|lane| times.add(&stages(learner.lane(lane))));
         let part = computing / times.total().max(f64::MIN_POSITIVE);
         (times.forward, times.backward, times.exchange) = (part * times.forward, part * times.backward, exchanging);
@@ -311,26 +314,26 @@ impl Lanes {
         note(&self.trace, Stage::Compute, step, began);
         let (events, loss) = (events as usize, f64::from(loss));
         let record = StepRecord { step, events, loss, lr: settings.lr, gradient_norm, stages: times };
-        Ok((record, Wishes { stop: stop > 0.0, save: save > 0.0 }))
+        Ok((record, ControlFlags { stop: stop > 0.0, save: save > 0.0 }))
     }
 
     fn diverged(&self, step: u64, loss: f32) -> TrainError {
-        let stand = self.plan.begins(self.histories[0].number, step, self.batches);
-        let event = self.builder.whole(stand.batch).start as u64;
+        let position = self.plan.position_at(self.histories[0].number, step, self.batches);
+        let event = self.builder.events_of(position.batch).start as u64;
         TrainError::Diverged { step, event: EventId(event), loss }
     }
 
     /// Lets the batches begun at `step` happen.
     fn observe(&mut self, step: u64, learner: &Learner, exchange: &mut dyn Exchange) -> Result<(), TrainError> {
         let Lanes { plan, batches, builder, own, group, pool, histories, .. } = self;
-        let whole = |history| builder.whole(plan.begins(history, step, *batches).batch);
+        let whole = |history| builder.events_of(plan.position_at(history, step, *batches).batch);
         // What a batch becomes is known to the lane that begins it, of several the one of the first shard.
-        let lane = |history| plan.rank(Lane { history, epoch: plan.begins_lane(step), shard: 0 });
-        let happen = |Trained { number, history, .. }: &mut Trained, update: &Update| {
+        let lane = |history| plan.rank(Lane { history, epoch: plan.epoch_lane_at(step), shard: 0 });
+        let happen = |TrainingHistory { number, history, .. }: &mut TrainingHistory, update: &Update| {
             Ok::<_, TrainError>(history.observe(&builder.batch(&whole(*number)), update)?)
         };
         match (&mut histories[..], group) {
-            ([Trained { number, history, .. }], Some(group)) => {
+            ([TrainingHistory { number, history, .. }], Some(group)) => {
                 let lane = lane(*number);
                 let update = own.contains(&lane).then(|| learner.update(lane - own.start));
                 group.observe(exchange, history, &builder.batch(&whole(*number)), lane / own.len(), update)
@@ -345,9 +348,9 @@ impl Lanes {
     }
 }
 
-impl Wishes {
+impl ControlFlags {
     /// What lane `lane` tells: its part of the loss, its events, and with the first lane of a process what that wishes.
-    fn beside(self, batch: &Option<LaneBatch<'_>>, loss: f32, lane: usize) -> [f32; 4] {
+    fn pack(self, batch: &Option<LaneBatch<'_>>, loss: f32, lane: usize) -> [f32; 4] {
         let wish = |wished: bool| f32::from(u8::from(wished && lane == 0));
         // Up to 16 million events a step are counted exactly.
         let [loss, events] = batch.map_or([0.0; 2], |batch| [batch.share * loss, batch.queries.positives() as f32]);

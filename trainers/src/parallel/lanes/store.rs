@@ -4,10 +4,10 @@ use tempograph_framework::{History, Needs, Store, View};
 
 use crate::TrainError;
 use crate::parallel::batch_builder::{BatchBuilder, Slot};
-use crate::parallel::group::Group;
-use crate::parallel::lanes::place::may_follow;
-use crate::parallel::lanes::{Lanes, Trained};
-use crate::parallel::prefetch::{AHEAD, Prefetch};
+use crate::parallel::group::HistoryGroup;
+use crate::parallel::lanes::allocate::may_follow;
+use crate::parallel::lanes::{Lanes, TrainingHistory};
+use crate::parallel::prefetch::{PREFETCH_PREFIX, Prefetch};
 use crate::plan::{Lane, Plan};
 use crate::transport::exchange::Exchange;
 
@@ -15,21 +15,21 @@ impl Lanes {
     /// This process's histories, and what is still to be trained of the batches begun before `step`.
     pub fn to_store(&self, step: u64) -> Store {
         let mut store = Store::default();
-        for Trained { number, history, .. } in self.told() {
-            store.join(&format!("history.{number}."), history.to_store());
+        for TrainingHistory { number, history, .. } in self.owned_histories() {
+            store.merge(&format!("history.{number}."), history.to_store());
         }
         for (slot, begun, at) in self.unfinished(step) {
             let input =
                 &self.histories[slot.history - self.histories[0].number].begun[at].inputs[slot.place(self.plan)];
-            store.join(&name(slot.history, begun, slot.set, slot.shard), input.view.to_store());
+            store.merge(&name(slot.history, begun, slot.set, slot.shard), input.view.to_store());
         }
-        store.join("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
+        store.merge("", self.prefetch.as_ref().map_or_else(|| self.restored.clone(), Prefetch::to_store));
         store
     }
 
     /// The histories that this process tells of: each history is told of once.
-    fn told(&self) -> &[Trained] {
-        if self.group.as_ref().is_none_or(Group::leads) { &self.histories } else { &[] }
+    fn owned_histories(&self) -> &[TrainingHistory] {
+        if self.group.as_ref().is_none_or(HistoryGroup::is_leader) { &self.histories } else { &[] }
     }
 
     /// Takes up where [`to_store`](Lanes::to_store) of all processes left.
@@ -41,11 +41,11 @@ impl Lanes {
         exchange: &mut dyn Exchange,
     ) -> Result<(), TrainError> {
         let BatchBuilder { features, log, .. } = &*self.builder;
-        for Trained { number, history, .. } in &mut self.histories {
+        for TrainingHistory { number, history, .. } in &mut self.histories {
             let mut told =
                 History::from_store(store.split_off(&format!("history.{number}.")), needs.clone(), features.clone())?;
             if may_follow(*number, self.group.is_some()) {
-                told.follow(log, self.graphs * history.nodes());
+                told.attach_log(log, self.graphs * history.nodes());
             }
             match &self.group {
                 Some(group) => group.restore(exchange, history, told)?,
@@ -54,11 +54,11 @@ impl Lanes {
         }
         self.prefetch = None;
         self.restored = Store::default();
-        self.restored.join(AHEAD, store.split_off(AHEAD));
+        self.restored.merge(PREFETCH_PREFIX, store.split_off(PREFETCH_PREFIX));
         for (slot, begun, at) in self.unfinished(step).collect::<Vec<_>>() {
             let first = self.histories[0].number;
             let input = &mut self.histories[slot.history - first].begun[at].inputs[slot.place(self.plan)];
-            self.builder.form(input, slot)?;
+            self.builder.form_queries(input, slot)?;
             if !input.part.is_empty() {
                 input.view =
                     View::from_store(store.split_off(&name(slot.history, begun, slot.set, slot.shard)), features)?;
@@ -78,18 +78,20 @@ impl Lanes {
             .map(|trained| trained.number)
             .flat_map(move |number| earlier.clone().map(move |begun| (number, begun)));
         places.flat_map(move |(history, begun)| {
-            let (at, stand) = (self.plan.begins_lane(begun), self.plan.begins(history, begun, self.batches));
+            let (at, position) = (self.plan.epoch_lane_at(begun), self.plan.position_at(history, begun, self.batches));
             let sets = (step - begun) as usize..epoch;
-            sets.flat_map(move |set| (0..minibatch).map(move |shard| (Slot { history, stand, set, shard }, begun, at)))
-                .filter(move |(slot, ..)| {
-                    self.own.contains(&self.plan.rank(Lane { history: slot.history, epoch: at, shard: slot.shard }))
-                })
+            sets.flat_map(move |set| {
+                (0..minibatch).map(move |shard| (Slot { history, position, set, shard }, begun, at))
+            })
+            .filter(move |(slot, ..)| {
+                self.own.contains(&self.plan.rank(Lane { history: slot.history, epoch: at, shard: slot.shard }))
+            })
         })
     }
 
     /// SHA-256 of each history that this process tells of, a line each.
     pub fn hashes(&self) -> String {
-        self.told()
+        self.owned_histories()
             .iter()
             .map(|trained| format!("{} {}\n", trained.number, trained.history.to_store().sha256()))
             .collect()

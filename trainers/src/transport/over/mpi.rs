@@ -12,7 +12,7 @@ use ::mpi::topology::SimpleCommunicator;
 use ::mpi::traits::{Communicator, Destination, MatchedReceiveVec, Source};
 
 use crate::transport::exchange::{Exchange, ExchangeError};
-use crate::transport::mesh::{Mesh, Over};
+use crate::transport::mesh::{Mesh, MeshExchange};
 
 /// Bytes of one MPI message: its counts have 31 bits. A shorter one is a message's last.
 const PIECE: usize = 1 << 30;
@@ -26,17 +26,17 @@ const LONGEST_NAP: Duration = Duration::from_millis(5);
 /// Starts MPI in the process that the launcher calls `rank` of `world`. `run` names what is run, and is the same for all processes.
 ///
 /// # Errors
-/// [`ExchangeError::Meeting`] on all processes if MPI was started before, one runs something else, or MPI numbers them otherwise than the
+/// [`ExchangeError::Rendezvous`] on all processes if MPI was started before, one runs something else, or MPI numbers them otherwise than the
 /// launcher: another MPI's `mpirun`, or a launcher that MPI knows nothing of, makes each a world of its own.
-pub fn over_mpi(rank: usize, world: usize, run: &str) -> Result<Box<dyn Exchange>, ExchangeError> {
+pub fn connect_mpi(rank: usize, world: usize, run: &str) -> Result<Box<dyn Exchange>, ExchangeError> {
     let (universe, _) = ::mpi::initialize_with_threading(Threading::Funneled)
-        .ok_or_else(|| ExchangeError::Meeting("MPI was started before".into()))?;
-    let mut exchange = Over(Mpi { world: universe.world(), stopped: None, _universe: universe });
+        .ok_or_else(|| ExchangeError::Rendezvous("MPI was started before".into()))?;
+    let mut exchange = MeshExchange(Mpi { world: universe.world(), stopped: None, _universe: universe });
     // Also what the launcher says is compared by all: one that went alone would leave the others waiting.
     let launched = exchange.all_gather(0..exchange.world(), format!("{rank} of {world}").as_bytes())?;
     let runs = exchange.all_gather(0..exchange.world(), run.as_bytes())?;
     match misnumbered(&launched).or_else(|| stranger(&runs)) {
-        Some(why) => Err(ExchangeError::Meeting(why)),
+        Some(why) => Err(ExchangeError::Rendezvous(why)),
         None => Ok(Box::new(exchange)),
     }
 }

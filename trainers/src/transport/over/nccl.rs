@@ -9,7 +9,7 @@ use tempograph_kernels::Nccl;
 
 use crate::transport::exchange::{Exchange, ExchangeError};
 use crate::transport::launch::Launch;
-use crate::transport::mesh::{Mesh, Over};
+use crate::transport::mesh::{Mesh, MeshExchange};
 use crate::transport::over::tcp::Tcp;
 
 /// Messages of so many bytes and more go over the GPUs.
@@ -18,28 +18,29 @@ const LARGE: usize = 1 << 14;
 /// Meets the other processes of `launch`, this one with the GPU numbered `device`. `run` names what is run, and is the same for all of them.
 ///
 /// # Errors
-/// [`ExchangeError::Meeting`] if not all come within `patience`, one runs something else, or there is no NCCL.
-pub fn over_nccl(
+/// [`ExchangeError::Rendezvous`] if not all come within `patience`, one runs something else, or there is no NCCL.
+pub fn connect_nccl(
     launch: &Launch,
     device: usize,
     run: &str,
     patience: Duration,
 ) -> Result<Box<dyn Exchange>, ExchangeError> {
-    let mut by_tcp = Over(Tcp::meet(launch, run, patience)?);
-    let name = if launch.rank == 0 { Nccl::name().map_err(ExchangeError::Meeting)?.to_vec() } else { Vec::new() };
+    let mut by_tcp = MeshExchange(Tcp::connect(launch, run, patience)?);
+    let name =
+        if launch.rank == 0 { Nccl::new_group_id().map_err(ExchangeError::Rendezvous)?.to_vec() } else { Vec::new() };
     let name = by_tcp.all_gather(0..launch.world, &name)?.swap_remove(0);
-    let name = name.try_into().map_err(|_| ExchangeError::Meeting("process 0 has no NCCL".into()))?;
-    let link = Nccl::join(device, launch.rank, launch.world, name).map_err(ExchangeError::Meeting)?;
-    Ok(Box::new(Over(Gpus { link, by_tcp: by_tcp.0 })))
+    let name = name.try_into().map_err(|_| ExchangeError::Rendezvous("process 0 has no NCCL".into()))?;
+    let link = Nccl::join(device, launch.rank, launch.world, name).map_err(ExchangeError::Rendezvous)?;
+    Ok(Box::new(MeshExchange(NcclMesh { link, by_tcp: by_tcp.0 })))
 }
 
 /// This process's GPU among the others'.
-struct Gpus {
+struct NcclMesh {
     link: Nccl,
     by_tcp: Tcp,
 }
 
-impl Mesh for Gpus {
+impl Mesh for NcclMesh {
     fn rank(&self) -> usize {
         self.by_tcp.rank()
     }
@@ -90,32 +91,32 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::Alone;
-    use crate::transport::launch::Meeting;
+    use crate::SingleProcess;
+    use crate::transport::launch::Rendezvous;
 
     #[test]
     fn one_gpu_by_itself_sums_as_one_process_does() {
         if let Err(why) = tempograph_kernels::gpus() {
             return eprintln!("skipped: {why}");
         }
-        if !Nccl::is_there() {
+        if !Nccl::is_installed() {
             return eprintln!("skipped: no NCCL library (libnccl) is installed");
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let meeting = Meeting::Address { host: "127.0.0.1".into(), port };
-        let launch = Launch { rank: 0, world: 1, local_rank: 0, local_world: 1, meeting };
-        let mut exchange = over_nccl(&launch, 0, "a run", Duration::from_secs(20)).unwrap();
+        let rendezvous = Rendezvous::Address { host: "127.0.0.1".into(), port };
+        let launch = Launch { rank: 0, world: 1, local_rank: 0, local_world: 1, rendezvous };
+        let mut exchange = connect_nccl(&launch, 0, "a run", Duration::from_secs(20)).unwrap();
         let lanes: [Vec<f32>; 3] =
             [1e-3, 1e3, 0.7].map(|scale| (0..50_000).map(|i| scale * (i as f32).sin()).collect());
         let lanes = lanes.each_ref().map(|lane| &lane[..]);
         let (mut sum, mut expected) = (vec![0.0; 50_000], vec![0.0; 50_000]);
         exchange.all_reduce(&lanes, &mut sum).unwrap();
-        Alone.all_reduce(&lanes, &mut expected).unwrap();
+        SingleProcess.all_reduce(&lanes, &mut expected).unwrap();
         assert_eq!(sum, expected);
         assert_eq!(exchange.all_gather(0..1, b"own").unwrap(), [b"own"]);
 
         // And over the GPU itself: a group of one may send to itself.
-        let alone = Nccl::join(0, 0, 1, Nccl::name().unwrap()).unwrap();
+        let alone = Nccl::join(0, 0, 1, Nccl::new_group_id().unwrap()).unwrap();
         let message: Vec<u8> = (0..100_000).map(|i| (i % 251) as u8).collect();
         assert_eq!(alone.swap(&[0], &[&message], &[message.len()], &|| true).unwrap(), [message]);
     }

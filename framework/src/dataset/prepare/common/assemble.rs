@@ -9,11 +9,11 @@ use tempograph_kernels::Rows;
 use crate::dataset::prepare::common::columns::RawEvents;
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::PrepareOptions;
-use crate::dataset::{Content, Dataset, IdMap, Sides, Table, TimeUnit};
+use crate::dataset::{Dataset, DatasetContent, IdMap, Sides, Table, TimeUnit};
 use crate::{EventLog, NodeId};
 
 /// A source as a format's reader leaves it.
-pub(crate) struct Raw {
+pub(crate) struct RawSource {
     pub(crate) events: RawEvents,
     /// Features of the events, where they are.
     pub(crate) features: Option<Features>,
@@ -47,19 +47,19 @@ pub(crate) enum IdSpace {
 }
 
 /// What a set is called, and the unit of its times.
-pub(crate) struct About {
+pub(crate) struct DatasetInfo {
     pub(crate) name: String,
     pub(crate) time_unit: String,
 }
 
 pub(crate) fn assemble(
-    raw: Raw,
+    raw: RawSource,
     file: &Path,
     source: &Path,
-    about: About,
+    about: DatasetInfo,
     options: &PrepareOptions,
 ) -> Result<Dataset, PrepareError> {
-    let Raw { mut events, features, node_features, id_space, mut notices } = raw;
+    let RawSource { mut events, features, node_features, id_space, mut notices } = raw;
     if events.len() == 0 {
         return Err(PrepareError::file(file, "there are no events"));
     }
@@ -79,7 +79,7 @@ pub(crate) fn assemble(
         features,
     )
     .map_err(|error| PrepareError::file(file, error.to_string()))?;
-    Ok(Dataset::new(Content {
+    Ok(Dataset::new(DatasetContent {
         name: about.name,
         log,
         time_unit: TimeUnit { description: about.time_unit, scale },
@@ -131,7 +131,7 @@ fn event_features(
     notices: &mut Vec<String>,
 ) -> Result<Option<Arc<dyn Rows>>, PrepareError> {
     let Some(Features { table, indexed }) = features else { return Ok(None) };
-    if says_nothing(&table) {
+    if is_all_zero(&table) {
         notices.push(format!("the {} edge features are all zero and were dropped", table.width()));
         return Ok(None);
     }
@@ -146,7 +146,7 @@ fn event_features(
     Ok(Some(Arc::new(gather(&table, (0..events.len()).map(row)))))
 }
 
-fn says_nothing(table: &Table) -> bool {
+fn is_all_zero(table: &Table) -> bool {
     table.values().iter().all(|&value| value == 0.0)
 }
 
@@ -201,7 +201,7 @@ impl Nodes {
     /// Node features by dense number, unless they say nothing.
     fn features(&self, rows: NodeRows, notices: &mut Vec<String>) -> Result<Option<Table>, PrepareError> {
         let NodeRows { table, path, padded } = rows;
-        if says_nothing(&table) {
+        if is_all_zero(&table) {
             notices.push(format!("the {} node features are all zero and were dropped", table.width()));
             return Ok(None);
         }

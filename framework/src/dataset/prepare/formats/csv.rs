@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::dataset::prepare::common::assemble::{IdSpace, Raw};
+use crate::dataset::prepare::common::assemble::{IdSpace, RawSource};
 use crate::dataset::prepare::common::columns::{ColumnName, RawEvents, Role, by_name};
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::input::Input;
@@ -12,7 +12,7 @@ use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::common::text::{Separator, header, own_features, read_lines};
 use crate::dataset::prepare::formats::companions::{edge_rows, node_rows};
 
-pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
+pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
     let mut input = Input::open(path)?;
     let header = header(&mut input, path, &mut *progress)?;
     let mut columns = by_name(header).map_err(|fact| PrepareError::row(path, 1, fact))?;
@@ -25,7 +25,7 @@ pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>
         beside => beside,
     };
     let node_features = node_rows(path.with_file_name("node_feat.npy"), false)?;
-    Ok(Raw { events, features, node_features, id_space: IdSpace::Shared, notices: notice.into_iter().collect() })
+    Ok(RawSource { events, features, node_features, id_space: IdSpace::Shared, notices: notice.into_iter().collect() })
 }
 
 fn pass_over_features(columns: &mut [ColumnName]) -> Option<String> {

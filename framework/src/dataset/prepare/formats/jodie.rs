@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use crate::dataset::prepare::common::assemble::{IdSpace, Raw};
+use crate::dataset::prepare::common::assemble::{IdSpace, RawSource};
 use crate::dataset::prepare::common::columns::{ColumnName, RawEvents, Role};
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::input::Input;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::common::text::{Separator, header, own_features, read_lines};
 
-pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
+pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
     let mut input = Input::open(path)?;
     header(&mut input, path, &mut *progress)?;
     let mut events = RawEvents::new(options.time_scale);
@@ -22,7 +22,7 @@ pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>
     }
     read_lines(&mut input, Separator::Comma, &columns, &mut events, progress)?;
     let features = own_features(&mut events, &columns);
-    Ok(Raw { events, features, node_features: None, id_space: IdSpace::Separate, notices: Vec::new() })
+    Ok(RawSource { events, features, node_features: None, id_space: IdSpace::Separate, notices: Vec::new() })
 }
 
 fn columns_of(count: usize) -> Vec<ColumnName> {

@@ -12,18 +12,18 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use tempograph_kernels::Rows;
 
 use crate::dataset::Table;
-use crate::dataset::prepare::common::assemble::{Features, IdSpace, Raw};
+use crate::dataset::prepare::common::assemble::{Features, IdSpace, RawSource};
 use crate::dataset::prepare::common::columns::{ColumnName, RawEvents, Role, by_name, feature_width};
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 
-pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
+pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
     // The parquet crate panics on some damaged files instead of saying so; nothing it was working on is used after that.
     let read = catch_unwind(AssertUnwindSafe(|| read_file(path, options, progress)));
     read.unwrap_or_else(|_| Err(PrepareError::file(path, "the file is damaged: its parts contradict each other")))
 }
 
-fn read_file(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
+fn read_file(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
     let broken = |error: ParquetError| PrepareError::file(path, error.to_string());
     let file = File::open(path).map_err(|error| PrepareError::io(path, error))?;
     let total = file.metadata().map_err(|error| PrepareError::io(path, error))?.len();
@@ -47,7 +47,7 @@ fn read_file(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> R
     }
     let table = Table::new(std::mem::take(&mut events.features), feature_width(&columns)).ok();
     let features = table.filter(|table| table.width() > 0).map(|table| Features { table, indexed: false });
-    Ok(Raw { events, features, node_features: None, id_space: IdSpace::Shared, notices: Vec::new() })
+    Ok(RawSource { events, features, node_features: None, id_space: IdSpace::Shared, notices: Vec::new() })
 }
 
 /// The numbers of one column in one row group.
@@ -67,13 +67,13 @@ fn read_group(
     let mut features = Vec::new();
     for (at, column) in columns.iter().enumerate().filter(|(_, column)| column.role != Role::Ignored) {
         let numbers = read_column(group, at, rows).map_err(|fault| match fault {
-            Fault::Null(row) => {
+            ColumnError::Null(row) => {
                 PrepareError::row(path, first + row as u64, format!("column `{}` is null", column.name))
             }
-            Fault::Type(found) => {
+            ColumnError::Type(found) => {
                 PrepareError::file(path, format!("column `{}` is of type {found}, which is no number", column.name))
             }
-            Fault::Broken(error) => PrepareError::file(path, format!("column `{}`: {error}", column.name)),
+            ColumnError::Broken(error) => PrepareError::file(path, format!("column `{}`: {error}", column.name)),
         })?;
         let refuse = |(row, fact): (usize, String)| PrepareError::row(path, first + row as u64, fact);
         match column.role {
@@ -90,19 +90,19 @@ fn read_group(
 }
 
 /// Why a column cannot be read.
-enum Fault {
+enum ColumnError {
     Null(usize),
     Type(&'static str),
     Broken(ParquetError),
 }
 
-impl From<ParquetError> for Fault {
+impl From<ParquetError> for ColumnError {
     fn from(error: ParquetError) -> Self {
         Self::Broken(error)
     }
 }
 
-fn read_column(group: &dyn RowGroupReader, at: usize, rows: usize) -> Result<Numbers, Fault> {
+fn read_column(group: &dyn RowGroupReader, at: usize, rows: usize) -> Result<Numbers, ColumnError> {
     let metadata = group.metadata().column(at).column_descr_ptr();
     let nullable = metadata.max_def_level() > 0;
     let unsigned = metadata.converted_type() == ConvertedType::UINT_32;
@@ -119,14 +119,14 @@ fn read_column(group: &dyn RowGroupReader, at: usize, rows: usize) -> Result<Num
             Numbers::Float(values(reader, rows, nullable)?.into_iter().map(f64::from).collect())
         }
         ColumnReader::DoubleColumnReader(reader) => Numbers::Float(values(reader, rows, nullable)?),
-        ColumnReader::Int96ColumnReader(_) => return Err(Fault::Type("INT96")),
+        ColumnReader::Int96ColumnReader(_) => return Err(ColumnError::Type("INT96")),
         ColumnReader::ByteArrayColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
-            return Err(Fault::Type("text or bytes"));
+            return Err(ColumnError::Type("text or bytes"));
         }
     })
 }
 
-fn values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize, nullable: bool) -> Result<Vec<T::T>, Fault> {
+fn values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize, nullable: bool) -> Result<Vec<T::T>, ColumnError> {
     // No capacity is taken on the word of a file that may be damaged.
     let (mut values, mut present) = (Vec::new(), Vec::new());
     let mut read = 0;
@@ -139,7 +139,7 @@ fn values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize, nullable: b
         read += records;
     }
     match present.iter().position(|&level| level == 0) {
-        Some(row) => Err(Fault::Null(row)),
+        Some(row) => Err(ColumnError::Null(row)),
         None => Ok(values),
     }
 }

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use crate::dataset::prepare::common::assemble::{IdSpace, Raw};
+use crate::dataset::prepare::common::assemble::{IdSpace, RawSource};
 use crate::dataset::prepare::common::columns::Role;
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress};
 use crate::dataset::prepare::formats::companions::{indexed_edge_rows, node_rows, read_indexed};
 
-pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
+pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
     let (edge_path, node_path) = (path.with_file_name("edge_features.npy"), path.with_file_name("node_features.npy"));
     refuse_pickle(&edge_path)?;
     refuse_pickle(&node_path)?;
@@ -22,7 +22,7 @@ pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>
     let node_features = node_rows(node_path, false)?;
     let mut notices = vec!["the split in the roll columns was not kept: splits are chosen when training".into()];
     notices.extend(notice);
-    Ok(Raw { events, features, node_features, id_space: IdSpace::Shared, notices })
+    Ok(RawSource { events, features, node_features, id_space: IdSpace::Shared, notices })
 }
 
 /// Refuses a `.pt` file that has not been converted to the `.npy` file at `array`.

@@ -3,16 +3,16 @@
 
 use std::path::Path;
 
-use crate::dataset::prepare::common::assemble::{IdSpace, Raw};
+use crate::dataset::prepare::common::assemble::{IdSpace, RawSource};
 use crate::dataset::prepare::common::columns::Role;
 use crate::dataset::prepare::common::error::PrepareError;
 use crate::dataset::prepare::common::options::{PrepareOptions, Progress, stem};
 use crate::dataset::prepare::formats::companions::{indexed_edge_rows, node_rows, read_indexed};
 
-pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<Raw, PrepareError> {
+pub(crate) fn read(path: &Path, options: &PrepareOptions, progress: Progress<'_>) -> Result<RawSource, PrepareError> {
     let stem = stem(path);
     let (events, notice) = read_indexed(path, options, progress, |name| (name == "idx").then_some(Role::Index))?;
     let features = indexed_edge_rows(&path.with_file_name(format!("{stem}.npy")), &events, 1)?;
     let node_features = node_rows(path.with_file_name(format!("{stem}_node.npy")), true)?;
-    Ok(Raw { events, features, node_features, id_space: IdSpace::Shared, notices: notice.into_iter().collect() })
+    Ok(RawSource { events, features, node_features, id_space: IdSpace::Shared, notices: notice.into_iter().collect() })
 }

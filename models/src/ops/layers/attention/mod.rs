@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Keys and values are never made: `q . (x Wk) = (Wk q) . x` and `sum a (x Wv) = (sum a x) Wv`, which changes nothing but the cost. A centre
-//! without neighbours has an attention of zero or, in the residual form, that of one neighbour of zeros ([`Alone`]). The row of such a neighbour
+//! without neighbours has an attention of zero or, in the residual form, that of one neighbour of zeros ([`EmptyNeighbourhood`]). The row of such a neighbour
 //! above the first layer is what the layer below makes of a centre of zeros: it stands behind that layer's table.
 #[cfg(feature = "cube")]
 mod device;
@@ -20,7 +20,7 @@ mod residual;
 mod slices;
 mod tensors;
 
-pub(crate) use slices::{Parts, Projections, attended_table, gather_with_now, now_backward, scatter};
+pub(crate) use slices::{Parts, Projections, attended_table, gather_with_zero_time, scatter, zero_time_backward};
 pub(crate) use tensors::{join_heads, split_heads};
 
 use std::sync::Arc;
@@ -32,14 +32,14 @@ use crate::executor::TensorContext;
 use crate::operation::{Operation, Stage};
 use crate::ops::{Op, TimeEncoding};
 use crate::program::{Axis, Builder, HopSizes, Map, Param, Products, Shape, StepSizes, Value};
-use crate::settings::{Alone, AttentionForm, AttentionScores};
+use crate::settings::{AttentionForm, AttentionScores, EmptyNeighbourhood};
 
 /// Slope below zero of [`AttentionScores::LeakyRelu`].
 const LEAKY_SLOPE: f32 = 0.2;
 
 /// Settings of an attention layer.
 #[derive(Clone, Copy, Debug)]
-pub struct Attention {
+pub struct AttentionSettings {
     /// The layer's form.
     pub form: AttentionForm,
     /// What `q . k` becomes before the softmax.
@@ -51,7 +51,7 @@ pub struct Attention {
     /// Share of the attention weights that a training step drops; in the residual form of what comes behind the attention, too.
     pub dropout: f32,
     /// What a centre without neighbours attends to in the residual form.
-    pub alone: Alone,
+    pub alone: EmptyNeighbourhood,
 }
 
 /// The maps of a layer.
@@ -65,7 +65,7 @@ pub(crate) enum Maps {
 /// An attention layer.
 #[derive(Clone, Debug)]
 pub struct AttentionLayer {
-    pub(crate) settings: Attention,
+    pub(crate) settings: AttentionSettings,
     pub(crate) maps: Maps,
     pub(crate) time: TimeEncoding,
     /// The hop whose centres it embeds.
@@ -78,7 +78,7 @@ pub struct AttentionLayer {
     /// Columns of queries and keys.
     pub(crate) inner: usize,
     /// Columns of what stands beside the attention in the merge layer.
-    pub(crate) beside: usize,
+    pub(crate) merge_width: usize,
 }
 
 impl Builder {
@@ -87,23 +87,24 @@ impl Builder {
         &mut self,
         name: &str,
         table: Value,
-        place: (usize, usize),
+        depth_and_hop: (usize, usize),
         time: TimeEncoding,
-        settings: Attention,
+        settings: AttentionSettings,
     ) -> Value {
-        self.attention_beside(name, [table, table], place, time, settings)
+        self.attention_with_merge_rows(name, [table, table], depth_and_hop, time, settings)
     }
 
-    /// The same where the merge layer of the residual form reads the centre's row of `beside`, a table of nodes, instead of that of `table`.
-    pub fn attention_beside(
+    /// The same where the merge layer of the residual form reads the centre's row of `merge_rows`, a table of nodes, instead of that of `table`.
+    pub fn attention_with_merge_rows(
         &mut self,
         name: &str,
-        [table, beside]: [Value; 2],
+        [table, merge_rows]: [Value; 2],
         (depth, hop): (usize, usize),
         time: TimeEncoding,
-        settings: Attention,
+        settings: AttentionSettings,
     ) -> Value {
-        let (input, edge, Attention { width, heads, form, alone, .. }) = (self.width(table), self.edge(), settings);
+        let (input, edge, AttentionSettings { width, heads, form, alone, .. }) =
+            (self.width(table), self.edge_width(), settings);
         let inner = if form == AttentionForm::Residual { input + time.width } else { width };
         self.check(heads > 0 && inner.is_multiple_of(heads.max(1)), || match form {
             AttentionForm::Residual => {
@@ -111,13 +112,13 @@ impl Builder {
             }
             _ => format!("model.heads = {heads} does not divide model.width = {width}"),
         });
-        let (other, axis) = (beside != table, self.axis(beside));
+        let (other, axis) = (merge_rows != table, self.axis(merge_rows));
         self.check(!other || (axis, form) == (Axis::Nodes, AttentionForm::Residual), || {
             format!("a residual attention layer reads rows of nodes beside its own, not of {axis}")
         });
-        let beside_width = self.width(beside);
-        self.needs.age |= (alone, form) == (Alone::Padding, AttentionForm::Residual);
-        self.look(hop);
+        let merge_width = self.width(merge_rows);
+        self.needs.age |= (alone, form) == (EmptyNeighbourhood::Padding, AttentionForm::Residual);
+        self.require_neighbours(hop);
         let seen = input + edge + time.width;
         let mut map = |part: &str, inputs, outputs, bias| {
             self.parameters.linear(&format!("{name}.{part}"), inputs, outputs, bias)
@@ -142,14 +143,14 @@ impl Builder {
                 let [query, key, value] = [("query", inner), ("key", seen), ("value", seen)]
                     .map(|(part, columns)| map(part, columns, inner, false));
                 let out = map("out", inner, inner, true);
-                let [fc1, fc2] = [("fc1", inner + beside_width), ("fc2", width)]
+                let [fc1, fc2] = [("fc1", inner + merge_width), ("fc2", width)]
                     .map(|(part, columns)| map(part, columns, width, true));
                 let norm = self.parameters.norm(&format!("{name}.norm"), inner);
                 Maps::Residual { query, key, value, out, norm, fc1, fc2 }
             }
         };
-        let op = AttentionLayer { settings, maps, time, hop, depth, input, edge, inner, beside: beside_width };
-        let reads = if other { &[table, beside][..] } else { &[table] };
+        let op = AttentionLayer { settings, maps, time, hop, depth, input, edge, inner, merge_width };
+        let reads = if other { &[table, merge_rows][..] } else { &[table] };
         self.push(name, Op::Attention(Arc::new(op)), reads, Shape { axis: Axis::Centres(hop), width })
     }
 }
@@ -172,18 +173,18 @@ impl AttentionLayer {
     }
 
     /// What it drops of the numbers behind a residual form's attention.
-    pub(crate) fn dropout_behind(&self, seed: Option<u64>) -> Option<Dropout> {
+    pub(crate) fn output_dropout(&self, seed: Option<u64>) -> Option<Dropout> {
         crate::ops::tables::dropout::of_rows(self.settings.dropout, seed, self.depth as u64)
     }
 
     /// Whether centres without neighbours attend to one of zeros.
-    pub(crate) fn pads(&self) -> bool {
-        matches!(self.maps, Maps::Residual { .. }) && self.settings.alone == Alone::Padding
+    pub(crate) fn attends_to_padding(&self) -> bool {
+        matches!(self.maps, Maps::Residual { .. }) && self.settings.alone == EmptyNeighbourhood::Padding
     }
 
     /// Whether the row of a centre of zeros stands behind its table, for the layer above.
-    pub(crate) fn gives_padding(&self) -> bool {
-        self.pads() && self.hop > 0
+    pub(crate) fn appends_padding_row(&self) -> bool {
+        self.attends_to_padding() && self.hop > 0
     }
 }
 
@@ -204,7 +205,7 @@ impl Operation for AttentionLayer {
         }
     }
 
-    fn drops(&self) -> bool {
+    fn has_dropout(&self) -> bool {
         self.settings.dropout > 0.0
     }
 
@@ -227,7 +228,7 @@ impl Operation for AttentionLayer {
             AttentionForm::Residual => {
                 products.map(1.0, time, inner, time);
                 products.map(centres, inner, inner, inner);
-                products.map(centres, inner + self.beside, width, inner + self.beside);
+                products.map(centres, inner + self.merge_width, width, inner + self.merge_width);
                 products.map(centres, width, width, width);
             }
         }

@@ -5,14 +5,14 @@
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param as BurnParam};
-use tempograph_framework::{Hop, NodeId, Path as Dotted, Queries, Store, Table, View, values};
+use tempograph_framework::{Hop, ModulePath, NodeId, Queries, Store, Table, View, values};
 use tempograph_kernels::Neighbours;
 use tempograph_kernels::cpu::{PaddedRows, Precision};
 use tempograph_kernels::tensor::{AutodiffBackend, CpuTape, Tensor, TensorData};
 
 use crate::executor::ProgramModule;
 use crate::kinds::static_only::StaticOnlySpec;
-use crate::operation::{Context, Into, Reads};
+use crate::operation::{Context, InputTables, TableGradients};
 use crate::ops::layers::attention::*;
 use crate::program::{Declarations, FeatureWidths, Gradients, Program, Weights};
 use crate::registry::ModelSpec;
@@ -78,17 +78,17 @@ impl Golden {
             fc1: self.linear(&mut all, "fc1.weight", [WIDTH, INNER + WIDTH], "fc1.bias", 0),
             fc2: self.linear(&mut all, "fc2.weight", [WIDTH, WIDTH], "fc2.bias", 0),
         };
-        let settings = Attention {
+        let settings = AttentionSettings {
             form: AttentionForm::Paper,
             scores: AttentionScores::Scaled,
             width: INNER,
             heads: self.integers("setting.heads")[0] as usize,
             dropout: 0.0,
-            alone: Alone::Nothing,
+            alone: EmptyNeighbourhood::Nothing,
         };
         let time = TimeEncoding { freq, phase, width: WIDTH };
         let (input, edge, inner) = (WIDTH, EDGE, INNER);
-        (AttentionLayer { settings, maps, time, hop: 0, depth: 0, input, edge, inner, beside: WIDTH }, all)
+        (AttentionLayer { settings, maps, time, hop: 0, depth: 0, input, edge, inner, merge_width: WIDTH }, all)
     }
 
     /// The roots are the table's first rows. Every slot's neighbour is a row of its own behind them.
@@ -142,8 +142,8 @@ fn named(all: &Declarations, name: &str) -> Param {
 fn the_paper_layer_on_slices_agrees_with_torch_forward_and_backward() {
     let golden = Golden::read();
     let (layer, all) = golden.layer();
-    let (view, queries, places, parameters) = (golden.view(), Queries::none(), all.places(), all.fresh(0));
-    let weights = Weights { parameters: &parameters, places: &places, precision: Precision::F32 };
+    let (view, queries, layout, parameters) = (golden.view(), Queries::none(), all.layout(), all.initial_parameters(0));
+    let weights = Weights { parameters: &parameters, layout: &layout, precision: Precision::F32 };
     let cx = Context { queries: &queries, view: &view, dropout: None, weights };
     let (reads, mut stage) = ([Value::new(0)], layer.stage());
     let mut table = PaddedRows::default();
@@ -159,7 +159,7 @@ fn the_paper_layer_on_slices_agrees_with_torch_forward_and_backward() {
     };
 
     let mut output = PaddedRows::default();
-    stage.forward(&cx, Reads { tables: &tables, values: &reads }, &mut output);
+    stage.forward(&cx, InputTables { tables: &tables, values: &reads }, &mut output);
     golden.assert_close("output", &rows_of(&output, ROOTS));
 
     golden
@@ -168,15 +168,15 @@ fn the_paper_layer_on_slices_agrees_with_torch_forward_and_backward() {
         .enumerate()
         .for_each(|(row, numbers)| output.row_mut(row)[..WIDTH].copy_from_slice(numbers));
     let (mut of_tables, mut found) = ([PaddedRows::default()], vec![0.0; all.numbers()]);
-    let mut gradients = Gradients { values: &mut found, places: &places };
-    let mut into = Into { tables: &mut of_tables, values: &reads };
-    stage.backward(&cx, Reads { tables: &tables, values: &reads }, &mut output, &mut into, &mut gradients);
-    golden.assert_gradients(&rows_of(&of_tables[0], ROWS), |name| found[places.of(named(&all, name))].to_vec());
+    let mut gradients = Gradients { values: &mut found, layout: &layout };
+    let mut into = TableGradients { tables: &mut of_tables, values: &reads };
+    stage.backward(&cx, InputTables { tables: &tables, values: &reads }, &mut output, &mut into, &mut gradients);
+    golden.assert_gradients(&rows_of(&of_tables[0], ROWS), |name| found[layout.of(named(&all, name))].to_vec());
 }
 
 /// Gathers gradients by name.
 struct Visit<'a> {
-    path: Dotted,
+    path: ModulePath,
     tape: &'a <CpuTape as AutodiffBackend>::Gradients,
     found: Vec<(String, Vec<f32>)>,
 }
@@ -200,7 +200,7 @@ fn the_paper_layer_on_tensors_agrees_with_torch_forward_and_backward() {
     let (view, queries) = (golden.view(), Queries::none());
     // A program of any kind, with the layer's parameters in the place of its own.
     let program = ModelSpec::from(StaticOnlySpec::default()).program(FeatureWidths::default()).unwrap();
-    let program = Program { places: all.places(), declarations: all, ..(*program).clone() };
+    let program = Program { layout: all.layout(), declarations: all, ..(*program).clone() };
     let module = ProgramModule::<CpuTape>::new(Arc::new(program), 0, &Default::default());
     let tensor = |numbers: Vec<f32>, rows| {
         Tensor::<CpuTape, 2>::from_data(TensorData::new(numbers, [rows, WIDTH]), &Default::default())
@@ -211,7 +211,7 @@ fn the_paper_layer_on_tensors_agrees_with_torch_forward_and_backward() {
     golden.assert_close("output", &values(output.clone()));
 
     let tape = (output * tensor(golden.floats("upstream"), ROOTS)).sum().backward();
-    let mut visit = Visit { path: Dotted::default(), tape: &tape, found: Vec::new() };
+    let mut visit = Visit { path: ModulePath::default(), tape: &tape, found: Vec::new() };
     module.visit(&mut visit);
     let of = |name: &str| visit.found.iter().find(|(path, _)| path == name).unwrap().1.clone();
     golden.assert_gradients(&values(table.grad(&tape).unwrap()), of);

@@ -2,13 +2,13 @@
 
 use tempograph_framework::View;
 use tempograph_kernels::cpu::{
-    Activation, InputGradient, LayerNorm, Linear, PaddedRows, add, add_time_gradient, cos_row, mask, sin_row,
+    Activation, InputGradient, LayerNorm, Linear, PaddedRows, add, add_time_gradient, cos_row, relu_backward, sin_row,
 };
 
-use crate::operation::{Context, Into, Reads, Stage};
-use crate::ops::layers::attention::slices::{Work, gather_with_now, now_backward, scatter};
+use crate::operation::{Context, InputTables, Stage, TableGradients};
+use crate::ops::layers::attention::slices::{Work, gather_with_zero_time, scatter, zero_time_backward};
 use crate::ops::layers::attention::{AttentionLayer, Maps};
-use crate::ops::tables::centres::nodes_into;
+use crate::ops::tables::centres::centre_nodes_into;
 use crate::ops::tables::dropout::drop_from;
 use crate::program::{Gradients, Map};
 
@@ -22,14 +22,14 @@ pub(crate) struct ResidualStage {
     summed: PaddedRows,
     normed: PaddedRows,
     gradient: PaddedRows,
-    alone: AloneWork,
+    alone: EmptyNeighbourhoodWork,
     /// Rows of the nodes that the centres are, where the merge layer reads another table.
     nodes: Vec<u32>,
 }
 
 /// Centres without neighbours, each with one of zeros.
 #[derive(Debug, Default)]
-struct AloneWork {
+struct EmptyNeighbourhoodWork {
     /// Which rows.
     rows: Vec<u32>,
     /// Ticks since their neighbour was met.
@@ -53,7 +53,7 @@ impl ResidualStage {
             summed: PaddedRows::default(),
             normed: PaddedRows::default(),
             gradient: PaddedRows::default(),
-            alone: AloneWork::default(),
+            alone: EmptyNeighbourhoodWork::default(),
             nodes: Vec::new(),
         }
     }
@@ -61,13 +61,13 @@ impl ResidualStage {
 
 impl AttentionLayer {
     /// The row of `table` that stands for a neighbour of zeros; nothing where that is zeros itself.
-    pub(crate) fn padding(&self, view: &View, rows: usize) -> Option<usize> {
+    pub(crate) fn padding_row(&self, view: &View, rows: usize) -> Option<usize> {
         let below = view.hops.get(self.hop + 1).map_or(rows, |hop| hop.centres.len());
-        (self.pads() && rows > below).then_some(below)
+        (self.attends_to_padding() && rows > below).then_some(below)
     }
 }
 
-impl AloneWork {
+impl EmptyNeighbourhoodWork {
     /// Attention of those without neighbours.
     fn attend(
         &mut self,
@@ -84,14 +84,14 @@ impl AloneWork {
             self.rows.push(row as u32);
             self.ages.push(hop.age.get(row).copied().unwrap_or(0.0));
         }
-        if layer.gives_padding() {
+        if layer.appends_padding_row() {
             self.rows.push(hop.centres.len() as u32);
             self.ages.push(0.0);
         }
-        if !layer.pads() {
+        if !layer.attends_to_padding() {
             return self.rows.iter().for_each(|&row| out.row_mut(row as usize).fill(0.0));
         }
-        let padding = layer.padding(cx.view, table.rows());
+        let padding = layer.padding_row(cx.view, table.rows());
         self.seen.zeros(self.rows.len(), value.inputs);
         for (i, &age) in self.ages.iter().enumerate() {
             let row = self.seen.row_mut(i);
@@ -100,7 +100,7 @@ impl AloneWork {
             }
             cos_row(&mut row[layer.input + layer.edge..], age, time.freq, time.phase);
         }
-        self.value.forward(&self.seen, cx.weights.of(value), Activation::None, &mut self.mapped);
+        self.value.forward(&self.seen, cx.weights.linear(value), Activation::None, &mut self.mapped);
         self.rows
             .iter()
             .enumerate()
@@ -108,7 +108,7 @@ impl AloneWork {
     }
 
     /// Takes the gradient of their attention out of `grad`.
-    fn take(&mut self, grad: &mut PaddedRows) {
+    fn take_gradient(&mut self, grad: &mut PaddedRows) {
         self.mapped.zeros(self.rows.len(), grad.columns());
         for (i, &row) in self.rows.iter().enumerate() {
             self.mapped.row_mut(i).copy_from_slice(grad.row(row as usize));
@@ -125,15 +125,15 @@ impl AloneWork {
         of_table: &mut PaddedRows,
         gradients: &mut Gradients<'_>,
     ) {
-        if !layer.pads() || self.rows.is_empty() {
+        if !layer.attends_to_padding() || self.rows.is_empty() {
             return;
         }
         self.of_value.resize(value.inputs * value.outputs, 0.0);
         let (weight, into) = (cx.weights.values(value.weight), InputGradient::Replace(&mut self.seen_gradient));
         self.value.backward(&self.seen, weight, &self.mapped, [&mut self.of_value, &mut []], into);
-        add(gradients.one(value.weight), &self.of_value);
-        let (time, padding) = (layer.time.weights(cx.weights), layer.padding(cx.view, of_table.rows()));
-        let [freq, phase] = gradients.many([layer.time.freq, layer.time.phase]);
+        add(gradients.param_mut(value.weight), &self.of_value);
+        let (time, padding) = (layer.time.weights(cx.weights), layer.padding_row(cx.view, of_table.rows()));
+        let [freq, phase] = gradients.params_mut([layer.time.freq, layer.time.phase]);
         // the values are not read again: the sines stand in their place
         for (i, &age) in self.ages.iter().enumerate() {
             let (own, of_time) = self.seen_gradient.row(i).split_at(layer.input + layer.edge);
@@ -148,49 +148,49 @@ impl AloneWork {
 }
 
 impl Stage for ResidualStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         let ResidualStage { layer, work, norm, summed, normed, alone, nodes, .. } = self;
         let Maps::Residual { query, value, out: map, norm: scale, fc1, fc2, .. } = &layer.maps else { return };
         let (table, hop, weights, inner) = (reads.table(0), &cx.view.hops[layer.hop], cx.weights, layer.inner);
-        gather_with_now(&mut work.centres, table, hop, &layer.time, weights);
-        if layer.gives_padding() {
+        gather_with_zero_time(&mut work.centres, table, hop, &layer.time, weights);
+        if layer.appends_padding_row() {
             let (last, time) = (hop.centres.len(), layer.time.weights(weights));
             work.centres.resize(last + 1, inner);
             let (own, now) = work.centres.row_mut(last).split_at_mut(layer.input);
-            match layer.padding(cx.view, table.rows()) {
+            match layer.padding_row(cx.view, table.rows()) {
                 Some(padding) => own.copy_from_slice(table.row(padding)),
                 None => own.fill(0.0),
             }
             cos_row(now, 0.0, time.freq, time.phase);
         }
-        layer.look(work, cx, query, table);
+        layer.attend_forward(work, cx, query, table);
         alone.attend(layer, cx, value, table, &mut work.attended);
-        work.maps[1].forward(&work.attended, weights.of(map), Activation::None, summed);
-        drop_from(summed, layer.dropout_behind(cx.dropout));
+        work.maps[1].forward(&work.attended, weights.linear(map), Activation::None, summed);
+        drop_from(summed, layer.output_dropout(cx.dropout));
         (0..summed.rows()).for_each(|row| add(summed.row_mut(row), work.centres.row(row)));
         norm.forward(summed, scale.map(|param| weights.values(param)), normed);
-        work.concat.zeros(normed.rows(), inner + layer.beside);
-        let beside = (reads.len() > 1).then(|| reads.table(1));
-        nodes_into(cx.view, layer.hop, nodes);
+        work.concat.zeros(normed.rows(), inner + layer.merge_width);
+        let merge_rows = (reads.len() > 1).then(|| reads.table(1));
+        centre_nodes_into(cx.view, layer.hop, nodes);
         for row in 0..normed.rows() {
             let (left, right) = work.concat.row_mut(row).split_at_mut(inner);
             left.copy_from_slice(normed.row(row));
-            match (beside, nodes.get(row)) {
+            match (merge_rows, nodes.get(row)) {
                 (None, _) => right.copy_from_slice(&work.centres.row(row)[..layer.input]),
-                (Some(beside), Some(&node)) => right.copy_from_slice(beside.row(node as usize)),
+                (Some(merge_rows), Some(&node)) => right.copy_from_slice(merge_rows.row(node as usize)),
                 (Some(_), None) => {}
             }
         }
-        work.maps[2].forward(&work.concat, weights.of(fc1), Activation::Relu, &mut work.rectified);
-        work.maps[3].forward(&work.rectified, weights.of(fc2), Activation::None, out);
+        work.maps[2].forward(&work.concat, weights.linear(fc1), Activation::Relu, &mut work.rectified);
+        work.maps[3].forward(&work.rectified, weights.linear(fc2), Activation::None, out);
     }
 
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let ResidualStage { layer, work, norm, summed, gradient, alone, nodes, .. } = self;
@@ -201,32 +201,32 @@ impl Stage for ResidualStage {
         let Work { maps, rectified, rectified_gradient, concat, concat_gradient, .. } = work;
         let onto = InputGradient::Replace(rectified_gradient);
         maps[3].backward(rectified, weights.values(fc2.weight), grad, gradients.map(fc2), onto);
-        mask(&mut rectified_gradient.values, &rectified.values);
+        relu_backward(&mut rectified_gradient.values, &rectified.values);
         let onto = InputGradient::Replace(concat_gradient);
         maps[2].backward(concat, weights.values(fc1.weight), rectified_gradient, gradients.map(fc1), onto);
         gradient.zeros(concat.rows(), inner);
         (0..concat.rows()).for_each(|row| gradient.row_mut(row).copy_from_slice(&concat_gradient.row(row)[..inner]));
         // what was normed is not read again: its gradient stands in its place
-        norm.backward(gradient, weights.values(scale[0]), gradients.many(*scale), summed);
+        norm.backward(gradient, weights.values(scale[0]), gradients.params_mut(*scale), summed);
         gradient.values.copy_from_slice(&summed.values);
-        drop_from(gradient, layer.dropout_behind(cx.dropout));
+        drop_from(gradient, layer.output_dropout(cx.dropout));
         let Work { maps, attended, attended_gradient, .. } = work;
         attended_gradient.resize_like(attended);
         attended_gradient.values.fill(0.0);
         let onto = InputGradient::Add(attended_gradient);
         maps[1].backward(attended, weights.values(out.weight), gradient, gradients.map(out), onto);
-        alone.take(attended_gradient);
+        alone.take_gradient(attended_gradient);
 
         if reads.len() > 1 {
-            let of_beside = into.table(1, reads.table(1));
-            of_beside.values.fill(0.0);
+            let of_merge_rows = into.table(1, reads.table(1));
+            of_merge_rows.values.fill(0.0);
             for (row, &node) in nodes.iter().enumerate() {
-                add(of_beside.row_mut(node as usize), &work.concat_gradient.row(row)[inner..]);
+                add(of_merge_rows.row_mut(node as usize), &work.concat_gradient.row(row)[inner..]);
             }
         }
         let of_table = into.table(0, table);
         layer.attend_backward(work, cx, query, table, of_table, gradients);
-        work.projections.part(gradients, inner, layer.parts());
+        work.projections.split_gradients(gradients, inner, layer.parts());
         alone.backward(layer, cx, value, of_table, gradients);
         let Work { centres_gradient, concat_gradient, sine, .. } = work;
         for row in 0..centres_gradient.rows() {
@@ -236,9 +236,9 @@ impl Stage for ResidualStage {
                 add(&mut of_centre[..layer.input], &concat_gradient.row(row)[inner..]);
             }
         }
-        now_backward(centres_gradient, layer.input, sine, &layer.time, weights, gradients);
+        zero_time_backward(centres_gradient, layer.input, sine, &layer.time, weights, gradients);
         scatter(of_table, hop, centres_gradient);
-        if let (true, Some(padding)) = (layer.gives_padding(), layer.padding(cx.view, table.rows())) {
+        if let (true, Some(padding)) = (layer.appends_padding_row(), layer.padding_row(cx.view, table.rows())) {
             add(of_table.row_mut(padding), &centres_gradient.row(hop.centres.len())[..layer.input]);
         }
     }

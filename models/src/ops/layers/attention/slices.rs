@@ -2,11 +2,11 @@
 
 use tempograph_framework::Hop;
 use tempograph_kernels::cpu::{
-    Activation, Attending, InputGradient, Linear, PaddedRows, ProjectedAttention, ProjectionGradients,
-    ProjectionWeights, Table, Version, add, cos_row, head_stride, join_if, mask, sin_row,
+    Activation, AttentionPlanRef, InputGradient, Linear, NeighbourTable, PaddedRows, ProjectedAttention,
+    ProjectionGradients, ProjectionWeights, Version, add, cos_row, head_stride, join_if, relu_backward, sin_row,
 };
 
-use crate::operation::{Context, Into, Reads, SHARED, Stage};
+use crate::operation::{Context, InputTables, MIN_PARALLEL_ROWS, Stage, TableGradients};
 use crate::ops::TimeEncoding;
 use crate::ops::layers::attention::{AttentionLayer, Maps};
 use crate::program::{Gradients, Map, Param, Weights};
@@ -50,7 +50,7 @@ pub(crate) struct Projections {
 
 impl Projections {
     /// Puts both together of these parameters, unless they are of the same version. Columns that no parameter fills are zeros.
-    pub fn join(
+    pub fn concat(
         &mut self,
         weights: Weights<'_>,
         [outputs, columns]: [usize; 2],
@@ -61,20 +61,20 @@ impl Projections {
         if self.version != Some(version) {
             join_if(
                 worth,
-                || put_together(&mut self.key, weights, [outputs, columns], key),
-                || put_together(&mut self.value, weights, [outputs, columns], value),
+                || concat_columns(&mut self.key, weights, [outputs, columns], key),
+                || concat_columns(&mut self.value, weights, [outputs, columns], value),
             );
             self.version = Some(version);
         }
     }
 
     /// Takes both gradients apart, adding each part to the gradient of its parameter.
-    pub fn part(&self, gradients: &mut Gradients<'_>, outputs: usize, [key, value]: [Parts; 2]) {
+    pub fn split_gradients(&self, gradients: &mut Gradients<'_>, outputs: usize, [key, value]: [Parts; 2]) {
         for (joined, parts) in [(&self.key_gradient, key), (&self.value_gradient, value)] {
             for (row, numbers) in joined.chunks_exact(joined.len() / outputs).enumerate() {
                 let mut start = 0;
                 for part in parts.into_iter().flatten() {
-                    let gradient = gradients.one(part);
+                    let gradient = gradients.param_mut(part);
                     let columns = gradient.len() / outputs;
                     add(&mut gradient[row * columns..][..columns], &numbers[start..start + columns]);
                     start += columns;
@@ -87,7 +87,7 @@ impl Projections {
 /// Matrices of as many rows, and a bias, that stand side by side.
 pub(crate) type Parts = [Option<Param>; 3];
 
-fn put_together(out: &mut Vec<f32>, weights: Weights<'_>, [outputs, all]: [usize; 2], parts: Parts) {
+fn concat_columns(out: &mut Vec<f32>, weights: Weights<'_>, [outputs, all]: [usize; 2], parts: Parts) {
     out.clear();
     for row in 0..outputs {
         for part in parts.into_iter().flatten() {
@@ -100,8 +100,12 @@ fn put_together(out: &mut Vec<f32>, weights: Weights<'_>, [outputs, all]: [usize
 }
 
 /// The table that attention reads.
-pub(crate) fn attended_table<'a>(rows: &'a PaddedRows, time: &TimeEncoding, weights: Weights<'a>) -> Table<'a> {
-    Table { hidden: &rows.values, width: rows.columns(), stride: rows.stride(), time: time.weights(weights) }
+pub(crate) fn attended_table<'a>(
+    rows: &'a PaddedRows,
+    time: &TimeEncoding,
+    weights: Weights<'a>,
+) -> NeighbourTable<'a> {
+    NeighbourTable { hidden: &rows.values, width: rows.columns(), stride: rows.stride(), time: time.weights(weights) }
 }
 
 /// Adds the gradients of centres, the first columns of `centres`, to those of the rows they are.
@@ -113,7 +117,7 @@ pub(crate) fn scatter(table: &mut PaddedRows, hop: &Hop, centres: &PaddedRows) {
 }
 
 /// Centres with phi(0) behind each.
-pub(crate) fn gather_with_now(
+pub(crate) fn gather_with_zero_time(
     centres: &mut PaddedRows,
     table: &PaddedRows,
     hop: &Hop,
@@ -130,7 +134,7 @@ pub(crate) fn gather_with_now(
 }
 
 /// phi(0) = cos(phase) stands behind `width` columns of each row: its share of the phases' gradient.
-pub(crate) fn now_backward(
+pub(crate) fn zero_time_backward(
     rows: &PaddedRows,
     width: usize,
     sine: &mut Vec<f32>,
@@ -138,7 +142,7 @@ pub(crate) fn now_backward(
     weights: Weights<'_>,
     gradients: &mut Gradients<'_>,
 ) {
-    let (weights, phase) = (time.weights(weights), gradients.one(time.phase));
+    let (weights, phase) = (time.weights(weights), gradients.param_mut(time.phase));
     sine.resize(weights.phase.len(), 0.0);
     sin_row(sine, 0.0, weights.freq, weights.phase);
     for row in 0..rows.rows() {
@@ -160,8 +164,8 @@ impl AttentionStage {
 }
 
 impl AttentionLayer {
-    fn attending<'a>(&self, cx: &Context<'a>) -> Attending<'a> {
-        Attending {
+    fn attending<'a>(&self, cx: &Context<'a>) -> AttentionPlanRef<'a> {
+        AttentionPlanRef {
             neighbours: &cx.view.hops[self.hop].neighbours,
             features: cx.view.edge_features.as_deref(),
             activation: self.activation(),
@@ -182,14 +186,14 @@ impl AttentionLayer {
     }
 
     /// Queries of the centres, and what they attend to.
-    pub(crate) fn look(&self, work: &mut Work, cx: &Context<'_>, query: &Map, table: &PaddedRows) {
+    pub(crate) fn attend_forward(&self, work: &mut Work, cx: &Context<'_>, query: &Map, table: &PaddedRows) {
         let (width, heads, weights) = (self.inner, self.settings.heads, cx.weights);
         let (rows, stride) = (work.centres.rows(), head_stride(width, heads));
         let columns = self.input + self.edge + self.time.width + 1;
-        work.projections.join(weights, [width, columns], self.parts(), rows >= SHARED);
-        work.query.resize_apart(rows, width, stride);
-        work.attended.resize_apart(rows, width, stride);
-        work.maps[0].forward_apart(&work.centres, weights.of(query), Activation::None, &mut work.query);
+        work.projections.concat(weights, [width, columns], self.parts(), rows >= MIN_PARALLEL_ROWS);
+        work.query.resize_with_stride(rows, width, stride);
+        work.attended.resize_with_stride(rows, width, stride);
+        work.maps[0].forward_into(&work.centres, weights.linear(query), Activation::None, &mut work.query);
         let Work { projections: Projections { key, value, .. }, attention, query, attended, .. } = work;
         let (version, precision) = (weights.parameters.version(), weights.precision);
         let projections = ProjectionWeights { key, value, heads, version, precision };
@@ -220,7 +224,7 @@ impl AttentionLayer {
             value: value_gradient,
             query: &mut query_gradient.values[..shown],
             hidden: &mut table_gradient.values,
-            time: gradients.many([self.time.freq, self.time.phase]),
+            time: gradients.params_mut([self.time.freq, self.time.phase]),
         };
         let table = attended_table(table, &self.time, cx.weights);
         let (queries, of_attended) = (&queries.values[..shown], &attended_gradient.values[..shown]);
@@ -247,7 +251,7 @@ impl AttentionLayer {
         let Work { maps, rectified, rectified_gradient, concat, concat_gradient, .. } = work;
         let into = InputGradient::Replace(rectified_gradient);
         maps[3].backward(rectified, cx.weights.values(fc2.weight), grad, gradients.map(fc2), into);
-        mask(&mut rectified_gradient.values, &rectified.values);
+        relu_backward(&mut rectified_gradient.values, &rectified.values);
         let into = InputGradient::Replace(concat_gradient);
         maps[2].backward(concat, cx.weights.values(fc1.weight), rectified_gradient, gradients.map(fc1), into);
         let Work { maps, projected, concat_gradient, attended, attended_gradient, .. } = work;
@@ -279,26 +283,26 @@ fn merge(out: &mut PaddedRows, attended: &PaddedRows, centres: &PaddedRows, widt
 }
 
 impl Stage for AttentionStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         let AttentionStage { layer, work } = self;
         let (table, hop, weights) = (reads.table(0), &cx.view.hops[layer.hop], cx.weights);
         match &layer.maps {
             Maps::Conv { query, skip, .. } => {
                 work.centres.gather(&table.values, table.stride(), table.columns(), &hop.centres);
-                layer.look(work, cx, query, table);
-                work.maps[1].forward(&work.centres, weights.of(skip), Activation::None, &mut work.concat);
+                layer.attend_forward(work, cx, query, table);
+                work.maps[1].forward(&work.centres, weights.linear(skip), Activation::None, &mut work.concat);
                 let Work { attended, concat, .. } = work;
                 std::mem::swap(attended, out);
                 (0..out.rows()).for_each(|row| add(out.row_mut(row), concat.row(row)));
             }
             Maps::Residual { .. } => unreachable!("it has a stage of its own"),
             Maps::Paper { query, out: map, fc1, fc2, .. } => {
-                gather_with_now(&mut work.centres, table, hop, &layer.time, weights);
-                layer.look(work, cx, query, table);
-                work.maps[1].forward(&work.attended, weights.of(map), Activation::None, &mut work.projected);
+                gather_with_zero_time(&mut work.centres, table, hop, &layer.time, weights);
+                layer.attend_forward(work, cx, query, table);
+                work.maps[1].forward(&work.attended, weights.linear(map), Activation::None, &mut work.projected);
                 merge(&mut work.concat, &work.projected, &work.centres, table.columns(), hop);
-                work.maps[2].forward(&work.concat, weights.of(fc1), Activation::Relu, &mut work.rectified);
-                work.maps[3].forward(&work.rectified, weights.of(fc2), Activation::None, out);
+                work.maps[2].forward(&work.concat, weights.linear(fc1), Activation::Relu, &mut work.rectified);
+                work.maps[3].forward(&work.rectified, weights.linear(fc2), Activation::None, out);
             }
         }
     }
@@ -306,9 +310,9 @@ impl Stage for AttentionStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let AttentionStage { layer, work } = self;
@@ -323,15 +327,15 @@ impl Stage for AttentionStage {
                 let into = InputGradient::Add(centres_gradient);
                 let weight = cx.weights.values(skip.weight);
                 maps[1].backward(centres, weight, attended_gradient, gradients.map(skip), into);
-                work.projections.part(gradients, layer.settings.width, layer.parts());
+                work.projections.split_gradients(gradients, layer.settings.width, layer.parts());
             }
             Maps::Residual { .. } => unreachable!("it has a stage of its own"),
             Maps::Paper { query, out, fc1, fc2, .. } => {
                 layer.merge_backward(work, cx, grad, [out, fc1, fc2], gradients);
                 layer.attend_backward(work, cx, query, table, of_table, gradients);
-                work.projections.part(gradients, layer.settings.width, layer.parts());
+                work.projections.split_gradients(gradients, layer.settings.width, layer.parts());
                 let (width, Work { centres_gradient, concat_gradient, sine, .. }) = (table.columns(), &mut *work);
-                now_backward(centres_gradient, width, sine, &layer.time, cx.weights, gradients);
+                zero_time_backward(centres_gradient, width, sine, &layer.time, cx.weights, gradients);
                 for row in 0..centres_gradient.rows() {
                     let of_centre = &concat_gradient.row(row)[layer.settings.width..];
                     add(&mut centres_gradient.row_mut(row)[..width], of_centre);

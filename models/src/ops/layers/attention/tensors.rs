@@ -8,7 +8,7 @@ use tempograph_kernels::{AttentionPlan, TemporalOps, gather_rows, product, tempo
 
 use crate::executor::TensorContext;
 use crate::ops::layers::attention::{AttentionLayer, Maps};
-use crate::ops::tables::centres::nodes_of;
+use crate::ops::tables::centres::centre_nodes;
 use crate::ops::tables::dropout::drop_on_tensors;
 use crate::ops::tables::norm::norm_on_tensors;
 
@@ -63,21 +63,21 @@ impl AttentionLayer {
         let shown = hop.centres.len();
         let zeros = |rows: usize, columns: usize| Tensor::<B, 2>::zeros([rows, columns], cx.device());
         // What a row of a centre of zeros adds: nothing, or one row.
-        let padded = |rows_of: Tensor<B, 2>| match self.gives_padding() {
+        let padded = |rows_of: Tensor<B, 2>| match self.appends_padding_row() {
             true => {
                 let columns = rows_of.dims()[1];
                 Tensor::cat(vec![rows_of, zeros(1, columns)], 0)
             }
             false => rows_of,
         };
-        let padding = match self.padding(cx.view, table.dims()[0]) {
+        let padding = match self.padding_row(cx.view, table.dims()[0]) {
             Some(row) => table.clone().narrow(0, row, 1),
             None => zeros(1, self.input),
         };
         let mut ages = hop.age.clone();
         ages.resize(shown, 0.0);
         let mut alone: Vec<f32> = hop.neighbours.count.iter().map(|&n| f32::from(u8::from(n == 0))).collect();
-        if self.gives_padding() {
+        if self.appends_padding_row() {
             centres = Tensor::cat(vec![centres, padding.clone()], 0);
             ages.push(0.0);
             alone.push(1.0);
@@ -89,21 +89,21 @@ impl AttentionLayer {
         let attended = self.attend(cx, table, asked, [cx.augmented(key), cx.augmented(value)]);
         let met = alone.iter().map(|alone| 1.0 - alone).collect();
         let mut seen = padded(attended) * cx.from_rows(met, [rows, 1]);
-        if self.pads() {
+        if self.attends_to_padding() {
             let edge = (self.edge > 0).then(|| zeros(rows, self.edge));
             let parts = [Some(padding.repeat_dim(0, rows)), edge, Some(self.time.encode(cx, &ages))];
             let parts = parts.into_iter().flatten().collect();
             seen = seen + cx.linear(value, Tensor::cat(parts, 1)) * cx.from_rows(alone, [rows, 1]);
         }
-        let behind = drop_on_tensors(cx, cx.linear(out, seen), self.dropout_behind(cx.dropout));
-        let beside = match reads.get(1) {
+        let behind = drop_on_tensors(cx, cx.linear(out, seen), self.output_dropout(cx.dropout));
+        let merge_rows = match reads.get(1) {
             None => centres,
-            Some(beside) => {
-                let nodes = nodes_of(cx.view, self.hop);
-                padded(gather_rows(beside.clone(), nodes))
+            Some(merge_rows) => {
+                let nodes = centre_nodes(cx.view, self.hop);
+                padded(gather_rows(merge_rows.clone(), nodes))
             }
         };
-        let merged = Tensor::cat(vec![norm_on_tensors(cx, *norm, behind + own), beside], 1);
+        let merged = Tensor::cat(vec![norm_on_tensors(cx, *norm, behind + own), merge_rows], 1);
         cx.linear(fc2, relu(cx.linear(fc1, merged)))
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct FeedForward {
     down: Map,
     dropout: f32,
     /// Apart from other dropout of the step: this and the next.
-    place: u64,
+    stream: u64,
 }
 
 impl FeedForward {
@@ -30,20 +30,20 @@ impl FeedForward {
         name: &str,
         [width, inner]: [usize; 2],
         dropout: f32,
-        place: u64,
+        stream: u64,
     ) -> FeedForward {
         FeedForward {
             norm: parameters.norm(&format!("{name}.norm"), width),
             up: parameters.linear(&format!("{name}.up"), width, inner, true),
             down: parameters.linear(&format!("{name}.down"), inner, width, true),
             dropout,
-            place,
+            stream,
         }
     }
 
     /// What a step drops behind GELU, and behind the last map.
     fn dropped(&self, seed: Option<u64>) -> [Option<Dropout>; 2] {
-        [0, 1].map(|behind| of_rows(self.dropout, seed, self.place + behind))
+        [0, 1].map(|behind| of_rows(self.dropout, seed, self.stream + behind))
     }
 
     /// Adds the products of `rows` rows.
@@ -97,9 +97,9 @@ impl FeedForwardStage {
     ) {
         let ([inner, last], weights) = (op.dropped(cx.dropout), cx.weights);
         self.norm.forward(x, op.norm.map(|param| weights.values(param)), &mut self.normed);
-        self.up.forward(&self.normed, weights.of(&op.up), Activation::None, &mut self.pre);
+        self.up.forward(&self.normed, weights.linear(&op.up), Activation::None, &mut self.pre);
         gelu_rows(&self.pre, inner, &mut scratch.inner);
-        self.down.forward(&scratch.inner, weights.of(&op.down), Activation::None, y);
+        self.down.forward(&scratch.inner, weights.linear(&op.down), Activation::None, y);
         drop_rows(y, last);
     }
 
@@ -130,6 +130,6 @@ impl FeedForwardStage {
         gelu_rows_backward(&self.pre, inner, of_inner);
         let into = InputGradient::Replace(of_rows);
         self.up.backward(&self.normed, weights.values(op.up.weight), of_inner, gradients.map(&op.up), into);
-        self.norm.backward(of_rows, weights.values(op.norm[0]), gradients.many(op.norm), of_x);
+        self.norm.backward(of_rows, weights.values(op.norm[0]), gradients.params_mut(op.norm), of_x);
     }
 }

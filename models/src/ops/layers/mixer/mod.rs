@@ -21,12 +21,12 @@ pub(crate) use feed_forward::{FeedForward, FeedForwardStage, Scratch};
 
 use crate::executor::TensorContext;
 use crate::operation::{Operation, Stage};
-use crate::ops::{Op, Times};
+use crate::ops::{AnyTimeEncoding, Op};
 use crate::program::{Axis, Builder, Map, Products, Shape, StepSizes, Value};
 
 /// Settings of a token mixer.
 #[derive(Clone, Copy, Debug)]
-pub struct Mixer {
+pub struct MixerSettings {
     /// Columns `W` of a token.
     pub channels: usize,
     /// Layers, each of which mixes tokens, then columns.
@@ -42,13 +42,13 @@ pub struct Mixer {
 /// Mixes the events shown to the centres of a hop.
 #[derive(Clone, Debug)]
 pub struct TokenMixer {
-    pub(crate) settings: Mixer,
+    pub(crate) settings: MixerSettings,
     /// Tokens `K` of a centre.
     pub(crate) tokens: usize,
     /// Columns of the edge features.
     pub(crate) edge: usize,
     pub(crate) hop: usize,
-    pub(crate) time: Times,
+    pub(crate) time: AnyTimeEncoding,
     pub(crate) input: Map,
     /// Over tokens and over columns, by layer.
     pub(crate) layers: Vec<[FeedForward; 2]>,
@@ -56,11 +56,17 @@ pub struct TokenMixer {
 
 impl Builder {
     /// Rows of the centres of `hop`, `[C, W]`, from the events they are shown. Parameters are called `NAME.input…`, `NAME.layers.0.tokens…` and
-    /// `NAME.layers.0.channels…`. The program must say what is shown ([`Builder::past`]) before.
-    pub fn token_mixer(&mut self, name: &str, hop: usize, time: impl Into<Times>, settings: Mixer) -> Value {
-        let (time, edge) = (time.into(), self.edge());
-        self.look(hop);
-        let Mixer { channels, layers, token_expansion, channel_expansion, dropout } = settings;
+    /// `NAME.layers.0.channels…`. The program must say what is shown ([`Builder::neighbours`]) before.
+    pub fn token_mixer(
+        &mut self,
+        name: &str,
+        hop: usize,
+        time: impl Into<AnyTimeEncoding>,
+        settings: MixerSettings,
+    ) -> Value {
+        let (time, edge) = (time.into(), self.edge_width());
+        self.require_neighbours(hop);
+        let MixerSettings { channels, layers, token_expansion, channel_expansion, dropout } = settings;
         let tokens = self.needs.neighbours;
         let [inner_tokens, inner_channels] = [(token_expansion, tokens), (channel_expansion, channels)]
             .map(|(expansion, width)| (f64::from(expansion) * width as f64) as usize);
@@ -74,11 +80,11 @@ impl Builder {
             self.fail(format!("{what} is below 1; a token mixer needs at least 1 token and 1 column"));
         }
         let input = self.parameters.linear(&format!("{name}.input"), edge + time.width(), channels, true);
-        let mut place = 0;
+        let mut stream = 0;
         let mut mix = |part: &str, layer: usize, width: usize, inner: usize| {
-            place += 2;
+            stream += 2;
             let name = format!("{name}.layers.{layer}.{part}");
-            FeedForward::declare(&mut self.parameters, &name, [width, inner], dropout, place - 2)
+            FeedForward::declare(&mut self.parameters, &name, [width, inner], dropout, stream - 2)
         };
         let layers = (0..layers)
             .map(|i| [mix("tokens", i, tokens, inner_tokens), mix("channels", i, channels, inner_channels)])
@@ -91,7 +97,7 @@ impl Builder {
 
 impl Operation for TokenMixer {
     fn describe(&self) -> String {
-        let Mixer { layers, .. } = self.settings;
+        let MixerSettings { layers, .. } = self.settings;
         format!("mixer of {} tokens, {layers} layers, {}", self.tokens, self.time.describe())
     }
 
@@ -99,7 +105,7 @@ impl Operation for TokenMixer {
         Box::new(slices::MixerStage::new(self.clone()))
     }
 
-    fn drops(&self) -> bool {
+    fn has_dropout(&self) -> bool {
         self.settings.dropout > 0.0
     }
 

@@ -1,11 +1,11 @@
 //! The token mixer on slices.
 
 use tempograph_kernels::cpu::{
-    Activation, InputGradient, Linear, PaddedRows, TokenTimes, add, group_means, group_means_backward, token_rows,
-    transpose_groups,
+    Activation, InputGradient, Linear, PaddedRows, TokenTimeGradients, add, group_means, group_means_backward,
+    token_rows, transpose_groups,
 };
 
-use crate::operation::{Context, Into, Reads, Stage};
+use crate::operation::{Context, InputTables, Stage, TableGradients};
 use crate::ops::layers::mixer::{FeedForwardStage, Scratch, TokenMixer};
 use crate::program::Gradients;
 
@@ -15,7 +15,7 @@ pub(crate) struct MixerStage {
     /// `[C K, E + T]`
     tokens: PaddedRows,
     of_tokens: PaddedRows,
-    times: TokenTimes,
+    times: TokenTimeGradients,
     input: Linear,
     layers: Vec<[FeedForwardStage; 2]>,
     /// For maps over tokens, and over columns.
@@ -33,7 +33,7 @@ impl MixerStage {
         MixerStage {
             tokens: PaddedRows::default(),
             of_tokens: PaddedRows::default(),
-            times: TokenTimes::default(),
+            times: TokenTimeGradients::default(),
             input: Linear::default(),
             layers: op.layers.iter().map(|_| Default::default()).collect(),
             scratch: Default::default(),
@@ -46,13 +46,13 @@ impl MixerStage {
 }
 
 impl Stage for MixerStage {
-    fn forward(&mut self, cx: &Context<'_>, _: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, _: InputTables<'_>, out: &mut PaddedRows) {
         let MixerStage { op, tokens, input, layers, scratch: [of_tokens, of_channels], mixed, added, turned, .. } =
             self;
         let (k, width) = (op.tokens, op.settings.channels);
         let neighbours = &cx.view.hops[op.hop].neighbours;
         token_rows(neighbours, cx.view.edge_features.as_deref(), op.edge, op.time.weights(cx.weights), tokens);
-        input.forward(tokens, cx.weights.of(&op.input), Activation::None, mixed);
+        input.forward(tokens, cx.weights.linear(&op.input), Activation::None, mixed);
         for ([over_tokens, over_channels], maps) in layers.iter_mut().zip(&op.layers) {
             let [columns, mixed_columns] = &mut *turned;
             transpose_groups(mixed, k, columns);
@@ -68,9 +68,9 @@ impl Stage for MixerStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        _: Reads<'_>,
+        _: InputTables<'_>,
         grad: &mut PaddedRows,
-        _: &mut Into<'_>,
+        _: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let MixerStage { op, tokens, input, layers, scratch: [of_tokens, of_channels], mixed, added, turned, .. } =
@@ -93,7 +93,7 @@ impl Stage for MixerStage {
         let into = InputGradient::Replace(&mut self.of_tokens);
         input.backward(tokens, weight, mixed, gradients.map(&op.input), into);
         let neighbours = &cx.view.hops[op.hop].neighbours;
-        let of_time = gradients.many([time.freq, time.phase]);
+        let of_time = gradients.params_mut([time.freq, time.phase]);
         self.times.backward(neighbours, op.edge, time.weights(cx.weights), &self.of_tokens, of_time);
     }
 }

@@ -3,7 +3,7 @@
 use tempograph_kernels::cube::{IdleUnits, Matrix, Projection, ProjectionBlock};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::{Back, DeviceContext, DeviceStage, Laying, Shares};
+use crate::executor::{BackwardFn, DeviceContext, DeviceStage, LayoutBuilder, TimeGradients};
 use crate::ops::layers::projection::TimeProjection;
 
 #[derive(Debug)]
@@ -13,21 +13,24 @@ struct ProjectionStage {
 }
 
 impl TimeProjection {
-    pub(crate) fn device_stage<R: CubeRuntime>(&self, laying: &mut Laying<'_>) -> Box<dyn DeviceStage<R>> {
-        let width = laying.len(self.drift);
-        let from = (laying.begin(self.drift), self.bias.map(|bias| laying.begin(bias)));
-        let block = ProjectionBlock::stand(&mut laying.layout, width, from);
+    pub(crate) fn device_stage<R: CubeRuntime>(
+        &self,
+        layout_builder: &mut LayoutBuilder<'_>,
+    ) -> Box<dyn DeviceStage<R>> {
+        let width = layout_builder.len(self.drift);
+        let from = (layout_builder.offset(self.drift), self.bias.map(|bias| layout_builder.offset(bias)));
+        let block = ProjectionBlock::allocate(&mut layout_builder.layout, width, from);
         Box::new(ProjectionStage { op: self.clone(), block })
     }
 }
 
 impl<R: CubeRuntime> DeviceStage<R> for ProjectionStage {
-    fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, Back<'a, R>) {
+    fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, BackwardFn<'a, R>) {
         let units = IdleUnits { first: self.op.units[0], second: self.op.units.get(1).copied() };
         let projection = Projection::at(cx.weights, self.block, units, self.op.dropped(cx.dropout));
         let hop = cx.hop(0).unwrap_or_else(|| unreachable!("a past has the roots that rows are projected of"));
         let projected = projection.forward(hop, &reads[0]);
-        let back = move |grad: &Matrix<R>, _: &mut Shares<R>| vec![projection.backward(hop, &reads[0], grad)];
+        let back = move |grad: &Matrix<R>, _: &mut TimeGradients<R>| vec![projection.backward(hop, &reads[0], grad)];
         (projected, Box::new(back))
     }
 }

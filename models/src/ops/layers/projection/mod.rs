@@ -9,15 +9,15 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{Dropout, TemporalOps, gather_rows, product};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Into, Operation, Reads, Stage};
+use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
 use crate::ops::Op;
-use crate::ops::tables::centres::{nodes_into, nodes_of};
+use crate::ops::tables::centres::{centre_nodes, centre_nodes_into};
 use crate::ops::tables::dropout::{drop_from, drop_on_tensors, of_rows};
 use crate::program::{Axis, Builder, Gradients, Param, Products, Shape, StepSizes, Value};
 
 /// How times since the last update are counted: `(ticks - shift) / scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct IdleUnit {
+pub struct IdleNormalisation {
     /// Ticks that count as zero.
     pub shift: f64,
     /// Ticks that count as one.
@@ -26,10 +26,10 @@ pub struct IdleUnit {
 
 /// Settings of a time projection.
 #[derive(Clone, Debug)]
-pub struct Projection {
+pub struct TimeProjectionSettings {
     /// How idle times are counted: in one way, or in one way for sources and another for destinations. Then a row is that of the root as a
-    /// source and, behind it, as a destination: see [`Builder::link_decoder_of_roles`].
-    pub units: Vec<IdleUnit>,
+    /// source and, behind it, as a destination: see [`Builder::link_decoder_by_role`].
+    pub units: Vec<IdleNormalisation>,
     /// Whether it has a bias.
     pub bias: bool,
     /// Share of its numbers that a training step drops.
@@ -50,9 +50,9 @@ pub struct TimeProjection {
 
 impl Builder {
     /// The rows of the roots scaled by their idle times. Its parameters are called `NAME.drift` and, where it has one, `NAME.bias`.
-    pub fn time_projection(&mut self, name: &str, table: Value, settings: &Projection) -> Value {
+    pub fn time_projection(&mut self, name: &str, table: Value, settings: &TimeProjectionSettings) -> Value {
         let width = self.width(table);
-        self.idle();
+        self.require_idle_times();
         let bound = 1.0 / (width as f32).sqrt();
         let drift = self.parameters.uniform(&format!("{name}.drift"), &[width], bound);
         let bias = settings.bias.then(|| self.parameters.uniform(&format!("{name}.bias"), &[width], bound));
@@ -65,7 +65,7 @@ impl Builder {
 
 impl TimeProjection {
     /// Says what has no form on a device.
-    pub(crate) fn on_device(&self) -> Result<(), String> {
+    pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self.units.len() {
             1 | 2 => Ok(()),
             units => Err(format!("projections of times counted in {units} ways")),
@@ -78,7 +78,7 @@ impl TimeProjection {
 
     pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, table: &Tensor<B, 2>) -> Tensor<B, 2> {
         let hop = &cx.view.hops[0];
-        let centres = gather_rows(table.clone(), nodes_of(cx.view, 0));
+        let centres = gather_rows(table.clone(), centre_nodes(cx.view, 0));
         let in_units = |&[shift, scale]: &[f32; 2]| {
             let idle = hop.idle.iter().map(|idle| (idle - shift) / scale).collect();
             let mut drift = product(cx.from_rows(idle, [hop.centres.len(), 1]), cx.vector(self.drift).unsqueeze());
@@ -109,7 +109,7 @@ impl Operation for TimeProjection {
         })
     }
 
-    fn drops(&self) -> bool {
+    fn has_dropout(&self) -> bool {
         self.dropout > 0.0
     }
 
@@ -131,10 +131,10 @@ struct ProjectionStage {
 }
 
 impl Stage for ProjectionStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         let (table, hop, drift) = (reads.table(0), &cx.view.hops[0], cx.weights.values(self.op.drift));
         let bias = self.op.bias.map(|bias| cx.weights.values(bias));
-        nodes_into(cx.view, 0, &mut self.nodes);
+        centre_nodes_into(cx.view, 0, &mut self.nodes);
         self.centres.gather(&table.values, table.stride(), table.columns(), &self.nodes);
         out.resize(self.centres.rows(), table.columns() * self.op.units.len());
         for row in 0..self.centres.rows() {
@@ -155,9 +155,9 @@ impl Stage for ProjectionStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         let (hop, drift) = (&cx.view.hops[0], cx.weights.values(self.op.drift));
@@ -171,10 +171,10 @@ impl Stage for ProjectionStage {
             let centre = self.centres.row(row);
             for (grad, [shift, scale]) in grad.row(row).chunks_exact(table.columns()).zip(&self.op.units) {
                 let idle = (hop.idle[row] - shift) / scale;
-                let of_drift = gradients.one(self.op.drift);
+                let of_drift = gradients.param_mut(self.op.drift);
                 of_drift.iter_mut().zip(centre.iter().zip(grad)).for_each(|(of, (&s, &grad))| *of += idle * s * grad);
                 if let Some(bias) = self.op.bias {
-                    let of_bias = gradients.one(bias);
+                    let of_bias = gradients.param_mut(bias);
                     of_bias.iter_mut().zip(centre.iter().zip(grad)).for_each(|(of, (&s, &grad))| *of += s * grad);
                 }
                 let of_centre = self.centres_gradient.row_mut(row).iter_mut().zip(grad).enumerate();

@@ -43,7 +43,7 @@ impl Builder {
     /// Rows of pairs: the sum of the rows of `nodes` of the nodes that both ends were shown as neighbours, and how many these are. With `ends`
     /// parts made of the embeddings of the ends stand before it.
     pub fn common_neighbours(&mut self, name: &str, nodes: Value, ends: Option<(Value, EndColumns)>) -> Value {
-        self.look(0);
+        self.require_neighbours(0);
         let neighbours = self.needs.neighbours;
         self.check(neighbours > 0, || "model.neighbours is 0; common neighbours need at least 1".into());
         let axis = self.axis(nodes);
@@ -92,7 +92,7 @@ mod tests {
     use tempograph_kernels::cpu::{PaddedRows, Precision};
 
     use super::*;
-    use crate::operation::{Context, Reads};
+    use crate::operation::{Context, InputTables};
     use crate::program::{Declarations, Weights};
 
     /// A table whose row `i` is `row(i)`.
@@ -123,11 +123,11 @@ mod tests {
         let of_root = |row: usize| view.nodes[view.hops[0].centres[row] as usize].0 as f32 + 0.5;
         let embeddings = table(view.hops[0].centres.len(), |row| vec![of_root(row)]);
         let declared = Declarations::default();
-        let (parameters, places) = (declared.fresh(0), declared.places());
-        let weights = Weights { parameters: &parameters, places: &places, precision: Precision::F32 };
+        let (parameters, layout) = (declared.initial_parameters(0), declared.layout());
+        let weights = Weights { parameters: &parameters, layout: &layout, precision: Precision::F32 };
         let cx = Context { queries: &queries, view: &view, dropout: None, weights };
         let values = [Value::new(0), Value::new(1)];
-        let (reads, mut out) = (Reads { tables: &[nodes, embeddings], values: &values }, PaddedRows::default());
+        let (reads, mut out) = (InputTables { tables: &[nodes, embeddings], values: &values }, PaddedRows::default());
         let op = CommonNeighbours { width: 2, ends: Some((1, EndColumns { product: true, met: true })) };
         op.stage().forward(&cx, reads, &mut out);
 

@@ -2,9 +2,9 @@
 
 use tempograph_kernels::cpu::{CommonRows, PaddedRows, PairEnds, PairRows};
 
-use crate::operation::{Context, Into, Reads, Stage};
+use crate::operation::{Context, InputTables, Stage, TableGradients};
 use crate::ops::pairs::common::{CommonNeighbours, EndColumns};
-use crate::ops::tables::centres::nodes_into;
+use crate::ops::tables::centres::centre_nodes_into;
 use crate::program::Gradients;
 
 #[derive(Debug)]
@@ -36,16 +36,16 @@ impl CommonStage {
     }
 
     /// Finds the neighbours of the pairs' ends.
-    fn find(&mut self, cx: &Context<'_>) {
+    fn find_neighbours(&mut self, cx: &Context<'_>) {
         let CommonStage { op, common, pairs: [src, dst], below, roots, met, .. } = self;
         for (end, of) in [&mut *src, &mut *dst].into_iter().enumerate() {
             of.clear();
             of.extend(cx.pairs().map(|rows| rows[end]));
         }
-        nodes_into(cx.view, 1, below);
+        centre_nodes_into(cx.view, 1, below);
         common.fill(&cx.view.hops[0].neighbours, below);
         if op.ends.is_some_and(|(_, columns)| columns.met) {
-            nodes_into(cx.view, 0, roots);
+            centre_nodes_into(cx.view, 0, roots);
             let node = |row: u32| roots[row as usize];
             met.clear();
             met.extend(src.iter().zip(&*dst).map(|(&i, &j)| common.names(i, node(j)) || common.names(j, node(i))));
@@ -64,8 +64,8 @@ fn ends<'a>(
 }
 
 impl Stage for CommonStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
-        self.find(cx);
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
+        self.find_neighbours(cx);
         let CommonStage { op, common, pairs, met, .. } = self;
         out.zeros(pairs[0].len(), op.column() + op.width + 1);
         if let Some((_, columns)) = op.ends {
@@ -77,9 +77,9 @@ impl Stage for CommonStage {
     fn backward(
         &mut self,
         _: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         _: &mut Gradients<'_>,
     ) {
         let CommonStage { op, common, of_ends, pairs, met, .. } = self;

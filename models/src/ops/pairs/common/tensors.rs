@@ -5,11 +5,11 @@ use tempograph_kernels::{TemporalOps, gather_rows};
 
 use crate::executor::TensorContext;
 use crate::ops::pairs::common::{CommonNeighbours, EndColumns};
-use crate::ops::tables::centres::nodes_of;
+use crate::ops::tables::centres::centre_nodes;
 
 impl CommonNeighbours {
     pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, reads: &[Tensor<B, 2>]) -> Tensor<B, 2> {
-        let (below, roots, near) = (nodes_of(cx.view, 1), nodes_of(cx.view, 0), &cx.view.hops[0].neighbours);
+        let (below, roots, near) = (centre_nodes(cx.view, 1), centre_nodes(cx.view, 0), &cx.view.hops[0].neighbours);
         let list = |root: u32| {
             let shown = &near.row[root as usize * near.k..][..near.count[root as usize] as usize];
             let mut nodes: Vec<u32> = shown.iter().map(|&row| below[row as usize]).collect();

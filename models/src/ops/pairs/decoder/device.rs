@@ -3,11 +3,11 @@
 use tempograph_framework::PairFact;
 use tempograph_kernels::PairPlan;
 use tempograph_kernels::cube::{
-    Block, DecoderBlocks, DecoderNumbers, Matrix, PairDecoder, Weights, rectified, rectified_backward, with_one,
+    Block, DecoderBlocks, DecoderOffsets, Matrix, PairDecoder, Weights, relu, relu_backward, with_one,
 };
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::Laying;
+use crate::executor::LayoutBuilder;
 use crate::ops::pairs::decoder::LinkDecoder;
 use crate::ops::pairs::decoder::facts::{PAIR_COLUMNS, pair_row};
 
@@ -26,7 +26,7 @@ struct Facts {
 }
 
 /// Facts about pairs, and what was made of them: `[P, ..]`.
-struct FactsKept<R: CubeRuntime> {
+struct FactActivations<R: CubeRuntime> {
     facts: Matrix<R>,
     rectified: Matrix<R>,
     mapped: Matrix<R>,
@@ -36,16 +36,21 @@ impl DeviceDecoder {
     /// Gives `decoder` its place.
     ///
     /// # Panics
-    /// If it has [no form there](LinkDecoder::on_device).
-    pub fn stand(decoder: &LinkDecoder, laying: &mut Laying<'_>) -> DeviceDecoder {
+    /// If it has [no form there](LinkDecoder::check_device_support).
+    pub fn allocate(decoder: &LinkDecoder, layout_builder: &mut LayoutBuilder<'_>) -> DeviceDecoder {
         let Some([as_src, as_dst]) = &decoder.ends else {
             unreachable!("an executor on a device checks first that the decoder has a form there")
         };
-        let [src, dst, last] = [as_src, as_dst, &decoder.last].map(|map| laying.both(map));
-        let from = DecoderNumbers { ends: [src[0], dst[0]], biases: [src[1], dst[1]], last };
-        let ends = DecoderBlocks::stand(&mut laying.layout, (as_src.inputs, decoder.roles), decoder.width(), &from);
+        let [src, dst, last] = [as_src, as_dst, &decoder.last].map(|map| layout_builder.weight_and_bias(map));
+        let from = DecoderOffsets { ends: [src[0], dst[0]], biases: [src[1], dst[1]], last };
+        let ends = DecoderBlocks::allocate(
+            &mut layout_builder.layout,
+            (as_src.inputs, decoder.split_by_role),
+            decoder.width(),
+            &from,
+        );
         let facts = decoder.facts.as_ref().map(|maps| {
-            let [first, second] = maps.each_ref().map(|map| laying.map(map));
+            let [first, second] = maps.each_ref().map(|map| layout_builder.map(map));
             Facts { first, second }
         });
         DeviceDecoder { ends, facts }
@@ -72,7 +77,7 @@ impl DeviceDecoder {
 }
 
 impl Facts {
-    fn forward<R: CubeRuntime>(self, weights: &Weights<R>, known: &[PairFact]) -> FactsKept<R> {
+    fn forward<R: CubeRuntime>(self, weights: &Weights<R>, known: &[PairFact]) -> FactActivations<R> {
         let columns = with_one(PAIR_COLUMNS);
         let mut rows = vec![0.0; known.len() * columns];
         for (fact, row) in known.iter().zip(rows.chunks_exact_mut(columns)) {
@@ -80,15 +85,15 @@ impl Facts {
             row[PAIR_COLUMNS] = 1.0;
         }
         let facts = weights.send(&rows, columns);
-        let rectified = rectified(&weights.at(self.first).forward(&facts), false);
+        let rectified = relu(&weights.at(self.first).forward(&facts), false);
         let mapped = weights.at(self.second).forward(&rectified);
-        FactsKept { facts, rectified, mapped }
+        FactActivations { facts, rectified, mapped }
     }
 
-    fn backward<R: CubeRuntime>(self, weights: &Weights<R>, kept: &FactsKept<R>, grad: &Matrix<R>) {
+    fn backward<R: CubeRuntime>(self, weights: &Weights<R>, kept: &FactActivations<R>, grad: &Matrix<R>) {
         let [first, second] = [self.first, self.second].map(|block| weights.at(block));
         second.backward(&kept.rectified, grad);
-        let rectified = rectified_backward(&second.backward_input(grad), &kept.rectified, grad.columns());
+        let rectified = relu_backward(&second.backward_input(grad), &kept.rectified, grad.columns());
         first.backward(&kept.facts, &rectified);
     }
 }

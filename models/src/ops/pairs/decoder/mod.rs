@@ -1,10 +1,10 @@
 //! The link decoder: how likely a source turns to a destination.
 //!
 //! ```text
-//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 known(u, v) + bp)] [+ Wr y_uv] + b) + w_0
+//! p(u, v) = w . relu(Ws z_u + Wd z_v [+ Wp2 relu(Wp1 pair_features(u, v) + bp)] [+ Wr y_uv] + b) + w_0
 //! ```
 //!
-//! `known` are facts about the pair, walk features of its ends, or both one behind the other.
+//! `pair_features` are facts about the pair, walk features of its ends, or both one behind the other.
 //!
 //! It is TGN's merge layer with its first map split by ends, so that a source asked about with many candidates is mapped once. `y_uv` are rows of
 //! pairs, which operations on pairs make. A decoder may also read those alone, without the embeddings of the ends.
@@ -30,21 +30,21 @@ use crate::program::{Builder, Declarations, Map, Products, StepSizes, Value};
 
 /// What a link decoder reads of a pair besides the embeddings of its ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Known {
+pub struct PairFeatures {
     /// Whether it reads facts about the pair ([`PairFact`](tempograph_framework::PairFact)).
     pub pairs: bool,
     /// Rows of temporal walks of each end that it reads the products of, if it reads any.
     pub walks: Option<WalkRule>,
 }
 
-impl Known {
+impl PairFeatures {
     /// Columns of both, facts first; 0 where it reads nothing.
     pub(crate) fn columns(self) -> usize {
-        self.columns_of_facts() + self.walks.map_or(0, walk_columns)
+        self.fact_columns() + self.walks.map_or(0, walk_columns)
     }
 
     /// Columns of the facts.
-    pub(crate) fn columns_of_facts(self) -> usize {
+    pub(crate) fn fact_columns(self) -> usize {
         if self.pairs { PAIR_COLUMNS } else { 0 }
     }
 }
@@ -53,11 +53,11 @@ impl Known {
 #[derive(Clone, Copy, Debug)]
 pub struct LinkDecoder {
     /// Whether a row is that of a root as a source and, behind it, as a destination. Else both ends read all of it.
-    pub(crate) roles: bool,
+    pub(crate) split_by_role: bool,
     /// Of the embeddings of sources and destinations, where it reads them.
     pub(crate) ends: Option<[Map; 2]>,
     /// What it reads of pairs.
-    pub(crate) known: Known,
+    pub(crate) pair_features: PairFeatures,
     /// Of what it reads of pairs, where it reads anything.
     pub(crate) facts: Option<[Map; 2]>,
     /// Rows of pairs and their map, where it reads them.
@@ -66,21 +66,22 @@ pub struct LinkDecoder {
 }
 
 impl LinkDecoder {
-    /// Declares a decoder of embeddings of `input` columns, `width` wide inside; `known` says what it reads of pairs.
+    /// Declares a decoder of embeddings of `input` columns, `width` wide inside; `pair_features` says what it reads of pairs.
     pub fn declare(
         parameters: &mut Declarations,
         prefix: &str,
         [input, width]: [usize; 2],
-        known: Known,
+        pair_features: PairFeatures,
     ) -> LinkDecoder {
         let mut map =
             |part: &str, inputs, outputs, bias| parameters.linear(&format!("{prefix}{part}"), inputs, outputs, bias);
         LinkDecoder {
-            roles: false,
-            known,
+            split_by_role: false,
+            pair_features,
             ends: Some(["lin_src", "lin_dst"].map(|part| map(part, input, width, true))),
-            facts: (known.columns() > 0)
-                .then(|| [map("lin_pair.0", known.columns(), width, true), map("lin_pair.1", width, width, false)]),
+            facts: (pair_features.columns() > 0).then(|| {
+                [map("lin_pair.0", pair_features.columns(), width, true), map("lin_pair.1", width, width, false)]
+            }),
             pairs: None,
             last: map("lin_final", width, 1, true),
         }
@@ -94,7 +95,7 @@ impl LinkDecoder {
     /// The columns that a source and a destination are read from.
     pub(crate) fn columns(&self) -> [Range<usize>; 2] {
         let inputs = self.ends.map_or(0, |[src, _]| src.inputs);
-        [0..inputs, if self.roles { inputs..2 * inputs } else { 0..inputs }]
+        [0..inputs, if self.split_by_role { inputs..2 * inputs } else { 0..inputs }]
     }
 
     /// Its maps: of sources and destinations, of facts, of rows of pairs, where it reads them, and the last.
@@ -115,8 +116,8 @@ impl LinkDecoder {
 
     /// What it reads, in a few words.
     pub fn describe(&self) -> String {
-        let facts = self.known.pairs.then(|| "facts about pairs".to_string());
-        let walks = self.known.walks.map(|rule| format!("walks of up to {} events", rule.layers));
+        let facts = self.pair_features.pairs.then(|| "facts about pairs".to_string());
+        let walks = self.pair_features.walks.map(|rule| format!("walks of up to {} events", rule.layers));
         let rows = self.pairs.map(|_| "rows of pairs".to_string());
         let parts = facts.into_iter().chain(walks).chain(rows).collect::<Vec<_>>().join(" and ");
         match self.ends {
@@ -127,7 +128,7 @@ impl LinkDecoder {
     }
 
     /// Says what has no form on a device.
-    pub(crate) fn on_device(&self) -> Result<(), String> {
+    pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self.pairs {
             Some(_) => Err("decoder of rows of pairs".into()),
             None => Ok(()),
@@ -143,10 +144,10 @@ impl LinkDecoder {
             products.map(sizes.pairs, inputs, width, inputs);
         }
         if self.facts.is_some() {
-            products.map(sizes.pairs, self.known.columns(), width, 0);
+            products.map(sizes.pairs, self.pair_features.columns(), width, 0);
             products.map(sizes.pairs, width, width, width);
         }
-        if let Some(rule) = self.known.walks {
+        if let Some(rule) = self.pair_features.walks {
             products.forward += sizes.pairs * (walk_columns(rule) * rule.width) as f64;
         }
         products.map(sizes.pairs, width, 1, width);
@@ -164,39 +165,46 @@ impl Builder {
         self.check(width > 0, || "model.width is 0; it must be at least 1".into());
         if facts {
             self.needs.pairs = true;
-            self.look(0);
+            self.require_neighbours(0);
         }
-        let known = Known { pairs: facts, walks: self.needs.walks };
-        let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], known);
-        self.declared_since();
+        let pair_features = PairFeatures { pairs: facts, walks: self.needs.walks };
+        let decoder = LinkDecoder::declare(&mut self.parameters, "decoder.", [input, width], pair_features);
+        self.take_declared();
         decoder
     }
 
     /// The same for rows that are embeddings of `input` columns of a root as a source and, behind them, as many as a destination.
-    pub fn link_decoder_of_roles(&mut self, input: usize, width: usize, facts: bool) -> Head {
-        Head::Links(LinkDecoder { roles: true, ..self.links(input, width, facts) })
+    pub fn link_decoder_by_role(&mut self, input: usize, width: usize, facts: bool) -> Head {
+        Head::Links(LinkDecoder { split_by_role: true, ..self.links(input, width, facts) })
     }
 
     /// A link decoder that reads the rows of `pairs` as well. The map of these is drawn last: it changes no other parameter.
-    pub fn with_pairs(&mut self, decoder: Head, pairs: Value) -> Head {
+    pub fn link_decoder_with_pair_rows(&mut self, decoder: Head, pairs: Value) -> Head {
         let Head::Links(decoder) = decoder else {
             self.fail("a head that gives numbers for each root reads no rows of pairs");
             return decoder;
         };
         let (inputs, width) = (self.width(pairs), decoder.width());
-        let map = self.parameters.late(|parameters| parameters.linear("decoder.lin_rows", inputs, width, false));
-        self.declared_since();
+        let map = self.parameters.drawn_last(|parameters| parameters.linear("decoder.lin_rows", inputs, width, false));
+        self.take_declared();
         Head::Links(LinkDecoder { pairs: Some((pairs, map)), ..decoder })
     }
 
     /// A link decoder that reads the rows of `pairs` alone, `width` wide inside.
-    pub fn decoder_of_pairs(&mut self, pairs: Value, width: usize) -> Head {
+    pub fn pair_row_decoder(&mut self, pairs: Value, width: usize) -> Head {
         self.check(width > 0, || "the decoder is 0 wide inside; it must be at least 1".into());
         let inputs = self.width(pairs);
         let map = self.parameters.linear("decoder.lin_rows", inputs, width, true);
         let last = self.parameters.linear("decoder.lin_final", width, 1, true);
-        self.declared_since();
-        let known = Known::default();
-        Head::Links(LinkDecoder { roles: false, ends: None, known, facts: None, pairs: Some((pairs, map)), last })
+        self.take_declared();
+        let pair_features = PairFeatures::default();
+        Head::Links(LinkDecoder {
+            split_by_role: false,
+            ends: None,
+            pair_features,
+            facts: None,
+            pairs: Some((pairs, map)),
+            last,
+        })
     }
 }

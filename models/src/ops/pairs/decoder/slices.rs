@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use tempograph_framework::{Pair, PairFact, Queries, View, WalkRule};
 use tempograph_kernels::cpu::{
-    Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, mask,
+    Activation, InputGradient, Linear, PaddedRows, PairGradients, PairInputs, PairScores, add, join_if, relu_backward,
 };
 
-use crate::operation::SHARED;
+use crate::operation::MIN_PARALLEL_ROWS;
 use crate::ops::pairs::decoder::facts::pair_row;
 use crate::ops::pairs::decoder::walks::walk_row;
-use crate::ops::pairs::decoder::{Known, LinkDecoder};
+use crate::ops::pairs::decoder::{LinkDecoder, PairFeatures};
 use crate::ops::tables::rows::take_columns;
 use crate::program::{Gradients, Map, Weights};
 
@@ -50,10 +50,10 @@ struct EndWork {
     map: Linear,
     /// Distinct rows of the top table, in order of first appearance.
     rows: Vec<u32>,
-    /// Of each pair the place among them.
-    place: Vec<u32>,
-    /// `[C]` place of each row of the top table, where it has one.
-    place_of: Vec<u32>,
+    /// Of each pair the index among them.
+    index: Vec<u32>,
+    /// `[C]` index of each row of the top table, where it has one.
+    index_of: Vec<u32>,
     /// `[rows, O]`
     embedded: PaddedRows,
     /// `[rows, O]`
@@ -106,38 +106,38 @@ impl<'a> ShownPairs<'a> {
 
 impl FactWork {
     /// Writes what a decoder reads of `pairs` pairs as numbers.
-    fn load(&mut self, known: Known, shown: ShownPairs<'_>, pairs: usize) {
-        let first = known.columns_of_facts();
-        self.facts.zeros(pairs, known.columns());
-        if known.pairs {
+    fn load(&mut self, pair_features: PairFeatures, shown: ShownPairs<'_>, pairs: usize) {
+        let first = pair_features.fact_columns();
+        self.facts.zeros(pairs, pair_features.columns());
+        if pair_features.pairs {
             let facts = shown.facts.iter().enumerate();
             facts.for_each(|(pair, fact)| pair_row(fact, &mut self.facts.row_mut(pair)[..first]));
         }
-        let Some(WalkRule { width, .. }) = known.walks else { return };
-        self.facts.for_each_row(pairs >= SHARED, |pair, row| {
+        let Some(WalkRule { width, .. }) = pair_features.walks else { return };
+        self.facts.for_each_row(pairs >= MIN_PARALLEL_ROWS, |pair, row| {
             let Pair { src, dst } = shown.pairs[pair];
             walk_row(shown.walks_of(src), shown.walks_of(dst), width, &mut row[first..]);
         });
     }
 }
 
-/// No place yet.
-const NOWHERE: u32 = u32::MAX;
+/// No index yet.
+const UNASSIGNED: u32 = u32::MAX;
 
 impl EndWork {
     /// Finds the distinct rows of one end, and takes these columns of them. Repeats are mapped once.
     fn gather(&mut self, rows: impl Iterator<Item = u32>, table: &PaddedRows, columns: Range<usize>) {
-        self.place_of.clear();
-        self.place_of.resize(table.rows(), NOWHERE);
+        self.index_of.clear();
+        self.index_of.resize(table.rows(), UNASSIGNED);
         self.rows.clear();
-        self.place.clear();
+        self.index.clear();
         for row in rows {
-            let place = &mut self.place_of[row as usize];
-            if *place == NOWHERE {
-                *place = self.rows.len() as u32;
+            let index = &mut self.index_of[row as usize];
+            if *index == UNASSIGNED {
+                *index = self.rows.len() as u32;
                 self.rows.push(row);
             }
-            self.place.push(*place);
+            self.index.push(*index);
         }
         let from = columns.start.min(table.values.len());
         self.embedded.gather(&table.values[from..], table.stride(), columns.len(), &self.rows);
@@ -152,7 +152,7 @@ impl EndWork {
         map: &Map,
     ) {
         self.gather(rows, table, columns);
-        self.map.forward(&self.embedded, weights.of(map), Activation::None, &mut self.mapped);
+        self.map.forward(&self.embedded, weights.linear(map), Activation::None, &mut self.mapped);
     }
 
     /// The gradients of the map's weights, and that of the distinct rows.
@@ -162,14 +162,14 @@ impl EndWork {
     }
 
     /// A row of zeros stands for the end of each pair: the decoder reads no embeddings.
-    fn nothing(&mut self, pairs: usize, width: usize) {
-        self.place.clear();
-        self.place.resize(pairs, 0);
+    fn fill_zeros(&mut self, pairs: usize, width: usize) {
+        self.index.clear();
+        self.index.resize(pairs, 0);
         self.mapped.zeros(1, width);
     }
 
     /// Hands the gradient of the distinct rows on to the top table's.
-    fn hand_on(&self, table: &mut PaddedRows, columns: Range<usize>) {
+    fn scatter_gradient(&self, table: &mut PaddedRows, columns: Range<usize>) {
         for (i, &row) in self.rows.iter().enumerate() {
             add(&mut table.row_mut(row as usize)[columns.clone()], self.embedded_gradient.row(i));
         }
@@ -195,23 +195,23 @@ impl DecoderStage {
             Some([as_src, as_dst]) => {
                 let of_src = rows.clone().map(|[src, _]| src);
                 let of_dst = rows.map(|[_, dst]| dst);
-                let (worth, [src_columns, dst_columns]) = (scores.len() >= SHARED, decoder.columns());
+                let (worth, [src_columns, dst_columns]) = (scores.len() >= MIN_PARALLEL_ROWS, decoder.columns());
                 join_if(
                     worth,
                     || src.forward(of_src, (table, src_columns), weights, as_src),
                     || dst.forward(of_dst, (table, dst_columns), weights, as_dst),
                 );
             }
-            None => [&mut *src, &mut *dst].into_iter().for_each(|end| end.nothing(scores.len(), decoder.width())),
+            None => [&mut *src, &mut *dst].into_iter().for_each(|end| end.fill_zeros(scores.len(), decoder.width())),
         }
         if let Some([first, second]) = &decoder.facts {
-            facts.load(decoder.known, shown, scores.len());
+            facts.load(decoder.pair_features, shown, scores.len());
             let [of_first, of_second] = &mut facts.maps;
-            of_first.forward(&facts.facts, weights.of(first), Activation::Relu, &mut facts.rectified);
-            of_second.forward(&facts.rectified, weights.of(second), Activation::None, &mut facts.mapped);
+            of_first.forward(&facts.facts, weights.linear(first), Activation::Relu, &mut facts.rectified);
+            of_second.forward(&facts.rectified, weights.linear(second), Activation::None, &mut facts.mapped);
         }
         if let (Some((_, map)), Some(read)) = (&decoder.pairs, pair_rows) {
-            of_pairs.map.forward(read, weights.of(map), Activation::None, &mut of_pairs.mapped);
+            of_pairs.map.forward(read, weights.linear(map), Activation::None, &mut of_pairs.mapped);
             if decoder.facts.is_some() {
                 add(&mut of_pairs.mapped.values, &facts.mapped.values);
             }
@@ -232,7 +232,7 @@ impl DecoderStage {
                     &end.embedded
                 }
             };
-            end.map.forward(rows, weights.of(map), Activation::None, &mut end.mapped);
+            end.map.forward(rows, weights.linear(map), Activation::None, &mut end.mapped);
         }
     }
 
@@ -251,13 +251,13 @@ impl DecoderStage {
         scores: &mut [f32],
     ) {
         let DecoderStage { src, dst, pairs, .. } = self;
-        src.place.clear();
-        src.place.extend(rows.clone().map(|[src, _]| src));
-        dst.place.clear();
-        dst.place.extend(rows.map(|[_, dst]| dst));
+        src.index.clear();
+        src.index.extend(rows.clone().map(|[src, _]| src));
+        dst.index.clear();
+        dst.index.extend(rows.map(|[_, dst]| dst));
         let weight = weights.values(decoder.last.weight);
         let bias = decoder.last.bias.map_or(0.0, |bias| weights.values(bias)[0]);
-        pairs.forward(PairInputs { a: ends, b: ends, i: &src.place, j: &dst.place, c: None, weight }, bias, scores);
+        pairs.forward(PairInputs { a: ends, b: ends, i: &src.index, j: &dst.index, c: None, weight }, bias, scores);
     }
 
     /// Gradients of the decoder's weights, written over, and of what pairs were scored from, given the derivative of the loss in each score.
@@ -285,10 +285,10 @@ impl DecoderStage {
         (src.gradient, dst.gradient) = (a, b);
         if let Some([as_src, as_dst]) = &decoder.ends {
             let [of_src, of_dst] = gradients.maps([as_src, as_dst]);
-            let worth = scores.len() >= SHARED;
+            let worth = scores.len() >= MIN_PARALLEL_ROWS;
             join_if(worth, || src.backward(weights, as_src, of_src), || dst.backward(weights, as_dst, of_dst));
             let ends = [&*src, dst].into_iter().zip(decoder.columns());
-            ends.for_each(|(end, columns)| end.hand_on(into.embeddings, columns));
+            ends.for_each(|(end, columns)| end.scatter_gradient(into.embeddings, columns));
         }
         if let (Some((_, map)), Some(rows), Some(gradient)) = (&decoder.pairs, read.pairs, into.pairs) {
             let (parts, replace) = (gradients.map(map), InputGradient::Replace(gradient));
@@ -304,7 +304,7 @@ impl DecoderStage {
                 parts,
                 InputGradient::Replace(gradient),
             );
-            mask(&mut gradient.values, &facts.rectified.values);
+            relu_backward(&mut gradient.values, &facts.rectified.values);
             let parts = gradients.map(first);
             of_first.backward(&facts.facts, weights.values(first.weight), gradient, parts, InputGradient::Unwanted);
         }
@@ -324,8 +324,8 @@ fn inputs<'a>(
     PairInputs {
         a: &src.mapped,
         b: &dst.mapped,
-        i: &src.place,
-        j: &dst.place,
+        i: &src.index,
+        j: &dst.index,
         c: decoder.pairs.map(|_| &rows.mapped).or(of_facts),
         weight: weights.values(decoder.last.weight),
     }

@@ -18,13 +18,13 @@ impl LinkDecoder {
         embeddings: Tensor<B, 2>,
         pairs: Option<Tensor<B, 2>>,
     ) -> Tensor<B, 1> {
-        let [as_src, as_dst] = self.columns().map(|columns| match self.roles {
+        let [as_src, as_dst] = self.columns().map(|columns| match self.split_by_role {
             true => embeddings.clone().narrow(1, columns.start, columns.len()),
             false => embeddings.clone(),
         });
         let end = |map: &Map, embeddings: &Tensor<B, 2>, root: fn(&Pair) -> u32| {
-            let (distinct, place) = repeats(cx.queries.pairs().iter().map(|pair| cx.view.roots[root(pair) as usize]));
-            (cx.linear(map, gather_rows(embeddings.clone(), distinct)), place)
+            let (distinct, index) = repeats(cx.queries.pairs().iter().map(|pair| cx.view.roots[root(pair) as usize]));
+            (cx.linear(map, gather_rows(embeddings.clone(), distinct)), index)
         };
         let ((a, i), (b, j)) = match &self.ends {
             Some([src, dst]) => (end(src, &as_src, |pair| pair.src), end(dst, &as_dst, |pair| pair.dst)),
@@ -35,10 +35,11 @@ impl LinkDecoder {
         };
         let facts = self.facts.as_ref().map(|[first, second]| {
             let pairs = cx.queries.pairs().len();
-            let facts = self.known.pairs.then(|| cx.from_rows(pair_columns(&cx.view.pairs), [pairs, PAIR_COLUMNS]));
-            let walks = self.known.walks.map(|rule| walks_on_tensors(rule, cx));
-            let known = Tensor::cat(facts.into_iter().chain(walks).collect(), 1);
-            cx.linear(second, relu(cx.linear(first, known)))
+            let facts =
+                self.pair_features.pairs.then(|| cx.from_rows(pair_columns(&cx.view.pairs), [pairs, PAIR_COLUMNS]));
+            let walks = self.pair_features.walks.map(|rule| walks_on_tensors(rule, cx));
+            let pair_features = Tensor::cat(facts.into_iter().chain(walks).collect(), 1);
+            cx.linear(second, relu(cx.linear(first, pair_features)))
         });
         let rows = self.pairs.zip(pairs).map(|((_, map), rows)| cx.linear(&map, rows));
         let of_pairs = match (facts, rows) {
@@ -66,17 +67,17 @@ fn walks_on_tensors<B: TemporalOps>(rule: WalkRule, cx: &TensorContext<'_, B>) -
     relu(Tensor::cat(products, 1)).log1p()
 }
 
-/// The distinct values in order of first appearance, and each value's place among them. Repeats stand near each other.
+/// The distinct values in order of first appearance, and each value's index among them. Repeats stand near each other.
 fn repeats(values: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u32>) {
-    let mut place_of = rustc_hash::FxHashMap::default();
+    let mut index_of = rustc_hash::FxHashMap::default();
     let mut distinct = Vec::new();
-    let place = values
+    let index = values
         .map(|value| {
-            *place_of.entry(value).or_insert_with(|| {
+            *index_of.entry(value).or_insert_with(|| {
                 distinct.push(value);
                 distinct.len() as u32 - 1
             })
         })
         .collect();
-    (distinct, place)
+    (distinct, index)
 }

@@ -1,7 +1,7 @@
 //! Walks of both ends of a pair as numbers: see [`WalkSpec`](crate::WalkSpec).
 
 use tempograph_framework::WalkRule;
-use tempograph_kernels::cpu::products_of_rows;
+use tempograph_kernels::cpu::pairwise_dot_products;
 
 /// Columns of the features: inner products of each two of the rows of both ends, once.
 pub(crate) fn walk_columns(rule: WalkRule) -> usize {
@@ -11,7 +11,7 @@ pub(crate) fn walk_columns(rule: WalkRule) -> usize {
 
 /// The features of a pair whose ends have these rows, `width` numbers each: `log(1 + relu(..))` of their inner products.
 pub(crate) fn walk_row(src: &[f32], dst: &[f32], width: usize, row: &mut [f32]) {
-    products_of_rows(row, src, dst, width);
+    pairwise_dot_products(row, src, dst, width);
     // Not even products beyond all numbers make a score none.
     row.iter_mut().for_each(|product| *product = product.clamp(0.0, f32::MAX).ln_1p());
 }

@@ -90,9 +90,9 @@ impl Head {
     }
 
     /// Says what has no form on a device.
-    pub(crate) fn on_device(&self) -> Result<(), String> {
+    pub(crate) fn check_device_support(&self) -> Result<(), String> {
         match self {
-            Head::Links(decoder) => decoder.on_device(),
+            Head::Links(decoder) => decoder.check_device_support(),
             Head::Rows(_) => Err("heads that give numbers for each root".into()),
         }
     }
@@ -113,7 +113,7 @@ impl Builder {
         self.check(outputs > 0, || "a row head has 0 outputs; it must have at least 1".into());
         let maps = [("lin_node", input, width), ("lin_final", width, outputs)]
             .map(|(part, inputs, outputs)| self.parameters.linear(&format!("decoder.{part}"), inputs, outputs, true));
-        self.declared_since();
+        self.take_declared();
         Head::Rows(RowHead { maps })
     }
 }

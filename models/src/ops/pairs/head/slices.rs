@@ -1,6 +1,6 @@
 //! The row head on slices.
 
-use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows, add, mask};
+use tempograph_kernels::cpu::{Activation, InputGradient, Linear, PaddedRows, add, relu_backward};
 
 use crate::ops::pairs::head::RowHead;
 use crate::program::{Gradients, Weights};
@@ -28,8 +28,8 @@ impl RowStage {
         outputs: &mut Vec<f32>,
     ) {
         let RowStage { maps: [first, last], rectified, given, .. } = self;
-        first.forward(table, weights.of(&head.maps[0]), Activation::Relu, rectified);
-        last.forward(rectified, weights.of(&head.maps[1]), Activation::None, given);
+        first.forward(table, weights.linear(&head.maps[0]), Activation::Relu, rectified);
+        last.forward(rectified, weights.linear(&head.maps[1]), Activation::None, given);
         outputs.clear();
         roots.iter().for_each(|&row| outputs.extend_from_slice(given.row(row as usize)));
     }
@@ -52,7 +52,7 @@ impl RowStage {
         let [of_first, of_last] = gradients.maps([&head.maps[0], &head.maps[1]]);
         let replace = InputGradient::Replace(rectified_gradient);
         last.backward(rectified, weights.values(head.maps[1].weight), gradient, of_last, replace);
-        mask(&mut rectified_gradient.values, &rectified.values);
+        relu_backward(&mut rectified_gradient.values, &rectified.values);
         let into = InputGradient::Add(of_table);
         first.backward(table, weights.values(head.maps[0].weight), rectified_gradient, of_first, into);
     }

@@ -3,16 +3,16 @@
 use tempograph_kernels::cube::{Hop, Matrix, at_centres, at_centres_backward};
 use tempograph_kernels::tensor::CubeRuntime;
 
-use crate::executor::{Back, DeviceContext, DeviceStage, Shares};
+use crate::executor::{BackwardFn, DeviceContext, DeviceStage, TimeGradients};
 use crate::ops::tables::centres::Centres;
 
 /// Rows of a table of nodes at the centres of the last of some hops, the farthest hop first.
-pub(crate) fn nodes_at<R: CubeRuntime>(hops: &[Hop<R>], table: &Matrix<R>) -> Matrix<R> {
+pub(crate) fn gather_centre_rows<R: CubeRuntime>(hops: &[Hop<R>], table: &Matrix<R>) -> Matrix<R> {
     hops.iter().fold(table.clone(), |table, hop| at_centres(hop, &table))
 }
 
 /// The gradient of that table, from the columns of `grad` behind `first` others.
-pub(crate) fn nodes_at_backward<R: CubeRuntime>(
+pub(crate) fn gather_centre_rows_backward<R: CubeRuntime>(
     hops: &[Hop<R>],
     grad: &Matrix<R>,
     first: usize,
@@ -26,9 +26,10 @@ pub(crate) fn nodes_at_backward<R: CubeRuntime>(
 }
 
 impl<R: CubeRuntime> DeviceStage<R> for Centres {
-    fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, Back<'a, R>) {
+    fn forward<'a>(&'a self, cx: DeviceContext<'a, R>, reads: Vec<Matrix<R>>) -> (Matrix<R>, BackwardFn<'a, R>) {
         let (hops, width) = (cx.past.hops(), reads[0].columns());
-        let back = move |grad: &Matrix<R>, _: &mut Shares<R>| vec![nodes_at_backward(hops, grad, 0, width)];
-        (nodes_at(hops, &reads[0]), Box::new(back))
+        let back =
+            move |grad: &Matrix<R>, _: &mut TimeGradients<R>| vec![gather_centre_rows_backward(hops, grad, 0, width)];
+        (gather_centre_rows(hops, &reads[0]), Box::new(back))
     }
 }

@@ -3,7 +3,7 @@
 mod device;
 
 #[cfg(feature = "cube")]
-pub(crate) use device::{nodes_at, nodes_at_backward};
+pub(crate) use device::{gather_centre_rows, gather_centre_rows_backward};
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tempograph_kernels::tensor::{CpuTape, Tensor};
 use tempograph_kernels::{TemporalOps, gather_rows};
 
 use crate::executor::TensorContext;
-use crate::operation::{Context, Into, Operation, Reads, Stage};
+use crate::operation::{Context, InputTables, Operation, Stage, TableGradients};
 use crate::ops::Op;
 use crate::program::{Axis, Builder, Gradients, Products, Shape, StepSizes, Value};
 
@@ -30,7 +30,7 @@ impl Builder {
 }
 
 /// Which nodes of the view the centres of `hop` are, for operations that read a table of nodes whatever the hop.
-pub(crate) fn nodes_into(view: &View, hop: usize, nodes: &mut Vec<u32>) {
+pub(crate) fn centre_nodes_into(view: &View, hop: usize, nodes: &mut Vec<u32>) {
     nodes.clear();
     let Some(first) = view.hops.get(hop) else { return nodes.extend(0..view.nodes.len() as u32) };
     nodes.extend_from_slice(&first.centres);
@@ -40,16 +40,16 @@ pub(crate) fn nodes_into(view: &View, hop: usize, nodes: &mut Vec<u32>) {
 }
 
 /// The same in new memory.
-pub(crate) fn nodes_of(view: &View, hop: usize) -> Vec<u32> {
+pub(crate) fn centre_nodes(view: &View, hop: usize) -> Vec<u32> {
     let mut nodes = Vec::new();
-    nodes_into(view, hop, &mut nodes);
+    centre_nodes_into(view, hop, &mut nodes);
     nodes
 }
 
 impl Centres {
     pub(crate) fn on_tensors<B: TemporalOps>(&self, cx: &TensorContext<'_, B>, table: &Tensor<B, 2>) -> Tensor<B, 2> {
         match cx.view.hops.is_empty() {
-            false => gather_rows(table.clone(), nodes_of(cx.view, 0)),
+            false => gather_rows(table.clone(), centre_nodes(cx.view, 0)),
             true => table.clone(),
         }
     }
@@ -78,9 +78,9 @@ struct CentresStage {
 }
 
 impl Stage for CentresStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         let table = reads.table(0);
-        nodes_into(cx.view, 0, &mut self.nodes);
+        centre_nodes_into(cx.view, 0, &mut self.nodes);
         match cx.view.hops.is_empty() {
             false => out.gather(&table.values, table.stride(), table.columns(), &self.nodes),
             true => {
@@ -93,9 +93,9 @@ impl Stage for CentresStage {
     fn backward(
         &mut self,
         _: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         _: &mut Gradients<'_>,
     ) {
         let of_table = into.table(0, reads.table(0));

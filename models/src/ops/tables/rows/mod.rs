@@ -21,7 +21,7 @@ use crate::executor::TensorContext;
 use crate::operation::{Operation, Stage};
 use crate::ops::Op;
 use crate::program::{Axis, Builder, Map, Param, Products, Shape, StepSizes, Value};
-use crate::static_memory::{StaticSpec, Wiring};
+use crate::static_memory::{StaticMemoryMode, StaticSpec};
 
 /// Where static memory enters, and what of it is learned with the model.
 #[derive(Clone, Debug)]
@@ -50,27 +50,28 @@ impl Builder {
     /// itself where there is nothing else. Parameters are called `node_features…` and `static_memory…`; those of static memory, which is
     /// optional, are drawn last.
     pub fn node_rows(&mut self, memory: Value, vectors: &StaticSpec) -> Value {
-        if self.node() == 0 && vectors.on().is_none() {
+        if self.node_width() == 0 && vectors.enabled().is_none() {
             return memory;
         }
         let width = self.width(memory);
-        self.put_together(Some(memory), width, vectors)
+        self.build_node_rows(Some(memory), width, vectors)
     }
 
     /// The same for a model without memory: rows of `width` columns.
     pub fn rows_without_memory(&mut self, width: usize, vectors: &StaticSpec) -> Value {
-        self.put_together(None, width, vectors)
+        self.build_node_rows(None, width, vectors)
     }
 
-    fn put_together(&mut self, memory: Option<Value>, width: usize, vectors: &StaticSpec) -> Value {
+    fn build_node_rows(&mut self, memory: Option<Value>, width: usize, vectors: &StaticSpec) -> Value {
         self.check(width > 0, || "model.memory is 0; what nodes show needs at least 1 column".into());
-        let columns = self.node();
+        let columns = self.node_width();
         let features = (columns > 0).then(|| self.parameters.linear("node_features", columns, width, true));
-        let vectors = vectors.on().map(|spec| {
+        let vectors = vectors.enabled().map(|spec| {
             let (nodes, vector) = (spec.tuned(), spec.width);
-            self.parameters.late(|parameters| StaticRows {
+            self.parameters.drawn_last(|parameters| StaticRows {
                 spec: spec.clone(),
-                map: (spec.how == Wiring::Add).then(|| parameters.linear("static_memory.map", vector, width, true)),
+                map: (spec.how == StaticMemoryMode::Add)
+                    .then(|| parameters.linear("static_memory.map", vector, width, true)),
                 correction: (nodes > 0).then(|| {
                     let zeros = vec![0.0; nodes * vector];
                     (parameters.values("static_memory.correction", &[nodes, vector], zeros), nodes)
@@ -98,7 +99,7 @@ impl Operation for NodeRows {
         Box::new(slices::RowsStage::new(self.clone()))
     }
 
-    fn drops(&self) -> bool {
+    fn has_dropout(&self) -> bool {
         self.vectors.as_ref().is_some_and(|part| part.spec.hide > 0.0)
     }
 

@@ -5,10 +5,10 @@ use std::ops::Range;
 use tempograph_framework::NodeId;
 use tempograph_kernels::cpu::{self, Activation, InputGradient, PaddedRows, add};
 
-use crate::operation::{Context, Into, Reads, Stage};
+use crate::operation::{Context, InputTables, Stage, TableGradients};
 use crate::ops::tables::rows::{NodeRows, StaticRows};
 use crate::program::Gradients;
-use crate::static_memory::Hiding;
+use crate::static_memory::StaticMemoryMask;
 
 #[derive(Debug)]
 pub(crate) struct RowsStage {
@@ -58,16 +58,16 @@ impl RowsStage {
         for (i, node) in cx.view.nodes.iter().enumerate() {
             rows.row_mut(i).copy_from_slice(source.row(u64::from(node.0)));
         }
-        map.forward(rows, cx.weights.of(place), Activation::None, mapped);
+        map.forward(rows, cx.weights.linear(place), Activation::None, mapped);
         self.features.add_to(out);
     }
 
     /// The vectors of the view's nodes, `[U, S]`: zeros for those that have none, or are hidden in this step.
     fn add_vectors(&mut self, cx: &Context<'_>, out: &mut PaddedRows) {
         let Some(part) = &self.op.vectors else { return };
-        let (hiding, shown, nodes) = (Hiding::new(&part.spec, cx.dropout), &mut self.shown, &cx.view.nodes);
+        let (hiding, shown, nodes) = (StaticMemoryMask::new(&part.spec, cx.dropout), &mut self.shown, &cx.view.nodes);
         shown.clear();
-        shown.extend(nodes.iter().map(|&node| !hiding.hides(node)));
+        shown.extend(nodes.iter().map(|&node| !hiding.masks(node)));
         let Mapped { map, rows, mapped, .. } = &mut self.vectors;
         rows.zeros(nodes.len(), part.spec.width);
         for (i, &node) in nodes.iter().enumerate().filter(|(i, _)| shown[*i]) {
@@ -80,7 +80,7 @@ impl RowsStage {
         }
         match &part.map {
             Some(place) => {
-                map.forward(rows, cx.weights.of(place), Activation::None, mapped);
+                map.forward(rows, cx.weights.linear(place), Activation::None, mapped);
                 self.vectors.add_to(out);
             }
             None => (0..nodes.len()).for_each(|i| out.row_mut(i)[self.op.memory..].copy_from_slice(rows.row(i))),
@@ -102,7 +102,7 @@ impl RowsStage {
             None => {}
         }
         let Some((param, _)) = part.correction else { return };
-        let corrections = gradients.one(param);
+        let corrections = gradients.param_mut(param);
         corrections.fill(0.0);
         for (i, &node) in cx.view.nodes.iter().enumerate().filter(|(i, _)| self.shown[*i]) {
             if let Some(place) = part.correction_of(node) {
@@ -119,7 +119,7 @@ pub(crate) fn take_columns(out: &mut PaddedRows, rows: &PaddedRows, columns: Ran
 }
 
 impl Stage for RowsStage {
-    fn forward(&mut self, cx: &Context<'_>, reads: Reads<'_>, out: &mut PaddedRows) {
+    fn forward(&mut self, cx: &Context<'_>, reads: InputTables<'_>, out: &mut PaddedRows) {
         out.resize_dense(cx.view.nodes.len(), self.op.width);
         match self.op.reads_memory(&reads) {
             Some(memory) => {
@@ -134,9 +134,9 @@ impl Stage for RowsStage {
     fn backward(
         &mut self,
         cx: &Context<'_>,
-        reads: Reads<'_>,
+        reads: InputTables<'_>,
         grad: &mut PaddedRows,
-        into: &mut Into<'_>,
+        into: &mut TableGradients<'_>,
         gradients: &mut Gradients<'_>,
     ) {
         if let (Some(place), Some(_)) = (&self.op.features, &cx.view.node_features) {
@@ -159,7 +159,7 @@ impl Stage for RowsStage {
 
 impl NodeRows {
     /// The memory, of a model that has one.
-    fn reads_memory<'a>(&self, reads: &Reads<'a>) -> Option<&'a PaddedRows> {
+    fn reads_memory<'a>(&self, reads: &InputTables<'a>) -> Option<&'a PaddedRows> {
         (!reads.is_empty()).then(|| reads.table(0))
     }
 }

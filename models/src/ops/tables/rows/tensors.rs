@@ -6,7 +6,7 @@ use tempograph_kernels::{TemporalOps, gather_rows};
 use crate::executor::TensorContext;
 use crate::ops::tables::rows::{NodeRows, StaticRows};
 use crate::program::Param;
-use crate::static_memory::Hiding;
+use crate::static_memory::StaticMemoryMask;
 
 impl NodeRows {
     /// The rows of the view's nodes, `[U, W]`.
@@ -21,8 +21,8 @@ impl NodeRows {
                 rows + cx.linear(map, cx.constant_rows(features.as_ref(), nodes.iter().map(|node| u64::from(node.0))));
         }
         let Some(part) = &self.vectors else { return rows };
-        let hiding = Hiding::new(&part.spec, cx.dropout);
-        let shown: Vec<bool> = nodes.iter().map(|&node| !hiding.hides(node)).collect();
+        let hiding = StaticMemoryMask::new(&part.spec, cx.dropout);
+        let shown: Vec<bool> = nodes.iter().map(|&node| !hiding.masks(node)).collect();
         let mut vectors = part.frozen(cx, &shown);
         if let Some((correction, known)) = part.correction {
             vectors = vectors + corrections(cx, correction, known, &shown);

@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::transport::over::tcp::SILENCE;
-use crate::transport::over::tcp::wire::{Came, Frame, Lost, read};
+use crate::transport::over::tcp::PEER_TIMEOUT;
+use crate::transport::over::tcp::wire::{Frame, Lost, ReceivedFrame, read};
 
 /// Messages by sender.
 pub(crate) struct Inbox {
@@ -41,17 +41,17 @@ impl Inbox {
     }
 
     /// Takes in what comes from `peer` until its connection ends. `answer` sends it something.
-    pub fn take_in(&self, peer: usize, stream: TcpStream, answer: &dyn Fn(&Frame<'_>) -> io::Result<()>) {
+    pub fn receive_frames(&self, peer: usize, stream: TcpStream, answer: &dyn Fn(&Frame<'_>) -> io::Result<()>) {
         let mut stream = BufReader::with_capacity(1 << 16, stream);
         loop {
             let came = read(&mut stream);
-            let last_word = matches!(came, Ok(Came::Bye | Came::Lost(_)));
+            let last_word = matches!(came, Ok(ReceivedFrame::Finished | ReceivedFrame::Lost(_)));
             self.change(|state| match came {
-                Ok(Came::Message(message)) => state.messages[peer].push_back(message),
-                Ok(Came::Beat) => {}
-                Ok(Came::Bye) => state.left[peer] = true,
-                Ok(Came::Heard) => state.heard[peer] = true,
-                Ok(Came::Lost(lost)) => drop(state.lost.get_or_insert(lost)),
+                Ok(ReceivedFrame::Message(message)) => state.messages[peer].push_back(message),
+                Ok(ReceivedFrame::Heartbeat) => {}
+                Ok(ReceivedFrame::Finished) => state.left[peer] = true,
+                Ok(ReceivedFrame::Acknowledged) => state.heard[peer] = true,
+                Ok(ReceivedFrame::Lost(lost)) => drop(state.lost.get_or_insert(lost)),
                 Err(error) => {
                     state.closed[peer] = true;
                     if !state.left[peer] {
@@ -61,7 +61,7 @@ impl Inbox {
             });
             if last_word {
                 // Should it not arrive, the peer leaves without it.
-                let _ = answer(&Frame::Heard);
+                let _ = answer(&Frame::Acknowledged);
             }
             if self.locked().closed[peer] {
                 return;
@@ -70,7 +70,7 @@ impl Inbox {
     }
 
     /// The next message of `peer`, waited for.
-    pub fn next_of(&self, peer: usize) -> Result<Vec<u8>, Lost> {
+    pub fn next_message_from(&self, peer: usize) -> Result<Vec<u8>, Lost> {
         let mut state = self.locked();
         loop {
             if let Some(message) = state.messages[peer].pop_front() {
@@ -97,7 +97,7 @@ impl Inbox {
     }
 
     /// Waits until every process has heard this one's last word or is gone, but no longer than `patience`.
-    pub fn wait_until_heard(&self, patience: Duration) {
+    pub fn wait_for_acknowledgements(&self, patience: Duration) {
         let until = Instant::now() + patience;
         let mut state = self.locked();
         loop {
@@ -127,7 +127,9 @@ fn told(error: &io::Error) -> String {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             "its connection closed".into()
         }
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("no sign of life for {} s", SILENCE.as_secs()),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("no sign of life for {} s", PEER_TIMEOUT.as_secs())
+        }
         _ => format!("its connection is broken: {error}"),
     }
 }

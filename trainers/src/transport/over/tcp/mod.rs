@@ -6,7 +6,7 @@
 //! validation, and is waited for.
 
 mod inbox;
-mod meeting;
+mod rendezvous;
 mod wire;
 
 use std::borrow::Cow;
@@ -18,24 +18,24 @@ use std::time::Duration;
 
 use crate::transport::exchange::{Exchange, ExchangeError};
 use crate::transport::launch::Launch;
-use crate::transport::mesh::{Mesh, Over};
+use crate::transport::mesh::{Mesh, MeshExchange};
 use inbox::Inbox;
-use meeting::meet;
+use rendezvous::connect_all;
 use wire::{Frame, Lost};
 
 /// Time between two signs of life.
-const BEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Time without a sign of life after which a process is taken for dead.
-const SILENCE: Duration = Duration::from_secs(30);
+const PEER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long leaving waits until the others have heard of it.
-const FAREWELL: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Meets the other processes of `launch`. `run` names what is run, and is the same for all of them.
 ///
 /// # Errors
-/// [`ExchangeError::Meeting`] if not all come within `patience`, or one runs something else.
-pub fn over_tcp(launch: &Launch, run: &str, patience: Duration) -> Result<Box<dyn Exchange>, ExchangeError> {
-    Ok(Box::new(Over(Tcp::meet(launch, run, patience)?)))
+/// [`ExchangeError::Rendezvous`] if not all come within `patience`, or one runs something else.
+pub fn connect_tcp(launch: &Launch, run: &str, patience: Duration) -> Result<Box<dyn Exchange>, ExchangeError> {
+    Ok(Box::new(MeshExchange(Tcp::connect(launch, run, patience)?)))
 }
 
 /// One end of every connection.
@@ -51,10 +51,10 @@ pub(crate) struct Tcp {
 }
 
 impl Tcp {
-    pub fn meet(launch: &Launch, run: &str, patience: Duration) -> Result<Tcp, ExchangeError> {
-        let streams = meet(launch, run, patience).map_err(ExchangeError::Meeting)?;
+    pub fn connect(launch: &Launch, run: &str, patience: Duration) -> Result<Tcp, ExchangeError> {
+        let streams = connect_all(launch, run, patience).map_err(ExchangeError::Rendezvous)?;
         Tcp::start(launch.rank, streams)
-            .map_err(|error| ExchangeError::Meeting(format!("a connection cannot be used: {error}")))
+            .map_err(|error| ExchangeError::Rendezvous(format!("a connection cannot be used: {error}")))
     }
 
     fn start(rank: usize, streams: Vec<Option<TcpStream>>) -> std::io::Result<Tcp> {
@@ -67,8 +67,8 @@ impl Tcp {
                 continue;
             };
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(SILENCE))?;
-            stream.set_write_timeout(Some(SILENCE))?;
+            stream.set_read_timeout(Some(PEER_TIMEOUT))?;
+            stream.set_write_timeout(Some(PEER_TIMEOUT))?;
             readers.push((peer, stream.try_clone()?));
             writers.push(Some(Mutex::new(stream)));
         }
@@ -77,13 +77,13 @@ impl Tcp {
             let (inbox, writers) = (inbox.clone(), writers.clone());
             thread::Builder::new()
                 .name(format!("from-{peer}"))
-                .spawn(move || inbox.take_in(peer, stream, &|frame| tell(&writers, peer, frame)))?;
+                .spawn(move || inbox.receive_frames(peer, stream, &|frame| send_frame(&writers, peer, frame)))?;
         }
         let (beating, ended) = channel::<()>();
         let to = writers.clone();
         thread::Builder::new().name("signs-of-life".into()).spawn(move || {
-            while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-                give_sign(&to);
+            while ended.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                send_heartbeats(&to);
             }
         })?;
         Ok(Tcp { rank, writers, inbox, stopped: None, _beating: beating })
@@ -101,7 +101,7 @@ impl Tcp {
 }
 
 /// Sends a frame to `peer`. One that cannot be reached is noticed where its messages are awaited.
-fn tell(writers: &[Option<Mutex<TcpStream>>], peer: usize, frame: &Frame<'_>) -> std::io::Result<()> {
+fn send_frame(writers: &[Option<Mutex<TcpStream>>], peer: usize, frame: &Frame<'_>) -> std::io::Result<()> {
     match &writers[peer] {
         Some(writer) => frame.write(&mut *writer.lock().unwrap_or_else(PoisonError::into_inner)),
         None => Ok(()),
@@ -109,11 +109,11 @@ fn tell(writers: &[Option<Mutex<TcpStream>>], peer: usize, frame: &Frame<'_>) ->
 }
 
 /// Says to all that this process is alive. Who is being sent something hears that anyway.
-fn give_sign(writers: &[Option<Mutex<TcpStream>>]) {
+fn send_heartbeats(writers: &[Option<Mutex<TcpStream>>]) {
     for writer in writers.iter().flatten() {
         if let Ok(mut writer) = writer.try_lock() {
             // Whether it arrives is for the reader of this connection to find out.
-            let _ = Frame::Beat.write(&mut *writer);
+            let _ = Frame::Heartbeat.write(&mut *writer);
         }
     }
 }
@@ -129,12 +129,12 @@ impl Mesh for Tcp {
 
     fn swap(&mut self, peers: &[usize], outgoing: &[Cow<'_, [u8]>]) -> Result<Vec<Vec<u8>>, ExchangeError> {
         for (&peer, message) in peers.iter().zip(outgoing) {
-            if let Err(error) = tell(&self.writers, peer, &Frame::Message(message)) {
+            if let Err(error) = send_frame(&self.writers, peer, &Frame::Message(message)) {
                 let how = format!("its connection is broken: {error}");
                 return Err(self.gone(self.inbox.first_lost(Lost { rank: peer, how })));
             }
         }
-        peers.iter().map(|&peer| self.inbox.next_of(peer).map_err(|lost| self.gone(lost))).collect()
+        peers.iter().map(|&peer| self.inbox.next_message_from(peer).map_err(|lost| self.gone(lost))).collect()
     }
 
     fn transport(&self) -> &'static str {
@@ -152,12 +152,12 @@ impl Drop for Tcp {
     fn drop(&mut self) {
         let stopped = self.stopped.take().map(|why| Lost { rank: self.rank, how: format!("it stopped: {why}") });
         let lost = self.inbox.lost().or(stopped);
-        let frame = lost.as_ref().map_or(Frame::Bye, Frame::Lost);
+        let frame = lost.as_ref().map_or(Frame::Finished, Frame::Lost);
         for peer in 0..self.world() {
             // A peer that is gone need not hear it.
-            let _ = tell(&self.writers, peer, &frame);
+            let _ = send_frame(&self.writers, peer, &frame);
         }
-        self.inbox.wait_until_heard(FAREWELL);
+        self.inbox.wait_for_acknowledgements(SHUTDOWN_TIMEOUT);
         for writer in self.writers.iter().flatten() {
             let _ = writer.lock().unwrap_or_else(PoisonError::into_inner).shutdown(std::net::Shutdown::Both);
         }

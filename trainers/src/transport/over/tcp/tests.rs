@@ -6,28 +6,30 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use crate::transport::launch::Meeting;
+use crate::transport::launch::Rendezvous;
 use crate::transport::over::tcp::*;
-use crate::{Alone, agree};
+use crate::{SingleProcess, check_same_hash};
 
 /// A meeting of this test's own.
-fn meeting() -> Meeting {
+fn rendezvous() -> Rendezvous {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    Meeting::Address { host: "127.0.0.1".into(), port }
+    Rendezvous::Address { host: "127.0.0.1".into(), port }
 }
 
-fn launch(rank: usize, world: usize, meeting: &Meeting) -> Launch {
-    Launch { rank, world, local_rank: rank, local_world: world, meeting: meeting.clone() }
+fn launch(rank: usize, world: usize, rendezvous: &Rendezvous) -> Launch {
+    Launch { rank, world, local_rank: rank, local_world: world, rendezvous: rendezvous.clone() }
 }
 
 /// Does `work` in `world` processes that are threads here.
-fn among<T: Send>(world: usize, work: impl Fn(Over<Tcp>) -> T + Sync) -> Vec<T> {
-    let meeting = meeting();
+fn among<T: Send>(world: usize, work: impl Fn(MeshExchange<Tcp>) -> T + Sync) -> Vec<T> {
+    let rendezvous = rendezvous();
     thread::scope(|scope| {
         let run = |rank| {
-            let (work, meeting) = (&work, &meeting);
+            let (work, rendezvous) = (&work, &rendezvous);
             scope.spawn(move || {
-                work(Over(Tcp::meet(&launch(rank, world, meeting), "a run", Duration::from_secs(20)).unwrap()))
+                work(MeshExchange(
+                    Tcp::connect(&launch(rank, world, rendezvous), "a run", Duration::from_secs(20)).unwrap(),
+                ))
             })
         };
         let running: Vec<_> = (0..world).map(run).collect();
@@ -36,7 +38,7 @@ fn among<T: Send>(world: usize, work: impl Fn(Over<Tcp>) -> T + Sync) -> Vec<T> 
 }
 
 /// As a kill does: no word, and the system closes the connections.
-fn die(exchange: Over<Tcp>) {
+fn die(exchange: MeshExchange<Tcp>) {
     let writers = exchange.0.writers.clone();
     writers.iter().flatten().for_each(|writer| writer.lock().unwrap().shutdown(std::net::Shutdown::Both).unwrap());
     std::mem::forget(exchange);
@@ -65,7 +67,7 @@ proptest! {
         let all = lanes(world * each, size, seed);
         let all: Vec<&[f32]> = all.iter().map(|lane| &lane[..]).collect();
         let mut alone = vec![f32::NAN; size];
-        Alone.all_reduce(&all, &mut alone).unwrap();
+        SingleProcess.all_reduce(&all, &mut alone).unwrap();
         let sums = among(world, |mut exchange| {
             let mut total = vec![f32::NAN; size];
             exchange.all_reduce(&all[exchange.rank() * each..][..each], &mut total).unwrap();
@@ -82,7 +84,7 @@ fn large_sums_pass_all_at_once() {
     let all = lanes(3, 2_000_003, 5);
     let all: Vec<&[f32]> = all.iter().map(|lane| &lane[..]).collect();
     let mut alone = vec![0.0; all[0].len()];
-    Alone.all_reduce(&all, &mut alone).unwrap();
+    SingleProcess.all_reduce(&all, &mut alone).unwrap();
     let sums = among(3, |mut exchange| {
         let mut total = vec![0.0; all[0].len()];
         exchange.all_reduce(&[all[exchange.rank()]], &mut total).unwrap();
@@ -127,11 +129,11 @@ fn processes_with_other_weights_than_most_are_named_on_every_process_and_all_whe
     for (hashes, expected) in cases {
         let errors = among(hashes.len(), |mut exchange| {
             let hash = [hashes[exchange.rank()]; 32];
-            agree(&mut exchange, &hash, 70).unwrap_err().to_string()
+            check_same_hash(&mut exchange, &hash, 70).unwrap_err().to_string()
         });
         assert!(errors.iter().all(|error| error.contains(expected) && error.contains("after step 70")), "{errors:?}");
     }
-    among(3, |mut exchange| agree(&mut exchange, &[7; 32], 70).unwrap());
+    among(3, |mut exchange| check_same_hash(&mut exchange, &[7; 32], 70).unwrap());
 }
 
 #[test]
@@ -173,8 +175,8 @@ fn a_process_that_dies_while_all_tell_the_first_something_is_named_by_all_others
     }
 }
 
-/// As [`SILENCE`], but shorter; for all of `exchange`, which have met.
-fn with_patience_of(patience: Duration, exchange: &mut Over<Tcp>) {
+/// As [`PEER_TIMEOUT`], but shorter; for all of `exchange`, which have met.
+fn with_patience_of(patience: Duration, exchange: &mut MeshExchange<Tcp>) {
     let writers = exchange.0.writers.clone();
     writers.iter().flatten().for_each(|writer| writer.lock().unwrap().set_read_timeout(Some(patience)).unwrap());
     // Who reads already does so with the patience of before: until a message comes that was sent when all had got theirs.
@@ -189,7 +191,7 @@ fn a_process_that_gives_no_sign_of_life_is_taken_for_dead() {
         if exchange.rank() == 1 {
             // As one that is suspended: the connections stay open.
             exchange.0._beating = channel().0;
-            while exchange.0.inbox.next_of(0).is_ok() {}
+            while exchange.0.inbox.next_message_from(0).is_ok() {}
             return String::new();
         }
         exchange.all_gather(0..2, b"").unwrap_err().to_string()
@@ -243,9 +245,9 @@ fn who_is_done_may_leave_while_others_go_on() {
 
 #[test]
 fn processes_of_different_runs_do_not_train_together() {
-    let meeting = meeting();
+    let rendezvous = rendezvous();
     let meet = |rank, run| {
-        Tcp::meet(&launch(rank, 2, &meeting), run, Duration::from_secs(20)).map(|_| ()).unwrap_err().to_string()
+        Tcp::connect(&launch(rank, 2, &rendezvous), run, Duration::from_secs(20)).map(|_| ()).unwrap_err().to_string()
     };
     let errors = thread::scope(|scope| {
         [scope.spawn(|| meet(0, "this")), scope.spawn(|| meet(1, "that"))].map(|one| one.join().unwrap())
@@ -255,9 +257,12 @@ fn processes_of_different_runs_do_not_train_together() {
 
 #[test]
 fn a_process_that_does_not_come_is_named_when_patience_ends() {
-    let meeting = meeting();
+    let rendezvous = rendezvous();
     let meet = |rank| {
-        Tcp::meet(&launch(rank, 3, &meeting), "a run", Duration::from_secs(1)).map(|_| ()).unwrap_err().to_string()
+        Tcp::connect(&launch(rank, 3, &rendezvous), "a run", Duration::from_secs(1))
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
     let [first, second] =
         thread::scope(|scope| [scope.spawn(|| meet(0)), scope.spawn(|| meet(2))].map(|one| one.join().unwrap()));
@@ -267,15 +272,15 @@ fn a_process_that_does_not_come_is_named_when_patience_ends() {
 
 #[test]
 fn processes_on_one_machine_can_meet_in_a_file() {
-    let path: PathBuf = std::env::temp_dir().join(format!("tempograph-meeting-{}.port", std::process::id()));
+    let path: PathBuf = std::env::temp_dir().join(format!("tempograph-rendezvous-{}.port", std::process::id()));
     // What an earlier run left behind does no harm.
     std::fs::write(&path, "1").unwrap();
-    let meeting = Meeting::File(path.clone());
+    let rendezvous = Rendezvous::File(path.clone());
     let ranks = thread::scope(|scope| {
         let run = |rank| {
-            let meeting = &meeting;
+            let rendezvous = &rendezvous;
             scope.spawn(move || {
-                over_tcp(&launch(rank, 3, meeting), "a run", Duration::from_secs(20))
+                connect_tcp(&launch(rank, 3, rendezvous), "a run", Duration::from_secs(20))
                     .unwrap()
                     .all_gather(0..3, &[rank as u8])
                     .unwrap()
@@ -290,13 +295,13 @@ fn processes_on_one_machine_can_meet_in_a_file() {
 
 #[test]
 fn a_stranger_who_calls_is_not_let_in() {
-    let meeting = meeting();
-    let Meeting::Address { port, .. } = meeting else { unreachable!() };
+    let rendezvous = rendezvous();
+    let Rendezvous::Address { port, .. } = rendezvous else { unreachable!() };
     let met = thread::scope(|scope| {
         let run = |rank| {
-            let meeting = &meeting;
+            let rendezvous = &rendezvous;
             scope.spawn(move || {
-                Tcp::meet(&launch(rank, 2, meeting), "a run", Duration::from_secs(20)).map(|tcp| tcp.world())
+                Tcp::connect(&launch(rank, 2, rendezvous), "a run", Duration::from_secs(20)).map(|tcp| tcp.world())
             })
         };
         let first = run(0);

@@ -17,32 +17,32 @@ pub(crate) enum Frame<'a> {
     /// Part of the exchange.
     Message(&'a [u8]),
     /// A sign of life.
-    Beat,
+    Heartbeat,
     /// All is done; the connection may close.
-    Bye,
+    Finished,
     /// A process is gone, and so the sender goes.
     Lost(&'a Lost),
     /// The last word was heard.
-    Heard,
+    Acknowledged,
 }
 
 /// One frame that came.
-pub(crate) enum Came {
+pub(crate) enum ReceivedFrame {
     Message(Vec<u8>),
-    Beat,
-    Bye,
+    Heartbeat,
+    Finished,
     Lost(Lost),
-    Heard,
+    Acknowledged,
 }
 
 impl Frame<'_> {
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let (kind, body): (u8, &[u8]) = match self {
             Frame::Message(bytes) => (0, bytes),
-            Frame::Beat => (1, &[]),
-            Frame::Bye => (2, &[]),
+            Frame::Heartbeat => (1, &[]),
+            Frame::Finished => (2, &[]),
             Frame::Lost(lost) => return lost.write(to),
-            Frame::Heard => (4, &[]),
+            Frame::Acknowledged => (4, &[]),
         };
         write(to, kind, body)
     }
@@ -72,7 +72,7 @@ fn write(to: &mut impl Write, kind: u8, body: &[u8]) -> io::Result<()> {
 }
 
 /// The next frame. A connection that ends instead is an error.
-pub(crate) fn read(from: &mut impl Read) -> io::Result<Came> {
+pub(crate) fn read(from: &mut impl Read) -> io::Result<ReceivedFrame> {
     let mut head = [0; 9];
     from.read_exact(&mut head)?;
     let [kind, length @ ..] = head;
@@ -86,11 +86,11 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<Came> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     match kind {
-        0 => Ok(Came::Message(body)),
-        1 => Ok(Came::Beat),
-        2 => Ok(Came::Bye),
-        3 => Lost::read(&body).map(Came::Lost),
-        4 => Ok(Came::Heard),
+        0 => Ok(ReceivedFrame::Message(body)),
+        1 => Ok(ReceivedFrame::Heartbeat),
+        2 => Ok(ReceivedFrame::Finished),
+        3 => Lost::read(&body).map(ReceivedFrame::Lost),
+        4 => Ok(ReceivedFrame::Acknowledged),
         other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of the unknown kind {other}"))),
     }
 }
@@ -100,7 +100,7 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<Came> {
 mod tests {
     use super::*;
 
-    fn through(frame: Frame<'_>) -> Came {
+    fn through(frame: Frame<'_>) -> ReceivedFrame {
         let mut bytes = Vec::new();
         frame.write(&mut bytes).unwrap();
         read(&mut &bytes[..]).unwrap()
@@ -110,13 +110,13 @@ mod tests {
     fn frames_arrive_as_they_were_sent() {
         for length in [0, 1, 4095, 4096, 70_000] {
             let sent: Vec<u8> = (0..length).map(|i| i as u8).collect();
-            assert!(matches!(through(Frame::Message(&sent)), Came::Message(came) if came == sent));
+            assert!(matches!(through(Frame::Message(&sent)), ReceivedFrame::Message(came) if came == sent));
         }
-        assert!(matches!(through(Frame::Beat), Came::Beat));
-        assert!(matches!(through(Frame::Bye), Came::Bye));
-        assert!(matches!(through(Frame::Heard), Came::Heard));
+        assert!(matches!(through(Frame::Heartbeat), ReceivedFrame::Heartbeat));
+        assert!(matches!(through(Frame::Finished), ReceivedFrame::Finished));
+        assert!(matches!(through(Frame::Acknowledged), ReceivedFrame::Acknowledged));
         let lost = Lost { rank: 3, how: "it stopped: no space left".into() };
-        assert!(matches!(through(Frame::Lost(&lost)), Came::Lost(came) if came == lost));
+        assert!(matches!(through(Frame::Lost(&lost)), ReceivedFrame::Lost(came) if came == lost));
     }
 
     #[test]

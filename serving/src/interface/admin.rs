@@ -1,0 +1,201 @@
+//! What changes the server itself, and its numbers, for all interfaces alike.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::access::error::{ApiError, ErrorKind};
+use crate::access::limits::LimitsSpec;
+use crate::engine::EngineStats;
+use crate::interface::server::{Call, ReadConsistency, Served, Server, run_blocking};
+use crate::observe::metrics::{counter, gauge, header, line};
+use crate::request::{PairQuery, Position};
+use crate::schedule::{AnswerBody, ReadRequest, SchedulerStatus};
+use crate::service::erase::retract::Retracted;
+use crate::service::{Readiness, ServiceError, Status};
+
+/// How long a drain or a promotion by request may take. Reloads and snapshots take as long as they take.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// Every number there is.
+#[derive(Serialize)]
+pub(crate) struct ServerStatus {
+    #[serde(flatten)]
+    service: Status,
+    scheduler: SchedulerStatus,
+    engine: EngineStats,
+}
+
+impl Server {
+    /// # Errors
+    /// 503 while there is nothing to count yet.
+    pub fn status(&self) -> Result<ServerStatus, ApiError> {
+        let Served { service, scheduler } = self.served()?;
+        Ok(ServerStatus { service: service.status(), scheduler: scheduler.status(), engine: service.engine().stats() })
+    }
+
+    /// # Errors
+    /// 409 or 422 with what is wrong with the artifact; the model that answered goes on.
+    pub async fn reload(&self, artifact: PathBuf) -> Result<Value, ApiError> {
+        let service = self.service()?.clone();
+        let done = run_blocking(move || service.reload(&artifact)).await??;
+        Ok(json!({ "model": done.model, "previous": done.previous, "replayed": done.replayed }))
+    }
+
+    /// # Errors
+    /// 409 where there is nothing to go back to.
+    pub async fn rollback(&self) -> Result<Value, ApiError> {
+        let service = self.service()?.clone();
+        let done = run_blocking(move || service.rollback()).await??;
+        Ok(json!({ "model": done.model, "previous": done.previous, "replayed": done.replayed }))
+    }
+
+    /// # Errors
+    /// 503 if it cannot be written.
+    pub async fn snapshot(&self) -> Result<Value, ApiError> {
+        let service = self.service()?.clone();
+        let taken = run_blocking(move || service.snapshot()).await??;
+        Ok(json!({ "snapshot": taken.number, "log_seq": taken.log_seq }))
+    }
+
+    /// # Errors
+    /// 409 for a server that does not follow another, or cannot read the log to its end.
+    pub async fn promote(&self) -> Result<Value, ApiError> {
+        let service = self.service()?.clone();
+        let position = run_blocking(move || service.promote(Instant::now() + DRAIN)).await??;
+        Ok(json!({ "log_seq": position.log_seq }))
+    }
+
+    /// # Errors
+    /// Never in practice.
+    pub async fn drain(&self) -> Result<Value, ApiError> {
+        let service = self.service()?.clone();
+        let (drained, durable_seq) =
+            run_blocking(move || (service.drain(Instant::now() + DRAIN), service.durable_seq())).await?;
+        Ok(json!({ "drained": drained, "durable_seq": durable_seq }))
+    }
+
+    /// # Errors
+    /// 422 without a time to live in the settings; 503 if the log cannot be written.
+    pub async fn expire(&self) -> Result<Value, ApiError> {
+        let service = self.service()?.clone();
+        let done = run_blocking(move || service.expire(None)).await??;
+        Ok(json!({ "forgotten": done.forgotten, "log_seq": done.position.log_seq }))
+    }
+
+    /// # Errors
+    /// 413 for too many ids; 422 for one the log does not remember; 503 if it cannot be written; 504 once the deadline has passed.
+    pub async fn retract(&self, call: &Call, ids: Vec<String>) -> Result<(u64, Position), ApiError> {
+        LimitsSpec::count("ids", ids.len(), self.limits.events)?;
+        let service = self.service()?.clone();
+        let receipt = async {
+            let ticket = run_blocking(move || service.submit_retraction(&ids)).await??;
+            Ok::<_, ApiError>(ticket.await?)
+        };
+        let receipt = self.by(call.deadline, receipt, "they may be taken back still; ask again to be sure").await??;
+        let Retracted { retracted, position } = Retracted::of(&receipt);
+        Ok((retracted, position))
+    }
+
+    /// # Errors
+    /// As [`query`](Server::query).
+    pub async fn explain(
+        &self,
+        call: &Call,
+        pair: PairQuery,
+        seen: ReadConsistency,
+    ) -> Result<(Value, Position, String), ApiError> {
+        let answer = self.query(call, ReadRequest::Explain(pair), seen).await?;
+        let AnswerBody::Explained(explanation) = &answer.body else { return Err(ApiError::broken()) };
+        let told =
+            serde_json::to_value(explanation).map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
+        Ok((told, answer.position, answer.model.to_string()))
+    }
+
+    /// All numbers in Prometheus' text format.
+    ///
+    /// # Errors
+    /// As [`status`](Server::status).
+    pub fn prometheus_text(&self) -> Result<String, ApiError> {
+        let mut out = String::with_capacity(16 << 10);
+        let ServerStatus { service: status, scheduler, engine } = self.status()?;
+        let nodes = self.service()?.engine().nodes();
+        let ready = u8::from(matches!(status.readiness, Readiness::Ready | Readiness::Following));
+        let following = u8::from(status.readiness == Readiness::Following);
+        gauge(&mut out, "ready", "1 while answers are of now, and events are taken, but by who follows.", ready);
+        gauge(&mut out, "following", "1 while another server writes the log and this one takes no events.", following);
+        gauge(&mut out, "log_seq", "Events that reads see.", status.applied.log_seq);
+        gauge(&mut out, "version", "Batches that reads see.", status.applied.version);
+        header(&mut out, "model", "gauge", "1 for the weights that answer.");
+        line(&mut out, format_args!("tempograph_model{{version=\"{}\"}} 1", status.model));
+        gauge(&mut out, "durable_seq", "Events on the disk.", status.durable_seq);
+        gauge(&mut out, "lag_events", "Events taken that reads do not see yet.", status.queued);
+        gauge(&mut out, "reads_waiting", "Reads that wait.", scheduler.waiting);
+        gauge(&mut out, "nodes", "Nodes known.", nodes);
+        gauge(&mut out, "hit_rate", "Share of the asked embeddings that were kept.", engine.hit_rate());
+        gauge(
+            &mut out,
+            "touched_fraction",
+            "Share of the asked embeddings that had to be computed.",
+            engine.touched_fraction(),
+        );
+        let alone = engine.longest_alone_us as f64 / 1e6;
+        gauge(
+            &mut out,
+            "longest_alone_seconds",
+            "The longest that reads were kept out while something was written.",
+            alone,
+        );
+        gauge(&mut out, "log_bytes", "Bytes of the log of record.", status.log_bytes);
+        if let Some(last) = &status.snapshots.last {
+            gauge(&mut out, "snapshot_log_seq", "Events the newest snapshot has seen.", last.log_seq);
+            gauge(&mut out, "snapshot_age_seconds", "Seconds since it was taken.", status.snapshots.age_seconds);
+            gauge(&mut out, "snapshot_seconds", "Seconds it took to write.", status.snapshots.took_seconds);
+        }
+        for (name, help, value) in [
+            ("reads_admitted_total", "Reads let in by the scheduler.", scheduler.admitted),
+            ("reads_refused_full_total", "Reads refused because too many waited.", scheduler.refused_full),
+            ("reads_refused_late_total", "Reads refused because they would have been late.", scheduler.refused_late),
+            ("reads_dropped_total", "Reads let in whose deadline could not be kept after all.", scheduler.dropped),
+            ("overtakings_total", "Passes of reads that came between two chunks of a long one.", scheduler.overtakings),
+            ("waves_total", "Waves that events were computed in.", engine.waves),
+            ("memories_shown_total", "Memories shown to reads and writes.", engine.memories_shown),
+            ("mails_read_total", "Memories among them that mail was read into.", engine.mails_read),
+            ("embeddings_asked_total", "Embeddings asked for, where these are kept.", engine.embeddings_asked),
+            ("embeddings_computed_total", "Embeddings among them that had to be computed.", engine.embeddings_computed),
+            ("embeddings_ahead_total", "Embeddings computed as events were told.", engine.embeddings_ahead),
+            ("retracted_total", "Events taken back.", engine.retracted),
+            ("expired_total", "Nodes forgotten.", engine.expired),
+            ("passes_total", "Forward passes of reads.", scheduler.passes),
+            ("pass_items_total", "Pairs, candidates and nodes answered in them.", scheduler.items),
+            ("replayed_events_total", "Events of the log that were replayed at the start.", status.replayed),
+            ("events_total", "Events taken.", status.accepted),
+            ("duplicates_total", "Events left out because the log had them.", status.duplicates),
+            ("late_events_total", "Late events that happened at the newest time.", status.late),
+            ("late_requests_total", "Requests refused for a late event.", status.late_refused),
+            ("refused_requests_total", "Requests refused for events that will not do.", status.refused),
+            ("full_requests_total", "Requests refused because too many events waited.", status.full),
+            ("log_failures_total", "Times the log of record could not be written.", status.log_failures),
+            ("log_groups_total", "Flushes of the log to the disk.", status.groups),
+            ("snapshot_failures_total", "Snapshots that could not be written.", status.snapshots.failures),
+            ("snapshots_passed_over_total", "Snapshots that were damaged at the start.", status.passed_over),
+        ] {
+            counter(&mut out, name, help, value);
+        }
+        self.metrics.write(&mut out);
+        Ok(out)
+    }
+}
+
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> ApiError {
+        let kind = match error {
+            ServiceError::Artifact(_) | ServiceError::Setting { .. } => ErrorKind::Invalid,
+            ServiceError::Conflict(_) => ErrorKind::Conflict,
+            ServiceError::Log(_) | ServiceError::Replay(_) | ServiceError::Run(_) => ErrorKind::Unavailable,
+        };
+        ApiError::new(kind, error.to_string())
+    }
+}

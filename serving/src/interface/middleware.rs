@@ -1,0 +1,172 @@
+//! The way in of every request: who it is, what it may take, until when it wants an answer; and what it took, counted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tonic::{Code, Status};
+use tracing::Instrument;
+
+use crate::access::auth::Role;
+use crate::access::error::{ApiError, ErrorKind};
+use crate::access::routes::{ROUTES, Route, place};
+use crate::interface::server::{Call, Server};
+use crate::observe::metrics::Ended;
+
+/// Lets a request in or refuses it, in the words of its protocol; counts it by its route.
+pub(crate) async fn handle_request(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let route = matched.and_then(place);
+    let unlisted = matched.is_some() && route.is_none();
+    let grpc = Route::is_grpc(request.uri().path());
+    let span = tracing::debug_span!("request", route = matched_name(route));
+    #[cfg(feature = "otel")]
+    crate::observe::otel::continue_from(&span, request.headers());
+    let authorized = if unlisted {
+        Err(ApiError::new(ErrorKind::NotFound, "this route is closed"))
+    } else {
+        authorize(&server, route, &request)
+    };
+    let response = match authorized {
+        Err(refused) if grpc => Status::from(refused).into_http::<axum::body::Body>(),
+        Err(refused) => refused.into_response(),
+        Ok(call) => {
+            request.extensions_mut().insert(call);
+            next.run(request).instrument(span).await
+        }
+    };
+    let (ended, took) = (ended(&response, grpc), begun.elapsed());
+    tracing::debug!(route = matched_name(route), ended = %ended, micros = took.as_micros() as u64, "answered");
+    server.metrics.answered(route, ended, took);
+    response
+}
+
+fn matched_name(route: Option<usize>) -> &'static str {
+    route.map_or("other", |at| ROUTES[at].path)
+}
+
+fn authorize(server: &Server, route: Option<usize>, request: &Request) -> Result<Call, ApiError> {
+    let headers = request.headers();
+    // What nobody knows is refused by the router, to anyone alike.
+    let caller = match route.and_then(|at| ROUTES[at].role) {
+        // Whether the server is up is told even to those who show a token that is not known here.
+        None => server.authenticator.caller(None)?,
+        Some(role) => {
+            let caller =
+                server.authenticator.caller(headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()))?;
+            caller.require_role(role)?;
+            if !route.is_some_and(|at| ROUTES[at].reports_status()) {
+                server.caught_up()?;
+            }
+            if role == Role::Admin {
+                tracing::info!(by = caller.name.as_deref(), path = request.uri().path(), "an admin's request");
+            }
+            caller
+        }
+    };
+    refuse_large(headers, route, server.limits.body_bytes)?;
+    let tenant = tenant(headers, caller.name.as_ref())?;
+    Ok(Call { tenant, deadline: deadline(headers)?.map(|within| Instant::now() + within) })
+}
+
+/// Refuses a body that announces itself as too large before it is sent; one that does not is cut off while it is read.
+fn refuse_large(headers: &HeaderMap, route: Option<usize>, most: usize) -> Result<(), ApiError> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let streams = route.is_some_and(|at| ROUTES[at].path == "/v1/events/stream");
+    if length.is_some_and(|length| length > most as u64) && !streams { Err(ApiError::too_large(most)) } else { Ok(()) }
+}
+
+/// Whom the request is for: the token's name where there is one, since anyone can write a header.
+fn tenant(headers: &HeaderMap, token: Option<&Arc<str>>) -> Result<Arc<str>, ApiError> {
+    let malformed = || ApiError::new(ErrorKind::Malformed, "the header `tenant` is not text of at most 64 bytes");
+    match (token, headers.get("tenant")) {
+        (Some(name), _) => Ok(name.clone()),
+        (None, None) => Ok("".into()),
+        (None, Some(value)) => {
+            value.to_str().ok().filter(|name| name.len() <= 64).map(Into::into).ok_or_else(malformed)
+        }
+    }
+}
+
+/// How long the caller waits: `deadline-ms`, or gRPC's `grpc-timeout`.
+fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+    let wrong =
+        |name: &str, wanted: &str| ApiError::new(ErrorKind::Malformed, format!("the header `{name}` is not {wanted}"));
+    if let Some(value) = headers.get("deadline-ms") {
+        let millis = value.to_str().ok().and_then(|text| text.parse().ok());
+        let millis: u32 = millis.ok_or_else(|| wrong("deadline-ms", "a whole number of milliseconds"))?;
+        return Ok(Some(Duration::from_millis(u64::from(millis))));
+    }
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(grpc_timeout);
+    Ok(Some(parsed.ok_or_else(|| wrong("grpc-timeout", "up to eight digits and one of H, M, S, m, u, n"))?))
+}
+
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(3600 * count)),
+        "M" => Some(Duration::from_secs(60 * count)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+/// How a request ended. Of a gRPC call that answers at all, only a refusal shows in the head.
+fn ended(response: &Response, grpc: bool) -> Ended {
+    if !grpc {
+        return Ended::Http(response.status().as_u16());
+    }
+    Ended::Grpc(response.headers().get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn headers(name: &'static str, value: &[u8]) -> HeaderMap {
+        HeaderMap::from_iter([(axum::http::HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap())])
+    }
+
+    #[test]
+    fn deadlines_are_read_in_either_form_and_anything_else_refused() {
+        let read = |name, value: &str| deadline(&headers(name, value.as_bytes())).map_err(|refused| refused.kind);
+        assert_eq!(read("deadline-ms", "250"), Ok(Some(Duration::from_millis(250))));
+        for (text, nanos) in
+            [("3S", 3_000_000_000), ("250m", 250_000_000), ("7u", 7_000), ("99999999n", 99_999_999), ("0m", 0)]
+        {
+            assert_eq!(read("grpc-timeout", text), Ok(Some(Duration::from_nanos(nanos))));
+        }
+        assert_eq!(read("other", "x"), Ok(None));
+        for (name, text) in
+            [("deadline-ms", "-1"), ("deadline-ms", "1.5"), ("grpc-timeout", "S"), ("grpc-timeout", "123456789S")]
+        {
+            assert_eq!(read(name, text), Err(ErrorKind::Malformed), "{text}");
+        }
+        for text in ["", "5", "5x", "+5S", "5 S"] {
+            assert_eq!(read("grpc-timeout", text), Err(ErrorKind::Malformed), "{text}");
+        }
+        assert!(deadline(&headers("grpc-timeout", "5ä".as_bytes())).is_err());
+    }
+
+    #[test]
+    fn a_tenant_is_the_tokens_name_or_what_the_header_says() {
+        let named = headers("tenant", b"shop");
+        assert_eq!(&*tenant(&named, None).unwrap(), "shop");
+        assert_eq!(&*tenant(&named, Some(&"token".into())).unwrap(), "token");
+        assert_eq!(&*tenant(&HeaderMap::new(), None).unwrap(), "");
+        assert!(tenant(&headers("tenant", &[b'x'; 65]), None).is_err());
+    }
+}

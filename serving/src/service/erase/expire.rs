@@ -1,0 +1,127 @@
+//! Forgetting nodes that have been idle for long.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::Number;
+use tokio::sync::oneshot::Sender;
+
+use crate::engine::NODES_A_PART;
+use crate::log::{Entry, Mutation};
+use crate::request::{FieldPath, ticks};
+use crate::service::ingest::queue::{QueuedRequest, SeqPoint};
+use crate::service::ingest::{Ack, IngestError, IngestResult, Receipt, Ticket};
+use crate::service::{Core, Service};
+use crate::{Position, RequestError};
+
+/// Events from one look for idle nodes to the next, at least.
+const EVERY: u64 = 10_000;
+/// Nodes that are looked at for each event, at most: of a large world idle ones are looked for less often.
+const NODES_AN_EVENT: u64 = 8;
+
+/// What became of a look for idle nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Expired {
+    /// Nodes that were forgotten.
+    pub forgotten: u64,
+    /// What reads see.
+    pub position: Position,
+}
+
+impl Service {
+    /// Forgets nodes that no event from `before` on has named, as [`Engine::expire`](crate::Engine::expire) does, and waits until it has
+    /// happened. Each part of the nodes is an entry of the log of record, and takes its place in line once the one before has happened: events
+    /// wait for a part. Without a time, those idle for longer than the settings' `engine.ttl`; these are also looked for now and then.
+    ///
+    /// # Errors
+    /// [`IngestError`]: nothing was forgotten.
+    pub fn expire(&self, before: Option<&Number>) -> Result<Expired, IngestError> {
+        let Receipt { accepted, position, .. } = self.core.expire(before)?.wait()?;
+        Ok(Expired { forgotten: accepted, position })
+    }
+}
+
+impl Core {
+    fn expire(&self, before: Option<&Number>) -> Result<Ticket, IngestError> {
+        let overdue = || self.engine().overdue();
+        let missing = || RequestError::invalid("before", "is missing, and the settings have no `engine.ttl`");
+        let before = before.cloned().or_else(overdue).ok_or_else(missing)?;
+        self.ready()?;
+        self.enqueue_expiry(before)
+    }
+
+    /// Puts the first part in line if it will do: what is in the log has to.
+    fn enqueue_expiry(&self, before: Number) -> Result<Ticket, IngestError> {
+        let engine = self.engine();
+        ticks(&engine.manifest().time_unit, &before, FieldPath::field("before"))?;
+        if engine.history().needs().keeps_all() {
+            return Err(RequestError::invalid(
+                "before",
+                "cannot be given to a model that looks at all events of a node",
+            )
+            .into());
+        }
+        self.enqueue_mutation(Mutation::Expire { before, nodes: 0..NODES_A_PART })
+    }
+
+    /// Puts in line what is no event.
+    pub(crate) fn enqueue_mutation(&self, mutation: Mutation) -> Result<Ticket, IngestError> {
+        let (answer, ticket) = Ticket::new();
+        self.enqueue_with_reply(mutation, 0, &mut Some(answer))?;
+        Ok(ticket)
+    }
+
+    /// The same for who waits for an `answer` already, after so many changes.
+    fn enqueue_with_reply(
+        &self,
+        mutation: Mutation,
+        changed: u64,
+        answer: &mut Option<Sender<IngestResult>>,
+    ) -> Result<(), IngestError> {
+        let state = self.queue.lock();
+        // Whoever closed the line has said so before.
+        self.ready()?;
+        let SeqPoint { seq: first_seq, newest } = state.next;
+        let receipt =
+            Receipt { first_seq, accepted: changed, duplicates: 0, late: 0, position: self.applied_position() };
+        let entry = Some(Entry { first_seq, mutation });
+        self.queue.enqueue(state, QueuedRequest { entry, ack: Ack::Applied, receipt, newest, answer: answer.take() });
+        Ok(())
+    }
+
+    /// After a part of the nodes was looked at, puts the next in line, if there is one. Says whether there is: then whoever waits is answered
+    /// after that.
+    pub(crate) fn continue_expiry(&self, waiting: &mut QueuedRequest) -> bool {
+        let Some(Mutation::Expire { before, nodes }) = waiting.entry.as_ref().map(|entry| &entry.mutation) else {
+            return false;
+        };
+        if nodes.end as usize >= self.engine().nodes() {
+            return false;
+        }
+        let next =
+            Mutation::Expire { before: before.clone(), nodes: nodes.end..nodes.end.saturating_add(NODES_A_PART) };
+        if let Err(error) = self.enqueue_with_reply(next, waiting.receipt.accepted, &mut waiting.answer) {
+            waiting.acknowledge(Err(error));
+        }
+        true
+    }
+
+    /// Orders a look for idle nodes when so many more events make one due, unless one is under way. It takes its place in the log, so that a
+    /// replay does the same whatever the settings are by then.
+    pub(crate) fn expire_if_due(&self, events: u64) {
+        let events = self.events_since_expiry.fetch_add(events, Relaxed) + events;
+        if events < EVERY || events * NODES_AN_EVENT < self.engine().nodes() as u64 {
+            return;
+        }
+        let mut under_way = self.expiry.lock().unwrap_or_else(PoisonError::into_inner);
+        if under_way.as_mut().is_some_and(|ticket| !ticket.is_settled()) {
+            return;
+        }
+        self.events_since_expiry.store(0, Relaxed);
+        let ordered = self.engine().overdue().map(|before| self.enqueue_expiry(before)).transpose();
+        *under_way = ordered.unwrap_or_else(|error| {
+            tracing::warn!("idle nodes are not looked for: {error}");
+            None
+        });
+    }
+}

@@ -1,0 +1,140 @@
+//! Which events of a request are new, late or known, decided in the order of the line.
+
+use std::fmt;
+
+use rustc_hash::FxHashSet;
+use serde_json::Number;
+use tempograph_framework::{Sides, TimeUnit, Timestamp};
+
+use crate::artifact::manifest::Manifest;
+use crate::log::{Entry, Log};
+use crate::request::incoming::{EventRules, not_before};
+use crate::request::{FieldPath, MAX_ITEMS, NewEvent, RequestError, ticks};
+use crate::service::ingest::queue::QueueState;
+use crate::service::ingest::{IngestError, IngestRequest, LONGEST_ID};
+use crate::service::spec::Late;
+
+/// What the events of a request are held against that does not change while the model does not.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct EventSchema {
+    unit: TimeUnit,
+    edge_width: usize,
+    one_mode: bool,
+}
+
+impl fmt::Display for EventSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sides = if self.one_mode { "one set of nodes" } else { "sources and destinations" };
+        write!(
+            f,
+            "of {sides}, {} features an event, times in 1/{} of `{}`",
+            self.edge_width, self.unit.scale, self.unit.description
+        )
+    }
+}
+
+/// A request whose events will do, whatever stands in line before it.
+pub(crate) struct Validated {
+    pub request: IngestRequest,
+    times: Vec<Timestamp>,
+}
+
+/// The new events of a request, at the times they happen at.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Sequenced {
+    pub events: Vec<NewEvent>,
+    pub late: Vec<(u32, Number)>,
+    pub duplicates: u64,
+    pub newest: Option<Timestamp>,
+}
+
+impl EventSchema {
+    pub fn of(manifest: &Manifest) -> EventSchema {
+        EventSchema {
+            unit: manifest.time_unit.clone(),
+            edge_width: manifest.widths.edge,
+            one_mode: manifest.sides == Sides::OneMode,
+        }
+    }
+
+    /// Time of an entry's last event.
+    pub fn newest(&self, entry: &Entry) -> Option<Timestamp> {
+        ticks(&self.unit, &entry.new_events().last()?.time, FieldPath::field("time")).ok()
+    }
+
+    /// Checks all that does not depend on what happened before.
+    pub fn validate(&self, request: IngestRequest) -> Result<Validated, RequestError> {
+        let events = &request.events;
+        if events.len() > MAX_ITEMS {
+            return Err(RequestError::TooMany { place: "events".into(), count: events.len() });
+        }
+        let rules = EventRules { unit: &self.unit, edge_width: self.edge_width, newest: None };
+        let mut times = Vec::with_capacity(events.len());
+        for (i, event) in events.iter().enumerate() {
+            let place = |field| FieldPath::of("events", i, field);
+            times.push(ticks(&self.unit, &event.time, place("time"))?);
+            rules.validate_values(event, "events", i)?;
+            if let Some(problem) = event.id.as_deref().and_then(id_problem) {
+                return Err(RequestError::invalid(place("id"), problem));
+            }
+        }
+        Ok(Validated { request, times })
+    }
+
+    /// Tells new events from known ones, and settles when late ones happen.
+    pub fn sequence(
+        &self,
+        validated: Validated,
+        state: &QueueState,
+        log: &dyn Log,
+        late: Late,
+    ) -> Result<Sequenced, IngestError> {
+        let Validated { request, times } = validated;
+        let mut sequenced = Sequenced { newest: state.next.newest, ..Sequenced::default() };
+        let mut own: FxHashSet<String> = FxHashSet::default();
+        for (i, (mut event, time)) in request.events.into_iter().zip(times).enumerate() {
+            if let Some(id) = &event.id {
+                if own.contains(id) || state.ids.contains_key(id) || log.find(id)?.is_some() {
+                    sequenced.duplicates += 1;
+                    continue;
+                }
+                own.insert(id.clone());
+            }
+            match (
+                not_before(&self.unit, sequenced.newest, time, FieldPath::of("events", i, "time")),
+                sequenced.newest,
+                late,
+            ) {
+                (Ok(()), ..) => sequenced.newest = Some(time),
+                (Err(_), Some(newest), Late::ApplyNow) => {
+                    let submitted_time = std::mem::replace(&mut event.time, to_user_time(&self.unit, newest));
+                    sequenced.late.push((sequenced.events.len() as u32, submitted_time));
+                }
+                (Err(error), ..) => return Err(error.into()),
+            }
+            sequenced.events.push(event);
+        }
+        Ok(sequenced)
+    }
+}
+
+fn id_problem(id: &str) -> Option<String> {
+    match id.len() {
+        0 => Some("is empty".into()),
+        bytes if bytes > LONGEST_ID => Some(format!("has {bytes} bytes; an id may have {LONGEST_ID}")),
+        _ => None,
+    }
+}
+
+/// A time in the user's unit that is read back as the very tick, or where floats are too coarse for that, as one just after it.
+fn to_user_time(unit: &TimeUnit, time: Timestamp) -> Number {
+    let scale = i64::try_from(unit.scale).unwrap_or(1);
+    if time.0 % scale == 0 {
+        return (time.0 / scale).into();
+    }
+    let mut own = unit.from_ticks(time);
+    while unit.to_ticks(own).is_some_and(|read| read < time) {
+        own = own.next_up();
+    }
+    Number::from_f64(own).unwrap_or_else(|| (time.0 / scale).into())
+}

@@ -1,0 +1,212 @@
+//! When a snapshot is due, and taking it.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::log::entry_after;
+use crate::service::snapshots::{SnapshotMetadata, SnapshotStore};
+use crate::service::spec::SnapshotSpec;
+use crate::service::{Core, ServiceError};
+use crate::{ArtifactError, Engine, Position};
+
+/// What the thread that keeps snapshots is told.
+#[derive(Debug)]
+pub(crate) enum SnapshotCommand {
+    /// So much has happened that one is due.
+    Due,
+    /// One is wanted now.
+    Now(Sender<Result<Snapshot, ServiceError>>),
+    /// No more.
+    End,
+}
+
+/// A snapshot that has been taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Its number; the newest has the largest.
+    pub number: u64,
+    /// Events it has seen.
+    pub log_seq: u64,
+}
+
+/// The snapshot store, and how much has happened since something was put there.
+#[derive(Debug)]
+pub(crate) struct Snapshotter {
+    /// Held while a snapshot is written.
+    snapshot_store: Mutex<SnapshotStore>,
+    /// What all snapshots are of.
+    base: String,
+    orders: Mutex<Sender<SnapshotCommand>>,
+    since: Mutex<SinceSnapshot>,
+}
+
+#[derive(Debug)]
+struct SinceSnapshot {
+    last: Option<SnapshotMetadata>,
+    /// Events and bytes logged since the last one was ordered.
+    events: u64,
+    bytes: u64,
+    /// How long the last one took.
+    took: Duration,
+    failures: u64,
+}
+
+/// What is told of snapshots.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SnapshotStatus {
+    /// The newest one.
+    pub last: Option<Snapshot>,
+    /// Seconds since it was taken, by the clock on the wall; 0 where that has gone back since.
+    pub age_seconds: u64,
+    /// Seconds it took to write the last one.
+    pub took_seconds: f64,
+    /// Snapshots that could not be written since the service was opened.
+    pub failures: u64,
+}
+
+impl Snapshotter {
+    pub fn new(
+        snapshot_store: SnapshotStore,
+        base: String,
+        last: Option<SnapshotMetadata>,
+        orders: Sender<SnapshotCommand>,
+    ) -> Snapshotter {
+        let since = SinceSnapshot { last, events: 0, bytes: 0, took: Duration::ZERO, failures: 0 };
+        Snapshotter {
+            snapshot_store: Mutex::new(snapshot_store),
+            base,
+            orders: Mutex::new(orders),
+            since: Mutex::new(since),
+        }
+    }
+
+    fn since(&self) -> MutexGuard<'_, SinceSnapshot> {
+        // Counters: each is whole at any time.
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn snapshot_store(&self) -> MutexGuard<'_, SnapshotStore> {
+        // A snapshot that was not finished is not in the snapshot store.
+        self.snapshot_store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn send(&self, order: SnapshotCommand) {
+        // Where the thread has ended, the sender of the order hears it from its own channel.
+        let _ = self.orders.lock().unwrap_or_else(PoisonError::into_inner).send(order);
+    }
+
+    /// Counts what was applied, and orders a snapshot when enough has been.
+    pub fn count(&self, events: u64, bytes: u64, spec: &SnapshotSpec) {
+        let mut since = self.since();
+        since.events += events;
+        since.bytes += bytes;
+        let over = |most: u64, now: u64| most > 0 && now >= most;
+        if over(spec.every_events, since.events) || over(spec.every_mib << 20, since.bytes) {
+            (since.events, since.bytes) = (0, 0);
+            drop(since);
+            self.send(SnapshotCommand::Due);
+        }
+    }
+
+    pub fn status(&self, spec: &SnapshotSpec) -> SnapshotStatus {
+        let since = self.since();
+        let now = (spec.clock.0)().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        SnapshotStatus {
+            last: since.last.as_ref().map(|note| Snapshot { number: note.number, log_seq: note.log_seq }),
+            age_seconds: since.last.as_ref().map_or(0, |note| now.saturating_sub(note.taken_at)),
+            took_seconds: since.took.as_secs_f64(),
+            failures: since.failures,
+        }
+    }
+}
+
+impl Core {
+    /// Takes snapshots as they are ordered, until the end.
+    pub(super) fn run_snapshots(&self, orders: &Receiver<SnapshotCommand>) {
+        loop {
+            let order = match self.spec.snapshots.interval() {
+                Some(interval) => orders.recv_timeout(interval),
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match order {
+                Ok(SnapshotCommand::Now(reply)) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(self.snapshot_now());
+                }
+                Ok(SnapshotCommand::Due) | Err(RecvTimeoutError::Timeout) => self.snapshot_if_new(),
+                Ok(SnapshotCommand::End) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if self.spec.snapshots.at_drain {
+            self.snapshot_if_new();
+        }
+    }
+
+    /// A snapshot, unless nothing has happened since the last. One that fails is told of, and the next is tried when it is due.
+    fn snapshot_if_new(&self) {
+        let last = self.snapshotter.since().last.as_ref().map(|note| note.log_seq);
+        if last == Some(self.engine().position().log_seq) {
+            return;
+        }
+        if let Err(error) = self.snapshot_now() {
+            tracing::warn!("no snapshot was taken: {error}");
+        }
+    }
+
+    pub(super) fn snapshot_now(&self) -> Result<Snapshot, ServiceError> {
+        let snapshot_store = self.snapshotter.snapshot_store();
+        self.write_snapshot(&snapshot_store, &self.engine())
+    }
+
+    /// Puts a snapshot of `engine` in the snapshot store, and gives up what nobody needs any more.
+    pub(super) fn write_snapshot(
+        &self,
+        snapshot_store: &SnapshotStore,
+        engine: &Arc<Engine>,
+    ) -> Result<Snapshot, ServiceError> {
+        let started = Instant::now();
+        let taken_at = (self.spec.snapshots.clock.0)().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let place = |log_seq| {
+            entry_after(&*self.log, log_seq).map_err(|error| ArtifactError::Inconsistent { fact: error.to_string() })
+        };
+        let written = snapshot_store.write(engine, &self.snapshotter.base, taken_at, place);
+        let mut since = self.snapshotter.since();
+        match written {
+            Ok(note) => {
+                since.took = started.elapsed();
+                since.last = Some(note.clone());
+                drop(since);
+                if let Some(oldest) = snapshot_store.prune()? {
+                    self.truncate_log(oldest.log_seq)?;
+                }
+                Ok(Snapshot { number: note.number, log_seq: note.log_seq })
+            }
+            Err(error) => {
+                since.failures += 1;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives up the events that neither a snapshot nor the settings nor the model before this one need.
+    fn truncate_log(&self, oldest: u64) -> Result<(), ServiceError> {
+        let Some(kept) = self.spec.log.keep_events else { return Ok(()) };
+        let needed =
+            self.previous().as_ref().map_or(oldest, |previous: &Arc<Engine>| previous.position().log_seq.min(oldest));
+        let seq = needed.min(self.progress.now().durable_seq.saturating_sub(kept));
+        match entry_after(&*self.log, seq) {
+            Ok(place) => Ok(self.log.truncate_before(place)?),
+            // Given up before.
+            Err(crate::log::ReplayError::Gap { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where a reader stands.
+    pub(super) fn applied_position(&self) -> Position {
+        self.progress.now().applied
+    }
+}

@@ -1,0 +1,97 @@
+//! The data of a run: events, where they are cut, and the indexes over them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tempograph_framework::{
+    Candidates, Dataset, EventId, Features, History, Needs, NegativeRule, NegativeSet, NewNodes, Split, Timestamp,
+};
+
+use crate::transport::exchange::{Exchange, SingleProcess};
+use crate::transport::machine::once_in_shared_memory;
+use crate::{EvalSpec, TrainError};
+
+/// The data of a run, cut and indexed.
+#[derive(Debug)]
+pub struct TrainingData {
+    /// Events and nodes.
+    pub dataset: Dataset,
+    /// The features a model reads: the dataset's own, fewer, or others in their place.
+    pub features: Features,
+    /// Training, validation and test.
+    pub split: Split,
+    /// Whom negatives are drawn from.
+    pub candidates: Arc<Candidates>,
+    /// Nodes no training event touches.
+    pub new_nodes: NewNodes,
+    /// Evaluation negatives of validation and test from a file, which then stand in for drawn ones.
+    pub fixed: Option<[NegativeSet; 2]>,
+}
+
+/// A part of the log that is examined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Validation.
+    Val,
+    /// Test.
+    Test,
+}
+
+impl TrainingData {
+    /// Indexes `dataset` for training and examination.
+    ///
+    /// # Errors
+    /// A log that is not sorted, or too long.
+    pub fn new(dataset: Dataset, features: Features, split: Split) -> Result<TrainingData, TrainError> {
+        TrainingData::distributed(&mut SingleProcess, dataset, features, split)
+    }
+
+    /// The same in several processes, all of which call it: the index is once on each machine.
+    ///
+    /// # Errors
+    /// As [`new`](TrainingData::new), and if another process is gone.
+    pub fn distributed(
+        exchange: &mut dyn Exchange,
+        dataset: Dataset,
+        features: Features,
+        split: Split,
+    ) -> Result<TrainingData, TrainError> {
+        let log = &dataset.log;
+        let train_end = EventId(split.train.end as u64);
+        let index = || Ok::<_, TrainError>(Candidates::build(log.src(), log.dst(), log.time(), train_end)?);
+        let candidates =
+            once_in_shared_memory(exchange, index, Candidates::needed, Candidates::enter, Candidates::in_room)?;
+        let new_nodes = NewNodes::after_training(log.src(), log.dst(), train_end);
+        Ok(TrainingData { split, features, candidates: Arc::new(candidates), new_nodes, dataset, fixed: None })
+    }
+
+    /// A history that has seen nothing, for a model with these needs.
+    pub fn history(&self, needs: Needs) -> History {
+        let mut history = self.blank(needs);
+        history.attach_log(&self.dataset.log, self.dataset.nodes);
+        history.grow(self.dataset.nodes);
+        history
+    }
+
+    /// The same without room for any node as yet, and knowing of no log.
+    pub(crate) fn blank(&self, needs: Needs) -> History {
+        let origin = self.dataset.log.time().first().copied().unwrap_or(Timestamp(0));
+        History::new(0, needs, origin, self.features.clone())
+    }
+
+    /// The events of a part.
+    pub fn range(&self, part: Part) -> Range<usize> {
+        match part {
+            Part::Val => self.split.val.clone(),
+            Part::Test => self.split.test.clone(),
+        }
+    }
+
+    /// Whom the positives of a part are set against under `rule`.
+    pub fn negatives(&self, part: Part, rule: NegativeRule, eval: &EvalSpec) -> NegativeSet {
+        match &self.fixed {
+            Some(sets) => sets[part as usize].clone(),
+            None => NegativeSet::sampled(self.candidates.clone(), rule, eval.seed, eval.negatives),
+        }
+    }
+}
