@@ -15,7 +15,8 @@ use tempograph_models::{FeatureWidths, TgnSpec};
 use tempograph_tests::toy::Toy;
 use tempograph_tests::{eval_spec, on_slices, slices, stream, training, training_data, variants};
 use tempograph_trainers::{
-    Learner, ParallelSpec, RunFiles, StepRecord, StepSettings, TrainSpec, TrainingData, TrainingObserver, TrainingRun,
+    Learner, ParallelSpec, RunFiles, SingleProcess, StepRecord, StepSettings, TrainSpec, TrainingData,
+    TrainingObserver, TrainingRun,
 };
 
 /// Held by the test that counts.
@@ -89,7 +90,7 @@ fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
     let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
     let train = TrainSpec { epochs: 3, checkpoint_minutes: 0.0, ..training() };
     let files = RunFiles { folder: folder.path().into() };
-    let fit = TrainingRun {
+    let run = TrainingRun {
         training_data: &training_data,
         train: &train,
         parallel: &ParallelSpec::default(),
@@ -102,7 +103,7 @@ fn of_a_run_only_a_step_larger_than_all_before_asks_for_memory() {
     };
     let mut notes = Notes(Vec::with_capacity(1000));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    pool.install(|| fit.run(&mut on_slices(Toy::new(10_000)), &mut notes)).unwrap();
+    pool.install(|| run.train(&mut SingleProcess, &mut on_slices(Toy::new(10_000)), &mut notes)).unwrap();
     let last: Vec<usize> =
         notes.0.iter().filter(|(epoch, _)| *epoch == train.epochs).map(|(_, asked)| *asked).collect();
     let each: Vec<usize> = last.windows(2).map(|pair| pair[1] - pair[0]).collect();

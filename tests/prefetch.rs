@@ -165,7 +165,7 @@ fn timeline(training_data: &TrainingData, train: &TrainSpec, parallel: &Parallel
     let path = folder.path().join("trace.json");
     let trace = Arc::new(Trace::create(&path, 0).unwrap());
     let (eval, files, stop) = (eval_spec(), RunFiles { folder: folder.path().into() }, AtomicBool::new(false));
-    let fit = TrainingRun {
+    let training = TrainingRun {
         training_data,
         train,
         parallel,
@@ -176,7 +176,7 @@ fn timeline(training_data: &TrainingData, train: &TrainSpec, parallel: &Parallel
         stop: &stop,
         trace: Some(trace.clone()),
     };
-    fit.train_once(&mut toy(50_000)(&training_data.dataset), &mut NoObserver).unwrap();
+    training.train_once(&mut toy(50_000)(&training_data.dataset), &mut NoObserver).unwrap();
     trace.finish().unwrap();
     Timeline::read(&path).unwrap()
 }

@@ -45,7 +45,7 @@ pub fn pass(
 ) -> Vec<[f64; 2]> {
     let (stop, folder, eval) = (AtomicBool::new(false), tempfile::tempdir().unwrap(), EvalSpec::default());
     let files = RunFiles { folder: folder.path().into() };
-    let fit = TrainingRun {
+    let run = TrainingRun {
         training_data,
         train,
         parallel,
@@ -57,7 +57,7 @@ pub fn pass(
         trace: None,
     };
     let mut losses = Losses::default();
-    fit.train_once(learner, &mut losses).unwrap();
+    run.train_once(learner, &mut losses).unwrap();
     losses.0
 }
 
@@ -94,7 +94,7 @@ impl Runner<'_> {
     ) -> Result<Outcome, TrainError> {
         let stop = stopper.flag.clone();
         let files = RunFiles { folder: self.folder.to_path_buf() };
-        let fit = TrainingRun {
+        let run = TrainingRun {
             training_data: self.training_data,
             train: self.train,
             parallel: self.parallel,
@@ -105,7 +105,7 @@ impl Runner<'_> {
             stop: &stop,
             trace: None,
         };
-        fit.run_distributed(exchange, &mut (self.maker)(&self.training_data.dataset), stopper)
+        run.train(exchange, &mut (self.maker)(&self.training_data.dataset), stopper)
     }
 
     /// Runs to the end, from the start or from where it stopped.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tempograph_framework::{EventId, MetricError, NegativesError, ObserveError, StoreError};
 
-use crate::{ExchangeError, Plan};
+use crate::{ExchangeError, Plan, RunFiles};
 
 /// Why training or evaluation could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +43,17 @@ pub enum TrainError {
         /// The plan of the spec.
         expected: Plan,
     },
+    /// An observer of the run could not begin.
+    #[error("{0}")]
+    Observer(String),
     /// Another process of the training is gone or computes otherwise.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
     /// The same, where there is a checkpoint of the run.
     #[error("{0}; the checkpoint goes on with `--resume`")]
     Resumable(ExchangeError),
-    /// Nothing to examine.
-    #[error("the split of events {}..{} has nothing to examine", range.start, range.end)]
+    /// Nothing to evaluate.
+    #[error("the split of events {}..{} has nothing to evaluate", range.start, range.end)]
     EmptySplit {
         /// The events.
         range: Range<usize>,
@@ -75,4 +78,15 @@ pub enum TrainError {
         /// What is wrong.
         error: serde_json::Error,
     },
+}
+
+impl TrainError {
+    /// Says that `--resume` goes on, where another process is gone and the run has a checkpoint in `files`.
+    #[must_use]
+    pub fn resumable_from(self, files: &RunFiles) -> TrainError {
+        match self {
+            TrainError::Exchange(error) if files.checkpoint().exists() => TrainError::Resumable(error),
+            other => other,
+        }
+    }
 }

@@ -67,7 +67,7 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measurement> {
     let begun = Instant::now();
     warm_up(&mut learner, &mut history, &training_data.dataset.log, 0..from, spec.train.batch, &stop)?;
     let warm_seconds = begun.elapsed().as_secs_f64();
-    let fit = TrainingRun {
+    let training = TrainingRun {
         training_data: &training_data,
         train: &train,
         parallel: &spec.parallel,
@@ -80,7 +80,7 @@ fn measure(spec: &RunSpec, steps: usize, from: usize) -> Result<Measurement> {
     };
     let mut run = Stopwatch::new(training_data.split.train.len().div_ceil(spec.train.batch), device != Device::Cpu);
     let (launched, busy) = (launches(), GpuUtilisation::watch(&device));
-    fit.train_after(&mut learner, history, &mut run)?;
+    training.train_after(&mut learner, history, &mut run)?;
     let launched = (launches() - launched) as f64 / run.steps.len().max(1) as f64;
     let measured = run.measured(warm_seconds)?;
     Ok(Measurement {

@@ -85,7 +85,7 @@ fn export(spec: &RunSpec, training_data: &TrainingData, folder: &Path) -> Result
     let train = TrainSpec { checkpoint_minutes: 0.0, ..spec.train.clone() };
     let nowhere = RunFiles { folder: PathBuf::new() };
     let stop = AtomicBool::new(false);
-    let fit = TrainingRun {
+    let training = TrainingRun {
         training_data,
         train: &train,
         parallel: &spec.parallel,
@@ -97,7 +97,7 @@ fn export(spec: &RunSpec, training_data: &TrainingData, folder: &Path) -> Result
         trace: None,
     };
     let mut trained = build_learner(spec, training_data, &Device::Cpu)?.print_notice();
-    fit.train_once(&mut trained, &mut NoObserver)?;
+    training.train_once(&mut trained, &mut NoObserver)?;
     let mut history = training_data.history(trained.needs());
     warm_up(
         &mut trained,

@@ -1,4 +1,4 @@
-//! The command line: reads it, and hands over to the subcommand.
+//! The command line: parses it, and runs the subcommand.
 pub mod eval;
 pub mod export;
 pub mod models;
@@ -68,24 +68,10 @@ pub fn run(registry: Registry) -> ExitCode {
     }
     let matches = command_line().get_matches();
     let command = CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command;
-    let done = SimdLevel::chosen().map_err(anyhow::Error::msg).and_then(|_| dispatch(command));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The whole chain on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    if let Err(why) = SimdLevel::chosen() {
+        return report_error(&anyhow::Error::msg(why));
     }
-}
-
-/// The command line with what `--version` prints of this build and this machine.
-fn command_line() -> clap::Command {
-    CommandLine::command().long_version(shell::version())
-}
-
-fn dispatch(command: Command) -> anyhow::Result<()> {
-    match command {
+    let done = match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -101,5 +87,17 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::New(args) => new::run(&args),
         Command::Completions(args) => shell::completions(&args, command_line()),
         Command::Man(args) => shell::man(&args, command_line()),
-    }
+    };
+    done.map_or_else(|error| report_error(&error), |()| ExitCode::SUCCESS)
+}
+
+/// Prints the chain of causes on one line, without the backtrace that `Debug` may add: it is the user's mistake, not ours.
+fn report_error(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// The command line with what `--version` prints of this build and this machine.
+fn command_line() -> clap::Command {
+    CommandLine::command().long_version(shell::version())
 }

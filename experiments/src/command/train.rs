@@ -12,22 +12,21 @@ use tempograph_framework::{History, LinkMetrics, NegativeRule, Scorer, TensorSco
 use tempograph_kernels::tensor::Cpu;
 use tempograph_models::Heuristic;
 use tempograph_trainers::{
-    Baseline, BestModel, Evaluation, EvaluationTask, Exchange, Outcome, Part, REPORT_SCHEMA, Report, RunFiles, Status,
-    TensorBoardWriter, Timeline, Trace, TrainingData, TrainingObserver, TrainingRun, TrainingSummary, evaluate,
-    peak_memory_bytes, read_best_model, warm_up,
+    Baseline, BatchScores, BestModel, EpochReport, Evaluation, EvaluationTask, Learner, Outcome, Part, REPORT_SCHEMA,
+    Report, RunFiles, Status, StepRecord, TensorBoardWriter, Timeline, Trace, TrainError, TrainingData,
+    TrainingObserver, TrainingRun, TrainingSummary, evaluate, peak_memory_bytes, read_best_model, warm_up,
 };
 
 use crate::command::export;
 use crate::command::export::Until;
 use crate::setup::data;
 use crate::setup::device;
-use crate::setup::device::Device;
 use crate::setup::model::build_learner;
 use crate::setup::ranks::{ProcessRank, Transport};
 use crate::setup::runs::Run;
 use crate::setup::spec::RunSpec;
 use crate::terminal::interrupt::stop_on_signal;
-use crate::terminal::progress::{Observers, Terminal};
+use crate::terminal::progress::Terminal;
 
 /// Train a model from a TOML experiment, evaluate it, and write a report.
 #[derive(Args, Debug)]
@@ -69,27 +68,74 @@ pub struct TrainArgs {
     json: bool,
 }
 
-/// Runs the command.
+/// Runs the command: opens what the spec names, builds the learner, trains it, and in the first process tests it and reports.
 ///
 /// # Errors
 /// A spec, data or file problem, named; a loss that is not finite; another process that is gone.
 pub fn run(args: &TrainArgs) -> Result<()> {
-    let spec = RunSpec::read(&args.spec, &args.sets)?;
+    let mut spec = RunSpec::read(&args.spec, &args.sets)?;
     let files = RunFiles { folder: args.out.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name)) };
     let stop = stop_on_signal("stopping at the next batch")?;
     let process = ProcessRank::from_environment()?;
     device::init_thread_pool(process.threads(spec.threads))?;
     let device = process.device(&spec.device)?;
     device.check(spec.parallel.plan().lanes() / process.world_size())?;
-    let run = TrainCommand { args, files: &files, stop: &stop, is_leader: process.is_leader() };
     device::run_on_pool(|| {
         let mut exchange = process.connect(args.transport, &device, &spec, args.resume)?;
-        let done = run.train(spec, &device, &mut *exchange);
+        let mut train = || -> Result<()> {
+            let mut training_data = data::open_distributed(&mut *exchange, &spec.data)?;
+            data::resolve(&mut spec, &mut training_data)?;
+            let mut leader = if process.is_leader() {
+                Some(Leader::prepare(args, &files, &stop, &spec, &training_data)?)
+            } else {
+                None
+            };
+            let built = build_learner(&spec, &training_data, &device)?;
+            let mut learner = if process.is_leader() { built.print_notice() } else { built.learner };
+            if let Some(leader) = &mut leader {
+                leader.introduce(learner.parameters().values().len(), exchange.transport());
+            }
+            let training = TrainingRun {
+                training_data: &training_data,
+                train: &spec.train,
+                parallel: &spec.parallel,
+                eval: &spec.eval,
+                seed: spec.seed,
+                files: files.clone(),
+                resume: args.resume,
+                stop: &stop,
+                trace: leader.as_ref().and_then(|leader| leader.trace.clone()),
+            };
+            let outcome = training
+                .train(&mut *exchange, &mut learner, &mut leader)
+                .map_err(|error| error.resumable_from(&files))?;
+            let tested = leader.as_mut().map_or(Ok(false), |leader| leader.finish(outcome, &mut learner))?;
+            if tested && spec.export {
+                export_finished(args, Run { spec: spec.clone(), training_data, files: files.clone() }, &stop);
+            }
+            Ok(())
+        };
+        let done = train();
         if let Err(why) = &done {
             exchange.stop(&format!("{why:#}"));
         }
         done
     })
+}
+
+/// Exports a run that is finished. A failure is said and the run stays as it is.
+fn export_finished(args: &TrainArgs, run: Run, stop: &AtomicBool) {
+    let artifact = run.files.folder.join("artifact");
+    match export::write(&run, Until::Test, &artifact, true, stop) {
+        Ok(_) if args.json => {}
+        Ok(_) => print_line(&format!("exported; serve it with\n  tempograph serve {}", artifact.display())),
+        Err(why) => eprintln!("not exported: {why:#}"),
+    }
+}
+
+/// Prints a line. A run goes on when nobody reads it.
+fn print_line(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Which keys of two specs differ, with their values.
@@ -117,7 +163,8 @@ fn flatten(before: &str, table: &toml::Table, keys: &mut BTreeMap<String, String
     }
 }
 
-fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()> {
+/// Refuses a folder that the run may not write to: `--resume` without the same run there, a run there without `--force`.
+fn check_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()> {
     let folder = &files.folder;
     if args.resume && !files.spec().exists() {
         bail!("{} holds no run to resume; leave --resume out to start", folder.display());
@@ -140,131 +187,151 @@ fn make_folder(files: &RunFiles, spec: &RunSpec, args: &TrainArgs) -> Result<()>
         let hint = "--resume goes on with it, --force replaces it, --out DIR puts the new one elsewhere";
         bail!("{} holds a run already: {hint}", folder.display());
     }
-    for old in [files.checkpoint(), files.best(), files.report()] {
-        if old.exists() {
-            std::fs::remove_file(&old).with_context(|| format!("cannot replace {}", old.display()))?;
-        }
-    }
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    std::fs::write(files.spec(), spec.to_toml()?).with_context(|| format!("cannot write {}", files.spec().display()))
+    Ok(())
 }
 
-struct TrainCommand<'a> {
+/// What the first process does besides training: it prints, tests and writes.
+struct Leader<'a> {
     args: &'a TrainArgs,
     files: &'a RunFiles,
     stop: &'a AtomicBool,
-    /// Whether this process prints, tests and writes; one of several does.
-    is_leader: bool,
+    spec: &'a RunSpec,
+    training_data: &'a TrainingData,
+    report: Report,
+    terminal: Terminal,
+    /// Opened when the run starts.
+    board: Option<TensorBoardWriter>,
+    trace: Option<Arc<Trace>>,
 }
 
-impl TrainCommand<'_> {
-    fn train(&self, mut spec: RunSpec, device: &Device, exchange: &mut dyn Exchange) -> Result<()> {
-        let mut training_data = data::open_distributed(exchange, &spec.data)?;
-        data::resolve(&mut spec, &mut training_data)?;
-        if !self.is_leader {
-            let mut learner = build_learner(&spec, &training_data, device)?.learner;
-            self.training_run(&spec, &training_data, None).run_distributed(
-                exchange,
-                &mut learner,
-                &mut Observers(Vec::new()),
-            )?;
-            return Ok(());
-        }
-        make_folder(self.files, &spec, self.args)?;
-        let mut learner = build_learner(&spec, &training_data, device)?.print_notice();
-        let mut report = self.blank_report(&spec, &training_data, learner.parameters().values().len())?;
-        report.transport = exchange.transport().map(String::from);
-        self.say(&introduction(&report));
-        if let Some(notice) = incomplete_pass_warning(&spec) {
+impl TrainingObserver for Leader<'_> {
+    /// Everything has been checked: the files of an older run are replaced.
+    fn started(&mut self) -> Result<(), TrainError> {
+        let written = (|| -> Result<()> {
+            let folder = &self.files.folder;
+            if !self.args.resume {
+                for old in [self.files.checkpoint(), self.files.best(), self.files.report()] {
+                    if old.exists() {
+                        std::fs::remove_file(&old).with_context(|| format!("cannot replace {}", old.display()))?;
+                    }
+                }
+                std::fs::create_dir_all(folder)
+                    .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+                std::fs::write(self.files.spec(), self.spec.to_toml()?)
+                    .with_context(|| format!("cannot write {}", self.files.spec().display()))?;
+            }
+            self.report.write(&self.files.report())?;
+            self.board = Some(TensorBoardWriter::new(&self.files.board(), 10));
+            Ok(())
+        })();
+        written.map_err(|why| TrainError::Observer(format!("{why:#}")))
+    }
+
+    fn step(&mut self, epoch: usize, events: usize, of: usize, record: &StepRecord) {
+        self.terminal.step(epoch, events, of, record);
+        self.board.iter_mut().for_each(|board| board.step(epoch, events, of, record));
+    }
+
+    fn evaluation_progress(&mut self, what: &str, events: usize, of: usize) {
+        self.terminal.evaluation_progress(what, events, of);
+    }
+
+    fn epoch(&mut self, report: &EpochReport, best: bool) {
+        self.terminal.epoch(report, best);
+        self.board.iter_mut().for_each(|board| board.epoch(report, best));
+    }
+}
+
+impl<'a> Leader<'a> {
+    /// Checks the folder and opens the timeline. Nothing in the folder is changed.
+    fn prepare(
+        args: &'a TrainArgs,
+        files: &'a RunFiles,
+        stop: &'a AtomicBool,
+        spec: &'a RunSpec,
+        training_data: &'a TrainingData,
+    ) -> Result<Self> {
+        check_folder(files, spec, args)?;
+        let create = |path: &PathBuf| {
+            Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()))
+        };
+        Ok(Leader {
+            args,
+            files,
+            stop,
+            spec,
+            training_data,
+            report: blank_report(spec, training_data)?,
+            terminal: Terminal::new(spec.train.epochs, args.json),
+            board: None,
+            trace: args.trace.as_ref().map(create).transpose()?.map(Arc::new),
+        })
+    }
+
+    /// Says what is trained, on what.
+    fn introduce(&mut self, parameters: usize, transport: Option<&str>) {
+        self.report.parameters = parameters;
+        self.report.transport = transport.map(String::from);
+        self.say(&introduction(&self.report));
+        if let Some(notice) = incomplete_pass_warning(self.spec) {
             eprintln!("{notice}");
         }
-        report.write(&self.files.report())?;
+    }
 
-        let mut terminal = Terminal::new(spec.train.epochs, self.args.json);
-        let mut board = TensorBoardWriter::new(&self.files.board(), 10);
-        let trace = self.trace(exchange.rank())?;
-        let fit = self.training_run(&spec, &training_data, trace.clone());
-        let outcome = fit.run_distributed(exchange, &mut learner, &mut Observers(vec![&mut terminal, &mut board]))?;
-        if let (Some(trace), Some(path)) = (trace, &self.args.trace) {
+    /// Tests the best model and writes the report. `false` if stopped.
+    fn finish(&mut self, outcome: Outcome, learner: &mut Learner) -> Result<bool> {
+        self.finish_trace()?;
+        let (finished, summary) = match outcome {
+            Outcome::Finished(summary) => (true, summary),
+            Outcome::Stopped(summary) => (false, summary),
+        };
+        add_summary(&mut self.report, summary);
+        let tested = finished && {
+            let features = self.training_data.features.clone();
+            let BestModel { weights, history, .. } = read_best_model(&self.files.best(), learner.needs(), features)?;
+            learner.restore_weights(weights)?;
+            self.test(learner, &history)?
+        };
+        self.terminal.done();
+        self.report.status = if tested { Status::Finished } else { Status::Stopped };
+        self.report.peak_memory_bytes = peak_memory_bytes();
+        self.report.write(&self.files.report())?;
+        if let (Some(board), Some(test)) = (&mut self.board, &self.report.test) {
+            board.evaluation("test", test);
+        }
+        self.say(&if tested {
+            conclusion(&self.report, &self.files.folder)
+        } else {
+            format!("stopped; go on with `tempograph train {} --resume`", self.command())
+        });
+        if self.args.json {
+            println!("{}", serde_json::to_string_pretty(&self.report)?);
+        }
+        Ok(tested)
+    }
+
+    /// Closes the timeline, and says how much of the sampling ran beside the training.
+    fn finish_trace(&mut self) -> Result<()> {
+        if let (Some(trace), Some(path)) = (self.trace.take(), &self.args.trace) {
             let timeline = trace.finish().and_then(|()| Timeline::read(path));
             let (all, hidden) =
                 timeline.with_context(|| format!("cannot write the trace {}", path.display()))?.hidden();
-            terminal.done();
+            self.terminal.done();
             // An empty sum is -0.
             let share = 100.0 * hidden.max(0.0) / all.max(f64::MIN_POSITIVE);
             self.say(&format!("{all:.1} s of sampling and reading memories, {share:.1} % beside the training"));
         }
-        let (finished, fitted) = match outcome {
-            Outcome::Finished(fitted) => (true, fitted),
-            Outcome::Stopped(fitted) => (false, fitted),
-        };
-        add_summary(&mut report, fitted);
-        let tested = finished && {
-            let BestModel { weights, history, .. } =
-                read_best_model(&self.files.best(), learner.needs(), training_data.features.clone())?;
-            learner.restore_weights(weights)?;
-            self.test(&spec, &training_data, &mut learner, &history, &mut report, &mut terminal)?
-        };
-        terminal.done();
-        report.status = if tested { Status::Finished } else { Status::Stopped };
-        report.peak_memory_bytes = peak_memory_bytes();
-        report.write(&self.files.report())?;
-        if let Some(test) = &report.test {
-            board.evaluation("test", test);
-        }
-        if tested {
-            self.conclude(spec, training_data, &report)?;
-        } else {
-            self.say(&format!("stopped; go on with `tempograph train {} --resume`", self.command()));
-        }
-        if self.args.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
-        }
         Ok(())
     }
 
-    /// A timeline to be filled, by the first process, if one is asked for.
-    fn trace(&self, rank: usize) -> Result<Option<Arc<Trace>>> {
-        let create = |path: &PathBuf| {
-            Trace::create(path, 0).with_context(|| format!("cannot write the trace {}", path.display()))
-        };
-        Ok(self.args.trace.as_ref().filter(|_| rank == 0).map(create).transpose()?.map(Arc::new))
-    }
-
-    fn training_run<'a>(
-        &'a self,
-        spec: &'a RunSpec,
-        training_data: &'a TrainingData,
-        trace: Option<Arc<Trace>>,
-    ) -> TrainingRun<'a> {
-        TrainingRun {
-            training_data,
-            train: &spec.train,
-            parallel: &spec.parallel,
-            eval: &spec.eval,
-            seed: spec.seed,
-            files: self.files.clone(),
-            resume: self.args.resume,
-            stop: self.stop,
-            trace,
-        }
-    }
-
-    /// The kept model on the test split under every rule, and the floors beside it. `before` has seen all that precedes the split.
+    /// Evaluates the best model on the test split under every rule, and the baselines. `before` has observed all that precedes the split.
     /// `false` if stopped.
-    fn test(
-        &self,
-        spec: &RunSpec,
-        training_data: &TrainingData,
-        best: &mut dyn Scorer,
-        before: &History,
-        report: &mut Report,
-        watch: &mut dyn TrainingObserver,
-    ) -> Result<bool> {
+    fn test(&mut self, best: &mut dyn Scorer, before: &History) -> Result<bool> {
+        let Leader { spec, training_data, .. } = *self;
         let range = training_data.range(Part::Test);
         for &rule in &spec.eval.rules {
             let negatives = training_data.negatives(Part::Test, rule, &spec.eval);
-            let asked = EvaluationTask {
+            let task = EvaluationTask {
                 range: range.clone(),
                 batch: spec.train.batch,
                 negatives: &negatives,
@@ -272,63 +339,21 @@ impl TrainCommand<'_> {
                 new_nodes: Some(&training_data.new_nodes),
             };
             let mut history = before.clone();
-            let mut heard = |answers: &tempograph_trainers::BatchScores<'_>| {
-                watch.evaluation_progress("test", answers.first.index() - range.start, range.len())
+            let terminal = &mut self.terminal;
+            let mut progress = |scores: &BatchScores<'_>| {
+                terminal.evaluation_progress("test", scores.first.index() - range.start, range.len())
             };
-            let Some(evaluation) =
-                evaluate(best, &mut history, &training_data.dataset.log, &asked, self.stop, &mut heard)?
-            else {
+            let log = &training_data.dataset.log;
+            let Some(evaluation) = evaluate(best, &mut history, log, &task, self.stop, &mut progress)? else {
                 return Ok(false);
             };
-            report.test.get_or_insert_with(|| evaluation.clone());
-            report.test_by_rule.insert(rule_name(rule), evaluation);
+            self.report.test.get_or_insert_with(|| evaluation.clone());
+            self.report.test_by_rule.insert(rule_name(rule), evaluation);
         }
         if spec.eval.floors {
-            report.floors = evaluate_baselines(spec, training_data, self.stop)?;
+            self.report.floors = evaluate_baselines(spec, training_data, self.stop)?;
         }
         Ok(true)
-    }
-
-    fn conclude(&self, spec: RunSpec, training_data: TrainingData, report: &Report) -> Result<()> {
-        self.say(&conclusion(report, &self.files.folder));
-        if spec.export {
-            let artifact = self.files.folder.join("artifact");
-            let run = Run { spec, training_data, files: self.files.clone() };
-            match export::write(&run, Until::Test, &artifact, true, self.stop) {
-                Ok(_) => self.say(&format!("exported; serve it with\n  tempograph serve {}", artifact.display())),
-                Err(why) => eprintln!("not exported: {why:#}"),
-            }
-        }
-        Ok(())
-    }
-
-    fn blank_report(&self, spec: &RunSpec, training_data: &TrainingData, parameters: usize) -> Result<Report> {
-        Ok(Report {
-            schema: REPORT_SCHEMA,
-            name: spec.name.clone(),
-            status: Status::Running,
-            seed: spec.seed,
-            threads: device::threads(),
-            device: spec.device.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            commit: option_env!("TEMPOGRAPH_COMMIT").map(String::from),
-            spec: serde_json::to_value(spec)?,
-            data: data::report(training_data),
-            parameters,
-            epochs: Vec::new(),
-            steps: 0,
-            weights_sha256: None,
-            history_sha256: None,
-            best_epoch: None,
-            test: None,
-            test_by_rule: BTreeMap::new(),
-            floors: Vec::new(),
-            peak_memory_bytes: 0,
-            history_bytes: 0,
-            transport: None,
-            processes: Vec::new(),
-            seconds: 0.0,
-        })
     }
 
     fn command(&self) -> String {
@@ -339,20 +364,48 @@ impl TrainCommand<'_> {
 
     fn say(&self, what: &str) {
         if !self.args.json {
-            // A run goes on when nobody reads what it says.
-            let _ = writeln!(std::io::stdout(), "{what}");
+            print_line(what);
         }
     }
 }
 
-fn add_summary(report: &mut Report, fitted: TrainingSummary) {
-    report.best_epoch = fitted.best.map(|mark| mark.epoch);
-    report.epochs = fitted.epochs;
-    report.steps = fitted.steps;
-    (report.weights_sha256, report.history_sha256) = (Some(fitted.weights_sha256), Some(fitted.history_sha256));
-    report.seconds = fitted.seconds;
-    report.history_bytes = fitted.history_bytes;
-    report.processes = fitted.processes;
+fn blank_report(spec: &RunSpec, training_data: &TrainingData) -> Result<Report> {
+    Ok(Report {
+        schema: REPORT_SCHEMA,
+        name: spec.name.clone(),
+        status: Status::Running,
+        seed: spec.seed,
+        threads: device::threads(),
+        device: spec.device.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: option_env!("TEMPOGRAPH_COMMIT").map(String::from),
+        spec: serde_json::to_value(spec)?,
+        data: data::report(training_data),
+        parameters: 0,
+        epochs: Vec::new(),
+        steps: 0,
+        weights_sha256: None,
+        history_sha256: None,
+        best_epoch: None,
+        test: None,
+        test_by_rule: BTreeMap::new(),
+        floors: Vec::new(),
+        peak_memory_bytes: 0,
+        history_bytes: 0,
+        transport: None,
+        processes: Vec::new(),
+        seconds: 0.0,
+    })
+}
+
+fn add_summary(report: &mut Report, summary: TrainingSummary) {
+    report.best_epoch = summary.best.map(|mark| mark.epoch);
+    report.epochs = summary.epochs;
+    report.steps = summary.steps;
+    (report.weights_sha256, report.history_sha256) = (Some(summary.weights_sha256), Some(summary.history_sha256));
+    report.seconds = summary.seconds;
+    report.history_bytes = summary.history_bytes;
+    report.processes = summary.processes;
 }
 
 /// EdgeBank and last-10 on the test split, on the same questions and under the same lookup as the model.
@@ -374,7 +427,7 @@ pub fn evaluate_baselines(spec: &RunSpec, training_data: &TrainingData, stop: &A
         let mut model = TensorScorer::<Cpu, _>::new(rule);
         let mut past = training_data.history(model.needs());
         let log = &training_data.dataset.log;
-        let asked = EvaluationTask {
+        let task = EvaluationTask {
             range: test.clone(),
             batch: spec.train.batch,
             negatives: &negatives,
@@ -382,7 +435,7 @@ pub fn evaluate_baselines(spec: &RunSpec, training_data: &TrainingData, stop: &A
             new_nodes: None,
         };
         let warmed = warm_up(&mut model, &mut past, log, 0..test.start, spec.train.batch, stop)?;
-        let found = if warmed { evaluate(&mut model, &mut past, log, &asked, stop, &mut |_| ())? } else { None };
+        let found = if warmed { evaluate(&mut model, &mut past, log, &task, stop, &mut |_| ())? } else { None };
         if let Some(Evaluation { all, .. }) = found {
             floors.push(Baseline { name: rule.name(), history, test: all });
         }

@@ -76,18 +76,3 @@ impl TrainingObserver for Terminal {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 }
-
-/// Tells several watchers.
-pub struct Observers<'a>(pub Vec<&'a mut dyn TrainingObserver>);
-
-impl TrainingObserver for Observers<'_> {
-    fn step(&mut self, epoch: usize, events: usize, of: usize, record: &StepRecord) {
-        self.0.iter_mut().for_each(|watch| watch.step(epoch, events, of, record));
-    }
-    fn evaluation_progress(&mut self, what: &str, events: usize, of: usize) {
-        self.0.iter_mut().for_each(|watch| watch.evaluation_progress(what, events, of));
-    }
-    fn epoch(&mut self, report: &EpochReport, best: bool) {
-        self.0.iter_mut().for_each(|watch| watch.epoch(report, best));
-    }
-}

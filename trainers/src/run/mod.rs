@@ -1,4 +1,4 @@
-//! A run: what it is made of, what it tells while it goes on, and what it ends with.
+//! A run: the loop over epochs, its observers, its checkpoints and its report.
 pub(crate) mod board;
 pub(crate) mod checkpoint;
 pub(crate) mod on_device;
@@ -18,14 +18,40 @@ use crate::step::record::StepRecord;
 use crate::transport::exchange::{Exchange, SingleProcess};
 use crate::{EpochReport, ProcessReport, TrainError};
 
-/// Is told what happens while a run goes on.
+/// Sees the progress of a run.
 pub trait TrainingObserver {
-    /// A training step was taken; `events` of `of` are done of what is trained until the next examination, which comes after epoch `epoch`.
+    /// The run has begun: data and plan fit, and a checkpoint to resume from has been read.
+    ///
+    /// # Errors
+    /// What the observer cannot write; the run ends before its first step.
+    fn started(&mut self) -> Result<(), TrainError> {
+        Ok(())
+    }
+    /// A training step was taken. `events` of `of` events before the next evaluation are trained; that comes after epoch `epoch`.
     fn step(&mut self, _epoch: usize, _events: usize, _of: usize, _record: &StepRecord) {}
-    /// Examination of a split goes on; `events` of `of` are done.
+    /// The evaluation of a split goes on: `events` of `of` are done.
     fn evaluation_progress(&mut self, _what: &str, _events: usize, _of: usize) {}
-    /// The model was examined after an epoch.
+    /// The model was evaluated after an epoch.
     fn epoch(&mut self, _report: &EpochReport, _best: bool) {}
+}
+
+/// Where there is no observer, nothing is observed.
+impl<O: TrainingObserver> TrainingObserver for Option<O> {
+    fn started(&mut self) -> Result<(), TrainError> {
+        self.as_mut().map_or(Ok(()), O::started)
+    }
+
+    fn step(&mut self, epoch: usize, events: usize, of: usize, record: &StepRecord) {
+        self.iter_mut().for_each(|observer| observer.step(epoch, events, of, record));
+    }
+
+    fn evaluation_progress(&mut self, what: &str, events: usize, of: usize) {
+        self.iter_mut().for_each(|observer| observer.evaluation_progress(what, events, of));
+    }
+
+    fn epoch(&mut self, report: &EpochReport, best: bool) {
+        self.iter_mut().for_each(|observer| observer.epoch(report, best));
+    }
 }
 
 /// How a run ended.
@@ -33,14 +59,14 @@ pub trait TrainingObserver {
 pub enum Outcome {
     /// All epochs are done; the best weights and their history are in `best.safetensors`.
     Finished(TrainingSummary),
-    /// It was asked to stop; the checkpoint holds its state.
+    /// It was stopped; the checkpoint holds its state.
     Stopped(TrainingSummary),
 }
 
-/// What fitting measured.
+/// What a run measured.
 #[derive(Debug)]
 pub struct TrainingSummary {
-    /// One for each examination.
+    /// One for each evaluation.
     pub epochs: Vec<EpochReport>,
     /// The epoch whose weights are kept.
     pub best: Option<BestEpoch>,
@@ -59,38 +85,20 @@ pub struct TrainingSummary {
 }
 
 impl TrainingRun<'_> {
-    /// Trains `learner`, fresh from its seed, to the end of its epochs or until stopped.
+    /// Trains `learner`, fresh from its seed, to the end of its epochs or until stopped. Of several processes, each runs this with its own
+    /// `exchange` and hosts its share of the plan's lanes; the first of them evaluates the model and writes the files.
     ///
     /// # Errors
-    /// A loss that is not finite, a plan the data does not fit, a file that cannot be written or read, an event that cannot happen.
-    pub fn run(&self, learner: &mut Learner, watch: &mut dyn TrainingObserver) -> Result<Outcome, TrainError> {
-        self.run_distributed(&mut SingleProcess, learner, watch)
-    }
-
-    /// As [`run`](TrainingRun::run), together with other processes that run the same: each hosts its share of the plan's lanes. The first of
-    /// them examines the model and writes the files.
-    ///
-    /// # Errors
-    /// As [`run`](TrainingRun::run), and if another process is gone.
-    pub fn run_distributed(
+    /// A loss that is not finite, a plan that does not fit the data, a file that cannot be written or read, an event that cannot be applied, or
+    /// another process that is gone.
+    pub fn train(
         &self,
         exchange: &mut dyn Exchange,
         learner: &mut Learner,
-        watch: &mut dyn TrainingObserver,
+        observer: &mut dyn TrainingObserver,
     ) -> Result<Outcome, TrainError> {
-        self.run_session(exchange, learner, watch).map_err(|error| match error {
-            TrainError::Exchange(error) if self.files.checkpoint().exists() => TrainError::Resumable(error),
-            other => other,
-        })
-    }
-
-    fn run_session(
-        &self,
-        exchange: &mut dyn Exchange,
-        learner: &mut Learner,
-        watch: &mut dyn TrainingObserver,
-    ) -> Result<Outcome, TrainError> {
-        let mut session = TrainingSession::start(self, exchange, learner, watch)?;
+        let mut session = TrainingSession::start(self, exchange, learner, observer)?;
+        session.observer.started()?;
         while !session.is_finished() {
             let evaluation =
                 if session.train_to_epoch(session.next_evaluation_epoch())? { session.validate()? } else { None };
@@ -106,35 +114,35 @@ impl TrainingRun<'_> {
     /// Trains one pass over the training split and nothing else: no validation, no files. For measuring.
     ///
     /// # Errors
-    /// As [`run`](TrainingRun::run).
-    pub fn train_once(&self, learner: &mut Learner, watch: &mut dyn TrainingObserver) -> Result<(), TrainError> {
+    /// As [`train`](TrainingRun::train).
+    pub fn train_once(&self, learner: &mut Learner, observer: &mut dyn TrainingObserver) -> Result<(), TrainError> {
         let history = self.training_data.history(learner.needs());
-        self.train_after(learner, history, watch)
+        self.train_after(learner, history, observer)
     }
 
     /// As [`train_once`](TrainingRun::train_once), but the plan's first history is `history`, which has seen everything before the training split.
     ///
     /// # Errors
-    /// As [`run`](TrainingRun::run).
+    /// As [`train`](TrainingRun::train).
     pub fn train_after(
         &self,
         learner: &mut Learner,
         history: History,
-        watch: &mut dyn TrainingObserver,
+        observer: &mut dyn TrainingObserver,
     ) -> Result<(), TrainError> {
         let mut alone = SingleProcess;
-        let mut session = TrainingSession::start(self, &mut alone, learner, watch)?;
+        let mut session = TrainingSession::start(self, &mut alone, learner, observer)?;
         session.lanes.set_history(history);
         session.train_to_epoch(1)?;
         Ok(())
     }
 
-    /// Whether it was asked to stop.
+    /// Whether a stop was requested.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// What step `step` of `all` is told.
+    /// The optimiser's settings of step `step` of `all`.
     pub(crate) fn step_settings(&self, step: u64, all: u64) -> StepSettings {
         let TrainingRun { train, parallel, .. } = self;
         StepSettings {
@@ -145,16 +153,16 @@ impl TrainingRun<'_> {
         }
     }
 
-    /// What to go on from, if anything: the first process reads it for all.
+    /// The checkpoint to resume from, if there is one: the first process reads it and sends it to all.
     pub(crate) fn checkpoint(&self, exchange: &mut dyn Exchange) -> Result<Option<Store>, TrainError> {
         let path = self.files.checkpoint();
         let own = if self.resume && exchange.rank() == 0 && path.exists() { Some(Store::read(&path)?) } else { None };
         if !self.resume || exchange.world() == 1 {
             return Ok(own);
         }
-        let told = own.map(|store| store.to_bytes()).transpose();
-        let told = told.map_err(|source| StoreError::Format { path: path.clone(), source })?.unwrap_or_default();
-        let told = exchange.all_gather(0..exchange.world(), &told)?.swap_remove(0);
-        Ok(if told.is_empty() { None } else { Some(Store::from_bytes(&told, &path)?) })
+        let bytes = own.map(|store| store.to_bytes()).transpose();
+        let bytes = bytes.map_err(|source| StoreError::Format { path: path.clone(), source })?.unwrap_or_default();
+        let bytes = exchange.all_gather(0..exchange.world(), &bytes)?.swap_remove(0);
+        Ok(if bytes.is_empty() { None } else { Some(Store::from_bytes(&bytes, &path)?) })
     }
 }

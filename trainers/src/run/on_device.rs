@@ -51,7 +51,7 @@ impl TrainingSession<'_> {
     }
 }
 
-/// Steps that were handed to a device and whose losses have not been heard.
+/// Steps that were submitted to a device and whose losses have not been read.
 struct SubmittedSteps {
     since: Instant,
     asking: f64,
@@ -73,11 +73,11 @@ impl SubmittedSteps {
         settings: &StepSettings,
     ) -> Result<(), TrainError> {
         let begun = Instant::now();
-        let asked = lanes.device_batch(step)?;
+        let next = lanes.device_batch(step)?;
         self.asking += begun.elapsed().as_secs_f64();
         let adam = settings.adam(model.steps() + 1);
-        model.train(&asked.batch, asked.queries, asked.chance, asked.dropout, &adam, settings.clip as f32);
-        self.steps.push((step, asked.batch.first.index(), asked.batch.len(), settings.lr));
+        model.train(&next.batch, next.queries, next.chance, next.dropout, &adam, settings.clip as f32);
+        self.steps.push((step, next.batch.first.index(), next.batch.len(), settings.lr));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! One session of a run: epochs, validation, the best weights kept, checkpoints along the way.
+//! One session of a run: epochs, validation, the best weights, checkpoints.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -24,13 +24,13 @@ pub(crate) struct TrainingSession<'a> {
     pub(super) learner: &'a mut Learner,
     pub lanes: Lanes,
     pub(super) progress: Progress,
-    watch: &'a mut dyn TrainingObserver,
+    pub(super) observer: &'a mut dyn TrainingObserver,
     begun: Instant,
     /// Seconds of the sessions before.
     earlier: f64,
-    /// The history after the last validation, in the process that examines.
+    /// The history after the last validation, in the process that evaluates.
     validated: Option<History>,
-    /// The step after which weights were last found the same everywhere.
+    /// The step after which all processes were last seen to have the same weights.
     agreed: Option<u64>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> TrainingSession<'a> {
         run: &'a TrainingRun<'a>,
         exchange: &'a mut dyn Exchange,
         learner: &'a mut Learner,
-        watch: &'a mut dyn TrainingObserver,
+        observer: &'a mut dyn TrainingObserver,
     ) -> Result<Self, TrainError> {
         let (data, plan) = (run.training_data.dataset.checksum.clone(), run.parallel.plan());
         let mut lanes = Lanes::new(run, learner, exchange)?;
@@ -64,7 +64,7 @@ impl<'a> TrainingSession<'a> {
             learner,
             lanes,
             progress,
-            watch,
+            observer,
             begun: Instant::now(),
             earlier,
             validated: None,
@@ -79,8 +79,8 @@ impl<'a> TrainingSession<'a> {
         done >= self.run.train.epochs || (patience > 0 && waited >= patience)
     }
 
-    /// The epoch after which the model is examined next: when every history has been passed once more, so that the
-    /// first one stands at the end of the training split, or the last of the run.
+    /// The epoch after which the model is evaluated next: when every history has made one more
+    /// pass, so that the first one is at the end of the training split, or the last epoch of the run.
     pub fn next_evaluation_epoch(&self) -> usize {
         let passes = self.lanes.plan.passes();
         self.run.train.epochs.min((self.progress.epoch / passes + 1) * passes)
@@ -131,7 +131,7 @@ impl<'a> TrainingSession<'a> {
     /// A step of `epoch` was taken.
     pub(super) fn record_step(&mut self, record: &StepRecord, epoch: &EpochSteps) {
         self.progress.record_step(record);
-        self.watch.step(epoch.end, epoch.events_done(record.step), epoch.events, record);
+        self.observer.step(epoch.end, epoch.events_done(record.step), epoch.events, record);
     }
 
     /// Wall-clock time of all sessions so far.
@@ -155,7 +155,7 @@ impl<'a> TrainingSession<'a> {
         Ok(())
     }
 
-    /// Examines the model on the validation split; nothing if stopped.
+    /// Evaluates the model on the validation split; nothing if stopped.
     pub fn validate(&mut self) -> Result<Option<Evaluation>, TrainError> {
         let evaluation = if self.exchange.rank() == 0 { self.evaluate_validation()? } else { None };
         if self.exchange.world() == 1 {
@@ -163,9 +163,9 @@ impl<'a> TrainingSession<'a> {
         }
         let path = self.run.files.checkpoint();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
-        let told = serde_json::to_vec(&evaluation).map_err(unreadable)?;
-        let told = self.exchange.all_gather(0..self.exchange.world(), &told)?;
-        serde_json::from_slice(&told[0]).map_err(unreadable)
+        let gathered = serde_json::to_vec(&evaluation).map_err(unreadable)?;
+        let gathered = self.exchange.all_gather(0..self.exchange.world(), &gathered)?;
+        serde_json::from_slice(&gathered[0]).map_err(unreadable)
     }
 
     fn evaluate_validation(&mut self) -> Result<Option<Evaluation>, TrainError> {
@@ -176,29 +176,28 @@ impl<'a> TrainingSession<'a> {
         let Some(mut history) = self.history_after_training()? else { return Ok(None) };
         let range = training_data.range(Part::Val);
         let negatives = training_data.negatives(Part::Val, eval.rules[0], eval);
-        let asked = EvaluationTask {
+        let task = EvaluationTask {
             range: range.clone(),
             batch: train.batch,
             negatives: &negatives,
             rank_every: eval.val_every,
             new_nodes: Some(&training_data.new_nodes),
         };
-        let watch = &mut *self.watch;
-        let mut heard = |answers: &BatchScores<'_>| {
-            watch.evaluation_progress("validation", answers.first.index() - range.start, range.len())
+        let observer = &mut *self.observer;
+        let mut progress = |answers: &BatchScores<'_>| {
+            observer.evaluation_progress("validation", answers.first.index() - range.start, range.len())
         };
         let evaluation =
-            evaluate(&mut *self.learner, &mut history, &training_data.dataset.log, &asked, stop, &mut heard)?;
+            evaluate(&mut *self.learner, &mut history, &training_data.dataset.log, &task, stop, &mut progress)?;
         self.validated = Some(history);
         Ok(evaluation)
     }
 
     /// A history that has seen the training split; nothing if stopped.
     ///
-    /// The first one that is trained on is cloned if it stands there: it stays where a stop would have to resume. If it
-    /// stands elsewhere, the split happens once more, by the weights of now. That is another thing: weights have
-    /// learned from memories that were made by those before them, batch for batch, and do worse with memories that are
-    /// all their own.
+    /// The first training history is cloned if it is there: the original stays where a stopped run resumes. Otherwise the split
+    /// is replayed with the present weights, and the score is lower: weights have learned from memories that earlier weights made,
+    /// batch for batch, and do worse with memories that are all their own.
     fn history_after_training(&mut self) -> Result<Option<History>, TrainError> {
         let TrainingRun { training_data, train, stop, .. } = self.run;
         if self.lanes.plan.position_at(0, self.progress.step, self.lanes.batches).resets_history() {
@@ -216,7 +215,7 @@ impl<'a> TrainingSession<'a> {
         Ok(warmed.then_some(history))
     }
 
-    /// Writes down the epoch, and keeps the model if it is the best yet.
+    /// Records the epoch, and writes the model if it is the best so far.
     pub fn close_epoch(&mut self, val: Evaluation) -> Result<(), TrainError> {
         self.check_weights()?;
         let score = match self.run.train.select_by {
@@ -235,7 +234,7 @@ impl<'a> TrainingSession<'a> {
         }
         self.save()?;
         if let Some(report) = self.progress.epochs.last() {
-            self.watch.epoch(report, best);
+            self.observer.epoch(report, best);
         }
         Ok(())
     }
@@ -249,16 +248,17 @@ impl<'a> TrainingSession<'a> {
         if self.exchange.world() == 1 {
             return Ok(build_checkpoint(&path, self.learner, [own], &self.progress)?.write(&path)?);
         }
-        let told = own.to_bytes().map_err(|source| StoreError::Format { path: path.clone(), source })?;
-        let told = self.exchange.gather(told)?;
+        let gathered = own.to_bytes().map_err(|source| StoreError::Format { path: path.clone(), source })?;
+        let gathered = self.exchange.gather(gathered)?;
         if self.exchange.rank() == 0 {
-            let lanes = told.iter().map(|told| Store::from_bytes(told, &path)).collect::<Result<Vec<_>, _>>()?;
+            let lanes =
+                gathered.iter().map(|gathered| Store::from_bytes(gathered, &path)).collect::<Result<Vec<_>, _>>()?;
             build_checkpoint(&path, self.learner, lanes, &self.progress)?.write(&path)?;
         }
         Ok(())
     }
 
-    /// What it leaves.
+    /// What the session measured.
     pub fn summary(mut self) -> Result<TrainingSummary, TrainError> {
         self.check_weights()?;
         let (history_sha256, processes) = (self.history_sha256()?, self.processes()?);
@@ -274,7 +274,7 @@ impl<'a> TrainingSession<'a> {
         })
     }
 
-    /// What every process keeps in memory.
+    /// The memory of every process.
     fn processes(&mut self) -> Result<Vec<ProcessReport>, TrainError> {
         let own = ProcessReport {
             machine: self.lanes.machine,
@@ -284,20 +284,20 @@ impl<'a> TrainingSession<'a> {
         };
         let path = self.run.files.report();
         let unreadable = |error| TrainError::Note { path: path.clone(), error };
-        let told =
+        let gathered =
             self.exchange.all_gather(0..self.exchange.world(), &serde_json::to_vec(&own).map_err(unreadable)?)?;
-        told.iter().map(|told| serde_json::from_slice(told).map_err(unreadable)).collect()
+        gathered.iter().map(|gathered| serde_json::from_slice(gathered).map_err(unreadable)).collect()
     }
 
-    /// One hash of all histories of the plan.
+    /// One hash over all histories of the plan.
     fn history_sha256(&mut self) -> Result<String, TrainError> {
         // Processes have their histories in the order of the plan.
-        let told = self.exchange.all_gather(0..self.exchange.world(), self.lanes.hashes().as_bytes())?;
-        Ok(sha256_hex(told))
+        let gathered = self.exchange.all_gather(0..self.exchange.world(), self.lanes.hashes().as_bytes())?;
+        Ok(sha256_hex(gathered))
     }
 }
 
-/// The steps of one epoch, or of several after which a plan is examined.
+/// The steps of one epoch, or of the several epochs between two evaluations of a plan.
 pub(super) struct EpochSteps {
     /// The last of them, counted from 1.
     pub(super) end: usize,
