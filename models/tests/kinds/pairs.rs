@@ -1,4 +1,4 @@
-//! Rows of pairs: who may read them, what is computed of them, and when.
+//! Rows of pairs: which operations may read them, how they are computed, and when.
 
 use serde::{Deserialize, Serialize};
 use tempograph_framework::{Delta, Draw, History, Lookup, Purpose, Queries, Sampler, SliceModel};
@@ -64,7 +64,7 @@ impl Stage for Weighed {
     }
 }
 
-/// Models with rows of pairs, put together rightly or wrongly.
+/// Models with rows of pairs, valid or invalid.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct OnPairs {
     how: usize,

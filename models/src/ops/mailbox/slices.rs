@@ -18,7 +18,7 @@ pub(super) struct MailboxStage {
     op: MailboxAttention,
     seen: MailboxSlots,
     features: Option<FeaturesOrZeros>,
-    /// `[mails + 1, W]` what mails say, zeros last.
+    /// `[mails + 1, W]` mail payloads, zeros last.
     said: PaddedRows,
     said_gradient: Vec<f32>,
     /// `[C, D]` memories.
@@ -34,7 +34,7 @@ pub(super) struct MailboxStage {
     normed: PaddedRows,
     normed_gradient: PaddedRows,
     maps: [Linear; 2],
-    /// `[C, D]` the rows that were given.
+    /// `[C, D]` the output rows.
     given: PaddedRows,
 }
 
@@ -120,7 +120,7 @@ impl Stage for MailboxStage {
         summed.zeros(rows, width);
         for row in 0..rows {
             let sum = summed.row_mut(row);
-            // the biases of values are not those of no mail at all
+            // a node without mail gets no bias of the values
             if seen.slots.count[row] > 0 {
                 sum.copy_from_slice(attended.row(row));
             }

@@ -1,4 +1,4 @@
-//! The memory update on slices, of one mail a node as it is: one fused kernel.
+//! The memory update on slices with one unmapped mail per node: one fused kernel.
 
 use tempograph_framework::{MailView, View};
 use tempograph_kernels::MailPlan;

@@ -1,4 +1,4 @@
-//! The memory update on slices where messages are mapped, or averaged over a node's mails: step by step.
+//! The memory update on slices if messages are mapped or averaged over a node's mails: step by step.
 
 use tempograph_framework::MailView;
 use tempograph_kernels::cpu::{
@@ -15,20 +15,20 @@ pub(super) struct StepwiseStage {
     op: MemoryUpdate,
     /// `[M]` rows of the view that are updated.
     rows: Vec<u32>,
-    /// `[M + 1]` where the mails of each begin.
+    /// `[M + 1]` where the mails of each row begin.
     starts: Vec<u32>,
     /// `[M, D]` their memories.
     own: PaddedRows,
     /// `[mails]` time since the receiver's last update.
     dt: Vec<f32>,
-    /// `[mails, X]` messages as mail has them, and their gradient.
+    /// `[mails, X]` messages before the map, and their gradient.
     raw: PaddedRows,
     raw_gradient: PaddedRows,
     maps: [Linear; 2],
     /// `[mails, X/2]`
     rectified: PaddedRows,
     rectified_gradient: PaddedRows,
-    /// `[mails, D]` mapped messages, in the backward pass their gradient.
+    /// `[mails, D]` mapped messages; in the backward pass their gradient.
     mapped: PaddedRows,
     /// `[M, in]` means, and their gradient.
     combined: PaddedRows,

@@ -1,4 +1,4 @@
-//! A linear map of tables side by side: `y = W [x_1 | x_2 | …] + b`, row by row.
+//! A linear map of concatenated tables: `y = W [x_1 | x_2 | …] + b`, row by row.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ pub struct RowMap {
 }
 
 impl Builder {
-    /// Rows of `width` columns, mapped from the rows of all `tables`, one behind the other. Parameters are called `NAME.weight` and `NAME.bias`.
+    /// Rows of `width` columns, mapped from the concatenated rows of all `tables`. Parameters are called `NAME.weight`
+    /// and `NAME.bias`.
     pub fn linear_map(&mut self, name: &str, tables: &[Value], width: usize) -> Value {
         let axis = tables.first().map_or(Axis::Nodes, |&table| self.axis(table));
         let apart = tables.iter().map(|&table| self.axis(table)).find(|other| *other != axis);
@@ -66,7 +67,7 @@ impl Operation for RowMap {
 struct MapStage {
     op: RowMap,
     map: Linear,
-    /// `[n, inputs]` the tables side by side.
+    /// `[n, inputs]` the concatenated tables.
     joined: PaddedRows,
     of_joined: PaddedRows,
 }
@@ -101,7 +102,7 @@ impl Stage for MapStage {
         for i in 0..reads.len() {
             let table = reads.table(i);
             let of_table = into.table(i, table);
-            // Padding is read by products: what an earlier gradient left there must not be.
+            // Products read the padding, so an earlier gradient must not remain there.
             of_table.values.fill(0.0);
             for row in 0..table.rows() {
                 of_table.row_mut(row).copy_from_slice(&of_joined.row(row)[first..first + table.columns()]);

@@ -20,11 +20,11 @@ pub(crate) struct MixerStage {
     layers: Vec<[FeedForwardStage; 2]>,
     /// For maps over tokens, and over columns.
     scratch: [Scratch; 2],
-    /// `[C K, W]` the tokens as they are, in the backward pass their gradient.
+    /// `[C K, W]` the tokens; in the backward pass their gradient.
     mixed: PaddedRows,
-    /// `[C K, W]` what a map adds to them.
+    /// `[C K, W]` what a block adds to the tokens.
     added: PaddedRows,
-    /// `[C W, K]` the tokens of each column, and what a map adds to them.
+    /// `[C W, K]` the transposed tokens, and what a block adds to them.
     turned: [PaddedRows; 2],
 }
 

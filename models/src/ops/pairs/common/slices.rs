@@ -12,11 +12,11 @@ pub(crate) struct CommonStage {
     op: CommonNeighbours,
     common: CommonRows,
     of_ends: PairRows,
-    /// `[P]` rows of the roots' table that the pairs' ends are.
+    /// `[P]` rows of the pairs' ends in the roots' table.
     pairs: [Vec<u32>; 2],
-    /// Nodes that the rows below hop 0 are.
+    /// Nodes of the rows below hop 0.
     below: Vec<u32>,
-    /// Nodes that the roots are.
+    /// Nodes of the roots.
     roots: Vec<u32>,
     /// `[P]` whether one end is among the neighbours of the other.
     met: Vec<bool>,
@@ -53,7 +53,7 @@ impl CommonStage {
     }
 }
 
-/// What parts of rows are made of the ends of these pairs.
+/// The inputs of the parts made of the ends of these pairs.
 fn ends<'a>(
     EndColumns { product, met }: EndColumns,
     table: &'a PaddedRows,
